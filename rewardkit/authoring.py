@@ -1,0 +1,214 @@
+"""``@reward``: makes a plugin out of a plain function or class.
+
+The parameters that YAML may set are the keyword-only parameters of the function (of ``__init__`` for a class); their types,
+defaults and descriptions in the docstring become the JSON Schema. Registration is somebody else's: the registry looks for
+what is decorated here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Annotated, Any, TypeAlias, TypeVar, cast
+
+from rewardkit.types import Executor, RewardFunction, RewardResult, RewardType, Rollout, Scope
+
+REWARD_TYPE_ATTRIBUTE = "__rewardkit_reward_type__"
+
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _FieldNameMarker:
+    """Says that a parameter's value is the name of a column of the rows."""
+
+
+FieldName: TypeAlias = Annotated[str, _FieldNameMarker()]
+"""Annotate a parameter with this if its value names a column: the column then counts among what the reward needs."""
+
+
+def reward(
+    name: str,
+    *,
+    needs: Iterable[str] = (),
+    scope: Scope = "rollout",
+    executor: Executor | None = None,
+    timeout_s: float | None = None,
+    deterministic: bool = False,
+    check: Callable[[Any, Rollout], str | None] | None = None,
+    example: str = "",
+) -> Callable[[_Decorated], _Decorated]:
+    """Declare a function or class as a reward that YAML can ``use`` by ``name``.
+
+    A function takes one ``Rollout`` (or, if its first parameter is called ``rollouts``, a sequence of them) and returns a
+    number, a ``Score`` or an ``Unscored`` for each. A class takes its parameters in ``__init__`` and a sequence of rollouts in
+    ``__call__``. Either may be ``async``. What is decorated stays what it was and can be called as before.
+
+    Args:
+        name: What YAML calls it.
+        needs: Fields that it reads from every row. Parameters of type ``FieldName`` add theirs.
+        scope: ``"group"`` if it compares the completions of one prompt.
+        executor: Where it runs; by default ``"async"`` for coroutine functions and ``"inline"`` for others.
+        timeout_s: Seconds that one rollout may take, for executors ``"process"`` and ``"async"``.
+        deterministic: Allow the cache to keep its scores.
+        check: Called with the parameters and a rollout; returns what is wrong with the row, or None. Must be quick.
+        example: A YAML component for the manual; by default one is made from the required parameters.
+
+    Raises:
+        TypeError: The signature can't be turned into parameters.
+    """
+
+    def decorate(target: _Decorated) -> _Decorated:
+        signature_of = target.__init__ if inspect.isclass(target) else target
+        params, field_params = _params_from_signature(signature_of, name, target)
+        fixed_needs = tuple(needs)
+
+        def all_needs(values: Any) -> Iterable[str]:
+            yield from fixed_needs
+            yield from (value for value in (getattr(values, key) for key in field_params) if value is not None)
+
+        is_async = inspect.iscoroutinefunction(target.__call__ if inspect.isclass(target) else target)
+        reward_type = RewardType(
+            name=name,
+            params=params,
+            build=_class_builder(target) if inspect.isclass(target) else _function_builder(target, is_async),
+            needs=all_needs if field_params else fixed_needs,
+            scope=scope,
+            executor=executor or ("async" if is_async else "inline"),
+            timeout_s=timeout_s,
+            deterministic=deterministic,
+            check=check,
+            doc=_description(target),
+            example=example,
+        )
+        setattr(target, REWARD_TYPE_ATTRIBUTE, reward_type)
+        return target
+
+    return decorate
+
+
+def reward_type_of(target: object) -> RewardType | None:
+    """The reward type that ``@reward`` attached to ``target``, or None."""
+    found = vars(target).get(REWARD_TYPE_ATTRIBUTE) if hasattr(target, "__dict__") else None
+    return found if isinstance(found, RewardType) else None
+
+
+class Rowwise:
+    """A reward made from a function of one rollout. The engine may call ``one`` itself, to tell failures apart."""
+
+    def __init__(self, one: Callable[[Rollout], RewardResult]) -> None:
+        self.one = one
+
+    def __call__(self, rollouts: Sequence[Rollout], /) -> list[RewardResult]:
+        return [self.one(rollout) for rollout in rollouts]
+
+
+class AsyncRowwise:
+    """The same for a coroutine function of one rollout."""
+
+    def __init__(self, one: Callable[[Rollout], Awaitable[RewardResult]]) -> None:
+        self.one = one
+
+    async def __call__(self, rollouts: Sequence[Rollout], /) -> list[RewardResult]:
+        return [await self.one(rollout) for rollout in rollouts]
+
+
+def _values(params: Any) -> dict[str, Any]:
+    return {item.name: getattr(params, item.name) for item in dataclasses.fields(params)}
+
+
+def _function_builder(function: Callable[..., Any], is_async: bool) -> Callable[[Any], RewardFunction]:
+    first = next(iter(inspect.signature(function).parameters), "")
+
+    def build(params: Any) -> RewardFunction:
+        values = _values(params)
+        bound = functools.partial(function, **values) if values else function
+        if first == "rollouts":
+            return cast("RewardFunction", bound)
+        return AsyncRowwise(bound) if is_async else Rowwise(bound)
+
+    return build
+
+
+def _class_builder(cls: Callable[..., Any]) -> Callable[[Any], RewardFunction]:
+    def build(params: Any) -> RewardFunction:
+        return cast("RewardFunction", cls(**_values(params)))
+
+    return build
+
+
+def _params_from_signature(function: Any, name: str, target: Any) -> tuple[type[Any], tuple[str, ...]]:
+    """A frozen dataclass of the keyword-only parameters, and which of them name fields."""
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise TypeError(f"reward {name!r}: the annotation of a parameter can't be resolved: {error}") from error
+    docs = _parameter_docs(target, function)
+    fields: list[tuple[str, Any, Any]] = []
+    field_params: list[str] = []
+    positional = 0
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            positional += 1
+            if parameter.kind in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL):
+                if inspect.isclass(target) and function is object.__init__:
+                    continue
+                raise TypeError(f"reward {name!r}: *args and **kwargs can't be described to YAML; name each parameter")
+            if positional > 1:
+                raise TypeError(
+                    f"reward {name!r}: parameter {parameter.name!r} must be keyword-only; put a '*' before it"
+                )
+            continue
+        annotation = hints.get(parameter.name)
+        if annotation is None:
+            raise TypeError(f"reward {name!r}: parameter {parameter.name!r} needs a type annotation")
+        if any(isinstance(mark, _FieldNameMarker) for mark in _annotations(annotation)):
+            field_params.append(parameter.name)
+        metadata = {"doc": docs.get(parameter.name, "")}
+        default = parameter.default
+        if default is inspect.Parameter.empty:
+            spec = dataclasses.field(metadata=metadata)
+        elif isinstance(default, list | dict | set):
+            spec = dataclasses.field(default_factory=functools.partial(type(default), default), metadata=metadata)
+        else:
+            spec = dataclasses.field(default=default, metadata=metadata)
+        fields.append((parameter.name, annotation, spec))
+    class_name = "".join(part.capitalize() for part in name.replace(".", "_").split("_")) + "Params"
+    params = dataclasses.make_dataclass(class_name, fields, frozen=True, kw_only=True)
+    params.__module__ = getattr(target, "__module__", __name__)
+    return params, tuple(field_params)
+
+
+def _annotations(annotation: Any) -> Iterable[Any]:
+    """Marks inside ``Annotated``, also of the members of a union such as ``FieldName | None``."""
+    yield from getattr(annotation, "__metadata__", ())
+    for member in typing.get_args(annotation):
+        yield from getattr(member, "__metadata__", ())
+
+
+def _description(target: Any) -> str:
+    """The docstring without its Google-style sections."""
+    from docstring_parser import ParseError, parse  # noqa: PLC0415 - only plugin modules pay for it
+
+    text = inspect.getdoc(target) or ""
+    try:
+        parsed = parse(text)
+    except ParseError:
+        return text
+    return "\n\n".join(part for part in (parsed.short_description, parsed.long_description) if part)
+
+
+def _parameter_docs(*targets: Any) -> dict[str, str]:
+    from docstring_parser import ParseError, parse  # noqa: PLC0415 - only plugin modules pay for it
+
+    docs: dict[str, str] = {}
+    for target in targets:
+        try:
+            parsed = parse(inspect.getdoc(target) or "")
+        except ParseError:
+            continue
+        docs.update({item.arg_name: " ".join((item.description or "").split()) for item in parsed.params})
+    return docs

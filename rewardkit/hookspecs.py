@@ -1,0 +1,54 @@
+"""The whole contract between rewardkit and its plugins.
+
+A distribution takes part through an entry point in the group ``rewardkit``::
+
+    [project.entry-points.rewardkit]
+    palindrome = "rewardkit_palindrome"
+
+Functions and classes decorated with ``@rewardkit.reward`` in the named module are found by themselves. The hooks below are
+for who needs more; mark an implementation with ``@rewardkit.hookimpl``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import pluggy
+
+from rewardkit.types import RewardType, ScoredRollout
+
+if TYPE_CHECKING:
+    import click
+
+PROJECT = "rewardkit"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def register_rewards() -> Iterable[RewardType]:  # type: ignore[empty-body]
+    """Offer rewards that are made at run time, rather than by decorating a function.
+
+    Returns:
+        The reward types, each with a name of its own.
+    """
+
+
+@hookspec
+def register_commands() -> Iterable[click.Command]:  # type: ignore[empty-body]
+    """Offer further verbs for the ``rewardkit`` command.
+
+    Returns:
+        click commands (or groups); the name of each becomes the verb. A verb of the core can't be replaced.
+    """
+
+
+@hookspec
+def rollouts_scored(rollouts: Sequence[ScoredRollout], step: int) -> None:
+    """Look at rollouts that have just been scored, for instance to log them. Changes nothing.
+
+    Args:
+        rollouts: One batch, in the order in which it was handed in.
+        step: The training step the weights were taken from; 0 when scoring offline.
+    """

@@ -1,0 +1,185 @@
+"""The nouns of rewardkit: what is scored, what a score is, and what a reward plugin offers.
+
+Frozen dataclasses on the standard library alone, so that a plugin's tests need nothing else. Nothing here reads files,
+finds plugins or runs them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, Protocol, TypeAlias
+
+Message: TypeAlias = Mapping[str, Any]
+"""One chat turn: ``role`` and ``content`` (a string, or a list of parts of which those with ``text`` are read)."""
+
+Text: TypeAlias = str | Sequence[Message]
+"""A prompt or completion: plain text, or chat messages."""
+
+UnscoredKind: TypeAlias = Literal["infra", "timeout", "reference", "input", "plugin"]
+Scope: TypeAlias = Literal["rollout", "group"]
+Executor: TypeAlias = Literal["inline", "process", "async", "device"]
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+def message_text(content: Any) -> str:
+    """The text of a message's ``content``: itself if a string, else its text parts joined; other parts are left out."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, Sequence):
+        return "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One completion of one prompt, with the row it came from."""
+
+    prompt: Text
+    """What the model was asked: text or chat messages."""
+    completion: Text
+    """What the model answered: text or chat messages (with tool turns, where there were any)."""
+    fields: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    """Every other column of the row, such as a reference answer."""
+    group: str | int | None = None
+    """Which prompt this belongs to: rollouts with an equal group are compared with each other."""
+    num_tokens: int | None = None
+    """Length of the completion in tokens, where the sampler told it."""
+    finish_reason: str | None = None
+    """``"stop"`` (the model ended by itself), ``"length"`` (cut off), or None (not known)."""
+
+    @property
+    def completion_text(self) -> str:
+        """The completion as one string: of chat messages, the assistant's texts joined by newlines."""
+        completion = self.completion
+        if isinstance(completion, str):
+            return completion
+        return "\n".join(
+            message_text(message.get("content")) for message in completion if message.get("role") == "assistant"
+        )
+
+    @property
+    def prompt_text(self) -> str:
+        """The prompt as one string: of chat messages, all their texts joined by newlines."""
+        prompt = self.prompt
+        if isinstance(prompt, str):
+            return prompt
+        return "\n".join(message_text(message.get("content")) for message in prompt)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A judgement of one rollout. A candidate's own failure (wrong, malformed, too slow) is a score too."""
+
+    value: float
+    """Finite; higher is better."""
+    reason: str = ""
+    """Why, in a line that a person reads."""
+    metrics: Mapping[str, float] | None = None
+    """Further numbers worth recording, such as a count of tests passed."""
+    steps: Sequence[float] | None = None
+    """One value per step of the completion (a process reward), or None."""
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise ValueError(f"a score must be a finite number, not {self.value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Unscored:
+    """No judgement was possible, and it is not the candidate's fault. Never counts as a reward of 0.
+
+    Kinds: ``infra`` (a service, sandbox or worker failed), ``timeout`` (the verifier, not the candidate, ran out of time),
+    ``reference`` (the reference answer can't be understood), ``input`` (the row lacks what is needed), ``plugin`` (the
+    plugin raised, died, or returned what is no score).
+    """
+
+    kind: UnscoredKind
+    message: str
+    traceback: str | None = None
+    """Where a plugin raised, kept for its author."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """The component was not run for this rollout, as the configuration asks: its ``when`` or the gate was false."""
+
+    reason: str
+
+
+Outcome: TypeAlias = Score | Unscored | Skipped
+"""What one component says of one rollout."""
+
+RewardResult: TypeAlias = float | int | bool | Score | Unscored
+"""What a plugin may return for one rollout."""
+
+
+class RewardFunction(Protocol):
+    """A reward, built and ready: a batch in, as many results out, in the same order.
+
+    An ``async`` reward returns an awaitable of the same. One of scope ``"group"`` is called with exactly one whole group. An
+    attribute ``close()``, where there is one, is called at the end.
+    """
+
+    def __call__(self, rollouts: Sequence[Rollout], /) -> Sequence[RewardResult] | Awaitable[Sequence[RewardResult]]:
+        """Score a batch."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RewardType:
+    """One kind of reward that a plugin offers; YAML makes components from it (``use: NAME, with: {…}``)."""
+
+    name: str
+    """What YAML calls it: ``math``, or ``family.member`` such as ``format.tags``."""
+    params: type[Any]
+    """A dataclass or pydantic model of its parameters; its JSON Schema validates what stands under ``with``."""
+    build: Callable[[Any], RewardFunction]
+    """Makes the reward from an instance of ``params``. Raises ValueError where parameters contradict each other."""
+    needs: tuple[str, ...] | Callable[[Any], Iterable[str]] = ()
+    """The fields it reads from a row, or how to tell them from its parameters; a missing column is reported before a run."""
+    scope: Scope = "rollout"
+    """``"group"``: the reward compares the rollouts of one prompt, so it is handed a whole group at once."""
+    executor: Executor = "inline"
+    """``inline``: pure and quick · ``process``: in a worker that can be killed · ``async``: waits for a service ·
+    ``device``: batches on an accelerator, one at a time."""
+    timeout_s: float | None = None
+    """Seconds that one rollout may take (``process`` and ``async``); YAML's ``timeout`` overrides it. None: no limit."""
+    deterministic: bool = False
+    """The same rollout always gets the same score *and* looking it up is cheaper than scoring again: the cache may keep it."""
+    check: Callable[[Any, Rollout], str | None] | None = None
+    """Looks at a row without judging it (does the reference parse?); returns what is wrong with it, or None."""
+    doc: str = ""
+    """What it rewards, in Markdown; the first line is the summary."""
+    example: str = ""
+    """A component in YAML as a user would write it."""
+
+    def needed_fields(self, params: Any) -> tuple[str, ...]:
+        """The names of the fields that a component with these parameters reads, without repeats."""
+        needs = self.needs(params) if callable(self.needs) else self.needs
+        return tuple(dict.fromkeys(needs))
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRollout:
+    """A rollout with its reward and what every component said."""
+
+    rollout: Rollout
+    reward: float | None
+    """The composite's total; None where it is unscored."""
+    outcomes: Mapping[str, Outcome]
+    """By component name; every rollout of a run has the same names in the same order."""
+    weights: Mapping[str, float]
+    """The weight of each component at this step."""
+    contributions: Mapping[str, float | None]
+    """Weight × scaled and clipped value of each component; None where it gave none."""
+    reward_id: str
+    """Identifies the resolved configuration and the plugins' versions."""
+
+    @property
+    def status(self) -> Literal["scored", "unscored"]:
+        """``"unscored"`` exactly where there is no reward."""
+        return "unscored" if self.reward is None else "scored"
