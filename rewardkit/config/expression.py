@@ -1,0 +1,313 @@
+"""The little language of ``when`` and ``gate``: comparisons and arithmetic over component values and fields.
+
+::
+
+    format > 0 and (correct == 1 or fields.level in ["easy", "medium"])
+
+Names are components' values; a skipped component's value is ``null``. A row's columns are ``fields.NAME`` or ``fields["NAME"]``;
+``num_tokens`` and ``finish_reason`` are the rollout's own. There are no calls, no attributes and no loops, and nothing is ever
+handed to ``eval``: a parser of our own turns the text into closures.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from rewardkit.types import Rollout
+
+MAX_LENGTH = 4_000
+MAX_DEPTH = 40
+
+Values: TypeAlias = Mapping[str, float | None]
+_Evaluate: TypeAlias = Callable[[Values, Rollout], Any]
+
+ROLLOUT_NAMES = ("num_tokens", "finish_reason")
+_CONSTANTS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
+RESERVED = {"and", "or", "not", "in", "fields", *ROLLOUT_NAMES, *_CONSTANTS}
+
+_TOKEN = re.compile(
+    r"""\s*(?:
+      (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
+    | (?P<string>"(?:[^"\\]|\\["\\'])*"|'(?:[^'\\]|\\["\\'])*')
+    | (?P<name>[^\W\d]\w*)
+    | (?P<operator>==|!=|<=|>=|[-<>+*/()\[\],.])
+    | (?P<end>\Z)
+    )""",
+    re.VERBOSE,
+)
+
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+}
+
+
+class ExpressionError(ValueError):
+    """An expression that can't be read; ``position`` counts characters from 0."""
+
+    def __init__(self, message: str, position: int) -> None:
+        super().__init__(message)
+        self.position = position
+
+
+class EvaluationError(ValueError):
+    """An expression that makes no sense for one rollout, such as text compared with a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A parsed expression."""
+
+    text: str
+    components: tuple[str, ...]
+    """The components that it refers to."""
+    fields: tuple[str, ...]
+    """The row's columns that it refers to."""
+    positions: Mapping[str, int]
+    """Where each component is first named in the text, in characters from 0."""
+    _evaluate: _Evaluate
+
+    def __call__(self, values: Values, rollout: Rollout) -> bool:
+        """Whether it holds.
+
+        Raises:
+            EvaluationError: A column is missing, types don't compare, or a number is divided by 0.
+        """
+        try:
+            return bool(self._evaluate(values, rollout))
+        except (TypeError, ZeroDivisionError, OverflowError) as error:
+            raise EvaluationError(f"{self.text!r}: {error}") from None
+
+
+def parse_expression(text: str) -> Expression:
+    """Parse, without knowing yet which components there are.
+
+    Raises:
+        ExpressionError: The text is no expression.
+    """
+    if len(text) > MAX_LENGTH:
+        raise ExpressionError(f"is longer than {MAX_LENGTH} characters", 0)
+    parser = _Parser(text)
+    evaluate = parser.disjunction()
+    parser.expect_end()
+    return Expression(text, tuple(parser.components), tuple(dict.fromkeys(parser.fields)), parser.components, evaluate)
+
+
+class _Parser:
+    """Recursive descent; every method returns a closure and leaves the next token in ``kind`` and ``value``."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.components: dict[str, int] = {}
+        self.fields: list[str] = []
+        self.end = 0
+        self.depth = 0
+        self.advance()
+
+    def advance(self) -> None:
+        match = _TOKEN.match(self.text, self.end)
+        if match is None:
+            start = self.end + len(self.text[self.end :]) - len(self.text[self.end :].lstrip())
+            found = self.text[start]
+            if found in "\"'":
+                raise ExpressionError("a quoted text is not closed", start)
+            hint = {"=": "; compare with '=='", "&": "; write 'and'", "|": "; write 'or'", "!": "; write 'not' or '!='"}
+            raise ExpressionError(f"{found!r} means nothing here{hint.get(found, '')}", start)
+        self.kind = str(match.lastgroup)
+        self.value = match.group(self.kind)
+        self.start, self.end = match.span(self.kind)
+
+    def take(self, *values: str) -> str | None:
+        """The token, if it is one of these."""
+        if self.kind in {"operator", "name"} and self.value in values:
+            taken = self.value
+            self.advance()
+            return taken
+        return None
+
+    def fail(self, wanted: str) -> ExpressionError:
+        found = "the end" if self.kind == "end" else repr(self.value)
+        return ExpressionError(f"expected {wanted}, found {found}", self.start)
+
+    def expect(self, value: str) -> None:
+        if not self.take(value):
+            raise self.fail(repr(value))
+
+    def expect_end(self) -> None:
+        if self.kind != "end":
+            raise self.fail("an operator or the end")
+
+    def disjunction(self) -> _Evaluate:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise ExpressionError(f"is nested deeper than {MAX_DEPTH} levels", self.start)
+        left = self.conjunction()
+        while self.take("or"):
+            left = self._either(left, self.conjunction())
+        self.depth -= 1
+        return left
+
+    def conjunction(self) -> _Evaluate:
+        left = self.negation()
+        while self.take("and"):
+            left = self._both(left, self.negation())
+        return left
+
+    @staticmethod
+    def _either(left: _Evaluate, right: _Evaluate) -> _Evaluate:
+        return lambda values, rollout: left(values, rollout) or right(values, rollout)
+
+    @staticmethod
+    def _both(left: _Evaluate, right: _Evaluate) -> _Evaluate:
+        return lambda values, rollout: left(values, rollout) and right(values, rollout)
+
+    def negation(self) -> _Evaluate:
+        times = 0
+        while self.take("not"):
+            times += 1
+        inner = self.comparison()
+        if times == 0:
+            return inner
+        odd = times % 2 == 1
+        return lambda values, rollout: bool(inner(values, rollout)) != odd
+
+    def comparison(self) -> _Evaluate:
+        """Also chains, ``0 < format <= 1``, which hold if every link does."""
+        first = self.sum()
+        links: list[tuple[Callable[[Any, Any], bool], _Evaluate]] = []
+        while True:
+            if compare := self.take(*_COMPARISONS):
+                links.append((_ordered(_COMPARISONS[compare], compare), self.sum()))
+            elif self.take("in"):
+                links.append((lambda item, among: item in among, self.sum()))
+            elif self.kind == "name" and self.value == "not":
+                self.advance()
+                self.expect("in")
+                links.append((lambda item, among: item not in among, self.sum()))
+            else:
+                break
+        if not links:
+            return first
+
+        def evaluate(values: Values, rollout: Rollout) -> bool:
+            left = first(values, rollout)
+            for compare, operand in links:
+                right = operand(values, rollout)
+                if not compare(left, right):
+                    return False
+                left = right
+            return True
+
+        return evaluate
+
+    def sum(self) -> _Evaluate:
+        left = self.product()
+        while sign := self.take("+", "-"):
+            left = _combine(_ARITHMETIC[sign], left, self.product())
+        return left
+
+    def product(self) -> _Evaluate:
+        left = self.sign()
+        while sign := self.take("*", "/"):
+            left = _combine(_ARITHMETIC[sign], left, self.sign())
+        return left
+
+    def sign(self) -> _Evaluate:
+        negative = False
+        while sign := self.take("-", "+"):
+            negative ^= sign == "-"
+        inner = self.atom()
+        return (lambda values, rollout: -_number(inner(values, rollout))) if negative else inner
+
+    def atom(self) -> _Evaluate:
+        kind, value, start = self.kind, self.value, self.start
+        if kind == "number":
+            self.advance()
+            number = float(value)
+            return lambda _values, _rollout: number
+        if kind == "string":
+            self.advance()
+            string = re.sub(r"\\(.)", r"\1", value[1:-1])
+            return lambda _values, _rollout: string
+        if self.take("("):
+            inner = self.disjunction()
+            self.expect(")")
+            return inner
+        if self.take("["):
+            return self.list_items()
+        if kind != "name" or value in {"and", "or", "not", "in"}:
+            raise self.fail("a component's name, a field or a value")
+        self.advance()
+        if value in _CONSTANTS:
+            constant = _CONSTANTS[value]
+            return lambda _values, _rollout: constant
+        if value == "fields":
+            return self.field()
+        if value in ROLLOUT_NAMES:
+            return lambda _values, rollout: getattr(rollout, value)
+        if self.kind == "operator" and self.value == "(":
+            raise ExpressionError(f"there are no functions here, so {value!r} can't be called", start)
+        self.components.setdefault(value, start)
+        return lambda values, _rollout: values[value]
+
+    def list_items(self) -> _Evaluate:
+        items: list[_Evaluate] = []
+        while not self.take("]"):
+            if items:
+                self.expect(",")
+            items.append(self.disjunction())
+        return lambda values, rollout: [item(values, rollout) for item in items]
+
+    def field(self) -> _Evaluate:
+        if self.take("."):
+            if self.kind != "name":
+                raise self.fail("the name of a column")
+            name = self.value
+            self.advance()
+        else:
+            self.expect("[")
+            if self.kind != "string":
+                raise self.fail("the name of a column in quotes")
+            name = self.value[1:-1]
+            self.advance()
+            self.expect("]")
+        self.fields.append(name)
+
+        def evaluate(_values: Values, rollout: Rollout) -> Any:
+            try:
+                return rollout.fields[name]
+            except KeyError:
+                raise EvaluationError(f"the row has no column {name!r}") from None
+
+        return evaluate
+
+
+def _combine(function: Callable[[Any, Any], Any], left: _Evaluate, right: _Evaluate) -> _Evaluate:
+    return lambda values, rollout: function(_number(left(values, rollout)), _number(right(values, rollout)))
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, int | float):
+        return value
+    raise TypeError(f"can't calculate with {value!r}")
+
+
+def _ordered(compare: Callable[[Any, Any], bool], sign: str) -> Callable[[Any, Any], bool]:
+    """Nothing is smaller or greater than null; so a skipped component satisfies no bound."""
+    if sign in {"==", "!="}:
+        return compare
+    return lambda left, right: left is not None and right is not None and compare(left, right)

@@ -1,0 +1,303 @@
+"""Finds the installed plugins and keeps what they offer, with where each came from.
+
+A plugin that can't be imported or that misspells a hook is kept as broken, with its cause, and does not disturb the others.
+Two distributions that offer one name clash: the clash is reported wherever that name is asked for, naming both.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import sys
+import traceback
+import urllib.parse
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from rewardkit import hookspecs
+from rewardkit.authoring import reward_type_of
+from rewardkit.errors import PluginClashError, PluginError
+from rewardkit.types import RewardType
+
+if TYPE_CHECKING:
+    import click
+
+DISABLE_VARIABLE = "REWARDKIT_DISABLE_PLUGINS"
+
+FIRST_PARTY = ("format", "length", "math")
+"""Plugins that come with an extra of the core, to be named where one is asked for and missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a plugin came from."""
+
+    plugin: str
+    """The entry point's name."""
+    distribution: str
+    """The installed distribution that has the entry point."""
+    version: str
+    """Its version; of an editable install with a hash of its sources, so that editing it is a new version."""
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedReward:
+    """A reward type together with who offers it."""
+
+    type: RewardType
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenPlugin:
+    """A plugin that is installed and can't be used."""
+
+    provenance: Provenance
+    cause: str
+    """One line: what went wrong."""
+    traceback: str
+    """All of it, for the plugin's author."""
+
+
+@dataclass
+class Registry:
+    """What the installed plugins offer. ``Registry.load()`` looks at the environment; ``Registry()`` is empty."""
+
+    rewards: dict[str, list[OfferedReward]] = field(default_factory=dict)
+    """By name; more than one offer under a name is a clash."""
+    commands: dict[str, list[tuple[click.Command, Provenance]]] = field(default_factory=dict)
+    """Verbs that plugins add, by name."""
+    broken: list[BrokenPlugin] = field(default_factory=list)
+    disabled: list[Provenance] = field(default_factory=list)
+    plugins: list[Provenance] = field(default_factory=list)
+    """Those that work, in the order of their names."""
+
+    def __post_init__(self) -> None:
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+
+    @classmethod
+    def load(cls) -> Registry:
+        """Discover the plugins of this environment, less those that ``REWARDKIT_DISABLE_PLUGINS`` names.
+
+        The variable is a comma-separated list of entry-point or distribution names; ``*`` stands for any characters.
+        """
+        registry = cls()
+        patterns = [part.strip().lower() for part in os.environ.get(DISABLE_VARIABLE, "").split(",") if part.strip()]
+        seen: set[tuple[str, str, str]] = set()
+        for entry_point in sorted(importlib.metadata.entry_points(group=hookspecs.PROJECT), key=lambda item: item.name):
+            distribution = entry_point.dist.name if entry_point.dist else "unknown distribution"
+            if (key := (entry_point.name, entry_point.value, distribution)) in seen:
+                continue  # a source folder on sys.path shows the installed distribution a second time
+            seen.add(key)
+            version = entry_point.dist.version if entry_point.dist else "0"
+            provenance = Provenance(entry_point.name, distribution, version)
+            names = {entry_point.name.lower(), _canonical(distribution)}
+            if any(fnmatch.fnmatchcase(name, _canonical(pattern)) for name in names for pattern in patterns):
+                registry.disabled.append(provenance)
+                continue
+            try:
+                plugin = entry_point.load()
+            # A plugin's import may raise anything, SystemExit included; the boundary keeps it as broken.
+            except (Exception, SystemExit) as error:  # noqa: BLE001
+                registry.broken.append(_broken(provenance, error))
+                continue
+            if entry_point.dist and (sources := _editable_sources(entry_point.dist, plugin)):
+                provenance = Provenance(entry_point.name, distribution, f"{version}+{sources}")
+            registry.register(plugin, provenance)
+        return registry
+
+    def register(self, plugin: object, provenance: Provenance | None = None) -> None:
+        """Take in one plugin: a module, an object with hook implementations, or a function decorated with ``@reward``.
+
+        A plugin that misspells a hook or offers what is no reward type is kept as broken. Without a provenance it counts as
+        this program's own.
+        """
+        provenance = provenance or Provenance(getattr(plugin, "__name__", type(plugin).__name__), "this program", "0")
+        registered = False
+        try:
+            _refuse_unmarked_hooks(plugin)
+            name = f"{provenance.distribution}:{provenance.plugin}:{id(plugin)}"
+            self._manager.register(plugin, name=name)
+            registered = True
+            self._manager.check_pending()
+            caller = self._manager.subset_hook_caller(
+                "register_rewards", [other for other in self._manager.get_plugins() if other is not plugin]
+            )
+            offered = [*_decorated(plugin), *(item for items in caller() for item in items)]
+            for item in offered:
+                if not isinstance(item, RewardType):
+                    raise TypeError(f"register_rewards gave a {type(item).__name__}, not a RewardType")
+            caller = self._manager.subset_hook_caller(
+                "register_commands", [other for other in self._manager.get_plugins() if other is not plugin]
+            )
+            commands = [command for items in caller() for command in items]
+        # The same boundary: what a plugin's own code raises makes that plugin broken, and nothing else.
+        except Exception as error:  # noqa: BLE001
+            if registered:
+                self._manager.unregister(plugin)
+            self.broken.append(_broken(provenance, error))
+            return
+        self.plugins.append(provenance)
+        for reward_type in {id(item): item for item in offered}.values():
+            self.rewards.setdefault(reward_type.name, []).append(OfferedReward(reward_type, provenance))
+        for command in commands:
+            self.commands.setdefault(str(command.name), []).append((command, provenance))
+
+    @property
+    def hook(self) -> Any:
+        """Calls the observing hooks of every plugin that works: ``registry.hook.rollouts_scored(…)``."""
+        return self._manager.hook
+
+    @cached_property
+    def _observed(self) -> bool:
+        return bool(self._manager.hook.rollouts_scored.get_hookimpls())
+
+    @property
+    def observes_scoring(self) -> bool:
+        """Whether any plugin implements ``rollouts_scored``."""
+        return self._observed
+
+    def names(self) -> list[str]:
+        """All rewards' names, sorted."""
+        return sorted(self.rewards)
+
+    def clashes(self) -> list[str]:
+        """A line for every name that two distributions offer."""
+        return [_clash(name, [offer.provenance for offer in offers]) for name, offers in self._clashing()]
+
+    def _clashing(self) -> Iterator[tuple[str, list[OfferedReward]]]:
+        yield from ((name, offers) for name, offers in sorted(self.rewards.items()) if len(offers) > 1)
+
+    def get(self, name: str) -> OfferedReward:
+        """The reward of that name.
+
+        Raises:
+            PluginClashError: Two distributions offer it; both are named.
+            PluginError: Nobody offers it; says what is alike, broken, switched off, or installable.
+        """
+        offers = self.rewards.get(name, [])
+        if len(offers) == 1:
+            return offers[0]
+        if offers:
+            raise PluginClashError(_clash(name, [offer.provenance for offer in offers]))
+        raise PluginError(self._unknown(name))
+
+    def _unknown(self, name: str) -> str:
+        family = name.split(".", maxsplit=1)[0]
+        for broken in self.broken:
+            if family in _plausible_names(broken.provenance):
+                return f"reward {name!r} can't be used: plugin {broken.provenance} is broken: {broken.cause}"
+        for provenance in self.disabled:
+            if family in _plausible_names(provenance):
+                return f"reward {name!r} can't be used: {provenance} is switched off by {DISABLE_VARIABLE}"
+        message = f"no plugin offers a reward {name!r}"
+        members = [known for known in self.rewards if known.split(".", maxsplit=1)[0] == family]
+        if close := difflib.get_close_matches(name, self.rewards, n=3, cutoff=0.6):
+            message += f"; did you mean {' or '.join(close)}?"
+        elif members:
+            message += f"; {family} has {', '.join(sorted(members))}"
+        elif family in FIRST_PARTY:
+            message += f"; install it with: pip install 'rewardkit[{family}]'"
+        elif self.rewards:
+            message += f"; installed are {', '.join(self.names())}"
+        else:
+            message += "; no reward plugins are installed, try: pip install 'rewardkit[format,length,math]'"
+        if self.broken:
+            message += f" ({len(self.broken)} broken: see `rewardkit plugins`)"
+        return message
+
+
+def _decorated(plugin: object) -> Iterator[RewardType]:
+    """What ``@reward`` marked: the plugin itself, or the members of a module."""
+    if (own := reward_type_of(plugin)) is not None:
+        yield own
+    elif isinstance(plugin, ModuleType):
+        yield from (found for value in vars(plugin).values() if (found := reward_type_of(value)) is not None)
+
+
+def _plausible_names(provenance: Provenance) -> set[str]:
+    """Families of rewards that a plugin which could not be asked may be expected to offer."""
+    distribution = _canonical(provenance.distribution)
+    return {provenance.plugin, distribution, distribution.removeprefix("rewardkit-")}
+
+
+def _clash(name: str, offers: Iterable[Provenance]) -> str:
+    who = " and ".join(f"{offer} (plugin {offer.plugin!r})" for offer in offers)
+    return (
+        f"reward {name!r} is offered twice, by {who}; uninstall one, or switch it off with {DISABLE_VARIABLE}=DISTRIBUTION"
+    )
+
+
+def _broken(provenance: Provenance, error: BaseException) -> BrokenPlugin:
+    if isinstance(error, pluggy.PluginValidationError):
+        cause = _explain_hook(str(error))
+    else:
+        cause = f"{type(error).__name__}: {error}".strip().rstrip(":")
+    text = "".join(traceback.format_exception(error))
+    return BrokenPlugin(provenance, " ".join(cause.split()), text)
+
+
+def _hook_names() -> list[str]:
+    return [name for name, value in vars(hookspecs).items() if hasattr(value, f"{hookspecs.PROJECT}_spec")]
+
+
+def _explain_hook(message: str) -> str:
+    """Pluggy's text for an unknown hook, with the name that was probably meant."""
+    if unknown := re.search(r"unknown hook '(\w+)'", message):
+        known = _hook_names()
+        close = difflib.get_close_matches(unknown[1], known, n=1)
+        return f"there is no hook {unknown[1]!r}; " + (
+            f"did you mean {close[0]!r}?" if close else f"hooks are {', '.join(known)}"
+        )
+    return message
+
+
+def _refuse_unmarked_hooks(plugin: object) -> None:
+    """A function with a hook's name that nothing marks would be passed over in silence."""
+    for name in _hook_names():
+        implementation = getattr(plugin, name, None)
+        if callable(implementation) and not hasattr(implementation, f"{hookspecs.PROJECT}_impl"):
+            raise TypeError(f"{name} is not marked as a hook; put @rewardkit.hookimpl above it")
+
+
+def _canonical(name: str) -> str:
+    """A distribution's name as PEP 503 compares it."""
+    return name.lower().replace("_", "-").replace(".", "-")
+
+
+def _editable_sources(distribution: importlib.metadata.Distribution, plugin: object) -> str | None:
+    """A short hash of a plugin's sources where it is installed editable, so that a cached score never outlives an edit."""
+    try:
+        direct_url: Mapping[str, Any] = json.loads(distribution.read_text("direct_url.json") or "{}")
+    except json.JSONDecodeError:
+        return None
+    if not direct_url.get("dir_info", {}).get("editable"):
+        return None
+    root = Path(urllib.parse.unquote(urllib.parse.urlparse(str(direct_url.get("url", ""))).path))
+    module = plugin if isinstance(plugin, ModuleType) else sys.modules.get(getattr(plugin, "__module__", ""))
+    file = Path(getattr(module, "__file__", None) or "")
+    if root not in file.parents:
+        return None
+    # The package's folder, or for a single module that file alone.
+    package = root / file.relative_to(root).parts[0]
+    if package.name == "src" and package.is_dir():
+        package = package / file.relative_to(package).parts[0]
+    digest = hashlib.blake2b(digest_size=4)
+    for source in sorted(package.rglob("*.py")) if package.is_dir() else [file]:
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
