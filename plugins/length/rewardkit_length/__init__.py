@@ -1,0 +1,7 @@
+"""Rewards for the length of a completion, in tokens or in characters. None of them knows whether an answer is right."""
+
+from __future__ import annotations
+
+from rewardkit_length.rewards import Cosine, Overlong, Penalty, Target
+
+__all__ = ["Cosine", "Overlong", "Penalty", "Target"]
