@@ -83,6 +83,7 @@ def reward(
             check=check,
             doc=_description(target),
             example=example,
+            origin=f"{target.__module__}:{target.__qualname__}",
         )
         setattr(target, REWARD_TYPE_ATTRIBUTE, reward_type)
         return target

@@ -16,7 +16,7 @@ import re
 import sys
 import traceback
 import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -49,6 +49,8 @@ class Provenance:
     """The installed distribution that has the entry point."""
     version: str
     """Its version; of an editable install with a hash of its sources, so that editing it is a new version."""
+    installed: bool = True
+    """False for what a program registered by itself."""
 
     def __str__(self) -> str:
         return f"{self.distribution} {self.version}"
@@ -91,15 +93,20 @@ class Registry:
         self._manager.add_hookspecs(hookspecs)
 
     @classmethod
-    def load(cls) -> Registry:
+    def load(cls, only: Collection[str] | None = None) -> Registry:
         """Discover the plugins of this environment, less those that ``REWARDKIT_DISABLE_PLUGINS`` names.
 
         The variable is a comma-separated list of entry-point or distribution names; ``*`` stands for any characters.
+
+        Args:
+            only: Look at entry points of these names alone.
         """
         registry = cls()
         patterns = [part.strip().lower() for part in os.environ.get(DISABLE_VARIABLE, "").split(",") if part.strip()]
         seen: set[tuple[str, str, str]] = set()
         for entry_point in sorted(importlib.metadata.entry_points(group=hookspecs.PROJECT), key=lambda item: item.name):
+            if only is not None and entry_point.name not in only:
+                continue
             distribution = entry_point.dist.name if entry_point.dist else "unknown distribution"
             if (key := (entry_point.name, entry_point.value, distribution)) in seen:
                 continue  # a source folder on sys.path shows the installed distribution a second time
@@ -127,7 +134,7 @@ class Registry:
         A plugin that misspells a hook or offers what is no reward type is kept as broken. Without a provenance it counts as
         this program's own.
         """
-        provenance = provenance or Provenance(getattr(plugin, "__name__", type(plugin).__name__), "this program", "0")
+        provenance = provenance or Provenance(getattr(plugin, "__name__", type(plugin).__name__), "this program", "0", installed=False)
         registered = False
         try:
             _refuse_unmarked_hooks(plugin)

@@ -156,6 +156,8 @@ class RewardType:
     """What it rewards, in Markdown; the first line is the summary."""
     example: str = ""
     """A component in YAML as a user would write it."""
+    origin: str = ""
+    """``module:name`` of what ``@reward`` decorated: how a worker process finds it again."""
 
     def needed_fields(self, params: Any) -> tuple[str, ...]:
         """The names of the fields that a component with these parameters reads, without repeats."""
@@ -169,17 +171,19 @@ class ScoredRollout:
 
     rollout: Rollout
     reward: float | None
-    """The composite's total; None where it is unscored."""
+    """The composite's total; None where it is unscored (0.0 under the policy ``zero``)."""
     outcomes: Mapping[str, Outcome]
     """By component name; every rollout of a run has the same names in the same order."""
     weights: Mapping[str, float]
     """The weight of each component at this step."""
     contributions: Mapping[str, float | None]
-    """Weight × scaled and clipped value of each component; None where it gave none."""
+    """Weight × scaled and clipped value of each component; None where it gave none or the gate was shut."""
     reward_id: str
     """Identifies the resolved configuration and the plugins' versions."""
+    unscored: Unscored | None = None
+    """Why there is no verdict: what the first component that counts and could not be scored said."""
 
     @property
     def status(self) -> Literal["scored", "unscored"]:
-        """``"unscored"`` exactly where there is no reward."""
-        return "unscored" if self.reward is None else "scored"
+        """Whether every component that counts could be scored."""
+        return "scored" if self.unscored is None else "unscored"

@@ -1,0 +1,91 @@
+"""From components' values to one number. Pure functions on floats.
+
+Each component contributes *weight × value*, the value scaled and clipped as its configuration asks. A component that was skipped
+contributes nothing and is left out of every way of combining; one whose weight is 0 is only observed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+
+from rewardkit.config.spec import Combine, Scale
+
+GROUP_EPSILON = 1e-6
+"""Groups whose values spread less than this have no spread: float noise must not become an advantage."""
+
+
+def clip(value: float, bounds: tuple[float, float] | None) -> float:
+    """The nearest value within ``bounds``."""
+    return value if bounds is None else min(max(value, bounds[0]), bounds[1])
+
+
+def in_group(
+    values: Sequence[float | None], groups: Sequence[Hashable], function: Callable[[list[float]], list[float]]
+) -> list[float | None]:
+    """Apply ``function`` to the present values of each group; what is None stays None.
+
+    Args:
+        values: One per rollout; None where there is none.
+        groups: The group of each rollout.
+        function: From a group's values to as many new ones.
+    """
+    members: dict[Hashable, list[int]] = {}
+    for index, (value, group) in enumerate(zip(values, groups, strict=True)):
+        if value is not None:
+            members.setdefault(group, []).append(index)
+    result: list[float | None] = [None] * len(values)
+    for indices in members.values():
+        present = [value for index in indices if (value := values[index]) is not None]
+        for index, scaled in zip(indices, function(present), strict=True):
+            result[index] = scaled
+    return result
+
+
+def zscore(values: list[float]) -> list[float]:
+    """(value − mean) / standard deviation (over n); zeros where there is no spread."""
+    mean = math.fsum(values) / len(values)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
+    if max(values) - min(values) <= GROUP_EPSILON:
+        return [0.0] * len(values)
+    return [(value - mean) / deviation for value in values]
+
+
+def minmax(values: list[float]) -> list[float]:
+    """(value − lowest) / (highest − lowest); zeros where there is no spread."""
+    low, high = min(values), max(values)
+    if high - low <= GROUP_EPSILON:
+        return [0.0] * len(values)
+    return [(value - low) / (high - low) for value in values]
+
+
+def scaled(values: Sequence[float | None], scale: Scale | None, groups: Sequence[Hashable]) -> Sequence[float | None]:
+    """Rescale one component's values over a batch that holds whole groups."""
+    if scale is None:
+        return values
+    if scale.kind == "range":
+        width = scale.high - scale.low
+        return [None if value is None else (value - scale.low) / width for value in values]
+    return in_group(values, groups, zscore if scale.kind == "zscore" else minmax)
+
+
+def combined(contributions: Sequence[float], weights: Sequence[float], how: Combine) -> float:
+    """One number from the contributions that there are.
+
+    Args:
+        contributions: weight × value of each component that was run and whose weight is not 0.
+        weights: Their weights.
+        how: ``mean`` divides the sum by the sum of the weights' magnitudes; ``normalized_sum`` expects contributions made
+            from values that were normalised in their group. With no contributions at all every way gives 0.
+    """
+    if not contributions:
+        return 0.0
+    match how:
+        case "sum" | "normalized_sum":
+            return sum(contributions)
+        case "mean":
+            return sum(contributions) / sum(abs(weight) for weight in weights)
+        case "product":
+            return math.prod(contributions)
+        case "min":
+            return min(contributions)

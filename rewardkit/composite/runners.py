@@ -1,0 +1,170 @@
+"""The executors: where a component's work runs. Each takes units (one rollout, or one group) and gives a future of their outcomes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import threading
+import time
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol, TypeAlias
+
+from rewardkit.composite.boundary import call_async, call_group, call_reward
+from rewardkit.composite.workers import WorkerPool
+from rewardkit.config.spec import Component
+from rewardkit.types import Outcome, RewardFunction, Rollout, Unscored
+
+ASYNC_CONCURRENCY = 64
+"""Calls of one async component that wait at the same time."""
+
+Units: TypeAlias = Sequence[Sequence[Rollout]]
+Outcomes: TypeAlias = tuple[list[list[Outcome]], float]
+"""The outcomes of each unit, and the seconds spent on them."""
+
+
+def who(component: Component) -> str:
+    """How messages call a component's reward."""
+    return f"{component.offer.type.name} ({component.offer.provenance})"
+
+
+class Runner(Protocol):
+    """Runs one component."""
+
+    def submit(self, units: Units) -> Future[Outcomes]:
+        """Start scoring. Inline runners have finished when this returns."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is held."""
+        ...
+
+
+def run_here(function: RewardFunction, units: Units, component: Component) -> Outcomes:
+    """Score in the calling thread; rollouts go to the reward as one batch, groups one by one."""
+    start = time.perf_counter()
+    name = who(component)
+    if component.offer.type.scope == "group":
+        outcomes = [call_group(function, unit, name) for unit in units]
+    else:
+        outcomes = [[outcome] for outcome in call_reward(function, [unit[0] for unit in units], name)]
+    return outcomes, time.perf_counter() - start
+
+
+def close_function(function: object) -> None:
+    """Call a reward's ``close``, where it has one that is no coroutine."""
+    close = getattr(function, "close", None)
+    if callable(close) and not inspect.iscoroutinefunction(close):
+        close()
+
+
+class InlineRunner:
+    """In the calling thread."""
+
+    def __init__(self, component: Component, function: RewardFunction) -> None:
+        self._component = component
+        self._function = function
+
+    def submit(self, units: Units) -> Future[Outcomes]:
+        future: Future[Outcomes] = Future()
+        future.set_result(run_here(self._function, units, self._component))
+        return future
+
+    def close(self) -> None:
+        close_function(self._function)
+
+
+class DeviceRunner:
+    """In the one thread that owns the accelerator: batches of all components take turns."""
+
+    def __init__(self, component: Component, function: RewardFunction, thread: ThreadPoolExecutor) -> None:
+        self._component = component
+        self._function = function
+        self._thread = thread
+
+    def submit(self, units: Units) -> Future[Outcomes]:
+        return self._thread.submit(run_here, self._function, units, self._component)
+
+    def close(self) -> None:
+        self._thread.submit(close_function, self._function).result()
+
+
+class ProcessRunner:
+    """In worker processes that can be killed."""
+
+    def __init__(self, component: Component, pool: WorkerPool, key: str) -> None:
+        self._component = component
+        self._pool = pool
+        self._key = key
+
+    def submit(self, units: Units) -> Future[Outcomes]:
+        return self._pool.submit(self._key, units, self._component.timeout_s, who(self._component))
+
+    def close(self) -> None:
+        """The pool is closed by who made it."""
+
+
+class EventLoop:
+    """An asyncio loop in a thread of its own, so that async rewards work whatever the caller does."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="rewardkit-async", daemon=True)
+        self._thread.start()
+
+    def submit(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
+        """Run a coroutine there."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def close(self) -> None:
+        """Cancel what still waits and end the thread."""
+        with contextlib.suppress(TimeoutError):
+            self.submit(self._cancel_all()).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+    @staticmethod
+    async def _cancel_all() -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class AsyncRunner:
+    """On an event loop, many rollouts at once, each with its deadline."""
+
+    def __init__(self, component: Component, function: RewardFunction, loop: EventLoop) -> None:
+        self._component = component
+        self._function = function
+        self._loop = loop
+        self._limit = asyncio.Semaphore(ASYNC_CONCURRENCY)
+
+    def submit(self, units: Units) -> Future[Outcomes]:
+        return self._loop.submit(self._run(units))
+
+    async def _run(self, units: Units) -> Outcomes:
+        start = time.perf_counter()
+        outcomes = await asyncio.gather(*(self._one(unit) for unit in units))
+        return list(outcomes), time.perf_counter() - start
+
+    async def _one(self, unit: Sequence[Rollout]) -> list[Outcome]:
+        name = who(self._component)
+        limit = self._component.timeout_s
+        seconds = None if limit is None else limit * len(unit)
+        async with self._limit:
+            try:
+                async with asyncio.timeout(seconds):
+                    return await call_async(self._function, unit, name)
+            except TimeoutError:
+                return [Unscored("timeout", f"{name} took longer than {seconds:g} s")] * len(unit)
+
+    def close(self) -> None:
+        close = getattr(self._function, "close", None)
+        if inspect.iscoroutinefunction(close):
+            self._loop.submit(close()).result(30)
+        else:
+            close_function(self._function)
