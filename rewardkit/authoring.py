@@ -104,6 +104,7 @@ class Rowwise:
         self.one = one
 
     def __call__(self, rollouts: Sequence[Rollout], /) -> list[RewardResult]:
+        """Score a batch, one by one."""
         return [self.one(rollout) for rollout in rollouts]
 
 
@@ -114,6 +115,7 @@ class AsyncRowwise:
         self.one = one
 
     async def __call__(self, rollouts: Sequence[Rollout], /) -> list[RewardResult]:
+        """Score a batch, one after the other."""
         return [await self.one(rollout) for rollout in rollouts]
 
 

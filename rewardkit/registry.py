@@ -134,7 +134,9 @@ class Registry:
         A plugin that misspells a hook or offers what is no reward type is kept as broken. Without a provenance it counts as
         this program's own.
         """
-        provenance = provenance or Provenance(getattr(plugin, "__name__", type(plugin).__name__), "this program", "0", installed=False)
+        provenance = provenance or Provenance(
+            getattr(plugin, "__name__", type(plugin).__name__), "this program", "0", installed=False
+        )
         registered = False
         try:
             _refuse_unmarked_hooks(plugin)
@@ -146,9 +148,7 @@ class Registry:
                 "register_rewards", [other for other in self._manager.get_plugins() if other is not plugin]
             )
             offered = [*_decorated(plugin), *(item for items in caller() for item in items)]
-            for item in offered:
-                if not isinstance(item, RewardType):
-                    raise TypeError(f"register_rewards gave a {type(item).__name__}, not a RewardType")
+            _refuse_other_types(offered)
             caller = self._manager.subset_hook_caller(
                 "register_commands", [other for other in self._manager.get_plugins() if other is not plugin]
             )
@@ -214,7 +214,7 @@ class Registry:
                 return f"reward {name!r} can't be used: {provenance} is switched off by {DISABLE_VARIABLE}"
         message = f"no plugin offers a reward {name!r}"
         members = [known for known in self.rewards if known.split(".", maxsplit=1)[0] == family]
-        if close := difflib.get_close_matches(name, self.rewards, n=3, cutoff=0.6):
+        if close := _nearest(name, self.rewards):
             message += f"; did you mean {' or '.join(close)}?"
         elif members:
             message += f"; {family} has {', '.join(sorted(members))}"
@@ -227,6 +227,13 @@ class Registry:
         if self.broken:
             message += f" ({len(self.broken)} broken: see `rewardkit plugins`)"
         return message
+
+
+def _nearest(name: str, known: Iterable[str]) -> list[str]:
+    """The known name that is most alike, and others only if they are about as near."""
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    ratios = [difflib.SequenceMatcher(None, name, item).ratio() for item in close]
+    return [item for item, ratio in zip(close, ratios, strict=True) if ratio >= ratios[0] - 0.05]
 
 
 def _decorated(plugin: object) -> Iterator[RewardType]:
@@ -245,9 +252,7 @@ def _plausible_names(provenance: Provenance) -> set[str]:
 
 def _clash(name: str, offers: Iterable[Provenance]) -> str:
     who = " and ".join(f"{offer} (plugin {offer.plugin!r})" for offer in offers)
-    return (
-        f"reward {name!r} is offered twice, by {who}; uninstall one, or switch it off with {DISABLE_VARIABLE}=DISTRIBUTION"
-    )
+    return f"reward {name!r} is offered twice, by {who}; uninstall one, or switch it off with {DISABLE_VARIABLE}=DISTRIBUTION"
 
 
 def _broken(provenance: Provenance, error: BaseException) -> BrokenPlugin:
@@ -280,6 +285,12 @@ def _refuse_unmarked_hooks(plugin: object) -> None:
         implementation = getattr(plugin, name, None)
         if callable(implementation) and not hasattr(implementation, f"{hookspecs.PROJECT}_impl"):
             raise TypeError(f"{name} is not marked as a hook; put @rewardkit.hookimpl above it")
+
+
+def _refuse_other_types(offered: Iterable[object]) -> None:
+    for item in offered:
+        if not isinstance(item, RewardType):
+            raise TypeError(f"register_rewards gave a {type(item).__name__}, not a RewardType")
 
 
 def _canonical(name: str) -> str:

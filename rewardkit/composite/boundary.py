@@ -83,7 +83,11 @@ async def call_async(function: RewardFunction, rollouts: Sequence[Rollout], who:
 
 def check_results(results: Any, expected: int, who: str) -> list[Outcome]:
     """Outcomes of a batch's results; all unscored if there are not as many as rollouts."""
-    if isinstance(results, str | bytes | Mapping) or not hasattr(results, "__len__") or not hasattr(results, "__iter__"):
+    if (
+        isinstance(results, str | bytes | Mapping)
+        or not hasattr(results, "__len__")
+        or not hasattr(results, "__iter__")
+    ):
         found = f"a {type(results).__name__}"
         return [Unscored("plugin", f"{who} returned {found}, not a list of {expected} scores")] * expected
     if len(results) != expected:
@@ -102,7 +106,11 @@ def to_outcome(result: Any, who: str) -> Outcome:
     if isinstance(result, Score):
         return _checked_score(result, who)
     if isinstance(result, Unscored):
-        return result if result.kind in _KINDS else Unscored("plugin", f"{who} gave the unknown kind {result.kind!r}: {result.message}")
+        return (
+            result
+            if result.kind in _KINDS
+            else Unscored("plugin", f"{who} gave the unknown kind {result.kind!r}: {result.message}")
+        )
     if not isinstance(result, numbers.Real):
         found = "nothing (None)" if result is None else f"a {kind.__name__}"
         return Unscored("plugin", f"{who} returned {found}, not a number, a Score or an Unscored")
@@ -118,8 +126,9 @@ def to_outcome(result: Any, who: str) -> Outcome:
 def _checked_score(score: Score, who: str) -> Outcome:
     if type(score.value) is float and type(score.reason) is str and score.metrics is None and score.steps is None:
         return score
-    if not isinstance(score.reason, str):
-        return Unscored("plugin", f"{who} gave a score whose reason is a {type(score.reason).__name__}, not text")
+    reason: object = score.reason
+    if not isinstance(reason, str):
+        return Unscored("plugin", f"{who} gave a score whose reason is a {type(reason).__name__}, not text")
     try:
         metrics = None if score.metrics is None else {str(name): float(value) for name, value in score.metrics.items()}
         steps = None if score.steps is None else [float(value) for value in score.steps]

@@ -38,8 +38,15 @@ def default_folder() -> Path:
 def component_key(component: Component) -> bytes:
     """What of a component decides its scores: neither its weight nor its name, conditions or clips."""
     offer = component.offer
-    identity = [offer.provenance.distribution, offer.provenance.version, offer.type.name, plain_params(component.params)]
-    return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    identity = [
+        offer.provenance.distribution,
+        offer.provenance.version,
+        offer.type.name,
+        plain_params(component.params),
+    ]
+    return hashlib.blake2b(
+        json.dumps(identity, sort_keys=True).encode("utf-8", "surrogatepass"), digest_size=16
+    ).digest()
 
 
 def unit_key(component: bytes, rollouts: Sequence[Rollout]) -> bytes:
@@ -134,7 +141,12 @@ class ScoreCache:
 
 
 def _plain(score: Score) -> list[Any]:
-    return [score.value, score.reason, dict(score.metrics) if score.metrics else None, list(score.steps) if score.steps else None]
+    return [
+        score.value,
+        score.reason,
+        dict(score.metrics) if score.metrics else None,
+        list(score.steps) if score.steps else None,
+    ]
 
 
 def _score(data: list[Any]) -> Score:

@@ -17,7 +17,16 @@ from typing import Self
 
 from rewardkit.composite import combine
 from rewardkit.composite.cache import ScoreCache, component_key, unit_key
-from rewardkit.composite.runners import AsyncRunner, DeviceRunner, EventLoop, InlineRunner, Outcomes, ProcessRunner, Runner, who
+from rewardkit.composite.runners import (
+    AsyncRunner,
+    DeviceRunner,
+    EventLoop,
+    InlineRunner,
+    Outcomes,
+    ProcessRunner,
+    Runner,
+    who,
+)
 from rewardkit.composite.workers import WorkerPool, default_workers
 from rewardkit.composite.zygote import ComponentOrder
 from rewardkit.config.expression import EvaluationError, Expression
@@ -209,8 +218,12 @@ class CompositeReward:
             if route.takes(rollout.fields):
                 return route.composite
         fields = dict.fromkeys(field for route in self.config.routes for field in route.match)
-        found = ", ".join(f"{field}={rollout.fields[field]!r}" if field in rollout.fields else f"no {field}" for field in fields)
-        raise DataError(f"{self.config.file}: no route takes a row with {found}; add one, or a last route with 'match: {{}}'")
+        found = ", ".join(
+            f"{field}={rollout.fields[field]!r}" if field in rollout.fields else f"no {field}" for field in fields
+        )
+        raise DataError(
+            f"{self.config.file}: no route takes a row with {found}; add one, or a last route with 'match: {{}}'"
+        )
 
     def _score_composite(self, composite: Composite, rollouts: Sequence[Rollout], step: int) -> list[ScoredRollout]:
         batch = _Batch(self, composite, rollouts)
@@ -323,7 +336,9 @@ class _Batch:
                 waiting.remove(component)
                 outcomes, units = self.select(component, gated=component.name not in first)
                 rollouts = self.rollouts
-                future = self.engine.start(self.composite, component, [[rollouts[index] for index in unit] for unit in units])
+                future = self.engine.start(
+                    self.composite, component, [[rollouts[index] for index in unit] for unit in units]
+                )
                 running[future] = component, units, outcomes
             done = [future for future in running if future.done()]
             if not done and running and not ready:
@@ -440,7 +455,13 @@ class _Batch:
                 reward = combine.clip(total, composite.clip)
             result.append(
                 ScoredRollout(
-                    rollout, reward, dict(zip(names, outcomes, strict=True)), weights, contributions, reward_id, unscored
+                    rollout,
+                    reward,
+                    dict(zip(names, outcomes, strict=True)),
+                    weights,
+                    contributions,
+                    reward_id,
+                    unscored,
                 )
             )
         return result

@@ -67,11 +67,13 @@ class InlineRunner:
         self._function = function
 
     def submit(self, units: Units) -> Future[Outcomes]:
+        """Score now; the future is done."""
         future: Future[Outcomes] = Future()
         future.set_result(run_here(self._function, units, self._component))
         return future
 
     def close(self) -> None:
+        """Close the reward."""
         close_function(self._function)
 
 
@@ -84,9 +86,11 @@ class DeviceRunner:
         self._thread = thread
 
     def submit(self, units: Units) -> Future[Outcomes]:
+        """Put the units in the device's queue."""
         return self._thread.submit(run_here, self._function, units, self._component)
 
     def close(self) -> None:
+        """Close the reward, in the thread that ran it."""
         self._thread.submit(close_function, self._function).result()
 
 
@@ -99,6 +103,7 @@ class ProcessRunner:
         self._key = key
 
     def submit(self, units: Units) -> Future[Outcomes]:
+        """Hand the units to the pool."""
         return self._pool.submit(self._key, units, self._component.timeout_s, who(self._component))
 
     def close(self) -> None:
@@ -144,6 +149,7 @@ class AsyncRunner:
         self._limit = asyncio.Semaphore(ASYNC_CONCURRENCY)
 
     def submit(self, units: Units) -> Future[Outcomes]:
+        """Start a task for each unit."""
         return self._loop.submit(self._run(units))
 
     async def _run(self, units: Units) -> Outcomes:
@@ -163,6 +169,7 @@ class AsyncRunner:
                 return [Unscored("timeout", f"{name} took longer than {seconds:g} s")] * len(unit)
 
     def close(self) -> None:
+        """Close the reward, on the loop if it asks for that."""
         close = getattr(self._function, "close", None)
         if inspect.iscoroutinefunction(close):
             self._loop.submit(close()).result(30)

@@ -103,7 +103,7 @@ class WorkerPool:
         self._lock = threading.Lock()
         self._submitted: collections.deque[_Batch] = collections.deque()
         self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_write, False)  # noqa: FBT003
+        os.set_blocking(self._wake_write, False)
         self._closing = False
         self._failure: WorkerError | None = None
         self._waiting: collections.deque[_Task] = collections.deque()
@@ -197,7 +197,9 @@ class WorkerPool:
                 if message.get("built"):
                     return
                 if "failed" in message:
-                    raise WorkerError(f"a reward can't be built in its worker process: {message['failed']}\n{message['traceback']}")
+                    raise WorkerError(
+                        f"a reward can't be built in its worker process: {message['failed']}\n{message['traceback']}"
+                    )
                 raise WorkerError(f"the worker processes can't be started: {self._how_it_ended()}")
             if not ready:
                 raise WorkerError(f"the plugins were not imported and built within {self._start_timeout_s:g} s")
@@ -299,7 +301,9 @@ class WorkerPool:
             self._workers.discard(worker)
             self._unready_deaths += 1
             if self._unready_deaths >= MAX_STARTS:
-                raise WorkerError("worker processes die before they are ready; is memory or the number of processes limited?")
+                raise WorkerError(
+                    "worker processes die before they are ready; is memory or the number of processes limited?"
+                )
         elif worker.pid in self._exits:
             self._bury(worker, self._exits.pop(worker.pid))
 
@@ -329,7 +333,9 @@ class WorkerPool:
                 worker.tasks.appendleft(task)
             else:
                 who = task.batch.who
-                task.fail(Unscored("plugin", f"{who}: its worker process died on this rollout ({_describe_exit(code)})"))
+                task.fail(
+                    Unscored("plugin", f"{who}: its worker process died on this rollout ({_describe_exit(code)})")
+                )
         self._waiting.extendleft(reversed(worker.tasks))
 
     def _time_out(self, worker: _Worker) -> None:

@@ -128,12 +128,13 @@ def _run(control: socket.socket, components: Mapping[str, Built]) -> None:
     zygote = os.getpid()
     workers: set[int] = set()
     wake_read, wake_write = os.pipe()
-    os.set_blocking(wake_write, False)  # noqa: FBT003
+    os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    watched: list[Any] = [control, wake_read]
     try:
         while True:
-            readable, _, _ = select.select([control, wake_read], [], [])
+            readable, _, _ = select.select(watched, [], [])
             if wake_read in readable:
                 os.read(wake_read, 4096)
                 while workers:
@@ -184,4 +185,3 @@ def main() -> None:
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         control.send(json.dumps({"built": True}).encode())
         _run(control, components)
-

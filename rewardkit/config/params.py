@@ -12,12 +12,12 @@ from rewardkit.types import RewardType
 
 
 @functools.lru_cache(maxsize=512)
-def _adapter(params: type[Any]) -> TypeAdapter[Any]:
+def _adapter(params: Any) -> TypeAdapter[Any]:
     return TypeAdapter(params)
 
 
 @functools.lru_cache(maxsize=512)
-def _schema(params: type[Any]) -> dict[str, Any]:
+def _schema(params: Any) -> dict[str, Any]:
     schema = _adapter(params).json_schema()
     if dataclasses.is_dataclass(params):
         for item in dataclasses.fields(params):

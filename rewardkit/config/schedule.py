@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -37,7 +38,7 @@ class Schedule:
         else:
             first, last = value["steps"]
             points = ((int(first), float(value["from"])), (int(last), float(value["to"])))
-        if any(later[0] <= earlier[0] for earlier, later in zip(points, points[1:], strict=False)):
+        if any(later[0] <= earlier[0] for earlier, later in itertools.pairwise(points)):
             raise ValueError(f"steps must ascend, found {', '.join(str(step) for step, _ in points)}")
         return cls(kind, points)
 

@@ -177,7 +177,10 @@ def _component_schema(offers: list[OfferedReward]) -> dict[str, Any]:
             },
             "with": {"type": "object", "description": "Its parameters."},
             "weight": _WEIGHT,
-            "when": {"type": "string", "description": "Condition on other components; where false, this one is not run."},
+            "when": {
+                "type": "string",
+                "description": "Condition on other components; where false, this one is not run.",
+            },
             "scale": _SCALE,
             "clip": {**_CLIP, "description": "Lowest and highest value after scaling."},
             "timeout": {

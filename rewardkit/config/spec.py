@@ -112,7 +112,9 @@ class RewardConfig:
     @property
     def component_names(self) -> tuple[str, ...]:
         """The names of all components of all composites, in the order of the file."""
-        return tuple(dict.fromkeys(item.name for composite in self.composites.values() for item in composite.components))
+        return tuple(
+            dict.fromkeys(item.name for composite in self.composites.values() for item in composite.components)
+        )
 
     @property
     def needs_groups(self) -> bool:
@@ -125,7 +127,9 @@ class RewardConfig:
         for composite in self.composites.values():
             for component in composite.components:
                 for field in component.needs:
-                    needed.setdefault(field, []).append((composite, f"component {component.name!r}", component.location))
+                    needed.setdefault(field, []).append(
+                        (composite, f"component {component.name!r}", component.location)
+                    )
             for field in composite.gate.fields if composite.gate else ():
                 needed.setdefault(field, []).append((composite, "the gate", None))
         return needed
@@ -206,7 +210,9 @@ class _Resolver:
             }
         else:
             composites = {"": self.composite("", data, ())}
-        routes = tuple(self.route(value, ("routes", index), composites) for index, value in enumerate(data.get("routes", ())))
+        routes = tuple(
+            self.route(value, ("routes", index), composites) for index, value in enumerate(data.get("routes", ()))
+        )
         if self.problems:
             raise ConfigError(*self.problems)
         unscored = {"policy": "exclude", "abort_above": 0.1, **data.get("unscored", {})}
@@ -300,7 +306,7 @@ class _Resolver:
         return 1 if lines[where.line - 1][where.column - 1 : where.column] in {"'", '"'} else 0
 
     def refuse_circles(self, components: tuple[Component, ...], path: Path_) -> None:
-        needs = {item.name: [name for name in (item.when.components if item.when else ())] for item in components}
+        needs = {item.name: list(item.when.components if item.when else ()) for item in components}
         done: set[str] = set()
         reported: set[frozenset[str]] = set()
 
@@ -330,7 +336,9 @@ class _Resolver:
             return None
         low, high = data["clip"]
         if low >= high:
-            self.problem((*path, "clip"), f"clip must be [lowest, highest], found [{low}, {high}]; did you mean [{high}, {low}]?")
+            self.problem(
+                (*path, "clip"), f"clip must be [lowest, highest], found [{low}, {high}]; did you mean [{high}, {low}]?"
+            )
         return float(low), float(high)
 
     def scale(self, data: Any, path: Path_) -> Scale | None:

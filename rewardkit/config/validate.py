@@ -105,8 +105,13 @@ def _explain(error: ValidationError, document: Document) -> Iterator[tuple[Locat
     elif rule == "maxProperties":
         yield where, f"{name} must have one key, found {', '.join(found)}"
     elif rule in {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}:
-        words = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "more than", "exclusiveMaximum": "less than"}
-        yield where, f"{name} must be {words[str(rule)]} {wanted}, found {show(found)}"
+        bounds = {
+            "minimum": "at least",
+            "maximum": "at most",
+            "exclusiveMinimum": "more than",
+            "exclusiveMaximum": "less than",
+        }
+        yield where, f"{name} must be {bounds[str(rule)]} {wanted}, found {show(found)}"
     else:
         yield where, f"{name}: {error.message}"
 

@@ -1,0 +1,123 @@
+"""The ``rewardkit`` command: one module per verb, loaded when the verb is called.
+
+A verb's module holds a click command named ``command``. What goes wrong on purpose (``RewardkitError``) ends with one message and
+the exit code of its class; Ctrl-C ends with 130.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rewardkit.errors import RewardkitError
+
+if TYPE_CHECKING:
+    from rewardkit.registry import Registry
+
+VERBS = {
+    "score": "Score rollouts with a composite reward.",
+    "check": "Check a reward file, and hold it against data.",
+    "schema": "Print the JSON Schema of reward files, for editors.",
+    "plugins": "List the installed rewards, or explain one.",
+    "new-plugin": "Write the package of a new reward plugin.",
+}
+"""Each verb's line in the help, so that listing them imports none."""
+
+
+class _Verbs(click.Group):
+    """Loads the core's verbs by name, and asks the plugins for any other."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The core's verbs in the order of their use; the plugins' are not asked for here, since that imports them all."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb of that name."""
+        if cmd_name in VERBS:
+            module = importlib.import_module(f"rewardkit.cli.{cmd_name.replace('-', '_')}")
+            command: click.Command = module.command
+            return command
+        return _plugin_command(cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of verbs without importing them."""
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+        formatter.write_text("\nPlugins may add verbs: `rewardkit plugins` lists them.")
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with a suggestion for a misspelt verb."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            import difflib  # noqa: PLC0415 - only for the error message
+
+            close = difflib.get_close_matches(args[0], VERBS, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; verbs are {', '.join(VERBS)}"
+            raise click.UsageError(f"there is no verb {args[0]!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def load_registry() -> Registry:
+    """The plugins of this environment."""
+    from rewardkit.registry import Registry  # noqa: PLC0415 - verbs that need no plugin don't pay for it
+
+    return Registry.load()
+
+
+def _plugin_command(name: str) -> click.Command | None:
+    from rewardkit.errors import PluginClashError  # noqa: PLC0415 - as above
+
+    offers = load_registry().commands.get(name, [])
+    if len(offers) > 1:
+        raise PluginClashError(f"the verb {name!r} is offered twice, by {offers[0][1]} and {offers[1][1]}")
+    return offers[0][0] if offers else None
+
+
+def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value:
+        from rewardkit import __version__  # noqa: PLC0415 - as above
+
+        click.echo(f"rewardkit {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
+)
+def cli() -> None:
+    """Rewards that can be verified, composed, trusted and trained on.
+
+    Exit codes: 0 done · 1 the work failed · 2 wrong use or configuration · 3 too much could not be scored · 130 interrupted.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        result: Any = cli.main(args=arguments, prog_name="rewardkit", standalone_mode=False)
+    except RewardkitError as error:
+        click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+        click.echo(str(error), err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has left, as `head` does; nothing more can be said on that pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) else 0

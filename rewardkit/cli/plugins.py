@@ -1,0 +1,201 @@
+"""``rewardkit plugins``: what is installed, from where, and how to use it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from rewardkit.cli import load_registry
+from rewardkit.errors import PluginClashError
+from rewardkit.types import RewardType
+
+if TYPE_CHECKING:
+    from rewardkit.registry import OfferedReward, Registry
+
+
+@click.command("plugins")
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+def command(name: str | None, as_json: bool) -> None:
+    """List the installed rewards, or explain one.
+
+    NAME is a reward such as format.tags, or a family such as format.
+    """
+    registry = load_registry()
+    if name is None:
+        _list(registry, as_json)
+        return
+    members = [offer for known in registry.names() if known.split(".")[0] == name for offer in registry.rewards[known]]
+    offers = members if name not in registry.rewards and members else [registry.get(name)]
+    if as_json:
+        click.echo(orjson.dumps([_describe(offer) for offer in offers], option=orjson.OPT_INDENT_2).decode())
+        return
+    for offer in offers:
+        _explain(offer)
+
+
+def _describe(offer: OfferedReward) -> dict[str, Any]:
+    from rewardkit.config.params import params_schema  # noqa: PLC0415 - heavy
+
+    kind = offer.type
+    return {
+        "name": kind.name,
+        "distribution": offer.provenance.distribution,
+        "version": offer.provenance.version,
+        "plugin": offer.provenance.plugin,
+        "doc": kind.doc,
+        "needs": list(_needs(kind)),
+        "scope": kind.scope,
+        "executor": kind.executor,
+        "timeout_s": kind.timeout_s,
+        "deterministic": kind.deterministic,
+        "params": params_schema(kind),
+        "example": _example(kind),
+    }
+
+
+def _needs(kind: RewardType) -> tuple[str, ...]:
+    """Fields read with default parameters; where a parameter without a default names one, its name in angle brackets."""
+    from rewardkit.config.params import params_schema  # noqa: PLC0415 - heavy
+
+    required = params_schema(kind).get("required", [])
+    placeholders = {name: f"<{name}>" for name in required}
+    try:
+        return kind.needed_fields(kind.params(**placeholders))
+    except (TypeError, ValueError):
+        return () if callable(kind.needs) else kind.needs
+
+
+def _example(kind: RewardType) -> str:
+    """The plugin's own example, or a component with the required parameters."""
+    if kind.example:
+        return kind.example.strip()
+    from rewardkit.config.params import params_schema  # noqa: PLC0415 - heavy
+
+    schema = params_schema(kind)
+    samples = {"string": "…", "integer": 1, "number": 1.0, "boolean": "true", "array": "[…]", "object": "{…}"}
+    required = [
+        f"{name}: {samples.get(schema['properties'][name].get('type'), '…')}" for name in schema.get("required", [])
+    ]
+    body = f", with: {{{', '.join(required)}}}" if required else ""
+    return f"{kind.name.split('.')[-1]}: {{use: {kind.name}{body}, weight: 1.0}}"
+
+
+def _list(registry: Registry, as_json: bool) -> None:
+    if as_json:
+        listing = {
+            "rewards": [_describe(offer) for name in registry.names() for offer in registry.rewards[name]],
+            "commands": {name: str(offers[0][1]) for name, offers in sorted(registry.commands.items())},
+            "broken": [
+                {
+                    "plugin": item.provenance.plugin,
+                    "from": str(item.provenance),
+                    "cause": item.cause,
+                    "traceback": item.traceback,
+                }
+                for item in registry.broken
+            ],
+            "disabled": [str(item) for item in registry.disabled],
+            "clashes": registry.clashes(),
+        }
+        click.echo(orjson.dumps(listing, option=orjson.OPT_INDENT_2).decode())
+    else:
+        _print_list(registry)
+    if clashes := registry.clashes():
+        raise PluginClashError("\n".join(clashes))
+
+
+def _print_list(registry: Registry) -> None:
+    from rich.console import Console  # noqa: PLC0415 - heavy
+    from rich.markup import escape  # noqa: PLC0415 - heavy
+    from rich.table import Table  # noqa: PLC0415 - heavy
+
+    console = Console()
+    if registry.rewards:
+        by_plugin: dict[str, list[OfferedReward]] = {}
+        for name in registry.names():
+            for offer in registry.rewards[name]:
+                by_plugin.setdefault(str(offer.provenance), []).append(offer)
+        for provenance, offers in by_plugin.items():
+            table = Table(
+                box=None, pad_edge=False, show_header=False, title=provenance, title_justify="left", expand=True
+            )
+            table.add_column(no_wrap=True, style="cyan", width=max(len(name) for name in registry.rewards))
+            table.add_column(no_wrap=True, style="dim", width=7)
+            table.add_column(ratio=1)
+            for offer in offers:
+                table.add_row(offer.type.name, offer.type.executor, escape(_summary(offer.type)))
+            console.print(table)
+        console.print("\n[dim]`rewardkit plugins NAME` shows parameters and an example.[/dim]")
+    else:
+        console.print("No reward plugins are installed. Try: pip install 'rewardkit\\[format,length,math]'")
+    for verb, commands in sorted(registry.commands.items()):
+        console.print(f"verb [cyan]{escape(verb)}[/cyan] from {escape(str(commands[0][1]))}")
+    for item in registry.broken:
+        console.print(
+            f"[red]broken[/red] {escape(item.provenance.plugin)} from {escape(str(item.provenance))}: {escape(item.cause)}"
+        )
+    for off in registry.disabled:
+        console.print(f"[yellow]switched off[/yellow] {escape(off.plugin)} from {escape(str(off))}")
+
+
+def _summary(kind: RewardType) -> str:
+    """The first sentence of the description, without Markdown's marks."""
+    return kind.doc.split("\n\n", maxsplit=1)[0].replace("`", "").replace("\n", " ")
+
+
+def _explain(offer: OfferedReward) -> None:
+    from rich.console import Console  # noqa: PLC0415 - heavy
+    from rich.markdown import Markdown  # noqa: PLC0415 - heavy
+    from rich.markup import escape  # noqa: PLC0415 - heavy
+    from rich.table import Table  # noqa: PLC0415 - heavy
+
+    from rewardkit.config.params import params_schema  # noqa: PLC0415 - heavy
+
+    kind = offer.type
+    console = Console()
+    console.print(f"[bold cyan]{escape(kind.name)}[/bold cyan]  [dim]{escape(str(offer.provenance))}[/dim]")
+    console.print(Markdown(kind.doc or "(no description)"))
+    schema = params_schema(kind)
+    required = schema.get("required", [])
+    if schema.get("properties"):
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("parameter", no_wrap=True, style="cyan")
+        table.add_column("type")
+        table.add_column("default")
+        table.add_column("what it does", ratio=1)
+        for name, value in schema["properties"].items():
+            default = "required" if name in required else orjson.dumps(value.get("default")).decode()
+            table.add_row(
+                name,
+                escape(type_words(value, schema)),
+                escape(default),
+                escape(value.get("description", "").replace("``", "")),
+            )
+        console.print()
+        console.print(table)
+    else:
+        console.print("\nIt has no parameters.")
+    needs = ", ".join(_needs(kind)) or "nothing but prompt and completion"
+    limit = f", {kind.timeout_s:g} s for each rollout" if kind.timeout_s else ""
+    console.print(f"\n[bold]reads[/bold]    {escape(needs)}", highlight=False)
+    console.print(f"[bold]runs[/bold]     {kind.executor}, on one {kind.scope} at a time{limit}", highlight=False)
+    console.print(f"[bold]example[/bold]  {escape(_example(kind))}\n", highlight=False, soft_wrap=True)
+
+
+def type_words(schema: dict[str, Any], root: dict[str, Any]) -> str:
+    """A parameter's type as a reader would say it."""
+    if "$ref" in schema:
+        return type_words(root.get("$defs", {}).get(str(schema["$ref"]).rpartition("/")[2], {}), root)
+    if "enum" in schema:
+        return " | ".join(str(option) for option in schema["enum"])
+    if "const" in schema:
+        return str(schema["const"])
+    if options := schema.get("anyOf") or schema.get("oneOf"):
+        return " | ".join(dict.fromkeys(type_words(option, root) for option in options))
+    if schema.get("type") == "array":
+        return f"list of {type_words(schema['items'], root)}" if isinstance(schema.get("items"), dict) else "list"
+    words = {"string": "text", "integer": "whole number", "object": "mapping", "boolean": "true | false"}
+    return words.get(str(schema.get("type")), str(schema.get("type", "anything")))
