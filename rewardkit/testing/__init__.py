@@ -1,0 +1,19 @@
+"""What a plugin author inherits to have a reward tested. Works with pytest; needs nothing that rewardkit does not.
+
+::
+
+    from rewardkit import Rollout
+    from rewardkit.testing import RewardContract
+
+    class TestPalindrome(RewardContract):
+        reward = "palindrome"
+        good = [Rollout("Say a palindrome.", "Never odd or even")]
+        bad = [Rollout("Say a palindrome.", "I can't.")]
+"""
+
+from __future__ import annotations
+
+from rewardkit.testing.contract import ContractBrokenError, RewardContract
+from rewardkit.testing.hostile import hostile_rollouts
+
+__all__ = ["ContractBrokenError", "RewardContract", "hostile_rollouts"]
