@@ -31,7 +31,7 @@ from rewardkit.composite.workers import WorkerPool, default_workers
 from rewardkit.composite.zygote import ComponentOrder
 from rewardkit.config.expression import EvaluationError, Expression
 from rewardkit.config.spec import Component, Composite, RewardConfig, parse_config, plain_params, read_config
-from rewardkit.errors import ConfigError, DataError, TooManyUnscoredError
+from rewardkit.errors import ConfigError, TooManyUnscoredError
 from rewardkit.registry import Registry
 from rewardkit.types import Outcome, Rollout, Score, ScoredRollout, Skipped, Unscored
 
@@ -192,7 +192,7 @@ class CompositeReward:
     def _score_routed(self, rollouts: Sequence[Rollout], step: int) -> list[ScoredRollout]:
         chosen: dict[str, list[int]] = {}
         for index, rollout in enumerate(rollouts):
-            chosen.setdefault(self._route(rollout), []).append(index)
+            chosen.setdefault(self.config.composite_for(rollout).name, []).append(index)
         result: dict[int, ScoredRollout] = {}
         names = self.config.component_names
         for name, indices in chosen.items():
@@ -212,18 +212,6 @@ class CompositeReward:
                     item.unscored,
                 )
         return [result[index] for index in range(len(rollouts))]
-
-    def _route(self, rollout: Rollout) -> str:
-        for route in self.config.routes:
-            if route.takes(rollout.fields):
-                return route.composite
-        fields = dict.fromkeys(field for route in self.config.routes for field in route.match)
-        found = ", ".join(
-            f"{field}={rollout.fields[field]!r}" if field in rollout.fields else f"no {field}" for field in fields
-        )
-        raise DataError(
-            f"{self.config.file}: no route takes a row with {found}; add one, or a last route with 'match: {{}}'"
-        )
 
     def _score_composite(self, composite: Composite, rollouts: Sequence[Rollout], step: int) -> list[ScoredRollout]:
         batch = _Batch(self, composite, rollouts)

@@ -35,7 +35,8 @@ def params_schema(reward_type: RewardType) -> dict[str, Any]:
     Raises:
         pydantic.errors.PydanticUserError: A parameter's type has no JSON Schema.
     """
-    return _schema(reward_type.params)
+    params: Any = reward_type.params  # a class is hashable, whatever its metaclass
+    return _schema(params)
 
 
 def make_params(reward_type: RewardType, data: dict[str, Any]) -> Any:
@@ -45,7 +46,8 @@ def make_params(reward_type: RewardType, data: dict[str, Any]) -> Any:
         ValueError: What the schema can't express is wrong (the class's own checks); one line per problem.
     """
     try:
-        return _adapter(reward_type.params).validate_python(data)
+        params: Any = reward_type.params
+        return _adapter(params).validate_python(data)
     except ValidationError as error:
         lines = []
         for problem in error.errors():

@@ -16,8 +16,9 @@ from rewardkit.config.schedule import Schedule
 from rewardkit.config.schema import reward_schema
 from rewardkit.config.validate import did_you_mean, schema_problems
 from rewardkit.config.yaml import Document, Path_, parse_yaml, read_yaml
-from rewardkit.errors import ConfigError, Location, PluginError
+from rewardkit.errors import ConfigError, DataError, Location, PluginError
 from rewardkit.registry import OfferedReward, Registry
+from rewardkit.types import Rollout
 
 Combine = Literal["sum", "mean", "product", "min", "normalized_sum"]
 Problem = tuple[Location | None, str]
@@ -120,6 +121,40 @@ class RewardConfig:
     def needs_groups(self) -> bool:
         """Whether whole groups must be scored together."""
         return any(composite.needs_groups for composite in self.composites.values())
+
+    def composite_for(self, rollout: Rollout) -> Composite:
+        """The composite that a rollout is scored by.
+
+        Raises:
+            DataError: No route takes it.
+        """
+        if not self.routes:
+            return next(iter(self.composites.values()))
+        for route in self.routes:
+            if route.takes(rollout.fields):
+                return self.composites[route.composite]
+        names = dict.fromkeys(field for route in self.routes for field in route.match)
+        found = ", ".join(
+            f"{name}={rollout.fields[name]!r}" if name in rollout.fields else f"no {name}" for name in names
+        )
+        raise DataError(f"{self.file}: no route takes a row with {found}; add one, or a last route with 'match: {{}}'")
+
+    def row_problems(self, rollout: Rollout) -> list[tuple[str, str]]:
+        """What would keep a rollout from being scored, told without running any reward: (component, problem) pairs.
+
+        Looks for the fields that are read and asks each reward's own ``check``.
+
+        Raises:
+            DataError: No route takes it.
+        """
+        problems = []
+        for component in self.composite_for(rollout).components:
+            kind = component.offer.type
+            missing = [name for name in component.needs if rollout.fields.get(name) is None]
+            problems += [(component.name, f"the row has no value in column {name!r}") for name in missing]
+            if not missing and kind.check is not None and (wrong := kind.check(component.params, rollout)):
+                problems.append((component.name, wrong))
+        return problems
 
     def needed_fields(self) -> dict[str, list[tuple[Composite, str, Location | None]]]:
         """Each field that is read, with who reads it: composite, what part of it, and where that stands."""
