@@ -1,0 +1,160 @@
+"""Boxes made by bubblewrap from an unprivileged user's namespaces; no daemon and no privilege needed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rewardkit_sandbox import owner
+from rewardkit_sandbox.backends import cgroups
+from rewardkit_sandbox.backends.docker import SERVER_MB
+from rewardkit_sandbox.errors import SlotDied, Unavailable
+from rewardkit_sandbox.slot import COMMON_MODULES, ENVIRONMENT, BoxConfig, Slot, bootstrap
+from rewardkit_sandbox.types import Limits
+
+OWNER = "REWARDKIT_SANDBOX_OWNER"
+_UID = 1_900_000_000
+"""Root starts boxes as a user of their own from here on: root in a user namespace would still own the host's files."""
+
+
+@dataclass
+class BubblewrapBackend:
+    """User, pid, network, ipc, uts and mount namespaces over a read-only root of their own."""
+
+    root: Path | None
+    """A root file system; None takes the host's /usr, read-only."""
+    limits: Limits
+    cpus: float = 1.0
+    preimport: tuple[str, ...] | None = None
+    name: str = "bubblewrap"
+    _program: str = field(init=False, default="bwrap")
+
+    def open(self) -> None:
+        """Makes sure that bubblewrap and the root are there, and removes what dead owners left.
+
+        Raises:
+            Unavailable: they are not; the message says what to do.
+        """
+        program = shutil.which("bwrap")
+        if program is None:
+            raise Unavailable("bubblewrap is not installed: apt-get install bubblewrap")
+        self._program = program
+        if self.root is not None and not (self.root / "usr/bin/python3").exists():
+            raise Unavailable(f"there is no root file system in {self.root}: run python -m rewardkit_sandbox build")
+        sweep()
+
+    def close(self) -> None:
+        """Nothing is shared by the boxes."""
+
+    def start(self, serial: int) -> Slot:
+        """One box, ready for programs.
+
+        Raises:
+            SlotDied: it did not come up.
+        """
+        limits = self.limits
+        memory = limits.memory_mb + 2 * limits.scratch_mb + SERVER_MB
+        group = cgroups.make(serial, memory_mb=memory, processes=limits.processes + 4, cpus=self.cpus)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        told, tell = os.pipe()
+        user = _UID + serial % 65536
+        identity = {"user": user, "group": user, "extra_groups": []} if os.getuid() == 0 else {}
+        python = ["/usr/bin/python3", "-s", "-P", "-c", bootstrap(), str(theirs.fileno())]
+        with theirs, open(told, "rb") as info:
+            try:
+                process = subprocess.Popen(
+                    [self._program, "--info-fd", str(tell), *self._arguments(), *python],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    pass_fds=[theirs.fileno(), tell],
+                    env={},
+                    start_new_session=True,
+                    **identity,
+                )
+            finally:
+                os.close(tell)
+            if group is not None and (said := info.read()):
+                group.add(json.loads(said)["child-pid"])
+        slot = Slot(f"bubblewrap {process.pid}", ours, lambda: _end(process, group))
+        scratch = f"size={limits.scratch_mb}m,nr_inodes={limits.scratch_files},mode=1777"
+        try:
+            slot.start(
+                BoxConfig(
+                    memory_files=group is not None,
+                    mount_tmpfs={"/tmp": scratch, "/dev/shm": scratch},
+                    hide_processes=True,
+                    drop_capabilities=True,
+                    preimport=COMMON_MODULES if self.preimport is None else self.preimport,
+                )
+            )
+        except SlotDied as error:
+            process.kill()
+            assert process.stderr is not None
+            said = process.stderr.read().decode("utf-8", "replace").strip()[-1500:]
+            slot.close()
+            raise SlotDied(f"{error}; it said: {said or 'nothing'}") from error
+        return slot
+
+    def _arguments(self) -> list[str]:
+        walls = "--unshare-user --unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try --as-pid-1".split()
+        walls += ["--uid", "1000", "--gid", "1000", "--hostname", "sandbox", "--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN"]
+        walls += ["--clearenv"]
+        for key, value in {**ENVIRONMENT, OWNER: owner.label()}.items():
+            walls += ["--setenv", key, value]
+        if self.root is not None:
+            files = ["--ro-bind", str(self.root), "/"]
+        else:
+            files = ["--ro-bind", "/usr", "/usr", "--dir", "/etc"]
+            for name in ("bin", "sbin", "lib", "lib64", "lib32"):
+                path = Path("/", name)
+                if path.is_symlink():
+                    files += ["--symlink", os.readlink(path), str(path)]
+                elif path.is_dir():
+                    files += ["--ro-bind", str(path), str(path)]
+            for name in ("ld.so.cache", "alternatives"):
+                files += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+        # bubblewrap's own --dev would need a second user namespace, from which the agent could not mount /tmp.
+        files += ["--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/dev", "--dir", "/dev/shm"]
+        for name in ("null", "zero", "full", "random", "urandom"):
+            files += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
+        for name, target in {"fd": "fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}.items():
+            files += ["--symlink", f"/proc/self/{target}", f"/dev/{name}"]
+        files += ["--remount-ro", "/dev", "--chdir", "/"]
+        if self.root is None:
+            files += ["--remount-ro", "/"]
+        return [*walls, *files]
+
+
+def _end(process: subprocess.Popen[bytes], group: cgroups.Group | None) -> None:
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.wait()
+    if process.stderr is not None:
+        process.stderr.close()
+    if group is not None:
+        group.remove()
+
+
+def sweep() -> int:
+    """Ends boxes whose owner ended without taking them along; returns how many."""
+    removed = cgroups.sweep()
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            arguments = (folder / "cmdline").read_bytes().split(b"\0")
+            if b"--setenv" in arguments and OWNER.encode() in arguments and Path(arguments[0].decode()).name == "bwrap":
+                label = arguments[arguments.index(OWNER.encode()) + 1].decode()
+                if owner.is_gone(label):
+                    os.kill(int(folder.name), signal.SIGKILL)
+                    removed += 1
+    return removed

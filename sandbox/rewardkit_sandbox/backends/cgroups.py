@@ -1,0 +1,102 @@
+"""Memory, process and CPU limits of a whole box, where this user may make control groups. Versions 1 and 2."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rewardkit_sandbox import owner
+
+ROOT = Path("/sys/fs/cgroup")
+FOLDER = "rewardkit-sandbox"
+
+
+@dataclass(frozen=True)
+class Group:
+    """The control group of one box."""
+
+    folders: tuple[Path, ...]
+
+    def add(self, pid: int) -> None:
+        """Moves a process into it."""
+        for folder in self.folders:
+            (folder / "cgroup.procs").write_text(str(pid))
+
+    def oom_kills(self) -> int:
+        """How often the kernel killed in it for want of memory."""
+        for folder in self.folders:
+            for name in ("memory.events", "memory.oom_control"):
+                with contextlib.suppress(OSError):
+                    lines = (folder / name).read_text().splitlines()
+                    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+        return 0
+
+    def remove(self) -> None:
+        """Removes it once its processes are gone."""
+        for folder in self.folders:
+            for _ in range(100):
+                try:
+                    folder.rmdir()
+                except FileNotFoundError:
+                    break
+                except OSError:
+                    _kill_members(folder)
+                    time.sleep(0.02)
+                else:
+                    break
+
+
+def _kill_members(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        for line in (folder / "cgroup.procs").read_text().split():
+            with contextlib.suppress(OSError):
+                os.kill(int(line), 9)
+
+
+def make(serial: int, *, memory_mb: int, processes: int, cpus: float) -> Group | None:
+    """A group with these limits, or None where they can't be had."""
+    name = f"{owner.label()}-{serial}"
+    unified = (ROOT / "cgroup.controllers").exists()
+    memory, period = memory_mb << 20, 100_000
+    if unified:
+        rows = {"": {"memory.max": memory, "memory.swap.max": 0, "pids.max": processes, "cpu.max": f"{int(cpus * period)} {period}"}}
+    else:
+        rows = {
+            "memory": {"memory.limit_in_bytes": memory, "memory.memsw.limit_in_bytes": memory},
+            "pids": {"pids.max": processes},
+            "cpu": {"cpu.cfs_period_us": period, "cpu.cfs_quota_us": int(cpus * period)},
+        }
+    made: list[Path] = []
+    try:
+        for controller, settings in rows.items():
+            parent = ROOT / controller / FOLDER
+            parent.mkdir(exist_ok=True)
+            if unified:
+                for folder in (ROOT, parent):
+                    (folder / "cgroup.subtree_control").write_text("+memory +pids +cpu")
+            folder = parent / name
+            folder.mkdir()
+            made.append(folder)
+            for key, value in settings.items():
+                if key in ("memory.memsw.limit_in_bytes", "memory.swap.max") and not (folder / key).exists():
+                    continue
+                (folder / key).write_text(str(value))
+    except OSError:
+        Group(tuple(made)).remove()
+        return None
+    return Group(tuple(made))
+
+
+def sweep() -> int:
+    """Removes groups, with what still runs in them, whose owner ended; returns how many."""
+    removed = 0
+    for parent in {ROOT / FOLDER, *(ROOT / controller / FOLDER for controller in ("memory", "pids", "cpu"))}:
+        if parent.is_dir():
+            for folder in parent.iterdir():
+                if folder.is_dir() and owner.is_gone(folder.name.rpartition("-")[0]):
+                    Group((folder,)).remove()
+                    removed += 1
+    return removed

@@ -1,0 +1,211 @@
+"""Boxes as containers of a Docker engine on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rewardkit_sandbox import owner
+from rewardkit_sandbox.errors import SlotDied, Unavailable
+from rewardkit_sandbox.slot import ENVIRONMENT, BoxConfig, Slot, bootstrap
+from rewardkit_sandbox.types import Limits
+
+if TYPE_CHECKING:
+    import docker
+
+LABEL = "rewardkit.sandbox.owner"
+SERVER_MB = 64
+"""Memory of the container beyond the program's own: the fork server and page tables."""
+_CAPABILITIES = ["SETUID", "SETGID", "KILL", "DAC_OVERRIDE", "FOWNER"]
+
+
+def client(timeout_s: float = 60) -> docker.DockerClient:
+    """A client of the engine that the environment names.
+
+    Raises:
+        Unavailable: no engine answers.
+    """
+    try:
+        import docker
+        import docker.errors
+    except ImportError as error:
+        raise Unavailable("the Docker SDK is not installed: pip install 'rewardkit-sandbox[docker]'") from error
+    try:
+        return docker.from_env(timeout=int(timeout_s))
+    except docker.errors.DockerException as error:
+        raise Unavailable(f"no Docker engine answers: {error}") from error
+
+
+def is_engine_error(error: BaseException) -> bool:
+    """Whether an exception came from the engine or the way to it."""
+    return type(error).__module__.split(".")[0] in ("docker", "requests", "urllib3")
+
+
+@dataclass
+class DockerBackend:
+    """Containers without network, writable root, capabilities of use to a program, or a way to gain any."""
+
+    image: str
+    limits: Limits
+    runtime: str | None = None
+    """Another OCI runtime that the engine knows."""
+    cpus: float = 1.0
+    """CPUs that a box may use at a time."""
+    preimport: tuple[str, ...] | None = None
+    name: str = "docker"
+    _folder: Path = field(init=False)
+    _serial: int = 0
+
+    def open(self) -> None:
+        """Makes sure that the engine and the image are there, and removes what dead owners left.
+
+        Raises:
+            Unavailable: they are not; the message says what to do.
+        """
+        import docker.errors
+
+        engine = client()
+        try:
+            engine.images.get(self.image)
+        except docker.errors.ImageNotFound as error:
+            message = f"the engine has no image {self.image}: run python -m rewardkit_sandbox build"
+            raise Unavailable(message) from error
+        finally:
+            engine.close()
+        sweep()
+        self._folder = Path(tempfile.mkdtemp(prefix="rewardkit-sandbox-"))
+        self._folder.chmod(0o711)
+
+    def close(self) -> None:
+        """Removes the folder of sockets."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def start(self, serial: int) -> Slot:
+        """One box, ready for programs.
+
+        Raises:
+            SlotDied: it did not come up.
+            Unavailable: the engine is not there.
+        """
+        folder = self._folder / str(serial)
+        folder.mkdir(mode=0o711)
+        path = folder / "control"
+        engine = client()
+        container: Any = None
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+                listener.bind(str(path))
+                path.chmod(0o666)
+                listener.listen(1)
+                container = engine.containers.run(self.image, **self._options(folder))
+                connection = self._accept(listener, container)
+            slot = Slot(f"container {container.short_id}", connection, lambda: _remove(container.id, folder))
+            try:
+                slot.start(self._config())
+            except SlotDied as error:
+                said = _logs(container)
+                slot.close()
+                raise SlotDied(f"{error}; {said}") from error
+            path.unlink()
+            return slot
+        except Exception as error:
+            if container is not None:
+                _remove(container.id, folder)
+            if is_engine_error(error):
+                raise SlotDied(f"the engine did not start a container: {error}") from error
+            raise
+        finally:
+            engine.close()
+
+    def _accept(self, listener: socket.socket, container: Any) -> socket.socket:
+        listener.settimeout(0.5)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                return listener.accept()[0]
+            except TimeoutError:
+                container.reload()
+                if container.status not in ("created", "running"):
+                    break
+        raise SlotDied(f"the container did not connect; {_logs(container)}")
+
+    def _config(self) -> BoxConfig:
+        config = BoxConfig(memory_files=True, uid_base=200_000)
+        return config if self.preimport is None else BoxConfig(memory_files=True, uid_base=200_000, preimport=self.preimport)
+
+    def _options(self, folder: Path) -> dict[str, Any]:
+        limits = self.limits
+        memory = f"{limits.memory_mb + 2 * limits.scratch_mb + SERVER_MB}m"
+        scratch = f"size={limits.scratch_mb}m,nr_inodes={limits.scratch_files},mode=1777,noatime,nosuid,nodev,noexec"
+        return {
+            "command": ["-c", bootstrap(), "/control/control"],
+            "entrypoint": ["/usr/bin/python3", "-s", "-P"],
+            "detach": True,
+            "network_mode": "none",
+            "read_only": True,
+            "cap_drop": ["ALL"],
+            "cap_add": _CAPABILITIES,
+            "security_opt": ["no-new-privileges"],
+            "mem_limit": memory,
+            "memswap_limit": memory,
+            "pids_limit": limits.processes + 2,
+            "nano_cpus": int(self.cpus * 1e9),
+            "tmpfs": {"/tmp": scratch, "/dev/shm": scratch, "/dev/mqueue": "ro,size=4k,nr_inodes=2,mode=555"},
+            "volumes": {str(folder): {"bind": "/control", "mode": "ro"}},
+            "environment": ENVIRONMENT,
+            "hostname": "sandbox",
+            "labels": {LABEL: owner.label()},
+            "user": "0:0",
+            "working_dir": "/",
+            "ipc_mode": "private",
+            "runtime": self.runtime,
+            "log_config": {"Type": "json-file", "Config": {"max-size": "64k", "max-file": "1"}},
+            "auto_remove": True,
+        }
+
+
+def _logs(container: Any) -> str:
+    try:
+        return f"it said: {container.logs(tail=20).decode('utf-8', 'replace').strip()[-1500:] or 'nothing'}"
+    except Exception as error:
+        if not is_engine_error(error):
+            raise
+        return "it left no log"
+
+
+def _remove(identity: str, folder: Path) -> None:
+    """Kills and removes a container. An engine that is away removes it itself when it comes back."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        engine = client(timeout_s=20)
+    except Unavailable:
+        return
+    try:
+        engine.api.remove_container(identity, force=True, v=True)
+    except Exception as error:
+        if not is_engine_error(error):
+            raise
+    finally:
+        engine.close()
+
+
+def sweep() -> int:
+    """Removes containers whose owner ended without taking them along; returns how many."""
+    engine = client()
+    removed = 0
+    try:
+        for container in engine.api.containers(all=True, filters={"label": LABEL}):
+            if owner.is_gone(container["Labels"][LABEL]):
+                with contextlib.suppress(Exception):
+                    engine.api.remove_container(container["Id"], force=True, v=True)
+                    removed += 1
+    finally:
+        engine.close()
+    return removed

@@ -1,0 +1,245 @@
+"""The fork server: process 1 of the box. Puts up the walls, runs one program at a time, and leaves nothing of it behind.
+
+It never reads a submission: code, input and output are descriptors that it passes on, so its memory (which every child
+inherits) holds nothing of another program. The host speaks to it over one SOCK_SEQPACKET socket, JSON with descriptors;
+the end of that socket is the end of the box, and with it of every process inside.
+
+Descriptors of the server: 3 to 6 placeholders, 7 and 8 the pipe on which a child reports that a wall could not be put
+up, 9 the control socket. Received ones are therefore 10 and up: first the code, then what becomes 0, 1, 2 …
+"""
+
+import ctypes
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+
+from rewardkit_box import harness, scratch
+
+PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 22, 24, 38
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_NOATIME = 2, 4, 8, 32, 1024
+FAULT_READ, FAULT_WRITE, CONTROL, FIRST_RECEIVED = 7, 8, 9, 10
+MAX_DESCRIPTORS = 250
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result, what):
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+class Walls:
+    """What every child passes through before it sees the program."""
+
+    def __init__(self, config):
+        self.uid_base, self.uid_count, self.serial = config["uid_base"], config["uid_count"], 0
+        code = bytes.fromhex(config["seccomp"])
+        self._instructions = ctypes.create_string_buffer(code, len(code))
+        self._filter = ctypes.create_string_buffer(
+            struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(self._instructions))
+        )
+        self._filter_arg = ctypes.c_void_p(ctypes.addressof(self._filter))
+        self._zero, self._one, self._mode = ctypes.c_ulong(0), ctypes.c_ulong(1), ctypes.c_ulong(2)
+
+    def next_uid(self):
+        self.serial += 1
+        return self.uid_base + self.serial % self.uid_count if self.uid_base else 0
+
+    def enter(self, uid, limits):
+        """Runs in the child. After this it has no privilege left and no way to regain one."""
+        zero, one = self._zero, self._one
+        os.setsid()
+        _check(libc.prctl(PR_SET_DUMPABLE, one, zero, zero, zero), "PR_SET_DUMPABLE")
+        score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        os.write(score, b"1000")
+        os.close(score)
+        if uid:
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+            _check(libc.prctl(PR_SET_DUMPABLE, one, zero, zero, zero), "PR_SET_DUMPABLE")
+        for which, soft, hard in limits:
+            resource.setrlimit(which, (soft, hard))
+        _check(libc.prctl(PR_SET_NO_NEW_PRIVS, one, zero, zero, zero), "PR_SET_NO_NEW_PRIVS")
+        _check(libc.prctl(PR_SET_SECCOMP, self._mode, self._filter_arg, zero, zero), "PR_SET_SECCOMP")
+
+
+def child(walls, uid, job, received):
+    """The life of a child. Never returns."""
+    streams, extra = job["streams"], received[1 + job["streams"] :]
+    try:
+        code = received[0]
+        for target in range(streams):
+            os.dup2(received[1 + target], target)
+        os.closerange(received[streams] + 1 if not extra else received[-1] + 1, MAX_DESCRIPTORS + FIRST_RECEIVED + 8)
+        for descriptor in received[1 : 1 + streams]:
+            os.close(descriptor)
+        os.chdir("/tmp")
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        os.environ.clear()
+        os.environ.update(job["environment"])
+        walls.enter(uid, job["limits"])
+    except BaseException as error:
+        os.write(FAULT_WRITE, repr(error).encode()[:1000])
+        os._exit(125)
+    os.closerange(streams, FIRST_RECEIVED)
+    try:
+        if job["entry"] == "exec":
+            harness.execute(code, job)
+        source = harness.read_all(code)
+        os.close(code)
+        harness.ENTRIES[job["entry"]](source, extra)
+    except BaseException:
+        os._exit(124)
+
+
+def reap(usage):
+    """Kills whatever is left and waits until there is nothing besides this process; kill(-1) can't be outrun by forks."""
+    while True:
+        try:
+            os.kill(-1, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        try:
+            _, _, used = os.wait4(-1, 0)
+        except ChildProcessError:
+            return
+        usage[0] += used.ru_utime + used.ru_stime
+        usage[1] = max(usage[1], used.ru_maxrss)
+
+
+def run(control, walls, job, received):
+    """One process of the program, from fork to the last trace. Returns the answer for the host."""
+    uid = walls.next_uid()
+    start = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        child(walls, uid, job, received)
+    for descriptor in received:
+        os.close(descriptor)
+    ended = "exited"
+    watched = os.pidfd_open(pid)
+    poll = select.poll()
+    poll.register(watched, select.POLLIN)
+    poll.register(control, select.POLLIN)
+    events = poll.poll(job["wall_s"] * 1000)
+    if not events:
+        ended = "deadline"
+    elif all(descriptor != watched for descriptor, _ in events):
+        ended = "cancelled"
+        if not control.recv(64):
+            os._exit(0)
+    os.close(watched)
+    if ended != "exited":
+        os.kill(pid, signal.SIGKILL)
+    _, status, used = os.wait4(pid, 0)
+    wall = time.monotonic() - start
+    usage = [used.ru_utime + used.ru_stime, used.ru_maxrss]
+    reap(usage)
+    try:
+        fault = os.read(FAULT_READ, 2000).decode("utf-8", "replace")
+    except BlockingIOError:
+        fault = ""
+    return {"ended": ended, "status": status, "wall_s": wall, "cpu_s": usage[0], "rss_kb": usage[1], "fault": fault}
+
+
+def _collected(name):
+    """The file that a compiler left, if it is a plain one."""
+    try:
+        descriptor = os.open("/tmp/" + name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return []
+    return [descriptor]
+
+
+def _mount(source, target, kind, flags, options):
+    _check(libc.mount(source, target.encode(), kind, ctypes.c_ulong(flags), options.encode()), f"mount {target}")
+
+
+def _drop_capabilities():
+    for capability in range(64):
+        libc.prctl(PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0)
+    header = struct.pack("Ii", 0x20080522, 0)
+    _check(libc.capset(header, bytes(24)), "capset")
+
+
+def _set_up(config):
+    """What a backend left to be done from inside, and the server's own armour."""
+    if os.getpid() != 1:
+        raise SystemExit("the agent must be process 1 of a pid namespace: it ends programs with kill(-1)")
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for target, options in config["mount_tmpfs"].items():
+        _mount(b"tmpfs", target, b"tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME, options)
+    if config["hide_processes"]:
+        _mount(None, "/proc", None, MS_REMOUNT | MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=2")
+    if config["drop_capabilities"]:
+        _drop_capabilities()
+    _check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS")
+    _check(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "PR_SET_DUMPABLE")
+
+
+def _arrange_descriptors(connection):
+    read, write = os.pipe2(os.O_NONBLOCK)
+    sources = {CONTROL: connection.detach(), FAULT_READ: read, FAULT_WRITE: write, 0: os.open("/dev/null", os.O_RDWR)}
+    high = {target: os.dup2(source, 200 + target) for target, source in sources.items()}
+    for descriptor in (0, 1, *range(3, CONTROL + 1)):
+        os.dup2(high.get(descriptor, high[0]), descriptor, inheritable=False)
+    os.closerange(FIRST_RECEIVED, 1024)
+    return socket.socket(fileno=CONTROL)
+
+
+def _oom_kills():
+    """How often the box's memory group has killed, where that can be read from inside."""
+    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
+        try:
+            with open(path) as file:
+                return sum(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
+        except (OSError, ValueError, IndexError):
+            continue
+    return 0
+
+
+def _prepare(config):
+    _set_up(config)
+    walls, folders = Walls(config), scratch.Scratch(config["scratch"])
+    for name in config["preimport"]:
+        try:
+            __import__(name)
+        except ImportError:
+            pass
+    harness.prepare()
+    return walls, folders
+
+
+def main(connection, config):
+    """Serves until the host hangs up."""
+    control = _arrange_descriptors(connection)
+    try:
+        walls, folders = _prepare(config)
+    except Exception as error:
+        control.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
+        raise
+    killed = _oom_kills()
+    control.send(json.dumps({"python": list(sys.version_info[:3])}).encode())
+    while True:
+        packet, received, _, _ = socket.recv_fds(control, 65536, MAX_DESCRIPTORS)
+        if not packet:
+            os._exit(0)
+        if packet == b"x":  # a cancellation that came after the end
+            continue
+        job = json.loads(packet)
+        answer = run(control, walls, job, received)
+        if answer["status"] & 0x7F == signal.SIGKILL and answer["ended"] == "exited":
+            before, killed = killed, _oom_kills()
+            answer["oom"] = killed > before
+        files = _collected(job["collect"]) if job.get("collect") and answer["status"] == 0 else []
+        socket.send_fds(control, [json.dumps(answer).encode()], files)
+        for descriptor in files:
+            os.close(descriptor)
+        folders.wipe()

@@ -1,0 +1,286 @@
+"""The judge's side of a judge: runs test code against a candidate that lives in another box, by calls over a pipe.
+
+The candidate's process is never here. What comes back over the pipe is decoded into plain values; an object that can't
+be carried over is a `Remote`, whose methods are called over there, and which is equal to nothing.
+"""
+
+import builtins
+import os
+import sys
+import types
+
+from rewardkit_box import codec, harness
+
+CALLS, ANSWERS, VERDICT = 4, 5, 3
+MAX_LINE = 8 << 20
+_write, _exit, _dumps, _loads = os.write, os._exit, codec.dumps, codec.loads
+
+
+class CandidateGone(BaseException):
+    """The candidate's process ended, or said something that is no answer."""
+
+
+class Unsupported(BaseException):
+    """The tests hand over something that can't be carried to the candidate."""
+
+
+class CandidateError(Exception):
+    """An exception of a type that only the candidate has."""
+
+
+class Link:
+    """The pipes to the candidate."""
+
+    def __init__(self):
+        self.gone = None
+        self.names = []
+        self._answers = open(ANSWERS, "rb", closefd=False)
+
+    def load(self):
+        """Waits until the candidate's program is loaded; returns why not, or None."""
+        kind, value = self._receive(2)
+        if kind == "unloadable":
+            return f"raised {value[0]}: {value[1]} while loading"
+        if kind != "loaded":
+            self._lost("it sent no answer")
+        return None
+
+    def _lost(self, why):
+        self.gone = why
+        raise CandidateGone(why)
+
+    def _receive(self, length):
+        if self.gone:
+            raise CandidateGone(self.gone)
+        line = self._answers.readline(MAX_LINE)
+        if not line.endswith(b"\n"):
+            self._lost("it ended during a call" if len(line) < MAX_LINE else "its answer is too long")
+        try:
+            answer = _loads(line, lambda type_name, handle: Remote(self, type_name, handle))
+            if type(answer) is not list or len(answer) != length:
+                self._lost("it sent no answer")
+        except codec.CodecError as error:
+            self._lost(f"it sent no answer: {error}")
+        return answer
+
+    def ask(self, verb, target, name, args, kwargs):
+        """One call. Raises what the candidate raised, as the nearest builtin exception."""
+
+        def carry(value):
+            if type(value) is Remote:
+                return value._handle
+            raise Unsupported(f"a {type(value).__name__} can't be handed to the program")
+
+        line = _dumps([verb, target, name, list(args), kwargs], carry)
+        view = memoryview(line)
+        try:
+            while view:
+                view = view[_write(CALLS, view) :]
+        except BrokenPipeError:
+            self._lost("it ended before a call")
+        kind, value, after = self._receive(3)
+        if type(after) is list and len(after) == len(args):
+            for original, changed in zip(args, after):
+                _change(original, changed)
+        if kind == "returned":
+            return value
+        if kind == "raised":
+            raise _exception(value)
+        raise CandidateError(str(value))
+
+
+def _change(original, changed):
+    """Makes an argument what the call left of it, as it would be in one process."""
+    if type(original) is not type(changed):
+        return
+    if type(original) is list:
+        original[:] = changed
+    elif type(original) is dict or type(original) is set:
+        original.clear()
+        original.update(changed)
+
+
+def _exception(value):
+    name, message, bases = value
+    for base in bases:
+        kind = getattr(builtins, base, None)
+        if isinstance(kind, type) and issubclass(kind, Exception):
+            if kind is Exception and name != "Exception":
+                break
+            try:
+                return kind(message)
+            except TypeError:
+                continue
+    return CandidateError(f"{name}: {message}")
+
+
+class Function:
+    """A function or class of the candidate's program."""
+
+    def __init__(self, link, name):
+        self.__dict__.update(_link=link, __name__=name, __qualname__=name, __doc__=None)
+
+    def __call__(self, *args, **kwargs):
+        return self._link.ask("call", None, self.__name__, args, kwargs)
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Function(self._link, f"{self.__name__}.{name}")
+
+
+class Remote:
+    """An object that stays in the candidate's process."""
+
+    __slots__ = ("_handle", "_link", "_type_name")
+
+    def __init__(self, link, type_name, handle):
+        object.__setattr__(self, "_link", link)
+        object.__setattr__(self, "_type_name", type_name)
+        object.__setattr__(self, "_handle", handle)
+
+    def __getattr__(self, name):
+        return Member(self, name)
+
+    def __eq__(self, other):
+        return False
+
+    def __bool__(self):
+        raise TypeError(f"the truth of a {self._type_name} can't be told here")
+
+    __hash__ = object.__hash__
+
+    def __repr__(self):
+        return f"<the program's {self._type_name} object>"
+
+
+class Member:
+    """An attribute of a remote object: called, it is a method; compared or shown, its value."""
+
+    def __init__(self, owner, name):
+        self.__dict__.update(_owner=owner, _name=name)
+
+    def __call__(self, *args, **kwargs):
+        return self._owner._link.ask("method", self._owner, self._name, args, kwargs)
+
+    def _value(self):
+        return self._owner._link.ask("get", self._owner, self._name, [], {})
+
+    def __eq__(self, other):
+        return self._value() == other
+
+    def __bool__(self):
+        return bool(self._value())
+
+    def __iter__(self):
+        return iter(self._value())
+
+    def __len__(self):
+        return len(self._value())
+
+    def __getitem__(self, key):
+        return self._value()[key]
+
+    def __repr__(self):
+        return repr(self._value())
+
+    __hash__ = None
+
+
+class _Solution(types.ModuleType):
+    """The candidate's program as an importable module."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Function(self._link, name)
+
+
+def _reason(error):
+    if isinstance(error, AssertionError):
+        return f"a test failed: {error}"[:500] if str(error) else "a test failed"
+    return f"{type(error).__name__}: {error}"[:500]
+
+
+def _run_script(link, job, tests):
+    """Test code as it stands; `check(candidate)` is called where it defines one and an entry point is given."""
+    space = harness._fresh_main("tests")
+    if job["prelude"]:
+        exec(compile(job["prelude"], "prelude.py", "exec", dont_inherit=True), space)
+    for name in job["names"]:
+        space[name] = Function(link, name)
+    compiled = compile(job["tests"], "tests.py", "exec", dont_inherit=True)
+    exec(compiled, space)
+    if job["entry_point"] and callable(space.get("check")):
+        space["check"](space[job["entry_point"]])
+
+
+class _Report:
+    """A pytest plugin that keeps each test's outcome."""
+
+    def __init__(self, tests):
+        self.tests = tests
+        self.reasons = []
+
+    def pytest_runtest_logreport(self, report):
+        if report.when == "call" or report.outcome != "passed":
+            name = report.nodeid.partition("::")[2]
+            passed = report.outcome == "passed" and self.tests.get(name, True)
+            self.tests[name] = passed
+            if not passed:
+                self.reasons.append(f"{name}: {report.longrepr!s:.300}" if report.outcome == "failed" else f"{name}: {report.outcome}")
+
+    def pytest_collectreport(self, report):
+        if report.failed:
+            self.tests["collection"] = False
+            self.reasons.append(f"the tests can't be collected: {report.longrepr!s:.400}")
+
+
+def _run_pytest(link, job, tests):
+    import pytest
+
+    module = _Solution(job["module"])
+    module.__dict__.update(_link=link, __file__="/tmp/solution.py")
+    sys.modules[job["module"]] = module
+    with open("/tmp/test_solution.py", "w") as file:
+        file.write(job["tests"])
+    report = _Report(tests)
+    pytest.main(["-q", "-x" if job["stop"] else "-q", "-p", "no:cacheprovider", "--rootdir=/tmp", "/tmp/test_solution.py"], [report])
+    if not tests:
+        raise AssertionError("no test was run")
+    if report.reasons:
+        raise AssertionError("; ".join(report.reasons)[:1000])
+
+
+def judge(source, _extra):
+    """Runs the tests and writes one verdict: [state, reason, each test]."""
+    harness._open_streams()
+    job = _loads(source)
+    link = Link()
+    tests = {}
+    state, reason = "passed", ""
+    try:
+        unloaded = link.load()
+        if unloaded:
+            state, reason = "failed", unloaded
+        else:
+            (_run_pytest if job["kind"] == "pytest" else _run_script)(link, job, tests)
+    except CandidateGone as error:
+        state, reason = "gone", str(error)
+    except Unsupported as error:
+        state, reason = "bad_tests", str(error)
+    except SyntaxError as error:
+        bad = error.filename in ("tests.py", "prelude.py")
+        state, reason = "bad_tests" if bad else "failed", _reason(error)
+    except BaseException as error:
+        state, reason = "failed", _reason(error)
+    if link.gone and state == "passed":
+        state, reason = "gone", link.gone
+    line = _dumps([state, reason, tests])
+    view = memoryview(line)
+    while view:
+        view = view[_write(VERDICT, view) :]
+    _exit(0)
+
+
+harness.ENTRIES["judge"] = judge

@@ -1,0 +1,146 @@
+"""Test code that must run as it stands: in a box of its own, calling the program in another box over a pipe.
+
+The program can't reach the test's process, and what it returns arrives there as plain values, so it can neither read
+what is expected nor patch what compares. Two boxes are busy for the length of it.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from rewardkit_sandbox.box import codec
+from rewardkit_sandbox.errors import BadTests, SandboxError, SlotDied
+from rewardkit_sandbox.slot import Job, Outcome, Slot, memory_file
+from rewardkit_sandbox.types import Execution, Limits, Verdict
+
+Kind = Literal["script", "pytest"]
+_MARGIN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tests:
+    """Test code for a Python program."""
+
+    source: str
+    kind: Kind = "script"
+    """`script`: statements, run from top to bottom; `pytest`: a test file that imports the program as `module`."""
+    entry_point: str | None = None
+    """For scripts that define `check(candidate)`: the function of the program that is the candidate."""
+    prelude: str = ""
+    """Trusted code that the tests build on, such as the prompt with its imports and helpers."""
+    names: Sequence[str] | None = None
+    """The names that mean the program's functions and classes; None finds those that the tests call and don't define."""
+    module: str = "solution"
+    """What a pytest file imports."""
+    stop_at_first: bool = False
+    """Whether pytest ends at the first failing test."""
+
+    def job(self) -> bytes:
+        """What the judge's process is given.
+
+        Raises:
+            BadTests: the test code is no Python.
+        """
+        try:
+            names = list(self.names) if self.names is not None else free_calls(self.source)
+            compile(self.source, "tests.py", "exec", dont_inherit=True)
+        except (SyntaxError, ValueError) as error:
+            raise BadTests(f"the test code can't be compiled: {error}") from error
+        if self.entry_point and self.entry_point not in names:
+            names.append(self.entry_point)
+        return codec.dumps(
+            {
+                "kind": self.kind,
+                "tests": self.source,
+                "prelude": self.prelude,
+                "names": names,
+                "entry_point": self.entry_point,
+                "module": self.module,
+                "stop": self.stop_at_first,
+            }
+        )
+
+
+def free_calls(source: str) -> list[str]:
+    """Names that a script uses and neither defines nor imports, builtins and standard modules left out.
+
+    These alone come from the program: a program that defines its own `abs` or `math` must not get to lend it to the tests.
+    """
+    tree = ast.parse(source)
+    bound: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            bound.add(node.name)
+        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            bound.add(node.id)
+        elif isinstance(node, ast.arg):
+            bound.add(node.arg)
+        elif isinstance(node, ast.alias):
+            bound.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            bound.add(node.name)
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return sorted(used - bound - set(dir(builtins)) - set(sys.stdlib_module_names))
+
+
+def run(candidate: Slot, judge: Slot, code: int, tests: Tests, limits: Limits) -> Verdict:
+    """One program against one piece of test code.
+
+    Raises:
+        BadTests: the test code can't be used.
+        SlotDied: one of the boxes ended.
+    """
+    calls_read, calls_write = os.pipe2(os.O_CLOEXEC)
+    answers_read, answers_write = os.pipe2(os.O_CLOEXEC)
+    files: list[int] = []
+    outcome: list[Outcome] = []
+    errors: list[SandboxError] = []
+
+    def serve(job: Job) -> None:
+        try:
+            outcome.append(candidate.run(job))
+        except SandboxError as error:
+            errors.append(error)
+
+    try:
+        files += [memory_file(tests.job()), memory_file(b"")]
+        serving = Job("serve", code, limits, files[1], handed=(answers_write, calls_read))
+        judging = replace(limits, wall_s=limits.deadline_s + _MARGIN_S, cpu_s=limits.cpu_s + _MARGIN_S)
+        thread = threading.Thread(target=serve, args=(serving,))
+        thread.start()
+        answers_write = calls_read = -1
+        try:
+            job = Job("judge", files[0], judging, files[1], result=True, handed=(calls_write, answers_read))
+            calls_write = answers_read = -1
+            judged = judge.run(job)
+        finally:
+            thread.join()
+    finally:
+        for descriptor in (*files, calls_read, calls_write, answers_read, answers_write):
+            if descriptor >= 0:
+                os.close(descriptor)
+    if errors:
+        raise errors[0]
+    return _verdict(judged, outcome[0].execution)
+
+
+def _verdict(judged: Outcome, candidate: Execution) -> Verdict:
+    if not judged.execution.ok:
+        why = candidate.note if not candidate.ok else f"the tests did not end: {judged.execution.note}"
+        return Verdict(False, why, candidate=candidate)
+    try:
+        state, reason, tests = codec.loads(judged.result)
+    except (codec.CodecError, TypeError, ValueError) as error:
+        raise SlotDied(f"the judge gave no verdict: {error}") from error
+    if state == "bad_tests":
+        raise BadTests(reason)
+    if state == "gone":
+        reason = candidate.note or "ended before the tests were through"
+    return Verdict(state == "passed", reason or "all tests passed", tests, candidate)

@@ -1,0 +1,35 @@
+"""Who owns a box, so that what an owner left behind can be told from what is in use."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def _machine() -> str:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot}.{os.stat('/proc/self/ns/pid').st_ino}"
+
+
+def _started(pid: int) -> str | None:
+    """Clock ticks from boot to the start of a process, None if there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else fields[19]
+
+
+def label() -> str:
+    """This process: machine, boot, pid namespace, pid and start time."""
+    return f"{_machine()}.{os.getpid()}.{_started(os.getpid())}"
+
+
+def is_gone(text: str) -> bool:
+    """Whether the owner of a label ended. False for owners on another machine or namespace: they can't be seen from here."""
+    machine, _, rest = text.rpartition(".")[0].rpartition(".")
+    started = text.rpartition(".")[2]
+    return machine == _machine() and rest.isdigit() and _started(int(rest)) != started

@@ -1,0 +1,302 @@
+"""The sandbox that you use: programs and cases in, what happened out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import stat
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Self, TypeVar
+
+from rewardkit_sandbox import judge, languages, shared
+from rewardkit_sandbox.box import codec
+from rewardkit_sandbox.errors import SlotDied
+from rewardkit_sandbox.judge import Tests
+from rewardkit_sandbox.languages import Language
+from rewardkit_sandbox.pool import Pool
+from rewardkit_sandbox.slot import ENVIRONMENT, Job, Outcome, Slot, memory_file
+from rewardkit_sandbox.types import Call, Case, Execution, Isolation, Limits, Program, Result, Verdict
+
+T = TypeVar("T")
+Stop = Callable[[int, Execution], bool]
+ATTEMPTS = 5
+"""How many boxes may die under one program before that is told as a failure of ours."""
+COMPILE_LIMITS = Limits(cpu_s=30, wall_s=60, memory_mb=1024, processes=64, file_mb=128, output_bytes=1 << 16)
+_BINARIES_KEPT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Code:
+    """A program that is ready to run: its source or binary as a sealed memory file."""
+
+    language: Language
+    descriptor: int
+    compilation: Execution | None = None
+
+
+class Sandbox:
+    """Runs programs in a pool of boxes. Safe to share between threads; `arun` is for async callers.
+
+    Leave it with `close()` or a `with` block; boxes also end with their owner, however that ends.
+    """
+
+    def __init__(self, pool: Pool, limits: Limits, description: str = "") -> None:
+        self.pool = pool
+        self.limits = limits
+        """The limits that hold where a call gives none, and the most that it can give."""
+        self.description = description
+        """Which backend it is, and why that one."""
+        self._binaries: OrderedDict[bytes, tuple[bytes, Execution]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._executor: ThreadPoolExecutor | None = None
+        # As many pairs of boxes as there are: two that wait for each other's second box would wait for ever.
+        self._pairs = threading.Semaphore(max(pool.size // 2, 1))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends all boxes."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+        self.pool.close()
+
+    def run(
+        self,
+        program: Program,
+        cases: Sequence[Case],
+        limits: Limits | None = None,
+        *,
+        isolation: Isolation = "fresh",
+        stop: Stop | None = None,
+    ) -> Result:
+        """Runs a program on each case and returns what happened, in their order.
+
+        Args:
+            program: the source and its language.
+            cases: inputs and calls; the box never sees what is expected of them.
+            limits: of each case (and a compile step has its own); None takes the sandbox's.
+            isolation: `fresh` gives each case a process of its own; `shared` runs all cases of a Python program in one
+                process with fresh globals each, several times faster; there, what a case leaves behind in modules or
+                files can reach the next one, and whatever does not end well is run again on its own.
+            stop: called after each case; True leaves out the rest, which become `not_run`. Ignored by `shared`.
+
+        Raises:
+            SandboxError: nothing is known about the program.
+            ValueError: the request makes no sense (an unknown language, limits above the sandbox's).
+        """
+        limits = self._checked(limits)
+        language = languages.find(program.language)
+        if language.name != "python" and any(isinstance(case, Call) for case in cases):
+            raise ValueError(f"calls need a Python program, not {language.name}")
+        with self._code(program, language) as code:
+            if code.compilation is not None and not code.compilation.ok:
+                failed = Execution("compile_error", stderr=code.compilation.stderr, note=code.compilation.note)
+                return Result(tuple(failed for _ in cases), code.compilation)
+            if isolation == "shared" and language.name == "python" and len(cases) > 1:
+                runs = self._retrying(lambda slot: shared.run(slot, code.descriptor, cases, limits))
+                runs = [
+                    run if run is not None else self._retrying(lambda slot, case=case: run_case(slot, code, case, limits))
+                    for run, case in zip(runs, cases, strict=True)
+                ]
+            else:
+                runs = self._fresh(code, cases, limits, stop)
+        return Result(tuple(runs), code.compilation)
+
+    async def arun(
+        self,
+        program: Program,
+        cases: Sequence[Case],
+        limits: Limits | None = None,
+        *,
+        isolation: Isolation = "fresh",
+        stop: Stop | None = None,
+    ) -> Result:
+        """`run` for async callers; any number may wait, as many run as there are boxes."""
+        return await self._in_thread(lambda: self.run(program, cases, limits, isolation=isolation, stop=stop))
+
+    def judge(self, program: Program, tests: Tests, limits: Limits | None = None) -> Verdict:
+        """Runs test code against a Python program, each in a box of its own.
+
+        Raises:
+            BadTests: the test code can't be used.
+            SandboxError: nothing is known about the program.
+            ValueError: the program is not in Python, or the sandbox has a single box.
+        """
+        limits = self._checked(limits)
+        if languages.find(program.language).name != "python":
+            raise ValueError("test code needs a Python program")
+        if self.pool.size < 2:
+            raise ValueError("test code needs two boxes: open the sandbox with slots=2 or more")
+        source = memory_file(program.source.encode("utf-8", "surrogatepass"))
+        try:
+            with self._pairs:
+                return self._retrying(lambda slot: self._judge_with(slot, source, tests, limits))
+        finally:
+            os.close(source)
+
+    def _judge_with(self, candidate: Slot, source: int, tests: Tests, limits: Limits) -> Verdict:
+        with self.pool.slot() as other:
+            return judge.run(candidate, other, source, tests, limits)
+
+    async def ajudge(self, program: Program, tests: Tests, limits: Limits | None = None) -> Verdict:
+        """`judge` for async callers."""
+        return await self._in_thread(lambda: self.judge(program, tests, limits))
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        with self._lock:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(self.pool.size, thread_name_prefix="sandbox")
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def _fresh(self, code: _Code, cases: Sequence[Case], limits: Limits, stop: Stop | None) -> list[Execution]:
+        """One process per case, all in one box as long as that lives; a case whose box died runs again in another."""
+        done: list[Execution] = []
+        failures = 0
+        stopped = False
+        while len(done) < len(cases) and not stopped:
+            try:
+                with self.pool.slot() as slot:
+                    while len(done) < len(cases) and not stopped:
+                        run = run_case(slot, code, cases[len(done)], limits)
+                        failures = 0
+                        done.append(run)
+                        stopped = stop is not None and stop(len(done) - 1, run)
+            except SlotDied:
+                failures += 1
+                if failures >= ATTEMPTS:
+                    raise
+        skipped = Execution("not_run", note="an earlier case decided")
+        return done + [skipped] * (len(cases) - len(done))
+
+    def _retrying(self, work: Callable[[Slot], T]) -> T:
+        for attempt in range(ATTEMPTS):
+            try:
+                with self.pool.slot() as slot:
+                    return work(slot)
+            except SlotDied:
+                if attempt == ATTEMPTS - 1:
+                    raise
+        raise AssertionError
+
+    def _checked(self, limits: Limits | None) -> Limits:
+        most = self.limits
+        if limits is None:
+            return most
+        for name in ("memory_mb", "processes"):
+            if getattr(limits, name) > getattr(most, name):
+                raise ValueError(f"{name}={getattr(limits, name)} is above the sandbox's {getattr(most, name)}; open it with more")
+        return limits
+
+    @contextlib.contextmanager
+    def _code(self, program: Program, language: Language) -> Iterator[_Code]:
+        source = program.source.encode("utf-8", "surrogatepass")
+        compilation = None
+        if language.compile:
+            source, compilation = self._compile(source, language)
+        descriptor = memory_file(source)
+        try:
+            yield _Code(language, descriptor, compilation)
+        finally:
+            os.close(descriptor)
+
+    def _compile(self, source: bytes, language: Language) -> tuple[bytes, Execution]:
+        key = blake2b(language.name.encode() + b"\0" + source, digest_size=16).digest()
+        with self._lock:
+            if key in self._binaries:
+                self._binaries.move_to_end(key)
+                return self._binaries[key]
+        compiled = self._retrying(lambda slot: compile_source(slot, source, language, self.limits))
+        if compiled[1].status in ("ok", "error"):
+            with self._lock:
+                self._binaries[key] = compiled
+                while len(self._binaries) > _BINARIES_KEPT:
+                    self._binaries.popitem(last=False)
+        return compiled
+
+
+def compile_source(slot: Slot, source: bytes, language: Language, most: Limits) -> tuple[bytes, Execution]:
+    """The binary and what the compiler said. The compiler is as untrusted as the program that it reads."""
+    limits = replace(COMPILE_LIMITS, memory_mb=most.memory_mb, processes=most.processes)
+    code, empty = memory_file(source), memory_file(b"")
+    job = Job(
+        entry="exec",
+        code=code,
+        limits=limits,
+        stdin=empty,
+        argv=language.compile,
+        file=language.file,
+        collect="program",
+        address_space=False,
+        environment={**ENVIRONMENT, **language.environment},
+    )
+    try:
+        outcome = slot.run(job)
+    finally:
+        os.close(code)
+        os.close(empty)
+    try:
+        binary = _take(outcome, limits.file_mb << 20)
+    finally:
+        for descriptor in outcome.files:
+            os.close(descriptor)
+    execution = outcome.execution
+    if execution.ok and not binary:
+        execution = replace(execution, status="error", note="the compiler left no program")
+    elif not execution.ok:
+        execution = replace(execution, note=execution.note if execution.exit_code is None else "does not compile")
+    return binary, execution
+
+
+def _take(outcome: Outcome, cap: int) -> bytes:
+    for descriptor in outcome.files:
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode) and 0 < status.st_size <= cap:
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read()
+    return b""
+
+
+def run_case(slot: Slot, code: _Code, case: Case, limits: Limits) -> Execution:
+    """One case in a process of its own."""
+    language = code.language
+    is_call = isinstance(case, Call)
+    data = codec.dumps([case.name, list(case.args), dict(case.kwargs)]) if isinstance(case, Call) else case.data
+    stdin = memory_file(data)
+    try:
+        if language.name == "python":
+            job = Job("call" if is_call else "script", code.descriptor, limits, stdin, result=is_call)
+        else:
+            environment = {**ENVIRONMENT, **language.environment}
+            file = None if language.compile else language.file
+            job = Job("exec", code.descriptor, limits, stdin, argv=language.run, file=file, environment=environment,
+                      address_space=language.address_space)
+        outcome = slot.run(job)
+    finally:
+        os.close(stdin)
+    return returned(outcome.execution, outcome.result) if is_call else outcome.execution
+
+
+def returned(execution: Execution, result: bytes) -> Execution:
+    """The execution of a call, with what it said it returned; saying it and then ending badly counts as ending badly."""
+    if not execution.ok and not (execution.exit_code == 1 and result):
+        return execution
+    try:
+        line = codec.loads(result)
+        kind, value = line
+    except (codec.CodecError, TypeError, ValueError):
+        return replace(execution, status="error", note="ended without returning")
+    if kind == "returned" and execution.ok:
+        return replace(execution, value=value)
+    if kind == "raised":
+        return replace(execution, status="error", raised=str(value[0]), note=f"raised {value[0]}: {value[1]}"[:500])
+    return replace(execution, status="error", note=f"the returned value can't be compared: {value}"[:500])

@@ -1,0 +1,135 @@
+"""What goes into a sandbox and what comes out of it. Frozen dataclasses, standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Status = Literal["ok", "error", "time_limit", "memory_limit", "output_limit", "killed", "compile_error", "not_run"]
+Isolation = Literal["fresh", "shared"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one program may use. Those of a sandbox are also the most that a single run can ask for."""
+
+    cpu_s: float = 5.0
+    """CPU seconds of each process, rounded up to whole seconds."""
+    wall_s: float | None = None
+    """Wall-clock seconds of each test; None is three times `cpu_s`, so that a busy machine fails no honest program."""
+    memory_mb: int = 512
+    """Memory of the program with all its processes (MiB); also the address space of each process where its language allows."""
+    processes: int = 64
+    """Processes and threads at a time."""
+    open_files: int = 256
+    """Descriptors of each process."""
+    file_mb: int = 64
+    """The largest file that may be written (MiB)."""
+    output_bytes: int = 1 << 20
+    """Bytes kept of stdout, of stderr and of a call's result, each. More stdout ends the run, more stderr is dropped."""
+    scratch_mb: int = 64
+    """Size of /tmp, which is the working directory, and of /dev/shm (MiB, each). Fixed when the sandbox is opened."""
+    scratch_files: int = 4096
+    """Inodes of /tmp and of /dev/shm, each. Fixed when the sandbox is opened."""
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"Limits.{name} must be above 0, not {value!r}")
+
+    @property
+    def deadline_s(self) -> float:
+        """The wall-clock limit that holds."""
+        return 3 * self.cpu_s if self.wall_s is None else self.wall_s
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One submission."""
+
+    source: str
+    language: str = "python"
+
+
+@dataclass(frozen=True, slots=True)
+class Stdin:
+    """A case that runs the program with this on its standard input."""
+
+    stdin: str | bytes = ""
+
+    @property
+    def data(self) -> bytes:
+        """The bytes that the program reads."""
+        return self.stdin if isinstance(self.stdin, bytes) else self.stdin.encode("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A case that calls one function of a Python program: a global, a dotted path, or a method of its class `Solution`."""
+
+    name: str
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+Case = Stdin | Call
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What happened in one run, as seen from outside of it."""
+
+    status: Status
+    """`ok`: the process ended by itself with exit code 0 (and, for a call, said what was returned)."""
+    stdout: bytes = b""
+    """At most `Limits.output_bytes`."""
+    stderr: bytes = b""
+    """At most `Limits.output_bytes`."""
+    exit_code: int | None = None
+    """None where a signal or the sandbox ended it."""
+    value: Any = None
+    """What a call returned, as plain builtin values (anything else is an `Opaque`). Stated by the program, decoded strictly."""
+    raised: str | None = None
+    """The name of the exception that a call raised."""
+    cpu_s: float = 0.0
+    """User and system time of the whole process tree."""
+    wall_s: float = 0.0
+    """From fork to the end of the first process."""
+    memory_kb: int = 0
+    """Largest resident set of a process of the tree, the interpreter's own pages included."""
+    note: str = ""
+    """Why, in words that can stand in a report."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended by itself, without an error."""
+        return self.status == "ok"
+
+    @property
+    def text(self) -> str:
+        """Stdout as text; bytes that are not UTF-8 become U+FFFD."""
+        return self.stdout.decode("utf-8", "replace")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A program with all of its cases."""
+
+    runs: tuple[Execution, ...]
+    """One per case, in their order; those after an early stop are `not_run`."""
+    compilation: Execution | None = None
+    """The compile step, for languages that have one. If it failed, every run is a `compile_error`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What test code said about a program, from a process that the program can't reach."""
+
+    passed: bool
+    reason: str
+    tests: Mapping[str, bool] = field(default_factory=dict)
+    """Per test function, where the test code has more than one."""
+    candidate: Execution | None = None
+    """The program's own process."""

@@ -1,0 +1,103 @@
+"""Verdicts, made on the host from plain values and bytes. Nothing of the program's runs here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Set as AbstractSet
+from typing import Any, Literal
+
+Types = Literal["python", "json", "strict"]
+_NUMBERS = (int, float, complex)
+
+
+def same_output(actual: str | bytes, expected: str, *, float_tolerance: float | None = None) -> bool:
+    """Whether two outputs say the same, line by line, word by word.
+
+    White space at line ends, blank lines at the end, and the amount of space between words don't count; the number of
+    lines and of words on each does. Words must be equal, unless a tolerance is given: then two words that are both
+    numbers, at least one of them not an integer, may differ by it (absolutely, or relatively to the expected one).
+    Output with NUL bytes or that is not UTF-8 never matches.
+    """
+    if isinstance(actual, bytes):
+        try:
+            actual = actual.decode()
+        except UnicodeDecodeError:
+            return False
+    if "\0" in actual:
+        return False
+    ours, theirs = actual.rstrip().split("\n"), expected.rstrip().split("\n")
+    if len(ours) != len(theirs):
+        return False
+    return all(_same_line(a, b, float_tolerance) for a, b in zip(ours, theirs, strict=True))
+
+
+def _same_line(actual: str, expected: str, tolerance: float | None) -> bool:
+    if actual == expected:
+        return True
+    ours, theirs = actual.split(), expected.split()
+    return len(ours) == len(theirs) and all(
+        a == b or (tolerance is not None and _same_number(a, b, tolerance)) for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def _same_number(actual: str, expected: str, tolerance: float) -> bool:
+    if _is_integer(actual) and _is_integer(expected):
+        return int(actual) == int(expected) if len(actual) < 4000 > len(expected) else False
+    try:
+        return close(float(actual), float(expected), tolerance)
+    except ValueError:
+        return False
+
+
+def _is_integer(word: str) -> bool:
+    return word.lstrip("+-").isdecimal() and word.isascii()
+
+
+def close(actual: float, expected: float, tolerance: float) -> bool:
+    """|actual - expected| ≤ tolerance · max(1, |expected|); infinities only equal themselves, nan equals nan."""
+    if math.isnan(expected):
+        return math.isnan(actual)
+    if math.isinf(expected) or math.isinf(actual):
+        return actual == expected
+    return abs(actual - expected) <= tolerance * max(1.0, abs(expected))
+
+
+def same_value(actual: Any, expected: Any, *, types: Types = "python", float_tolerance: float | None = None) -> bool:
+    """Whether a decoded value is the expected one.
+
+    Args:
+        actual: what the program returned, as plain builtin values.
+        expected: what it should have.
+        types: `python`: as `==` of plain values (1 == 1.0 == True, but no list equals a tuple); `json`: numbers as in
+            `python` except that bool is no number, tuples and lists alike; `strict`: the same type at every place.
+        float_tolerance: how far floats may be off, absolutely or relatively; integers never.
+    """
+    try:
+        return _same(actual, expected, types, float_tolerance)
+    except (RecursionError, OverflowError, ArithmeticError, TypeError):
+        return False
+
+
+def _same(actual: Any, expected: Any, types: Types, tolerance: float | None) -> bool:
+    if types == "strict" and type(actual) is not type(expected):
+        return False
+    if types == "json" and isinstance(actual, bool) != isinstance(expected, bool):
+        return False
+    sequences = (list, tuple)
+    if isinstance(expected, sequences):
+        alike = sequences if types == "json" else (list if isinstance(expected, list) else tuple)
+        if not isinstance(actual, alike) or len(actual) != len(expected):
+            return False
+        return all(_same(a, b, types, tolerance) for a, b in zip(actual, expected, strict=True))
+    if isinstance(expected, dict):
+        if not isinstance(actual, dict) or actual.keys() != expected.keys():
+            return False
+        return all(_same(actual[key], value, types, tolerance) for key, value in expected.items())
+    if isinstance(expected, AbstractSet):
+        return isinstance(actual, AbstractSet) and actual == expected
+    if isinstance(expected, float) and isinstance(actual, float) and math.isnan(expected):
+        return math.isnan(actual)
+    if tolerance is not None and isinstance(expected, (int, float)) and isinstance(actual, (int, float)):
+        if isinstance(expected, float) or isinstance(actual, float):
+            return close(float(actual), float(expected), tolerance)
+    return bool(actual == expected)
