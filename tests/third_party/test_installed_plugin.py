@@ -1,0 +1,92 @@
+"""A third party's plugin from first to last: written by ``new-plugin``, installed with pip into a fresh environment, tested, used.
+
+The environment is new and the plugin's install is real (built as a wheel, not editable). What rewardkit itself depends on is
+seen through from the environment that runs the tests, so that nothing is downloaded.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from rewardkit.cli.new_plugin import write_plugin
+
+
+def run(*command, cwd, code=0):
+    """Run a command; returns its standard output."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PYTHON"))}
+    done = subprocess.run(
+        list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == code, f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr if code else done.stdout
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory):
+    """The folder of a new plugin's package."""
+    return write_plugin("says-hence", tmp_path_factory.mktemp("author"))
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory, plugin):
+    """The interpreter of a fresh environment that the plugin is installed in."""
+    home = tmp_path_factory.mktemp("fresh")
+    run(sys.executable, "-m", "venv", "--without-pip", home / "venv", cwd=home)
+    interpreter = home / "venv" / "bin" / "python"
+    packages = run(interpreter, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=home).strip()
+    outside = sysconfig.get_path("purelib")
+    (Path(packages) / "outside.pth").write_text(f"import site; site.addsitedir({outside!r})\n")
+    build = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") else []
+    run(
+        *(sys.executable, "-m", "pip", "--python", interpreter, "--disable-pip-version-check"),
+        *("install", "-q", *(["--no-index"] if build else []), *build, plugin),
+        cwd=home,
+    )
+    return interpreter
+
+
+def rewardkit(python, *arguments, cwd, code=0):
+    """Run the command line in the fresh environment."""
+    return run(python, "-I", "-c", "from rewardkit.cli import main; main()", *map(str, arguments), cwd=cwd, code=code)
+
+
+def test_it_is_installed_for_real(python, tmp_path):
+    """The module is imported from the fresh environment, not from where it was written."""
+    where = run(python, "-I", "-c", "import rewardkit_says_hence as m; print(m.__file__)", cwd=tmp_path).strip()
+    assert where.startswith(str(python.parent.parent))
+
+
+def test_its_shipped_tests_pass(python, plugin, tmp_path):
+    """The tests that new-plugin writes, the contract among them, pass on the installed plugin, with warnings as errors."""
+    said = run(
+        python, "-I", "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", plugin / "tests", cwd=tmp_path
+    )
+    assert "failed" not in said
+    assert " passed" in said
+
+
+def test_its_shipped_tests_fail_when_the_reward_is_wrong(python, plugin, tmp_path):
+    """The contract is really held: where good and bad are swapped, one test fails and says why."""
+    swapped = (plugin / "tests" / "test_says_hence.py").read_text().replace("good =", "was_good =")
+    swapped = swapped.replace("bad =", "good =").replace("was_good =", "bad =")
+    (tmp_path / "test_swapped.py").write_text(swapped)
+    said = run(python, "-I", "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_swapped.py", cwd=tmp_path, code=1)
+    assert "1 failed" in said
+    assert "'good gets more than bad'" in said
+
+
+def test_the_registry_finds_it(python, tmp_path):
+    """Listed with its distribution, version, parameters and their descriptions."""
+    listed = json.loads(rewardkit(python, "plugins", "says_hence", "--json", cwd=tmp_path))
+    assert [(item["name"], item["distribution"], item["version"]) for item in listed] == [
+        ("says_hence", "rewardkit-says-hence", "0.1.0")
+    ]
+    phrase = listed[0]["params"]["properties"]["phrase"]
+    assert phrase == {"type": "string", "default": "therefore", "description": phrase["description"]}
+    assert phrase["description"].startswith("What to look for")
