@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 _NOT_A_LETTER = regex.compile(r"[^\p{L}]+|[\p{Script=Common}\p{Script=Inherited}]+")
 _ASCII_NOT_A_LETTER = re.compile(r"[^A-Za-z]+")
 
+_NO_SCRIPTS = frozenset({"common", "zyyy", "inherited", "zinh", "qaai", "unknown", "zzzz"})
+"""Names that Unicode gives to characters of every script or of none."""
+
+MAX_CHARS = 1_000_000
+"""Of a longer text its beginning is judged, so that memory stays bounded."""
+
 # What may hold letters that are no prose: blocks and spans of code, formulas, LaTeX commands, tags.
 _MARKUP = re.compile(r"```|`|\$\$|\$|\\[(\[]|\\[A-Za-z]+|</?[A-Za-z][\w.:-]*>", re.ASCII)
 _CLOSING = {"```": "```", "`": "`", "$$": "$$", "$": "$", "\\(": "\\)", "\\[": "\\]"}
@@ -78,6 +84,7 @@ class Language:
             if start < 0:
                 return verdict(0.0, f"there is no section {opening}…{closing}")
             text = text[start + len(opening) : end]
+        text = text[:MAX_CHARS]
         if self._ascii_letters_fit and text.isascii():  # then whatever is left out makes no difference
             return verdict(1.0, f"100% of letters are {self._names}")
         if self._ignore_markup:
@@ -96,7 +103,7 @@ def _percent(share: float) -> str:
 
 
 def _check_script(script: str) -> None:
-    known = bool(regex.fullmatch(r"[A-Za-z_]+", script))
+    known = bool(regex.fullmatch(r"[A-Za-z_]+", script)) and script.lower() not in _NO_SCRIPTS
     if known:
         try:
             regex.compile(rf"\p{{Script={script}}}")
