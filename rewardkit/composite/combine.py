@@ -7,7 +7,7 @@ contributes nothing and is left out of every way of combining; one whose weight 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from rewardkit.config.spec import Combine, Scale
 
@@ -69,23 +69,24 @@ def scaled(values: Sequence[float | None], scale: Scale | None, groups: Sequence
     return in_group(values, groups, zscore if scale.kind == "zscore" else minmax)
 
 
-def combined(contributions: Sequence[float], weights: Sequence[float], how: Combine) -> float:
-    """One number from the contributions that there are.
+def combined(contributions: Mapping[str, float | None], weights: Mapping[str, float], how: Combine) -> float:
+    """One number from the contributions that there are; those of weight 0 are left out.
 
     Args:
-        contributions: weight × value of each component that was run and whose weight is not 0.
-        weights: Their weights.
+        contributions: weight × value of each component; None where it was not run.
+        weights: The components' weights.
         how: ``mean`` divides the sum by the sum of the weights' magnitudes; ``normalized_sum`` expects contributions made
             from values that were normalised in their group. With no contributions at all every way gives 0.
     """
-    if not contributions:
+    present = {name: part for name, part in contributions.items() if part is not None and weights[name] != 0}
+    if not present:
         return 0.0
     match how:
         case "sum" | "normalized_sum":
-            return sum(contributions)
+            return sum(present.values())
         case "mean":
-            return sum(contributions) / sum(abs(weight) for weight in weights)
+            return sum(present.values()) / sum(abs(weights[name]) for name in present)
         case "product":
-            return math.prod(contributions)
+            return math.prod(present.values())
         case "min":
-            return min(contributions)
+            return min(present.values())

@@ -406,41 +406,33 @@ class _Batch:
 
     def scored(self, step: int) -> list[ScoredRollout]:
         """Combine the outcomes into one reward per rollout."""
-        composite, rollouts = self.composite, self.rollouts
+        composite = self.composite
         names = [component.name for component in composite.components]
         weights = {component.name: component.weight.at(step) for component in composite.components}
         columns = [self.contributions(component, weights[component.name]) for component in composite.components]
-        outcome_columns = [self.outcomes[name] for name in names]
-        counted = [index for index, name in enumerate(names) if weights[name] != 0]
+        failures = self.failures([name for name in names if weights[name] != 0])
         none = dict.fromkeys(names)
-        gate = self.gate or [True] * len(rollouts)
+        gate = self.gate or [True] * len(self.rollouts)
         reward_id, policy = self.engine.reward_id, self.engine.config.policy
         result: list[ScoredRollout] = []
-        for index, rollout in enumerate(rollouts):
-            outcomes = [column[index] for column in outcome_columns]
-            opened = gate[index]
-            unscored = opened if isinstance(opened, Unscored) else None
-            if unscored is None and opened:
-                unscored = next(
-                    (outcome for place in counted if isinstance(outcome := outcomes[place], Unscored)),
-                    None,
-                )
+        rows = zip(
+            self.rollouts,
+            gate,
+            zip(*(self.outcomes[name] for name in names), strict=True),
+            zip(*columns, strict=True),
+            strict=True,
+        )
+        for index, (rollout, opened, outcomes, parts) in enumerate(rows):
             contributions: Mapping[str, float | None] = none
             reward: float | None
+            unscored = failures.get(index)
             if unscored is not None:
                 reward = 0.0 if policy == "zero" else None
             elif not opened:
                 reward = composite.gate_value
             else:
-                parts = [column[index] for column in columns]
                 contributions = dict(zip(names, parts, strict=True))
-                present = [place for place in counted if parts[place] is not None]
-                total = combine.combined(
-                    [part for place in present if (part := parts[place]) is not None],
-                    [weights[names[place]] for place in present],
-                    composite.combine,
-                )
-                reward = combine.clip(total, composite.clip)
+                reward = combine.clip(combine.combined(contributions, weights, composite.combine), composite.clip)
             result.append(
                 ScoredRollout(
                     rollout,
@@ -453,6 +445,17 @@ class _Batch:
                 )
             )
         return result
+
+    def failures(self, counted: Sequence[str]) -> dict[int, Unscored]:
+        """Why rollouts have no reward, by index: an undecided gate, or the first component that counts and is unscored."""
+        found: dict[int, Unscored] = {}
+        if self.composite.gate is not None:
+            found.update((index, opened) for index, opened in enumerate(self.gate or ()) if isinstance(opened, Unscored))
+        for name in counted:
+            for index, outcome in enumerate(self.outcomes[name]):
+                if type(outcome) is Unscored and index not in found and (self.gate is None or self.gate[index]):
+                    found[index] = outcome
+        return found
 
     def contributions(self, component: Component, weight: float) -> list[float | None]:
         """Weight × value of one component for every rollout, scaled and clipped; None where it has no value."""
