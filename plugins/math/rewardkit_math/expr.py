@@ -1,0 +1,98 @@
+"""The expression tree that `parse` returns: small, immutable, without behaviour of its own.
+
+Heads and their arguments (an argument is an `Expr` unless said otherwise):
+
+==========  ====================================================================
+`num`       value: int | Fraction, places: int | None (digits after a decimal point; None = exact)
+`base`      value: int | Fraction, base: int                  (`1012_3`)
+`sym`       name: str                                         (a variable)
+`const`     name: str: pi, e, i, inf, empty, R, Q, Z, N, C
+`word`      text: str                                         (several letters in a row: a word, or their product)
+`text`      text: str                                         (`\\text{…}`)
+`add` `mul` two or more operands
+`div` `pow` two operands
+`fn`        name: str, arguments…                             (sin, abs, sqrt, root, fact, binom, gcd, log …)
+`call`      name: str, arguments…                             (an unknown function: `f(x)`)
+`pm`        sign: "+-" | "-+", left or None, right            (`1 \\pm \\sqrt 2`)
+`pct`       value                                             (`50\\%`)
+`deg`       value                                             (`90^\\circ`)
+`unit`      value, unit: str                                  (`10 \\text{ cm}`)
+`ratio`     operands…                                         (`11:21`)
+`seq`       brackets: str, items…    brackets: "" for a bare list, "{}" for a set, else opening + closing bracket
+`rel`       operators: tuple[str, …], operands…               (a chain of relations)
+`setop`     operator: str: union, inter, minus; operands…
+`builder`   element, condition                                (`\\{x \\mid x > 0\\}`)
+`matrix`    rows: tuple[tuple[Expr, …], …]
+`cases`     rows: tuple[tuple[Expr, …], …]
+`big`       operator: str: sum, prod, int, lim; variable name: str, lower | None, upper | None, body
+`pmod`      value, modulus
+`cond`      value, condition
+==========  ====================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+
+class Expr:
+    """A node: a head and its arguments. Equal when head and arguments are equal."""
+
+    __slots__ = ("args", "head")
+
+    def __init__(self, head: str, *args: Any) -> None:
+        self.head = head
+        self.args = args
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Expr) and self.head == other.head and self.args == other.args
+
+    def __hash__(self) -> int:
+        return hash((self.head, self.args))
+
+    def __repr__(self) -> str:
+        return f"{self.head}({', '.join(map(repr, self.args))})"
+
+    def children(self) -> Iterator[Expr]:
+        """The nodes directly below this one."""
+        for arg in self.args:
+            if isinstance(arg, Expr):
+                yield arg
+            elif isinstance(arg, tuple):
+                for row in arg:
+                    for item in row if isinstance(row, tuple) else (row,):
+                        if isinstance(item, Expr):
+                            yield item
+
+    def walk(self) -> Iterator[Expr]:
+        """This node and all below it."""
+        stack = [self]
+        while stack:
+            node = stack.pop()
+            yield node
+            stack.extend(node.children())
+
+
+ZERO = Expr("num", 0, None)
+ONE = Expr("num", 1, None)
+TWO = Expr("num", 2, None)
+MINUS_ONE = Expr("num", -1, None)
+
+
+def neg(value: Expr) -> Expr:
+    """−value, folded when it is a number."""
+    if value.head == "num":
+        return Expr("num", -value.args[0], value.args[1])
+    return Expr("mul", MINUS_ONE, value)
+
+
+def symbols(expr: Expr) -> set[str]:
+    """The names of all variables in `expr`."""
+    names: set[str] = set()
+    for node in expr.walk():
+        if node.head == "sym":
+            names.add(node.args[0])
+        elif node.head == "word":
+            names.update(node.args[0])
+    return names

@@ -1,0 +1,116 @@
+"""Text before it is read: Unicode to plain LaTeX, and the forms in which two texts count as the same."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_MAP: dict[int, str] = {
+    ord(char): to
+    for chars, to in (
+        ("\u200b\u200c\u200d\u2060\ufeff\u00ad\u200e\u200f", ""),
+        ("\u00a0\u2002\u2003\u2004\u2005\u2007\u2008\u3000", " "),
+        ("\u2009\u200a\u202f\u2006", r"\,"),
+        ("×✕✖⨯", r"\times "),
+        ("·⋅∙•・", r"\cdot "),
+        ("÷", r"\div "),
+        ("−–‐‑‒﹣－", "-"),
+        ("—", " - "),
+        ("±", r"\pm "),
+        ("∓", r"\mp "),
+        ("≤≦⩽", r"\le "),
+        ("≥≧⩾", r"\ge "),
+        ("≠", r"\ne "),
+        ("≈≅≃", r"\approx "),
+        ("≡", r"\equiv "),
+        ("∞", r"\infty "),
+        ("π", r"\pi "),
+        ("√", r"\sqrt "),
+        ("∛", r"\cbrt "),
+        ("°º˚", r"^\circ "),
+        ("∈", r"\in "),
+        ("∉", r"\notin "),
+        ("∪", r"\cup "),
+        ("∩", r"\cap "),
+        ("∖", r"\setminus "),
+        ("∅", r"\emptyset "),
+        ("→", r"\to "),
+        ("⇒", r"\Rightarrow "),
+        ("ℝ", r"\mathbb{R}"),
+        ("ℤ", r"\mathbb{Z}"),
+        ("ℕ", r"\mathbb{N}"),
+        ("ℚ", r"\mathbb{Q}"),
+        ("ℂ", r"\mathbb{C}"),
+        ("′’‘ʹ", "'"),
+        ("″“”", '"'),
+        ("⌊", r"\lfloor "),
+        ("⌋", r"\rfloor "),
+        ("⌈", r"\lceil "),
+        ("⌉", r"\rceil "),
+        ("⟨〈", r"\langle "),
+        ("⟩〉", r"\rangle "),
+        ("∑", r"\sum "),
+        ("∏", r"\prod "),
+        ("∫", r"\int "),
+        ("∧", r"\land "),
+        ("∨", r"\lor "),
+        ("∠", r"\angle "),
+        ("△", r"\triangle "),
+        ("，、", ","),
+        ("；", ";"),
+        ("。", ". "),
+        ("（", "("),
+        ("）", ")"),
+        ("｛", "{"),
+        ("｝", "}"),
+        ("∶：", ":"),
+        ("⁄∕", "/"),
+        ("％", "%"),
+    )
+    for char in chars
+}
+_GREEK = "αβγδεζηθικλμνξορστυφχψωΓΔΘΛΞΣΦΨΩ"
+_NAMES = ("alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron rho sigma tau upsilon phi chi psi "
+          "omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega").split()  # fmt: skip
+_MAP |= {ord(char): f"\\{name} " for char, name in zip(_GREEK, _NAMES, strict=True)}
+
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱ", "0123456789+-ni")
+_SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱ]+")
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+_SUBSCRIPT_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
+_VULGAR = re.compile("[¼½¾⅐-⅞]")
+
+
+def to_latex(text: str) -> str:
+    """`text` with Unicode mathematics written as LaTeX: full-width digits, superscripts, π, ≤, ½, invisible spaces."""
+    if text.isascii():
+        return text
+    text = _SUPERSCRIPT_RUN.sub(lambda m: "^{" + m[0].translate(_SUPERSCRIPTS) + "}", text)
+    text = _SUBSCRIPT_RUN.sub(lambda m: "_{" + m[0].translate(_SUBSCRIPTS) + "}", text)
+    text = _VULGAR.sub(lambda m: "\\frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", m[0]).split("⁄")), text)
+    return unicodedata.normalize("NFKC", text.translate(_MAP)).translate(_MAP)
+
+
+_WRAPPER = re.compile(
+    r"\\(?:text(?:bf|it|rm|normal|sf|tt|up)?|mbox|hbox|mathrm|mathbf|mathit|mathsf|operatorname|boldsymbol|bm|emph)\s*\{([^{}]*)\}"
+)
+_NOISE = re.compile(r"\\[,;:! ]|\\q?quad\b|\\(?:left|right|displaystyle)\b|[\s~$*\"'`]+|(?<!\\)[{}]|\\[{}](?=$)")
+
+
+def plain(text: str) -> str:
+    """`text` without wrappers, spacing and braces, in lower case: equal results are the same words."""
+    for _ in range(4):
+        stripped = _WRAPPER.sub(r"\1", text)
+        if stripped == text:
+            break
+        text = stripped
+    return _NOISE.sub("", text).strip(".,;:!?").casefold()
+
+
+_SPACING = re.compile(r"\\[,;:! ]|\\q?quad\b|\\(?:left|right|displaystyle)(?![a-zA-Z])|[\s~$]+")
+_FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
+
+
+def typographic(text: str) -> str:
+    """`text` without spaces and without choices of typography (`\\dfrac`, `\\left`): equal results mean the same."""
+    return _FRACTIONS.sub(r"\\frac", _SPACING.sub("", text)) if "\\" in text else "".join(text.split())
