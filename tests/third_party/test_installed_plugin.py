@@ -1,12 +1,14 @@
-"""A third party's plugin from first to last: written by ``new-plugin``, installed with pip into a fresh environment, tested, used.
+"""A third party's plugin from first to last: written, installed with pip into a fresh environment, tested there, used from YAML.
 
-The environment is new and the plugin's install is real (built as a wheel, not editable). What rewardkit itself depends on is
-seen through from the environment that runs the tests, so that nothing is downloaded.
+Two plugins: one that ``new-plugin`` writes, and the one in ``examples/plugin``. The environment is new and the installs are real
+(built as wheels, not editable). What rewardkit itself depends on is seen through from the environment that runs the tests, so
+that nothing is downloaded.
 """
 
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -16,9 +18,12 @@ import pytest
 
 from rewardkit.cli.new_plugin import write_plugin
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "plugin"
+MODULES = {"written": "rewardkit_says_hence", "example": "rewardkit_palindrome"}
+
 
 def run(*command, cwd, code=0):
-    """Run a command; returns its standard output."""
+    """Run a command; returns its standard output, and its errors too where it is to fail."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PYTHON"))}
     done = subprocess.run(
         list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False
@@ -28,24 +33,26 @@ def run(*command, cwd, code=0):
 
 
 @pytest.fixture(scope="module")
-def plugin(tmp_path_factory):
-    """The folder of a new plugin's package."""
-    return write_plugin("says-hence", tmp_path_factory.mktemp("author"))
+def folders(tmp_path_factory):
+    """The folders of both plugins' packages."""
+    author = tmp_path_factory.mktemp("author")
+    shutil.copytree(EXAMPLE, author / "example", ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    return {"written": write_plugin("says-hence", author), "example": author / "example"}
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory, plugin):
-    """The interpreter of a fresh environment that the plugin is installed in."""
+def python(tmp_path_factory, folders):
+    """The interpreter of a fresh environment that both are installed in."""
     home = tmp_path_factory.mktemp("fresh")
     run(sys.executable, "-m", "venv", "--without-pip", home / "venv", cwd=home)
     interpreter = home / "venv" / "bin" / "python"
     packages = run(interpreter, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=home).strip()
     outside = sysconfig.get_path("purelib")
     (Path(packages) / "outside.pth").write_text(f"import site; site.addsitedir({outside!r})\n")
-    build = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") else []
+    offline = ["--no-index", "--no-build-isolation"] if importlib.util.find_spec("hatchling") else []
     run(
         *(sys.executable, "-m", "pip", "--python", interpreter, "--disable-pip-version-check"),
-        *("install", "-q", *(["--no-index"] if build else []), *build, plugin),
+        *("install", "-q", *offline, *folders.values()),
         cwd=home,
     )
     return interpreter
@@ -56,27 +63,34 @@ def rewardkit(python, *arguments, cwd, code=0):
     return run(python, "-I", "-c", "from rewardkit.cli import main; main()", *map(str, arguments), cwd=cwd, code=code)
 
 
-def test_it_is_installed_for_real(python, tmp_path):
+def pytest_in(python, *arguments, cwd, code=0):
+    """Run pytest in the fresh environment, with warnings as errors."""
+    return run(
+        python, "-I", "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", *arguments, cwd=cwd, code=code
+    )
+
+
+@pytest.mark.parametrize("which", MODULES)
+def test_it_is_installed_for_real(python, tmp_path, which):
     """The module is imported from the fresh environment, not from where it was written."""
-    where = run(python, "-I", "-c", "import rewardkit_says_hence as m; print(m.__file__)", cwd=tmp_path).strip()
+    where = run(python, "-I", "-c", f"import {MODULES[which]} as m; print(m.__file__)", cwd=tmp_path).strip()
     assert where.startswith(str(python.parent.parent))
 
 
-def test_its_shipped_tests_pass(python, plugin, tmp_path):
-    """The tests that new-plugin writes, the contract among them, pass on the installed plugin, with warnings as errors."""
-    said = run(
-        python, "-I", "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", plugin / "tests", cwd=tmp_path
-    )
+@pytest.mark.parametrize("which", MODULES)
+def test_its_shipped_tests_pass(python, folders, tmp_path, which):
+    """The tests that it ships, the contract among them, pass on the installed plugin."""
+    said = pytest_in(python, folders[which] / "tests", cwd=tmp_path)
     assert "failed" not in said
     assert " passed" in said
 
 
-def test_its_shipped_tests_fail_when_the_reward_is_wrong(python, plugin, tmp_path):
+def test_its_shipped_tests_fail_when_the_reward_is_wrong(python, folders, tmp_path):
     """The contract is really held: where good and bad are swapped, one test fails and says why."""
-    swapped = (plugin / "tests" / "test_says_hence.py").read_text().replace("good =", "was_good =")
+    swapped = (folders["written"] / "tests" / "test_says_hence.py").read_text().replace("good =", "was_good =")
     swapped = swapped.replace("bad =", "good =").replace("was_good =", "bad =")
     (tmp_path / "test_swapped.py").write_text(swapped)
-    said = run(python, "-I", "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_swapped.py", cwd=tmp_path, code=1)
+    said = pytest_in(python, "test_swapped.py", cwd=tmp_path, code=1)
     assert "1 failed" in said
     assert "'good gets more than bad'" in said
 
@@ -90,3 +104,9 @@ def test_the_registry_finds_it(python, tmp_path):
     phrase = listed[0]["params"]["properties"]["phrase"]
     assert phrase == {"type": "string", "default": "therefore", "description": phrase["description"]}
     assert phrase["description"].startswith("What to look for")
+
+
+@pytest.mark.parametrize("which", MODULES)
+def test_its_reward_file_is_accepted(python, folders, tmp_path, which):
+    """The shipped YAML passes ``rewardkit check``."""
+    rewardkit(python, "check", folders[which] / "reward.yaml", cwd=tmp_path)
