@@ -1,0 +1,89 @@
+"""Makes what the examples train: a model of about 0.8 million parameters with a character tokenizer, and sums to add up.
+
+    python examples/train/build.py FOLDER
+
+writes FOLDER/base (a Qwen2 of random weights), sft.jsonl, train.jsonl and heldout.jsonl. The sums are of two numbers between 10
+and 99; the 500 pairs that are held out occur in neither of the other files.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from pathlib import Path
+
+ALPHABET = "0123456789+-*/=?.,:;()[]{}<>\\ \n_'\"abdehiknoprtux"
+HELD_OUT = 500
+
+
+def steps(first: int, second: int) -> str:
+    """Column addition as it is written out: units first, digit + digit + carry = sum."""
+    written, carry = [], 0
+    for one, other in zip(reversed(f"{first:02d}"), reversed(f"{second:02d}"), strict=True):
+        total = int(one) + int(other) + carry
+        written.append(f"{one}+{other}+{carry}={total}")
+        carry = total // 10
+    return ",".join(written)
+
+
+def row(first: int, second: int) -> dict[str, str]:
+    """One sum: the prompt, the worked completion, and the answer."""
+    answer = str(first + second)
+    return {
+        "prompt": f"{first}+{second}=?",
+        "completion": f"<think>{steps(first, second)}</think>\\boxed{{{answer}}}",
+        "answer": answer,
+    }
+
+
+def write_data(folder: Path) -> None:
+    """Three files of sums, the same at every call."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pairs = [(first, second) for first in range(10, 100) for second in range(10, 100)]
+    random.Random(0).shuffle(pairs)
+    parts = {"heldout": pairs[:HELD_OUT], "sft": pairs[HELD_OUT:], "train": pairs[HELD_OUT:]}
+    for name, part in parts.items():
+        lines = [row(*pair) for pair in part]
+        if name != "sft":
+            lines = [{key: line[key] for key in ("prompt", "answer")} for line in lines]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def write_model(folder: Path, hidden: int = 128, layers: int = 4, seed: int = 0) -> None:
+    """A transformers folder: Qwen2 architecture with random weights, and a tokenizer of single characters."""
+    import torch  # noqa: PLC0415 - writing the data alone needs none of these
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers  # noqa: PLC0415
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM  # noqa: PLC0415
+
+    special = ["<|pad|>", "<|end|>"]
+    vocabulary = {token: index for index, token in enumerate([*special, *ALPHABET])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=" "))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=special[0], eos_token=special[1])
+    torch.manual_seed(seed)
+    model = Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=len(vocabulary),
+            hidden_size=hidden,
+            intermediate_size=3 * hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=128,
+            tie_word_embeddings=True,
+            pad_token_id=0,
+            bos_token_id=None,
+            eos_token_id=1,
+        )
+    )
+    model.save_pretrained(folder)
+    fast.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1] if len(sys.argv) > 1 else "examples/train/work")
+    write_data(target)
+    write_model(target / "base")
+    print(f"{target}: base, sft.jsonl, train.jsonl, heldout.jsonl")  # noqa: T201
