@@ -1,7 +1,7 @@
 """Every file in examples/ is what it claims to be."""
 
-import importlib.util
 import json
+import runpy
 from pathlib import Path
 
 import pytest
@@ -26,12 +26,10 @@ def test_reward_files_are_valid(file):
 
 def test_the_demo_rollouts_are_what_their_script_writes():
     """rollouts.jsonl is the output of make_rollouts.py, so that nobody edits one without the other."""
-    spec = importlib.util.spec_from_file_location("make_rollouts", EXAMPLES / "demo" / "make_rollouts.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    made = runpy.run_path(str(EXAMPLES / "demo" / "make_rollouts.py"))
     shipped = [json.loads(line) for line in (EXAMPLES / "demo" / "rollouts.jsonl").read_text().splitlines()]
 
-    assert shipped == list(module.rows())
+    assert shipped == list(made["rows"]())
 
 
 def test_the_demo_has_groups_of_eight_with_every_kind_of_completion():
