@@ -507,8 +507,8 @@ _WORDLIKE = frozenset(("text", "word"))
 def opened(expr: Expr) -> Expr:
     """`expr` without wrappers that carry no meaning: `\\text{(E)}`, a set in `x ∈ S` stays; words become text."""
     if expr.head == "text":
-        content = expr.args[0].strip(" .,;:~")
-        if any(c.isalpha() for c in content) and " " in content:
+        content = expr.args[0].strip(" ,;:~").removesuffix(".") if expr.args[0].count(".") == 1 else expr.args[0].strip(" ,;:~")
+        if " " in content and "," not in content and not any(c.isdigit() for c in content):
             return Expr("text", content)
         try:
             inside = parse(content)

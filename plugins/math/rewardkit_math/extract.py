@@ -81,7 +81,7 @@ def _tag(text: str, sources: tuple[str, ...]) -> Iterator[str]:
 
 _JOIN = re.compile(
     r"(?:\s*[A-Za-z]{1,12}(?=\s+(?:and|or)\b))?"
-    r"(?:[\s,;$&+~]|\\[()\[\],;:! ]|\\q?quad|\\(?:text|mathrm)\s*\{[\s,]*(?:and|or)?\s*\}|\b(?:and|or)\b)*"
+    r"(?:[\s,;$&+~]|\\\\?$|\\[()\[\],;:! ]|\\q?quad|\\(?:text|mathrm)\s*\{[\s,]*(?:and|or)?\s*\}|\b(?:and|or)\b)*"
 )
 _BEHIND = re.compile(r"[\s$~]*(?:\\[)\]])?\s*(?:\\?%|percent\b)")
 
@@ -90,6 +90,9 @@ def _boxed(text: str, _: tuple[str, ...]) -> Iterator[str]:
     """The content of the last box, or of the last few with nothing but "and" between them."""
     boxes: list[str] = []
     before = len(text)
+    stated = _stated_after_box(text)
+    if stated:
+        yield stated
     for _attempt in range(12):
         start = _box_before(text, before)
         if start < 0:
@@ -111,6 +114,23 @@ def _boxed(text: str, _: tuple[str, ...]) -> Iterator[str]:
         yield boxes[0]
     elif boxes:
         yield ", ".join(reversed(boxes))
+
+
+def _stated_after_box(text: str) -> str | None:
+    """The formula or number of a "final answer is …" that stands behind the last box."""
+    tail = text[max(text.rfind("boxed"), len(text) - TAIL) :]
+    last = None
+    for match in _PHRASES[0].finditer(tail) if "inal" in tail else ():
+        last = match
+    if last is None:
+        return None
+    rest = tail[last.end() : last.end() + 2000].strip()
+    formulas = _formulas_at(rest)
+    if formulas is not None:
+        return formulas
+    number = _NUMBER.match(rest)
+    end = _SENTENCE_END.search(rest)
+    return number[0] if number and end and number.end() == end.start() else None
 
 
 def _box_before(text: str, before: int) -> int:
@@ -183,6 +203,10 @@ _DELIMITERS = re.compile(r"\$\$?|\\[()\[\]]")
 _KNOWN = words.FUNCTIONS.keys() | words.UNITS.keys() | words.CONNECTORS.keys() | words.CONSTANTS.keys() | words.GREEK
 
 
+_BESIDE = _KNOWN | words.CONDITIONS | {"percent", "percentage", "some", "all", "any", "square", "cubic"}
+"""Words that may stand beside formulas in a bare answer."""
+
+
 def is_prose(text: str) -> bool:
     """Whether `text` holds words of a sentence, rather than mathematics, units and names."""
     if not any(c.isalpha() for c in text):
@@ -209,7 +233,9 @@ def _bare(text: str, _: tuple[str, ...]) -> Iterator[str]:
     if len(stripped) > 400 and is_prose(stripped[:2000]):
         return
     outside = _MATH.sub(" ", stripped)
-    if is_prose(outside) or (outside is not stripped and "$" in outside):
+    if is_prose(outside):
+        return
+    if len(outside) < len(stripped) and any(w not in _BESIDE for w in _LETTERS.findall(_TEXT.sub(" ", outside))):
         return
     if "$" in stripped or "\\(" in stripped or "\\[" in stripped:
         formulas = _MATH.search(stripped)
@@ -222,22 +248,32 @@ def _bare(text: str, _: tuple[str, ...]) -> Iterator[str]:
 
 # ---- within prose
 
-_PHRASE = re.compile(
-    r"(?:(?:^|\n)\s*A:|\b(?:answers?|result|option|choice|solutions?)\b[^.\n:=$\\]{0,60}?(?:\bis\b|\bare\b|\bequals\b|[:=]))[\s:*]*",
-    re.IGNORECASE,
+_PHRASES = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"\bfinal\s+answer\b[^.\n:=$\\]{0,60}?(?:\bis\b|[:=])[\s:*]*",
+        r"(?:(?:^|\n)\s*A:|\banswers?\b[^.\n:=$\\]{0,60}?(?:\bis\b|\bare\b|[:=]))[\s:*]*",
+        r"\b(?:result|option|choice|solutions?)\s+(?:is|are)\b[\s:*]*",
+    )
 )
+"""Most trusted first; of each, the last in the text."""
 _SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$|\*)|。")
 
 
 def _phrase(text: str, _: tuple[str, ...]) -> Iterator[str]:
     tail = text[-TAIL:]
-    last = None
-    for match in _PHRASE.finditer(tail):
-        if tail[match.end() : match.end() + 1].strip():
-            last = match
-    if last is None:
-        return
-    rest = tail[last.end() : last.end() + 2000].strip()
+    for phrase in _PHRASES:
+        last = None
+        for match in phrase.finditer(tail):
+            if tail[match.end() : match.end() + 1].strip():
+                last = match
+        if last is not None:
+            yield from _stated(tail[last.end() : last.end() + 2000].strip())
+            return
+
+
+def _stated(rest: str) -> Iterator[str]:
+    """What the sentence says that `rest` begins with."""
     formulas = _formulas_at(rest)
     if formulas is not None:
         yield formulas
@@ -245,8 +281,29 @@ def _phrase(text: str, _: tuple[str, ...]) -> Iterator[str]:
     sentence = (rest[: end.start()] if end else rest).strip().strip("*").strip()
     if formulas is None and not is_prose(sentence):
         yield without_delimiters(sentence)
-    yield from _math(sentence, ())
-    yield from _number(sentence, ())
+    yield from _last(sentence)
+
+
+def _last(text: str) -> Iterator[str]:
+    """The last formula and the last number, the one further behind first."""
+    formula, number = next(_math(text, ()), None), next(_number(text, ()), None)
+    if number is not None and not _MATH_END.search(text) and (formula is None or _number_behind(text)):
+        yield number
+        number = None
+    if formula is not None:
+        yield formula
+    if number is not None:
+        yield number
+
+
+_MATH_END = re.compile(r"(?:\$|\\\]|\\\))[\s.]*$")
+
+
+def _number_behind(text: str) -> bool:
+    """Whether a number stands behind the last formula."""
+    tail = text[-TAIL:]
+    end = max((m.end() for m in _MATH.finditer(tail)), default=0)
+    return _NUMBER.search(" " + tail[end:]) is not None
 
 
 _BETWEEN = re.compile(r"[\s,]*(?:\b(?:and|or)\b)?[\s,]*")
@@ -272,7 +329,7 @@ def _formulas_at(text: str) -> str | None:
     return ", ".join(found)
 
 
-def _math(text: str, _: tuple[str, ...]) -> Iterator[str]:
+def _math(text: str, sources: tuple[str, ...]) -> Iterator[str]:
     """The last formula of the text, with those before it that "and", "or" or a comma connects to it."""
     tail = text[-TAIL:]
     matches = [m for m in _MATH.finditer(tail) if not is_prose(_inside(m))]
@@ -283,6 +340,8 @@ def _math(text: str, _: tuple[str, ...]) -> Iterator[str]:
         if matches[first - 1].end() == matches[first].start():
             break
         first -= 1
+    if sources and "number" in sources and _NUMBER.search(" " + tail[matches[-1].end() :]):
+        yield from _number(text, ())  # the last word is a number, not a formula
     joined = _formulas_at(tail[matches[first].start() :])
     if joined is not None:
         yield joined

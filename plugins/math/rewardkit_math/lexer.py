@@ -12,7 +12,7 @@ from rewardkit_math.errors import ParseError, TooLarge
 MAX_TOKENS = 6000
 """Longer answers are refused: no answer that a person would write comes near."""
 
-MAX_DIGITS = 10_000
+MAX_DIGITS = 3_000
 """Longer literals are refused (the conversion of decimal digits is quadratic)."""
 
 
@@ -35,7 +35,7 @@ _MASTER = re.compile(
     (?P<space>(?:\s|~|\\[,;:!>\ ]|\\\n)+)
   | (?P<num>
         [1-9]\d{0,2}(?:\.\d{3})+,\d{1,2}(?![\d.])                       # 1.234,5
-      | (?:[1-9]\d{0,2}(?:(?:\{,\}|,\\!\s*|\\,|\\!\s?,?|\\\ |~|,|\ (?=\d{3}(?:\D|$)))\d{3})+(?!\d)|\d+)
+      | (?:[1-9]\d{0,2}(?:(?:\s?\{,\s?\}\s?|,\\!\s*|\\,|\\!\s?,?|\\\ |~|,|\ (?=\d{3}(?:\D|$)))\d{3})+(?!\d)|\d+)
         (?:\.\d*(?:\\overline\s*\{\d+\}|\\bar\s*\{\d+\}|\\dot\s*\{\d\}|\(\d+\)|\.{2,3}|\s?\\[lc]?dots)?(?!\d))?
         (?:[eE](?:[+-]?\d{2,}|\d)(?![\d.]))?
       | \.\d+(?:\\overline\s*\{\d+\})?(?:[eE][+-]?\d+)?
@@ -56,7 +56,7 @@ _DOUBLED = re.compile(
     r"\\\\(?=(?:d?frac|tfrac|sqrt|left|right|pi|text|le|ge|leq|geq|cdot|times|infty|cup|boxed|pm|sin|cos|tan|ln|log)(?![a-z]))"
 )
 _BREAKABLE = re.compile(r"\\\\(?=[A-Za-z])")
-_GROUPING = re.compile(r"\{,\}|,\\!\s*|\\,|\\!\s?,?|\\ |~|[, ]")
+_GROUPING = re.compile(r"\s?\{,\s?\}\s?|,\\!\s*|\\,|\\!\s?,?|\\ |~|[, ]")
 _REPEAT = re.compile(r"^(.*?)(?:\\(?:overline|bar|dot)\s*\{(\d+)\}|\((\d+)\))$", re.DOTALL)
 _DOTS = re.compile(r"(?:\.{2,3}|\s?\\[lc]?dots)$")
 _KNOWN = sorted(
@@ -173,6 +173,8 @@ def tokenize(text: str) -> list[Token]:
                 append(Token("op", "^", spaced))
             elif value in ",;":
                 append(Token("sep", value, spaced))
+            elif value == ".":  # the end of a sentence that was moved along with its term
+                continue
             else:
                 append(Token("op", value, spaced))
         elif kind == "cmd":

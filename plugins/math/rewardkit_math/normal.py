@@ -22,9 +22,9 @@ Mono = tuple[tuple[str, Number], ...]
 Poly = dict[Mono, Number]
 
 MAX_TERMS = 900
-MAX_BITS = 40_000
+MAX_BITS = 13_000
 MAX_SUM = 400
-MAX_FACTORIAL = 1500
+MAX_FACTORIAL = 1200
 
 CONST: Mono = ()
 IMAGINARY: Poly = {(("i", 1),): 1}
@@ -145,6 +145,8 @@ def key(poly: Poly) -> str:
     """A name for `poly`: equal for equal normal forms."""
     if not poly:
         return "0"
+    if any(c.numerator.bit_length() > MAX_BITS or c.denominator.bit_length() > MAX_BITS for c in poly.values()):
+        raise TooLarge("a number of too many digits")
     parts = []
     for mono, coefficient in sorted(poly.items(), key=repr) if len(poly) > 1 else poly.items():
         factors = "*".join(atom if exponent == 1 else f"{atom}^{exponent}" for atom, exponent in mono)

@@ -229,7 +229,7 @@ class _Parser:
         self.at += 1
         if operator == "^":
             return self.power(left)
-        right = self.expr(binding)
+        right = self.expr(max(binding, 41) if operator in "*/" else binding)  # 1/2x is (1/2)·x
         if operator == "+":
             return Expr("add", *left.args, right) if left.head == "add" else Expr("add", left, right)
         if operator == "-":

@@ -9,6 +9,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Literal
 
+from rewardkit_math import symbolic
 from rewardkit_math import text as texts
 from rewardkit_math.compare import Comparison
 from rewardkit_math.errors import MathError, ParseError, TooLarge, Undecided, Undefined
@@ -220,17 +221,41 @@ def _compared(theirs: _Read, ours: _Read, policy: Policy, started: float) -> tup
         doubt = str(error)
     else:
         return same, comparison.tier, "equal" if same else "different"
-    if not same_unit_free(theirs, ours, policy):
-        pass
-    return _last_resort(theirs, ours, policy, started, doubt)
+    if not policy.symbolic or not symbolic.available():
+        return (None if _hard(ours.expr) else False), comparison.tier, f"not shown to be equal ({doubt})"
+    deadline = started + policy.deadline_s
+    comparison = Symbolic(policy, deadline)
+    try:
+        same = comparison.equal(theirs.expr, ours.expr)
+    except symbolic.WorkerTimeout as error:
+        if error.computing and not _hard(ours.expr):
+            return False, "symbolic", f"the prediction can't be computed within {policy.deadline_s:g} s"
+        return None, "timeout", f"no decision within {policy.deadline_s:g} s"
+    except (Undefined, Undecided, TooLarge, RecursionError, symbolic.WorkerDied) as error:
+        return (None if _hard(ours.expr) else False), "symbolic", f"not shown to be equal ({error})"
+    return same, "symbolic", "equal" if same else "different"
 
 
-def same_unit_free(theirs: _Read, ours: _Read, policy: Policy) -> bool:
-    return False
+class Symbolic(Comparison):
+    """The same comparison, which asks the symbolic tier about the values that the numeric one leaves open."""
+
+    def __init__(self, policy: Policy, deadline: float) -> None:
+        super().__init__(policy)
+        self.deadline = deadline
+
+    def reading(self, a: Expr, b: Expr, log: str) -> bool:
+        try:
+            return super().reading(a, b, log)
+        except (Undecided, TooLarge) as error:
+            same = symbolic.same(a, b, log or "e", self.deadline, self.policy.memory_bytes)
+            if same is None:
+                raise Undecided(str(error)) from None
+            return same
 
 
-def _last_resort(theirs: _Read, ours: _Read, policy: Policy, started: float, doubt: str) -> tuple[bool | None, str, str]:
-    return False, "numeric", f"left open ({doubt})"
+def _hard(expr: Expr) -> bool:
+    """Whether a reference holds what the fast tiers have no values for: then it is not the prediction that is at fault."""
+    return any(n.head in ("big", "cases", "builder") for n in expr.walk())
 
 
 def _form(theirs: _Read, policy: Policy) -> str | None:

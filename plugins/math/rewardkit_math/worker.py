@@ -1,0 +1,186 @@
+"""The symbolic tier's worker: reads pairs of expression trees, one JSON line each, and says whether they are equal.
+
+Runs as a program of its own (`python -I worker.py`), never imported by the library: sympy lives and, if need be, dies here. Trees are
+built node by node from sympy's constructors; no text is ever evaluated or given to `sympify`. It ends by itself when its input closes,
+when its parent is gone, or when one question has cost CPU_SECONDS.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+CPU_SECONDS = 120
+
+
+def main() -> None:
+    """Answer questions until the input ends."""
+    stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
+    sys.path[:] = json.loads(stdin.readline())
+    memory_bytes = int(json.loads(stdin.readline()))
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        import sympy  # noqa: F401, PLC0415 - the point of this process
+    except ImportError:
+        stdout.write(b'{"ready": false}\n')
+        stdout.flush()
+        return
+    _limit(memory_bytes)
+    stdout.write(b'{"ready": true}\n')
+    stdout.flush()
+    for line in stdin:
+        question = json.loads(line)
+        try:
+            answer: bool | None = decide(question["a"], question["b"], question["log"])
+        except (MemoryError, RecursionError):
+            answer = None
+        except Exception:  # noqa: BLE001 - whatever sympy raises, the question stays open
+            answer = None
+        stdout.write(json.dumps({"id": question["id"], "equal": answer}).encode() + b"\n")
+        stdout.flush()
+
+
+def _limit(memory_bytes: int) -> None:
+    try:
+        import resource  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        return
+    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + memory_bytes, used + memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def decide(left: list[Any], right: list[Any], log: str) -> bool | None:
+    """Whether two trees are equal: True or False where sympy is sure or the numbers are clear, else None."""
+    import sympy as sp  # noqa: PLC0415
+
+    a, b = _build(left, log), _build(right, log)
+    if isinstance(a, sp.MatrixBase) != isinstance(b, sp.MatrixBase):
+        return False
+    if isinstance(a, sp.MatrixBase):
+        if a.shape != b.shape:
+            return False
+        verdicts = [_zero(sp, x - y) for x, y in zip(list(a), list(b), strict=True)]
+        return False if False in verdicts else None if None in verdicts else True
+    antiderivatives = [e for e in (a - b).atoms(sp.Integral) if any(len(limit) == 1 for limit in e.limits)]
+    if antiderivatives:  # up to a constant: compare derivatives
+        variable = antiderivatives[0].limits[0][0]
+        return _zero(sp, sp.diff(a, variable) - sp.diff(b, variable))
+    return _zero(sp, a - b)
+
+
+def _zero(sp: Any, difference: Any) -> bool | None:
+    if difference == 0:
+        return True
+    if not difference.free_symbols:
+        number = complex(sp.N(difference, 25))
+        size = max((abs(complex(sp.N(term, 15))) for term in sp.Add.make_args(difference)), default=1.0)
+        if not (number == number and abs(number) < float("inf")):
+            return None
+        if abs(number) > 1e-9 * max(size, 1e-300):
+            return False
+    done = difference.doit() if difference.has(sp.Integral, sp.Sum, sp.Product, sp.Limit) else difference
+    if done == 0 or sp.simplify(done) == 0:
+        return True
+    if done.free_symbols:
+        verdict = done.equals(0)
+        return verdict if verdict is None else bool(verdict)
+    value = abs(complex(sp.N(done, 40)))
+    return True if value < 1e-25 else None
+
+
+def _build(tree: Any, log: str) -> Any:
+    """A sympy expression from a tree `[head, arguments…]`."""
+    import sympy as sp  # noqa: PLC0415
+
+    head, args = tree[0], tree[1:]
+
+    def build(node: Any) -> Any:
+        return _build(node, log)
+
+    if head in ("num", "base"):
+        numerator, denominator = args[0]
+        return sp.Rational(int(numerator, 16), int(denominator, 16))
+    if head == "sym":
+        return sp.Symbol(args[0], real=True)
+    if head == "const":
+        return {"pi": sp.pi, "e": sp.E, "i": sp.I, "inf": sp.oo}[args[0]]
+    if head == "word":
+        return sp.Mul(*(build(["const", c] if c in "ei" else ["sym", c]) for c in args[0]))
+    if head == "add":
+        return sum((build(a) for a in args[1:]), build(args[0]))
+    if head == "mul":
+        result = build(args[0])
+        for factor in args[1:]:
+            result = result * build(factor)
+        return result
+    if head in ("div", "ratio"):
+        return build(args[0]) / build(args[1])
+    if head == "pow":
+        base, exponent = build(args[0]), build(args[1])
+        if exponent.is_Integer and abs(exponent) > 2000 and not isinstance(base, sp.MatrixBase):
+            return sp.Pow(base, exponent, evaluate=False)
+        return base**exponent
+    if head == "pct":
+        return build(args[0]) / 100
+    if head == "deg":
+        return build(args[0]) * sp.pi / 180
+    if head == "unit":
+        return build(args[0])
+    if head == "call":
+        return sp.Function(args[0])(*(build(a) for a in args[1:]))
+    if head == "matrix":
+        return sp.Matrix([[build(x) for x in row] for row in args[0]])
+    if head == "fn":
+        return _function(sp, args[0], [build(a) for a in args[1:]], log)
+    if head == "big":
+        operator, variable, lower, upper, body = args
+        name = sp.Symbol(variable, real=True)
+        low, high = (build(x) if x is not None else None for x in (lower, upper))
+        inside = build(body)
+        if operator == "int":
+            return sp.Integral(inside, name if low is None else (name, low, high))
+        if operator == "lim":
+            return sp.Limit(inside, name, low, "+-").doit()
+        return (sp.Sum if operator == "sum" else sp.Product)(inside, (name, low, high))
+    raise ValueError(f"no symbolic form for {head}")
+
+
+def _function(sp: Any, name: str, args: list[Any], log: str) -> Any:
+    simple = {
+        "sin": sp.sin, "cos": sp.cos, "tan": sp.tan, "cot": sp.cot, "sec": sp.sec, "csc": sp.csc, "arcsin": sp.asin,
+        "arccos": sp.acos, "arctan": sp.atan, "arccot": sp.acot, "arcsec": sp.asec, "arccsc": sp.acsc, "sinh": sp.sinh,
+        "cosh": sp.cosh, "tanh": sp.tanh, "arcsinh": sp.asinh, "arccosh": sp.acosh, "arctanh": sp.atanh, "sqrt": sp.sqrt,
+        "ln": sp.log, "abs": sp.Abs, "fact": sp.factorial, "dfact": sp.factorial2, "binom": sp.binomial, "floor": sp.floor,
+        "ceil": sp.ceiling, "gcd": sp.gcd, "lcm": sp.lcm, "mod": sp.Mod, "max": sp.Max, "min": sp.Min, "sgn": sp.sign,
+        "Re": sp.re, "Im": sp.im, "arg": sp.arg,
+    }  # fmt: skip
+    if name in simple:
+        return simple[name](*args)
+    if name == "root":
+        return sp.root(*args)
+    if name == "log":
+        if len(args) == 2:
+            return sp.log(*args)
+        return sp.log(args[0]) if log == "e" else sp.log(args[0], 10)
+    if name == "det":
+        return args[0].det()
+    if name == "tr":
+        return args[0].trace()
+    raise ValueError(f"no symbolic form for {name}")
+
+
+if __name__ == "__main__":
+    main()
