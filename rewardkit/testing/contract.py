@@ -64,7 +64,7 @@ class RewardContract:
                 pass
         # Whatever a plugin raises while it is built is what its author wants to read.
         except Exception as error:  # noqa: BLE001
-            self._broken(clause, f"building it raised {_quote(error)}")
+            self._broken(clause, f"building it (and closing it again) raised {_quote(error)}")
 
     def test_it_refuses_unknown_parameters(self) -> None:
         """A misspelt parameter in YAML is an error and not passed over."""
@@ -334,18 +334,22 @@ class _Running:
         return self
 
     def __call__(self, rollouts: Sequence[Rollout]) -> Any:
-        results: Any = self._function(rollouts)
-        if not inspect.isawaitable(results):
-            return results
-        if self._loop is None:  # one loop for all calls: a client may belong to the loop that it was first used in
-            self._loop = asyncio.Runner()
-        return self._loop.run(_finish(results))
+        return self._wait(self._function(rollouts))
 
     def __exit__(self, *_exc: object) -> None:
-        if callable(close := getattr(self._function, "close", None)):
-            close()
-        if self._loop is not None:
-            self._loop.close()
+        try:
+            if callable(close := getattr(self._function, "close", None)):
+                self._wait(close())
+        finally:
+            if self._loop is not None:
+                self._loop.close()
+
+    def _wait(self, result: Any) -> Any:
+        if not inspect.isawaitable(result):
+            return result
+        if self._loop is None:  # one loop for all calls: a client may belong to the loop that it was first used in
+            self._loop = asyncio.Runner()
+        return self._loop.run(_finish(result))
 
 
 async def _finish(results: Awaitable[Any]) -> Any:
@@ -360,9 +364,10 @@ def _is_list(results: object) -> bool:
 def _fault(result: object) -> str:
     """What is wrong with a result, or an empty string."""
     outcome = to_outcome(result, "it")
-    if isinstance(outcome, Unscored) and outcome is not result:
-        return outcome.message.removeprefix("it ")
-    return ""
+    if not isinstance(outcome, Unscored):
+        return ""
+    is_its_own = isinstance(result, Unscored) and (result.kind, result.message) == (outcome.kind, outcome.message)
+    return "" if is_its_own else outcome.message.removeprefix("it ")
 
 
 def _same(one: object, two: object) -> bool:

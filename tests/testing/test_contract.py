@@ -142,7 +142,7 @@ class TakesAnything:
     __rewardkit_reward_type__ = RewardType("takes_anything", OpenParams, lambda params: rowwise)
 
 
-@breaks("it_is_found_and_takes_its_parameters", "building it raised OSError: no licence")
+@breaks("it_is_found_and_takes_its_parameters", "building it (and closing it again) raised OSError: no licence")
 @reward("cannot_be_built")
 class CannotBeBuilt:
     def __init__(self) -> None:
@@ -204,6 +204,12 @@ def forgets_to_return(rollout: Rollout) -> object:
 @reward("gives_text")
 def gives_text(rollout: Rollout) -> object:
     return "0" if rollout.completion == "xyz" else float(is_right(rollout))
+
+
+@breaks("results_are_finite_numbers", "gave the unknown kind 'tired'")
+@reward("invents_a_kind")
+def invents_a_kind(rollout: Rollout) -> object:
+    return Unscored("tired", "not today") if rollout.completion == "xyz" else float(is_right(rollout))
 
 
 @breaks("it_is_repeatable", "from the same instance later")
@@ -370,8 +376,9 @@ def test_without_examples_the_contract_is_not_held():
     assert "at least one rollout" in broken_clauses(plain, good=())["it_is_found_and_takes_its_parameters"]
 
 
-def test_a_reward_is_closed_after_every_use():
-    """Whatever a reward holds open is let go, also where a clause is broken."""
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_reward_is_closed_after_every_use(is_async):
+    """Whatever a reward holds open is let go, by a plain close or by a coroutine."""
     living = []
 
     @reward("holds_on")
@@ -385,5 +392,13 @@ def test_a_reward_is_closed_after_every_use():
         def close(self):
             living.remove(self)
 
-    assert broken_clauses(HoldsOn) == {}
+    class AsyncHoldsOn(HoldsOn):
+        async def __call__(self, rollouts):
+            return rowwise(rollouts)
+
+        async def close(self):
+            living.remove(self)
+
+    target = reward("holds_on_async")(AsyncHoldsOn) if is_async else HoldsOn
+    assert broken_clauses(target) == {}
     assert living == []

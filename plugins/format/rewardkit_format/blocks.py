@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import threading
 import warnings
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ _ALIASES = (
     frozenset({"yaml", "yml"}),
     frozenset({"markdown", "md"}),
 )
+
+_WARNINGS = threading.Lock()
 
 MAX_PARSED_CHARS = 200_000
 """Longer programs are not parsed: a syntax tree takes some hundred times the memory of its source."""
@@ -85,8 +88,10 @@ def python_fault(code: str) -> str:
     if len(code) > MAX_PARSED_CHARS:
         return f"the code is longer than {MAX_PARSED_CHARS} characters, and not parsed"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the verdict must not hang on how warnings are configured
+        # The verdict must not hang on how warnings are configured. Their filters belong to the whole process, so two
+        # threads that set and restore them at once could leave them off for good.
+        with _WARNINGS, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             ast.parse(code)
     except SyntaxError as error:
         return f"the code does not parse: line {error.lineno}" if error.lineno else "the code does not parse"
