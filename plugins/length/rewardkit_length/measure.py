@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from rewardkit import Rollout, Score, Unscored
 
@@ -35,6 +35,12 @@ def score_by_length(
         return [score(len(rollout.completion_text)) for rollout in rollouts]
 
     return by_tokens if unit == "tokens" else by_characters
+
+
+def check_tokens(params: Any, rollout: Rollout) -> str | None:
+    """What is wrong with a row, before anything is scored: that tokens are asked for, and it does not tell them."""
+    in_tokens = any(getattr(params, name, None) is not None for name in ("per_token", "max_tokens", "min_tokens"))
+    return NO_TOKENS.message if in_tokens and rollout.num_tokens is None else None
 
 
 def choose_unit(name: str, tokens: object, chars: object) -> Unit:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rewardkit_length import Cosine, Overlong, Penalty, Target
 
-from rewardkit import Rollout, Unscored
+from rewardkit import Registry, Rollout, Unscored
+from rewardkit.config.params import make_params
 
 
 def value(reward, length):
@@ -144,6 +145,27 @@ def test_without_a_count_of_tokens_a_row_is_unscored(reward):
     assert unknown.kind == "input"
     assert "column num_tokens" in unknown.message
     assert "_chars" in unknown.message
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "complains"),
+    [
+        ("length.penalty", {"per_token": 0.1}, True),
+        ("length.overlong", {"max_tokens": 10, "buffer": 1}, True),
+        ("length.cosine", {"max_tokens": 10}, True),
+        ("length.target", {"min_tokens": 10}, True),
+        ("length.penalty", {"per_char": 0.1}, False),
+        ("length.overlong", {"max_chars": 10, "buffer": 1}, False),
+        ("length.cosine", {"max_chars": 10}, False),
+        ("length.target", {"max_chars": 10}, False),
+    ],
+)
+def test_a_missing_count_of_tokens_is_told_before_a_run(name, params, complains):
+    """`rewardkit check --data` learns of rows without num_tokens exactly where tokens are asked for."""
+    reward_type = Registry.load().get(name).type
+    values = make_params(reward_type, params)
+    assert (reward_type.check(values, Rollout("", "x")) is not None) == complains
+    assert reward_type.check(values, Rollout("", "x", num_tokens=1)) is None
 
 
 @pytest.mark.parametrize("reward", IN_TOKENS, ids=lambda reward: type(reward).__name__)
