@@ -49,7 +49,7 @@ class Tests:
             BadTests: the test code is no Python.
         """
         try:
-            names = list(self.names) if self.names is not None else free_calls(self.source)
+            names = list(self.names) if self.names is not None else free_names(self.source, self.prelude)
             compile(self.source, "tests.py", "exec", dont_inherit=True)
         except (SyntaxError, ValueError) as error:
             raise BadTests(f"the test code can't be compiled: {error}") from error
@@ -68,12 +68,19 @@ class Tests:
         )
 
 
-def free_calls(source: str) -> list[str]:
-    """Names that a script uses and neither defines nor imports, builtins and standard modules left out.
+def free_names(source: str, prelude: str = "") -> list[str]:
+    """Names that a script uses, and that neither it nor its prelude binds; builtins and standard modules left out.
 
-    These alone come from the program: a program that defines its own `abs` or `math` must not get to lend it to the tests.
+    These alone come from the program: one that defines its own `abs`, `math` or helper of the tests must not get to lend
+    it to the tests.
     """
     tree = ast.parse(source)
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    bound = _bound(tree) | _bound(ast.parse(prelude))
+    return sorted(used - bound - set(dir(builtins)) - set(sys.stdlib_module_names))
+
+
+def _bound(tree: ast.Module) -> set[str]:
     bound: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -86,8 +93,7 @@ def free_calls(source: str) -> list[str]:
             bound.add((node.asname or node.name).partition(".")[0])
         elif isinstance(node, ast.ExceptHandler) and node.name:
             bound.add(node.name)
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    return sorted(used - bound - set(dir(builtins)) - set(sys.stdlib_module_names))
+    return bound
 
 
 def run(candidate: Slot, judge: Slot, code: int, tests: Tests, limits: Limits) -> Verdict:

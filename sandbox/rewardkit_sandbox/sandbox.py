@@ -29,6 +29,7 @@ ATTEMPTS = 5
 """How many boxes may die under one program before that is told as a failure of ours."""
 COMPILE_LIMITS = Limits(cpu_s=30, wall_s=60, memory_mb=1024, processes=64, file_mb=128, output_bytes=1 << 16)
 _BINARIES_KEPT = 64
+_SKIPPED = Execution("not_run", note="an earlier case decided")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class Sandbox:
             isolation: `fresh` gives each case a process of its own; `shared` runs all cases of a Python program in one
                 process with fresh globals each, several times faster; there, what a case leaves behind in modules or
                 files can reach the next one, and whatever does not end well is run again on its own.
-            stop: called after each case; True leaves out the rest, which become `not_run`. Ignored by `shared`.
+            stop: called after each case; True leaves out the rest, which become `not_run`.
 
         Raises:
             SandboxError: nothing is known about the program.
@@ -103,11 +104,8 @@ class Sandbox:
                 failed = Execution("compile_error", stderr=code.compilation.stderr, note=code.compilation.note)
                 return Result(tuple(failed for _ in cases), code.compilation)
             if isolation == "shared" and language.name == "python" and len(cases) > 1:
-                runs = self._retrying(lambda slot: shared.run(slot, code.descriptor, cases, limits))
-                runs = [
-                    run if run is not None else self._retrying(lambda slot, case=case: run_case(slot, code, case, limits))
-                    for run, case in zip(runs, cases, strict=True)
-                ]
+                together = self._retrying(lambda slot: shared.run(slot, code.descriptor, cases, limits))
+                runs = self._fill_up(code, cases, together, limits, stop)
             else:
                 runs = self._fresh(code, cases, limits, stop)
         return Result(tuple(runs), code.compilation)
@@ -175,8 +173,22 @@ class Sandbox:
                 failures += 1
                 if failures >= ATTEMPTS:
                     raise
-        skipped = Execution("not_run", note="an earlier case decided")
-        return done + [skipped] * (len(cases) - len(done))
+        return done + [_SKIPPED] * (len(cases) - len(done))
+
+    def _fill_up(
+        self, code: _Code, cases: Sequence[Case], runs: Sequence[Execution | None], limits: Limits, stop: Stop | None
+    ) -> list[Execution]:
+        """Runs each case that a shared process left open on its own."""
+        done: list[Execution] = []
+        stopped = False
+        for case, run in zip(cases, runs, strict=True):
+            if stopped:
+                done.append(_SKIPPED)
+                continue
+            alone = run or self._retrying(lambda slot, case=case: run_case(slot, code, case, limits))
+            done.append(alone)
+            stopped = stop is not None and stop(len(done) - 1, alone)
+        return done
 
     def _retrying(self, work: Callable[[Slot], T]) -> T:
         for attempt in range(ATTEMPTS):

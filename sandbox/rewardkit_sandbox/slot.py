@@ -79,6 +79,10 @@ class BoxConfig:
     """Each program gets a uid from here on; 0 keeps the server's own, which then must be unprivileged."""
     uid_count: int = 50_000
     mount_tmpfs: Mapping[str, str] = field(default_factory=dict)
+    read_only: Sequence[str] = ()
+    """Folders that the agent makes read-only."""
+    bounding: Sequence[int] = ()
+    """Capabilities that each program still has to lose from its bounding set."""
     hide_processes: bool = False
     drop_capabilities: bool = False
     scratch: Sequence[str] = ("/tmp", "/dev/shm")
@@ -91,6 +95,8 @@ class BoxConfig:
             "uid_base": self.uid_base,
             "uid_count": self.uid_count,
             "mount_tmpfs": dict(self.mount_tmpfs),
+            "read_only": list(self.read_only),
+            "bounding": list(self.bounding),
             "hide_processes": self.hide_processes,
             "drop_capabilities": self.drop_capabilities,
             "scratch": list(self.scratch),
@@ -108,7 +114,7 @@ def resource_limits(limits: Limits, *, address_space: bool) -> list[tuple[int, i
         (resource.RLIMIT_FSIZE, file, file),
         (resource.RLIMIT_NOFILE, limits.open_files, limits.open_files),
         (resource.RLIMIT_NPROC, limits.processes, limits.processes),
-        (resource.RLIMIT_CORE, 0, 0),
+        (resource.RLIMIT_CORE, 1, 1),  # 1, not 0: a core_pattern that pipes would still be run for 0
         (resource.RLIMIT_MEMLOCK, 65536, 65536),
         (resource.RLIMIT_STACK, stack, stack),
         (resource.RLIMIT_MSGQUEUE, 0, 0),
@@ -350,6 +356,8 @@ def _explain(answer: Mapping[str, Any], limits: Limits, *, exceeded: bool) -> tu
         return "output_limit", None, f"wrote more than {limits.output_bytes} bytes"
     if answer["ended"] == "deadline":
         return "time_limit", None, f"timed out after {limits.deadline_s:g} s"
+    if answer["cpu_s"] > math.ceil(limits.cpu_s) + 1:
+        return "time_limit", None, f"used more than {limits.cpu_s:g} s of CPU"
     if os.WIFEXITED(status):
         code = os.WEXITSTATUS(status)
         return ("ok", 0, "") if code == 0 else ("error", code, f"exit code {code}")

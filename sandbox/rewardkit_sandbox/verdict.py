@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Set as AbstractSet
 from typing import Any, Literal
 
 Types = Literal["python", "json", "strict"]
-_NUMBERS = (int, float, complex)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.ASCII | re.IGNORECASE)
 
 
 def same_output(actual: str | bytes, expected: str, *, float_tolerance: float | None = None) -> bool:
@@ -43,10 +44,9 @@ def _same_line(actual: str, expected: str, tolerance: float | None) -> bool:
 def _same_number(actual: str, expected: str, tolerance: float) -> bool:
     if _is_integer(actual) and _is_integer(expected):
         return int(actual) == int(expected) if len(actual) < 4000 > len(expected) else False
-    try:
-        return close(float(actual), float(expected), tolerance)
-    except ValueError:
+    if not (_NUMBER.fullmatch(actual) and _NUMBER.fullmatch(expected)):
         return False
+    return close(float(actual), float(expected), tolerance)
 
 
 def _is_integer(word: str) -> bool:
@@ -101,3 +101,12 @@ def _same(actual: Any, expected: Any, types: Types, tolerance: float | None) -> 
         if isinstance(expected, float) or isinstance(actual, float):
             return close(float(actual), float(expected), tolerance)
     return bool(actual == expected)
+
+
+def show(value: Any, width: int = 80) -> str:
+    """A value for a person to read, however large or odd it is."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of too many digits, too deep a nest
+        text = f"<a {type(value).__name__} too large to show>"
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -64,7 +65,7 @@ class BubblewrapBackend:
         group = cgroups.make(serial, memory_mb=memory, processes=limits.processes + 4, cpus=self.cpus)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         told, tell = os.pipe()
-        user = _UID + serial % 65536
+        user = _UID + secrets.randbelow(100_000_000)
         identity = {"user": user, "group": user, "extra_groups": []} if os.getuid() == 0 else {}
         python = ["/usr/bin/python3", "-s", "-P", "-c", bootstrap(), str(theirs.fileno())]
         with theirs, open(told, "rb") as info:
@@ -90,6 +91,7 @@ class BubblewrapBackend:
                 BoxConfig(
                     memory_files=group is not None,
                     mount_tmpfs={"/tmp": scratch, "/dev/shm": scratch},
+                    read_only=("/proc/sys", "/proc/irq", "/proc/fs", "/proc/bus", "/proc/pressure"),
                     hide_processes=True,
                     drop_capabilities=True,
                     preimport=COMMON_MODULES if self.preimport is None else self.preimport,
@@ -105,7 +107,7 @@ class BubblewrapBackend:
 
     def _arguments(self) -> list[str]:
         walls = "--unshare-user --unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try --as-pid-1".split()
-        walls += ["--uid", "1000", "--gid", "1000", "--hostname", "sandbox", "--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN"]
+        walls += ["--uid", "1000", "--gid", "1000", "--hostname", "sandbox", "--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP"]
         walls += ["--clearenv"]
         for key, value in {**ENVIRONMENT, OWNER: owner.label()}.items():
             walls += ["--setenv", key, value]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rewardkit_sandbox import owner
 from rewardkit_sandbox.errors import SlotDied, Unavailable
-from rewardkit_sandbox.slot import ENVIRONMENT, BoxConfig, Slot, bootstrap
+from rewardkit_sandbox.slot import COMMON_MODULES, ENVIRONMENT, BoxConfig, Slot, bootstrap
 from rewardkit_sandbox.types import Limits
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 LABEL = "rewardkit.sandbox.owner"
 SERVER_MB = 64
 """Memory of the container beyond the program's own: the fork server and page tables."""
-_CAPABILITIES = ["SETUID", "SETGID", "KILL", "DAC_OVERRIDE", "FOWNER"]
+_CAPABILITIES = {"DAC_OVERRIDE": 1, "FOWNER": 3, "KILL": 5, "SETGID": 6, "SETUID": 7, "SETPCAP": 8}
+"""What the fork server keeps, to change users, end programs and empty /tmp. Programs have none of them."""
 
 
 def client(timeout_s: float = 60) -> docker.DockerClient:
@@ -46,6 +47,10 @@ def client(timeout_s: float = 60) -> docker.DockerClient:
 def is_engine_error(error: BaseException) -> bool:
     """Whether an exception came from the engine or the way to it."""
     return type(error).__module__.split(".")[0] in ("docker", "requests", "urllib3")
+
+_COVERED = ("/dev/mqueue", "/dev/pts")
+"""Message queues would outlive a program, terminals are limited for the whole host."""
+_NOTHING = "ro,size=4k,nr_inodes=2,mode=555"
 
 
 @dataclass
@@ -137,8 +142,10 @@ class DockerBackend:
         raise SlotDied(f"the container did not connect; {_logs(container)}")
 
     def _config(self) -> BoxConfig:
-        config = BoxConfig(memory_files=True, uid_base=200_000)
-        return config if self.preimport is None else BoxConfig(memory_files=True, uid_base=200_000, preimport=self.preimport)
+        # Users of no other box: the kernel counts processes per user, across containers.
+        base = 1_000_000_000 + 500 * secrets.randbelow(1_600_000)
+        preimport = COMMON_MODULES if self.preimport is None else self.preimport
+        return BoxConfig(memory_files=True, uid_base=base, uid_count=500, bounding=list(_CAPABILITIES.values()), preimport=preimport)
 
     def _options(self, folder: Path) -> dict[str, Any]:
         limits = self.limits
@@ -151,14 +158,17 @@ class DockerBackend:
             "network_mode": "none",
             "read_only": True,
             "cap_drop": ["ALL"],
-            "cap_add": _CAPABILITIES,
+            "cap_add": list(_CAPABILITIES),
             "security_opt": ["no-new-privileges"],
             "mem_limit": memory,
             "memswap_limit": memory,
             "pids_limit": limits.processes + 2,
             "nano_cpus": int(self.cpus * 1e9),
-            "tmpfs": {"/tmp": scratch, "/dev/shm": scratch, "/dev/mqueue": "ro,size=4k,nr_inodes=2,mode=555"},
-            "volumes": {str(folder): {"bind": "/control", "mode": "ro"}},
+            "tmpfs": {"/tmp": scratch, "/dev/shm": scratch, **dict.fromkeys(_COVERED, _NOTHING)},
+            "volumes": {
+                str(folder): {"bind": "/control", "mode": "ro"},
+                "/dev/null": {"bind": "/etc/resolv.conf", "mode": "ro"},
+            },
             "environment": ENVIRONMENT,
             "hostname": "sandbox",
             "labels": {LABEL: owner.label()},

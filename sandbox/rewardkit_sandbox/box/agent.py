@@ -22,7 +22,7 @@ import time
 from rewardkit_box import harness, scratch
 
 PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 22, 24, 38
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_NOATIME = 2, 4, 8, 32, 1024
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_NOATIME, MS_BIND = 1, 2, 4, 8, 32, 1024, 4096
 FAULT_READ, FAULT_WRITE, CONTROL, FIRST_RECEIVED = 7, 8, 9, 10
 MAX_DESCRIPTORS = 250
 libc = ctypes.CDLL(None, use_errno=True)
@@ -45,6 +45,7 @@ class Walls:
             struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(self._instructions))
         )
         self._filter_arg = ctypes.c_void_p(ctypes.addressof(self._filter))
+        self._bounding = [ctypes.c_ulong(capability) for capability in config["bounding"]]
         self._zero, self._one, self._mode = ctypes.c_ulong(0), ctypes.c_ulong(1), ctypes.c_ulong(2)
 
     def next_uid(self):
@@ -59,6 +60,8 @@ class Walls:
         score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
         os.write(score, b"1000")
         os.close(score)
+        for capability in self._bounding:
+            _check(libc.prctl(PR_CAPBSET_DROP, capability, zero, zero, zero), "PR_CAPBSET_DROP")
         if uid:
             os.setgroups([])
             os.setresgid(uid, uid, uid)
@@ -176,6 +179,11 @@ def _set_up(config):
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     for target, options in config["mount_tmpfs"].items():
         _mount(b"tmpfs", target, b"tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME, options)
+    for target in config["read_only"]:
+        if os.path.exists(target):
+            flags = MS_BIND | MS_NOSUID | MS_NODEV | MS_NOEXEC
+            _mount(target.encode(), target, None, flags, "")
+            _mount(None, target, None, flags | MS_REMOUNT | MS_RDONLY, "")
     if config["hide_processes"]:
         _mount(None, "/proc", None, MS_REMOUNT | MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=2")
     if config["drop_capabilities"]:

@@ -136,11 +136,11 @@ def _decode(tree, opaque, depth):
     if tag == "t":
         return tuple(_decode(item, opaque, depth + 1) for item in body)
     if tag == "d":
-        return {_decode(k, opaque, depth + 1): _decode(v, opaque, depth + 1) for k, v in body}
-    if tag == "s":
-        return {_decode(item, opaque, depth + 1) for item in body}
-    if tag == "z":
-        return frozenset(_decode(item, opaque, depth + 1) for item in body)
+        keys = _hashable([_decode(k, opaque, depth + 1) for k, _ in body])
+        return dict(zip(keys, [_decode(v, opaque, depth + 1) for _, v in body]))
+    if tag == "s" or tag == "z":
+        items = _hashable([_decode(item, opaque, depth + 1) for item in body])
+        return set(items) if tag == "s" else frozenset(items)
     if tag == "i":
         return int(body, 16)
     if tag == "f" and body in ("nan", "inf", "-inf"):
@@ -156,6 +156,13 @@ def _decode(tree, opaque, depth):
     if tag == "r":
         return opaque(str(body[0])[:200], int(body[1]))
     raise CodecError(f"unknown tag {tag!r}")
+
+
+def _hashable(items):
+    """The items, if not many of them have one hash: a set of such would take quadratic time."""
+    if len(items) > 1000 and len({hash(item) for item in items}) < len(items) // 2:
+        raise CodecError("too many equal hashes")
+    return items
 
 
 def _fraction(text):

@@ -235,7 +235,7 @@ def batch(source, extra):
 def serve(source, _extra):
     """Loads the program, then answers calls on CALLS until it is closed: the candidate's side of a judge.
 
-    A call is ["call", path, args, kwargs] or ["get"|"method", handle, …]; the answer is ["returned", value, args after
+    A request is [verb, object, name, args, kwargs]; the answer is ["returned", value, args after
     the call], ["raised", …] or ["unencodable", …]. Objects that can't be carried over stay here under a handle.
     """
     _open_streams()
@@ -262,10 +262,14 @@ def serve(source, _extra):
             verb, target, name, args, kwargs = _loads(line, held)
             if verb == "get":
                 value = getattr(target, name)
+            elif verb == "set":
+                value = setattr(target, name, *args)
             elif verb == "method":
                 value = getattr(target, name)(*args, **kwargs)
-            elif verb == "global":
-                value = _resolve(namespace, name)
+            elif verb == "invoke":
+                value = target(*args, **kwargs)
+            elif verb == "list":
+                value = list(target)
             else:
                 value = _resolve(namespace, name)(*args, **kwargs)
         except BaseException as error:

@@ -130,7 +130,11 @@ class Function:
 
 
 class Remote:
-    """An object that stays in the candidate's process."""
+    """An object that stays in the candidate's process; its attributes and methods are asked for over there.
+
+    It never meets a plain value in an operation: `abs(f(x) - 5)` or `f(x) == 5` with an object in the place of a number
+    would let the program answer for the test. Two objects of the program's may be compared and combined.
+    """
 
     __slots__ = ("_handle", "_link", "_type_name")
 
@@ -140,51 +144,52 @@ class Remote:
         object.__setattr__(self, "_handle", handle)
 
     def __getattr__(self, name):
-        return Member(self, name)
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._link.ask("get", self, name, [], {})
 
-    def __eq__(self, other):
-        return False
+    def __setattr__(self, name, value):
+        self._link.ask("set", self, name, [value], {})
 
-    def __bool__(self):
-        raise TypeError(f"the truth of a {self._type_name} can't be told here")
+    def __call__(self, *args, **kwargs):
+        return self._link.ask("invoke", self, "", args, kwargs)
 
-    __hash__ = object.__hash__
+    def __len__(self):
+        return self._link.ask("method", self, "__len__", [], {})
+
+    def __getitem__(self, key):
+        return self._link.ask("method", self, "__getitem__", [key], {})
+
+    def __iter__(self):
+        return iter(self._link.ask("list", self, "", [], {}))
+
+    def __str__(self):
+        text = self._link.ask("method", self, "__str__", [], {})
+        return text if type(text) is str else f"<{self._type_name}>"
 
     def __repr__(self):
         return f"<the program's {self._type_name} object>"
 
-
-class Member:
-    """An attribute of a remote object: called, it is a method; compared or shown, its value."""
-
-    def __init__(self, owner, name):
-        self.__dict__.update(_owner=owner, _name=name)
-
-    def __call__(self, *args, **kwargs):
-        return self._owner._link.ask("method", self._owner, self._name, args, kwargs)
-
-    def _value(self):
-        return self._owner._link.ask("get", self._owner, self._name, [], {})
-
     def __eq__(self, other):
-        return self._value() == other
+        return type(other) is Remote and self._link.ask("method", self, "__eq__", [other], {}) is True
 
     def __bool__(self):
-        return bool(self._value())
+        raise TypeError(f"the truth of a {self._type_name} object can't be told here")
 
-    def __iter__(self):
-        return iter(self._value())
+    __hash__ = object.__hash__
 
-    def __len__(self):
-        return len(self._value())
 
-    def __getitem__(self, key):
-        return self._value()[key]
+def _between_objects(name):
+    def operate(self, other):
+        if type(other) is not Remote:
+            raise TypeError(f"a {self._type_name} object of the program's can't meet a {type(other).__name__} of the test's")
+        return self._link.ask("method", self, name, [other], {})
 
-    def __repr__(self):
-        return repr(self._value())
+    return operate
 
-    __hash__ = None
+
+for _name in ("lt", "le", "gt", "ge", "add", "sub", "mul", "truediv", "and", "or"):
+    setattr(Remote, f"__{_name}__", _between_objects(f"__{_name}__"))
 
 
 class _Solution(types.ModuleType):
