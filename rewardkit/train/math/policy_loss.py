@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-PolicyLossKind: TypeAlias = Literal["clip", "dual_clip", "cispo", "gspo", "sapo", "reinforce"]
+PolicyLossKind: TypeAlias = Literal["clip", "dual_clip", "sequence_clip", "cispo", "gspo", "sapo", "reinforce"]
 
 MAX_LOG_RATIO = 20.0
 MAX_SEQUENCE_LOG_RATIO = 10.0
@@ -47,7 +47,7 @@ class TokenLoss:
     loss_B_T: Tensor
     """With gradient; anything where a token does not count."""
     ratio_B_T: Tensor
-    """``r`` (of the sequence, for gspo); detached."""
+    """``r`` (of the sequence, for gspo and sequence_clip); detached."""
     clipped_low_B_T: Tensor
     """bool. True: the ratio was too low and the token has no gradient (cispo: its weight was raised)."""
     clipped_high_B_T: Tensor
@@ -68,16 +68,24 @@ def policy_loss(
         old_logprobs_B_T: Under the policy that the batch was collected with. Pass ``logprobs_B_T.detach()`` for a batch that
             is used once.
         advantages_B_T: (B, T), or (B, 1) for one per row.
-        loss_mask_B_T: True: counts; read by gspo alone, whose ratio is of a whole row.
-        settings: The kind and its constants.
+        loss_mask_B_T: True: counts. What stands in other tokens, even NaN, does not matter; they get no gradient.
+        settings: The kind and its constants. ``sequence_clip`` is the clip of the ratio of whole completions, ``exp(Σ d)``, as
+            TRL's RLOO has it; ``gspo`` that of its geometric mean per token. Both belong to the reduction ``grpo``.
     """
     advantages_B_T = advantages_B_T.detach().expand(logprobs_B_T.shape)
+    # Infinities in padding would make NaN of a gradient of 0.
+    logprobs_B_T = torch.where(loss_mask_B_T, logprobs_B_T, 0)
+    old_logprobs_B_T = torch.where(loss_mask_B_T, old_logprobs_B_T.detach(), 0)
     log_ratio_B_T = clamped_log_ratio(logprobs_B_T, old_logprobs_B_T)
     match settings.kind:
         case "clip":
             return clip(log_ratio_B_T, advantages_B_T, settings.eps_low, settings.eps_high, settings.max_ratio)
         case "dual_clip":
             return dual_clip(log_ratio_B_T, advantages_B_T, settings.eps_low, settings.eps_high, settings.dual_clip)
+        case "sequence_clip":
+            summed_B = (logprobs_B_T - old_logprobs_B_T).sum(1, keepdim=True)
+            sequence_B_T = summed_B.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).expand(logprobs_B_T.shape)
+            return clip(sequence_B_T, advantages_B_T, settings.eps_low, settings.eps_high, settings.max_ratio)
         case "cispo":
             return cispo(logprobs_B_T, log_ratio_B_T, advantages_B_T, settings.cispo_low, settings.cispo_high)
         case "gspo":
@@ -97,8 +105,9 @@ def clamped_log_ratio(logprobs_B_T: Tensor, old_logprobs_B_T: Tensor) -> Tensor:
 def clip(
     log_ratio_B_T: Tensor, advantages_B_T: Tensor, eps_low: float, eps_high: float, max_ratio: float | None = None
 ) -> TokenLoss:
-    """PPO (https://arxiv.org/abs/1707.06347): ``−min(r·A, clip(r, 1−eps_low, 1+eps_high)·A)``.
+    """The clipped loss of PPO (https://arxiv.org/abs/1707.06347).
 
+    ``−min(r·A, clip(r, 1−eps_low, 1+eps_high)·A)``.
     With ``max_ratio`` δ the first term has ``min(r, δ)`` (INTELLECT-2, https://arxiv.org/abs/2505.07291).
     """
     ratio_B_T = log_ratio_B_T.exp()

@@ -72,5 +72,5 @@ def token_weights(
 
 
 def weighted_loss(loss_B_T: Tensor, weights_B_T: Tensor) -> Tensor:
-    """``Σ l·w``; a loss of NaN or infinity where the weight is 0 does not matter, for the gradient either. Shape: ()."""
+    """``Σ l·w``; NaN or infinity where the weight is 0 does not matter. Shape: ()."""
     return (torch.where(weights_B_T != 0, loss_B_T, 0) * weights_B_T).sum()
