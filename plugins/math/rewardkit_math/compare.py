@@ -66,8 +66,8 @@ class Comparison:
             return self.conditional(a, b)
         if "text" in (a.head, b.head) or (a.head == b.head == "word"):
             return self.same_words(a, b)
-        if self.choices(a, b):
-            return True
+        if a.head == "clock" or b.head == "clock":
+            return self.clocks(a, b)
         if a.head == "rel" or b.head == "rel":
             decided = self.related(a, b)
             if decided is not None:
@@ -123,9 +123,18 @@ class Comparison:
         return False
 
     @staticmethod
-    def choices(a: Expr, b: Expr) -> bool:
-        """`B` and `b` as the letter of a choice."""
-        return a.head == b.head == "sym" and len(a.args[0]) == 1 and a.args[0] == b.args[0]
+    def clocks(a: Expr, b: Expr) -> bool:
+        """Times of day; one without "a.m." or "p.m." (a ratio, `4:30`) may be either."""
+        times = []
+        for side in (a, b):
+            if side.head == "clock":
+                times.append(side.args)
+            elif side.head == "ratio" and len(side.args) == 2 and all(e.head == "num" for e in side.args):
+                hours, minutes = (e.args[0] for e in side.args)
+                times.append((hours % 12 * 60 + minutes, ""))
+            else:
+                return False
+        return times[0][0] == times[1][0] and (times[0][1] == times[1][1] or "" in (times[0][1], times[1][1]))
 
     # ---- lists, tuples, sets
 
@@ -401,7 +410,7 @@ class Comparison:
             return self.percent(a, b)
         if a.head == b.head == "pct":
             return self.value(a.args[0], b.args[0])
-        degrees = [any(n.head == "deg" for n in outside_functions(e)) for e in (a, b)]
+        degrees = ["deg" in e.features and any(n.head == "deg" for n in outside_functions(e)) for e in (a, b)]
         if degrees[0] != degrees[1]:
             if self.bare_value(without_degrees(a), without_degrees(b)):
                 return True
@@ -433,8 +442,7 @@ class Comparison:
         return self.policy.percent != "fraction" and same(share)
 
     def bare_value(self, a: Expr, b: Expr) -> bool:
-        logs = any(n.head == "fn" and n.args[0] == "log" and len(n.args) == 2 for e in (a, b) for n in e.walk())
-        if not logs:
+        if "fn:log" not in a.features and "fn:log" not in b.features:
             return self.reading(a, b, "")
         doubt: MathError | None = None
         for log in ("e", "10"):  # log without a base is natural or decadic, the same on both sides
@@ -518,7 +526,7 @@ def opened(expr: Expr) -> Expr:
     if expr.head == "word" and expr.args[0].casefold() in words.TEXT_ANSWERS | words.NUMBER_WORDS.keys():
         return Expr("text", expr.args[0])
     if expr.head == "unit" and expr.args[0].head == "seq":
-        return Expr(expr.args[0].head, *expr.args[0].args)
+        return Expr("seq", *expr.args[0].args)
     return expr
 
 
@@ -542,7 +550,7 @@ def items(expr: Expr) -> list[Expr] | None:
     if expr.head == "seq" and expr.args[0] == "":
         found = [e for item in expr.args[1:] for e in (items(item) or [item])]
         return spread_name(found)
-    if expr.head in ("add", "mul", "div", "pm", "pow", "fn", "unit", "deg", "rel") and any(n.head == "pm" for n in expr.walk()):
+    if expr.head in ("add", "mul", "div", "pm", "pow", "fn", "unit", "deg", "rel") and "pm" in expr.features:
         if expr.head == "rel" and (len(expr.args) != 3 or expr.args[0][0] not in _EQUALS):
             return None
         return [with_sign(expr, 1), with_sign(expr, -1)]
@@ -731,7 +739,7 @@ def unwrapped(expr: Expr) -> Expr:
         return Expr("sym", content) if len(content) == 1 else Expr("word", "".join(c for c in content if c.isalpha()) or "?")
     if expr.head == "fn" and expr.args[0] == "det" and is_matrix(expr.args[1]):
         return determinant(entries(expr.args[1]))
-    if any(n.head in ("det", "text") or (n.head == "fn" and n.args[0] == "det") for n in expr.walk()):
+    if not expr.features.isdisjoint(("text", "fn:det")):
         return Expr(expr.head, *(unwrapped(a) if isinstance(a, Expr) else a for a in expr.args))
     return expr
 

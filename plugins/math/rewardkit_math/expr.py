@@ -27,6 +27,7 @@ Heads and their arguments (an argument is an `Expr` unless said otherwise):
 `big`       operator: str: sum, prod, int, lim; variable name: str, lower | None, upper | None, body
 `pmod`      value, modulus
 `cond`      value, condition
+`clock`     minutes: int, half: str                           (4:30 p.m.; half is "am", "pm" or "")
 ==========  ====================================================================
 """
 
@@ -39,11 +40,26 @@ from typing import Any
 class Expr:
     """A node: a head and its arguments. Equal when head and arguments are equal."""
 
-    __slots__ = ("args", "head")
+    __slots__ = ("_features", "args", "head")
 
     def __init__(self, head: str, *args: Any) -> None:
         self.head = head
         self.args = args
+        self._features: frozenset[str] | None = None
+
+    @property
+    def features(self) -> frozenset[str]:
+        """The heads of this node and all below it, with `fn:NAME` and `const:NAME` for functions and constants."""
+        found = self._features
+        if found is None:
+            head = self.head
+            if head in _LEAVES:
+                found = _LEAVES[head]
+            else:
+                own = {head, f"{head}:{self.args[0]}"} if head in ("fn", "const") else {head}
+                found = frozenset(own.union(*(child.features for child in self.children())))
+            self._features = found
+        return found
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Expr) and self.head == other.head and self.args == other.args
@@ -74,6 +90,8 @@ class Expr:
             stack.extend(node.children())
 
 
+_LEAVES = {head: frozenset((head,)) for head in ("num", "sym", "word", "text", "base", "clock")}
+
 ZERO = Expr("num", 0, None)
 ONE = Expr("num", 1, None)
 TWO = Expr("num", 2, None)
@@ -90,6 +108,8 @@ def neg(value: Expr) -> Expr:
 def symbols(expr: Expr) -> set[str]:
     """The names of all variables in `expr`."""
     names: set[str] = set()
+    if expr.features.isdisjoint(("sym", "word")):
+        return names
     for node in expr.walk():
         if node.head == "sym":
             names.add(node.args[0])

@@ -675,7 +675,7 @@ def proportion(left: Poly, right: Poly) -> Number | None:
 
 
 def _complex(expr: Expr) -> bool:
-    return any(node.head == "const" and node.args[0] == "i" for node in expr.walk())
+    return "const:i" in expr.features
 
 
 def substitute(expr: Expr, name: str, value: Expr) -> Expr:

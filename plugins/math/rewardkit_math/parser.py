@@ -166,7 +166,7 @@ class _Parser:
             if kind == "op":
                 binding = _BINARY.get(value)
                 if binding is not None:
-                    if binding <= power:
+                    if binding <= power or (value == ":" and self.builder):
                         break
                     left = self.binary(left, value, binding)
                     continue
@@ -221,6 +221,8 @@ class _Parser:
         right = self.expr(41)
         if left.head == "word" and right.head == "word":
             raise ParseError("words, not mathematics")
+        if left.head == right.head == "unit":
+            return _joined_units(left, right)
         if left.head == "mul":
             return Expr("mul", *left.args, right)
         return Expr("mul", left, right)
@@ -485,8 +487,9 @@ class _Parser:
             return Expr("const", "e")
         if name == "i":
             return Expr("const", "i")
-        if follow.kind == "op" and follow.value == "^" and self.tokens[self.at + 1].value == "-" and name in _CALLABLE:
-            pass
+        if name in _CALLABLE and follow.kind == "op" and follow.value == "^" and self.inverse_function():
+            name += "^-1"
+            follow = self.tokens[self.at]
         if follow.kind == "open" and follow.value == "(" and not follow.spaced:
             if name[0] in _CALLABLE or self.is_definition():
                 self.at += 1
@@ -494,6 +497,15 @@ class _Parser:
                 arguments = inside.args[1:] if inside.head == "seq" else (inside,)
                 return Expr("call", name, *arguments)
         return Expr("sym", name)
+
+    def inverse_function(self) -> bool:
+        """Take `^{-1}` where an opening parenthesis follows."""
+        shape = [t.value for t in self.tokens[self.at : self.at + 6]]
+        for length, wanted in ((5, ["^", "{", "-", "1", "}", "("]), (3, ["^", "-", "1", "("])):
+            if shape[: len(wanted)] == wanted:
+                self.at += length
+                return True
+        return False
 
     def is_definition(self) -> bool:
         """Whether `(…)` here is followed by an equals sign, and holds nothing but variables and numbers: `P(x) = `."""
@@ -804,6 +816,15 @@ class _Parser:
 
 def _exact(value: Fraction) -> int | Fraction:
     return value.numerator if value.denominator == 1 else value
+
+
+def _joined_units(left: Expr, right: Expr) -> Expr:
+    """`2 hours 30 minutes`: the sum, in the first unit."""
+    scales = [words.unit_scale(words.UNITS.get(e.args[1], "")) for e in (left, right)]
+    if not scales[0] or not scales[1] or scales[0][0] != scales[1][0]:
+        raise ParseError("two values with units side by side")
+    factor = Fraction(str(scales[1][1])) / Fraction(str(scales[0][1]))
+    return Expr("unit", Expr("add", left.args[0], Expr("mul", Expr("num", factor, None), right.args[0])), left.args[1])
 
 
 def _in_base(literal: str, base: int) -> Expr:

@@ -13,12 +13,13 @@ from rewardkit_math import symbolic
 from rewardkit_math import text as texts
 from rewardkit_math.compare import Comparison
 from rewardkit_math.errors import MathError, ParseError, TooLarge, Undecided, Undefined
-from rewardkit_math.expr import Expr
+from rewardkit_math.expr import Expr, symbols
 from rewardkit_math.extract import Answer, candidates, is_prose, without_delimiters
-from rewardkit_math.lexer import MAX_DIGITS
+from rewardkit_math.lexer import MAX_DIGITS, number
 from rewardkit_math.normal import MAX_BITS
 from rewardkit_math.parser import parse
 from rewardkit_math.policy import Policy
+from rewardkit_math.vocabulary import UNITS
 
 DEFAULT = Policy()
 
@@ -128,14 +129,16 @@ _TRAILING = re.compile(r"(?:[\s.,;:]|\\[,;:! ]|\\\\)+$")
 def understood(answer: Answer) -> _Read:
     """Parse an answer; where it is a sentence, what the sentence says."""
     content = answer.text
-    if len(content) < 40 and _PLAIN_NUMBER.fullmatch(content):
-        try:
-            return _Read(answer, parse(content))
-        except MathError as error:
-            return _Read(answer, None, str(error))
+    rational = _rational(content)
+    if rational is not None:
+        return _Read(answer, rational)
     stripped = without_delimiters(_TRAILING.sub("", content)).strip()
     if stripped.startswith("\\text{") and stripped.find("}") == len(stripped) - 1:
         stripped = stripped[6:-1].strip()
+    said = PHRASES.get(texts.plain(stripped)) if len(stripped) < 40 else None
+    said = said or _clock(stripped)
+    if said is not None:
+        return _Read(answer, said)
     if not is_prose(stripped):
         try:
             return _Read(answer, parse(stripped))
@@ -154,26 +157,49 @@ def understood(answer: Answer) -> _Read:
     return _Read(answer, None, problem)
 
 
-_PLAIN_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-_RATIONAL = re.compile(r"\s*(-?)\s*(?:(\d{1,400})(?:\.(\d{0,400}))?|\\[dt]?frac\s*\{\s*(-?\d{1,400})\s*\}\s*\{\s*(\d{1,400})\s*\}|(\d{1,400})\s*/\s*(\d{1,400}))\s*")
+_REALS, _EMPTY = Expr("const", "R"), Expr("const", "empty")
+PHRASES = {
+    **dict.fromkeys(("allrealnumbers", "allreals", "realnumbers", "anyrealnumber", "allrealnumber", "allrealvalues"), _REALS),
+    **dict.fromkeys(("nosolution", "nosolutions", "norealsolution", "norealsolutions", "emptyset", "theemptyset"), _EMPTY),
+}
+"""Words that mean a set, without their spaces."""
+
+_CLOCK = re.compile(r"(\d{1,2})(?:[:.](\d{2}))?([ap])\.?m\.?")
 
 
-def _rational(content: str) -> tuple[int | Fraction, bool] | None:
-    """The value of a plain numeral or fraction, and whether it has decimals; None for anything else."""
+def _clock(content: str) -> Expr | None:
+    """A time of day with its half: `4:30 \\text{ p.m.}`, `7 AM`."""
+    if len(content) > 60 or not (":" in content or "m" in content or "M" in content):
+        return None
+    match = _CLOCK.fullmatch(texts.plain(content))
+    if match is None or int(match[1]) > 12 or int(match[2] or 0) > 59:
+        return None
+    return Expr("clock", int(match[1]) % 12 * 60 + int(match[2] or 0), match[3] + "m")
+_RATIONAL = re.compile(
+    r"(-?)(?:(\d{1,400})|(\d{1,400}\.\d{0,400}(?:[eE][+-]?\d{1,3})?|\d{1,20}[eE][+-]?\d{1,3})"
+    r"|\\[dt]?frac\{(-?\d{1,400})\}\{(\d{1,400})\}|(\d{1,400})/(\d{1,400}))"
+)
+
+
+def _rational(content: str) -> Expr | None:
+    """A plain numeral or fraction, read without the parser; None for anything else."""
     match = _RATIONAL.fullmatch(content)
     if match is None:
         return None
-    sign, whole, decimals, top, bottom, left, right = match.groups()
+    sign, whole, decimal, top, bottom, left, right = match.groups()
+    places: int | None = None
+    value: int | Fraction
     if whole is not None:
-        if not decimals:
-            return (-int(whole) if sign else int(whole)), decimals is not None
-        value = Fraction(int(whole + decimals), 10 ** len(decimals))
-        return (-value if sign else value), True
-    numerator, denominator = int(top or left), int(bottom or right)
-    if not denominator:
-        return None
-    value = Fraction(numerator, denominator)
-    return (-value if sign else value), False
+        value = int(whole)
+    elif decimal is not None:
+        value, places = number(decimal)
+    else:
+        numerator, denominator = int(top or left), int(bottom or right)
+        if not denominator:
+            return None
+        quotient, rest = divmod(numerator, denominator)
+        value = Fraction(numerator, denominator) if rest else quotient
+    return Expr("num", -value if sign else value, places)
 
 
 # ---- deciding
@@ -220,7 +246,9 @@ def _compared(theirs: _Read, ours: _Read, policy: Policy, started: float) -> tup
     except (Undecided, TooLarge, RecursionError) as error:
         doubt = str(error)
     else:
-        return same, comparison.tier, "equal" if same else "different"
+        if same or not _quantity_equal(theirs, ours, comparison):
+            return same, comparison.tier, "equal" if same else "different"
+        return True, comparison.tier, "equal up to a unit"
     if not policy.symbolic or not symbolic.available():
         return (None if _hard(ours.expr) else False), comparison.tier, f"not shown to be equal ({doubt})"
     deadline = started + policy.deadline_s
@@ -234,6 +262,25 @@ def _compared(theirs: _Read, ours: _Read, policy: Policy, started: float) -> tup
     except (Undefined, Undecided, TooLarge, RecursionError, symbolic.WorkerDied) as error:
         return (None if _hard(ours.expr) else False), "symbolic", f"not shown to be equal ({error})"
     return same, "symbolic", "equal" if same else "different"
+
+
+_QUANTITY = re.compile(r"(.*[\d})])(?:\s|~|\\[ ,;:])+((?:\\?[A-Za-zμ°$]+(?:\^\{?-?\d\}?)?[\s*/·]*)+)")
+
+
+def _quantity_equal(theirs: _Read, ours: _Read, comparison: Comparison) -> bool:
+    """Whether a side such as `10 m/s`, read as a product of variables, equals a bare number once its letters are read as units."""
+    for side, other in ((theirs, ours), (ours, theirs)):
+        if side.expr is None or other.expr is None or not symbols(side.expr) or symbols(other.expr):
+            continue
+        match = _QUANTITY.fullmatch(side.answer.text) if len(side.answer.text) < 100 else None
+        if match is None or any(w not in UNITS for w in re.findall(r"[A-Za-zμ°$]+", match[2])):
+            continue
+        try:
+            value = Expr("unit", parse(match[1]), match[2])
+            return comparison.equal(*((value, other.expr) if side is theirs else (other.expr, value)))
+        except MathError:
+            return False
+    return False
 
 
 class Symbolic(Comparison):

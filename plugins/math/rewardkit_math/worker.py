@@ -89,7 +89,7 @@ def _zero(sp: Any, difference: Any) -> bool | None:
         size = max((abs(complex(sp.N(term, 15))) for term in sp.Add.make_args(difference)), default=1.0)
         if not (number == number and abs(number) < float("inf")):
             return None
-        if abs(number) > 1e-9 * max(size, 1e-300):
+        if abs(number) > 1e-7 * max(size, 1e-300):
             return False
     done = difference.doit() if difference.has(sp.Integral, sp.Sum, sp.Product, sp.Limit) else difference
     if done == 0 or sp.simplify(done) == 0:
