@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from rewardkit_math.compare import Comparison
 from rewardkit_math.errors import MathError, ParseError, TooLarge, Undecided, Undefined
 from rewardkit_math.expr import Expr, symbols
 from rewardkit_math.extract import Answer, candidates, is_prose, without_delimiters
-from rewardkit_math.lexer import MAX_DIGITS, number
-from rewardkit_math.normal import MAX_BITS
+from rewardkit_math.form import decimal_places, unsimplified
+from rewardkit_math.lexer import number
 from rewardkit_math.parser import parse
 from rewardkit_math.policy import Policy
 from rewardkit_math.vocabulary import UNITS
@@ -67,17 +68,123 @@ def verify(prediction: str, reference: str, *, policy: Policy | None = None, **o
     Returns:
         A verdict. Never raises for any text; `correct` is None where the reference can't be understood or time ran out.
     """
-    chosen = _policy(policy, options)
     started = time.monotonic()
-    ours = _read_reference(reference, chosen.extraction)
-    theirs = _read(prediction, chosen.extraction)
-    correct, tier, why = _decide(theirs, ours, chosen, started)
-    failure: Literal["", "reference", "timeout"] = ""
-    if correct is None:
-        failure = "timeout" if tier == "timeout" else "reference"
-        tier = ""
-    shown = f"prediction {_shown(theirs)}, reference {_shown(ours)}: {why}"
-    return Verdict(correct, shown, tier, failure, theirs.answer, ours.answer)
+    question = _question(prediction, reference, policy, options)
+    settled = question.fast()
+    return question.verdict(settled if isinstance(settled, _Settled) else question.slow(settled, started))
+
+
+async def verify_async(prediction: str, reference: str, *, policy: Policy | None = None, **options: Any) -> Verdict:
+    """As `verify`, for coroutines: where a worker process has to be asked, the event loop runs on meanwhile."""
+    started = time.monotonic()
+    question = _question(prediction, reference, policy, options)
+    settled = question.fast()
+    if not isinstance(settled, _Settled):
+        settled = await asyncio.to_thread(question.slow, settled, started)
+    return question.verdict(settled)
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """An outcome: the verdict (None: none), its tier ("timeout" where time ran out), and why."""
+
+    correct: bool | None
+    tier: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A prediction and a reference, read, and the policy to compare them by."""
+
+    theirs: _Read
+    ours: _Read
+    policy: Policy
+
+    def fast(self) -> _Settled | MathError:
+        """The outcome of all tiers but the symbolic one, or why they leave it open."""
+        theirs, ours = self.theirs, self.ours
+        if not ours.answer:
+            return _Settled(None, "", "the reference gives no answer")
+        if not theirs.answer:
+            return _Settled(False, "text", "the prediction gives no answer")
+        first, second = theirs.answer.text, ours.answer.text
+        fault = self.fault()
+        if fault is not None:
+            return _Settled(False, "text", f"the form of the prediction: {fault}")
+        if texts.typographic(first) == texts.typographic(second):
+            return _Settled(True, "text", "written alike")
+        if theirs.expr is not None and ours.expr is not None:
+            return self.compared(theirs.expr, ours.expr)
+        plain = texts.plain(first), texts.plain(second)
+        if plain[0] == plain[1] and plain[0]:
+            return _Settled(True, "text", "the same words")
+        if ours.expr is None and not _is_words(second):
+            return _Settled(None, "", f"the reference can't be understood: {ours.problem}")
+        if ours.expr is None:
+            return _Settled(False, "text", "other words than the reference")
+        return _Settled(False, "text", f"the prediction can't be understood: {theirs.problem}")
+
+    def fault(self) -> str | None:
+        """What is wrong with the form of the prediction, under policies that ask for one."""
+        policy, expr = self.policy, self.theirs.expr
+        if policy.form == "simplified" and expr is not None:
+            problem = unsimplified(expr, self.theirs.answer.text)
+            if problem is not None:
+                return problem
+        if policy.decimal_places is not None and expr is not None:
+            places = decimal_places(expr)
+            if places != policy.decimal_places:
+                return f"{places} decimal places, not {policy.decimal_places}"
+        return None
+
+    def compared(self, theirs: Expr, ours: Expr) -> _Settled | MathError:
+        comparison = Comparison(self.policy)
+        try:
+            same = comparison.equal(theirs, ours)
+        except Undefined as error:
+            return _Settled(False, comparison.tier, f"one side has no value: {error}")
+        except RecursionError:
+            return TooLarge("an expression nested too deeply")
+        except (Undecided, TooLarge) as error:
+            return error
+        if not same and _quantity_equal(self.theirs, self.ours, comparison):
+            return _Settled(True, comparison.tier, "equal up to a unit")
+        return _Settled(same, comparison.tier, "equal" if same else "different")
+
+    def slow(self, doubt: MathError, started: float) -> _Settled:
+        """The outcome of the symbolic tier, for what the others leave open."""
+        theirs, ours, policy = self.theirs.expr, self.ours.expr, self.policy
+        assert theirs is not None  # noqa: S101 - what is not understood is settled before
+        assert ours is not None  # noqa: S101
+        unproven = None if _hard(ours) else False
+        if not policy.symbolic or not symbolic.available():
+            return _Settled(unproven, "numeric", f"not shown to be equal: {doubt}")
+        comparison = Symbolic(policy, started + policy.deadline_s)
+        try:
+            same = comparison.equal(theirs, ours)
+        except symbolic.WorkerTimeout as error:
+            if error.computing and unproven is not None:
+                return _Settled(False, "symbolic", f"the prediction can't be computed within {policy.deadline_s:g} s")
+            return _Settled(None, "timeout", f"no decision within {policy.deadline_s:g} s")
+        except (Undefined, Undecided, TooLarge, RecursionError, symbolic.WorkerDied) as error:
+            return _Settled(unproven, "symbolic", f"not shown to be equal: {error}")
+        return _Settled(same, "symbolic", "equal" if same else "different")
+
+    def verdict(self, settled: _Settled) -> Verdict:
+        """The outcome, with what was read from each side."""
+        failure: Literal["", "reference", "timeout"] = ""
+        tier = settled.tier
+        if settled.correct is None:
+            failure = "timeout" if tier == "timeout" else "reference"
+            tier = ""
+        reason = f"prediction {_shown(self.theirs)}, reference {_shown(self.ours)}: {settled.why}"
+        return Verdict(settled.correct, reason, tier, failure, self.theirs.answer, self.ours.answer)
+
+
+def _question(prediction: str, reference: str, policy: Policy | None, options: dict[str, Any]) -> _Question:
+    chosen = _policy(policy, options)
+    return _Question(_read(prediction, chosen.extraction), _read_reference(reference, chosen.extraction), chosen)
 
 
 def _policy(policy: Policy | None, options: dict[str, Any]) -> Policy:
@@ -205,63 +312,10 @@ def _rational(content: str) -> Expr | None:
 # ---- deciding
 
 
-def _decide(theirs: _Read, ours: _Read, policy: Policy, started: float) -> tuple[bool | None, str, str]:
-    """The verdict (None: none), its tier ("timeout" where time ran out), and why."""
-    if not ours.answer:
-        return None, "", "the reference gives no answer"
-    if not theirs.answer:
-        return False, "text", "the prediction gives no answer"
-    form = _form(theirs, policy)
-    if form is not None:
-        return False, "text", form
-    first, second = theirs.answer.text, ours.answer.text
-    if texts.typographic(first) == texts.typographic(second):
-        return True, "text", "written alike"
-    if theirs.expr is not None and ours.expr is not None:
-        return _compared(theirs, ours, policy, started)
-    plain = texts.plain(first), texts.plain(second)
-    if plain[0] == plain[1] and plain[0]:
-        return True, "text", "the same words"
-    if ours.expr is None and not _is_words(second):
-        return None, "", f"the reference can't be understood: {ours.problem}"
-    if ours.expr is None:
-        return False, "text", "other words than the reference"
-    return False, "text", f"the prediction can't be understood: {theirs.problem}"
-
-
 def _is_words(content: str) -> bool:
     """Whether an answer is text, such as a name or a phrase, rather than mathematics that failed to parse."""
     bare = texts.plain(content)
     return bool(bare) and sum(c.isalpha() or c in "-'’ " for c in bare) >= 0.8 * len(bare)
-
-
-def _compared(theirs: _Read, ours: _Read, policy: Policy, started: float) -> tuple[bool | None, str, str]:
-    assert theirs.expr is not None  # noqa: S101 - the caller has looked
-    assert ours.expr is not None  # noqa: S101
-    comparison = Comparison(policy)
-    try:
-        same = comparison.equal(theirs.expr, ours.expr)
-    except Undefined as error:
-        return False, comparison.tier, f"one side has no value: {error}"
-    except (Undecided, TooLarge, RecursionError) as error:
-        doubt = str(error)
-    else:
-        if same or not _quantity_equal(theirs, ours, comparison):
-            return same, comparison.tier, "equal" if same else "different"
-        return True, comparison.tier, "equal up to a unit"
-    if not policy.symbolic or not symbolic.available():
-        return (None if _hard(ours.expr) else False), comparison.tier, f"not shown to be equal ({doubt})"
-    deadline = started + policy.deadline_s
-    comparison = Symbolic(policy, deadline)
-    try:
-        same = comparison.equal(theirs.expr, ours.expr)
-    except symbolic.WorkerTimeout as error:
-        if error.computing and not _hard(ours.expr):
-            return False, "symbolic", f"the prediction can't be computed within {policy.deadline_s:g} s"
-        return None, "timeout", f"no decision within {policy.deadline_s:g} s"
-    except (Undefined, Undecided, TooLarge, RecursionError, symbolic.WorkerDied) as error:
-        return (None if _hard(ours.expr) else False), "symbolic", f"not shown to be equal ({error})"
-    return same, "symbolic", "equal" if same else "different"
 
 
 _QUANTITY = re.compile(r"(.*[\d})])(?:\s|~|\\[ ,;:])+((?:\\?[A-Za-zμ°$]+(?:\^\{?-?\d\}?)?[\s*/·]*)+)")
@@ -303,18 +357,3 @@ class Symbolic(Comparison):
 def _hard(expr: Expr) -> bool:
     """Whether a reference holds what the fast tiers have no values for: then it is not the prediction that is at fault."""
     return any(n.head in ("big", "cases", "builder") for n in expr.walk())
-
-
-def _form(theirs: _Read, policy: Policy) -> str | None:
-    """What is wrong with the form of the prediction, under policies that ask for one."""
-    if policy.form == "any" and policy.decimal_places is None:
-        return None
-    expr = theirs.expr
-    if policy.decimal_places is not None:
-        places = expr.args[1] if expr is not None and expr.head == "num" else None
-        if (places or 0) != policy.decimal_places:
-            return f"the prediction has {places or 0} decimal places, not {policy.decimal_places}"
-    return None
-
-
-__all__ = ["MAX_BITS", "MAX_DIGITS", "Verdict", "verify"]

@@ -1,0 +1,181 @@
+"""The reward `math` and the verb `rewardkit math`: this library, spoken in rewardkit's terms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge, Gt
+
+from rewardkit import FieldName, Rollout, Score, Unscored, hookimpl, reward
+from rewardkit_math.extract import SOURCES
+from rewardkit_math.policy import Policy
+from rewardkit_math.verify import Verdict, verify
+
+if TYPE_CHECKING:
+    import click
+
+Source = Literal["tag", "boxed", "hash", "bare", "phrase", "math", "number", "text"]
+
+
+def check(params: Any, rollout: Rollout) -> str | None:
+    """What is wrong with a row's reference, before anything is scored."""
+    references = _references(rollout, params.reference)
+    if isinstance(references, Unscored):
+        return references.message
+    for text in references:
+        verdict = verify("0", text, extraction=tuple(params.extraction), symbolic=False)
+        if verdict.failure == "reference" and verdict.correct is None and "can't be understood" in verdict.reason:
+            return verdict.reason
+    return None
+
+
+@reward(
+    "math",
+    deterministic=True,
+    check=check,
+    example="correct: {use: math, with: {reference: answer}}",
+)
+class Math:
+    """1.0 where the final answer of the completion equals the reference, else 0.0.
+
+    The answer is taken from the last `\\boxed{…}`, `<answer>…</answer>`, `####`, "the answer is …", the last formula or the last
+    number, in this order of trust. It may be a number in any notation, an expression, an interval, a set, a tuple, an equation, an
+    inequality, a matrix, or words. The reason says what was found on each side and how it was decided.
+    """
+
+    def __init__(
+        self,
+        *,
+        reference: FieldName,
+        extraction: Sequence[Source] = SOURCES,  # type: ignore[assignment]
+        percent: Literal["either", "fraction", "number"] = "either",
+        tolerance: Annotated[float, Ge(0)] = 1e-6,
+        list_order: bool = False,
+        units: Literal["ignore", "required"] = "ignore",
+        set_relation: bool = True,
+        form: Literal["any", "simplified"] = "any",
+        decimal_places: Annotated[int, Ge(0)] | None = None,
+        symbolic: bool = True,
+        deadline_s: Annotated[float, Gt(0)] = 2.0,
+    ) -> None:
+        """Compare by these conventions.
+
+        Args:
+            reference: The field with the reference: an answer or a whole solution; where it holds a list, any of them counts.
+            extraction: Where an answer may stand, most trusted first. ["boxed"] makes a box obligatory.
+            percent: 50% equals 0.5 and 50 (either), only 0.5 (fraction), or only 50 (number).
+            tolerance: How far a decimal may lie from an exact value: relative, and absolute above 1.
+            list_order: Whether the order of a bare list such as 1, 2, 3 counts.
+            units: Whether a unit that the reference has may be missing (ignore) or not (required).
+            set_relation: Whether an inequality answers a reference that is an interval.
+            form: simplified asks for lowest terms, with all arithmetic carried out.
+            decimal_places: How many digits after the decimal point the answer must have.
+            symbolic: Whether what the fast tiers leave open goes to sympy in a worker process.
+            deadline_s: Seconds for one comparison.
+        """
+        self.reference = reference
+        self.policy = Policy(
+            extraction=tuple(extraction),
+            percent=percent,
+            tolerance=tolerance,
+            list_order=list_order,
+            units=units,
+            set_relation=set_relation,
+            form=form,
+            decimal_places=decimal_places,
+            symbolic=symbolic,
+            deadline_s=deadline_s,
+        )
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[Score | Unscored]:
+        """Score a batch, one by one."""
+        return [self.score(rollout) for rollout in rollouts]
+
+    def score(self, rollout: Rollout) -> Score | Unscored:
+        """Score one rollout."""
+        references = _references(rollout, self.reference)
+        if isinstance(references, Unscored):
+            return references
+        completion = rollout.completion_text
+        failed: Verdict | None = None
+        wrong: Verdict | None = None
+        for text in references:
+            verdict = verify(completion, text, policy=self.policy)
+            if verdict.correct:
+                return Score(1.0, _reason(verdict))
+            if verdict.correct is None:
+                failed = failed or verdict
+            else:
+                wrong = wrong or verdict
+        if failed is not None:  # the reference that was not decided may be the one that is met
+            return Unscored("timeout" if failed.failure == "timeout" else "reference", failed.reason)
+        assert wrong is not None  # noqa: S101 - there is at least one reference
+        return Score(0.0, _reason(wrong))
+
+
+def _reason(verdict: Verdict) -> str:
+    return f"{verdict.reason} [{verdict.tier}]"
+
+
+def _references(rollout: Rollout, field: str) -> list[str] | Unscored:
+    """The acceptable answers of a row, as text."""
+    if field not in rollout.fields:
+        return Unscored("input", f"the row has no field {field!r}, which should hold the reference answer")
+    value = rollout.fields[field]
+    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    texts = [v if isinstance(v, str) else repr(v) for v in values if isinstance(v, (str, int, float)) and not isinstance(v, bool)]
+    if not texts or len(texts) != len(values) or not all(t.strip() for t in texts):
+        return Unscored("reference", f"field {field!r} should hold the reference answer as text or a number; it holds {value!r:.80}")
+    return texts
+
+
+@hookimpl
+def register_commands() -> Iterable[click.Command]:
+    """Offer the verb `rewardkit math`."""
+    import click  # noqa: PLC0415 - only the command line needs it
+
+    @click.command("math", short_help="Compare two mathematical answers, and say why.")
+    @click.argument("prediction")
+    @click.argument("reference")
+    @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
+    @click.option("--percent", type=click.Choice(["either", "fraction", "number"]), default="either", show_default=True)
+    @click.option("--tolerance", type=click.FloatRange(min=0), default=1e-6, show_default=True)
+    @click.option("--list-order", is_flag=True, help="The order of a bare list counts.")
+    @click.option("--units", type=click.Choice(["ignore", "required"]), default="ignore", show_default=True)
+    @click.option("--form", type=click.Choice(["any", "simplified"]), default="any", show_default=True)
+    @click.option("--deadline", "deadline_s", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True)
+    def command(prediction: str, reference: str, *, as_json: bool, **options: Any) -> None:
+        """Whether PREDICTION gives the same answer as REFERENCE.
+
+        Both may be a bare answer or a whole text. Ends with 0 where they are equal, 1 where not, 3 where it can't be told.
+        """
+        verdict = verify(prediction, reference, **options)
+        if as_json:
+            import json  # noqa: PLC0415
+
+            found = {"correct": verdict.correct, "tier": verdict.tier, "failure": verdict.failure, "reason": verdict.reason}
+            click.echo(json.dumps(found, ensure_ascii=False))
+        else:
+            word = {True: "equal", False: "different", None: f"no verdict ({verdict.failure})"}[verdict.correct]
+            click.echo(word + (f"  [{verdict.tier}]" if verdict.tier else ""))
+            for name, text in (("prediction", prediction), ("reference", reference)):
+                click.echo(f"  {name:<10} {_explained(text)}")
+            click.echo(f"  because    {verdict.reason}")
+        raise SystemExit({True: 0, False: 1, None: 3}[verdict.correct])
+
+    return [command]
+
+
+def _explained(text: str) -> str:
+    """What is found in a text, and how it is read."""
+    from rewardkit_math import MathError, extract, parse  # noqa: PLC0415
+
+    answer = extract(text)
+    if not answer:
+        return "holds no answer"
+    try:
+        read = repr(parse(answer.text))
+    except MathError as error:
+        read = f"not parsed: {error}"
+    return f"{answer.text}  ({answer.source})  →  {read}"
