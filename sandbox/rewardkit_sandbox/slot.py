@@ -99,6 +99,7 @@ class BoxConfig:
             "bounding": list(self.bounding),
             "hide_processes": self.hide_processes,
             "drop_capabilities": self.drop_capabilities,
+            "environment": ENVIRONMENT,
             "scratch": list(self.scratch),
             "preimport": list(self.preimport),
         }
@@ -149,6 +150,7 @@ class Job:
     output_files: tuple[int, int] | None = None
     """Descriptors that become stdout and stderr instead of pipes."""
     environment: Mapping[str, str] = field(default_factory=lambda: ENVIRONMENT)
+    """For `exec`; Python programs have the box's own."""
 
 
 @dataclass(slots=True)
@@ -267,10 +269,9 @@ class _Exchange:
             "streams": len(streams),
             "limits": resource_limits(job.limits, address_space=job.address_space),
             "wall_s": job.limits.deadline_s,
-            "environment": job.environment,
         }
         if job.argv:
-            message |= {"argv": job.argv, "file": job.file, "collect": job.collect}
+            message |= {"argv": job.argv, "file": job.file, "collect": job.collect, "environment": dict(job.environment)}
         connection.settimeout(GRACE_S)
         socket.send_fds(connection, [json.dumps(message).encode()], [job.code, *streams, *job.extra])
         self._close_theirs()

@@ -85,8 +85,6 @@ def child(walls, uid, job, received):
             os.close(descriptor)
         os.chdir("/tmp")
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        os.environ.clear()
-        os.environ.update(job["environment"])
         walls.enter(uid, job["limits"])
     except BaseException as error:
         os.write(FAULT_WRITE, repr(error).encode()[:1000])
@@ -214,6 +212,8 @@ def _oom_kills():
 
 
 def _prepare(config):
+    os.environ.clear()
+    os.environ.update(config["environment"])
     _set_up(config)
     walls, folders = Walls(config), scratch.Scratch(config["scratch"])
     for name in config["preimport"]:
