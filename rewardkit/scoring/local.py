@@ -1,0 +1,166 @@
+"""Works on chunks on this machine: in this thread, in a few threads that wait for workers, or in worker processes. In order."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rewardkit.errors import RewardkitError, WorkerError
+from rewardkit.scoring.readers import Chunk, Reader
+from rewardkit.scoring.work import ChunkScorer, Piece, Task
+
+if TYPE_CHECKING:
+    from rewardkit.composite import CompositeReward
+
+THREADS = 8
+"""Batches in flight where the work is done elsewhere: enough that workers never wait for the next."""
+_FIRST_ROWS = 128
+_CHUNK_SECONDS = 1.0
+PER_PROCESS = 2
+"""Chunks on their way to and from each worker process."""
+
+
+@dataclass(frozen=True, slots=True)
+class RewardOrder:
+    """A reward that another process can build."""
+
+    text: str
+    """The reward file's content."""
+    file: str
+    reward_id: str
+    step: int
+    workers: int | None = None
+    cache: Path | None = None
+    """The score cache's folder; None: no cache."""
+
+    def build(self) -> CompositeReward:
+        """Build it from the plugins installed here.
+
+        Raises:
+            WorkerError: The plugins here make another reward of it.
+        """
+        from rewardkit.composite import CompositeReward, ScoreCache  # noqa: PLC0415 - in the worker only
+        from rewardkit.config.spec import parse_config  # noqa: PLC0415
+        from rewardkit.registry import Registry  # noqa: PLC0415
+
+        registry = Registry.load()
+        config = parse_config(self.text, registry, self.file)
+        if config.reward_id != self.reward_id:
+            raise WorkerError(
+                f"{self.file} resolves to reward {config.reward_id} in a worker and to {self.reward_id} here: "
+                "are other versions of the plugins installed there?"
+            )
+        cache = ScoreCache(self.cache) if self.cache is not None else None
+        return CompositeReward(config, registry=registry, step=self.step, workers=self.workers, cache=cache)
+
+
+def here(scorer: Callable[[Chunk], Piece], chunks: Iterable[Chunk], reader: Reader) -> Iterator[Piece]:
+    """One after the other, in this thread; slow rewards get smaller chunks, so that Ctrl-C is heard and progress seen."""
+    most = reader.max_rows
+    reader.max_rows = min(most, _FIRST_ROWS)
+    for chunk in chunks:
+        start = time.monotonic()
+        yield scorer(chunk)
+        seconds = time.monotonic() - start
+        if seconds < _CHUNK_SECONDS / 4:
+            reader.max_rows = min(most, reader.max_rows * 2)
+        elif seconds > _CHUNK_SECONDS:
+            reader.max_rows = max(1, reader.max_rows // 2)
+
+
+def in_threads(scorer: Callable[[Chunk], Piece], chunks: Iterable[Chunk], stop: Callable[[], bool]) -> Iterator[Piece]:
+    """Several chunks at once, for rewards whose work is done in worker processes, by services, or on a device."""
+    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="rewardkit-chunk")
+    try:
+        yield from _in_order(chunks, lambda chunk: pool.submit(scorer, chunk), THREADS, stop)
+    finally:
+        # Who is interrupted does not wait for verifiers; closing the reward ends them.
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def in_processes(
+    order: RewardOrder, task: Task, count: int, chunks: Iterable[Chunk], stop: Callable[[], bool]
+) -> Iterator[Piece]:
+    """Spread over worker processes, each with the whole reward; for rewards that are pure computation.
+
+    Raises:
+        WorkerError: A worker could not start, or died.
+    """
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(count, context, initializer=_start, initargs=(order, task))
+    try:
+        yield from _in_order(chunks, lambda chunk: pool.submit(_work, chunk), count * PER_PROCESS, stop)
+    except BrokenProcessPool as error:
+        raise WorkerError(
+            "a worker process died, perhaps for want of memory; what is finished is kept. Try again with --workers 1"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_order(
+    chunks: Iterable[Chunk], submit: Callable[[Chunk], Future[Piece]], width: int, stop: Callable[[], bool]
+) -> Iterator[Piece]:
+    waiting: deque[Future[Piece]] = deque()
+    for chunk in chunks:
+        waiting.append(submit(chunk))
+        while len(waiting) >= width:
+            if (piece := _result(waiting[0], stop)) is None:
+                return
+            waiting.popleft()
+            yield piece
+    while waiting:
+        if (piece := _result(waiting.popleft(), stop)) is None:
+            return
+        yield piece
+
+
+def _result(future: Future[Piece], stop: Callable[[], bool]) -> Piece | None:
+    """What came of it; None where the run is to stop and it isn't ready."""
+    while True:
+        try:
+            return future.result(timeout=0.2)
+        except TimeoutError:
+            if future.done():
+                raise  # the work itself raised it
+            if stop():
+                return None
+
+
+_scorer: ChunkScorer | RewardkitError | None = None
+
+
+def _start(order: RewardOrder, task: Task) -> None:
+    global _scorer  # noqa: PLW0603 - a worker process has exactly one
+    # Ctrl-C goes to every process of the terminal; the parent decides what becomes of it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        _scorer = ChunkScorer(order.build(), task)
+    except RewardkitError as error:
+        _scorer = WorkerError(str(error))
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed can't tell its workers to go."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _work(chunk: Chunk) -> Piece:
+    if isinstance(_scorer, RewardkitError):
+        raise _scorer
+    assert _scorer is not None  # noqa: S101 - _start ran
+    return _scorer(chunk)

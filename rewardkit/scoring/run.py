@@ -1,0 +1,274 @@
+"""Scores files: readers → rollouts → composite reward → output, with everything that keeps a long run safe around it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from rewardkit.errors import RewardkitError, TooManyUnscoredError, UsageError
+from rewardkit.scoring.check import check_columns
+from rewardkit.scoring.fold import fold_part
+from rewardkit.scoring.groups import GroupPlan, gather, plan_groups
+from rewardkit.scoring.journal import OutputPaths, read_manifest, writing
+from rewardkit.scoring.local import RewardOrder, here, in_processes, in_threads
+from rewardkit.scoring.output import Job, Output, finished_manifest, protected_paths
+from rewardkit.scoring.progress import Quiet
+from rewardkit.scoring.readers import Chunk, Reader, find_inputs
+from rewardkit.scoring.records import Columns
+from rewardkit.scoring.summary import Summary
+from rewardkit.scoring.work import ChunkScorer, Piece, Task
+from rewardkit.scoring.writers import output_format
+
+if TYPE_CHECKING:
+    from rewardkit.composite import CompositeReward
+
+MIN_ROWS_TO_ABORT = 200
+"""Below this many rows the share of unscored ones says too little to stop a run for it."""
+MIN_BYTES_FOR_PROCESSES = 64 << 20
+"""Input smaller than this is scored before worker processes would have started."""
+_CHUNK_ROWS = 2048
+_CHUNK_ROWS_ELSEWHERE = 128
+"""Rows in a chunk whose rewards run in workers: few, so that little is under way when a run ends early."""
+
+
+class InterruptedRunError(RewardkitError):
+    """Somebody asked a run to end; what is finished is kept."""
+
+    exit_code = 130
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreOptions:
+    """What to score, and how."""
+
+    inputs: Sequence[str]
+    """Paths, globs, or ``-``."""
+    out: Path
+    columns: Columns = field(default_factory=Columns)
+    engine: Literal["local", "ray"] = "local"
+    processes: int = 1
+    """Worker processes to spread rewards over that are pure computation; 1: none."""
+    fresh: bool = False
+    """Throw away what an earlier run left."""
+    limit: int | None = None
+    """Score only the first so many rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended."""
+
+    manifest: dict[str, Any]
+    already_complete: bool = False
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The run's numbers, as ``Summary.data`` gives them."""
+        summary: dict[str, Any] = self.manifest["summary"]
+        return summary
+
+
+def score_files(
+    options: ScoreOptions,
+    reward: CompositeReward,
+    *,
+    order: RewardOrder | None = None,
+    progress: Callable[[int], Quiet] = lambda _total: Quiet(),
+) -> RunResult:
+    """Score files into a file. A run that was cut off is continued.
+
+    Args:
+        options: What to score, and how.
+        reward: The reward; closed by the caller.
+        order: The same reward for other processes; without it everything stays in this one.
+        progress: Makes what shows the progress, given the bytes to read.
+
+    Raises:
+        DataError: The input can't be read, or lacks what the reward needs.
+        UsageError: The output holds another job's rows.
+        OutputError: The output can't be written; what is finished is kept.
+        TooManyUnscoredError: More could not be scored than the reward file allows; what is finished is kept.
+        InterruptedRunError: Ctrl-C or SIGTERM; what is finished is kept.
+    """
+    kind = output_format(options.out)
+    paths = OutputPaths(options.out)
+    with writing(paths):
+        paths.out.parent.mkdir(parents=True, exist_ok=True)
+    inputs = find_inputs(options.inputs, leave_out=protected_paths(options.out))
+    if any(item.path.resolve() == options.out.resolve() for item in inputs):
+        raise UsageError(f"{options.out} is input and output at once; give another --out")
+    identity = {
+        "reward_id": reward.config.reward_id,
+        "step": reward.step,
+        "inputs": [item.identity() for item in inputs],
+        **options.columns.identity(),
+        "limit": options.limit,
+    }
+    job = Job(identity, kind)
+    if (manifest := finished_manifest(paths, job, fresh=options.fresh)) is not None:
+        result = RunResult(manifest, already_complete=True)
+        _refuse_too_many(result, reward, options.out)
+        return result
+    elsewhere = not reward.is_inline
+    reader = Reader(inputs, max_rows=_CHUNK_ROWS_ELSEWHERE if elsewhere else _CHUNK_ROWS, limit=options.limit)
+    check_columns(reader, options.columns, reward.config)
+    plan = plan_groups(reader, options.columns) if reward.config.needs_groups else None
+    if plan is not None and plan.interleaved:
+        job = Job(identity, kind, order="groups")
+    output = Output.open(paths, job, fresh=options.fresh)
+    try:
+        manifest = _run(options, reward, order, progress, reader, plan, output, job)
+        output.finish(manifest)
+    finally:
+        output.close()
+    result = RunResult(manifest)
+    _refuse_too_many(result, reward, options.out)
+    return result
+
+
+def _run(
+    options: ScoreOptions,
+    reward: CompositeReward,
+    order: RewardOrder | None,
+    progress: Callable[[int], Quiet],
+    reader: Reader,
+    plan: GroupPlan | None,
+    output: Output,
+    job: Job,
+) -> dict[str, Any]:
+    """Write all rows that are missing; returns the manifest."""
+    if output.part is None and (manifest := read_manifest(output.paths)) is not None:
+        return manifest
+    task = Task(options.columns, job.format, keep_ordinals=job.order == "groups")
+    done = output.now.consumed
+    summary = fold_part(output.paths.part, job.format, job.order, output.journal.ends, reward.config.component_names)
+    summary.seconds = dict(output.now.seconds or {})
+    if not output.journal.complete:
+        chunks = reader.chunks(done) if plan is None else gather(reader, options.columns, plan, done)
+        with _StopOnSignal() as stop, progress(reader.total_bytes) as shown:
+            pieces = _pieces(options, reward, order, task, reader, chunks, stop)
+            _write(pieces, output, summary, reward, stop, shown)
+    return _manifest(job, reward, output, summary)
+
+
+def _pieces(
+    options: ScoreOptions,
+    reward: CompositeReward,
+    order: RewardOrder | None,
+    task: Task,
+    reader: Reader,
+    chunks: Iterator[Chunk],
+    stop: _StopOnSignal,
+) -> Iterator[Piece]:
+    if options.engine == "ray":
+        from rewardkit.scoring.ray_engine import on_ray  # noqa: PLC0415 - an extra
+
+        if order is None:
+            raise UsageError("--engine ray needs a reward that comes from a file")
+        return on_ray(order, task, chunks)
+    if not reward.is_inline:
+        return in_threads(ChunkScorer(reward, task), chunks, stop.asked)
+    if order is not None and options.processes > 1 and reader.total_bytes >= MIN_BYTES_FOR_PROCESSES:
+        return in_processes(order, task, options.processes, chunks, stop.asked)
+    return here(ChunkScorer(reward, task), chunks, reader)
+
+
+def _write(
+    pieces: Iterator[Piece],
+    output: Output,
+    summary: Summary,
+    reward: CompositeReward,
+    stop: _StopOnSignal,
+    shown: Quiet,
+) -> None:
+    """Append pieces as they come. However this ends, what was appended is committed."""
+    before = summary.rows, summary.unscored
+    try:
+        for piece in pieces:
+            output.append(piece)
+            summary.merge(piece.summary)
+            rows = summary.rows - before[0]
+            if rows >= MIN_ROWS_TO_ABORT:
+                # Of this run alone: who has repaired what was broken goes on with the same command.
+                kept = f"the {summary.rows:,} rows done so far are kept; when it is repaired, the same command goes on"
+                _abort_if_too_many(summary.unscored - before[1], rows, summary.reasons, reward, kept)
+            total = summary.series[0]
+            shown.update(piece.position, summary.rows, total.mean if total.count else None, summary.unscored)
+            if stop.asked():
+                break
+    finally:
+        close = getattr(pieces, "close", None)
+        output.commit()
+        if close is not None:
+            close()
+    if stop.asked():
+        raise InterruptedRunError(
+            f"interrupted; {output.now.rows:,} rows are done and kept. Run the same command again to go on"
+        )
+
+
+def _refuse_too_many(result: RunResult, reward: CompositeReward, out: Path) -> None:
+    """The same of a finished output."""
+    total, reasons = result.summary["reward"], result.summary["unscored_reasons"]
+    _abort_if_too_many(total["unscored"], result.summary["rows"], Counter(reasons), reward, f"all rows are in {out}")
+
+
+def _abort_if_too_many(unscored: int, rows: int, reasons: Counter[str], reward: CompositeReward, kept: str) -> None:
+    if not rows or unscored / rows <= reward.config.abort_above:
+        return
+    told = "".join(f"\n  {times:,} × {reason}" for reason, times in reasons.most_common(5))
+    raise TooManyUnscoredError(
+        f"{unscored:,} of {rows:,} rows ({unscored / rows:.0%}) could not be scored, and {reward.config.file} allows "
+        f"{reward.config.abort_above:.0%} (unscored: abort_above); {kept}. Most often:{told}"
+    )
+
+
+def _manifest(job: Job, reward: CompositeReward, output: Output, summary: Summary) -> dict[str, Any]:
+    now = output.now
+    return {
+        "job": job.data(),
+        "reward": dict(reward.config.resolved),
+        "reward_file": reward.config.file,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "rows_read": now.consumed,
+        "rows_written": now.rows,
+        "rows_rejected": now.rejected,
+        "text_replaced_rows": now.replaced,
+        "emptied_columns": list(now.emptied),
+        "summary": summary.data(),
+    }
+
+
+class _StopOnSignal:
+    """Turns the first Ctrl-C or SIGTERM into a question that is asked between pieces; the second acts at once."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: dict[int, Any] = {}
+
+    def asked(self) -> bool:
+        """Whether the run is to end."""
+        return self._asked
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self._asked:
+            signal.signal(number, self._before[number])
+            raise KeyboardInterrupt
+        self._asked = True

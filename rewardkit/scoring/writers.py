@@ -1,0 +1,269 @@
+"""Appends segments of scored rows to a file that is whole again after any cut at a segment's end.
+
+A segment of JSON Lines is lines (compressed: a member or frame of its own). A segment of Parquet is row groups and a footer; the
+footers in between stay as dead bytes, and the last one, written at the end, knows the row groups of all. Where segments turn out to
+have different columns, or there are many small ones, the file is written anew from them at the end, in a stream.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from rewardkit.errors import OutputError, UsageError
+from rewardkit.scoring.journal import sync_file
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SEGMENT_ROWS = 32_768
+_MAGIC_BYTES = 4
+
+Payload: TypeAlias = "list[bytes] | pa.RecordBatch"
+"""Scored rows, encoded: lines of JSON with their ends, or Arrow columns."""
+
+FORMATS = {
+    ".jsonl": "jsonl",
+    ".jsonl.gz": "jsonl.gz",
+    ".jsonl.zst": "jsonl.zst",
+    ".parquet": "parquet",
+}
+"""By the ending of the output's name."""
+
+
+def output_format(path: Path) -> str:
+    """What to write, by the name. Raises UsageError."""
+    for ending, kind in FORMATS.items():
+        if path.name.endswith(ending):
+            return kind
+    raise UsageError(f"--out {path}: the name must end in {', '.join(FORMATS)}, which says what to write")
+
+
+class Part(Protocol):
+    """A file of scored rows that grows by segments."""
+
+    def write(self, payload: Payload, place: str) -> int:
+        """Add rows to the open segment; ``place`` is that of the first, for messages. Returns about how many bytes they take."""
+        ...
+
+    def commit(self) -> int:
+        """End the segment and bring it to the disk. Returns the file's size."""
+        ...
+
+    def finish(self, ends: Sequence[int], rewritten: Path) -> Path:
+        """Make it whole, given where each segment ends; returns the finished file, which may be ``rewritten``."""
+        ...
+
+
+def open_part(path: Path, kind: str, ends: Sequence[int]) -> Part:
+    """A file that holds the segments that end at ``ends``, or nothing yet."""
+    if kind == "parquet":
+        return ParquetPart(path, ends)
+    return LinesPart(path, kind.removeprefix("jsonl").removeprefix("."))
+
+
+class LinesPart:
+    """Lines of JSON, plain or compressed."""
+
+    def __init__(self, path: Path, compression: str = "") -> None:
+        self._path = path
+        self._compression = compression
+        self._lines: list[bytes] = []
+
+    def write(self, payload: Payload, place: str) -> int:  # noqa: ARG002 - any line goes
+        """Add lines."""
+        assert isinstance(payload, list)  # noqa: S101
+        self._lines += payload
+        return sum(map(len, payload))
+
+    def commit(self) -> int:
+        """Compress the segment, if asked for, and append it."""
+        data = b"".join(self._lines)
+        self._lines = []
+        if self._compression == "gz" and data:
+            packer = zlib.compressobj(6, zlib.DEFLATED, 31)
+            data = packer.compress(data) + packer.flush()
+        elif self._compression == "zst" and data:
+            import pyarrow as pa  # noqa: PLC0415 - plain lines need no Arrow
+
+            sink = pa.BufferOutputStream()
+            with pa.CompressedOutputStream(sink, "zstd") as stream:
+                stream.write(data)
+            data = sink.getvalue().to_pybytes()
+        with self._path.open("ab") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            return file.tell()
+
+    def finish(self, ends: Sequence[int], rewritten: Path) -> Path:  # noqa: ARG002 - nothing is left to do
+        """Nothing: the segments are the file."""
+        return self._path
+
+
+class ParquetPart:
+    """Parquet, a row group per segment."""
+
+    def __init__(self, path: Path, ends: Sequence[int] = ()) -> None:
+        self._path = path
+        self._batches: list[pa.RecordBatch] = []
+        self._union = SchemaUnion()
+        for end in ends:
+            self._union.add(self._footer(end).schema.to_arrow_schema(), "the rows written before")
+
+    def write(self, payload: Payload, place: str) -> int:
+        """Add a batch. Raises OutputError where a column's type can't be reconciled with what came before."""
+        batch: Any = payload
+        self._union.add(batch.schema, place)
+        self._batches.append(batch)
+        return int(batch.nbytes)
+
+    def commit(self) -> int:
+        """Write the segment as a row group."""
+        import pyarrow as pa  # noqa: PLC0415 - only Parquet output needs it
+        import pyarrow.parquet as pq  # noqa: PLC0415
+
+        if self._batches and self._union.schema is not None:
+            table = pa.Table.from_batches([conform(batch, self._union.schema) for batch in self._batches])
+            self._batches = []
+            with pa.OSFile(str(self._path), "ab") as sink:
+                # Arrow begins a file only where it believes itself at offset 0; from its first write on, the kernel
+                # appends, so that every offset it takes down is the true one.
+                os.lseek(sink.fileno(), 0, os.SEEK_SET)
+                with pq.ParquetWriter(sink, table.schema) as writer:
+                    writer.write_table(table, row_group_size=max(1, table.num_rows))
+            sync_file(self._path)
+        return self._path.stat().st_size
+
+    def finish(self, ends: Sequence[int], rewritten: Path) -> Path:
+        """Append the footer of all segments, or write the file anew where that can't be."""
+        import pyarrow as pa  # noqa: PLC0415 - as above
+        import pyarrow.parquet as pq  # noqa: PLC0415
+
+        footers = [self._footer(end) for end in ends]
+        if not footers:
+            pq.write_table(pa.table({}), rewritten)
+            return rewritten
+        rows = sum(footer.num_rows for footer in footers)
+        schema = footers[0].schema.to_arrow_schema()
+        same = all(footer.schema.to_arrow_schema().equals(schema) for footer in footers)
+        if not same or len(footers) > 16 + 2 * rows // SEGMENT_ROWS:
+            self._rewrite(ends, rewritten)
+            return rewritten
+        merged = footers[0]
+        for footer in footers[1:]:
+            merged.append_row_groups(footer)
+        buffer = io.BytesIO()
+        merged.write_metadata_file(buffer)
+        with self._path.open("ab") as file:
+            file.write(buffer.getvalue()[_MAGIC_BYTES:])
+            file.flush()
+            os.fsync(file.fileno())
+        return self._path
+
+    def _rewrite(self, ends: Sequence[int], rewritten: Path) -> None:
+        import pyarrow as pa  # noqa: PLC0415 - as above
+        import pyarrow.parquet as pq  # noqa: PLC0415
+
+        schema = self._union.schema
+        assert schema is not None  # noqa: S101 - there are segments
+        with pq.ParquetWriter(rewritten, schema) as writer:
+            waiting: list[pa.RecordBatch] = []
+            for batch in read_segments(self._path, ends):
+                waiting.append(conform(batch, schema))
+                if sum(item.num_rows for item in waiting) >= SEGMENT_ROWS:
+                    writer.write_table(pa.Table.from_batches(waiting))
+                    waiting = []
+            if waiting:
+                writer.write_table(pa.Table.from_batches(waiting))
+        sync_file(rewritten)
+
+    def _footer(self, end: int) -> Any:
+        import pyarrow as pa  # noqa: PLC0415 - as above
+        import pyarrow.parquet as pq  # noqa: PLC0415
+
+        with pa.memory_map(str(self._path)) as file:
+            return pq.read_metadata(pa.BufferReader(file.read_buffer(end)))
+
+
+class SchemaUnion:
+    """The columns of everything seen so far, with types that hold all of it."""
+
+    def __init__(self) -> None:
+        self.schema: pa.Schema | None = None
+        self._since: dict[str, str] = {}
+        """Where each column first had the type that it has in the schema."""
+
+    def add(self, schema: pa.Schema, place: str) -> None:
+        """Take in a batch's columns. Raises OutputError where a column's types can't be reconciled."""
+        import pyarrow as pa  # noqa: PLC0415 - only Parquet output needs it
+
+        known = self.schema
+        if known is not None and known.equals(schema):
+            return
+        try:
+            united = schema if known is None else pa.unify_schemas([known, schema], promote_options="permissive")
+        except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+            raise OutputError(self._clash(known, schema, place, error)) from error
+        for column in united:
+            index = known.get_field_index(column.name) if known is not None else -1
+            if index < 0 or known is None or known.field(index).type != column.type:
+                self._since[column.name] = place
+        self.schema = united
+
+    def _clash(self, known: pa.Schema | None, schema: pa.Schema, place: str, error: Exception) -> str:
+        import pyarrow as pa  # noqa: PLC0415 - as above
+
+        for column in schema:
+            index = known.get_field_index(column.name) if known is not None else -1
+            if index < 0 or known is None:
+                continue
+            before = known.field(index)
+            try:
+                pa.unify_schemas([pa.schema([before]), pa.schema([column])], promote_options="permissive")
+            except (pa.ArrowTypeError, pa.ArrowInvalid):
+                return (
+                    f"column {column.name!r} has no one type, as Parquet needs: {before.type} "
+                    f"(at {self._since[column.name]}) and {column.type} (from {place} on). "
+                    "JSON Lines can hold it: use --out FILE.jsonl"
+                )
+        return f"columns don't fit together from {place} on: {error}. JSON Lines can hold them: use --out FILE.jsonl"
+
+
+def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The batch with all of the schema's columns and their types."""
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
+    if batch.schema.equals(schema):
+        return batch
+    arrays = []
+    for column in schema:
+        index = batch.schema.get_field_index(column.name)
+        if index < 0:
+            arrays.append(pa.nulls(batch.num_rows, column.type))
+            continue
+        array = batch.column(index)
+        if array.type != column.type:
+            try:
+                array = array.cast(column.type)
+            except pa.ArrowException:  # structs that gain members
+                array = pa.array(array.to_pylist(), column.type)
+        arrays.append(array)
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def read_segments(path: Path, ends: Sequence[int], columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The rows of a Parquet file's segments, in order."""
+    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    for end in ends:
+        with pa.memory_map(str(path)) as file:
+            segment = pq.ParquetFile(pa.BufferReader(file.read_buffer(end)))
+            known = segment.schema_arrow.names
+            wanted = None if columns is None else [name for name in columns if name.split(".")[0] in known]
+            yield from segment.iter_batches(batch_size=4096, columns=wanted)
