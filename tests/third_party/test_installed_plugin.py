@@ -110,3 +110,34 @@ def test_the_registry_finds_it(python, tmp_path):
 def test_its_reward_file_is_accepted(python, folders, tmp_path, which):
     """The shipped YAML passes ``rewardkit check``."""
     rewardkit(python, "check", folders[which] / "reward.yaml", cwd=tmp_path)
+
+
+def test_a_misspelt_parameter_is_told_with_its_place(python, tmp_path):
+    """The plugin's parameters are part of the schema: file, line, column, and what was probably meant."""
+    (tmp_path / "reward.yaml").write_text("version: 1\ncomponents:\n  hence: {use: says_hence, with: {phrse: hence}}\n")
+    said = rewardkit(python, "check", "reward.yaml", cwd=tmp_path, code=2)
+    assert "reward.yaml:3:" in said
+    assert "phrse" in said
+    assert "did you mean 'phrase'?" in said
+
+
+def test_the_written_plugin_scores_from_yaml(python, folders, tmp_path):
+    """``rewardkit score`` with the shipped reward.yaml runs it on a file of rollouts."""
+    rows = [
+        {"prompt": "Why is it wet?", "completion": "It rains, therefore it is wet."},
+        {"prompt": "Why is it wet?", "completion": "I don't know."},
+    ]
+    (tmp_path / "rollouts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert scores(python, folders["written"] / "reward.yaml", "rollouts.jsonl", tmp_path) == [1.0, 0.0]
+
+
+def test_the_example_scores_its_own_rollouts(python, folders, tmp_path):
+    """Half a point for a palindrome, one for the length asked for and half of that for another."""
+    folder = folders["example"]
+    assert scores(python, folder / "reward.yaml", folder / "rollouts.jsonl", tmp_path) == [1.5, 1.0, 0.0, 1.5, 0.0]
+
+
+def scores(python, reward, rollouts, cwd):
+    """The rewards of all rows, scored by the command line."""
+    rewardkit(python, "score", rollouts, "--reward", reward, "--out", "scored.jsonl", cwd=cwd)
+    return [json.loads(line)["reward"] for line in (cwd / "scored.jsonl").read_text().splitlines()]

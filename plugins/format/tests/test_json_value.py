@@ -69,6 +69,26 @@ def test_the_last_fenced_block_counts(score, text, value):
 
 
 @pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[1]", "there is no block of JSON"),
+        ("```json\n[1]", "the block of JSON is not closed"),
+        ("```json\n```", "not JSON: Input is a zero-length, empty document"),
+    ],
+)
+def test_a_missing_block_is_told_from_an_open_one(score, text, reason):
+    """The reason says what is wrong with the fence."""
+    assert score("format.json", text, source="fence").reason == reason
+
+
+def test_a_long_reason_is_cut(score):
+    """However long the schema's complaint, the reason stays one line of at most 160 characters."""
+    reason = score("format.json", '"b"', schema={"pattern": "^" + "a" * 300}).reason
+    assert len(reason) == 160
+    assert reason.endswith("…")
+
+
+@pytest.mark.parametrize(
     ("text", "value"),
     [
         ("<call>[1]</call>", 1.0),

@@ -57,6 +57,7 @@ def test_code_formulas_and_tags_are_left_out(score, markup):
     [
         "答案 `abc",
         "答案 $5 and abc $6",
+        "答案 $5 abc/$6",
         "答案 $abc\n$",
         r"答案 \(abc",
         "```\nabc 答案",
@@ -85,6 +86,7 @@ def test_one_section_can_be_judged(score):
     """With tag, the last section alone counts, and a text without it scores 0."""
     text = "答案 <think>It is so.</think> 答案"
     assert score("format.language", text, scripts=["latin"], tag="think").value == 1.0
+    assert score("format.language", "<think>It</think> 答案", scripts=["latin"], tag="think").value == 1.0
     missing = score("format.language", "It is so.", scripts=["latin"], tag="think")
     assert (missing.value, missing.reason) == (0.0, "there is no section <think>…</think>")
 

@@ -27,6 +27,20 @@ def test_it_matches_as_asked(score, text, params, value):
     assert score("format.regex", text, **params).value == value
 
 
+@pytest.mark.parametrize(
+    ("text", "params", "reason"),
+    [
+        ("42", {}, "the pattern matches"),
+        ("x", {}, "the pattern does not match"),
+        ("42", {"forbid": True}, "the pattern matches"),
+        ("4 2", {"count": 3}, "2 of 3 matches"),
+    ],
+)
+def test_the_reason_tells_what_was_found(score, text, params, reason):
+    """Whether it matched, whatever that is worth; or how often."""
+    assert score("format.regex", text, pattern=r"\d+", **params).reason == reason
+
+
 @pytest.mark.parametrize("params", [{}, {"count": 2}, {"match": "fullmatch"}])
 def test_a_pattern_that_backtracks_for_ever_is_left_unscored(score, params):
     """No completion can hang the run; it is told apart from one that does not match."""

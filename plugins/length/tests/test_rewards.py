@@ -99,6 +99,13 @@ def test_penalty_is_a_price_on_length(params, length, expected):
     assert value(Penalty(per_token=0.001, **params), length) == pytest.approx(expected)
 
 
+def test_penalty_tells_what_is_free():
+    """At no cost, the reason says how much would be free; above, how much is to be paid."""
+    reward = Penalty(per_token=0.001, free=200)
+    reasons = [reward([Rollout("", "", num_tokens=length)])[0].reason for length in (200, 300)]
+    assert reasons == ["200 tokens, 200 are free", "300 tokens, 100 to pay"]
+
+
 # --- target ------------------------------------------------------------------------------------------------------------
 
 
@@ -134,6 +141,19 @@ IN_TOKENS = [
     Cosine(max_tokens=100),
     Target(max_tokens=100, margin=50),
 ]
+
+
+@pytest.mark.parametrize("reward", IN_TOKENS, ids=lambda reward: type(reward).__name__)
+def test_the_reason_tells_length_and_limits(reward):
+    """A person sees how long it was, and against what."""
+    (result,) = reward([Rollout("", "", num_tokens=95)])
+    expected = {
+        Penalty: "95 tokens, 95 to pay",
+        Overlong: "95 tokens, free up to 90, at most 100",
+        Cosine: "95 of 100 tokens",
+        Target: "95 tokens, asked for 0 to 100",
+    }
+    assert result.reason == expected[type(reward)]
 
 
 @pytest.mark.parametrize("reward", IN_TOKENS, ids=lambda reward: type(reward).__name__)
@@ -190,6 +210,8 @@ def test_longer_is_never_better(reward, lengths):
         (Penalty, {}, "per_token and per_char are both missing"),
         (Penalty, {"per_token": 1, "per_char": 1}, "per_token and per_char are both set"),
         (Penalty, {"per_token": -1}, "above 0, not -1"),
+        (Penalty, {"per_token": 0}, "above 0, not 0"),
+        (Penalty, {"per_char": math.inf}, "above 0, not inf"),
         (Penalty, {"per_token": 1, "floor": 0.5}, "floor must be below 0"),
         (Penalty, {"per_token": 1, "free": -1}, "free must be at least 0"),
         (Target, {}, "neither tokens nor characters"),
