@@ -1,0 +1,166 @@
+"""A reward model and its tokenizer: any backbone that transformers has a sequence classifier for, with one output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from rewardkit.errors import ConfigError, Location
+from rewardkit.train.config import ModelConfig
+from rewardkit.train.data import micro_batches
+from rewardkit.train.policy import best_device, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+UNBOUNDED = 1 << 20
+"""Tokenizers that know no limit give a number far above this."""
+
+
+class Scorer:
+    """Gives token sequences a score each."""
+
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> None:
+        self.model = model.to(device)
+        self.tokenizer = tokenizer
+        self.device = device
+        self.config: Any = model.config
+        self.pad_id = self._choose_pad_id()
+
+    @classmethod
+    def load(
+        cls,
+        config: ModelConfig,
+        location: Location | None = None,
+        *,
+        trained: Literal["all", "head"] = "all",
+        seed: int = 0,
+    ) -> Scorer:
+        """Load a backbone and put a head with one output on it, if it has none.
+
+        Args:
+            config: The section of the configuration.
+            location: Where its path stands, for messages.
+            trained: Whether the backbone is trained or only what is on it.
+            seed: Of the weights of a new head.
+
+        Raises:
+            ConfigError: There is no such model, or transformers has no sequence classifier for it.
+        """
+        tokenizer = load_tokenizer(config, location)
+        torch.manual_seed(seed)
+        model = _load_classifier(config, location)
+        if trained == "head":
+            getattr(model, model.base_model_prefix).requires_grad_(requires_grad=False)
+        if config.lora is not None:
+            model = _with_adapters(model, config, location)
+        if config.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        return cls(model, tokenizer, best_device())
+
+    @property
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The parameters that an optimiser changes, by name."""
+        return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
+
+    @property
+    def context(self) -> int:
+        """Most tokens that the model can read."""
+        config = self.config.get_text_config()
+        limits = (getattr(config, "max_position_embeddings", None), self.tokenizer.model_max_length)
+        return min((int(limit) for limit in limits if limit and 0 < limit < UNBOUNDED), default=UNBOUNDED)
+
+    def scores(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """Scores in fp32 with gradient, (N,), of token sequences that are padded here."""
+        width = max(len(row) for row in rows)
+        ids = torch.full((len(rows), width), self.pad_id, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = torch.tensor(row, dtype=torch.long)
+            mask[index, : len(row)] = 1
+        logits_N_1 = self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).logits
+        return logits_N_1.squeeze(-1).float()  # type: ignore[no-any-return]
+
+    def score_all(self, rows: Sequence[Sequence[int]], most_tokens: int) -> list[float]:
+        """Scores of many sequences, without gradient, a micro-batch at a time."""
+        found = [0.0] * len(rows)
+        was_training = self.model.training
+        self.model.eval()
+        with torch.inference_mode():
+            for part in micro_batches([len(row) for row in rows], most_tokens):
+                for index, score in zip(part, self.scores([rows[index] for index in part]).tolist(), strict=True):
+                    found[index] = score
+        self.model.train(was_training)
+        return found
+
+    def save(self, folder: Path, facts: dict[str, Any]) -> None:
+        """Write a folder that transformers loads without us; adapters are merged into the weights.
+
+        Args:
+            folder: Where to.
+            facts: Written into its config.json, where whoever scores with the model finds them.
+        """
+        model = self.model
+        if hasattr(model, "peft_config"):
+            import copy  # noqa: PLC0415 - the run goes on with its adapters, if it goes on
+
+            model = copy.deepcopy(model).merge_and_unload()
+        model.config.update({"pad_token_id": self.pad_id, **facts})
+        model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def _choose_pad_id(self) -> int:
+        """Padding is masked, so any token will do that the model takes for none: it must not end sequences elsewhere."""
+        for found in (
+            self.tokenizer.pad_token_id,
+            self.config.get_text_config().pad_token_id,
+            self.tokenizer.eos_token_id,
+        ):
+            if isinstance(found, int):
+                self.config.get_text_config().pad_token_id = self.config.pad_token_id = found
+                return found
+        raise ConfigError(
+            (None, "the tokenizer has neither a padding nor an end-of-sequence token: sequences can't be padded")
+        )
+
+
+def _load_classifier(config: ModelConfig, location: Location | None) -> Any:
+    from transformers import AutoModelForSequenceClassification  # noqa: PLC0415 - heavy
+
+    try:
+        return AutoModelForSequenceClassification.from_pretrained(
+            config.path,
+            num_labels=1,
+            dtype=getattr(torch, config.dtype),
+            attn_implementation=config.attention,
+            trust_remote_code=config.trust_remote_code,
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
+        raise ConfigError(
+            (
+                location,
+                f"no sequence classifier with one output can be made of {config.path}: {str(error).strip().splitlines()[0]}",
+            )
+        ) from None
+
+
+def _with_adapters(model: Any, config: ModelConfig, location: Location | None) -> Any:
+    import peft  # noqa: PLC0415 - heavy
+
+    lora = config.lora
+    assert lora is not None  # noqa: S101 - for the type checker
+    settings = peft.LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type,unused-ignore] # scales by alpha / rank, whatever its type
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets,
+        task_type="SEQ_CLS",
+    )
+    try:
+        return peft.get_peft_model(model, settings)
+    except ValueError as error:
+        raise ConfigError((location, f"model.lora: {error}")) from None
