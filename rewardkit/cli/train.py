@@ -1,0 +1,40 @@
+"""``rewardkit train``: run a stage of training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rewardkit.errors import UsageError
+
+
+@click.command("train")
+@click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Put a value over the file's, such as optimizer.lr=3e-5.")
+@click.option("--fresh", is_flag=True, help="Start over, even where the output folder holds a run; it is removed.")
+def command(config: Path, overrides: tuple[str, ...], fresh: bool) -> None:
+    r"""Train a model as CONFIG (YAML) says: stage sft, grpo …
+
+    What is there of an earlier run of the same output folder is gone on from. Relative paths are taken from the folder of
+    CONFIG.
+    """
+    from rewardkit.train.stages import read_train_config, stage_of, STAGES  # noqa: PLC0415, I001 - heavy
+
+    file = read_train_config(config, overrides=split_overrides(overrides))
+    runner = STAGES[stage_of(file.document)].runner()
+    from rewardkit.train.launch import launch  # noqa: PLC0415 - needs torch
+
+    folder = launch(file, runner, fresh=fresh)
+    click.echo(str(folder))
+
+
+def split_overrides(overrides: tuple[str, ...]) -> dict[str, str]:
+    """``KEY=VALUE`` as given on the command line."""
+    result = {}
+    for text in overrides:
+        key, sign, value = text.partition("=")
+        if not sign or not key:
+            raise UsageError(f"--set wants KEY=VALUE, found {text!r}")
+        result[key] = value
+    return result

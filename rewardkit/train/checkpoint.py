@@ -1,0 +1,131 @@
+"""The whole state of a run on disk, so that it goes on as if nothing had happened.
+
+A checkpoint is a folder ``step-N`` that appears at once, by a rename, when all of it is on disk: one that is there is whole.
+Random numbers need no keeping, since every step seeds them from the run's seed and its own number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from rewardkit.errors import OutputError, RewardkitError
+from rewardkit.train.optim import Optimizer
+
+PREFIX = "step-"
+
+
+def step_seed(*parts: object) -> int:
+    """A number of 63 bits that depends on these alone: the seed of a step, a prompt, a completion."""
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """The checkpoints of a run."""
+
+    folder: Path
+    keep: int
+
+    def all(self) -> list[Path]:
+        """From the oldest to the latest."""
+        found = [path for path in self.folder.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit()]
+        return sorted(found, key=lambda path: int(path.name.removeprefix(PREFIX)))
+
+    def latest(self) -> Path | None:
+        """The one to go on from."""
+        return next(reversed(self.all()), None)
+
+    def save(
+        self, step: int, parts: Mapping[str, tuple[Mapping[str, nn.Parameter], Optimizer]], state: Mapping[str, Any]
+    ) -> Path:
+        """Keep everything after ``step`` steps; the oldest beyond ``keep`` go.
+
+        Args:
+            step: How many steps are done.
+            parts: By name (policy, critic): the trained parameters and their optimiser.
+            state: Whatever else the loop needs, as JSON data.
+
+        Raises:
+            OutputError: It can't be written; the earlier ones are untouched.
+        """
+
+        def write(folder: Path) -> None:
+            for name, (parameters, optimizer) in parts.items():
+                save_file({key: value.detach().contiguous() for key, value in parameters.items()}, folder / f"{name}.safetensors")
+                torch.save(optimizer.state(), folder / f"{name}.optimizer.pt")
+            (folder / "state.json").write_bytes(orjson.dumps({"step": step, **state}, option=orjson.OPT_INDENT_2))
+
+        path = self.folder / f"{PREFIX}{step:06d}"
+        write_folder(path, write)
+        for old in self.all()[: -self.keep]:
+            shutil.rmtree(old, ignore_errors=True)
+        return path
+
+    def restore(
+        self, path: Path, parts: Mapping[str, tuple[Mapping[str, nn.Parameter], Optimizer]]
+    ) -> dict[str, Any]:
+        """Put parameters and optimisers back; returns the rest of the state.
+
+        Raises:
+            RewardkitError: The checkpoint is of another model.
+        """
+        for name, (parameters, optimizer) in parts.items():
+            weights = load_file(path / f"{name}.safetensors")
+            if weights.keys() != parameters.keys() or any(weights[key].shape != parameters[key].shape for key in weights):
+                raise RewardkitError(
+                    f"{path} is of another model than this configuration's; use another output folder, or --fresh"
+                )
+            with torch.no_grad():
+                for key, parameter in parameters.items():
+                    parameter.copy_(weights[key])
+            optimizer.restore(torch.load(path / f"{name}.optimizer.pt", weights_only=True, map_location="cpu"))
+        state: dict[str, Any] = orjson.loads((path / "state.json").read_bytes())
+        return state
+
+
+def write_folder(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a folder that appears whole or not at all, in place of one of that name.
+
+    Raises:
+        OutputError: It can't be written (permission, full disk); what was there stays.
+    """
+    part = path.with_name(f".{path.name}.part")
+    old = path.with_name(f".{path.name}.old")
+    try:
+        for leftover in (part, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        part.mkdir(parents=True)
+        write(part)
+        for file in part.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as stream:
+                    os.fsync(stream.fileno())
+        if path.exists():
+            path.rename(old)
+        part.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+    # safetensors and torch have errors of their own for a full disk.
+    except (OSError, RuntimeError, _safetensors_error()) as error:
+        shutil.rmtree(part, ignore_errors=True)
+        if old.exists() and not path.exists():
+            old.rename(path)
+        raise OutputError(f"{path} can't be written: {error}; what was there before is untouched") from error
+
+
+def _safetensors_error() -> type[Exception]:
+    from safetensors import SafetensorError  # noqa: PLC0415 - for this one purpose
+
+    error: type[Exception] = SafetensorError
+    return error

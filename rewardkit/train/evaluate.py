@@ -1,0 +1,124 @@
+"""How good a policy is on held-out prompts: greedy accuracy, pass@k, reward and its components, length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from rewardkit.composite import CompositeReward
+from rewardkit.config.expression import EvaluationError, Expression, ExpressionError, parse_expression
+from rewardkit.config.validate import did_you_mean
+from rewardkit.errors import ConfigError, DataError, Location
+from rewardkit.train.checkpoint import step_seed
+from rewardkit.train.data import Prompt
+from rewardkit.train.engines.base import RolloutEngine, Sampling
+from rewardkit.train.math.metrics import Estimate, mean_pass_at_k, wilson
+from rewardkit.train.policy import Policy
+from rewardkit.train.rollouts import Sample, collect
+from rewardkit.types import Score, ScoredRollout
+
+
+def correct_condition(text: str | None, components: Sequence[str], location: Location | None = None) -> Expression | None:
+    """The condition under which a completion counts as right. Raises ConfigError where it refers to no component."""
+    if text is None:
+        return None
+    try:
+        expression = parse_expression(text)
+    except ExpressionError as error:
+        raise ConfigError((location, str(error))) from None
+    for name in expression.components:
+        if name not in components:
+            hint = did_you_mean(name, components) or f"; there are {', '.join(components)}"
+            raise ConfigError((location, f"there is no component {name!r}{hint}"))
+    return expression
+
+
+def is_correct(scored: ScoredRollout, condition: Expression) -> bool | None:
+    """Whether a completion is right; None where a component that decides it could not be scored."""
+    outcomes = {name: scored.outcomes.get(name) for name in condition.components}
+    values = {name: outcome.value if isinstance(outcome, Score) else None for name, outcome in outcomes.items()}
+    if scored.unscored is not None and None in values.values():
+        return None
+    try:
+        return bool(condition(values, scored.rollout))
+    except EvaluationError as error:
+        raise DataError(f"{condition.text!r} can't be decided: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All completions of an evaluation."""
+
+    samples: Sequence[Sample]
+    condition: Expression | None
+
+    def counts(self) -> list[tuple[int, int]]:
+        """For each prompt: completions that were scored, and how many of them are right. Prompts without any are left out."""
+        if self.condition is None:
+            return []
+        by_group: dict[int, list[bool]] = {}
+        for sample in self.samples:
+            verdict = is_correct(sample.scored, self.condition)
+            by_group.setdefault(sample.group, [])
+            if verdict is not None:
+                by_group[sample.group].append(verdict)
+        return [(len(verdicts), sum(verdicts)) for verdicts in by_group.values() if verdicts]
+
+    def accuracy(self) -> Estimate:
+        """Share of right completions, with Wilson's interval."""
+        counts = self.counts()
+        return wilson(sum(right for _, right in counts), sum(number for number, _ in counts))
+
+    def pass_at(self, ks: Sequence[int]) -> dict[int, Estimate]:
+        """Unbiased pass@k with bootstrap intervals over prompts; only those k that every prompt has enough completions for."""
+        counts = self.counts()
+        least = min((number for number, _ in counts), default=0)
+        return {k: mean_pass_at_k(counts, k) for k in ks if k <= least}
+
+    def summary(self) -> dict[str, float]:
+        """Means, for the log."""
+        rewards = [sample.scored.reward for sample in self.samples if sample.scored.reward is not None]
+        result = {}
+        if self.condition is not None:
+            result["accuracy"] = self.accuracy().value
+        result["reward"] = fmean(rewards) if rewards else float("nan")
+        for name in self.samples[0].scored.outcomes:
+            values = [
+                outcome.value for sample in self.samples if isinstance(outcome := sample.scored.outcomes[name], Score)
+            ]
+            if values:
+                result[f"component/{name}"] = fmean(values)
+        result["length"] = fmean(len(sample.completion.tokens) for sample in self.samples)
+        result["truncated"] = fmean(sample.completion.finish_reason == "length" for sample in self.samples)
+        result["unscored"] = fmean(sample.scored.unscored is not None for sample in self.samples)
+        return result
+
+
+def evaluate(
+    policy: Policy,
+    engine: RolloutEngine,
+    reward: CompositeReward,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    *,
+    condition: Expression | None = None,
+    samples: int = 1,
+    seed: int = 0,
+    step: int = 0,
+) -> Evaluation:
+    """Answer every prompt ``samples`` times and score the answers.
+
+    Args:
+        policy: For its tokenizer.
+        engine: Samples.
+        reward: Scores.
+        prompts: The held-out prompts.
+        sampling: With temperature 0 greedy.
+        condition: When a completion counts as right.
+        samples: Completions of each prompt.
+        seed: Of the random numbers.
+        step: For weight schedules.
+    """
+    seeds = [[step_seed(seed, "eval", index, place) for place in range(samples)] for index in range(len(prompts))]
+    return Evaluation(collect(engine, reward, policy.decode, prompts, seeds, sampling, step), condition)

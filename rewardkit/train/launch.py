@@ -1,0 +1,69 @@
+"""Starts a stage: looks at what is in the output folder, quiets the libraries, and runs it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+
+from rewardkit.errors import OutputError, UsageError
+from rewardkit.train.config import plain
+from rewardkit.train.stages import TrainFile
+
+_MAY_CHANGE = ("checkpoint", "log", "evaluate", "threads", "micro_batch_tokens", "reward_workers", "version")
+"""Keys that may be changed between two parts of one run, since the weights don't depend on them."""
+
+
+def launch(file: TrainFile, runner: Callable[[TrainFile], Path], *, fresh: bool = False) -> Path:
+    """Run a stage, going on with what the output folder holds.
+
+    Args:
+        file: The configuration.
+        runner: The stage's loop.
+        fresh: Remove an earlier run of this folder first.
+
+    Returns:
+        The folder of the trained model.
+
+    Raises:
+        UsageError: The folder holds a run of another configuration.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    _quiet()
+    output = file.config.output
+    if fresh and (output / "config.json").is_file():
+        shutil.rmtree(output)
+    elif fresh and output.exists() and any(output.iterdir()):
+        raise UsageError(f"{output} is not empty and holds no run; --fresh removes runs only")
+    _refuse_other_run(file)
+    return runner(file)
+
+
+def _refuse_other_run(file: TrainFile) -> None:
+    """A folder goes on with the configuration that it was begun with."""
+    record = file.config.output / "config.json"
+    if not record.is_file():
+        return
+    try:
+        before = orjson.loads(record.read_bytes())["config"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"{record} can't be read ({error}); use another output folder, or --fresh") from None
+    now = plain(file.config)
+    changed = [
+        key for key in sorted({*before, *now}) if key not in _MAY_CHANGE and before.get(key) != now.get(key)
+    ]
+    if changed:
+        raise UsageError(
+            f"{file.config.output} holds a run with other values of {', '.join(changed)}; use another output folder, or --fresh"
+        )
+
+
+def _quiet() -> None:
+    """Progress bars of loading weights would break the view."""
+    from transformers.utils import logging  # noqa: PLC0415 - heavy
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call,unused-ignore]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call,unused-ignore]

@@ -1,0 +1,312 @@
+"""What a policy learns from a batch of scored completions: advantages, losses, gradients, updates.
+
+All that depends on the whole batch (advantages, totals, weights of tokens) is computed once, before the batch is cut. The loss
+of an update is then Σ loss × weight over its tokens, however it is cut into micro-batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from rewardkit.train.checkpoint import step_seed
+from rewardkit.train.config import AlgorithmConfig, GrpoConfig, KlConfig
+from rewardkit.train.data import micro_batches
+from rewardkit.train.math.advantages import (
+    ADVANTAGES,
+    GroupStatistics,
+    group_statistics,
+    reinforce_pp,
+    reinforce_pp_baseline,
+)
+from rewardkit.train.math.correction import correction_weights, mismatch
+from rewardkit.train.math.kl import AdaptiveKL, FixedKL, KLController, kl_estimate, sequence_kl, token_rewards
+from rewardkit.train.math.masked import masked_mean
+from rewardkit.train.math.policy_loss import PolicyLossSettings, policy_loss
+from rewardkit.train.math.presets import PRESETS, Preset
+from rewardkit.train.math.reduction import BatchTotals, token_weights, weighted_loss
+from rewardkit.train.optim import Optimizer, learning_rate
+from rewardkit.train.policy import Policy, Sequence_, Tokens
+
+_LOSS_SETTINGS = (
+    "eps_low",
+    "eps_high",
+    "max_ratio",
+    "dual_clip",
+    "cispo_low",
+    "cispo_high",
+    "sapo_tau_positive",
+    "sapo_tau_negative",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """Completions with their rewards; every one of them is scored."""
+
+    prompts: Sequence[Tokens]
+    completions: Sequence[Tokens]
+    rollout_logprobs: Sequence[Sequence[float]]
+    """The sampler's, of the completions' tokens."""
+    rewards_B: Tensor
+    groups_B: Tensor
+    """int64. Equal for completions of one prompt."""
+    counts_B: Tensor
+    """bool. True: the completion's tokens are in the loss."""
+
+    @property
+    def mask_B_T(self) -> Tensor:
+        """True: a token that counts."""
+        lengths_B = torch.tensor([len(tokens) for tokens in self.completions])
+        columns = torch.arange(int(lengths_B.max()))
+        return (columns[None, :] < lengths_B[:, None]) & self.counts_B[:, None]
+
+    @property
+    def rollout_logprobs_B_T(self) -> Tensor:
+        """Padded with 0."""
+        return pad_sequence([torch.tensor(row) for row in self.rollout_logprobs], batch_first=True)
+
+    def sequence(self, row: int) -> Sequence_:
+        """Prompt and completion of a row."""
+        return Sequence_((*self.prompts[row], *self.completions[row]), len(self.prompts[row]))
+
+    def lengths(self, rows: Sequence[int]) -> list[int]:
+        """Tokens of rows, prompts included."""
+        return [len(self.prompts[row]) + len(self.completions[row]) for row in rows]
+
+
+def resolve_algorithm(config: AlgorithmConfig) -> Preset:
+    """The named algorithm with the parts that the configuration replaces."""
+    preset = PRESETS[config.use]
+    changed = {name: value for name in _LOSS_SETTINGS if (value := getattr(config, name)) is not None}
+    settings: PolicyLossSettings = replace(preset.loss, **changed)
+    if config.loss is not None:
+        settings = replace(settings, kind=config.loss)
+    return Preset(config.advantage or preset.advantage, config.reduction or preset.reduction, settings)
+
+
+def kl_controller(config: KlConfig) -> KLController:
+    """What sets the coefficient of KL."""
+    if config.target is None:
+        return FixedKL(config.coefficient)
+    return AdaptiveKL(config.coefficient, config.target, config.horizon)
+
+
+class Learner:
+    """Updates a policy."""
+
+    def __init__(self, config: GrpoConfig, policy: Policy, optimizer: Optimizer, reference: Policy | None) -> None:
+        self.config = config
+        self.policy = policy
+        self.optimizer = optimizer
+        self.reference = reference
+        self.algorithm = resolve_algorithm(config.algorithm)
+        self.kl = kl_controller(config.kl)
+        self.micro = config.micro_batch_tokens
+
+    def learn(self, lesson: Lesson, step: int) -> dict[str, float]:
+        """Go through a batch as often as configured; returns figures for the log."""
+        config = self.config
+        if not len(lesson.completions):
+            return {"loss": 0.0, "grad_norm": 0.0}
+        mask_B_T = lesson.mask_B_T
+        rollout_B_T = lesson.rollout_logprobs_B_T
+        updates = config.epochs_per_batch * config.updates_per_epoch
+        uses_kl = self.reference is not None
+        figures: dict[str, float] = {"lr": learning_rate(config.optimizer, step, config.steps)}
+        old_B_T = (
+            self.judge(lesson, self.policy)
+            if updates > 1 or config.correction.kind != "none" or (uses_kl and config.kl.place == "reward")
+            else None
+        )
+        ref_B_T = self.judge(lesson, self.reference) if self.reference is not None else None
+        kl_B_T = None
+        if ref_B_T is not None and old_B_T is not None and config.kl.place == "reward":
+            kl_B_T = kl_estimate(old_B_T, ref_B_T, config.kl.estimator)
+        advantages_B_T = self.advantages(lesson, mask_B_T, kl_B_T)
+        weights_B_T = torch.ones(mask_B_T.shape)
+        if config.correction.kind != "none" and old_B_T is not None:
+            weights_B_T = correction_weights(
+                old_B_T,
+                rollout_B_T,
+                mask_B_T,
+                kind=config.correction.kind,
+                level=config.correction.level,
+                low=config.correction.low,
+                high=config.correction.high,
+            )
+        noted = _Notes(mask_B_T)
+        for update, rows in enumerate(self.parts(len(mask_B_T), step)):
+            totals = BatchTotals.of(mask_B_T if self.algorithm.reduction == "dapo" else mask_B_T[rows])
+            weights_of_part = weights_B_T.clone()
+            weights_of_part[rows] = weights_B_T[rows] * token_weights(
+                mask_B_T[rows],
+                totals,
+                self.algorithm.reduction,
+                max_completion_length=config.rollout.max_new_tokens,
+            )
+            inputs = _Inputs(lesson, mask_B_T, advantages_B_T, weights_of_part, old_B_T, ref_B_T)
+            active = self.active(rows, inputs)
+            norm = self.update(active, inputs, noted, step)
+            if update == 0:
+                first = old_B_T if old_B_T is not None else noted.logprobs_B_T
+                figures |= self.first_figures(first, rollout_B_T, ref_B_T, mask_B_T & noted.seen_B[:, None])
+        if ref_B_T is not None:
+            self.kl.update(figures["kl"], len(mask_B_T))
+            figures["kl_coefficient"] = self.kl.value
+        return figures | noted.figures() | {"grad_norm": norm, "rows_learned": float(noted.seen_B.sum())}
+
+    def parts(self, rows: int, step: int) -> list[list[int]]:
+        """The rows of each update: of one epoch after the other, each shuffled and divided."""
+        config = self.config
+        if config.updates_per_epoch == 1:
+            return [list(range(rows))] * config.epochs_per_batch
+        result = []
+        for epoch in range(config.epochs_per_batch):
+            generator = torch.Generator().manual_seed(step_seed(config.seed, step, "parts", epoch))
+            order = torch.randperm(rows, generator=generator)
+            result += [part.tolist() for part in order.chunk(config.updates_per_epoch)]
+        return result
+
+    def advantages(self, lesson: Lesson, mask_B_T: Tensor, kl_B_T: Tensor | None) -> Tensor:
+        """One advantage per token.
+
+        Args:
+            lesson: The batch.
+            mask_B_T: True: counts.
+            kl_B_T: What is taken off the reward, times the coefficient; None: nothing.
+        """
+        kind = self.algorithm.advantage
+        if kind == "reinforce_pp":
+            penalty_B_T = torch.zeros(mask_B_T.shape) if kl_B_T is None else kl_B_T
+            return reinforce_pp(token_rewards(lesson.rewards_B, penalty_B_T, mask_B_T, self.kl.value), mask_B_T)
+        rewards_B = lesson.rewards_B
+        if kl_B_T is not None:
+            rewards_B = rewards_B - self.kl.value * sequence_kl(kl_B_T, mask_B_T)
+        groups: GroupStatistics = group_statistics(rewards_B, lesson.groups_B)
+        if kind == "reinforce_pp_baseline":
+            return reinforce_pp_baseline(rewards_B, groups, mask_B_T)
+        eps = {"eps": 1e-4} if kind in {"group_std", "batch_std"} else {}
+        return ADVANTAGES[kind](rewards_B, groups, **eps)[:, None].expand(mask_B_T.shape)
+
+    def active(self, rows: Sequence[int], inputs: _Inputs) -> list[int]:
+        """Rows that have a gradient: those of flat groups have none, unless KL is in the loss."""
+        if self.adds_kl(inputs):
+            return [row for row in rows if bool(inputs.mask_B_T[row].any())]
+        pull_B_T = inputs.advantages_B_T * inputs.weights_B_T * inputs.mask_B_T
+        return [row for row in rows if bool((pull_B_T[row] != 0).any())]
+
+    def adds_kl(self, inputs: _Inputs) -> bool:
+        """Whether KL is a term of the loss."""
+        return inputs.ref_B_T is not None and self.config.kl.place == "loss"
+
+    def judge(self, lesson: Lesson, policy: Policy) -> Tensor:
+        """Log-probs of all completions without gradient, (B, T), on the CPU."""
+        result_B_T = torch.zeros(len(lesson.completions), max(map(len, lesson.completions)))
+        without_adapters = policy.reference() if policy is self.reference and policy is self.policy else nullcontext()
+        was_training = policy.model.training
+        policy.model.eval()
+        with torch.no_grad(), without_adapters:
+            for part in micro_batches(lesson.lengths(range(len(lesson.completions))), self.micro):
+                judged = policy.judge([lesson.sequence(row) for row in part], self.config.rollout.temperature)
+                result_B_T[part, : judged.logprobs_B_T.shape[1]] = judged.logprobs_B_T.cpu()
+        policy.model.train(was_training)
+        return result_B_T
+
+    def update(self, rows: Sequence[int], inputs: _Inputs, noted: _Notes, step: int) -> float:
+        """One optimiser step on some rows; returns the length of the gradient."""
+
+        def backward(part: list[int]) -> None:
+            self.backward([rows[index] for index in part], inputs, noted)
+
+        self.micro = self.optimizer.accumulate(inputs.lesson.lengths(rows), self.micro, backward)
+        return self.optimizer.step(step)
+
+    def backward(self, rows: list[int], inputs: _Inputs, noted: _Notes) -> None:
+        """Add the gradient of some rows."""
+        judged = self.policy.judge([inputs.lesson.sequence(row) for row in rows], self.config.rollout.temperature)
+        logprobs_B_T = judged.logprobs_B_T
+        columns = logprobs_B_T.shape[1]
+
+        def part(whole_B_T: Tensor) -> Tensor:
+            return whole_B_T[rows, :columns].to(logprobs_B_T.device)
+
+        mask_B_T = part(inputs.mask_B_T)
+        old_B_T = logprobs_B_T.detach() if inputs.old_B_T is None else part(inputs.old_B_T)
+        token_loss = policy_loss(
+            logprobs_B_T, old_B_T, part(inputs.advantages_B_T), mask_B_T, self.algorithm.loss
+        )
+        loss_B_T = token_loss.loss_B_T
+        if inputs.ref_B_T is not None and self.adds_kl(inputs):
+            loss_B_T = loss_B_T + self.kl.value * kl_estimate(
+                logprobs_B_T, part(inputs.ref_B_T), self.config.kl.estimator
+            )
+        loss = weighted_loss(loss_B_T, part(inputs.weights_B_T))
+        loss.backward()  # type: ignore[no-untyped-call]
+        noted.take(rows, part(inputs.weights_B_T) * loss_B_T.detach(), logprobs_B_T, judged.entropy_B_T, token_loss)
+
+    def first_figures(
+        self, old_B_T: Tensor, rollout_B_T: Tensor, ref_B_T: Tensor | None, mask_B_T: Tensor
+    ) -> dict[str, float]:
+        """How far the sampler and the reference are from the policy that the batch was collected with."""
+        found = mismatch(old_B_T, rollout_B_T, mask_B_T)
+        figures = {
+            "mismatch": found.mean_difference,
+            "mismatch_max": found.max_difference,
+            "mismatch_kl": found.kl,
+            "mismatch_ess": found.effective_share,
+        }
+        if ref_B_T is not None:
+            figures["kl"] = float(sequence_kl(old_B_T - ref_B_T, mask_B_T).mean())
+            figures["kl_per_token"] = float(masked_mean(kl_estimate(old_B_T, ref_B_T, "k3"), mask_B_T))
+        return figures
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """A batch with all that has been computed of it as a whole; on the CPU."""
+
+    lesson: Lesson
+    mask_B_T: Tensor
+    advantages_B_T: Tensor
+    weights_B_T: Tensor
+    old_B_T: Tensor | None
+    """None: the batch is used once, so the log-probs of the update itself are the old ones."""
+    ref_B_T: Tensor | None
+
+
+class _Notes:
+    """What the updates of a batch have seen; by row, so that doing a micro-batch again changes nothing."""
+
+    def __init__(self, mask_B_T: Tensor) -> None:
+        self.mask_B_T = mask_B_T
+        self.seen_B = torch.zeros(len(mask_B_T), dtype=torch.bool)
+        self.loss_B = torch.zeros(len(mask_B_T))
+        self.logprobs_B_T = torch.zeros(mask_B_T.shape)
+        self.entropy_B_T = torch.zeros(mask_B_T.shape)
+        self.low_B_T = torch.zeros(mask_B_T.shape, dtype=torch.bool)
+        self.high_B_T = torch.zeros(mask_B_T.shape, dtype=torch.bool)
+
+    def take(self, rows: list[int], loss_B_T: Tensor, logprobs_B_T: Tensor, entropy_B_T: Tensor, token_loss: object) -> None:
+        columns = logprobs_B_T.shape[1]
+        self.seen_B[rows] = True
+        self.loss_B[rows] = loss_B_T.sum(1).cpu()
+        self.logprobs_B_T[rows, :columns] = logprobs_B_T.detach().cpu()
+        self.entropy_B_T[rows, :columns] = entropy_B_T.cpu()
+        self.low_B_T[rows, :columns] = token_loss.clipped_low_B_T.cpu()  # type: ignore[attr-defined]
+        self.high_B_T[rows, :columns] = token_loss.clipped_high_B_T.cpu()  # type: ignore[attr-defined]
+
+    def figures(self) -> dict[str, float]:
+        """Of the rows that had a gradient, at their latest update."""
+        mask_B_T = self.mask_B_T & self.seen_B[:, None]
+        return {
+            "loss": float(self.loss_B.sum()),
+            "entropy": float(masked_mean(self.entropy_B_T, mask_B_T)),
+            "clipped_low": float(masked_mean(self.low_B_T.float(), mask_B_T)),
+            "clipped_high": float(masked_mean(self.high_B_T.float(), mask_B_T)),
+        }

@@ -1,0 +1,110 @@
+"""One optimiser step: gradients added up over micro-batches, clipped, and applied at the learning rate of the step."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from rewardkit.train.config import OptimizerConfig
+from rewardkit.train.data import micro_batches
+
+logger = logging.getLogger(__name__)
+
+
+def learning_rate(config: OptimizerConfig, step: int, total: int) -> float:
+    """The rate of a step (from 0): warm-up from 0, then constant, or falling to ``min_lr`` by the last step."""
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / config.warmup_steps
+    left = max(total - config.warmup_steps, 1)
+    share = min((step - config.warmup_steps) / left, 1.0)
+    match config.schedule:
+        case "constant":
+            return config.lr
+        case "linear":
+            return config.min_lr + (config.lr - config.min_lr) * (1 - share)
+        case "cosine":
+            return config.min_lr + (config.lr - config.min_lr) * (1 + math.cos(math.pi * share)) / 2
+
+
+class Optimizer:
+    """AdamW over named parameters."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], config: OptimizerConfig, total_steps: int) -> None:
+        self.config = config
+        self.total_steps = total_steps
+        self.parameters = parameters
+        matrices = [value for value in parameters.values() if value.dim() >= 2]
+        others = [value for value in parameters.values() if value.dim() < 2]
+        groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self.adamw = torch.optim.AdamW(
+            [group for group in groups if group["params"]], lr=config.lr, betas=config.betas, eps=config.eps
+        )
+
+    def accumulate(self, lengths: Sequence[int], most_tokens: int, backward: Callable[[list[int]], None]) -> int:
+        """Add up the gradients of a batch, cut into micro-batches.
+
+        Out of memory, the gradients so far are thrown away and the batch is cut finer; what ``backward`` notes down must
+        therefore not be added up over calls for one row.
+
+        Args:
+            lengths: Tokens of each row.
+            most_tokens: Most tokens of a micro-batch, padding included.
+            backward: Called with the indices of some rows; adds their gradients.
+
+        Returns:
+            The micro-batch size that went well.
+
+        Raises:
+            torch.OutOfMemoryError: A single row does not fit.
+        """
+        while True:
+            self.adamw.zero_grad(set_to_none=True)
+            parts = micro_batches(lengths, most_tokens)
+            try:
+                for part in parts:
+                    backward(part)
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or all(len(part) == 1 for part in parts):
+                    raise
+                most_tokens = max(most_tokens // 2, 1)
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                logger.warning("out of memory: going on with micro-batches of %s tokens", most_tokens)
+                continue
+            return most_tokens
+
+    def step(self, step: int) -> float:
+        """Apply the gradients at the rate of this step; returns their length before clipping.
+
+        Gradients that are not finite are not applied.
+        """
+        trained = [value for value in self.parameters.values() if value.grad is not None]
+        if not trained:
+            return 0.0
+        norm = float(nn.utils.clip_grad_norm_(trained, self.config.max_grad_norm or math.inf))
+        if math.isfinite(norm):
+            for group in self.adamw.param_groups:
+                group["lr"] = learning_rate(self.config, step, self.total_steps)
+            self.adamw.step()
+        else:
+            logger.warning("step %s: the gradient is not finite; the weights stay as they are", step)
+        self.adamw.zero_grad(set_to_none=True)
+        return norm
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return self.adamw.state_dict()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.adamw.load_state_dict(state)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether this is about memory: on an accelerator a class of its own, on a CPU a message."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

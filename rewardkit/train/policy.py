@@ -1,0 +1,285 @@
+"""The model that is trained, with its tokenizer: loaded, given adapters, asked for log-probabilities, saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from rewardkit.errors import ConfigError, Location
+from rewardkit.train.config import ModelConfig
+from rewardkit.train.logprobs import plain_logprobs, token_logprobs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Tokens: TypeAlias = Sequence[int]
+HEAD_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence_:
+    """Tokens of which those from ``start`` on are looked at."""
+
+    tokens: Tokens
+    start: int
+    """How many tokens of prompt come first; at least 1."""
+
+    @property
+    def length(self) -> int:
+        """Tokens that are looked at."""
+        return len(self.tokens) - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the model says of the tokens of a batch; padded on the right."""
+
+    logprobs_B_T: Tensor
+    """fp32, with gradient; 0 on padding."""
+    entropy_B_T: Tensor
+    """Nats, without gradient; 0 on padding."""
+    mask_B_T: Tensor
+    """bool. True: a token, not padding."""
+    hidden_N_H: Tensor
+    """The hidden states that the tokens were predicted from, row after row without padding."""
+
+
+class Policy:
+    """A causal language model and its tokenizer."""
+
+    def __init__(self, model: PreTrainedModel | Any, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> None:
+        self.model = model.to(device)
+        self.tokenizer = tokenizer
+        self.device = device
+        self.lm: Any = model.get_base_model() if hasattr(model, "peft_config") else model
+        self.eos_ids = _eos_ids(self.lm, tokenizer)
+        config = self.lm.config.get_text_config()
+        self.context: int = int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
+        """Most tokens that the model can read."""
+        self._head = _plain_head(self.lm)
+
+    @classmethod
+    def load(cls, config: ModelConfig, location: Location | None = None) -> Policy:
+        """Load a model, and give it adapters if the configuration asks for them.
+
+        Args:
+            config: The section of the configuration.
+            location: Where its path stands, for messages.
+
+        Raises:
+            ConfigError: There is no such model, or it is no causal language model with a usable tokenizer.
+        """
+        tokenizer = load_tokenizer(config, location)
+        model = _load_model(config, location)
+        if config.lora is not None:
+            model = _with_adapters(model, config, location)
+        if config.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        if not _eos_ids(model, tokenizer):
+            raise ConfigError((location, f"the tokenizer of {config.path} has no end-of-sequence token: completions could not end"))
+        return cls(model, tokenizer, best_device())
+
+    @property
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The parameters that an optimiser changes, by name."""
+        return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
+
+    def backbone(self, **inputs: Any) -> Any:
+        """The model without its head."""
+        return getattr(self.lm, self.lm.base_model_prefix)(**inputs)
+
+    def judge(self, batch: Sequence[Sequence_], temperature: float = 1.0, *, packed: bool = False) -> Judged:
+        """Log-probability and entropy of each looked-at token.
+
+        Args:
+            batch: Sequences; every token of them is read, those from ``start`` on are judged.
+            temperature: Divides the logits.
+            packed: Put the sequences one behind the other instead of padding them. The result is the same.
+        """
+        if packed:
+            hidden_X_H = self._packed(batch)
+            width = None
+        else:
+            width = max(len(row.tokens) for row in batch)
+            hidden_X_H = self._padded(batch, width)
+        places, position = [], 0
+        for row in batch:
+            places.append(torch.arange(position + row.start - 1, position + len(row.tokens) - 1))
+            position += len(row.tokens) if width is None else width
+        hidden_N_H = hidden_X_H[torch.cat(places).to(self.device)]
+        targets_N = torch.tensor([token for row in batch for token in row.tokens[row.start :]], device=self.device)
+        logprobs_N, entropy_N = self._score(hidden_N_H, targets_N, temperature)
+        lengths_B = torch.tensor([row.length for row in batch], device=self.device)
+        columns = int(lengths_B.max())
+        mask_B_T = torch.arange(columns, device=self.device)[None, :] < lengths_B[:, None]
+        empty_B_T = logprobs_N.new_zeros(mask_B_T.shape)
+        return Judged(
+            empty_B_T.masked_scatter(mask_B_T, logprobs_N), empty_B_T.masked_scatter(mask_B_T, entropy_N), mask_B_T, hidden_N_H
+        )
+
+    def _padded(self, batch: Sequence[Sequence_], width: int) -> Tensor:
+        """Hidden states of right-padded rows, flat. Under causal attention nothing sees the padding: no mask is needed."""
+        ids = torch.zeros(len(batch), width, dtype=torch.long)
+        for index, row in enumerate(batch):
+            ids[index, : len(row.tokens)] = torch.tensor(row.tokens)
+        hidden = self.backbone(input_ids=ids.to(self.device), use_cache=False).last_hidden_state
+        return hidden.flatten(0, 1)  # type: ignore[no-any-return]
+
+    def _packed(self, batch: Sequence[Sequence_]) -> Tensor:
+        """Hidden states of rows one behind the other. Positions that start anew keep them from seeing each other.
+
+        ``use_cache=False`` is essential: with a cache transformers makes no mask from the positions, and rows mix silently.
+        """
+        ids = torch.tensor([token for row in batch for token in row.tokens], device=self.device)
+        positions = torch.cat([torch.arange(len(row.tokens)) for row in batch]).to(self.device)
+        out = self.backbone(input_ids=ids[None], position_ids=positions[None], use_cache=False)
+        return out.last_hidden_state[0]  # type: ignore[no-any-return]
+
+    def _score(self, hidden_N_H: Tensor, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        if self._head is not None:
+            return token_logprobs(hidden_N_H, self._head.weight, self._head.bias, targets_N, temperature)
+        return plain_logprobs(self._logits(hidden_N_H), targets_N, temperature)
+
+    def _logits(self, hidden_N_H: Tensor) -> Tensor:
+        """Logits of a model whose head does more than one matrix product: by its own forward, on given hidden states."""
+        backbone = getattr(self.lm, self.lm.base_model_prefix)
+        with _answering(backbone, hidden_N_H[None]):
+            return self.lm(input_ids=torch.zeros(1, len(hidden_N_H), dtype=torch.long, device=self.device)).logits[0]  # type: ignore[no-any-return]
+
+    def next_logits(self, hidden_B_H: Tensor) -> Tensor:
+        """Logits that a hidden state gives. Shape: (B, V)."""
+        if self._head is not None:
+            return nn.functional.linear(hidden_B_H, self._head.weight, self._head.bias)
+        return self._logits(hidden_B_H)
+
+    def decode(self, tokens: Tokens) -> str:
+        """Text of a completion, without special tokens."""
+        text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """Inside, a model with adapters is what it was without them. Only for models with adapters."""
+        with self.model.disable_adapter():
+            yield
+
+    def save(self, folder: Path) -> None:
+        """Write a folder that transformers loads (of a model with adapters: one that peft loads)."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def _answering(module: nn.Module, hidden: Tensor) -> Iterator[None]:
+    """Let a backbone return given hidden states instead of computing any."""
+    from transformers.modeling_outputs import BaseModelOutputWithPast  # noqa: PLC0415 - only for unusual heads
+
+    original = module.forward
+    module.forward = lambda *_args, **_kwargs: BaseModelOutputWithPast(last_hidden_state=hidden)  # type: ignore[method-assign,assignment,arg-type,unused-ignore]
+    try:
+        yield
+    finally:
+        module.forward = original  # type: ignore[method-assign]
+
+
+def best_device() -> torch.device:
+    """This process's device, as accelerate sees it."""
+    from accelerate import PartialState  # noqa: PLC0415 - takes a second
+
+    return torch.device(PartialState().device)
+
+
+def load_tokenizer(config: ModelConfig, location: Location | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer, with the chat template that the configuration names. Raises ConfigError."""
+    from transformers import AutoTokenizer  # noqa: PLC0415 - heavy
+
+    source = config.tokenizer or config.path
+    _refuse_missing(source, location)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            source, trust_remote_code=config.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError((location, f"no tokenizer can be loaded from {source}: {_first_line(error)}")) from None
+    if config.chat_template is not None:
+        try:
+            tokenizer.chat_template = config.chat_template.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError((location, f"the chat template {config.chat_template} can't be read: {error.strerror}")) from None
+    return tokenizer
+
+
+def _load_model(config: ModelConfig, location: Location | None) -> Any:
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415 - heavy
+
+    _refuse_missing(config.path, location)
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            config.path,
+            dtype=getattr(torch, config.dtype),
+            attn_implementation=config.attention,
+            trust_remote_code=config.trust_remote_code,
+        )
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise ConfigError((location, f"no causal language model can be loaded from {config.path}: {_first_line(error)}")) from None
+
+
+def _refuse_missing(source: str, location: Location | None) -> None:
+    path = Path(source)
+    if path.is_absolute() and not path.is_dir():
+        raise ConfigError((location, f"there is no model folder {path}"))
+    if path.is_dir() and not any((path / name).is_file() for name in ("config.json", "tokenizer.json", "tokenizer_config.json")):
+        raise ConfigError((location, f"{path} is no model folder: it holds no config.json"))
+
+
+def _with_adapters(model: Any, config: ModelConfig, location: Location | None) -> Any:
+    import peft  # noqa: PLC0415 - heavy
+
+    lora = config.lora
+    assert lora is not None  # noqa: S101 - for the type checker
+    settings = peft.LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets, task_type="CAUSAL_LM"  # type: ignore[arg-type,unused-ignore]
+    )
+    try:
+        return peft.get_peft_model(model, settings)
+    except ValueError as error:
+        raise ConfigError((location, f"model.lora: {_first_line(error)}")) from None
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def _eos_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """All tokens that end a completion: models may have several."""
+    found: set[int] = set()
+    generation = getattr(model, "generation_config", None)
+    for value in (getattr(generation, "eos_token_id", None), tokenizer.eos_token_id):
+        if isinstance(value, int):
+            found.add(value)
+        elif isinstance(value, Sequence):
+            found.update(int(item) for item in value)
+    return frozenset(found)
+
+
+def _plain_head(lm: Any) -> nn.Linear | None:
+    """The head, if logits are nothing but its matrix product: found out by trying, since models scale and cap in many ways."""
+    head = lm.get_output_embeddings()
+    if type(head) is not nn.Linear:
+        return None
+    ids = torch.zeros(1, 2, dtype=torch.long, device=head.weight.device)
+    was_training = lm.training
+    lm.eval()
+    with torch.no_grad():
+        full = lm(input_ids=ids, use_cache=False).logits
+        hidden = getattr(lm, lm.base_model_prefix)(input_ids=ids, use_cache=False).last_hidden_state
+        plain = head(hidden)
+    lm.train(was_training)
+    return head if torch.allclose(full.float(), plain.float(), rtol=HEAD_TOLERANCE, atol=HEAD_TOLERANCE) else None

@@ -1,0 +1,106 @@
+"""Prompts to scored completions: what a step learns from, and what an evaluation looks at.
+
+While the engine samples the next prompts, the reward is already at work on those that are done.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from rewardkit.composite import CompositeReward
+from rewardkit.errors import DataError, TooManyUnscoredError
+from rewardkit.train.data import Prompt
+from rewardkit.train.engines.base import Completion, Request, RolloutEngine, Sampling
+from rewardkit.types import Rollout, ScoredRollout
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One completion with its score."""
+
+    prompt: Prompt
+    group: int
+    """Which prompt of the batch it answers."""
+    completion: Completion
+    scored: ScoredRollout
+
+
+def collect(
+    engine: RolloutEngine,
+    reward: CompositeReward,
+    decode: Callable[[Sequence[int]], str],
+    prompts: Sequence[Prompt],
+    seeds: Sequence[Sequence[int]],
+    sampling: Sampling,
+    step: int,
+    first_group: int = 0,
+) -> list[Sample]:
+    """Sample completions and score them.
+
+    Args:
+        engine: Samples.
+        reward: Scores.
+        decode: Text of tokens.
+        prompts: What to answer.
+        seeds: For each prompt one per completion.
+        sampling: How.
+        step: For weight schedules.
+        first_group: Number of the first prompt's group.
+
+    Returns:
+        All completions of the first prompt, then of the second …
+    """
+    requests = [Request(prompt.tokens, own) for prompt, own in zip(prompts, seeds, strict=True)]
+    pending: list[tuple[list[tuple[int, Completion]], Future[list[ScoredRollout]]]] = []
+    with ThreadPoolExecutor(1, thread_name_prefix="rewardkit-score") as pool:
+        for done in engine.generate(requests, sampling):
+            flat = [(index, completion) for index, completions in done for completion in completions]
+            rollouts = [rollout(prompts[index], first_group + index, completion, decode) for index, completion in flat]
+            pending.append((flat, pool.submit(reward.score, rollouts, step=step)))
+        samples = [
+            Sample(prompts[index], first_group + index, completion, scored)
+            for flat, future in pending
+            for (index, completion), scored in zip(flat, future.result(), strict=True)
+        ]
+    return sorted(samples, key=lambda sample: sample.group)
+
+
+def rollout(prompt: Prompt, group: int, completion: Completion, decode: Callable[[Sequence[int]], str]) -> Rollout:
+    """A completion as the reward sees it: text for a prompt that is text, else one assistant message."""
+    text = decode(completion.tokens)
+    return Rollout(
+        prompt.text,
+        text if isinstance(prompt.text, str) else [{"role": "assistant", "content": text}],
+        prompt.fields,
+        group,
+        len(completion.tokens),
+        completion.finish_reason,
+    )
+
+
+def refuse_unscored(samples: Sequence[Sample], most: float, where: str) -> None:
+    """Stop where too much could not be scored.
+
+    Raises:
+        TooManyUnscoredError: More than the share ``most``; says which kinds, and the first message.
+    """
+    unscored = [sample.scored.unscored for sample in samples if sample.scored.unscored is not None]
+    if len(unscored) > most * len(samples):
+        kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(item.kind for item in unscored).most_common())
+        raise TooManyUnscoredError(
+            f"{where}: {len(unscored)} of {len(samples)} rollouts could not be scored ({kinds}), more than the {most:.0%} that "
+            f"unscored.abort_above allows; the first: {unscored[0].message}"
+        )
+
+
+def refuse_long_prompts(prompts: Sequence[Prompt], context: int, max_new_tokens: int) -> None:
+    """Raise DataError if a prompt leaves no room for its completion."""
+    for prompt in prompts:
+        if len(prompt.tokens) + max_new_tokens > context:
+            raise DataError(
+                f"{prompt.place}: the prompt has {len(prompt.tokens)} tokens; with rollout.max_new_tokens {max_new_tokens} that is "
+                f"more than the model's context of {context}"
+            )

@@ -1,0 +1,215 @@
+"""A run's folder and its course: which steps, what is written down, when it is kept, how it ends.
+
+In the folder: ``config.json`` (resolved, with versions and the data's hash), ``metrics.jsonl``, ``samples.jsonl``, ``checkpoints/``,
+``best/`` and ``final/``.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import orjson
+import torch
+
+from rewardkit.errors import OutputError, RewardkitError
+from rewardkit.train.checkpoint import Checkpoints, step_seed, write_folder
+from rewardkit.train.config import RunConfig, plain
+from rewardkit.train.policy import Policy
+from rewardkit.train.rows import data_hash
+from rewardkit.train.view import View
+
+PACKAGES = ("rewardkit", "torch", "transformers", "peft", "accelerate")
+FINAL, BEST = "final", "best"
+
+
+class Interrupted(RewardkitError):  # noqa: N818 - not a failure of the run
+    """Somebody asked the run to end; it is kept and can go on."""
+
+    exit_code = 130
+
+
+@dataclass
+class Run:
+    """One run of a stage."""
+
+    config: RunConfig
+    total_steps: int
+    view: View
+    started: float = field(default_factory=time.monotonic)
+    stop: bool = False
+    """Whether somebody asked to end after this step."""
+
+    def __post_init__(self) -> None:
+        self.folder = self.config.output
+        self.checkpoints = Checkpoints(self.folder / "checkpoints", self.config.checkpoint.keep)
+        self._tensorboard: Any = None
+        self._wandb: Any = None
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls, config: RunConfig, total_steps: int, files: Sequence[Path], extra: Mapping[str, Any] | None = None
+    ) -> Iterator[Run]:
+        """Make the folder and take notice of Ctrl-C: the first ends the run after its step, the second at once.
+
+        Args:
+            config: The configuration.
+            total_steps: Of the whole run.
+            files: The data, for their hash.
+            extra: Further facts to keep beside the configuration.
+
+        Raises:
+            OutputError: The folder can't be written to.
+        """
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        run = cls(config, total_steps, View(f"{config.model_dump()['stage']} → {config.output}", total_steps))
+        record = {
+            "config": plain(config),
+            "versions": {name: _version(name) for name in PACKAGES},
+            "data": {str(file): data_hash([file]) for file in files},
+            **(extra or {}),
+        }
+        try:
+            run.folder.mkdir(parents=True, exist_ok=True)
+            (run.folder / "config.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
+        except OSError as error:
+            raise OutputError(f"{run.folder} can't be written: {error.strerror}") from None
+        run._open_loggers()
+        with run._interruptible(), run.view:
+            try:
+                yield run
+            finally:
+                run._close_loggers()
+
+    @property
+    def finished(self) -> bool:
+        """Whether this output folder holds a finished run."""
+        return (self.folder / FINAL).is_dir()
+
+    def steps(self, first: int) -> Iterator[int]:
+        """The steps that are left, each with its own random numbers."""
+        for step in range(first, self.total_steps):
+            seed_step(self.config.seed, step)
+            yield step
+
+    def log(self, step: int, metrics: Mapping[str, float], *, kind: str = "train") -> None:
+        """Write figures down and show them.
+
+        Args:
+            step: How many steps are done.
+            metrics: By name.
+            kind: train or eval.
+        """
+        self._append("metrics.jsonl", [{"step": step, "kind": kind, **metrics}])
+        self.view.show(step, metrics, kind)
+        for name, value in metrics.items():
+            if self._tensorboard is not None:
+                self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
+        if self._wandb is not None:
+            self._wandb.log({f"{kind}/{name}": value for name, value in metrics.items()}, step=step)
+
+    def keep_samples(self, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Write some rollouts down."""
+        self._append("samples.jsonl", [{"step": step, **sample} for sample in samples])
+
+    def _append(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
+        try:
+            with (self.folder / name).open("ab") as stream:
+                for record in records:
+                    stream.write(orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+        except OSError as error:
+            raise OutputError(f"{self.folder / name} can't be written: {error.strerror}") from None
+
+    def rewind(self, step: int) -> None:
+        """Take back what was written down after a step: it will be done again."""
+        for name in ("metrics.jsonl", "samples.jsonl"):
+            file = self.folder / name
+            if not file.exists():
+                continue
+            kept = [line for line in file.read_bytes().splitlines(keepends=True) if _step_of(line) <= step]
+            part = file.with_name(f".{name}.part")
+            part.write_bytes(b"".join(kept))
+            part.replace(file)
+
+    def is_due(self, step: int, every: int) -> bool:
+        """Whether something is to be done after so many steps: every so often, and at the end."""
+        return step == self.total_steps or (every > 0 and step % every == 0)
+
+    def save_model(self, policy: Policy, name: str) -> Path:
+        """Write the model to ``final`` or ``best``."""
+        path = self.folder / name
+        write_folder(path, policy.save)
+        return path
+
+    def interrupted(self, step: int) -> Interrupted:
+        """What to raise once everything is kept."""
+        return Interrupted(
+            f"stopped after step {step} of {self.total_steps}; all is kept in {self.checkpoints.folder}: "
+            "run the same command again to go on"
+        )
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        def notice(_number: int, _frame: FrameType | None) -> None:
+            if self.stop:
+                raise KeyboardInterrupt
+            self.stop = True
+            self.view.say("finishing this step, then keeping everything; Ctrl-C again to leave at once")
+
+        try:
+            before = signal.signal(signal.SIGINT, notice)
+        except ValueError:  # not the main thread: whoever started it there stops it by other means
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _open_loggers(self) -> None:
+        if self.config.log.tensorboard:
+            try:
+                from torch.utils.tensorboard.writer import SummaryWriter  # noqa: PLC0415 - optional
+            except ImportError:
+                raise RewardkitError("log.tensorboard needs: pip install tensorboard") from None
+            self._tensorboard = SummaryWriter(self.folder / "tensorboard")  # type: ignore[no-untyped-call]
+        if self.config.log.wandb is not None:
+            try:
+                import wandb  # type: ignore[import-not-found,unused-ignore] # noqa: PLC0415 - optional
+            except ImportError:
+                raise RewardkitError("log.wandb needs: pip install wandb") from None
+            self._wandb = wandb.init(project=self.config.log.wandb, dir=self.folder, config=dict(plain(self.config)))
+
+    def _close_loggers(self) -> None:
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Make what a step draws (dropout, for one) depend on the run's seed and the step alone."""
+    torch.manual_seed(step_seed(seed, step))
+
+
+def _step_of(line: bytes) -> int:
+    try:
+        return int(orjson.loads(line)["step"])
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        return 1 << 62  # half a line, written while the process was killed
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,168 @@
+"""The stages of training, and how a YAML file becomes the checked configuration of one. Needs no torch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from rewardkit.config import RewardConfig, parse_yaml, read_yaml
+from rewardkit.config.spec import resolve
+from rewardkit.config.validate import did_you_mean, schema_problems, show
+from rewardkit.config.yaml import Document, Path_
+from rewardkit.errors import ConfigError, Location, UsageError
+from rewardkit.registry import Registry
+from rewardkit.train.config import RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where a stage's configuration and its loop are; ``module:name``, imported when they are needed."""
+
+    config: str
+    """A ``RunConfig``; its module imports no torch."""
+    run: str
+    """Called with a ``TrainFile``; trains, and returns the folder of the trained model."""
+
+    def config_class(self) -> type[RunConfig]:
+        """The configuration's class."""
+        found: type[RunConfig] = _load(self.config)
+        return found
+
+    def runner(self) -> Callable[[TrainFile], Path]:
+        """The loop. Raises UsageError where what it needs is not installed."""
+        try:
+            found: Callable[[TrainFile], Path] = _load(self.run)
+        except ModuleNotFoundError as error:
+            if error.name and error.name.split(".")[0] in {"torch", "transformers", "peft", "accelerate", "safetensors"}:
+                raise UsageError(
+                    f"training needs {error.name}, which is not installed; install it with: pip install 'rewardkit[train]'"
+                ) from None
+            raise
+        return found
+
+
+STAGES: dict[str, Stage] = {
+    "sft": Stage("rewardkit.train.config:SftConfig", "rewardkit.train.sft:train_sft"),
+    "reward_model": Stage(
+        "rewardkit.train.preference_config:RewardModelConfig", "rewardkit.train.reward_model:train_reward_model"
+    ),
+    "dpo": Stage("rewardkit.train.preference_config:DpoConfig", "rewardkit.train.dpo:train_dpo"),
+    "grpo": Stage("rewardkit.train.config:GrpoConfig", "rewardkit.train.grpo:train_grpo"),
+}
+"""By the name that YAML gives under ``stage``."""
+
+
+def _load(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainFile:
+    """A configuration that has been read, with where everything stood."""
+
+    config: RunConfig
+    document: Document
+    reward: RewardConfig | None
+    """The reward of a stage that has one."""
+    registry: Registry
+
+    def where(self, *path: str | int) -> Location:
+        """The place of a value, for messages."""
+        return self.document.where(path)
+
+
+def read_train_config(
+    file: Path | str, registry: Registry | None = None, overrides: Mapping[str, str] | None = None
+) -> TrainFile:
+    """Read and check a training configuration, its reward included.
+
+    Args:
+        file: The YAML file.
+        registry: The plugins that a reward may use; by default those installed.
+        overrides: Values in YAML by dotted path (``optimizer.lr``), put over what the file says.
+
+    Raises:
+        ConfigError: Anything is wrong; every problem is listed with file, line and column.
+    """
+    document = read_yaml(file)
+    if not isinstance(document.data, dict):
+        raise ConfigError((document.where(()), "must be a mapping with the keys 'version' and 'stage'"))
+    for path, text in (overrides or {}).items():
+        _override(document, path, text)
+    kind = stage_of(document)
+    config_class = STAGES[kind].config_class()
+    adapter = TypeAdapter(config_class)
+    if problems := schema_problems(document, adapter.json_schema()):
+        raise ConfigError(*problems)
+    folder = Path(file).resolve().parent
+    try:
+        config: RunConfig = adapter.validate_python(document.data, context={"folder": folder})
+    except ValidationError as error:
+        raise ConfigError(
+            *(
+                (document.where(tuple(problem["loc"])), problem["msg"].removeprefix("Value error, "))
+                for problem in error.errors()
+            )
+        ) from None
+    registry = registry or Registry.load()
+    return TrainFile(config, document, _reward(document, folder, registry), registry)
+
+
+def stage_of(document: Document) -> str:
+    """The stage that a document names. Raises ConfigError if there is no such stage."""
+    found = document.data.get("stage")
+    if found is None:
+        raise ConfigError((document.where(()), f"lacks the key 'stage'; stages are {', '.join(STAGES)}"))
+    if not isinstance(found, str) or found not in STAGES:
+        hint = did_you_mean(str(found), STAGES) or f"; stages are {', '.join(STAGES)}"
+        raise ConfigError((document.where(("stage",)), f"there is no stage {show(found)}{hint}"))
+    return found
+
+
+def _override(document: Document, path: str, text: str) -> None:
+    """Put a value of the command line over the file's."""
+    name = f"--set {path}={text}"
+    value = parse_yaml(text, name).data if text.strip() else ""
+    *parents, last = path.split(".")
+    target: Any = document.data
+    for index, part in enumerate(parents):
+        target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            raise ConfigError((Location(name), f"{'.'.join(parents[: index + 1])} holds {show(target)}, not a mapping"))
+        document.values.setdefault(tuple(parents[: index + 1]), Location(name))
+    target[last] = value
+    key = (*parents, last)
+    for known in [known for known in document.values if known[: len(key)] == key]:
+        del document.values[known]
+    document.values[key] = document.keys[key] = Location(name)
+
+
+def _reward(document: Document, folder: Path, registry: Registry) -> RewardConfig | None:
+    """The reward that the document names or holds."""
+    match document.data.get("reward"):
+        case None:
+            return None
+        case str(name):
+            path = Path(folder, name)
+            if not path.is_file():
+                raise ConfigError((document.where(("reward",)), f"there is no reward file {path}"))
+            return resolve(read_yaml(path), registry)
+        case dict(data):
+            inner = Document(document.file, {"version": 1, **data}, document.lines)
+            inner.values = _below(document.values, "reward")
+            inner.keys = _below(document.keys, "reward")
+            return resolve(inner, registry)
+        case other:
+            raise ConfigError(
+                (document.where(("reward",)), f"reward must be a file or a mapping with 'components', found {show(other)}")
+            )
+
+
+def _below(places: Mapping[Path_, Location], key: str) -> dict[Path_, Location]:
+    return {path[1:]: place for path, place in places.items() if path[:1] == (key,)}

@@ -1,0 +1,122 @@
+"""Figures of a batch of scored completions, for the log."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from statistics import fmean, pstdev
+from typing import Any
+
+import torch
+
+from rewardkit.train.math.advantages import component_shares, group_statistics
+from rewardkit.train.math.metrics import pearson
+from rewardkit.train.rollouts import Sample
+from rewardkit.types import Score, Skipped, Unscored
+
+
+def rewards(samples: Sequence[Sample]) -> dict[str, float]:
+    """Of the completions as a whole: reward, spread, length, what was cut off or is there twice."""
+    if not samples:
+        return {}
+    values = [sample.scored.reward for sample in samples if sample.scored.reward is not None]
+    lengths = [len(sample.completion.tokens) for sample in samples]
+    scored = [sample for sample in samples if sample.scored.reward is not None]
+    groups = _groups(samples)
+    return {
+        "reward": fmean(values) if values else float("nan"),
+        "reward_std": pstdev(values) if values else float("nan"),
+        "zero_spread": _share_flat(samples),
+        "unscored": 1 - len(values) / len(samples),
+        "length": fmean(lengths),
+        "truncated": fmean(sample.completion.finish_reason == "length" for sample in samples),
+        "duplicates": 1 - len({(sample.group, sample.completion.tokens) for sample in samples}) / len(samples),
+        "length_correlation": _correlation(scored),
+        "groups": float(len(groups)),
+    }
+
+
+def components(samples: Sequence[Sample]) -> dict[str, float]:
+    """Of each component: mean, standard deviation, share of groups in which it has no spread, its share of the within-group
+    variance of the reward (which is what advantages are made of), and what could not be scored, by kind.
+    """
+    if not samples:
+        return {}
+    names = list(samples[0].scored.outcomes)
+    result: dict[str, float] = {}
+    shares = _shares(samples, names)
+    for name in names:
+        outcomes = [sample.scored.outcomes[name] for sample in samples]
+        values = [outcome.value for outcome in outcomes if isinstance(outcome, Score)]
+        if values:
+            result[f"component/{name}"] = fmean(values)
+            result[f"component/{name}/std"] = pstdev(values)
+        result[f"component/{name}/zero_spread"] = _component_flat(samples, name)
+        result[f"component/{name}/advantage_share"] = shares[name]
+        skipped = sum(isinstance(outcome, Skipped) for outcome in outcomes)
+        if skipped:
+            result[f"component/{name}/skipped"] = skipped / len(outcomes)
+        for kind, count in Counter(outcome.kind for outcome in outcomes if isinstance(outcome, Unscored)).items():
+            result[f"component/{name}/unscored_{kind}"] = count / len(outcomes)
+    return result
+
+
+def record(sample: Sample) -> dict[str, Any]:
+    """A completion with its scores, as it is kept to be looked at."""
+    scored = sample.scored
+    return {
+        "prompt": sample.scored.rollout.prompt,
+        "completion": sample.scored.rollout.completion,
+        "reward": scored.reward,
+        "finish_reason": sample.completion.finish_reason,
+        "tokens": len(sample.completion.tokens),
+        "components": {
+            name: {"value": outcome.value, "reason": outcome.reason}
+            if isinstance(outcome, Score)
+            else {"value": None, "reason": outcome.reason if isinstance(outcome, Skipped) else outcome.message}
+            for name, outcome in scored.outcomes.items()
+        },
+    }
+
+
+def _groups(samples: Sequence[Sample]) -> set[int]:
+    return {sample.group for sample in samples}
+
+
+def _share_flat(samples: Sequence[Sample]) -> float:
+    """Share of groups whose scored rewards are all alike."""
+    return _flat([sample.scored.reward for sample in samples], [sample.group for sample in samples])
+
+
+def _component_flat(samples: Sequence[Sample], name: str) -> float:
+    values = [
+        outcome.value if isinstance(outcome := sample.scored.outcomes[name], Score) else None for sample in samples
+    ]
+    return _flat(values, [sample.group for sample in samples])
+
+
+def _flat(values: Sequence[float | None], groups: Sequence[int]) -> float:
+    statistics = group_statistics(
+        torch.tensor([value or 0.0 for value in values]),
+        torch.tensor(groups),
+        torch.tensor([value is not None for value in values]),
+    )
+    flat = dict(zip(groups, statistics.is_flat_B().tolist(), strict=True))
+    return fmean(flat.values())
+
+
+def _shares(samples: Sequence[Sample], names: Sequence[str]) -> dict[str, float]:
+    scored = [sample for sample in samples if sample.scored.reward is not None]
+    if not scored:
+        return dict.fromkeys(names, 0.0)
+    rewards_B = torch.tensor([sample.scored.reward or 0.0 for sample in scored])
+    contributions_C_B = torch.tensor(
+        [[sample.scored.contributions.get(name) or 0.0 for sample in scored] for name in names]
+    )
+    groups = group_statistics(rewards_B, torch.tensor([sample.group for sample in scored]))
+    return dict(zip(names, component_shares(contributions_C_B, rewards_B, groups).tolist(), strict=True))
+
+
+def _correlation(scored: Sequence[Sample]) -> float:
+    value = pearson([len(sample.completion.tokens) for sample in scored], [sample.scored.reward or 0.0 for sample in scored])
+    return value if value == value else 0.0  # noqa: PLR0124 - NaN where either does not vary
