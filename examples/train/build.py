@@ -41,7 +41,7 @@ def write_data(folder: Path) -> None:
     """Three files of sums, the same at every call."""
     folder.mkdir(parents=True, exist_ok=True)
     pairs = [(first, second) for first in range(10, 100) for second in range(10, 100)]
-    random.Random(0).shuffle(pairs)
+    random.Random(0).shuffle(pairs)  # noqa: S311 - no secrets here
     parts = {"heldout": pairs[:HELD_OUT], "sft": pairs[HELD_OUT:], "train": pairs[HELD_OUT:]}
     for name, part in parts.items():
         lines = [row(*pair) for pair in part]
@@ -58,7 +58,7 @@ def write_model(folder: Path, hidden: int = 128, layers: int = 4, seed: int = 0)
 
     special = ["<|pad|>", "<|end|>"]
     vocabulary = {token: index for index, token in enumerate([*special, *ALPHABET])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=" "))
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=" "))  # noqa: S106 - a space
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     tokenizer.decoder = decoders.Fuse()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=special[0], eos_token=special[1])

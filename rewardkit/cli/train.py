@@ -11,10 +11,16 @@ from rewardkit.errors import UsageError
 
 @click.command("train")
 @click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Put a value over the file's, such as optimizer.lr=3e-5.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Put a value over the file's, such as optimizer.lr=3e-5.",
+)
 @click.option("--fresh", is_flag=True, help="Start over, even where the output folder holds a run; it is removed.")
 def command(config: Path, overrides: tuple[str, ...], fresh: bool) -> None:
-    r"""Train a model as CONFIG (YAML) says: stage sft, grpo …
+    r"""Train a model as CONFIG (a YAML file) says.
 
     What is there of an earlier run of the same output folder is gone on from. Relative paths are taken from the folder of
     CONFIG.

@@ -63,7 +63,10 @@ class Checkpoints:
 
         def write(folder: Path) -> None:
             for name, (parameters, optimizer) in parts.items():
-                save_file({key: value.detach().contiguous() for key, value in parameters.items()}, folder / f"{name}.safetensors")
+                save_file(
+                    {key: value.detach().contiguous() for key, value in parameters.items()},
+                    folder / f"{name}.safetensors",
+                )
                 torch.save(optimizer.state(), folder / f"{name}.optimizer.pt")
             (folder / "state.json").write_bytes(orjson.dumps({"step": step, **state}, option=orjson.OPT_INDENT_2))
 
@@ -73,9 +76,7 @@ class Checkpoints:
             shutil.rmtree(old, ignore_errors=True)
         return path
 
-    def restore(
-        self, path: Path, parts: Mapping[str, tuple[Mapping[str, nn.Parameter], Optimizer]]
-    ) -> dict[str, Any]:
+    def restore(self, path: Path, parts: Mapping[str, tuple[Mapping[str, nn.Parameter], Optimizer]]) -> dict[str, Any]:
         """Put parameters and optimisers back; returns the rest of the state.
 
         Raises:
@@ -83,7 +84,9 @@ class Checkpoints:
         """
         for name, (parameters, optimizer) in parts.items():
             weights = load_file(path / f"{name}.safetensors")
-            if weights.keys() != parameters.keys() or any(weights[key].shape != parameters[key].shape for key in weights):
+            if weights.keys() != parameters.keys() or any(
+                weights[key].shape != parameters[key].shape for key in weights
+            ):
                 raise RewardkitError(
                     f"{path} is of another model than this configuration's; use another output folder, or --fresh"
                 )

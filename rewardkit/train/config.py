@@ -145,7 +145,8 @@ class SftLoss(Section):
     """Cross-entropy on response tokens, and how it is averaged."""
 
     reduction: Literal["token", "sequence_mean", "sequence_sum"] = "token"
-    """token: every token of a batch counts alike · sequence_mean: every response counts alike · sequence_sum: sum over a response, mean over responses."""
+    """token: every token of a batch counts alike · sequence_mean: every response does · sequence_sum: sum over a response, mean
+    over responses."""
     weights: list[SpanWeight] = []
     """The last pattern that matches a token gives its weight; tokens that none matches weigh 1."""
 

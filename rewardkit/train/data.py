@@ -62,10 +62,22 @@ class Renderer:
         """A column that holds text or messages."""
         value = row.get(column)
         if isinstance(value, str):
-            return [*self.system(), {"role": "user", "content": value}] if self.data.as_chat and column == self.data.prompt else value
-        if isinstance(value, Sequence) and value and all(isinstance(item, Mapping) and "role" in item for item in value):
+            return (
+                [*self.system(), {"role": "user", "content": value}]
+                if self.data.as_chat and column == self.data.prompt
+                else value
+            )
+        if (
+            isinstance(value, Sequence)
+            and value
+            and all(isinstance(item, Mapping) and "role" in item for item in value)
+        ):
             messages = [{key: part for key, part in item.items() if part is not None} for item in value]
-            return messages if column != self.data.prompt or messages[0]["role"] == "system" else [*self.system(), *messages]
+            return (
+                messages
+                if column != self.data.prompt or messages[0]["role"] == "system"
+                else [*self.system(), *messages]
+            )
         raise DataError(f"{row.place}: column {column!r} must hold text or chat messages, found {type(value).__name__}")
 
     def system(self) -> list[Message]:
@@ -74,7 +86,9 @@ class Renderer:
 
     def prompt_tokens(self, text: Text, row: Row) -> tuple[int, ...]:
         """Tokens up to where the completion begins."""
-        tokens = tuple(self.tokenizer(text)["input_ids"]) if isinstance(text, str) else self.chat(text, row, prompt=True)
+        tokens = (
+            tuple(self.tokenizer(text)["input_ids"]) if isinstance(text, str) else self.chat(text, row, prompt=True)
+        )
         if not tokens:
             raise DataError(f"{row.place}: the prompt is empty")
         return tokens
@@ -82,12 +96,14 @@ class Renderer:
     def chat(self, messages: Sequence[Message], row: Row, *, prompt: bool) -> tuple[int, ...]:
         """Tokens of messages by the tokenizer's chat template; with ``prompt`` up to where the assistant begins."""
         if not self.tokenizer.chat_template:
-            raise DataError(f"{row.place}: holds chat messages, but the tokenizer has no chat template; set model.chat_template")
+            raise DataError(
+                f"{row.place}: holds chat messages, but the tokenizer has no chat template; set model.chat_template"
+            )
         import jinja2  # noqa: PLC0415 - comes with transformers, needed for its errors alone
 
         try:
             tokens: Any = self.tokenizer.apply_chat_template(
-                list(messages), add_generation_prompt=prompt, tokenize=True, return_dict=False
+                [dict(message) for message in messages], add_generation_prompt=prompt, tokenize=True, return_dict=False
             )
         except (jinja2.TemplateError, TypeError, ValueError) as error:
             raise DataError(f"{row.place}: the chat template refuses these messages: {error}") from None
@@ -107,8 +123,12 @@ class Renderer:
         if data.messages is not None:
             found = self.text(row, data.messages)
             if isinstance(found, str):
-                raise DataError(f"{row.place}: column {data.messages!r} holds text, not messages; use prompt and completion")
-            return self.conversation([*self.system(), *found] if found[0]["role"] != "system" else list(found), 0, row, spans)
+                raise DataError(
+                    f"{row.place}: column {data.messages!r} holds text, not messages; use prompt and completion"
+                )
+            return self.conversation(
+                [*self.system(), *found] if found[0]["role"] != "system" else list(found), 0, row, spans
+            )
         prompt, completion = self.text(row, data.prompt), self.text(row, data.completion)
         if not isinstance(prompt, str):
             answer: list[Message] = (
@@ -138,13 +158,18 @@ class Renderer:
             turns = turns[-1:]
         spoken = []
         for turn in turns:
-            before, after = self.chat(messages[:turn], row, prompt=True), self.chat(messages[: turn + 1], row, prompt=False)
+            before, after = (
+                self.chat(messages[:turn], row, prompt=True),
+                self.chat(messages[: turn + 1], row, prompt=False),
+            )
             if after[: len(before)] != before:
                 raise DataError(
                     f"{row.place}: the chat template renders the prompt of turn {turn + 1} otherwise once there is a response, so "
                     "training and sampling would see different prompts; correct model.chat_template"
                 )
-            end = max((at + 1 for at, token in enumerate(after) if token == self.tokenizer.eos_token_id), default=len(after))
+            end = max(
+                (at + 1 for at, token in enumerate(after) if token == self.tokenizer.eos_token_id), default=len(after)
+            )
             spoken.append((before, after, end if end > len(before) else len(after)))
         whole = spoken[-1][1]
         if not all(whole[: len(after)] == after for _, after, _ in spoken):
@@ -169,7 +194,7 @@ class Renderer:
         if not spans:
             return weights
         ends = [len(self.tokenizer.decode(list(response[: count + 1]))) for count in range(len(response))]
-        text = self.tokenizer.decode(list(response))
+        text = str(self.tokenizer.decode(list(response)))
         for span in spans:
             for match in re.finditer(span.pattern, text):
                 for index, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):

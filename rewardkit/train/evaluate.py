@@ -19,7 +19,9 @@ from rewardkit.train.rollouts import Sample, collect
 from rewardkit.types import Score, ScoredRollout
 
 
-def correct_condition(text: str | None, components: Sequence[str], location: Location | None = None) -> Expression | None:
+def correct_condition(
+    text: str | None, components: Sequence[str], location: Location | None = None
+) -> Expression | None:
     """The condition under which a completion counts as right. Raises ConfigError where it refers to no component."""
     if text is None:
         return None

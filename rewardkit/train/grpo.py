@@ -8,17 +8,15 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from rewardkit.composite import CompositeReward
 from rewardkit.config.expression import Expression
-from rewardkit.errors import ConfigError, DataError, RewardkitError
+from rewardkit.errors import DataError, RewardkitError
 from rewardkit.train import statistics
 from rewardkit.train.checkpoint import step_seed
 from rewardkit.train.config import GrpoConfig, paths
@@ -208,7 +206,11 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps beside weights and optimiser."""
-        return {"position": self.position, "best": self.best if self.best > -float("inf") else None, "kl": self.learner.kl.value}
+        return {
+            "position": self.position,
+            "best": self.best if self.best > -float("inf") else None,
+            "kl": self.learner.kl.value,
+        }
 
     def resume(self) -> int:
         """Go on from the latest checkpoint; returns how many steps are done."""
@@ -244,7 +246,9 @@ def load_prompts(
         if not any(prompt.fields.get(field) is not None for prompt in prompts):
             composite, who, place = users[0]
             del composite
-            raise DataError(f"{place or reward.config.file}: {who} reads the column {field!r}, which no row of {files} has")
+            raise DataError(
+                f"{place or reward.config.file}: {who} reads the column {field!r}, which no row of {files} has"
+            )
     return prompts
 
 

@@ -52,9 +52,7 @@ def _refuse_other_run(file: TrainFile) -> None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(f"{record} can't be read ({error}); use another output folder, or --fresh") from None
     now = plain(file.config)
-    changed = [
-        key for key in sorted({*before, *now}) if key not in _MAY_CHANGE and before.get(key) != now.get(key)
-    ]
+    changed = [key for key in sorted({*before, *now}) if key not in _MAY_CHANGE and before.get(key) != now.get(key)]
     if changed:
         raise UsageError(
             f"{file.config.output} holds a run with other values of {', '.join(changed)}; use another output folder, or --fresh"

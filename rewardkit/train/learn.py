@@ -31,7 +31,7 @@ from rewardkit.train.math.policy_loss import PolicyLossSettings, policy_loss
 from rewardkit.train.math.presets import PRESETS, Preset
 from rewardkit.train.math.reduction import BatchTotals, token_weights, weighted_loss
 from rewardkit.train.optim import Optimizer, learning_rate
-from rewardkit.train.policy import Policy, Sequence_, Tokens
+from rewardkit.train.policy import Passage, Policy, Tokens
 
 _LOSS_SETTINGS = (
     "eps_low",
@@ -71,9 +71,9 @@ class Lesson:
         """Padded with 0."""
         return pad_sequence([torch.tensor(row) for row in self.rollout_logprobs], batch_first=True)
 
-    def sequence(self, row: int) -> Sequence_:
+    def sequence(self, row: int) -> Passage:
         """Prompt and completion of a row."""
-        return Sequence_((*self.prompts[row], *self.completions[row]), len(self.prompts[row]))
+        return Passage((*self.prompts[row], *self.completions[row]), len(self.prompts[row]))
 
     def lengths(self, rows: Sequence[int]) -> list[int]:
         """Tokens of rows, prompts included."""
@@ -238,9 +238,7 @@ class Learner:
 
         mask_B_T = part(inputs.mask_B_T)
         old_B_T = logprobs_B_T.detach() if inputs.old_B_T is None else part(inputs.old_B_T)
-        token_loss = policy_loss(
-            logprobs_B_T, old_B_T, part(inputs.advantages_B_T), mask_B_T, self.algorithm.loss
-        )
+        token_loss = policy_loss(logprobs_B_T, old_B_T, part(inputs.advantages_B_T), mask_B_T, self.algorithm.loss)
         loss_B_T = token_loss.loss_B_T
         if inputs.ref_B_T is not None and self.adds_kl(inputs):
             loss_B_T = loss_B_T + self.kl.value * kl_estimate(
@@ -292,7 +290,9 @@ class _Notes:
         self.low_B_T = torch.zeros(mask_B_T.shape, dtype=torch.bool)
         self.high_B_T = torch.zeros(mask_B_T.shape, dtype=torch.bool)
 
-    def take(self, rows: list[int], loss_B_T: Tensor, logprobs_B_T: Tensor, entropy_B_T: Tensor, token_loss: object) -> None:
+    def take(
+        self, rows: list[int], loss_B_T: Tensor, logprobs_B_T: Tensor, entropy_B_T: Tensor, token_loss: object
+    ) -> None:
         columns = logprobs_B_T.shape[1]
         self.seen_B[rows] = True
         self.loss_B[rows] = loss_B_T.sum(1).cpu()

@@ -35,7 +35,7 @@ def token_logprobs(
     """
     if hidden_N_H.shape[0] * weight_V_H.shape[0] <= PLAIN_LOGITS:
         return plain_logprobs(torch.nn.functional.linear(hidden_N_H, weight_V_H, bias_V), targets_N, temperature)
-    result: tuple[Tensor, Tensor] = _Tiled.apply(hidden_N_H, weight_V_H, bias_V, targets_N, temperature)
+    result: tuple[Tensor, Tensor] = _Tiled.apply(hidden_N_H, weight_V_H, bias_V, targets_N, temperature)  # type: ignore[no-untyped-call]
     return result
 
 

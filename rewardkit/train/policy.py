@@ -16,14 +16,14 @@ from rewardkit.train.config import ModelConfig
 from rewardkit.train.logprobs import plain_logprobs, token_logprobs
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 Tokens: TypeAlias = Sequence[int]
 HEAD_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Sequence_:
+class Passage:
     """Tokens of which those from ``start`` on are looked at."""
 
     tokens: Tokens
@@ -53,8 +53,8 @@ class Judged:
 class Policy:
     """A causal language model and its tokenizer."""
 
-    def __init__(self, model: PreTrainedModel | Any, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> None:
-        self.model = model.to(device)
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> None:
+        self.model: Any = model.to(device)
         self.tokenizer = tokenizer
         self.device = device
         self.lm: Any = model.get_base_model() if hasattr(model, "peft_config") else model
@@ -82,7 +82,9 @@ class Policy:
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         if not _eos_ids(model, tokenizer):
-            raise ConfigError((location, f"the tokenizer of {config.path} has no end-of-sequence token: completions could not end"))
+            raise ConfigError(
+                (location, f"the tokenizer of {config.path} has no end-of-sequence token: completions could not end")
+            )
         return cls(model, tokenizer, best_device())
 
     @property
@@ -94,7 +96,7 @@ class Policy:
         """The model without its head."""
         return getattr(self.lm, self.lm.base_model_prefix)(**inputs)
 
-    def judge(self, batch: Sequence[Sequence_], temperature: float = 1.0, *, packed: bool = False) -> Judged:
+    def judge(self, batch: Sequence[Passage], temperature: float = 1.0, *, packed: bool = False) -> Judged:
         """Log-probability and entropy of each looked-at token.
 
         Args:
@@ -120,10 +122,13 @@ class Policy:
         mask_B_T = torch.arange(columns, device=self.device)[None, :] < lengths_B[:, None]
         empty_B_T = logprobs_N.new_zeros(mask_B_T.shape)
         return Judged(
-            empty_B_T.masked_scatter(mask_B_T, logprobs_N), empty_B_T.masked_scatter(mask_B_T, entropy_N), mask_B_T, hidden_N_H
+            empty_B_T.masked_scatter(mask_B_T, logprobs_N),
+            empty_B_T.masked_scatter(mask_B_T, entropy_N),
+            mask_B_T,
+            hidden_N_H,
         )
 
-    def _padded(self, batch: Sequence[Sequence_], width: int) -> Tensor:
+    def _padded(self, batch: Sequence[Passage], width: int) -> Tensor:
         """Hidden states of right-padded rows, flat. Under causal attention nothing sees the padding: no mask is needed."""
         ids = torch.zeros(len(batch), width, dtype=torch.long)
         for index, row in enumerate(batch):
@@ -131,7 +136,7 @@ class Policy:
         hidden = self.backbone(input_ids=ids.to(self.device), use_cache=False).last_hidden_state
         return hidden.flatten(0, 1)  # type: ignore[no-any-return]
 
-    def _packed(self, batch: Sequence[Sequence_]) -> Tensor:
+    def _packed(self, batch: Sequence[Passage]) -> Tensor:
         """Hidden states of rows one behind the other. Positions that start anew keep them from seeing each other.
 
         ``use_cache=False`` is essential: with a cache transformers makes no mask from the positions, and rows mix silently.
@@ -160,8 +165,7 @@ class Policy:
 
     def decode(self, tokens: Tokens) -> str:
         """Text of a completion, without special tokens."""
-        text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return text
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     @contextmanager
     def reference(self) -> Iterator[None]:
@@ -176,16 +180,16 @@ class Policy:
 
 
 @contextmanager
-def _answering(module: nn.Module, hidden: Tensor) -> Iterator[None]:
+def _answering(module: Any, hidden: Tensor) -> Iterator[None]:
     """Let a backbone return given hidden states instead of computing any."""
     from transformers.modeling_outputs import BaseModelOutputWithPast  # noqa: PLC0415 - only for unusual heads
 
     original = module.forward
-    module.forward = lambda *_args, **_kwargs: BaseModelOutputWithPast(last_hidden_state=hidden)  # type: ignore[method-assign,assignment,arg-type,unused-ignore]
+    module.forward = lambda *_args, **_kwargs: BaseModelOutputWithPast(last_hidden_state=hidden)
     try:
         yield
     finally:
-        module.forward = original  # type: ignore[method-assign]
+        module.forward = original
 
 
 def best_device() -> torch.device:
@@ -211,7 +215,9 @@ def load_tokenizer(config: ModelConfig, location: Location | None = None) -> Pre
         try:
             tokenizer.chat_template = config.chat_template.read_text(encoding="utf-8")
         except OSError as error:
-            raise ConfigError((location, f"the chat template {config.chat_template} can't be read: {error.strerror}")) from None
+            raise ConfigError(
+                (location, f"the chat template {config.chat_template} can't be read: {error.strerror}")
+            ) from None
     return tokenizer
 
 
@@ -227,14 +233,18 @@ def _load_model(config: ModelConfig, location: Location | None) -> Any:
             trust_remote_code=config.trust_remote_code,
         )
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise ConfigError((location, f"no causal language model can be loaded from {config.path}: {_first_line(error)}")) from None
+        raise ConfigError(
+            (location, f"no causal language model can be loaded from {config.path}: {_first_line(error)}")
+        ) from None
 
 
 def _refuse_missing(source: str, location: Location | None) -> None:
     path = Path(source)
     if path.is_absolute() and not path.is_dir():
         raise ConfigError((location, f"there is no model folder {path}"))
-    if path.is_dir() and not any((path / name).is_file() for name in ("config.json", "tokenizer.json", "tokenizer_config.json")):
+    if path.is_dir() and not any(
+        (path / name).is_file() for name in ("config.json", "tokenizer.json", "tokenizer_config.json")
+    ):
         raise ConfigError((location, f"{path} is no model folder: it holds no config.json"))
 
 
@@ -244,7 +254,11 @@ def _with_adapters(model: Any, config: ModelConfig, location: Location | None) -
     lora = config.lora
     assert lora is not None  # noqa: S101 - for the type checker
     settings = peft.LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets, task_type="CAUSAL_LM"  # type: ignore[arg-type,unused-ignore]
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # any number will do
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets,
+        task_type="CAUSAL_LM",
     )
     try:
         return peft.get_peft_model(model, settings)

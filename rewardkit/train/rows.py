@@ -87,15 +87,15 @@ def _read_lines(file: Path) -> Iterator[Row]:
 
 
 def _read_parquet(file: Path) -> Iterator[Row]:
-    import pyarrow  # noqa: PLC0415 - heavy
-    import pyarrow.parquet  # noqa: PLC0415
+    import pyarrow as pa  # noqa: PLC0415 - heavy
+    import pyarrow.parquet as pq  # noqa: PLC0415
 
     try:
-        with pyarrow.parquet.ParquetFile(file) as reader:
+        with pq.ParquetFile(file) as reader:
             number = 0
             for batch in reader.iter_batches():
                 for data in batch.to_pylist():
                     number += 1
                     yield Row(data, file, number)
-    except pyarrow.ArrowInvalid as error:
+    except pa.ArrowInvalid as error:
         raise DataError(f"{file}: is no Parquet file: {error}") from None

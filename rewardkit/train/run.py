@@ -181,7 +181,7 @@ class Run:
                 from torch.utils.tensorboard.writer import SummaryWriter  # noqa: PLC0415 - optional
             except ImportError:
                 raise RewardkitError("log.tensorboard needs: pip install tensorboard") from None
-            self._tensorboard = SummaryWriter(self.folder / "tensorboard")  # type: ignore[no-untyped-call]
+            self._tensorboard = SummaryWriter(self.folder / "tensorboard")  # type: ignore[no-untyped-call,unused-ignore]
         if self.config.log.wandb is not None:
             try:
                 import wandb  # type: ignore[import-not-found,unused-ignore] # noqa: PLC0415 - optional

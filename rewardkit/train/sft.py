@@ -18,7 +18,7 @@ from rewardkit.errors import DataError
 from rewardkit.train.config import SftConfig, paths
 from rewardkit.train.data import Example, Order, Renderer, micro_batches
 from rewardkit.train.optim import Optimizer, learning_rate
-from rewardkit.train.policy import Policy, Sequence_
+from rewardkit.train.policy import Passage, Policy
 from rewardkit.train.rows import read_rows
 from rewardkit.train.run import FINAL, Run
 from rewardkit.train.stages import TrainFile
@@ -42,7 +42,9 @@ def train_sft(file: TrainFile) -> Path:
     files = [*paths(config.data.train), *paths(config.data.eval)]
     with Run.open(config, total, files, {"rows": len(train), "rows_too_long": left_out}) as run:
         if left_out:
-            run.view.say(f"{left_out} of {left_out + len(train)} rows are longer than {token_limit(config, policy)} tokens and left out")
+            run.view.say(
+                f"{left_out} of {left_out + len(train)} rows are longer than {token_limit(config, policy)} tokens and left out"
+            )
         optimizer = Optimizer(policy.trained, config.optimizer, total)
         parts = {"policy": (policy.trained, optimizer)}
         order = Order(len(train), config.seed, shuffle=config.data.shuffle)
@@ -58,9 +60,18 @@ def train_sft(file: TrainFile) -> Path:
             losses = torch.zeros(len(batch))
             weights = loss_weights(batch, config.loss.reduction)
 
-            def backward(part: list[int], batch: Sequence[Example] = batch, weights: Sequence[torch.Tensor] = weights, losses: torch.Tensor = losses) -> None:
-                judged = policy.judge([Sequence_(batch[row].tokens, batch[row].start) for row in part], packed=config.packing)
-                weights_B_T = torch.nn.utils.rnn.pad_sequence([weights[row] for row in part], batch_first=True).to(policy.device)
+            def backward(
+                part: list[int],
+                batch: Sequence[Example] = batch,
+                weights: Sequence[torch.Tensor] = weights,
+                losses: torch.Tensor = losses,
+            ) -> None:
+                judged = policy.judge(
+                    [Passage(batch[row].tokens, batch[row].start) for row in part], packed=config.packing
+                )
+                weights_B_T = torch.nn.utils.rnn.pad_sequence([weights[row] for row in part], batch_first=True).to(
+                    policy.device
+                )
                 loss_B = -(judged.logprobs_B_T * weights_B_T).sum(1)
                 loss_B.sum().backward()  # type: ignore[no-untyped-call]
                 losses[part] = loss_B.detach().cpu()
@@ -110,7 +121,9 @@ def load_examples(config: SftConfig, policy: Policy, files: Path | Sequence[Path
     return kept, len(examples) - len(kept)
 
 
-def loss_weights(batch: Sequence[Example], reduction: Literal["token", "sequence_mean", "sequence_sum"]) -> list[torch.Tensor]:
+def loss_weights(
+    batch: Sequence[Example], reduction: Literal["token", "sequence_mean", "sequence_sum"]
+) -> list[torch.Tensor]:
     """What each token's −log p is multiplied by, so that their sum is the loss of the batch."""
     weights = [torch.tensor(row.weights) for row in batch]
     match reduction:
@@ -131,11 +144,13 @@ def evaluate(policy: Policy, examples: Sequence[Example], most_tokens: int) -> d
     policy.model.eval()
     with torch.no_grad():
         for part in micro_batches([len(row.tokens) for row in examples], most_tokens):
-            rows = [Sequence_(examples[index].tokens, examples[index].start) for index in part]
+            rows = [Passage(examples[index].tokens, examples[index].start) for index in part]
             judged = policy.judge(rows)
             mask_B_T = torch.zeros_like(judged.mask_B_T)
             for position, index in enumerate(part):
-                mask_B_T[position, : rows[position].length] = torch.tensor(examples[index].weights, device=policy.device) > 0
+                mask_B_T[position, : rows[position].length] = (
+                    torch.tensor(examples[index].weights, device=policy.device) > 0
+                )
             total -= float(judged.logprobs_B_T[mask_B_T].sum())
             targets_N = torch.tensor([token for row in rows for token in row.tokens[row.start :]], device=policy.device)
             right_N = policy.next_logits(judged.hidden_N_H).argmax(-1) == targets_N

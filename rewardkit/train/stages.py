@@ -38,7 +38,13 @@ class Stage:
         try:
             found: Callable[[TrainFile], Path] = _load(self.run)
         except ModuleNotFoundError as error:
-            if error.name and error.name.split(".")[0] in {"torch", "transformers", "peft", "accelerate", "safetensors"}:
+            if error.name and error.name.split(".")[0] in {
+                "torch",
+                "transformers",
+                "peft",
+                "accelerate",
+                "safetensors",
+            }:
                 raise UsageError(
                     f"training needs {error.name}, which is not installed; install it with: pip install 'rewardkit[train]'"
                 ) from None
@@ -160,7 +166,10 @@ def _reward(document: Document, folder: Path, registry: Registry) -> RewardConfi
             return resolve(inner, registry)
         case other:
             raise ConfigError(
-                (document.where(("reward",)), f"reward must be a file or a mapping with 'components', found {show(other)}")
+                (
+                    document.where(("reward",)),
+                    f"reward must be a file or a mapping with 'components', found {show(other)}",
+                )
             )
 
 

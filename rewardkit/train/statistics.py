@@ -37,8 +37,9 @@ def rewards(samples: Sequence[Sample]) -> dict[str, float]:
 
 
 def components(samples: Sequence[Sample]) -> dict[str, float]:
-    """Of each component: mean, standard deviation, share of groups in which it has no spread, its share of the within-group
-    variance of the reward (which is what advantages are made of), and what could not be scored, by kind.
+    """Of each component: mean, standard deviation, share of groups without spread, share of the advantage, what is unscored.
+
+    The share of the advantage is that of the within-group variance of the reward, which is what advantages are made of.
     """
     if not samples:
         return {}
@@ -118,5 +119,7 @@ def _shares(samples: Sequence[Sample], names: Sequence[str]) -> dict[str, float]
 
 
 def _correlation(scored: Sequence[Sample]) -> float:
-    value = pearson([len(sample.completion.tokens) for sample in scored], [sample.scored.reward or 0.0 for sample in scored])
+    value = pearson(
+        [len(sample.completion.tokens) for sample in scored], [sample.scored.reward or 0.0 for sample in scored]
+    )
     return value if value == value else 0.0  # noqa: PLR0124 - NaN where either does not vary

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -10,10 +9,11 @@ from hypothesis import strategies as st
 from rewardkit.train.config import GrpoConfig
 from rewardkit.train.learn import Learner, Lesson
 from rewardkit.train.optim import Optimizer
-from rewardkit.train.policy import Sequence_
+from rewardkit.train.policy import Passage
 
 
 def config(**changes):
+    """A GRPO configuration."""
     base = {
         "version": 1,
         "stage": "grpo",
@@ -38,7 +38,7 @@ def lesson(policy, groups=3, size=4, seed=0):
     ]
     with torch.no_grad():
         rollout = [
-            policy.judge([Sequence_((*prompt, *answer), len(prompt))]).logprobs_B_T[0].tolist()
+            policy.judge([Passage((*prompt, *answer), len(prompt))]).logprobs_B_T[0].tolist()
             for prompt, answer in zip(prompts, completions, strict=True)
         ]
     rewards = torch.randint(0, 3, (rows,), generator=generator).float()

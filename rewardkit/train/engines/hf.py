@@ -71,11 +71,11 @@ class HfEngine:
         """Nothing to end."""
 
 
-class _Layer(DynamicLayer):
+class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
     """A cache layer that writes into room made in advance, instead of copying everything for each token."""
 
     def __init__(self, room: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.room = room
         self.used = 0
         self._keys: Tensor | None = None
@@ -127,13 +127,13 @@ class _Batch:
         self.requests = requests
         self.sampling = sampling
         self.device = policy.device
-        self.rows = [_Row(index, place) for index, request in enumerate(requests) for place in range(len(request.seeds))]
+        self.rows = [
+            _Row(index, place) for index, request in enumerate(requests) for place in range(len(request.seeds))
+        ]
         width = max(len(request.prompt) for request in requests)
         self.room = width + sampling.max_new_tokens
         self.cache = DynamicCache(config=policy.lm.config)
-        self.cache.layers = [
-            _Layer(self.room) if type(layer) is DynamicLayer else layer for layer in self.cache.layers
-        ]
+        self.cache.layers = [_Layer(self.room) if type(layer) is DynamicLayer else layer for layer in self.cache.layers]
         self.eos = torch.tensor(sorted(policy.eos_ids), device=self.device)
 
     def run(self) -> list[list[Completion]]:
@@ -183,7 +183,11 @@ class _Batch:
         rows = torch.arange(len(groups), device=self.device).repeat_interleave(torch.tensor(groups, device=self.device))
         if any(size != 1 for size in groups):
             self.choose(rows)
-        return hidden_P_H[rows], None if min(lengths) == width else mask[rows], torch.tensor(lengths, device=self.device)[rows]
+        return (
+            hidden_P_H[rows],
+            None if min(lengths) == width else mask[rows],
+            torch.tensor(lengths, device=self.device)[rows],
+        )
 
     def forward(self, ids: Tensor, mask: Tensor | None, positions: Tensor) -> Tensor:
         """Hidden state of the last token of each row."""
