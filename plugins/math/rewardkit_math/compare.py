@@ -113,7 +113,7 @@ class Comparison:
         first, second = (spelled(e) for e in (a, b))
         if first is not None and second is not None and first == second:
             return True
-        if a.head == b.head == "word" and not {first, second} & words.TEXT_ANSWERS:
+        if a.head == b.head == "word" and all(_is_product(e.args[0]) for e in (a, b)):
             return self.value(a, b)
         for side, other in ((a, b), (b, a)):
             if side.head == "text":
@@ -306,6 +306,8 @@ class Comparison:
                 if not symbols(variable[0]) & symbols(function[1]):  # f(x) = 2x + 3 and y = 2x + 3
                     return self.equal(left[1], right[1])
         ops = [e.args[0] for e in (a, b)]
+        if not self.policy.set_relation and ops[1] == ("in",) and ops[0] != ops[1]:
+            return False
         if len(ops[0]) == len(ops[1]) == 1 and ops[0][0] in _EQUALS and ops[1][0] in _EQUALS:
             return self.equations(a, b)
         if ops[0] == ops[1] and all(op in ("in", "notin", "to", "subset", "similar", "parallel", "perp", "propto") for op in ops[0]):
@@ -487,6 +489,8 @@ class Comparison:
                 ball = value(expr)
                 if ball[1] is not None and ball[1].copy_abs() > Decimal("1e-20"):
                     return False
+                if abs(ball[0].adjusted()) > 1000:
+                    return False
                 rational = Fraction(ball[0])
             exact.append(Fraction(rational))
         gap = abs(exact[0] - exact[1])
@@ -528,6 +532,11 @@ def opened(expr: Expr) -> Expr:
     if expr.head == "unit" and expr.args[0].head == "seq":
         return Expr("seq", *expr.args[0].args)
     return expr
+
+
+def _is_product(letters: str) -> bool:
+    """Whether letters in a row may be factors (`abcd`, `xyzw`) rather than a word: lower case, no vowel but a."""
+    return letters.islower() and not set(letters) & set("eiou")
 
 
 def spelled(expr: Expr) -> str | None:

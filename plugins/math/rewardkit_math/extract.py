@@ -60,11 +60,25 @@ def candidates(text: str, sources: tuple[str, ...] = SOURCES) -> Iterator[Answer
         end = _END.search(text)
         if end and text[: end.start()].strip():
             text = text[: end.start()]
-    for source in sources:
+    for source in _ordered(text, sources):
         for found in _FINDERS[source](text, sources):
             stripped = found.strip()
             if stripped and len(stripped) <= MAX_ANSWER:
                 yield Answer(to_latex(stripped), source)
+
+
+def _ordered(text: str, sources: tuple[str, ...]) -> Iterator[str]:
+    """The sources in their order; the last number before the last formula where it stands behind it."""
+    waiting = list(sources)
+    while waiting:
+        source = waiting.pop(0)
+        if source == "bare" and "boxed" in sources and _box_before(text, len(text)) >= 0:
+            waiting = [s for s in waiting if s in ("phrase", "hash")]  # the box was empty or cut off: nothing implicit counts
+            continue
+        if source == "math" and "number" in waiting and _number_behind(text):
+            waiting.remove("number")
+            yield "number"
+        yield source
 
 
 # ---- explicit marks
@@ -329,7 +343,7 @@ def _formulas_at(text: str) -> str | None:
     return ", ".join(found)
 
 
-def _math(text: str, sources: tuple[str, ...]) -> Iterator[str]:
+def _math(text: str, _: tuple[str, ...]) -> Iterator[str]:
     """The last formula of the text, with those before it that "and", "or" or a comma connects to it."""
     tail = text[-TAIL:]
     matches = [m for m in _MATH.finditer(tail) if not is_prose(_inside(m))]
@@ -340,8 +354,6 @@ def _math(text: str, sources: tuple[str, ...]) -> Iterator[str]:
         if matches[first - 1].end() == matches[first].start():
             break
         first -= 1
-    if sources and "number" in sources and _NUMBER.search(" " + tail[matches[-1].end() :]):
-        yield from _number(text, ())  # the last word is a number, not a formula
     joined = _formulas_at(tail[matches[first].start() :])
     if joined is not None:
         yield joined

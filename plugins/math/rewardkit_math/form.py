@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from rewardkit_math.expr import Expr
+from rewardkit_math.expr import MINUS_ONE, Expr
 
 _FRACTION = re.compile(r"\\[dtc]?frac\s*\{?\s*(-?\d+)\s*\}?\s*\{?\s*(-?\d+)\s*\}?|(?<![\d.])(\d+)\s*/\s*(\d+)(?![\d.])")
 
@@ -21,7 +21,7 @@ def unsimplified(expr: Expr, written: str) -> str | None:
         if math.gcd(top, bottom) != 1 or abs(bottom) == 1:
             return f"{match[0]} is not in lowest terms"
     for node in expr.walk():
-        if node.head in ("add", "mul") and sum(a.head == "num" for a in node.args) > 1:
+        if node.head in ("add", "mul") and sum(_is_number(a) for a in node.args if a != MINUS_ONE) > 1:
             return "it holds arithmetic that is not carried out"
         if node.head == "pow" and node.args[0].head == node.args[1].head == "num":
             return "it holds a power that is not carried out"
@@ -32,6 +32,10 @@ def unsimplified(expr: Expr, written: str) -> str | None:
             if not isinstance(radicand, int) or _has_square_factor(radicand):
                 return "it holds a root that can be simplified"
     return None
+
+
+def _is_number(expr: Expr) -> bool:
+    return expr.head == "num" or (expr.head in ("div", "mul") and all(_is_number(a) for a in expr.args))
 
 
 def _has_square_factor(value: int) -> bool:

@@ -9,7 +9,7 @@ from fractions import Fraction
 from rewardkit_math import vocabulary as words
 from rewardkit_math.errors import ParseError, TooLarge
 
-MAX_TOKENS = 6000
+MAX_TOKENS = 16_000
 """Longer answers are refused: no answer that a person would write comes near."""
 
 MAX_DIGITS = 3_000

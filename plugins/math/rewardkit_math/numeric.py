@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Iterator
-from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, ROUND_UP, Context, Decimal, DivisionByZero, InvalidOperation, Overflow
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_FLOOR, ROUND_HALF_EVEN, ROUND_UP, Context, Decimal, DivisionByZero, InvalidOperation, Overflow
 from fractions import Fraction
 from functools import lru_cache
 
@@ -55,6 +55,15 @@ def _pi(digits: int) -> Decimal:
     return Decimal(value).scaleb(-(digits + 10), Context(prec=digits + 20))
 
 
+class Budget:
+    """How many nodes may still be evaluated for one question, at all its points together."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int = MAX_STEPS) -> None:
+        self.left = left
+
+
 class Evaluator:
     """Values of expressions at one point, to a fixed number of digits.
 
@@ -64,12 +73,14 @@ class Evaluator:
         log: The base of a `\\log` without one: "10", "e", or "" (undecided).
     """
 
-    def __init__(self, digits: int, point: dict[str, Fraction | int], log: str = "e") -> None:
+    def __init__(
+        self, digits: int, point: dict[str, Fraction | int], log: str = "e", budget: Budget | None = None
+    ) -> None:
+        self.budget = budget or Budget()
         self.digits = digits
         self.point = point
         self.log = log
         self.angle = False
-        self.steps = 0
         self.ctx = Context(
             prec=digits, rounding=ROUND_HALF_EVEN, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[Overflow, DivisionByZero, InvalidOperation]
         )
@@ -83,8 +94,8 @@ class Evaluator:
             Undecided: It can't be bounded here.
             Undefined: It has no value at this point.
         """
-        self.steps += 1
-        if self.steps > MAX_STEPS:
+        self.budget.left -= 1
+        if self.budget.left < 0:
             raise TooLarge("an evaluation of too many steps")
         handler = _HANDLERS.get(expr.head)
         if handler is None:
@@ -617,10 +628,11 @@ class Evaluator:
         a = self.real(a)
         if a[0].copy_abs() > D1.scaleb(self.digits, self.ctx):
             raise Undecided("the floor of something beyond all bounds")
-        low, high = math.floor(Fraction(a[0]) - Fraction(a[2])), math.floor(Fraction(a[0]) + Fraction(a[2]))
-        if low != high:
+        wide = Context(prec=2 * self.digits, Emin=MIN_EMIN, Emax=MAX_EMAX)
+        low = wide.subtract(a[0], a[2]).to_integral_value(ROUND_FLOOR)
+        if low != wide.add(a[0], a[2]).to_integral_value(ROUND_FLOOR):
             raise Undecided("the floor of something near an integer")
-        return (Decimal(low), None, D0)
+        return (low, None, D0)
 
     def _ceil(self, a: Ball) -> Ball:
         return self.neg(self._floor(self.neg(a)))
@@ -708,10 +720,10 @@ def value(expr: Expr, digits: int = DIGITS, log: str = "e") -> Ball:
         raise Undecided("a number beyond all bounds") from None
 
 
-def _evaluated(expr: Expr, digits: int, point: dict[str, Fraction | int], log: str) -> Ball | None:
+def _evaluated(expr: Expr, digits: int, point: dict[str, Fraction | int], log: str, budget: Budget) -> Ball | None:
     """The value, or None where it is huge."""
     try:
-        return Evaluator(digits, point, log)(expr)
+        return Evaluator(digits, point, log, budget)(expr)
     except _Huge:
         return None
 
@@ -723,8 +735,9 @@ def same_number(a: Expr, b: Expr, log: str = "e") -> bool:
         Undecided: Their values can't be bounded well enough.
         Undefined: One of them has no value.
     """
+    budget = Budget()
     for digits in (DIGITS, CONFIRM_DIGITS):
-        left, right = _evaluated(a, digits, {}, log), _evaluated(b, digits, {}, log)
+        left, right = _evaluated(a, digits, {}, log, budget), _evaluated(b, digits, {}, log, budget)
         if left is None or right is None:
             if left is right:
                 raise Undecided("two numbers beyond all bounds")
@@ -805,9 +818,10 @@ def same_function(a: Expr, b: Expr, log: str = "e") -> bool:
     complex_numbers = "const:i" in a.features or "const:i" in b.features
     seed = zlib.crc32(repr(sorted((repr(a), repr(b)))).encode())
     agreed = 0
+    budget = Budget()
     for point in _points(names, integral, seed):
         try:
-            left, right = _evaluated(a, DIGITS, point, log), _evaluated(b, DIGITS, point, log)
+            left, right = _evaluated(a, DIGITS, point, log, budget), _evaluated(b, DIGITS, point, log, budget)
         except (Undefined, Undecided):
             continue
         if left is None or right is None:
@@ -829,8 +843,9 @@ def same_function(a: Expr, b: Expr, log: str = "e") -> bool:
         agreed += 1
         if agreed <= 2:
             try:
-                fine = distance(Evaluator(CONFIRM_DIGITS, point, log)(a), Evaluator(CONFIRM_DIGITS, point, log)(b))
-            except MathError:
+                exact = Evaluator(CONFIRM_DIGITS, point, log, budget)
+                fine = distance(exact(a), exact(b))
+            except (_Huge, Undefined, Undecided):
                 continue
             if fine[0] > 0:
                 return False
@@ -851,8 +866,9 @@ def same_proportion(a: Expr, b: Expr) -> bool:
     seed = zlib.crc32(repr(sorted((repr(a), repr(b)))).encode())
     first: tuple[Ball, Ball] | None = None
     agreed = 0
+    budget = Budget()
     for point in _points(names, set(), seed):
-        evaluator = Evaluator(DIGITS, point)
+        evaluator = Evaluator(DIGITS, point, budget=budget)
         try:
             pair = (evaluator(a), evaluator(b))
         except (_Huge, Undefined, Undecided):

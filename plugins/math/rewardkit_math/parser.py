@@ -22,6 +22,8 @@ _POSTFIX = {"!": 70, "%": 65, "deg": 65, "'": 70, "_": 80}
 _STARTS = frozenset(("num", "var", "word", "fn", "const", "open", "begin"))
 _CALLABLE = frozenset("fgh")
 _MATRIX_ENVS = frozenset("matrix pmatrix bmatrix Bmatrix vmatrix Vmatrix smallmatrix array psmallmatrix bsmallmatrix tabular".split())
+_ARITY = {"max": (1, 99), "min": (1, 99), "gcd": (1, 99), "lcm": (1, 99), "binom": (2, 2), "mod": (2, 2), "log": (1, 2)}
+"""The fewest and most arguments of functions; 1 for those not listed."""
 _REPEATING = frozenset(("repeating", "recurring"))
 
 
@@ -649,7 +651,10 @@ class _Parser:
         if exponent == MINUS_ONE and name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh"):
             name, exponent = "arc" + name, None
         arguments = self.function_arguments(name)
-        if name in ("log", "lg") and base is not None:
+        fewest, most = _ARITY.get(name, (1, 1))
+        if not fewest <= len(arguments) <= most:
+            raise ParseError(f"{name} of {len(arguments)} arguments")
+        if name in ("log", "lg") and base is not None and len(arguments) == 1:
             value = Expr("fn", "log", *arguments, base)
         elif name == "lg":
             value = Expr("fn", "log", *arguments, Expr("num", 10, None))

@@ -221,6 +221,8 @@ def _read(text: str, sources: tuple[str, ...]) -> _Read:
     for index, answer in enumerate(candidates(text, sources)):
         if answer.source == "text" and first is not None:
             break
+        if answer.source in ("math", "number") and first is not None and first.answer.source == "bare":
+            break  # the last number of a formula that can't be read is not its value
         read = understood(answer)
         if read.expr is not None or answer.source in ("tag", "boxed", "hash"):
             return read
@@ -315,7 +317,7 @@ def _rational(content: str) -> Expr | None:
 def _is_words(content: str) -> bool:
     """Whether an answer is text, such as a name or a phrase, rather than mathematics that failed to parse."""
     bare = texts.plain(content)
-    return bool(bare) and sum(c.isalpha() or c in "-'’ " for c in bare) >= 0.8 * len(bare)
+    return bool(bare) and "\\" not in bare and sum(c.isalpha() or c in "-'’ " for c in bare) >= 0.8 * len(bare)
 
 
 _QUANTITY = re.compile(r"(.*[\d})])(?:\s|~|\\[ ,;:])+((?:\\?[A-Za-zμ°$]+(?:\^\{?-?\d\}?)?[\s*/·]*)+)")
