@@ -171,15 +171,19 @@ def arrow_table(decoded: Decoded, columns: ScoreColumns, types: Mapping[str, Any
     import pyarrow as pa  # noqa: PLC0415 - only Parquet output needs it
 
     rows = decoded.rows
-    names: dict[str, None] = {}
-    for row in rows:
-        if len(row) != len(names) or row.keys() != names.keys():
-            names.update(dict.fromkeys(row))
+    names = list(rows[0]) if rows else []
+    data: dict[str, list[Any]]
+    try:
+        if set(map(len, rows)) - {len(names)}:
+            raise KeyError  # noqa: TRY301 - as a missing name does below
+        data = {name: [row[name] for row in rows] for name in names}
+    except KeyError:  # rows with different columns
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        data = {name: [row.get(name) for row in rows] for name in names}
     arrays: dict[str, pa.Array] = {}
     changed: set[int] = set()
     emptied = []
-    for name in names:
-        values = [row.get(name) for row in rows]
+    for name, values in data.items():
         array, dirty = _array(name, values, types.get(name), places)
         changed |= dirty
         cleaned = _without_empty_structs(array)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from rewardkit.errors import RewardkitError, WorkerError
 from rewardkit.scoring.readers import Chunk, Reader
-from rewardkit.scoring.work import ChunkScorer, Piece, Task
+from rewardkit.scoring.work import ChunkScorer, Piece, Task, collect_seldom
 
 if TYPE_CHECKING:
     from rewardkit.composite import CompositeReward
@@ -148,6 +148,7 @@ def _start(order: RewardOrder, task: Task) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         _scorer = ChunkScorer(order.build(), task)
+        collect_seldom()
     except RewardkitError as error:
         _scorer = WorkerError(str(error))
 

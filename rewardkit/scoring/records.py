@@ -26,7 +26,6 @@ OWN = ("reward", "reward_status", "reward_id", "components")
 """Columns that scoring adds, and replaces where a scored file is scored again."""
 
 _OWN = frozenset(OWN)
-_STANDARD = frozenset(STANDARD)
 _NESTED = frozenset({float, dict, list})
 _MAX_EXACT = 2.0**63
 """orjson turns integers of 64 bits and more into floats without a word; a float this large may have been one."""
@@ -273,7 +272,10 @@ def _rollout(row: dict[str, Any], groups: _Groups) -> Rollout:
         raise RowError(
             f"'finish_reason' must be text, and is {_kind(finish_reason)}{_list_hint('finish_reason', finish_reason)}"
         )
-    fields = {name: value for name, value in row.items() if name not in _STANDARD}
+    fields = row.copy()
+    for name in STANDARD:
+        if name in fields:
+            del fields[name]
     return Rollout(prompt, completion, fields, group, num_tokens, finish_reason)
 
 

@@ -23,7 +23,7 @@ from rewardkit.scoring.progress import Quiet
 from rewardkit.scoring.readers import Chunk, Reader, find_inputs
 from rewardkit.scoring.records import Columns
 from rewardkit.scoring.summary import Summary
-from rewardkit.scoring.work import ChunkScorer, Piece, Task
+from rewardkit.scoring.work import ChunkScorer, Piece, Task, seldom_collecting
 from rewardkit.scoring.writers import output_format
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _run(
     summary.seconds = dict(output.now.seconds or {})
     if not output.journal.complete:
         chunks = reader.chunks(done) if plan is None else gather(reader, options.columns, plan, done)
-        with _StopOnSignal() as stop, progress(reader.total_bytes) as shown:
+        with _StopOnSignal() as stop, seldom_collecting(), progress(reader.total_bytes) as shown:
             pieces = _pieces(options, reward, order, task, reader, chunks, stop)
             _write(pieces, output, summary, reward, stop, shown)
     return _manifest(job, reward, output, summary)
