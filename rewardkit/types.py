@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeAlias
 
 Message: TypeAlias = Mapping[str, Any]
@@ -21,8 +20,6 @@ Text: TypeAlias = str | Sequence[Message]
 UnscoredKind: TypeAlias = Literal["infra", "timeout", "reference", "input", "plugin"]
 Scope: TypeAlias = Literal["rollout", "group"]
 Executor: TypeAlias = Literal["inline", "process", "async", "device"]
-
-_EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 def message_text(content: Any) -> str:
@@ -42,7 +39,7 @@ class Rollout:
     """What the model was asked: text or chat messages."""
     completion: Text
     """What the model answered: text or chat messages (with tool turns, where there were any)."""
-    fields: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    fields: Mapping[str, Any] = field(default_factory=dict)
     """Every other column of the row, such as a reference answer."""
     group: str | int | None = None
     """Which prompt this belongs to: rollouts with an equal group are compared with each other."""

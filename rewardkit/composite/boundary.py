@@ -7,20 +7,26 @@ plugin does wrong becomes a reward of 0.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
+import inspect
+import logging
 import math
 import numbers
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_args
 
 from rewardkit.authoring import AsyncRowwise, Rowwise
-from rewardkit.types import Outcome, RewardFunction, Rollout, Score, Unscored
+from rewardkit.types import Outcome, RewardFunction, Rollout, Score, Unscored, UnscoredKind
 
-_KINDS = {"infra", "timeout", "reference", "input", "plugin"}
-_PASS = (KeyboardInterrupt, GeneratorExit, asyncio.CancelledError)
+logger = logging.getLogger(__name__)
+
+_KINDS = frozenset(get_args(UnscoredKind))
+_PASS = (KeyboardInterrupt, GeneratorExit)
 """What is not the plugin's: somebody wants this work to end."""
 _ZERO, _ONE = Score(0.0), Score(1.0)
+MAX_MESSAGE = 300
+MAX_TRACEBACK = 20_000
+"""Characters that are kept of what a plugin raised; an exception may quote a whole completion."""
 
 
 def call_reward(function: RewardFunction, rollouts: Sequence[Rollout], who: str) -> list[Outcome]:
@@ -36,26 +42,24 @@ def call_reward(function: RewardFunction, rollouts: Sequence[Rollout], who: str)
     if not rollouts:
         return []
     try:
-        results: Any = function(rollouts)
+        return check_results(function(rollouts), len(rollouts), who)
     except _PASS:
         raise
     # The boundary: a plugin may raise anything, also SystemExit or the panic of a Rust extension.
     except BaseException as error:  # noqa: BLE001
         if len(rollouts) == 1:
             return [_raised(error, who)]
-        return [outcome for rollout in rollouts for outcome in call_reward(function, [rollout], who)]
-    return check_results(results, len(rollouts), who)
+    return [outcome for rollout in rollouts for outcome in call_reward(function, [rollout], who)]
 
 
 def call_group(function: RewardFunction, rollouts: Sequence[Rollout], who: str) -> list[Outcome]:
     """Score one whole group; if it raises, all of the group is unscored."""
     try:
-        results: Any = function(rollouts)
+        return check_results(function(rollouts), len(rollouts), who)
     except _PASS:
         raise
     except BaseException as error:  # noqa: BLE001
         return [_raised(error, who)] * len(rollouts)
-    return check_results(results, len(rollouts), who)
 
 
 def call_one(one: Callable[[Rollout], Any], rollout: Rollout, who: str) -> Outcome:
@@ -69,20 +73,37 @@ def call_one(one: Callable[[Rollout], Any], rollout: Rollout, who: str) -> Outco
 
 
 async def call_async(function: RewardFunction, rollouts: Sequence[Rollout], who: str) -> list[Outcome]:
-    """Score one rollout, or one group, by a coroutine function. Cancellation passes through."""
+    """Score one rollout, or one group, by a coroutine function. Cancelling the task that this runs in passes through."""
     try:
         if isinstance(function, AsyncRowwise):
             return [to_outcome(await function.one(rollout), who) for rollout in rollouts]
-        results: Any = await cast("Awaitable[Sequence[Any]]", function(rollouts))
-    except _PASS:
+        results: Any = function(rollouts)
+        return check_results(await results if inspect.isawaitable(results) else results, len(rollouts), who)
+    except GeneratorExit:
         raise
-    except BaseException as error:  # noqa: BLE001
+    # KeyboardInterrupt too: Ctrl-C comes to the main thread, never to the event loop's.
+    except BaseException as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise
         return [_raised(error, who)] * len(rollouts)
-    return check_results(results, len(rollouts), who)
+
+
+def close_reward(function: object, who: str) -> None:
+    """Call a reward's ``close``, where it has one that is no coroutine function. That it raises is only told."""
+    try:
+        close = getattr(function, "close", None)
+        if callable(close) and not inspect.iscoroutinefunction(close):
+            close()
+    except Exception:
+        logger.exception("%s could not be closed", who)
 
 
 def check_results(results: Any, expected: int, who: str) -> list[Outcome]:
-    """Outcomes of a batch's results; all unscored if there are not as many as rollouts."""
+    """Outcomes of a batch's results; all unscored if there are not as many as rollouts.
+
+    May raise what the results' own methods raise, as a lazy sequence does.
+    """
     if (
         isinstance(results, str | bytes | Mapping)
         or not hasattr(results, "__len__")
@@ -90,13 +111,18 @@ def check_results(results: Any, expected: int, who: str) -> list[Outcome]:
     ):
         found = f"a {type(results).__name__}"
         return [Unscored("plugin", f"{who} returned {found}, not a list of {expected} scores")] * expected
+    results = list(results)
     if len(results) != expected:
         return [Unscored("plugin", f"{who} returned {len(results)} scores for {expected} rollouts")] * expected
     return [to_outcome(result, who) for result in results]
 
 
 def to_outcome(result: Any, who: str) -> Outcome:
-    """What a plugin returned for one rollout, as a score with a finite float, or as Unscored."""
+    """What a plugin returned for one rollout, as a score with a finite float, or as Unscored.
+
+    What comes out is made of plain types alone, whatever subclasses the plugin has of them: it goes between processes and to disk.
+    May raise what the result's own methods raise.
+    """
     kind = type(result)
     if kind is float or kind is bool or kind is int:
         if result == 1:
@@ -106,11 +132,9 @@ def to_outcome(result: Any, who: str) -> Outcome:
     if isinstance(result, Score):
         return _checked_score(result, who)
     if isinstance(result, Unscored):
-        return (
-            result
-            if result.kind in _KINDS
-            else Unscored("plugin", f"{who} gave the unknown kind {result.kind!r}: {result.message}")
-        )
+        return _checked_unscored(result, who)
+    if not isinstance(result, numbers.Real) and callable(item := getattr(result, "item", None)):
+        result = item()  # a scalar of numpy or torch
     if not isinstance(result, numbers.Real):
         found = "nothing (None)" if result is None else f"a {kind.__name__}"
         return Unscored("plugin", f"{who} returned {found}, not a number, a Score or an Unscored")
@@ -124,7 +148,8 @@ def to_outcome(result: Any, who: str) -> Outcome:
 
 
 def _checked_score(score: Score, who: str) -> Outcome:
-    if type(score.value) is float and type(score.reason) is str and score.metrics is None and score.steps is None:
+    plain = type(score) is Score and type(score.value) is float and type(score.reason) is str
+    if plain and score.metrics is None and score.steps is None:
         return score
     reason: object = score.reason
     if not isinstance(reason, str):
@@ -138,10 +163,20 @@ def _checked_score(score: Score, who: str) -> Outcome:
     for number in (value, *(metrics or {}).values(), *(steps or ())):
         if not math.isfinite(number):
             return Unscored("plugin", f"{who} gave a score that holds {number}, which is not a finite number")
-    return dataclasses.replace(score, value=value, metrics=metrics, steps=steps)
+    return Score(value, str.__str__(reason), metrics, steps)
+
+
+def _checked_unscored(result: Unscored, who: str) -> Unscored:
+    message = str(result.message)
+    if str(result.kind) not in _KINDS:
+        return Unscored("plugin", f"{who} gave the unknown kind {str(result.kind)!r}: {message}")
+    return Unscored(result.kind, message, None if result.traceback is None else str(result.traceback))
 
 
 def _raised(error: BaseException, who: str) -> Unscored:
-    text = " ".join(str(error).split())[:300]
+    try:
+        text = " ".join(str(error)[: 2 * MAX_MESSAGE].split())[:MAX_MESSAGE]
+    except Exception:  # noqa: BLE001 - its __str__ is the plugin's code too
+        text = "(its text can't be had)"
     message = f"{who} raised {type(error).__name__}{f': {text}' if text else ''}"
-    return Unscored("plugin", message, "".join(traceback.format_exception(error)))
+    return Unscored("plugin", message, "".join(traceback.format_exception(error))[-MAX_TRACEBACK:])

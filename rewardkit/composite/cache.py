@@ -6,6 +6,7 @@ warning, since it must not stop a run.
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 import logging
@@ -13,6 +14,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -49,40 +51,60 @@ def component_key(component: Component) -> bytes:
     ).digest()
 
 
-def unit_key(component: bytes, rollouts: Sequence[Rollout]) -> bytes:
-    """The key of what is scored at once: one rollout, or the rollouts of one group in their order."""
+def unit_key(component: bytes, rollouts: Sequence[Rollout]) -> bytes | None:
+    """The key of what is scored at once: one rollout, or the rollouts of one group in their order.
+
+    None where a row holds what has no exact text (an array, an object): it is not kept then.
+    """
     digest = hashlib.blake2b(component, digest_size=16)
     for rollout in rollouts:
-        content = [rollout.prompt, rollout.completion, rollout.num_tokens, rollout.finish_reason, dict(rollout.fields)]
+        content = [rollout.prompt, rollout.completion, dict(rollout.fields)]
+        # Apart from the rest, since they are None more often than not.
+        digest.update(f"{rollout.num_tokens!r} {rollout.finish_reason!r} ".encode("utf-8", "surrogatepass"))
         try:
-            digest.update(orjson.dumps(content, default=repr, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS))
-        except TypeError:  # lone surrogates and integers beyond 64 bits
-            digest.update(json.dumps(content, default=repr, sort_keys=True).encode())
+            digest.update(_exact(content))
+        except (TypeError, ValueError, RecursionError):
+            return None
         digest.update(b"\0")
     return digest.digest()
 
 
-class ScoreCache:
-    """Scores by key. Safe to use from several threads and processes at once.
+def _exact(content: list[Any]) -> bytes:
+    """JSON that differs where the content does."""
+    try:
+        text = orjson.dumps(content, default=_plain_value, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    except orjson.JSONEncodeError:  # lone surrogates and integers beyond 64 bits; or what no JSON can say
+        text = b"null"
+    if b"null" not in text:
+        return text
+    # orjson writes nan and the infinities as null, as it does None.
+    return json.dumps(content, default=_plain_value, sort_keys=True).encode()
 
-    Raises:
-        OSError: The folder can't be made.
-    """
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"bytes": value.hex()}
+    if isinstance(value, Decimal | dt.date | dt.time):
+        return {type(value).__name__: str(value)}
+    raise TypeError(f"a {type(value).__name__} has no exact text")
+
+
+class ScoreCache:
+    """Scores by key. Safe to use from several threads and processes at once. If its file can't be used it is empty."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        folder = folder or default_folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        self.file = folder / "scores.sqlite"
+        self.file = (folder or default_folder()) / "scores.sqlite"
         self.hits = 0
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(self.file, timeout=30, check_same_thread=False, isolation_level=None)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
             self._connection.execute("CREATE TABLE IF NOT EXISTS scores (key BLOB UNIQUE, value BLOB)")
             self._shrink(self._connection)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self._give_up(error)
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, list[Score]]:
@@ -98,7 +120,7 @@ class ScoreCache:
                 try:
                     rows = self._connection.execute(f"SELECT key, value FROM scores WHERE key IN ({marks})", part)  # noqa: S608
                     found.update((key, [_score(item) for item in orjson.loads(value)]) for key, value in rows)
-                except (sqlite3.Error, orjson.JSONDecodeError) as error:
+                except (sqlite3.Error, ValueError, TypeError) as error:  # damaged, or what stands there is no score
                     self._give_up(error)
             self.hits += sum(1 for key in keys if key in found)
         return found

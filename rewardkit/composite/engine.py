@@ -13,7 +13,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rewardkit.composite import combine
 from rewardkit.composite.cache import ScoreCache, component_key, unit_key
@@ -31,7 +31,7 @@ from rewardkit.composite.workers import WorkerPool, default_workers
 from rewardkit.composite.zygote import ComponentOrder
 from rewardkit.config.expression import EvaluationError, Expression
 from rewardkit.config.spec import Component, Composite, RewardConfig, parse_config, plain_params, read_config
-from rewardkit.errors import ConfigError, TooManyUnscoredError
+from rewardkit.errors import ConfigError, TooManyUnscoredError, UsageError
 from rewardkit.registry import Registry
 from rewardkit.types import Outcome, Rollout, Score, ScoredRollout, Skipped, Unscored
 
@@ -88,6 +88,7 @@ class CompositeReward:
         self._pool: WorkerPool | None = None
         self._loop: EventLoop | None = None
         self._device: ThreadPoolExecutor | None = None
+        self._closed = False
         self._reward_id = config.reward_id
         self._runners: dict[tuple[str, str], Runner] = {}
         self._keys: dict[tuple[str, str], bytes] = {}
@@ -114,7 +115,10 @@ class CompositeReward:
             DataError: No route takes a rollout.
             TooManyUnscoredError: The policy is ``fail`` and a rollout could not be scored.
             WorkerError: Worker processes can't be started.
+            UsageError: The reward has been closed.
         """
+        if self._closed:
+            raise UsageError("this reward has been closed; load it again to score more")
         step = self.step if step is None else step
         if len(self.config.composites) == 1 and not self.config.routes:
             composite = next(iter(self.config.composites.values()))
@@ -132,16 +136,19 @@ class CompositeReward:
         return scored
 
     def close(self) -> None:
-        """End workers, threads and plugins. Scoring is over."""
+        """End workers, threads and plugins. Scoring is over. Closing again does nothing."""
+        with self._lock:
+            closed, self._closed = self._closed, True
+        if closed:
+            return
         for runner in self._runners.values():
             runner.close()
-        self._runners.clear()
         if self._pool is not None:
             self._pool.close()
         if self._loop is not None:
             self._loop.close()
         if self._device is not None:
-            self._device.shutdown()
+            self._device.shutdown(cancel_futures=True)
 
     def __enter__(self) -> Self:
         return self
@@ -165,12 +172,20 @@ class CompositeReward:
             if component.offer.type.deterministic and self._cache is not None:
                 self._keys[key] = component_key(component)
             if component.offer.type.executor == "process":
+                if problem := _unreachable(component):
+                    problems.append((component.location, problem))
                 process[key] = component
                 continue
             try:
                 function = component.offer.type.build(component.params)
-            except (ValueError, TypeError, OSError) as error:
+            except ValueError as error:  # its parameters contradict each other
                 problems.append((component.location, f"{component.offer.type.name}: {error}"))
+                continue
+            # The boundary: building runs a plugin's own code, which may lack a module, a file, a device …
+            except Exception as error:
+                logger.debug("%s can't be built", who(component), exc_info=True)
+                text = f"{who(component)} can't be built: {type(error).__name__}: {error}"
+                problems.append((component.location, text))
                 continue
             match component.offer.type.executor:
                 case "inline":
@@ -224,20 +239,23 @@ class CompositeReward:
         runner = self._runners[key]
         if key not in self._keys or self._cache is None:
             return runner.submit(units)
-        keys = [unit_key(self._keys[key], unit) for unit in units]
-        known = self._cache.get(keys)
+        # A unit that has no key is known by its position, which nothing is kept under.
+        keys: list[Hashable] = [unit_key(self._keys[key], unit) or index for index, unit in enumerate(units)]
+        known: dict[Any, Sequence[Outcome]] = dict(self._cache.get([unit for unit in keys if isinstance(unit, bytes)]))
         missing = {unit: position for position, unit in enumerate(keys) if unit not in known}
         order = list(missing)
         done: Future[Outcomes] = Future()
 
         def finish(future: Future[Outcomes]) -> None:
-            if error := future.exception():
+            try:
+                results, seconds = future.result()
+                fresh = dict(zip(order, results, strict=True))
+                self._keep({unit: outcomes for unit, outcomes in fresh.items() if isinstance(unit, bytes)})
+                found = known | fresh
+                done.set_result(([list(found[unit]) for unit in keys], seconds))
+            # What a callback raises is only logged, and whoever waits would do so for ever.
+            except BaseException as error:  # noqa: BLE001
                 done.set_exception(error)
-                return
-            fresh, seconds = future.result()
-            self._keep(dict(zip(order, fresh, strict=True)))
-            found: dict[bytes, Sequence[Outcome]] = {**known, **dict(zip(order, fresh, strict=True))}
-            done.set_result(([list(found[unit]) for unit in keys], seconds))
 
         runner.submit([units[position] for position in missing.values()]).add_done_callback(finish)
         return done
@@ -265,6 +283,20 @@ class CompositeReward:
         # The boundary: an observer's failure is told and must not touch the scores.
         except Exception:
             logger.exception("a plugin's rollouts_scored failed")
+
+
+def _unreachable(component: Component) -> str | None:
+    """Why a worker process would not find a reward that this program registered by itself."""
+    if component.offer.provenance.installed:
+        return None
+    module, _, name = component.offer.type.origin.partition(":")
+    if module in {"", "__main__"} or "<locals>" in name:
+        place = f", not in {component.offer.type.origin}" if module else ""
+        return (
+            f"{component.offer.type.name} runs in worker processes, which import it: "
+            f"define it with @reward at the top level of a module{place}"
+        )
+    return None
 
 
 def _order(component: Component) -> ComponentOrder:
@@ -450,7 +482,9 @@ class _Batch:
         """Why rollouts have no reward, by index: an undecided gate, or the first component that counts and is unscored."""
         found: dict[int, Unscored] = {}
         if self.composite.gate is not None:
-            found.update((index, opened) for index, opened in enumerate(self.gate or ()) if isinstance(opened, Unscored))
+            found.update(
+                (index, opened) for index, opened in enumerate(self.gate or ()) if isinstance(opened, Unscored)
+            )
         for name in counted:
             for index, outcome in enumerate(self.outcomes[name]):
                 if type(outcome) is Unscored and index not in found and (self.gate is None or self.gate[index]):

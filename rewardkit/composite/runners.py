@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import logging
 import threading
 import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeAlias
 
-from rewardkit.composite.boundary import call_async, call_group, call_reward
+from rewardkit.composite.boundary import call_async, call_group, call_reward, close_reward
 from rewardkit.composite.workers import WorkerPool
 from rewardkit.config.spec import Component
 from rewardkit.types import Outcome, RewardFunction, Rollout, Unscored
 
+logger = logging.getLogger(__name__)
+
 ASYNC_CONCURRENCY = 64
 """Calls of one async component that wait at the same time."""
+CLOSE_TIMEOUT_S = 10
 
 Units: TypeAlias = Sequence[Sequence[Rollout]]
 Outcomes: TypeAlias = tuple[list[list[Outcome]], float]
@@ -52,13 +56,6 @@ def run_here(function: RewardFunction, units: Units, component: Component) -> Ou
     return outcomes, time.perf_counter() - start
 
 
-def close_function(function: object) -> None:
-    """Call a reward's ``close``, where it has one that is no coroutine."""
-    close = getattr(function, "close", None)
-    if callable(close) and not inspect.iscoroutinefunction(close):
-        close()
-
-
 class InlineRunner:
     """In the calling thread."""
 
@@ -74,7 +71,7 @@ class InlineRunner:
 
     def close(self) -> None:
         """Close the reward."""
-        close_function(self._function)
+        close_reward(self._function, who(self._component))
 
 
 class DeviceRunner:
@@ -91,7 +88,7 @@ class DeviceRunner:
 
     def close(self) -> None:
         """Close the reward, in the thread that ran it."""
-        self._thread.submit(close_function, self._function).result()
+        self._thread.submit(close_reward, self._function, who(self._component)).result()
 
 
 class ProcessRunner:
@@ -125,9 +122,9 @@ class EventLoop:
     def close(self) -> None:
         """Cancel what still waits and end the thread."""
         with contextlib.suppress(TimeoutError):
-            self.submit(self._cancel_all()).result(10)
+            self.submit(self._cancel_all()).result(CLOSE_TIMEOUT_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(CLOSE_TIMEOUT_S)
         if not self._thread.is_alive():
             self._loop.close()
 
@@ -137,6 +134,9 @@ class EventLoop:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        loop = asyncio.get_running_loop()
+        await loop.shutdown_asyncgens()
+        await loop.shutdown_default_executor()
 
 
 class AsyncRunner:
@@ -171,7 +171,11 @@ class AsyncRunner:
     def close(self) -> None:
         """Close the reward, on the loop if it asks for that."""
         close = getattr(self._function, "close", None)
-        if inspect.iscoroutinefunction(close):
-            self._loop.submit(close()).result(30)
-        else:
-            close_function(self._function)
+        if not inspect.iscoroutinefunction(close):
+            close_reward(self._function, who(self._component))
+            return
+        try:
+            self._loop.submit(close()).result(CLOSE_TIMEOUT_S)
+        # The boundary: that a plugin fails to close, or doesn't come to an end with it, is only told.
+        except Exception:
+            logger.exception("%s could not be closed", who(self._component))

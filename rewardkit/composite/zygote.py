@@ -1,11 +1,11 @@
 """The process that worker processes are forked from.
 
 It imports the plugins and builds the rewards once, then forks a worker whenever it is told to; so a worker that had to be killed is
-replaced in milliseconds, without importing anything again. It runs nothing of a plugin after that, stays single-threaded, and ends,
-with all its workers, when the program that started it does.
+replaced in milliseconds, without importing anything again. It runs nothing of a plugin after that but ``close`` at the end, stays
+single-threaded, and ends, with all its workers, when the program that started it does.
 
-On stdin it gets a pickled ``Order``; on the socket FD it takes ``fork`` (with the worker's end of a socket) and ``kill PID``, and tells
-``built``, ``failed …`` and ``exited PID STATUS`` as JSON.
+On stdin it gets a pickled ``Order``; on the socket FD it takes ``fork N`` (with the worker's end of a socket) and ``kill N``, and tells
+``built``, ``failed …`` and ``exited N STATUS`` as JSON. N is a number that the program gives each worker: process ids come back.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
+import io
 import json
 import os
 import pickle
@@ -28,12 +29,14 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from rewardkit.authoring import reward_type_of
-from rewardkit.composite.boundary import call_group, call_reward
+from rewardkit.composite.boundary import call_group, call_reward, close_reward
 from rewardkit.config.params import make_params
 from rewardkit.registry import Registry
 from rewardkit.types import Outcome, RewardFunction, RewardType, Rollout, Scope
 
 _PR_SET_PDEATHSIG = 1
+_CLOSE_S = 5
+"""Seconds that the rewards have to close; the program waits a little longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,6 @@ class ComponentOrder:
 class Order:
     """What the zygote builds."""
 
-    sys_path: tuple[str, ...]
     components: Mapping[str, ComponentOrder]
 
 
@@ -98,7 +100,8 @@ def score_unit(built: Built, rollouts: Sequence[Rollout]) -> list[Outcome]:
 
 def serve(connection: Connection, components: Mapping[str, Built]) -> None:
     """A worker's life: take a chunk of units, answer each as soon as it is scored, so that none is lost with a later one."""
-    connection.send(os.getpid())
+    me = os.getpid()
+    connection.send("ready")
     while True:
         try:
             name, units = connection.recv()
@@ -107,6 +110,8 @@ def serve(connection: Connection, components: Mapping[str, Built]) -> None:
         for unit in units:
             start = time.perf_counter()
             outcomes = score_unit(components[name], unit)
+            if os.getpid() != me:
+                os._exit(1)  # the plugin forked, and this is its child come back: it must not answer too
             connection.send((outcomes, time.perf_counter() - start))
 
 
@@ -126,7 +131,7 @@ def _become_worker(fd: int, zygote: int, components: Mapping[str, Built]) -> Non
 
 def _run(control: socket.socket, components: Mapping[str, Built]) -> None:
     zygote = os.getpid()
-    workers: set[int] = set()
+    workers: dict[int, int] = {}  # numbers by process id
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -137,19 +142,14 @@ def _run(control: socket.socket, components: Mapping[str, Built]) -> None:
             readable, _, _ = select.select(watched, [], [])
             if wake_read in readable:
                 os.read(wake_read, 4096)
-                while workers:
-                    pid, status = os.waitpid(-1, os.WNOHANG)
-                    if pid == 0:
-                        break
-                    workers.discard(pid)
-                    control.send(json.dumps({"exited": pid, "status": status}).encode())
+                _reap(control, workers)
             if control not in readable:
                 continue
             message, fds, _, _ = socket.recv_fds(control, 4096, 1)
             if not message:
                 return
-            command = message.decode().split()
-            if command[0] == "fork":
+            command, number = message.decode().split()
+            if command == "fork":
                 pid = os.fork()
                 if pid == 0:
                     signal.set_wakeup_fd(-1)
@@ -159,14 +159,37 @@ def _run(control: socket.socket, components: Mapping[str, Built]) -> None:
                     os.close(wake_write)
                     _become_worker(fds[0], zygote, components)
                 os.close(fds[0])
-                workers.add(pid)
-            elif command[0] == "kill" and int(command[1]) in workers:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(int(command[1]), signal.SIGKILL)
+                workers[pid] = int(number)
+            else:
+                for pid in [pid for pid, known in workers.items() if known == int(number)]:
+                    _kill(pid)
     finally:
         for pid in workers:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
+            _kill(pid)
+        for pid in workers:
+            os.waitpid(pid, 0)
+
+
+def _reap(control: socket.socket, workers: dict[int, int]) -> None:
+    """Tell of the workers that have ended, and end what each of them had started."""
+    while workers:
+        # Looked at before it is taken away: as long as it lies there nobody else can have its id, nor its group's.
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is None:
+            return
+        number = workers.pop(ended.si_pid, None)
+        if number is not None:
+            _kill(ended.si_pid)
+        _, status = os.waitpid(ended.si_pid, 0)
+        if number is not None:
+            control.send(json.dumps({"exited": number, "status": status}).encode())
+
+
+def _kill(pid: int) -> None:
+    """A worker, and everything that it started and that did not leave its session."""
+    for kill in (os.killpg, os.kill):  # one that was forked this moment has no group of its own yet
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
 
 
 def main() -> None:
@@ -174,14 +197,22 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     order: Order = pickle.load(sys.stdin.buffer)  # noqa: S301 - written by the program that started this one
     os.dup2(2, 1)  # a plugin that prints must not write into the data on stdout
-    sys.path[:] = order.sys_path
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a worker that is killed flushes nothing
     try:
         components = build(order)
-    # The boundary: building runs a plugin's own code.
-    except Exception as error:  # noqa: BLE001
+    # The boundary: building runs a plugin's own code, which may raise anything.
+    except BaseException as error:  # noqa: BLE001
         text = f"{type(error).__name__}: {error}"[:2000]
-        control.send(json.dumps({"failed": text, "traceback": traceback.format_exc()[-20000:]}).encode())
+        control.send(json.dumps({"failed": text, "traceback": traceback.format_exc()[-8000:]}).encode())
         return
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        control.send(json.dumps({"built": True}).encode())
-        _run(control, components)
+    try:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            control.send(json.dumps({"built": True}).encode())
+            _run(control, components)
+    finally:
+        signal.alarm(_CLOSE_S)
+        for built in components.values():
+            close_reward(built.function, built.who)
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)  # what the rewards started when they were built, and this process
