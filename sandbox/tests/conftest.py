@@ -1,35 +1,6 @@
-"""Sandboxes that tests share, for each backend that works on this machine."""
+"""Lets the tests here import their helpers, which pytest's importlib mode alone does not."""
 
-from __future__ import annotations
-
-import os
+import sys
 from pathlib import Path
 
-import pytest
-from rewardkit_sandbox import Limits, Sandbox, Unavailable, open_sandbox
-
-BACKENDS = ("docker", "bubblewrap")
-REPOSITORY = Path(__file__).parents[2]
-
-
-def data(name):
-    """A file of the measuring data, or a skip."""
-    folder = Path(os.environ.get("REWARDKIT_DATA", REPOSITORY / "../shared/data"))
-    if not (folder / name).exists():
-        pytest.skip(f"no {name} in {folder} (set REWARDKIT_DATA)")
-    return folder / name
-
-
-def opened(backend, **options) -> Sandbox:
-    """A sandbox, or a skip that says why there is none."""
-    try:
-        return open_sandbox(backend, **options)
-    except Unavailable as error:
-        pytest.skip(f"{backend}: {error}")
-
-
-@pytest.fixture(scope="session", params=BACKENDS)
-def sandbox(request):
-    """Two boxes for quick programs."""
-    with opened(request.param, slots=2, limits=Limits(cpu_s=2, wall_s=6)) as box:
-        yield box
+sys.path.insert(0, str(Path(__file__).parent))

@@ -10,8 +10,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from rewardkit_sandbox import owner
 from rewardkit_sandbox.backends import cgroups
@@ -62,19 +64,20 @@ class BubblewrapBackend:
         """
         limits = self.limits
         memory = limits.memory_mb + 2 * limits.scratch_mb + SERVER_MB
-        group = cgroups.make(serial, memory_mb=memory, processes=limits.processes + 4, cpus=self.cpus)
+        group = cgroups.make(memory_mb=memory, processes=limits.processes + 4, cpus=self.cpus)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         told, tell = os.pipe()
         user = _UID + secrets.randbelow(100_000_000)
         identity = {"user": user, "group": user, "extra_groups": []} if os.getuid() == 0 else {}
         python = ["/usr/bin/python3", "-s", "-P", "-c", bootstrap(), str(theirs.fileno())]
+        complaints = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the box
         with theirs, open(told, "rb") as info:
             try:
                 process = subprocess.Popen(
                     [self._program, "--info-fd", str(tell), *self._arguments(), *python],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
+                    stderr=complaints,
                     pass_fds=[theirs.fileno(), tell],
                     env={},
                     start_new_session=True,
@@ -82,9 +85,10 @@ class BubblewrapBackend:
                 )
             finally:
                 os.close(tell)
-            if group is not None and (said := info.read()):
+            said = info.read()
+            if group is not None and said:
                 group.add(json.loads(said)["child-pid"])
-        slot = Slot(f"bubblewrap {process.pid}", ours, lambda: _end(process, group))
+        slot = Slot(f"bubblewrap {process.pid}", ours, lambda: _end(process, group, complaints))
         scratch = f"size={limits.scratch_mb}m,nr_inodes={limits.scratch_files},mode=1777"
         try:
             slot.start(
@@ -98,9 +102,8 @@ class BubblewrapBackend:
                 )
             )
         except SlotDied as error:
-            process.kill()
-            assert process.stderr is not None
-            said = process.stderr.read().decode("utf-8", "replace").strip()[-1500:]
+            complaints.seek(0)
+            said = complaints.read().decode("utf-8", "replace").strip()[-1500:]
             slot.close()
             raise SlotDied(f"{error}; it said: {said or 'nothing'}") from error
         return slot
@@ -135,13 +138,12 @@ class BubblewrapBackend:
         return [*walls, *files]
 
 
-def _end(process: subprocess.Popen[bytes], group: cgroups.Group | None) -> None:
+def _end(process: subprocess.Popen[bytes], group: cgroups.Group | None, complaints: IO[bytes]) -> None:
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
     process.wait()
-    if process.stderr is not None:
-        process.stderr.close()
+    complaints.close()
     if group is not None:
         group.remove()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,9 +57,9 @@ def _kill_members(folder: Path) -> None:
                 os.kill(int(line), 9)
 
 
-def make(serial: int, *, memory_mb: int, processes: int, cpus: float) -> Group | None:
+def make(*, memory_mb: int, processes: int, cpus: float) -> Group | None:
     """A group with these limits, or None where they can't be had."""
-    name = f"{owner.label()}-{serial}"
+    name = f"{owner.label()}-{secrets.token_hex(4)}"
     unified = (ROOT / "cgroup.controllers").exists()
     memory, period = memory_mb << 20, 100_000
     if unified:
