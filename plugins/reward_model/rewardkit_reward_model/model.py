@@ -1,0 +1,219 @@
+"""The model: loaded once, then asked for batches. The only module that touches torch and transformers."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from rewardkit_reward_model.batches import by_length
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import torch
+
+logger = logging.getLogger(__name__)
+
+Dtype: TypeAlias = Literal["auto", "float32", "float16", "bfloat16"]
+UNBOUNDED = 1 << 20
+"""Tokenizers that know no limit give a number far above this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a model comes from and how it is loaded."""
+
+    model: str
+    tokenizer: str | None
+    revision: str | None
+    dtype: Dtype
+    device: str
+    label: int | None
+    trust_remote_code: bool
+
+
+class Classifier:
+    """A sequence classifier and its tokenizer. Gives the log-odds of a label, which of a model with one output is that output.
+
+    Raises:
+        ValueError: There is no such model, its tokenizer can't pad, or it has several outputs and none was chosen.
+    """
+
+    def __init__(self, source: Source) -> None:
+        import torch  # noqa: PLC0415 - heavy
+
+        self.device = torch.device(_best_device() if source.device == "auto" else source.device)
+        self.tokenizer = _load_tokenizer(source)
+        self.model = _load_model(source, getattr(torch, _dtype_name(source.dtype, self.device))).to(self.device).eval()
+        self.is_exact = self.model.dtype == torch.float32
+        self.config: Any = self.model.config
+        self.label = self._choose_label(source)
+        self.pad_id = self._choose_pad_id(source)
+        self.tokenizer.truncation_side = "left"  # the completion stands at the end
+
+    @property
+    def context(self) -> int:
+        """Most tokens that the model can read."""
+        limits = (
+            getattr(self.config.get_text_config(), "max_position_embeddings", None),
+            self.tokenizer.model_max_length,
+        )
+        return min((int(limit) for limit in limits if limit and 0 < limit < UNBOUNDED), default=UNBOUNDED)
+
+    def scores(self, rows: Sequence[Sequence[int]], most_tokens: int) -> list[float]:
+        """The score of each token sequence; equal sequences are read once.
+
+        Out of memory, batches are halved and what is missing is done again.
+
+        Raises:
+            RuntimeError: A single sequence does not fit into memory, or something else is wrong with the device.
+        """
+        distinct = list(dict.fromkeys(map(tuple, rows)))
+        found: dict[tuple[int, ...], float] = {}
+        while missing := [row for row in distinct if row not in found]:
+            batches = by_length([len(row) for row in missing], most_tokens)
+            try:
+                for batch in batches:
+                    part = [missing[index] for index in batch]
+                    found.update(zip(part, self._forward(part), strict=True))
+            except RuntimeError as error:
+                if not _is_out_of_memory(error) or all(len(batch) == 1 for batch in batches):
+                    raise
+                most_tokens = max(most_tokens // 2, 1)
+                logger.warning("out of memory: going on with batches of %s tokens", most_tokens)
+                _free(self.device)
+        return [found[tuple(row)] for row in rows]
+
+    def _forward(self, rows: Sequence[Sequence[int]]) -> list[float]:
+        import torch  # noqa: PLC0415 - heavy
+
+        width = max(len(row) for row in rows)
+        ids = torch.full((len(rows), width), self.pad_id, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = torch.tensor(row, dtype=torch.long)
+            mask[index, : len(row)] = 1
+        with torch.inference_mode():
+            logits = self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).logits.float()
+            return self._log_odds(logits).tolist()
+
+    def _log_odds(self, logits: torch.Tensor) -> torch.Tensor:
+        """One number for each row of logits, whose shape is (batch, outputs)."""
+        if logits.shape[1] == 1:
+            return logits[:, 0]
+        others = [index for index in range(logits.shape[1]) if index != self.label]
+        return logits[:, self.label] - logits[:, others].logsumexp(1)
+
+    def _choose_label(self, source: Source) -> int:
+        labels: dict[int, str] = self.config.id2label
+        names = ", ".join(f"{index} ({name})" for index, name in labels.items())
+        if source.label is None:
+            if len(labels) > 1:
+                raise ValueError(f"{source.model} has {len(labels)} outputs; say with label which is good: {names}")
+            return 0
+        if not 0 <= source.label < len(labels):
+            raise ValueError(f"label is {source.label}, and {source.model} has {names}")
+        return source.label
+
+    def _choose_pad_id(self, source: Source) -> int:
+        for found in (self.config.pad_token_id, self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
+            if isinstance(found, int):
+                self.config.pad_token_id = self.config.get_text_config().pad_token_id = found
+                return found
+        raise ValueError(f"the tokenizer of {source.model} has neither a padding nor an end-of-sequence token")
+
+
+def _load_tokenizer(source: Source) -> Any:
+    from transformers import AutoTokenizer  # noqa: PLC0415 - heavy
+
+    place = source.tokenizer or source.model
+    _refuse_missing(place)
+    try:
+        return AutoTokenizer.from_pretrained(
+            place, revision=None if source.tokenizer else source.revision, trust_remote_code=source.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"no tokenizer can be loaded from {place}: {_first_line(error)}") from error
+
+
+def _load_model(source: Source, dtype: torch.dtype) -> Any:
+    from transformers import AutoConfig, AutoModelForSequenceClassification  # noqa: PLC0415 - heavy
+
+    how: dict[str, Any] = {"revision": source.revision, "trust_remote_code": source.trust_remote_code}
+    try:
+        config = AutoConfig.from_pretrained(source.model, **how)
+        if not any("SequenceClassification" in name or "Reward" in name for name in config.architectures or ()):
+            raise ValueError(
+                f"{source.model} is a {' and '.join(config.architectures or ['model of unknown kind'])}, not a trained "
+                "sequence classifier: its scores would be those of a random head"
+            )
+        with _no_progress_bar():
+            return AutoModelForSequenceClassification.from_pretrained(source.model, dtype=dtype, **how)
+    except (OSError, KeyError, TypeError, RuntimeError, ImportError) as error:
+        raise ValueError(f"no reward model can be loaded from {source.model}: {_first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Loading takes a moment, and its bar would break into the caller's."""
+    from transformers.utils import logging as their_logging  # noqa: PLC0415 - heavy
+
+    was_on = their_logging.is_progress_bar_enabled()
+    their_logging.disable_progress_bar()  # type: ignore[no-untyped-call,unused-ignore]
+    try:
+        yield
+    finally:
+        if was_on:
+            their_logging.enable_progress_bar()  # type: ignore[no-untyped-call,unused-ignore]
+
+
+def _refuse_missing(place: str) -> None:
+    """What looks like a path is not looked for on the hub."""
+    path = Path(place).expanduser()
+    if (path.is_absolute() or place.startswith((".", "~"))) and not path.is_dir():
+        raise ValueError(f"there is no model folder {path.absolute()}")
+
+
+def _best_device() -> str:
+    import torch  # noqa: PLC0415 - heavy
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _dtype_name(dtype: Dtype, device: torch.device) -> str:
+    import torch  # noqa: PLC0415 - heavy
+
+    if dtype != "auto":
+        return dtype
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    return "float32"
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    import torch  # noqa: PLC0415 - heavy
+
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _free(device: torch.device) -> None:
+    import torch  # noqa: PLC0415 - heavy
+
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def finite(value: object, default: float) -> float:
+    """A number of a config file, or the default."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else default

@@ -1,0 +1,43 @@
+"""The reward keeps the contract, with a decoder and with an encoder."""
+
+# ruff: noqa: RUF012 - the attributes of a contract are only read
+
+import pytest
+
+from rewardkit import Rollout
+from rewardkit.testing import RewardContract
+
+
+class TestDecoder(RewardContract):
+    """A causal language model with a scalar head."""
+
+    reward = "reward_model"
+    params = {}
+    good = (Rollout("say it", "hello!"), Rollout([{"role": "user", "content": "say it"}], "no!"))
+    bad = (Rollout("say it", "hello"), Rollout("say it!", "a much longer answer than the others"))
+
+    @pytest.fixture(autouse=True)
+    def with_model(self, exclaiming, monkeypatch):
+        """The folder is not known before the tests run."""
+        monkeypatch.setattr(type(self), "params", {"model": str(exclaiming), "batch_tokens": 32})
+
+
+class TestEncoder(RewardContract):
+    """An encoder, padded in batches; which of two answers it likes is a matter of its random weights."""
+
+    reward = "reward_model"
+    params = {}
+    good = (Rollout("q", "aaaa bbbb"),)
+    bad = (Rollout("q", "zz 9"),)
+
+    @pytest.fixture(autouse=True)
+    def with_model(self, encoder, monkeypatch):
+        """Turn the scores round if the random model prefers the other one."""
+        from rewardkit_reward_model import RewardModel
+
+        model = RewardModel(model=str(encoder))
+        good, bad = (score.value for score in model([*self.good, *self.bad]))
+        if good < bad:
+            monkeypatch.setattr(type(self), "good", type(self).bad)
+            monkeypatch.setattr(type(self), "bad", (Rollout("q", "aaaa bbbb"),))
+        monkeypatch.setattr(type(self), "params", {"model": str(encoder)})
