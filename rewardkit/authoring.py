@@ -10,12 +10,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import types
 import typing
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
 from rewardkit.types import Executor, RewardFunction, RewardResult, RewardType, Rollout, Scope
 
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 REWARD_TYPE_ATTRIBUTE = "__rewardkit_reward_type__"
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
@@ -64,13 +66,20 @@ def reward(
     def decorate(target: _Decorated) -> _Decorated:
         signature_of = target.__init__ if inspect.isclass(target) else target
         params, field_params = _params_from_signature(signature_of, name, target)
+        if isinstance(needs, str):
+            raise TypeError(f"reward {name!r}: needs must be a list of fields, as in [{needs!r}]")
         fixed_needs = tuple(needs)
 
         def all_needs(values: Any) -> Iterable[str]:
             yield from fixed_needs
-            yield from (value for value in (getattr(values, key) for key in field_params) if value is not None)
+            for value in (getattr(values, key) for key in field_params):
+                if isinstance(value, list | tuple | set | frozenset):
+                    yield from value
+                elif value is not None:
+                    yield value
 
         is_async = inspect.iscoroutinefunction(target.__call__ if inspect.isclass(target) else target)
+        _refuse_mismatch(name, target, is_async, scope, executor)
         reward_type = RewardType(
             name=name,
             params=params,
@@ -143,10 +152,35 @@ def _class_builder(cls: Callable[..., Any]) -> Callable[[Any], RewardFunction]:
     return build
 
 
+def _refuse_mismatch(name: str, target: Any, is_async: bool, scope: Scope, executor: Executor | None) -> None:
+    if is_async and executor not in {None, "async"}:
+        raise TypeError(f"reward {name!r}: a coroutine function runs on executor 'async', not {executor!r}")
+    if inspect.isclass(target):
+        return
+    if executor == "async" and not is_async:
+        raise TypeError(f"reward {name!r}: executor 'async' needs a coroutine function; write 'async def'")
+    positional = [item for item in inspect.signature(target).parameters.values() if item.kind in _POSITIONAL]
+    if not positional:
+        raise TypeError(f"reward {name!r}: the first parameter must be the rollout")
+    if scope == "group" and positional[0].name != "rollouts":
+        raise TypeError(
+            f"reward {name!r}: with scope 'group' the first parameter is the whole group; call it 'rollouts', not "
+            f"{positional[0].name!r}"
+        )
+
+
 def _params_from_signature(function: Any, name: str, target: Any) -> tuple[type[Any], tuple[str, ...]]:
     """A frozen dataclass of the keyword-only parameters, and which of them name fields."""
+    # The others, such as the rollout's, may stand behind TYPE_CHECKING.
+    own = {
+        parameter.name: parameter.annotation
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.annotation is not inspect.Parameter.empty
+    }
     try:
-        hints = typing.get_type_hints(function, include_extras=True)
+        hints = typing.get_type_hints(
+            types.SimpleNamespace(__annotations__=own), getattr(function, "__globals__", None), include_extras=True
+        )
     except NameError as error:
         raise TypeError(f"reward {name!r}: the annotation of a parameter can't be resolved: {error}") from error
     docs = _parameter_docs(target, function)

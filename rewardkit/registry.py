@@ -119,8 +119,10 @@ class Registry:
                 continue
             try:
                 plugin = entry_point.load()
-            # A plugin's import may raise anything, SystemExit included; the boundary keeps it as broken.
-            except (Exception, SystemExit) as error:  # noqa: BLE001
+            # A plugin's import may raise anything, SystemExit and the panic of a Rust extension included.
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt):
+                    raise
                 registry.broken.append(_broken(provenance, error))
                 continue
             if entry_point.dist and (sources := _editable_sources(entry_point.dist, plugin)):
@@ -153,8 +155,11 @@ class Registry:
                 "register_commands", [other for other in self._manager.get_plugins() if other is not plugin]
             )
             commands = [command for items in caller() for command in items]
+            _refuse_other_commands(commands)
         # The same boundary: what a plugin's own code raises makes that plugin broken, and nothing else.
-        except Exception as error:  # noqa: BLE001
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
             if registered:
                 self._manager.unregister(plugin)
             self.broken.append(_broken(provenance, error))
@@ -225,7 +230,8 @@ class Registry:
         else:
             message += "; no reward plugins are installed, try: pip install 'rewardkit[format,length,math]'"
         if self.broken:
-            message += f" ({len(self.broken)} broken: see `rewardkit plugins`)"
+            causes = "; ".join(f"{item.provenance}: {item.cause}" for item in self.broken)
+            message += f" (broken plugins, which might: {causes})"
         return message
 
 
@@ -237,11 +243,18 @@ def _nearest(name: str, known: Iterable[str]) -> list[str]:
 
 
 def _decorated(plugin: object) -> Iterator[RewardType]:
-    """What ``@reward`` marked: the plugin itself, or the members of a module."""
+    """What ``@reward`` marked: the plugin itself, or the members of a module that come from the same package.
+
+    A plugin that imports another's reward, to make something of it, doesn't offer that a second time.
+    """
     if (own := reward_type_of(plugin)) is not None:
         yield own
     elif isinstance(plugin, ModuleType):
-        yield from (found for value in vars(plugin).values() if (found := reward_type_of(value)) is not None)
+        package = plugin.__name__.partition(".")[0]
+        for value in vars(plugin).values():
+            found = reward_type_of(value)
+            if found is not None and found.origin.partition(":")[0].partition(".")[0] == package:
+                yield found
 
 
 def _plausible_names(provenance: Provenance) -> set[str]:
@@ -291,6 +304,16 @@ def _refuse_other_types(offered: Iterable[object]) -> None:
     for item in offered:
         if not isinstance(item, RewardType):
             raise TypeError(f"register_rewards gave a {type(item).__name__}, not a RewardType")
+
+
+def _refuse_other_commands(commands: Iterable[object]) -> None:
+    for item in commands:
+        import click  # noqa: PLC0415 - only for plugins that have commands
+
+        if not isinstance(item, click.Command):
+            raise TypeError(f"register_commands gave a {type(item).__name__}, not a click command")
+        if not item.name:
+            raise ValueError("register_commands gave a command without a name")
 
 
 def _canonical(name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 Message: TypeAlias = Mapping[str, Any]
 """One chat turn: ``role`` and ``content`` (a string, or a list of parts of which those with ``text`` are read)."""
@@ -155,6 +155,18 @@ class RewardType:
     """A component in YAML as a user would write it."""
     origin: str = ""
     """``module:name`` of what ``@reward`` decorated: how a worker process finds it again."""
+
+    def __post_init__(self) -> None:
+        if not self.name or any(character.isspace() for character in self.name):
+            raise ValueError(f"{self.name!r} is no name for a reward: use words joined by dots")
+        if self.executor not in get_args(Executor):
+            raise ValueError(
+                f"reward {self.name!r}: executor must be {', '.join(get_args(Executor))}, not {self.executor!r}"
+            )
+        if self.scope not in get_args(Scope):
+            raise ValueError(f"reward {self.name!r}: scope must be {' or '.join(get_args(Scope))}, not {self.scope!r}")
+        if isinstance(self.needs, str):
+            raise TypeError(f"reward {self.name!r}: needs must be a list of fields, as in [{self.needs!r}]")
 
     def needed_fields(self, params: Any) -> tuple[str, ...]:
         """The names of the fields that a component with these parameters reads, without repeats."""

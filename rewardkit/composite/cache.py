@@ -20,7 +20,8 @@ from typing import Any
 
 import orjson
 
-from rewardkit.config.spec import Component, plain_params
+from rewardkit.config.params import plain_params
+from rewardkit.config.spec import Component
 from rewardkit.types import Rollout, Score
 
 logger = logging.getLogger(__name__)

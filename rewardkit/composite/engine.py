@@ -30,7 +30,8 @@ from rewardkit.composite.runners import (
 from rewardkit.composite.workers import WorkerPool, default_workers
 from rewardkit.composite.zygote import ComponentOrder
 from rewardkit.config.expression import EvaluationError, Expression
-from rewardkit.config.spec import Component, Composite, RewardConfig, parse_config, plain_params, read_config
+from rewardkit.config.params import plain_params
+from rewardkit.config.spec import Component, Composite, RewardConfig, parse_config, read_config
 from rewardkit.errors import ConfigError, TooManyUnscoredError, UsageError
 from rewardkit.registry import Registry
 from rewardkit.types import Outcome, Rollout, Score, ScoredRollout, Skipped, Unscored

@@ -89,7 +89,10 @@ class Expression:
         """
         try:
             return bool(self._evaluate(values, rollout))
-        except (TypeError, ZeroDivisionError, OverflowError) as error:
+        except EvaluationError:
+            raise
+        # Of arrays and other odd things in a row it is also ValueError.
+        except (TypeError, ValueError, ArithmeticError) as error:
             raise EvaluationError(f"{self.text!r}: {error}") from None
 
 
@@ -155,25 +158,17 @@ class _Parser:
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise ExpressionError(f"is nested deeper than {MAX_DEPTH} levels", self.start)
-        left = self.conjunction()
+        operands = [self.conjunction()]
         while self.take("or"):
-            left = self._either(left, self.conjunction())
+            operands.append(self.conjunction())
         self.depth -= 1
-        return left
+        return _first(operands, wanted=True)
 
     def conjunction(self) -> _Evaluate:
-        left = self.negation()
+        operands = [self.negation()]
         while self.take("and"):
-            left = self._both(left, self.negation())
-        return left
-
-    @staticmethod
-    def _either(left: _Evaluate, right: _Evaluate) -> _Evaluate:
-        return lambda values, rollout: left(values, rollout) or right(values, rollout)
-
-    @staticmethod
-    def _both(left: _Evaluate, right: _Evaluate) -> _Evaluate:
-        return lambda values, rollout: left(values, rollout) and right(values, rollout)
+            operands.append(self.negation())
+        return _first(operands, wanted=False)
 
     def negation(self) -> _Evaluate:
         times = 0
@@ -215,16 +210,18 @@ class _Parser:
         return evaluate
 
     def sum(self) -> _Evaluate:
-        left = self.product()
+        first = self.product()
+        rest: list[tuple[str, _Evaluate]] = []
         while sign := self.take("+", "-"):
-            left = _combine(_ARITHMETIC[sign], left, self.product())
-        return left
+            rest.append((sign, self.product()))
+        return _calculate(first, rest)
 
     def product(self) -> _Evaluate:
-        left = self.sign()
+        first = self.sign()
+        rest: list[tuple[str, _Evaluate]] = []
         while sign := self.take("*", "/"):
-            left = _combine(_ARITHMETIC[sign], left, self.sign())
-        return left
+            rest.append((sign, self.sign()))
+        return _calculate(first, rest)
 
     def sign(self) -> _Evaluate:
         negative = False
@@ -241,7 +238,7 @@ class _Parser:
             return lambda _values, _rollout: number
         if kind == "string":
             self.advance()
-            string = re.sub(r"\\(.)", r"\1", value[1:-1])
+            string = _unquoted(value)
             return lambda _values, _rollout: string
         if self.take("("):
             inner = self.disjunction()
@@ -282,7 +279,7 @@ class _Parser:
             self.expect("[")
             if self.kind != "string":
                 raise self.fail("the name of a column in quotes")
-            name = self.value[1:-1]
+            name = _unquoted(self.value)
             self.advance()
             self.expect("]")
         self.fields.append(name)
@@ -296,8 +293,41 @@ class _Parser:
         return evaluate
 
 
-def _combine(function: Callable[[Any, Any], Any], left: _Evaluate, right: _Evaluate) -> _Evaluate:
-    return lambda values, rollout: function(_number(left(values, rollout)), _number(right(values, rollout)))
+# Chains become loops and not closures inside closures, which a long one would nest beyond Python's limit of recursion.
+
+
+def _first(operands: list[_Evaluate], *, wanted: bool) -> _Evaluate:
+    """The first operand that is true (``or``) or false (``and``), else the last; those after it are not looked at."""
+    if len(operands) == 1:
+        return operands[0]
+
+    def evaluate(values: Values, rollout: Rollout) -> Any:
+        for operand in operands:
+            value = operand(values, rollout)
+            if bool(value) is wanted:
+                break
+        return value
+
+    return evaluate
+
+
+def _calculate(first: _Evaluate, rest: list[tuple[str, _Evaluate]]) -> _Evaluate:
+    """From left to right."""
+    if not rest:
+        return first
+    steps = [(_ARITHMETIC[sign], operand) for sign, operand in rest]
+
+    def evaluate(values: Values, rollout: Rollout) -> float:
+        result = _number(first(values, rollout))
+        for function, operand in steps:
+            result = function(result, _number(operand(values, rollout)))
+        return result
+
+    return evaluate
+
+
+def _unquoted(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text[1:-1])
 
 
 def _number(value: Any) -> float:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
 
 from rewardkit.types import RewardType
 
@@ -24,7 +26,7 @@ def _schema(params: Any) -> dict[str, Any]:
             if (doc := item.metadata.get("doc")) and item.name in schema.get("properties", {}):
                 schema["properties"][item.name].setdefault("description", doc)
             if item.default_factory is not dataclasses.MISSING and item.name in schema.get("properties", {}):
-                schema["properties"][item.name].setdefault("default", item.default_factory())
+                schema["properties"][item.name].setdefault("default", plain_params(item.default_factory()))
     _tidy(schema)
     return schema
 
@@ -57,6 +59,22 @@ def make_params(reward_type: RewardType, data: dict[str, Any]) -> Any:
         raise ValueError("; ".join(lines)) from None
 
 
+def plain_params(params: Any) -> Any:
+    """Parameters as JSON data, defaults included, in the same order in every process (that of sets is not)."""
+    if isinstance(params, set | frozenset):
+        return sorted((plain_params(item) for item in params), key=lambda item: json.dumps(item, sort_keys=True))
+    if isinstance(params, list | tuple):
+        return [plain_params(item) for item in params]
+    if isinstance(params, dict):
+        keys = to_jsonable_python(dict.fromkeys(params))
+        return {key: plain_params(value) for key, value in zip(keys, params.values(), strict=True)}
+    if dataclasses.is_dataclass(params) and not isinstance(params, type):
+        return {item.name: plain_params(getattr(params, item.name)) for item in dataclasses.fields(params)}
+    if isinstance(params, BaseModel):
+        return {name: plain_params(getattr(params, name)) for name in type(params).model_fields}
+    return to_jsonable_python(params)
+
+
 def _tidy(schema: Any) -> None:
     """Refuses unknown keys where pydantic leaves it open, and drops titles that only repeat the names."""
     if isinstance(schema, list):
@@ -65,13 +83,12 @@ def _tidy(schema: Any) -> None:
         return
     if not isinstance(schema, dict):
         return
-    if isinstance(schema.get("properties"), dict):
+    schema.pop("title", None)
+    if "properties" in schema:
         schema.setdefault("additionalProperties", False)
-        for child in schema["properties"].values():
-            if isinstance(child, dict):
-                child.pop("title", None)
-    if isinstance(schema.get("title"), str):
-        schema.pop("title")
     for key, value in schema.items():
-        if key not in {"default", "const", "enum", "examples"}:
+        if key in {"properties", "$defs", "patternProperties"}:  # names of the plugin's choice, and a schema for each
+            for child in value.values():
+                _tidy(child)
+        elif key not in {"default", "const", "enum", "examples"}:
             _tidy(value)

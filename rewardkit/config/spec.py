@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rewardkit.config.expression import RESERVED, Expression, ExpressionError, parse_expression
-from rewardkit.config.params import make_params
+from rewardkit.config.params import make_params, plain_params
 from rewardkit.config.schedule import Schedule
 from rewardkit.config.schema import reward_schema
 from rewardkit.config.validate import did_you_mean, schema_problems
@@ -152,7 +152,16 @@ class RewardConfig:
             kind = component.offer.type
             missing = [name for name in component.needs if rollout.fields.get(name) is None]
             problems += [(component.name, f"the row has no value in column {name!r}") for name in missing]
-            if not missing and kind.check is not None and (wrong := kind.check(component.params, rollout)):
+            if missing or kind.check is None:
+                continue
+            try:
+                wrong = kind.check(component.params, rollout)
+            # The boundary: it is the plugin's code, and the row may hold anything.
+            except Exception as error:  # noqa: BLE001
+                wrong = (
+                    f"the check of {kind.name} ({component.offer.provenance}) raised {type(error).__name__}: {error}"
+                )
+            if wrong:
                 problems.append((component.name, wrong))
         return problems
 
@@ -286,8 +295,12 @@ class _Resolver:
         params: Any = None
         try:
             params = make_params(offer.type, data.get("with", {}))
+            offer.type.needed_fields(params)
         except ValueError as error:
             self.problem((*path, "with"), f"{data['use']}: {error}")
+        # The boundary: the parameters' own checks are the plugin's code.
+        except Exception as error:  # noqa: BLE001
+            self.problem((*path, "with"), f"{data['use']} ({offer.provenance}) raised {type(error).__name__}: {error}")
         weight = Schedule.constant(1.0)
         try:
             weight = Schedule.from_data(data.get("weight", 1.0))
@@ -328,17 +341,14 @@ class _Resolver:
         return expression
 
     def inside(self, path: Path_, text: str, position: int) -> Location:
-        """The place of a character of a one-line text; a block or folded text is known by its first line only."""
+        """The place of a character of a text."""
         where = self.document.where(path)
-        if "\n" in text or where.column is None:
+        if where.line is None or where.column is None or where.line > len(self.document.lines):
             return where
-        return Location(where.file, where.line, where.column + position + self.quoted(where))
-
-    def quoted(self, where: Location) -> int:
-        lines = self.document.lines
-        if where.line is None or where.column is None or where.line > len(lines):
-            return 0
-        return 1 if lines[where.line - 1][where.column - 1 : where.column] in {"'", '"'} else 0
+        line, start = self.document.lines[where.line - 1], where.column - 1
+        start += line[start : start + 1] in {"'", '"'}
+        # Folded, escaped or tagged, the text looks otherwise in the file, and only its beginning is known.
+        return Location(where.file, where.line, start + 1 + position) if line.startswith(text, start) else where
 
     def refuse_circles(self, components: tuple[Component, ...], path: Path_) -> None:
         needs = {item.name: list(item.when.components if item.when else ()) for item in components}
@@ -428,10 +438,3 @@ def _resolved_composite(composite: Composite) -> dict[str, Any]:
         "combine": composite.combine,
         "clip": composite.clip,
     }
-
-
-def plain_params(params: Any) -> Any:
-    """Parameters as JSON data, defaults included, in a fixed order."""
-    from pydantic_core import to_jsonable_python  # noqa: PLC0415 - not needed to read a configuration's types
-
-    return to_jsonable_python(params)

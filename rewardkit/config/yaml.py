@@ -7,6 +7,7 @@ Knows nothing of what the data mean.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ Path_: TypeAlias = tuple[str | int, ...]
 MAX_VALUES = 100_000
 """How many values a document may hold once its aliases are expanded."""
 MAX_DEPTH = 100
+MAX_INTEGER = 2**63
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 
 
@@ -92,6 +94,9 @@ def parse_yaml(text: str, file: str = "<string>") -> Document:
         raise ConfigError((Location(file, line), f"is not YAML: {reason}")) from None
     except RecursionError:
         raise ConfigError((Location(file), f"is nested deeper than {MAX_DEPTH} levels")) from None
+    # The reader fails in ways of its own on some texts, such as the escape "\UFFFFFFFF" or the line "%YAML 9".
+    except Exception as error:  # noqa: BLE001
+        raise ConfigError((Location(file), f"is not YAML: {error or type(error).__name__}")) from None
     documents = [node for node in nodes if node is not None]
     if not documents:
         raise ConfigError((Location(file, 1, 1), "is empty"))
@@ -151,9 +156,14 @@ class _Builder:
         if tag.endswith(("str", "timestamp")):
             return node.value
         try:
-            return self._constructor.construct_object(node)
-        except (ValueError, YAMLError):
+            value = self._constructor.construct_object(node)
+        except (ValueError, LookupError, YAMLError):
             raise ConfigError((place, f"{node.value!r} is no {tag.rpartition(':')[2]}")) from None
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError((place, f"{node.value} is no finite number"))
+        if isinstance(value, int) and abs(value) >= MAX_INTEGER:
+            raise ConfigError((place, f"{node.value[:20]}… is too large a number"))
+        return value
 
     def _mapping(self, node: Node, path: Path_) -> dict[str, Any]:
         result: dict[str, Any] = {}
@@ -185,8 +195,12 @@ class _Builder:
         for part in parts:
             if not isinstance(part, MappingNode):
                 raise ConfigError((_place(self._document.file, part), "'<<' merges mappings only"))
-            values, keys = dict(self._document.values), dict(self._document.keys)
+            values, keys = self._document.values, self._document.keys
+            self._document.values, self._document.keys = {}, {}
             data = self.build(part, path)
-            self._document.values = self._document.values | values
-            self._document.keys = self._document.keys | keys
+            for place, location in self._document.values.items():
+                values.setdefault(place, location)
+            for place, location in self._document.keys.items():
+                keys.setdefault(place, location)
+            self._document.values, self._document.keys = values, keys
             yield from data.items()
