@@ -3,4 +3,15 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+from sandbox_support import BACKENDS, opened  # noqa: E402
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+def sandbox(request):
+    """Two boxes for quick programs."""
+    with opened(request.param, slots=2) as box:
+        yield box
