@@ -24,7 +24,7 @@ def check(params: Any, rollout: Rollout) -> str | None:
     if isinstance(references, Unscored):
         return references.message
     for text in references:
-        verdict = verify("0", text, extraction=tuple(params.extraction), symbolic=False)
+        verdict = verify("0", text, symbolic=False)
         if verdict.failure == "reference" and verdict.correct is None and "can't be understood" in verdict.reason:
             return verdict.reason
     return None
@@ -63,7 +63,7 @@ class Math:
 
         Args:
             reference: The field with the reference: an answer or a whole solution; where it holds a list, any of them counts.
-            extraction: Where an answer may stand, most trusted first. ["boxed"] makes a box obligatory.
+            extraction: Where an answer may stand in the completion, most trusted first. ["boxed"] makes a box obligatory.
             percent: 50% equals 0.5 and 50 (either), only 0.5 (fraction), or only 50 (number).
             tolerance: How far a decimal may lie from an exact value: relative, and absolute above 1.
             list_order: Whether the order of a bare list such as 1, 2, 3 counts.
@@ -109,7 +109,7 @@ class Math:
             else:
                 wrong = wrong or verdict
         if failed is not None:  # the reference that was not decided may be the one that is met
-            return Unscored("timeout" if failed.failure == "timeout" else "reference", failed.reason)
+            return Unscored(failed.failure or "reference", failed.reason)
         assert wrong is not None  # noqa: S101 - there is at least one reference
         return Score(0.0, _reason(wrong))
 

@@ -13,7 +13,7 @@ class Policy:
     """The conventions of a comparison. The defaults are those of answer checking in mathematical data sets."""
 
     extraction: tuple[str, ...] = SOURCES
-    """Where an answer may stand in a text, most trusted first; leave out what must not count (("boxed",) wants a box)."""
+    """Where an answer may stand in a prediction, most trusted first; leave out what must not count (("boxed",) wants a box)."""
 
     percent: Literal["either", "fraction", "number"] = "either"
     """50% equals 0.5 and 50 ("either"), only 0.5 ("fraction"), or only 50 ("number"). Two percentages compare as they are."""

@@ -23,6 +23,7 @@ from typing import Any
 from rewardkit_math.expr import Expr
 
 MAX_WORKERS = 2
+MAX_DEATHS = 3
 MAX_QUESTION = 200_000
 _PROGRAM = str(Path(__file__).with_name("worker.py"))
 
@@ -41,6 +42,10 @@ class WorkerTimeout(Exception):  # noqa: N818
 
 class WorkerDied(Exception):  # noqa: N818
     """The worker ended before it answered: out of memory, or killed from outside."""
+
+
+class WorkerSpent(Exception):  # noqa: N818
+    """The worker ran into its memory limit."""
 
 
 class _Worker:
@@ -102,6 +107,8 @@ class _Worker:
             answer = self._line(deadline, computing=True)
             if answer.get("id") == self.count:
                 equal: bool | None = answer["equal"]
+                if answer.get("spent"):
+                    raise WorkerSpent
                 return equal
 
     def kill(self) -> None:
@@ -143,10 +150,17 @@ class _Pool:
                 remaining = deadline - time.monotonic()
                 if remaining <= 0 or not self.free.wait(remaining):
                     raise WorkerTimeout(computing=False)
-            if self.idle:
-                self.idle.sort(key=lambda w: w.ready)
-                return self.idle.pop()
-            self.running += 1
+            fitting = [w for w in self.idle if w.memory_bytes == memory_bytes]
+            if fitting:
+                worker = max(fitting, key=lambda w: w.ready)
+                self.idle.remove(worker)
+                return worker
+            if self.running >= MAX_WORKERS:  # one with another limit makes room
+                other = self.idle.pop()
+                self.all.discard(other)
+                other.kill()
+            else:
+                self.running += 1
         try:
             worker = _Worker(memory_bytes)
         except BaseException:
@@ -205,15 +219,18 @@ def same(a: Expr, b: Expr, log: str, deadline: float, memory_bytes: int) -> bool
 
     Raises:
         WorkerTimeout: The deadline passed. A worker that was computing has been killed.
-        WorkerDied: Two workers in a row ended without an answer.
+        WorkerDied: Several workers in a row ended over this question without an answer.
     """
     question = {"a": _tree(a), "b": _tree(b), "log": log}
     if len(repr(question)) > MAX_QUESTION:
         return None
-    for attempt in (1, 2):
+    deaths = 0
+    while True:
         worker = _pool.take(deadline, memory_bytes)
+        computing = False
         try:
             worker.start(deadline)
+            computing = True
             answer = worker.ask(question, deadline) if worker.usable else None
         except WorkerTimeout as error:
             if error.computing:
@@ -221,17 +238,20 @@ def same(a: Expr, b: Expr, log: str, deadline: float, memory_bytes: int) -> bool
             else:
                 _pool.give(worker)  # it is still starting: the next question finds it ready
             raise
+        except WorkerSpent:
+            _pool.drop(worker)
+            return None
         except (WorkerDied, ValueError, OSError):
             _pool.drop(worker)
-            if attempt == 2:
-                raise WorkerDied("two workers in a row ended without an answer") from None
+            deaths += computing  # one that is killed while it starts says nothing about the question
+            if deaths == MAX_DEATHS:
+                raise WorkerDied(f"{MAX_DEATHS} workers in a row ended over this question") from None
         except BaseException:
             _pool.drop(worker)
             raise
         else:
             _pool.give(worker)
             return answer
-    return None
 
 
 def _tree(node: Any) -> Any:

@@ -8,14 +8,14 @@ import time
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from rewardkit_math import symbolic
 from rewardkit_math import text as texts
 from rewardkit_math.compare import Comparison
 from rewardkit_math.errors import MathError, ParseError, TooLarge, Undecided, Undefined
 from rewardkit_math.expr import Expr, symbols
-from rewardkit_math.extract import Answer, candidates, is_prose, without_delimiters
+from rewardkit_math.extract import SOURCES, Answer, candidates, is_prose, without_delimiters
 from rewardkit_math.form import decimal_places, unsimplified
 from rewardkit_math.lexer import number
 from rewardkit_math.parser import parse
@@ -23,6 +23,7 @@ from rewardkit_math.policy import Policy
 from rewardkit_math.vocabulary import UNITS
 
 DEFAULT = Policy()
+Failure: TypeAlias = Literal["", "reference", "timeout", "infra"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,8 @@ class Verdict:
     tier: str
     """The tier that decided: text, rational, normal form, structure, numeric or symbolic; "" without a decision."""
 
-    failure: Literal["", "reference", "timeout"] = ""
-    """Why there is no verdict: the reference can't be understood, or the deadline passed."""
+    failure: Failure = ""
+    """Why there is no verdict: the reference can't be understood, the deadline passed, or workers died."""
 
     prediction: Answer | None = None
     reference: Answer | None = None
@@ -86,7 +87,7 @@ async def verify_async(prediction: str, reference: str, *, policy: Policy | None
 
 @dataclass(frozen=True, slots=True)
 class _Settled:
-    """An outcome: the verdict (None: none), its tier ("timeout" where time ran out), and why."""
+    """An outcome: the verdict (None: none), its tier (where there is none, what failed), and why."""
 
     correct: bool | None
     tier: str
@@ -167,16 +168,18 @@ class _Question:
             if error.computing and unproven is not None:
                 return _Settled(False, "symbolic", f"the prediction can't be computed within {policy.deadline_s:g} s")
             return _Settled(None, "timeout", f"no decision within {policy.deadline_s:g} s")
-        except (Undefined, Undecided, TooLarge, RecursionError, symbolic.WorkerDied) as error:
+        except symbolic.WorkerDied as error:
+            return _Settled(None, "infra", str(error))
+        except (Undefined, Undecided, TooLarge, RecursionError) as error:
             return _Settled(unproven, "symbolic", f"not shown to be equal: {error}")
         return _Settled(same, "symbolic", "equal" if same else "different")
 
     def verdict(self, settled: _Settled) -> Verdict:
         """The outcome, with what was read from each side."""
-        failure: Literal["", "reference", "timeout"] = ""
+        failure: Failure = ""
         tier = settled.tier
         if settled.correct is None:
-            failure = "timeout" if tier == "timeout" else "reference"
+            failure = "timeout" if tier == "timeout" else "infra" if tier == "infra" else "reference"
             tier = ""
         reason = f"prediction {_shown(self.theirs)}, reference {_shown(self.ours)}: {settled.why}"
         return Verdict(settled.correct, reason, tier, failure, self.theirs.answer, self.ours.answer)
@@ -184,7 +187,7 @@ class _Question:
 
 def _question(prediction: str, reference: str, policy: Policy | None, options: dict[str, Any]) -> _Question:
     chosen = _policy(policy, options)
-    return _Question(_read(prediction, chosen.extraction), _read_reference(reference, chosen.extraction), chosen)
+    return _Question(_read(prediction, chosen.extraction), _read_reference(reference), chosen)
 
 
 def _policy(policy: Policy | None, options: dict[str, Any]) -> Policy:
@@ -210,9 +213,9 @@ def _shown(side: _Read) -> str:
 
 
 @lru_cache(maxsize=2048)
-def _read_reference(text: str, sources: tuple[str, ...]) -> _Read:
+def _read_reference(text: str) -> _Read:
     """A reference, which a group of completions shares."""
-    return _read(text, sources)
+    return _read(text, SOURCES)
 
 
 def _read(text: str, sources: tuple[str, ...]) -> _Read:

@@ -41,13 +41,15 @@ def main() -> None:
     stdout.flush()
     for line in stdin:
         question = json.loads(line)
+        answer: bool | None = None
+        spent = False
         try:
-            answer: bool | None = decide(question["a"], question["b"], question["log"])
-        except (MemoryError, RecursionError):
-            answer = None
+            answer = decide(question["a"], question["b"], question["log"])
+        except MemoryError:
+            spent = True
         except Exception:  # noqa: BLE001 - whatever sympy raises, the question stays open
             answer = None
-        stdout.write(json.dumps({"id": question["id"], "equal": answer}).encode() + b"\n")
+        stdout.write(json.dumps({"id": question["id"], "equal": answer, "spent": spent}).encode() + b"\n")
         stdout.flush()
 
 

@@ -53,8 +53,8 @@ POLICIES = [
     ({"form": "simplified"}, r"\frac14+\frac14", r"\frac12", False),
     ({"decimal_places": 2}, "3.50", "3.5", True),
     ({"decimal_places": 2}, "3.5", "3.5", False),
-    ({"extraction": ("boxed",)}, "The answer is 4", "4", None),
-    ({"extraction": ("boxed",)}, r"\boxed{4}", r"\boxed{4}", True),
+    ({"extraction": ("boxed",)}, "The answer is 4", "4", False),
+    ({"extraction": ("boxed",)}, r"\boxed{4}", "4", True),
 ]
 
 

@@ -1,0 +1,146 @@
+"""The verifier inside other programs: threads, event loops, forks, alarms, workers that die."""
+
+import asyncio
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from rewardkit_math import symbolic, verify, verify_async
+
+SYMBOLIC = (r"\int_0^1 x^2\,dx", "1/3")
+ENDLESS = (r"\sin(10^{10^{10}})", "1")
+PATIENT = {"deadline_s": 60.0}
+
+
+def test_importing_loads_nothing_heavy():
+    """`import rewardkit_math` loads neither sympy nor rewardkit nor asyncio's subprocesses."""
+    program = "import sys, rewardkit_math; print([m for m in ('sympy', 'mpmath', 'rewardkit', 'numpy', 'click') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_sympy_stays_in_the_worker():
+    """The symbolic tier decides without sympy in this process."""
+    program = rf"import sys, rewardkit_math as m; v = m.verify({SYMBOLIC[0]!r}, '1/3', deadline_s=60); print(v.correct, v.tier, 'sympy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "symbolic", "False"]
+
+
+def test_threads():
+    """Many threads at once all get their verdicts."""
+    verdicts = []
+
+    def work():
+        verdicts.extend(verify(a, b, **PATIENT).correct for a, b in [SYMBOLIC, (r"\frac12", "0.5"), SYMBOLIC])
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert verdicts == [True] * 18
+
+
+def test_the_event_loop_runs_on():
+    """While a worker computes, other coroutines run: no gap in their ticking comes near the deadline."""
+
+    async def main():
+        task = asyncio.create_task(verify_async(*ENDLESS, deadline_s=1.0))
+        ticks = 0
+        while not task.done():
+            ticks += 1
+            await asyncio.sleep(0)
+        return ticks, await task
+
+    ticks, verdict = asyncio.run(main())
+    assert ticks > 100
+    assert verdict.correct is not True
+
+
+def _forked(queue):
+    queue.put(verify(*SYMBOLIC, **PATIENT).correct)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_child_processes(method):
+    """A forked or spawned process has workers of its own, and leaves the parent's alone."""
+    assert verify(*SYMBOLIC, **PATIENT).correct is True
+    before = {w.process.pid for w in symbolic._pool.all}
+    context = multiprocessing.get_context(method)
+    queue = context.Queue()
+    child = context.Process(target=_forked, args=(queue,))
+    child.start()
+    assert queue.get(timeout=60) is True
+    child.join()
+    assert {w.process.pid for w in symbolic._pool.all} == before
+    assert verify(*SYMBOLIC, **PATIENT).correct is True
+
+
+def test_the_caller_s_alarm_is_untouched():
+    """No signal handler is set, and a pending alarm stays pending."""
+    handler = signal.signal(signal.SIGALRM, lambda *_: None)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1000)
+        verify(*SYMBOLIC, **PATIENT)
+        verify("1", "10^{10^{10}}")
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 900
+        assert signal.getsignal(signal.SIGALRM) is not handler
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+
+
+def test_the_deadline_holds():
+    """A question that nobody can answer is given up in time, and the next one is answered."""
+    verify(*SYMBOLIC, **PATIENT)
+    started = time.monotonic()
+    verdict = verify(*ENDLESS, deadline_s=0.5)
+    assert time.monotonic() - started < 0.5 + 1.5  # a busy machine may lend us the processor late
+    assert verdict.correct is False
+    assert verify(*SYMBOLIC, **PATIENT).correct is True
+
+
+def test_killed_workers_are_replaced():
+    """Workers killed at random moments are replaced; at worst there is no verdict, never a wrong one."""
+    stop = threading.Event()
+    chance = random.Random(7)
+
+    def killer():
+        while not stop.wait(chance.uniform(0.5, 2.0)):
+            for worker in list(symbolic._pool.all)[:1]:
+                os.kill(worker.process.pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=killer)
+    thread.start()
+    try:
+        verdicts = [verify(*SYMBOLIC, **PATIENT) for _ in range(60)]
+    finally:
+        stop.set()
+        thread.join()
+    assert all(v.correct is True or v.failure == "infra" for v in verdicts)
+    assert any(v.correct for v in verdicts)
+
+
+def test_a_hungry_question_is_no_verdict_of_ours():
+    """A worker that runs into its memory limit answers nothing, and the next question is answered."""
+    verdict = verify(r"\sum_{k=1}^{\infty} \frac{\sin(k^3)}{k!}", "1", memory_bytes=1 << 20, deadline_s=10)
+    assert verdict.correct is not True
+    assert verify(*SYMBOLIC, **PATIENT).correct is True
+
+
+def test_deep_recursion_of_the_caller_is_survived():
+    """Called near the end of the stack, it gives a verdict rather than a RecursionError."""
+
+    def dive(depth):
+        return verify(r"\frac{1}{1+\frac{1}{1+x}}", r"\frac{x+1}{x+2}", symbolic=False) if not depth else dive(depth - 1)
+
+    limit = sys.getrecursionlimit()
+    room = limit - len(__import__("inspect").stack())
+    for spare in (40, 80, 150):
+        assert dive(room - spare).correct in (True, False, None)
