@@ -1,0 +1,133 @@
+"""`python -m rewardkit_sandbox`: build images, check the walls, run a program, serve."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from rewardkit_sandbox import images
+from rewardkit_sandbox.check import check as check_walls
+from rewardkit_sandbox.errors import SandboxError
+from rewardkit_sandbox.languages import LANGUAGES
+from rewardkit_sandbox.open import BackendName, open_sandbox
+from rewardkit_sandbox.types import Limits, Program, Stdin
+
+_BACKENDS = click.Choice(["auto", "docker", "bubblewrap"])
+
+
+class _Failed(click.ClickException):
+    exit_code = 1
+
+
+@click.group()
+def main() -> None:
+    """Run untrusted programs fast and safely."""
+
+
+@main.command()
+@click.argument("names", nargs=-1, metavar="[IMAGE]...")
+@click.option("--force", is_flag=True, help="Make them again though they are there.")
+@click.option("--list", "listing", is_flag=True, help="Only list the images that there are recipes for.")
+def build(names: tuple[str, ...], force: bool, listing: bool) -> None:
+    """Make images (by default: python), from a registry's base or, without one, with debootstrap."""
+    if listing:
+        table = Table("image", "what is in it", "root file system", "Docker image")
+        for recipe in images.recipes().values():
+            there = (images.root(recipe.name) / "usr").exists()
+            table.add_row(recipe.name, recipe.description, str(images.root(recipe.name)) if there else "–", "yes" if images.has_docker_image(recipe.name) else "–")
+        Console().print(table)
+        return
+    try:
+        for name in names or ("python",):
+            images.build(name, lambda line: click.echo(line, err=True), force=force)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    except SandboxError as error:
+        raise _Failed(str(error)) from error
+
+
+@main.command()
+@click.option("--backend", type=_BACKENDS, default=None, help="Only this one; by default both.")
+@click.option("--image", default="python", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def check(backend: BackendName | None, image: str, as_json: bool) -> None:
+    """Try every wall on this machine and tell what holds."""
+    names: list[BackendName] = [backend] if backend else ["docker", "bubblewrap"]
+    found: dict[str, object] = {}
+    broken = works = False
+    for name in names:
+        try:
+            description, properties = check_walls(name, image)
+        except SandboxError as error:
+            found[name] = {"available": False, "why": str(error)}
+            if not as_json:
+                click.echo(f"{name}: not available: {error}", err=True)
+            continue
+        works = True
+        broken |= not all(each.holds for each in properties)
+        found[name] = {"available": True, "properties": {each.name: {"holds": each.holds, "detail": each.detail} for each in properties}}
+        if not as_json:
+            table = Table("property", "holds", "what was seen", title=description)
+            for each in properties:
+                table.add_row(each.name, "[green]yes[/]" if each.holds else "[bold red]NO[/]", each.detail)
+            Console().print(table)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    if broken or not works:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--language", default=None, help="By default told by the file's name.")
+@click.option("--backend", type=_BACKENDS, default="auto", show_default=True)
+@click.option("--image", default=None, help="By default python, or languages where the language needs it.")
+@click.option("--cpu", "cpu_s", type=float, default=10.0, show_default=True, help="CPU seconds.")
+@click.option("--memory", "memory_mb", type=int, default=512, show_default=True, help="MiB.")
+def run(file: Path, language: str | None, backend: BackendName, image: str | None, cpu_s: float, memory_mb: int) -> None:
+    """Run a program in a box, with this command's standard input; ends with the program's exit code."""
+    name = language or next((key for key, recipe in LANGUAGES.items() if Path(recipe.file).suffix == file.suffix), None)
+    if name is None:
+        raise click.UsageError(f"no language is known for {file.name}; give --language, one of {', '.join(LANGUAGES)}")
+    stdin = b"" if sys.stdin.isatty() else sys.stdin.buffer.read()
+    limits = Limits(cpu_s=cpu_s, memory_mb=memory_mb)
+    try:
+        with open_sandbox(backend, slots=1, image=image or ("python" if name == "python" else "languages"), limits=limits) as sandbox:
+            result = sandbox.run(Program(file.read_text(), name), [Stdin(stdin)])
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    except SandboxError as error:
+        raise _Failed(str(error)) from error
+    done = result.runs[0]
+    sys.stdout.buffer.write(done.stdout)
+    sys.stderr.buffer.write(done.stderr)
+    if done.note:
+        click.echo(f"{done.status}: {done.note}", err=True)
+    sys.exit(0 if done.ok else done.exit_code or 1)
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8080, show_default=True)
+@click.option("--backend", type=_BACKENDS, default="auto", show_default=True)
+@click.option("--image", default="languages", show_default=True)
+@click.option("--slots", type=int, default=None, help="Programs at a time; by default twice the CPUs.")
+def serve(host: str, port: int, backend: BackendName, image: str, slots: int | None) -> None:
+    """Serve this sandbox over SandboxFusion's HTTP API."""
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise _Failed("serving needs more: pip install 'rewardkit-sandbox[serve]'") from error
+    from rewardkit_sandbox.server import application
+
+    try:
+        with open_sandbox(backend, slots=slots, image=image, limits=Limits(cpu_s=60, memory_mb=1024)) as sandbox:
+            click.echo(f"serving {sandbox.description} with {sandbox.pool.size} boxes on http://{host}:{port}", err=True)
+            uvicorn.run(application(sandbox), host=host, port=port, log_level="warning")
+    except SandboxError as error:
+        raise _Failed(str(error)) from error
