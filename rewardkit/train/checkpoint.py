@@ -6,7 +6,6 @@ Random numbers need no keeping, since every step seeds them from the run's seed 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 
 import orjson
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -23,12 +23,6 @@ from rewardkit.errors import OutputError, RewardkitError
 from rewardkit.train.optim import Optimizer
 
 PREFIX = "step-"
-
-
-def step_seed(*parts: object) -> int:
-    """A number of 63 bits that depends on these alone: the seed of a step, a prompt, a completion."""
-    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +114,8 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
         part.rename(path)
         shutil.rmtree(old, ignore_errors=True)
     # safetensors and torch have errors of their own for a full disk.
-    except (OSError, RuntimeError, _safetensors_error()) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(part, ignore_errors=True)
         if old.exists() and not path.exists():
             old.rename(path)
         raise OutputError(f"{path} can't be written: {error}; what was there before is untouched") from error
-
-
-def _safetensors_error() -> type[Exception]:
-    from safetensors import SafetensorError  # noqa: PLC0415 - for this one purpose
-
-    error: type[Exception] = SafetensorError
-    return error

@@ -193,14 +193,18 @@ class Renderer:
         weights = [1.0] * len(response)
         if not spans:
             return weights
-        ends = [len(self.tokenizer.decode(list(response[: count + 1]))) for count in range(len(response))]
-        text = str(self.tokenizer.decode(list(response)))
+        ends = [len(self.read(response[: count + 1])) for count in range(len(response))]
+        text = self.read(response)
         for span in spans:
             for match in re.finditer(span.pattern, text):
                 for index, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
                     if begin < match.end() and end > match.start():
                         weights[index] = span.weight
         return weights
+
+    def read(self, tokens: Sequence[int]) -> str:
+        """Text of tokens, without special ones."""
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
 
 class Order:

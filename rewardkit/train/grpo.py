@@ -18,7 +18,6 @@ from rewardkit.composite import CompositeReward
 from rewardkit.config.expression import Expression
 from rewardkit.errors import DataError, RewardkitError
 from rewardkit.train import statistics
-from rewardkit.train.checkpoint import step_seed
 from rewardkit.train.config import GrpoConfig, paths
 from rewardkit.train.data import Order, Prompt, Renderer
 from rewardkit.train.engines.base import Sampling
@@ -31,6 +30,7 @@ from rewardkit.train.policy import Policy
 from rewardkit.train.rollouts import Sample, collect, refuse_long_prompts, refuse_unscored
 from rewardkit.train.rows import read_rows
 from rewardkit.train.run import BEST, FINAL, Run
+from rewardkit.train.seeds import step_seed
 from rewardkit.train.stages import TrainFile
 
 
@@ -55,7 +55,7 @@ def train_grpo(file: TrainFile) -> Path:
         CompositeReward(file.reward, registry=file.registry, workers=config.reward_workers) as reward,
         Run.open(config, config.steps, files, {"reward": file.reward.resolved, "reward_id": reward.reward_id}) as run,
     ):
-        policy = Policy.load(config.model, file.where("model", "path"))
+        policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed)
         return Trainer(config, run, policy, reward, condition).train()
 
 

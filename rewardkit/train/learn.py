@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from rewardkit.train.checkpoint import step_seed
 from rewardkit.train.config import AlgorithmConfig, GrpoConfig, KlConfig
 from rewardkit.train.data import micro_batches
 from rewardkit.train.math.advantages import (
@@ -32,6 +31,7 @@ from rewardkit.train.math.presets import PRESETS, Preset
 from rewardkit.train.math.reduction import BatchTotals, token_weights, weighted_loss
 from rewardkit.train.optim import Optimizer, learning_rate
 from rewardkit.train.policy import Passage, Policy, Tokens
+from rewardkit.train.seeds import step_seed
 
 _LOSS_SETTINGS = (
     "eps_low",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from rewardkit.errors import ConfigError, Location
 from rewardkit.train.config import ModelConfig
 from rewardkit.train.logprobs import plain_logprobs, token_logprobs
+from rewardkit.train.seeds import step_seed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -65,16 +68,18 @@ class Policy:
         self._head = _plain_head(self.lm)
 
     @classmethod
-    def load(cls, config: ModelConfig, location: Location | None = None) -> Policy:
+    def load(cls, config: ModelConfig, location: Location | None = None, *, seed: int = 0) -> Policy:
         """Load a model, and give it adapters if the configuration asks for them.
 
         Args:
             config: The section of the configuration.
             location: Where its path stands, for messages.
+            seed: Of the adapters' random weights.
 
         Raises:
             ConfigError: There is no such model, or it is no causal language model with a usable tokenizer.
         """
+        torch.manual_seed(step_seed(seed, "model"))
         tokenizer = load_tokenizer(config, location)
         model = _load_model(config, location)
         if config.lora is not None:
@@ -232,7 +237,7 @@ def _load_model(config: ModelConfig, location: Location | None) -> Any:
             attn_implementation=config.attention,
             trust_remote_code=config.trust_remote_code,
         )
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
         raise ConfigError(
             (location, f"no causal language model can be loaded from {config.path}: {_first_line(error)}")
         ) from None
@@ -261,7 +266,9 @@ def _with_adapters(model: Any, config: ModelConfig, location: Location | None) -
         task_type="CAUSAL_LM",
     )
     try:
-        return peft.get_peft_model(model, settings)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for names that are on their way out
+            return peft.get_peft_model(model, settings)
     except ValueError as error:
         raise ConfigError((location, f"model.lora: {_first_line(error)}")) from None
 
@@ -280,7 +287,8 @@ def _eos_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
             found.add(value)
         elif isinstance(value, Sequence):
             found.update(int(item) for item in value)
-    return frozenset(found)
+    # A tokenizer may invent an end that the model has no embedding for.
+    return frozenset(token for token in found if 0 <= token < model.get_input_embeddings().num_embeddings)
 
 
 def _plain_head(lm: Any) -> nn.Linear | None:
@@ -288,7 +296,8 @@ def _plain_head(lm: Any) -> nn.Linear | None:
     head = lm.get_output_embeddings()
     if type(head) is not nn.Linear:
         return None
-    ids = torch.zeros(1, 2, dtype=torch.long, device=head.weight.device)
+    # Not token 0: padding often has an embedding of zeros, of which every head makes zeros.
+    ids = torch.arange(1, 9, device=head.weight.device)[None] % len(head.weight)
     was_training = lm.training
     lm.eval()
     with torch.no_grad():

@@ -19,6 +19,7 @@ from rewardkit.errors import DataError, OutputError
 from rewardkit.train.checkpoint import write_folder
 from rewardkit.train.config import paths
 from rewardkit.train.data import Order
+from rewardkit.train.dropout import switch_off_dropout
 from rewardkit.train.math.metrics import Estimate
 from rewardkit.train.math.preference import bradley_terry
 from rewardkit.train.optim import Optimizer, learning_rate
@@ -66,7 +67,9 @@ def train_reward_model(file: TrainFile) -> Path:
             first = run.checkpoints.restore(latest, parts)["step"]
             run.view.resumed(first)
         run.rewind(first)
-        scorer.model.train(config.dropout)
+        if not config.dropout:
+            switch_off_dropout(scorer.model)
+        scorer.model.train()
         for step in run.steps(first):
             began = time.monotonic()
             batch = [train[index] for index in order.take(step * config.batch_size, config.batch_size)]

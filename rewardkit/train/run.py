@@ -20,10 +20,11 @@ import orjson
 import torch
 
 from rewardkit.errors import OutputError, RewardkitError
-from rewardkit.train.checkpoint import Checkpoints, step_seed, write_folder
+from rewardkit.train.checkpoint import Checkpoints, write_folder
 from rewardkit.train.config import RunConfig, plain
 from rewardkit.train.policy import Policy
 from rewardkit.train.rows import data_hash
+from rewardkit.train.seeds import step_seed
 from rewardkit.train.view import View
 
 PACKAGES = ("rewardkit", "torch", "transformers", "peft", "accelerate")

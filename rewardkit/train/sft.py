@@ -35,7 +35,7 @@ def train_sft(file: TrainFile) -> Path:
     """
     config = file.config
     assert isinstance(config, SftConfig)  # noqa: S101 - for the type checker
-    policy = Policy.load(config.model, file.where("model", "path"))
+    policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed)
     train, left_out = load_examples(config, policy, config.data.train)
     held_out, _ = load_examples(config, policy, config.data.eval) if config.data.eval else ([], 0)
     total = config.steps or math.ceil((config.epochs or 1) * len(train) / config.batch_size)

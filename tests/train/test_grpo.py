@@ -1,0 +1,211 @@
+"""GRPO on a tiny random model: it learns, and says what it can't learn from."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rewardkit import Rollout, Score, Unscored, reward
+from rewardkit.errors import DataError, RewardkitError, TooManyUnscoredError
+from rewardkit.registry import Registry
+from rewardkit.train.grpo import train_grpo
+from rewardkit.train.launch import launch
+from rewardkit.train.stages import read_train_config
+
+CONFIG = """
+version: 1
+stage: grpo
+output: {output}
+model: {{path: {work}/base}}
+data: {{train: {work}/train.jsonl, eval: {work}/heldout.jsonl}}
+reward: {{components: {{main: {{use: {use}}}}}, unscored: {{abort_above: {abort}}}}}
+steps: {steps}
+rollout: {{prompts_per_step: 4, group_size: 4, max_new_tokens: 8, batch: 8}}
+optimizer: {{lr: 3.0e-3}}
+evaluate: {{every: 0, limit: 16, correct: "{correct}"}}
+checkpoint: {{every: 0}}
+"""
+CALLS = []
+
+
+@reward("digits")
+def digits(rollout: Rollout) -> float:
+    """Share of digits."""
+    text = rollout.completion_text
+    return sum(map(str.isdigit, text)) / max(len(text), 1)
+
+
+@reward("constant")
+def constant(rollout: Rollout) -> float:
+    """Always the same."""
+    return 0.25
+
+
+@reward("nan")
+def nan(rollout: Rollout) -> float:
+    """No number."""
+    return float("nan")
+
+
+@reward("flaky")
+def flaky(rollout: Rollout) -> Score | Unscored:
+    """Can't score completions that begin with a digit."""
+    text = rollout.completion_text
+    CALLS.append(rollout)
+    return Unscored("infra", "the service is down") if text[:1].isdigit() else Score(float(len(set(text))))
+
+
+@reward("picky")
+def picky(rollout: Rollout, *, column: str = "missing") -> float:
+    """Needs a field."""
+    return float(column in rollout.fields)
+
+
+@pytest.fixture
+def registry():
+    """The rewards above."""
+    found = Registry()
+    for item in (digits, constant, nan, flaky, picky):
+        found.register(item)
+    return found
+
+
+def run(work, folder, registry, use="digits", steps=2, abort=0.5, correct="main > 0.5", extra="", **overrides):
+    """Train, and return the figures by kind."""
+    config = folder / "config.yaml"
+    output = folder / "out"
+    text = CONFIG.format(output=output, work=work, use=use, steps=steps, abort=abort, correct=correct)
+    config.write_text(text + extra)
+    launch(read_train_config(config, registry, overrides), train_grpo)
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return {kind: [line for line in lines if line["kind"] == kind] for kind in ("train", "eval")}
+
+
+def test_it_learns_what_is_rewarded(work, tmp_path, registry):
+    """The share of digits rises well above that of the random model, greedy and sampled."""
+    figures = run(work, tmp_path, registry, steps=25, **{"rollout.prompts_per_step": "8"})
+    assert figures["train"][-1]["reward"] > figures["train"][0]["reward"] + 0.2
+    assert figures["eval"][-1]["reward"] > figures["eval"][0]["reward"]
+    assert len(figures["train"]) == 25
+    assert figures["train"][0]["component/main"] == pytest.approx(figures["train"][0]["reward"])
+    assert figures["train"][0]["component/main/advantage_share"] == pytest.approx(1)
+    assert figures["train"][0]["mismatch"] < 1e-5
+    assert (tmp_path / "out/final/model.safetensors").is_file()
+    samples = [json.loads(line) for line in (tmp_path / "out/samples.jsonl").read_text().splitlines()]
+    assert {"step", "prompt", "completion", "reward", "components"} <= samples[0].keys()
+
+
+def test_unscored_rollouts_leave_their_group(work, tmp_path, registry):
+    """They are counted by kind, and the rest is learned from."""
+    figures = run(work, tmp_path, registry, use="flaky", abort=0.9, steps=1)
+    [line] = figures["train"]
+    assert 0 < line["unscored"] < 0.9
+    assert line["component/main/unscored_infra"] == pytest.approx(line["unscored"])
+    assert 0 < line["rows_learned"] <= 16 * (1 - line["unscored"])
+
+
+def test_too_many_unscored_stop_the_run(work, tmp_path, registry):
+    """With kinds, share and the first message; never as a reward of 0."""
+    with pytest.raises(TooManyUnscoredError, match=r"step 1: 16 of 16 .* \(16 plugin\).*nan.* which is not a finite number"):
+        run(work, tmp_path, registry, use="nan", **{"evaluate.correct": "null", "data.eval": "null"})
+
+
+def test_a_constant_reward_changes_nothing(work, tmp_path, registry):
+    """Groups without spread have exactly no gradient: the weights stay bit-equal."""
+    from safetensors.torch import load_file
+
+    figures = run(work, tmp_path, registry, use="constant")
+    assert all(line["zero_spread"] == 1 and line["rows_learned"] == 0 for line in figures["train"])
+    before, after = load_file(work / "base/model.safetensors"), load_file(tmp_path / "out/final/model.safetensors")
+    assert all(bool((before[name] == after[name]).all()) for name in before)
+
+
+def test_refilling_samples_further_prompts(work, tmp_path, registry):
+    """Dynamic sampling has a bound, and its cost is shown."""
+    extra = "filter: {zero_spread: refill, refill_rounds: 2}\n"
+    figures = run(work, tmp_path, registry, use="constant", steps=1, extra=extra)
+    assert figures["train"][0]["prompts_sampled"] == 12
+
+
+def test_truncated_completions_can_be_left_out(work, tmp_path, registry):
+    """By finish_reason: a random model hardly ends within 8 tokens, so hardly any row is learned from."""
+    kept = run(work, tmp_path, registry, steps=1)["train"][0]
+    masked = run(work, (tmp_path / "2").mkdir() or tmp_path / "2", registry, steps=1, extra="filter: {truncated: mask}\n")
+    assert masked["train"][0]["truncated"] == kept["truncated"] > 0.5
+    assert masked["train"][0]["rows_learned"] <= 16 * (1 - kept["truncated"]) < kept["rows_learned"]
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "dr_grpo", "cispo", "gspo", "sapo", "rloo", "reinforce++", "reinforce++-baseline"])
+def test_every_algorithm_learns(work, tmp_path, registry, algorithm):
+    """With KL in loss or reward and several updates per batch, the reward rises."""
+    place = "reward" if algorithm.startswith("reinforce") else "loss"
+    extra = f"algorithm: {{use: {algorithm}}}\nkl: {{coefficient: 0.001, place: {place}, target: 1.0}}\nepochs_per_batch: 2\n"
+    figures = run(work, tmp_path, registry, steps=14, extra=extra, **{"rollout.prompts_per_step": "8", "data.eval": "null"})
+    first = sum(line["reward"] for line in figures["train"][:3]) / 3
+    last = sum(line["reward"] for line in figures["train"][-3:]) / 3
+    assert last > first + 0.03
+    assert figures["train"][0]["kl"] == pytest.approx(0, abs=1e-4)
+    assert figures["train"][-1]["kl"] != 0
+
+
+def test_adapters_are_trained_against_the_model_without_them(work, tmp_path, registry):
+    """LoRA: the reference costs no second model, and KL starts at 0."""
+    extra = "kl: {coefficient: 0.01}\n"
+    figures = run(work, tmp_path, registry, steps=3, extra=extra, **{"model.lora": "{rank: 4}"})
+    assert figures["train"][0]["kl"] == pytest.approx(0, abs=1e-4)
+    assert (tmp_path / "out/final/adapter_model.safetensors").is_file()
+
+
+def test_stale_weights_stop_the_run(work, tmp_path, registry, monkeypatch):
+    """A sampler that misses an update is noticed by its log-probs."""
+    import copy
+
+    from rewardkit.train import grpo
+
+    class Stale(grpo.HfEngine):
+        def __init__(self, policy, batch=256):
+            frozen = copy.copy(policy)
+            frozen.model = copy.deepcopy(policy.model)
+            frozen.lm, frozen._head = frozen.model, frozen.model.get_output_embeddings()
+            super().__init__(frozen, batch)
+
+    monkeypatch.setattr(grpo, "HfEngine", Stale)
+    with pytest.raises(RewardkitError, match="it samples from other weights than are trained"):
+        run(work, tmp_path, registry, steps=20, **{"optimizer.lr": "0.01"})
+
+
+def test_prompts_that_leave_no_room_are_refused(work, tmp_path, registry):
+    """Before anything is sampled, naming the row."""
+    with pytest.raises(DataError, match=r"train\.jsonl:1: the prompt has 7 tokens.*context of 128"):
+        run(work, tmp_path, registry, **{"rollout.max_new_tokens": "125"})
+
+
+def test_another_configuration_does_not_go_on_in_the_same_folder(work, tmp_path, registry):
+    """Unless only what the weights don't depend on has changed."""
+    run(work, tmp_path, registry, steps=1)
+    run(work, tmp_path, registry, steps=1, **{"log.samples": "1"})
+    with pytest.raises(RewardkitError, match="holds a run with other values of steps; use another output folder, or --fresh"):
+        run(work, tmp_path, registry, steps=2)
+
+
+def test_out_of_memory_halves_the_micro_batch(work, tmp_path, registry, monkeypatch):
+    """And the weights are those of a run that had enough."""
+    import torch
+    from safetensors.torch import load_file
+
+    from rewardkit.train.policy import Policy
+
+    run(work, tmp_path, registry, steps=1)
+    original = Policy.judge
+
+    def small(self, batch, *args, **kwargs):
+        if len(batch) > 5:
+            raise torch.OutOfMemoryError("out of memory")
+        return original(self, batch, *args, **kwargs)
+
+    monkeypatch.setattr(Policy, "judge", small)
+    (tmp_path / "2").mkdir()
+    run(work, tmp_path / "2", registry, steps=1)
+    one, other = (load_file(folder / "out/final/model.safetensors") for folder in (tmp_path, tmp_path / "2"))
+    assert all(torch.allclose(one[name], other[name], atol=1e-4) for name in one)

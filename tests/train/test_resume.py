@@ -1,0 +1,125 @@
+"""A run that is killed and started again ends with the very weights of one that was not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+DRIVER = Path(__file__).with_name("driver.py")
+
+GRPO = """
+version: 1
+stage: grpo
+output: {output}
+model: {{path: {work}/base, dtype: float32}}
+data: {{train: {work}/train.jsonl, eval: {work}/heldout.jsonl}}
+reward: {{components: {{digits: {{use: digits}}}}}}
+steps: 8
+rollout: {{prompts_per_step: 4, group_size: 4, max_new_tokens: 12}}
+algorithm: {{use: grpo}}
+kl: {{coefficient: 0.02, target: 0.5, horizon: 50}}
+filter: {{zero_spread: refill}}
+epochs_per_batch: 2
+updates_per_epoch: 2
+optimizer: {{lr: 1.0e-3, warmup_steps: 2, schedule: cosine}}
+checkpoint: {{every: 1}}
+evaluate: {{every: 4, limit: 8}}
+threads: 1
+"""
+SFT = """
+version: 1
+stage: sft
+output: {output}
+model: {{path: {work}/base, lora: {{rank: 2, dropout: 0.3}}}}
+data: {{train: {work}/sft.jsonl}}
+steps: 14
+batch_size: 8
+checkpoint: {{every: 2}}
+evaluate: {{every: 7}}
+threads: 1
+"""
+
+
+def start(config):
+    """The run as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, str(DRIVER), str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(config):
+    """Run to the end."""
+    with start(config) as process:
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+
+
+def lines(folder):
+    """Lines of figures so far."""
+    file = folder / "metrics.jsonl"
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+def kill_after(config, folder, more):
+    """Kill the run without warning once it has written so many lines more."""
+    wanted = lines(folder) + more
+    deadline = time.monotonic() + 120
+    with start(config) as process:
+        while lines(folder) < wanted and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        assert process.poll() is None, process.stderr.read()
+        process.send_signal(signal.SIGKILL)
+
+
+def weights(folder):
+    """A hash of the trained weights."""
+    files = sorted((folder / "final").glob("*.safetensors"))
+    assert files
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("text", "kills"), [(GRPO, (5,)), (SFT, (5,))], ids=["grpo", "sft"])
+def test_killed_and_resumed_is_bit_equal(work, tmp_path, text, kills):
+    """Weights are bit-equal, no step is missing or there twice, with dropout, adaptive KL and refilled groups."""
+    results = []
+    for name in ("whole", "killed"):
+        folder = tmp_path / name
+        config = tmp_path / f"{name}.yaml"
+        config.write_text(text.format(output=folder, work=work))
+        if name == "killed":
+            for more in kills:
+                kill_after(config, folder, more)
+        finish(config)
+        results.append(weights(folder))
+        steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        trained = [line["step"] for line in steps if line["kind"] == "train"]
+        assert trained == list(range(1, len(trained) + 1))
+        assert len(trained) == (8 if text is GRPO else 14)
+    assert results[0] == results[1]
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_the_run(work, tmp_path):
+    """SIGINT ends the run after its step with a checkpoint, exit code 130 and a word on how to go on."""
+    folder = tmp_path / "run"
+    config = tmp_path / "run.yaml"
+    config.write_text(SFT.format(output=folder, work=work).replace("every: 2", "every: 0").replace("14", "4000"))
+    deadline = time.monotonic() + 120
+    with start(config) as process:
+        while lines(folder) < 2 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "run the same command again to go on" in errors
+    kept = list((folder / "checkpoints").iterdir())
+    assert len(kept) == 1
+    assert json.loads((kept[0] / "state.json").read_text())["step"] == lines(folder)

@@ -1,0 +1,132 @@
+"""Training configurations: read, or refused with file, line and column, without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from rewardkit.errors import ConfigError
+from rewardkit.registry import Registry
+from rewardkit.train.config import GrpoConfig, SftConfig
+from rewardkit.train.stages import STAGES, read_train_config
+
+GRPO = """\
+version: 1
+stage: grpo
+output: runs/one
+model: {path: ./base}
+data: {train: prompts.jsonl}
+reward: {components: {even: {use: even}}}
+steps: 10
+"""
+
+
+@pytest.fixture
+def registry():
+    """One reward."""
+    from rewardkit import Rollout, reward
+
+    @reward("even")
+    def even(rollout: Rollout) -> float:
+        """Even lengths."""
+        return float(len(rollout.completion_text) % 2 == 0)
+
+    found = Registry()
+    found.register(even)
+    return found
+
+
+def read(folder, text, registry, **overrides):
+    """Read a text as a file of a folder."""
+    file = folder / "config.yaml"
+    file.write_text(text)
+    return read_train_config(file, registry, overrides)
+
+
+def test_paths_are_taken_from_the_files_folder(tmp_path, registry):
+    """Output, data and a model written with ./ are beside the file; a hub name stays one."""
+    config = read(tmp_path, GRPO, registry).config
+    assert isinstance(config, GrpoConfig)
+    assert config.output == tmp_path / "runs/one"
+    assert config.data.train == tmp_path / "prompts.jsonl"
+    assert config.model.path == str(tmp_path / "base")
+    hub = read(tmp_path, GRPO.replace("./base", "Qwen/Qwen3-0.6B"), registry).config
+    assert hub.model.path == "Qwen/Qwen3-0.6B"
+
+
+def test_the_reward_may_be_a_file(tmp_path, registry):
+    """Named relative to the configuration."""
+    (tmp_path / "reward.yaml").write_text("version: 1\ncomponents: {even: {use: even}}\n")
+    text = GRPO.replace("reward: {components: {even: {use: even}}}", "reward: reward.yaml")
+    assert read(tmp_path, text, registry).reward.component_names == ("even",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "message"),
+    [
+        ("stage: grpo", "stage: gpro", ":2:8", "there is no stage the text 'gpro'; did you mean 'grpo'?"),
+        ("stage: grpo\n", "", ":1:1", "lacks the key 'stage'"),
+        ("steps: 10", "step: 10", ":7:1", "unknown key 'step'; did you mean 'steps'?"),
+        ("steps: 10", "steps: ten", ":7:8", "steps must be a whole number, found the text 'ten'"),
+        ("steps: 10", "steps: 0", ":7:8", "steps must be at least 1, found 0"),
+        ("{path: ./base}", "{path: ./base, dtype: float33}", ":4:30", "did you mean 'float32'?"),
+        ("{use: even}", "{use: evne}", ":6:35", "did you mean even?"),
+        ("{components: {even: {use: even}}}", "{components: {}}", ":6:22", "components is empty"),
+        ("{components: {even: {use: even}}}", "nowhere.yaml", ":6:9", "there is no reward file"),
+        ("steps: 10", "steps: 10\nrollout: {group_size: 1}", ":1:1", "compares the completions of a group"),
+        ("steps: 10", "steps: 10\nrollout: {temperature: 0}", ":8:24", "rollout.temperature must be more than 0"),
+        ("steps: 10", "steps: 10\nalgorithm: {use: grop}", ":8:18", "did you mean 'grpo'?"),
+    ],
+)
+def test_mistakes_are_told_with_their_place(tmp_path, registry, old, new, place, message):
+    """File, line, column, and what to do."""
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, GRPO.replace(old, new), registry)
+    assert f"config.yaml{place}: " in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_overrides_go_over_the_file(tmp_path, registry):
+    """By dotted path, in YAML; a wrong one is told as what it is."""
+    config = read(tmp_path, GRPO, registry, **{"optimizer.lr": "3e-4", "steps": "7"}).config
+    assert config.optimizer.lr == 3e-4
+    assert config.steps == 7
+    with pytest.raises(ConfigError, match=r"--set optimizer.rate=1: unknown key 'rate' in optimizer"):
+        read(tmp_path, GRPO, registry, **{"optimizer.rate": "1"})
+
+
+def test_every_shipped_example_is_a_valid_configuration():
+    """As the stage that it names."""
+    from pathlib import Path
+
+    folder = Path(__file__).parents[2] / "examples/train"
+    registry = Registry.load()
+    if not {"math", "format.boxed"} <= registry.rewards.keys():
+        pytest.skip("the plugins math and format are not installed")
+    files = sorted(folder.glob("*.yaml"))
+    assert files
+    for file in files:
+        assert read_train_config(file, registry).config.model_dump()["stage"] in STAGES
+
+
+def test_reading_a_configuration_needs_no_torch(tmp_path):
+    """Neither torch nor transformers is imported."""
+    (tmp_path / "sft.yaml").write_text(
+        "version: 1\nstage: sft\noutput: out\nmodel: {path: ./m}\ndata: {train: a.jsonl}\nsteps: 1\n"
+    )
+    code = (
+        "import sys; from rewardkit.registry import Registry; from rewardkit.train.stages import read_train_config; "
+        f"read_train_config({str(tmp_path / 'sft.yaml')!r}, Registry()); "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'pyarrow')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_steps_or_epochs(tmp_path):
+    """SFT wants one of them."""
+    text = "version: 1\nstage: sft\noutput: out\nmodel: {path: ./m}\ndata: {train: a.jsonl}\n"
+    with pytest.raises(ConfigError, match="give either steps or epochs"):
+        read(tmp_path, text, Registry())
+    assert isinstance(read(tmp_path, text + "epochs: 2\n", Registry()).config, SftConfig)
