@@ -1,0 +1,83 @@
+"""What tests of scoring share: rewards of their own, files of rows, and ways to look at what was written."""
+
+import gzip
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+
+@pytest.fixture(scope="session")
+def toy() -> ModuleType:
+    """The module ``toy.py`` beside this file."""
+    spec = importlib.util.spec_from_file_location("scoring_toy", Path(__file__).with_name("toy.py"))
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def make_rows(count: int, group: int = 4) -> list[dict[str, Any]]:
+    """Rows in groups of ``group``, all different."""
+    return [
+        {
+            "prompt": f"question {index // group}",
+            "completion": f"answer {index} " + "x" * (index * 7 % 40),
+            "id": index,
+            "answer": str(index % 3),
+            "nested": {"level": index % 5, "tags": ["a"] * (index % 3)},
+        }
+        for index in range(count)
+    ]
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write rows as the name's ending asks for."""
+    text = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    if path.name.endswith(".gz"):
+        path.write_bytes(gzip.compress(text))
+    elif path.name.endswith(".zst"):
+        with pa.CompressedOutputStream(str(path), "zstd") as stream:
+            stream.write(text)
+    elif path.name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        path.write_bytes(text)
+    return path
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read any output; Parquet rows without the nulls that lines of JSON leave out."""
+    if path.name.endswith(".parquet"):
+        return [_without_nulls(row) for row in pq.read_table(path).to_pylist()]
+    if path.name.endswith(".gz"):
+        data = gzip.decompress(path.read_bytes())
+    elif path.name.endswith(".zst"):
+        with pa.CompressedInputStream(str(path), "zstd") as stream:
+            data = stream.read()
+    else:
+        data = path.read_bytes()
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
+    for cell in row.get("components", {}).values():
+        for name in ("kind", "metrics", "steps", "traceback"):
+            if cell[name] is None:
+                del cell[name]
+        if "metrics" in cell:
+            cell["metrics"] = dict(cell["metrics"])
+    return row
+
+
+@pytest.fixture
+def files() -> ModuleType:
+    """``make_rows``, ``write_rows`` and ``read_rows``."""
+    module = ModuleType("files")
+    vars(module).update(make_rows=make_rows, write_rows=write_rows, read_rows=read_rows)
+    return module
