@@ -134,7 +134,7 @@ def _stated_after_box(text: str) -> str | None:
     """The formula or number of a "final answer is …" that stands behind the last box."""
     tail = text[max(text.rfind("boxed"), len(text) - TAIL) :]
     last = None
-    for match in _PHRASES[0].finditer(tail) if "inal" in tail else ():
+    for match in _PHRASES[0][1].finditer(tail) if "inal" in tail else ():
         last = match
     if last is None:
         return None
@@ -210,6 +210,8 @@ _PROSE = re.compile(
     r"perimeter|area|step|first|since|using|choice|problem|question|makes|make)(?![A-Za-z])",
     re.IGNORECASE,
 )
+_COMMON = re.compile(r"\b(?:the|is|are|of|to|so|that|and) [a-z]{2,} [a-z]{2,}\b|\b[A-Z]?[a-z]+ (?:the|is|are|of|to|so|that|a) [a-z0-9$\\(]")
+"""A few words that only a sentence has in this order: found early in most texts, and missing from bare answers."""
 _LETTERS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
 _LABEL = re.compile(r"^\W*([A-Za-zÀ-ÿ]{4,})\s*:")
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|mbox)[a-z]*\s*\{[^{}]*\}")
@@ -244,7 +246,7 @@ def _bare(text: str, _: tuple[str, ...]) -> Iterator[str]:
     stripped = text.strip()
     if not stripped or len(stripped) > MAX_ANSWER or "\n\n" in stripped:
         return
-    if len(stripped) > 400 and is_prose(stripped[:2000]):
+    if len(stripped) > 80 and (_COMMON.search(stripped, 0, 400) or is_prose(stripped[:2000])):
         return
     outside = _MATH.sub(" ", stripped)
     if is_prose(outside):
@@ -263,20 +265,22 @@ def _bare(text: str, _: tuple[str, ...]) -> Iterator[str]:
 # ---- within prose
 
 _PHRASES = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        r"\bfinal\s+answer\b[^.\n:=$\\]{0,60}?(?:\bis\b|[:=])[\s:*]*",
-        r"(?:(?:^|\n)\s*A:|\banswers?\b[^.\n:=$\\]{0,60}?(?:\bis\b|\bare\b|[:=]))[\s:*]*",
-        r"\b(?:result|option|choice|solutions?)\s+(?:is|are)\b[\s:*]*",
+    (words_in_it, re.compile(pattern, re.IGNORECASE))
+    for words_in_it, pattern in (
+        (("inal",), r"\bfinal\s+answer\b[^.\n:=$\\]{0,60}?(?:\bis\b|[:=])[\s:*]*"),
+        (("nswer", "A:", "NSWER"), r"(?:(?:^|\n)\s*A:|\banswers?\b[^.\n:=$\\]{0,60}?(?:\bis\b|\bare\b|[:=]))[\s:*]*"),
+        (("esult", "ption", "hoice", "olution"), r"\b(?:result|option|choice|solutions?)\s+(?:is|are)\b[\s:*]*"),
     )
 )
-"""Most trusted first; of each, the last in the text."""
+"""Most trusted first; of each, the last in the text. Before the pattern stand parts of words one of which must be there."""
 _SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$|\*)|。")
 
 
 def _phrase(text: str, _: tuple[str, ...]) -> Iterator[str]:
     tail = text[-TAIL:]
-    for phrase in _PHRASES:
+    for parts, phrase in _PHRASES:
+        if not any(part in tail for part in parts):
+            continue
         last = None
         for match in phrase.finditer(tail):
             if tail[match.end() : match.end() + 1].strip():
