@@ -136,7 +136,7 @@ def test_a_margin_must_be_a_number(tmp_path, data, tokenizer, margin):
     """A margin that is text, or missing, is an error that names the row."""
     from rewardkit.train.pairs import DialogueRenderer
 
-    with pytest.raises(DataError, match="pairs.jsonl:7"):
+    with pytest.raises(DataError, match=r"pairs\.jsonl:7"):
         DialogueRenderer(tokenizer, data, 64).pair(row(tmp_path, chosen="1", rejected="2", margin=margin), "margin")
 
 
