@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from rewardkit.cli import load_registry
+from rewardkit.errors import TooManyUnscoredError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -103,6 +104,8 @@ def command(
     tell_result(result, out)
     if as_json:
         click.echo(json.dumps({"out": str(out), "reward_id": config.reward_id, **_told_as_json(result)}))
+    if result.too_many_unscored:
+        raise TooManyUnscoredError(result.too_many_unscored)
 
 
 def _told_as_json(result: RunResult) -> dict[str, Any]:

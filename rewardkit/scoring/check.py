@@ -49,9 +49,9 @@ def check_columns(reader: Reader, columns: Columns, config: RewardConfig) -> Non
         )
         file = chunk.files[0]
         found = _columns(first.rows, columns, file)
-        for name in ("prompt", "completion"):
-            if found and name not in found:
-                raise DataError(f"{file}: rows have no column {name!r}. {_advice(name, found)}")
+        if missing := [name for name in ("prompt", "completion") if found and name not in found]:
+            names = " and no column ".join(map(repr, missing))
+            raise DataError(f"{file}: rows have no column {names}. {_advice(missing, found)}")
         _check_needs(decode(first, columns).rollouts, found, file, config)
 
 
@@ -97,14 +97,16 @@ def _check_needs(rollouts: Iterable[Any], found: list[str], file: str, config: R
     for field, readers_here in lacking.items():
         if field not in present:
             raise DataError(
-                f"{readers_here[0]} reads column {field!r}, which {file} does not have. {_advice(field, found)}"
+                f"{readers_here[0]} reads column {field!r}, which {file} does not have. {_advice([field], found)}"
             )
 
 
-def _advice(name: str, found: list[str]) -> str:
-    there = f"Its columns are {', '.join(found)}"
-    close = [other for other in _ALSO_CALLED.get(name, ()) if other in found]
+def _advice(names: list[str], found: list[str]) -> str:
+    close = {name: [other for other in _ALSO_CALLED.get(name, ()) if other in found] for name in names}
     others = [other for other in found if other not in STANDARD]
-    if close:
-        return f"{there}; perhaps: --map {name}={close[0]}"
-    return f"{there}; if one of them is it, say so: --map {name}={others[0] if others else 'COLUMN'}"
+    flags = " ".join(
+        f"--map {name}={(close[name] or others or ['COLUMN'])[0] if close[name] or len(names) == 1 else 'COLUMN'}"
+        for name in names
+    )
+    start = "perhaps" if any(close.values()) else "if one of them is it, say so"
+    return f"Its columns are {', '.join(found)}; {start}: {flags}"

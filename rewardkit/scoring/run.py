@@ -67,6 +67,8 @@ class RunResult:
 
     manifest: dict[str, Any]
     already_complete: bool = False
+    too_many_unscored: str = ""
+    """Where more rows could not be scored than the reward file allows: so, and why. All rows are written all the same."""
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -94,7 +96,7 @@ def score_files(
         DataError: The input can't be read, or lacks what the reward needs.
         UsageError: The output holds another job's rows.
         OutputError: The output can't be written; what is finished is kept.
-        TooManyUnscoredError: More could not be scored than the reward file allows; what is finished is kept.
+        TooManyUnscoredError: While running, more could not be scored than the reward file allows; what is finished is kept.
         InterruptedRunError: Ctrl-C or SIGTERM; what is finished is kept.
     """
     kind = output_format(options.out)
@@ -113,9 +115,7 @@ def score_files(
     }
     job = Job(identity, kind)
     if (manifest := finished_manifest(paths, job, fresh=options.fresh)) is not None:
-        result = RunResult(manifest, already_complete=True)
-        _refuse_too_many(result, reward, options.out)
-        return result
+        return _result(manifest, reward, options.out, already_complete=True)
     elsewhere = not reward.is_inline
     reader = Reader(inputs, max_rows=_CHUNK_ROWS_ELSEWHERE if elsewhere else _CHUNK_ROWS, limit=options.limit)
     check_columns(reader, options.columns, reward.config)
@@ -128,9 +128,7 @@ def score_files(
         output.finish(manifest)
     finally:
         output.close()
-    result = RunResult(manifest)
-    _refuse_too_many(result, reward, options.out)
-    return result
+    return _result(manifest, reward, options.out, already_complete=False)
 
 
 def _run(
@@ -198,7 +196,8 @@ def _write(
             if rows >= MIN_ROWS_TO_ABORT:
                 # Of this run alone: who has repaired what was broken goes on with the same command.
                 kept = f"the {summary.rows:,} rows done so far are kept; when it is repaired, the same command goes on"
-                _abort_if_too_many(summary.unscored - before[1], rows, summary.reasons, reward, kept)
+                if told := _too_many(summary.unscored - before[1], rows, summary.reasons, reward, kept):
+                    raise TooManyUnscoredError(told)
             total = summary.series[0]
             shown.update(piece.position, summary.rows, total.mean if total.count else None, summary.unscored)
             if stop.asked():
@@ -214,17 +213,19 @@ def _write(
         )
 
 
-def _refuse_too_many(result: RunResult, reward: CompositeReward, out: Path) -> None:
-    """The same of a finished output."""
-    total, reasons = result.summary["reward"], result.summary["unscored_reasons"]
-    _abort_if_too_many(total["unscored"], result.summary["rows"], Counter(reasons), reward, f"all rows are in {out}")
+def _result(manifest: dict[str, Any], reward: CompositeReward, out: Path, *, already_complete: bool) -> RunResult:
+    summary = manifest["summary"]
+    reasons = Counter(summary["unscored_reasons"])
+    too_many = _too_many(summary["reward"]["unscored"], summary["rows"], reasons, reward, f"all rows are in {out}")
+    return RunResult(manifest, already_complete, too_many)
 
 
-def _abort_if_too_many(unscored: int, rows: int, reasons: Counter[str], reward: CompositeReward, kept: str) -> None:
+def _too_many(unscored: int, rows: int, reasons: Counter[str], reward: CompositeReward, kept: str) -> str:
+    """Why so many are unscored; empty if they are not too many."""
     if not rows or unscored / rows <= reward.config.abort_above:
-        return
+        return ""
     told = "".join(f"\n  {times:,} × {reason}" for reason, times in reasons.most_common(5))
-    raise TooManyUnscoredError(
+    return (
         f"{unscored:,} of {rows:,} rows ({unscored / rows:.0%}) could not be scored, and {reward.config.file} allows "
         f"{reward.config.abort_above:.0%} (unscored: abort_above); {kept}. Most often:{told}"
     )
