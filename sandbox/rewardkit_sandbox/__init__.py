@@ -14,10 +14,10 @@ from rewardkit_sandbox.errors import BadTests, Closed, SandboxError, SlotDied, U
 from rewardkit_sandbox.asserts import Assertion, split
 from rewardkit_sandbox.judge import Tests
 from rewardkit_sandbox.languages import LANGUAGES
-from rewardkit_sandbox.open import open_sandbox
+from rewardkit_sandbox.open import open_remote, open_sandbox
 from rewardkit_sandbox.sandbox import Sandbox
 from rewardkit_sandbox.types import Call, Case, Execution, Isolation, Limits, Program, Result, Stdin, Verdict
-from rewardkit_sandbox.verdict import same_output, same_value
+from rewardkit_sandbox.verdict import same_output, same_value, show
 
 __all__ = [
     "LANGUAGES",
@@ -39,9 +39,11 @@ __all__ = [
     "Tests",
     "Unavailable",
     "Verdict",
+    "open_remote",
     "open_sandbox",
     "same_output",
     "same_value",
+    "show",
     "split",
 ]
 __version__ = "0.1.0"

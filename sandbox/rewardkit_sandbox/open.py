@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rewardkit_sandbox import images
 from rewardkit_sandbox.errors import Unavailable
@@ -12,7 +12,17 @@ from rewardkit_sandbox.pool import Backend, Pool
 from rewardkit_sandbox.sandbox import Sandbox
 from rewardkit_sandbox.types import Limits
 
+if TYPE_CHECKING:
+    from rewardkit_sandbox.backends.remote import RemoteSandbox
+
 BackendName = Literal["auto", "docker", "bubblewrap"]
+
+
+def open_remote(url: str, *, limits: Limits | None = None, in_flight: int = 16) -> RemoteSandbox:
+    """A sandbox behind SandboxFusion's HTTP API. Raises `Unavailable` where none answers."""
+    from rewardkit_sandbox.backends.remote import RemoteSandbox
+
+    return RemoteSandbox(url, limits, in_flight=in_flight)
 
 
 def default_slots() -> int:

@@ -29,7 +29,7 @@ ATTEMPTS = 5
 """How many boxes may die under one program before that is told as a failure of ours."""
 COMPILE_LIMITS = Limits(cpu_s=30, wall_s=60, memory_mb=1024, processes=64, file_mb=128, output_bytes=1 << 16)
 _BINARIES_KEPT = 64
-_SKIPPED = Execution("not_run", note="an earlier case decided")
+SKIPPED = Execution("not_run", note="an earlier case decided")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ class Sandbox:
                 failures += 1
                 if failures >= ATTEMPTS:
                     raise
-        return done + [_SKIPPED] * (len(cases) - len(done))
+        return done + [SKIPPED] * (len(cases) - len(done))
 
     def _fill_up(
         self, code: _Code, cases: Sequence[Case], runs: Sequence[Execution | None], limits: Limits, stop: Stop | None
@@ -183,7 +183,7 @@ class Sandbox:
         stopped = False
         for case, run in zip(cases, runs, strict=True):
             if stopped:
-                done.append(_SKIPPED)
+                done.append(SKIPPED)
                 continue
             alone = run or self._retrying(lambda slot, case=case: run_case(slot, code, case, limits))
             done.append(alone)
