@@ -131,13 +131,13 @@ def tell_result(result: RunResult, out: Path) -> None:
     for reason, times in list(summary["unscored_reasons"].items())[:3]:
         console.print(f"[dim]  {times:,} × {escape(reason)}[/]")
     if rejected := manifest["rows_rejected"]:
-        console.print(f"[yellow]{rejected:,} rows could not be read: see {escape(str(out))}.rejected.jsonl[/]")
+        console.print(f"[yellow]{_rows(rejected)} could not be read: see {escape(str(out))}.rejected.jsonl[/]")
     if replaced := manifest["text_replaced_rows"]:
-        console.print(f"[yellow]{replaced:,} rows hold lone surrogates, written as \ufffd; .jsonl would keep them[/]")
+        console.print(f"[yellow]{_rows(replaced)} with lone surrogates, written as \ufffd; .jsonl would keep them[/]")
     if emptied := manifest["emptied_columns"]:
         console.print(f"[yellow]empty objects became null in {escape(', '.join(emptied))}; .jsonl would keep them[/]")
     done = "already complete: " if result.already_complete else ""
-    console.print(f"{done}{manifest['rows_written']:,} rows in {escape(str(out))}")
+    console.print(f"{done}{_rows(manifest['rows_written'])} in {escape(str(out))}")
 
 
 def _table(summary: dict[str, Any]) -> Table:
@@ -146,9 +146,9 @@ def _table(summary: dict[str, Any]) -> Table:
     from rich.text import Text  # noqa: PLC0415
 
     table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), width=min(80, shutil.get_terminal_size().columns)
+        box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, width=min(80, shutil.get_terminal_size().columns)
     )
-    table.add_column("", ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column("", ratio=1, min_width=10, no_wrap=True, overflow="ellipsis")
     for title in ("n", "mean", "std", "min", "median", "max", "same", "unsc.", "time"):
         table.add_column(title, justify="right", no_wrap=True)
     total = summary["reward"]
@@ -175,9 +175,15 @@ def _cells(part: dict[str, Any], unscored: int) -> list[str]:
     ]
 
 
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
 def _number(value: float | None) -> str:
-    """Four significant digits, in at most eight characters."""
-    return "–" if value is None else f"{value:.4g}"
+    """Three significant digits, or whole where it is large."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
 
 
 def _time(seconds: float) -> str:
