@@ -145,10 +145,11 @@ class DpoLearner:
         noted = torch.zeros(len(self.held_out), 3)
         with torch.no_grad():
             for part in self._parts(self.held_out):
-                found = self._loss(self.held_out, self.held_out_references, part)
-                noted[part] = torch.stack([found.loss_P, found.chosen_rewards_P, found.rejected_rewards_P], dim=1).cpu()
-        interval = wilson(int((noted[:, 1] > noted[:, 2]).sum()), len(noted))
-        return {**figures(noted), "accuracy_low": interval.low, "accuracy_high": interval.high}
+                pairs = self._loss(self.held_out, self.held_out_references, part)
+                noted[part] = torch.stack([pairs.loss_P, pairs.chosen_rewards_P, pairs.rejected_rewards_P], dim=1).cpu()
+        found = figures(noted)
+        interval = wilson(round(found["accuracy"] * len(noted)), len(noted))
+        return {**found, "accuracy_low": interval.low, "accuracy_high": interval.high}
 
     def _loss(self, pairs: Sequence[AnswerPair], references: References, rows: Sequence[int]) -> DPOLoss:
         chosen_P, rejected_P = self._logprobs([pairs[row] for row in rows])
@@ -185,11 +186,14 @@ class DpoLearner:
 
 
 def figures(noted_P_3: Tensor) -> dict[str, float]:
-    """Loss, accuracy, margin and rewards from (loss, reward of the chosen, reward of the rejected) of each pair."""
+    """Loss, accuracy, margin and rewards from (loss, reward of the chosen, reward of the rejected) of each pair.
+
+    Before the first step all rewards are 0: a tie is half a success.
+    """
     loss_P, chosen_P, rejected_P = noted_P_3.unbind(1)
     return {
         "loss": float(loss_P.mean()),
-        "accuracy": float((chosen_P > rejected_P).float().mean()),
+        "accuracy": float(((chosen_P - rejected_P).sign() / 2 + 0.5).mean()),
         "margin": float((chosen_P - rejected_P).mean()),
         "chosen_reward": float(chosen_P.mean()),
         "rejected_reward": float(rejected_P.mean()),

@@ -61,6 +61,7 @@ def test_it_learns_what_was_preferred(tmp_path, work, pairs):
     run = train(tmp_path, CONFIG, model=work / "base", pairs=pairs)
     before, *_, after = metrics(run, "eval")
     assert before["loss"] == pytest.approx(0.693147, abs=1e-4)
+    assert before["accuracy"] == pytest.approx(0.5, abs=0.1)
     assert before["margin"] == pytest.approx(0.0, abs=1e-4)
     assert after["accuracy"] > 0.9
     assert after["margin"] > 0

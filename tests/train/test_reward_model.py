@@ -141,6 +141,7 @@ def test_only_the_head(tmp_path, work, pairs):
     assert trained["score.weight"].abs().sum() > 0
 
 
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks transformers for it
 def test_adapters_are_merged(tmp_path, work, pairs):
     """A model trained with adapters is written as a plain model that gives other scores than its backbone did."""
     pytest.importorskip("peft", reason="peft is not installed")

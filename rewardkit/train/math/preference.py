@@ -50,8 +50,8 @@ class DPOLoss:
 
     @property
     def accuracy(self) -> float:
-        """Share of pairs whose preferred answer has the higher implicit reward."""
-        return float((self.chosen_rewards_P > self.rejected_rewards_P).float().mean())
+        """Share of pairs whose preferred answer has the higher implicit reward; a tie is half a success."""
+        return float(((self.chosen_rewards_P - self.rejected_rewards_P).sign() / 2 + 0.5).mean())
 
 
 def dpo(
