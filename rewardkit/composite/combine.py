@@ -13,6 +13,7 @@ from rewardkit.config.spec import Combine, Scale
 
 GROUP_EPSILON = 1e-6
 """Groups whose values spread less than this have no spread: float noise must not become an advantage."""
+_HUGE = 1e100
 
 
 def clip(value: float, bounds: tuple[float, float] | None) -> float:
@@ -44,6 +45,7 @@ def in_group(
 
 def zscore(values: list[float]) -> list[float]:
     """(value − mean) / standard deviation (over n); zeros where there is no spread."""
+    values = _tamed(values)
     mean = math.fsum(values) / len(values)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
     if max(values) - min(values) <= GROUP_EPSILON:
@@ -51,8 +53,15 @@ def zscore(values: list[float]) -> list[float]:
     return [(value - mean) / deviation for value in values]
 
 
+def _tamed(values: list[float]) -> list[float]:
+    """Values whose squares and sums are no infinities, in the same proportions."""
+    largest = max(abs(value) for value in values)
+    return values if largest < _HUGE else [value / largest for value in values]
+
+
 def minmax(values: list[float]) -> list[float]:
     """(value − lowest) / (highest − lowest); zeros where there is no spread."""
+    values = _tamed(values)
     low, high = min(values), max(values)
     if high - low <= GROUP_EPSILON:
         return [0.0] * len(values)

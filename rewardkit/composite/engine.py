@@ -8,6 +8,7 @@ and prints nothing.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -466,6 +467,9 @@ class _Batch:
             else:
                 contributions = dict(zip(names, parts, strict=True))
                 reward = combine.clip(combine.combined(contributions, weights, composite.combine), composite.clip)
+                if not math.isfinite(reward):
+                    unscored = Unscored("plugin", f"the components combine to {reward}, which is not a finite number")
+                    reward, contributions = 0.0 if policy == "zero" else None, none
             result.append(
                 ScoredRollout(
                     rollout,

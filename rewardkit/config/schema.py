@@ -168,7 +168,7 @@ def _component_schema(offers: list[OfferedReward]) -> dict[str, Any]:
         if params.get("required"):
             then["required"] = ["with"]
         rules.append({"if": {"properties": {"use": {"const": offer.type.name}}, "required": ["use"]}, "then": then})
-    return {
+    component: dict[str, Any] = {
         "type": "object",
         "properties": {
             "use": {
@@ -191,8 +191,8 @@ def _component_schema(offers: list[OfferedReward]) -> dict[str, Any]:
         },
         "required": ["use"],
         "additionalProperties": False,
-        "allOf": rules,
     }
+    return {**component, "allOf": rules} if rules else component
 
 
 def _closed(schema: dict[str, Any]) -> dict[str, Any]:

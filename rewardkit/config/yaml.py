@@ -141,6 +141,8 @@ class _Builder:
         self._document.values[path] = place
         if isinstance(node, ScalarNode):
             return self._scalar(node, place)
+        if (tag := str(node.tag)) not in {"tag:yaml.org,2002:seq", "tag:yaml.org,2002:map"}:
+            raise ConfigError((place, f"the tag {tag} is not allowed; write plain lists and mappings"))
         self._open.add(id(node))
         try:
             if isinstance(node, SequenceNode):
@@ -184,6 +186,8 @@ class _Builder:
             first[key] = place
             self._document.keys[*path, key] = place
             result[key] = self.build(value_node, (*path, key))
+            if value_node.start_mark.index == value_node.end_mark.index:
+                self._document.values[*path, key] = place  # of nothing the reader only knows what comes after it
         for source in merged:
             for key, value in self._merge(source, path):
                 result.setdefault(key, value)
