@@ -7,6 +7,8 @@ PLUGINS := $(sort $(wildcard plugins/*/pyproject.toml))
 SANDBOX := $(wildcard sandbox/pyproject.toml)
 DISTRIBUTIONS := . $(patsubst %/pyproject.toml,%,$(SANDBOX) $(PLUGINS))
 EDITABLE := $(foreach folder,$(filter-out .,$(DISTRIBUTIONS)),-e ./$(folder))
+# What scores needs no torch; what trains does.
+LIGHT := $(foreach folder,$(filter-out . plugins/reward_model,$(DISTRIBUTIONS)),-e ./$(folder))
 PACKAGES := rewardkit $(patsubst %/__init__.py,%,$(wildcard sandbox/rewardkit_*/__init__.py plugins/*/rewardkit_*/__init__.py))
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -20,11 +22,12 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(BIN)/python pyproject.toml constraints.txt $(SANDBOX) $(PLUGINS)
-	$(PIP) install -q -c constraints.txt -e . $(EDITABLE)
+	$(PIP) install -q -c constraints.txt -e . $(LIGHT)
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(PIP) install -q -c constraints.txt -e '.[dev,ray]' $(EDITABLE)
+	$(PIP) install -q -c constraints.txt torch
+	$(PIP) install -q -c constraints.txt -e '.[dev,peers,ray,train]' $(subst ./sandbox,'./sandbox[test]',$(EDITABLE))
 	@touch $@
 
 demo: $(VENV)/installed
