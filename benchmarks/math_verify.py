@@ -95,19 +95,25 @@ def row(name: str, cases: list[Case], peer: Any, size: int) -> None:
             seconds = min(ours(sample)[0] for _ in range(3))
         peer_seconds, peer_verdicts = theirs(peer, sample)
         peer_speed = f"{len(sample) / max(peer_seconds, 1e-9):,.0f}/s"
-        line += f"   {agreement(sample, peer_verdicts):<32} {peer_speed:>8}   {peer_seconds / max(seconds, 1e-9):>6.0f}x"
+        line += (
+            f"   {agreement(sample, peer_verdicts):<32} {peer_speed:>8}   {peer_seconds / max(seconds, 1e-9):>6.0f}x"
+        )
     print(line, flush=True)
 
 
 def main() -> int:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sample", type=int, default=60, help="rows per line that Math-Verify gets (default %(default)s)")
+    parser.add_argument(
+        "--sample", type=int, default=60, help="rows per line that Math-Verify gets (default %(default)s)"
+    )
     parser.add_argument("--all", action="store_true", help="give Math-Verify every row (takes minutes)")
     arguments = parser.parse_args()
     size = 0 if arguments.all else arguments.sample
     data = load_data()
-    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]  # this file has the peer's name
+    sys.path[:] = [
+        p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent
+    ]  # this file has the peer's name
     try:
         import math_verify as peer  # noqa: PLC0415
 

@@ -1,7 +1,7 @@
-"""Decides whether a completion's final answer equals a reference answer.
+r"""Decides whether a completion's final answer equals a reference answer.
 
     >>> from rewardkit_math import verify
-    >>> verify(r"So the probability is $\\boxed{\\frac{2}{4}}$.", "0.5").correct
+    >>> verify(r"So the probability is $\boxed{\frac{2}{4}}$.", "0.5").correct
     True
 
 Three parts, each usable alone: `extract` finds the answer in a text, `parse` makes an expression of it, `verify` does both for two
@@ -15,4 +15,15 @@ from rewardkit_math.parser import parse
 from rewardkit_math.policy import Policy
 from rewardkit_math.verify import Verdict, verify, verify_async
 
-__all__ = ["Answer", "Expr", "MathError", "ParseError", "Policy", "Verdict", "extract", "parse", "verify", "verify_async"]
+__all__ = [
+    "Answer",
+    "Expr",
+    "MathError",
+    "ParseError",
+    "Policy",
+    "Verdict",
+    "extract",
+    "parse",
+    "verify",
+    "verify_async",
+]

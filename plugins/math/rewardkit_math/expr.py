@@ -1,4 +1,4 @@
-"""The expression tree that `parse` returns: small, immutable, without behaviour of its own.
+r"""The expression tree that `parse` returns: small, immutable, without behaviour of its own.
 
 Heads and their arguments (an argument is an `Expr` unless said otherwise):
 
@@ -8,25 +8,26 @@ Heads and their arguments (an argument is an `Expr` unless said otherwise):
 `sym`       name: str                                         (a variable)
 `const`     name: str: pi, e, i, inf, empty, R, Q, Z, N, C
 `word`      text: str                                         (several letters in a row: a word, or their product)
-`text`      text: str                                         (`\\text{…}`)
+`text`      text: str                                         (`\text{…}`)
 `add` `mul` two or more operands
 `div` `pow` two operands
 `fn`        name: str, arguments…                             (sin, abs, sqrt, root, fact, binom, gcd, log …)
 `call`      name: str, arguments…                             (an unknown function: `f(x)`)
-`pm`        sign: "+-" | "-+", left or None, right            (`1 \\pm \\sqrt 2`)
-`pct`       value                                             (`50\\%`)
-`deg`       value                                             (`90^\\circ`)
-`unit`      value, unit: str                                  (`10 \\text{ cm}`)
+`pm`        sign: "+-" | "-+", left or None, right            (`1 \pm \sqrt 2`)
+`pct`       value                                             (`50\%`)
+`deg`       value                                             (`90^\circ`)
+`unit`      value, unit: str                                  (`10 \text{ cm}`)
 `ratio`     operands…                                         (`11:21`)
 `seq`       brackets: str, items…    brackets: "" for a bare list, "{}" for a set, else opening + closing bracket
 `rel`       operators: tuple[str, …], operands…               (a chain of relations)
 `setop`     operator: str: union, inter, minus; operands…
-`builder`   element, condition                                (`\\{x \\mid x > 0\\}`)
+`builder`   element, condition                                (`\{x \mid x > 0\}`)
 `matrix`    rows: tuple[tuple[Expr, …], …]
 `cases`     rows: tuple[tuple[Expr, …], …]
 `big`       operator: str: sum, prod, int, lim; variable name: str, lower | None, upper | None, body
 `pmod`      value, modulus
 `cond`      value, condition
+`choice`    letter: str, value                                (`(B) 12`)
 `clock`     minutes: int, half: str                           (4:30 p.m.; half is "am", "pm" or "")
 ==========  ====================================================================
 """

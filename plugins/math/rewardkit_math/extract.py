@@ -14,11 +14,11 @@ from rewardkit_math import vocabulary as words
 from rewardkit_math.text import to_latex
 
 SOURCES = ("tag", "boxed", "hash", "bare", "phrase", "math", "number", "text")
-"""Where an answer may stand, most trusted first:
+r"""Where an answer may stand, most trusted first:
 
-`tag` the last `<answer>…</answer>`; `boxed` the last `\\boxed{…}` (with its neighbours in "\\boxed{1} and \\boxed{2}"); `hash` behind
+`tag` the last `<answer>…</answer>`; `boxed` the last `\boxed{…}` (with its neighbours in "\boxed{1} and \boxed{2}"); `hash` behind
 `####`; `bare` the whole text is nothing but an answer; `phrase` behind "answer is", "answer:", "A:"; `math` the last formula between
-dollar signs, `\\(…\\)` or `\\[…\\]`; `number` the last number; `text` the whole text, if it is short.
+dollar signs, `\(…\)` or `\[…\]`; `number` the last number; `text` the whole text, if it is short.
 """
 
 TAIL = 8_000
@@ -73,7 +73,9 @@ def _ordered(text: str, sources: tuple[str, ...]) -> Iterator[str]:
     while waiting:
         source = waiting.pop(0)
         if source == "bare" and "boxed" in sources and _box_before(text, len(text)) >= 0:
-            waiting = [s for s in waiting if s in ("phrase", "hash")]  # the box was empty or cut off: nothing implicit counts
+            waiting = [
+                s for s in waiting if s in ("phrase", "hash")
+            ]  # the box was empty or cut off: nothing implicit counts
             continue
         if source == "math" and "number" in waiting and _number_behind(text):
             waiting.remove("number")
@@ -210,7 +212,9 @@ _PROSE = re.compile(
     r"perimeter|area|step|first|since|using|choice|problem|question|makes|make)(?![A-Za-z])",
     re.IGNORECASE,
 )
-_COMMON = re.compile(r"\b(?:the|is|are|of|to|so|that|and) [a-z]{2,} [a-z]{2,}\b|\b[A-Z]?[a-z]+ (?:the|is|are|of|to|so|that|a) [a-z0-9$\\(]")
+_COMMON = re.compile(
+    r"\b(?:the|is|are|of|to|so|that|and) [a-z]{2,} [a-z]{2,}\b|\b[A-Z]?[a-z]+ (?:the|is|are|of|to|so|that|a) [a-z0-9$\\(]"
+)
 """A few words that only a sentence has in this order: found early in most texts, and missing from bare answers."""
 _LETTERS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
 _LABEL = re.compile(r"^\W*([A-Za-zÀ-ÿ]{4,})\s*:")

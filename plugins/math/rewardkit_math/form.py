@@ -25,7 +25,11 @@ def unsimplified(expr: Expr, written: str) -> str | None:
             return "it holds arithmetic that is not carried out"
         if node.head == "pow" and node.args[0].head == node.args[1].head == "num":
             return "it holds a power that is not carried out"
-        if node.head == "fn" and node.args[0] in ("fact", "binom", "gcd", "lcm", "mod") and all(a.head == "num" for a in node.args[1:]):
+        if (
+            node.head == "fn"
+            and node.args[0] in ("fact", "binom", "gcd", "lcm", "mod")
+            and all(a.head == "num" for a in node.args[1:])
+        ):
             return f"it holds a {node.args[0]} that is not carried out"
         if node.head == "fn" and node.args[0] == "sqrt" and node.args[1].head == "num":
             radicand = node.args[1].args[0]
@@ -47,6 +51,8 @@ def _has_square_factor(value: int) -> bool:
 
 def decimal_places(expr: Expr) -> int:
     """How many digits after the decimal point a number was written with; 0 for anything else."""
-    while expr.head in ("unit", "pct", "deg") or (expr.head == "mul" and len(expr.args) == 2 and expr.args[0].args[0] == -1):
+    while expr.head in ("unit", "pct", "deg") or (
+        expr.head == "mul" and len(expr.args) == 2 and expr.args[0].args[0] == -1
+    ):
         expr = expr.args[-1] if expr.head == "mul" else expr.args[0]
     return expr.args[1] or 0 if expr.head == "num" else 0

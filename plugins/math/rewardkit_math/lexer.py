@@ -34,6 +34,8 @@ _MASTER = re.compile(
     r"""
     (?P<space>(?:\s|~|\\[,;:!>\ ]|\\\n)+)
   | (?P<num>
+        \d+\{,\}(?:\d{1,2}|\d{4,9})(?!\d)                             # 1{,}5
+      |
         [1-9]\d{0,2}(?:\.\d{3})+,\d{1,2}(?![\d.])                       # 1.234,5
       | (?:[1-9]\d{0,2}(?:(?:\s?\{,\s?\}\s?|,\\!\s*|\\,|\\!\s?,?|\\\ |~|,|\ (?=\d{3}(?:\D|$)))\d{3})+(?!\d)|\d+)
         (?:\.\d*(?:\\overline\s*\{\d+\}|\\bar\s*\{\d+\}|\\dot\s*\{\d\}|\(\d+\)|\.{2,3}|\s?\\[lc]?dots)?(?!\d))?
@@ -88,6 +90,8 @@ def number(text: str) -> tuple[int | Fraction, int | None]:
         return int(text), None
     if len(text) > MAX_DIGITS:
         raise TooLarge(f"a number of {len(text)} digits")
+    if "{,}" in text and len(text.rpartition("}")[2]) != 3 and text.count(",") == 1:
+        text = text.replace("{,}", ".")
     if "," in text and "." in text and text.rfind(",") > text.find("."):
         text = text.replace(".", "").replace(",", ".")
     exponent = 0
@@ -293,7 +297,10 @@ def _command(name: str, text: str, position: int, spaced: bool, tokens: list[Tok
         append(Token("var", name, spaced))
     elif name in words.TEXT_COMMANDS or name in words.FONT_COMMANDS:
         content, position = _argument(text, position)
-        _text(content, name in words.TEXT_COMMANDS, spaced, tokens)
+        if name in ("mathbf", "bm", "boldsymbol") and content in ("R", "Z", "N", "Q"):
+            append(Token("const", content, spaced))
+        else:
+            _text(content, name in words.TEXT_COMMANDS, spaced, tokens)
     elif name in ("mathbb", "Bbb", "bold"):
         content, position = _argument(text, position)
         append(Token("const" if content in words.NUMBER_SETS else "var", content or "?", spaced))
@@ -350,7 +357,7 @@ def _command(name: str, text: str, position: int, spaced: bool, tokens: list[Tok
 
 
 def _text(content: str, is_text: bool, spaced: bool, tokens: list[Token]) -> None:
-    """Append what `\\text{content}` stands for: a connector, a condition, a unit, a function, or words."""
+    r"""Append what `\text{content}` stands for: a connector, a condition, a unit, a function, or words."""
     content = content.strip()
     bare = content.strip(" ,.;:~\\").strip()
     lowered = bare.casefold()

@@ -8,6 +8,8 @@ raised to a power. Equal normal forms mean equal expressions. Different normal f
 Every size is guarded: a power, factorial or product that would grow beyond MAX_BITS or MAX_TERMS stays an atom.
 """
 
+# ruff: noqa: SLF001 - the dispatch table names methods of this module's class
+
 from __future__ import annotations
 
 import math
@@ -50,7 +52,7 @@ def as_rational(poly: Poly) -> Number | None:
 
 
 def add(left: Poly, right: Poly, sign: int = 1) -> Poly:
-    """left + sign·right."""
+    """Left + sign·right."""
     result = dict(left)
     for mono, coefficient in right.items():
         total = result.get(mono, 0) + sign * coefficient
@@ -260,7 +262,7 @@ def _integer_power(base: Poly, n: int) -> Poly:
 def _rationalised(base: Poly) -> Poly | None:
     """1/(a + b) as (a − b)/(a² − b²), where a² and b² are rational: 1/(1+√2), 1/(2+3i)."""
     (m1, c1), (m2, c2) = base.items()
-    if any(atom[0] not in "#i" or len(atom) > 1 and atom[0] == "i" for atom, _ in m1 + m2):
+    if any(atom[0] not in "#i" or (len(atom) > 1 and atom[0] == "i") for atom, _ in m1 + m2):
         return None
     first, second = {m1: c1}, {m2: c2}
     difference = as_rational(add(multiply(first, first), multiply(second, second), -1))
@@ -300,7 +302,7 @@ def _root(base: Poly, exponent: Fraction) -> Poly:
                 return _opaque_power(base, exponent)
             else:
                 return multiply(_root_of_number(-coefficient, exponent), {((f"(-1)^({exponent})", 1),): 1})
-        result = multiply(result, _root_of_number(abs(coefficient), exponent))
+        result = multiply(result, _root_of_number(coefficient if coefficient > 0 else -coefficient, exponent))
         powers: dict[str, Number] = {}
         for atom, x in mono:
             if atom == "i" or (x.__class__ is not int and not _positive(atom)):
@@ -349,10 +351,10 @@ _EXACT_TRIG: dict[Fraction, tuple[int, int, int]] = {  # x/π → sin x = a·√
 
 
 class Normalizer:
-    """Brings expressions to normal form.
+    r"""Brings expressions to normal form.
 
     Args:
-        log: What a `\\log` without a base means: "10", "e", or "" (an unknown base).
+        log: What a `\log` without a base means: "10", "e", or "" (an unknown base).
     """
 
     def __init__(self, log: str = "") -> None:
@@ -510,13 +512,13 @@ class Normalizer:
         poly = self(x)
         value = as_rational(poly)
         if value is not None:
-            return constant(abs(value))
+            return constant(value if value > 0 else -value)
         if len(poly) == 1:
             ((mono, c),) = poly.items()
             if all(_positive(atom) for atom, _ in mono):
-                return {mono: abs(c)}
+                return {mono: c if c > 0 else -c}
             if len(mono) == 1 and mono[0][1] == 1 and "(" not in mono[0][0] and mono[0][0] != "i":
-                return {((f"|{mono[0][0]}|", 1),): abs(c)}
+                return {((f"|{mono[0][0]}|", 1),): c if c > 0 else -c}
         size = content(poly)
         primitive = scale(poly, 1 / Fraction(size if leading(poly) > 0 else -size))
         return multiply(constant(size), {((f"abs({key(primitive)})", 1),): 1})
@@ -621,11 +623,11 @@ class Normalizer:
         return constant(ratio) if ratio is not None else multiply(top, _integer_power(bottom, -1))
 
 
-_TRIG = frozenset("sin cos tan cot sec csc".split())
+_TRIG = frozenset(["sin", "cos", "tan", "cot", "sec", "csc"])
 
 
 def _trigonometric(name: str, argument: Poly) -> Poly:
-    """sin x … for x in normal form: exact at multiples of π/4 and π/6, else an atom with its sign taken out."""
+    """Sin x … for x in normal form: exact at multiples of π/4 and π/6, else an atom with its sign taken out."""
     turn: Number | None = None
     if not argument:
         turn = 0
@@ -638,7 +640,12 @@ def _trigonometric(name: str, argument: Poly) -> Poly:
                 return sine
             if name == "cos":
                 return cosine
-            top, bottom = {"tan": (sine, cosine), "cot": (cosine, sine), "sec": (constant(1), cosine), "csc": (constant(1), sine)}[name]
+            top, bottom = {
+                "tan": (sine, cosine),
+                "cot": (cosine, sine),
+                "sec": (constant(1), cosine),
+                "csc": (constant(1), sine),
+            }[name]
             if not bottom:
                 raise Undefined(f"{name} at a pole")
             return multiply(top, _integer_power(bottom, -1))
@@ -709,4 +716,3 @@ _HANDLERS: dict[str, Callable[[Normalizer, Expr], Poly]] = {
     "unit": Normalizer._unit, "base": Normalizer._base, "ratio": Normalizer._ratio, "call": Normalizer._call,
     "big": Normalizer._big, "fn": Normalizer._fn,
 }  # fmt: skip
-

@@ -7,12 +7,25 @@ still overlap at 100 digits are taken to be equal.
 Leaves out: integrals, limits and infinite sums (the symbolic tier has them).
 """
 
+# ruff: noqa: SLF001, D102 - the dispatch tables name methods of this module's class; operations of arithmetic explain themselves
+
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterator
-from decimal import MAX_EMAX, MIN_EMIN, ROUND_FLOOR, ROUND_HALF_EVEN, ROUND_UP, Context, Decimal, DivisionByZero, InvalidOperation, Overflow
+from collections.abc import Callable
+from decimal import (
+    MAX_EMAX,
+    MIN_EMIN,
+    ROUND_FLOOR,
+    ROUND_HALF_EVEN,
+    ROUND_UP,
+    Context,
+    Decimal,
+    DivisionByZero,
+    InvalidOperation,
+    Overflow,
+)
 from fractions import Fraction
 from functools import lru_cache
 
@@ -24,26 +37,23 @@ Ball = tuple[Decimal, Decimal | None, Decimal]
 """Real part, imaginary part (None: real), and the bound on the error."""
 
 D0, D1, D2 = Decimal(0), Decimal(1), Decimal(2)
-DIGITS = 30
-CONFIRM_DIGITS = 100
 MAX_STEPS = 6_000
-_ERR = Context(prec=9, rounding=ROUND_UP, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
+ERR = Context(prec=9, rounding=ROUND_UP, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
 _LARGE, _BEYOND = Decimal("1e2000"), Decimal("1e20")
 _NEARLY, _TINY = Decimal("0.999999"), Decimal("1e-1000000")
-_WIDE = Context(prec=60, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
 
 
-class _Huge(MathError):
+class HugeError(MathError):
     """A positive number beyond 10^(10^17)."""
 
 
 @lru_cache(maxsize=8)
 def _pi(digits: int) -> Decimal:
     """π to `digits` digits (Machin's formula in integers)."""
-    scale = 10 ** (digits + 10)
+    scale: int = 10 ** (digits + 10)
 
     def arccot(x: int) -> int:
-        power = scale // x
+        power: int = scale // x
         total, n, sign = power, 3, -1
         while power:
             power //= x * x
@@ -65,12 +75,12 @@ class Budget:
 
 
 class Evaluator:
-    """Values of expressions at one point, to a fixed number of digits.
+    r"""Values of expressions at one point, to a fixed number of digits.
 
     Args:
         digits: Working precision.
         point: Values of the variables.
-        log: The base of a `\\log` without one: "10", "e", or "" (undecided).
+        log: The base of a `\log` without one: "10", "e", or "" (undecided).
     """
 
     def __init__(
@@ -82,7 +92,11 @@ class Evaluator:
         self.log = log
         self.angle = False
         self.ctx = Context(
-            prec=digits, rounding=ROUND_HALF_EVEN, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[Overflow, DivisionByZero, InvalidOperation]
+            prec=digits,
+            rounding=ROUND_HALF_EVEN,
+            Emin=MIN_EMIN,
+            Emax=MAX_EMAX,
+            traps=[Overflow, DivisionByZero, InvalidOperation],
         )
         self.unit = D1.scaleb(1 - digits, self.ctx)
         self.normal = Normalizer("e")
@@ -104,7 +118,7 @@ class Evaluator:
             return handler(self, expr)
         except Overflow:
             raise Undecided("a number beyond all bounds") from None
-        except _Huge:
+        except HugeError:
             if expr.head in ("pow", "fn", "unit") or (expr.head == "big" and not expr.args[0] == "lim"):
                 raise
             raise Undecided("a number beyond all bounds") from None
@@ -116,10 +130,10 @@ class Evaluator:
     # ---- arithmetic
 
     def ulp(self, value: Decimal) -> Decimal:
-        return _ERR.multiply(value.copy_abs(), self.unit)
+        return ERR.multiply(value.copy_abs(), self.unit)
 
     def ulps(self, count: int) -> Decimal:
-        return _ERR.multiply(self.unit, Decimal(count))
+        return ERR.multiply(self.unit, Decimal(count))
 
     def exact(self, value: Fraction | int) -> Ball:
         if isinstance(value, int):
@@ -132,51 +146,53 @@ class Evaluator:
 
     def add(self, a: Ball, b: Ball) -> Ball:
         re = self.ctx.add(a[0], b[0])
-        err = _ERR.add(_ERR.add(a[2], b[2]), self.ulp(re))
+        err = ERR.add(ERR.add(a[2], b[2]), self.ulp(re))
         if a[1] is None and b[1] is None:
             return (re, None, err)
         im = self.ctx.add(a[1] or D0, b[1] or D0)
-        return (re, im, _ERR.add(err, self.ulp(im)))
+        return (re, im, ERR.add(err, self.ulp(im)))
 
     def neg(self, a: Ball) -> Ball:
         return (a[0].copy_negate(), None if a[1] is None else a[1].copy_negate(), a[2])
 
     def size(self, a: Ball) -> Decimal:
         """An upper bound on |midpoint|."""
-        return a[0].copy_abs() if a[1] is None else _ERR.add(a[0].copy_abs(), a[1].copy_abs())
+        return a[0].copy_abs() if a[1] is None else ERR.add(a[0].copy_abs(), a[1].copy_abs())
 
     def mul(self, a: Ball, b: Ball) -> Ball:
         c = self.ctx
-        err = _ERR.add(_ERR.add(_ERR.multiply(self.size(a), b[2]), _ERR.multiply(self.size(b), a[2])), _ERR.multiply(a[2], b[2]))
+        err = ERR.add(
+            ERR.add(ERR.multiply(self.size(a), b[2]), ERR.multiply(self.size(b), a[2])), ERR.multiply(a[2], b[2])
+        )
         if a[1] is None and b[1] is None:
             re = c.multiply(a[0], b[0])
-            return (re, None, _ERR.add(err, self.ulp(re)))
+            return (re, None, ERR.add(err, self.ulp(re)))
         ai, bi = a[1] or D0, b[1] or D0
         re = c.subtract(c.multiply(a[0], b[0]), c.multiply(ai, bi))
         im = c.add(c.multiply(a[0], bi), c.multiply(ai, b[0]))
-        rounding = _ERR.multiply(_ERR.multiply(self.size(a), self.size(b)), self.ulps(4))
-        return (re, im, _ERR.add(err, rounding))
+        rounding = ERR.multiply(ERR.multiply(self.size(a), self.size(b)), self.ulps(4))
+        return (re, im, ERR.add(err, rounding))
 
     def inverse(self, a: Ball) -> Ball:
         c = self.ctx
         if a[1] is None:
             if not a[0] and not a[2]:
                 raise Undefined("division by zero")
-            low = _ERR.subtract(a[0].copy_abs(), a[2])
+            low = ERR.subtract(a[0].copy_abs(), a[2])
             if low <= 0:
                 raise Undecided("a division by something near zero")
             re = c.divide(D1, a[0])
-            return (re, None, _ERR.add(_ERR.divide(a[2], _lower(_ERR.multiply(low, a[0].copy_abs()))), self.ulp(re)))
+            return (re, None, ERR.add(ERR.divide(a[2], _lower(ERR.multiply(low, a[0].copy_abs()))), self.ulp(re)))
         norm = c.add(c.multiply(a[0], a[0]), c.multiply(a[1], a[1]))
         radius = c.sqrt(norm)
-        low = _ERR.subtract(radius, _ERR.multiply(a[2], D2))
+        low = ERR.subtract(radius, ERR.multiply(a[2], D2))
         if low <= 0:
             if not norm and not a[2]:
                 raise Undefined("division by zero")
             raise Undecided("a division by something near zero")
         re, im = c.divide(a[0], norm), c.divide(a[1].copy_negate(), norm)
-        err = _ERR.divide(_ERR.multiply(a[2], D2), _lower(_ERR.multiply(low, radius)))
-        return (re, im, _ERR.add(err, _ERR.divide(self.ulps(8), _lower(radius))))
+        err = ERR.divide(ERR.multiply(a[2], D2), _lower(ERR.multiply(low, radius)))
+        return (re, im, ERR.add(err, ERR.divide(self.ulps(8), _lower(radius))))
 
     def real(self, a: Ball) -> Ball:
         """`a`, which must be real."""
@@ -191,36 +207,36 @@ class Evaluator:
         if a[1] is None:
             root = c.sqrt(a[0].copy_abs())
             if a[0].copy_abs() > a[2]:
-                err = _ERR.add(_ERR.divide(a[2], _lower(root)), self.ulp(root))
+                err = ERR.add(ERR.divide(a[2], _lower(root)), self.ulp(root))
                 return (root, None, err) if a[0] > 0 else (D0, root, err)
-            return (D0, None, _ERR.sqrt(_ERR.multiply(a[2], D2)))
+            return (D0, None, ERR.sqrt(ERR.multiply(a[2], D2)))
         radius = c.sqrt(c.add(c.multiply(a[0], a[0]), c.multiply(a[1], a[1])))
-        if radius <= _ERR.multiply(a[2], D2) or (a[0] < 0 and a[1].copy_abs() <= a[2]):
+        if radius <= ERR.multiply(a[2], D2) or (a[0] < 0 and a[1].copy_abs() <= a[2]):
             raise Undecided("a root on its branch cut")
         re = c.sqrt(c.divide(c.add(radius, a[0]), D2).copy_abs())
         im = c.sqrt(c.divide(c.subtract(radius, a[0]), D2).copy_abs())
         root = c.sqrt(radius)
-        slack = _ERR.add(_ERR.multiply(a[2], D2), _ERR.multiply(self.ulp(radius), Decimal(8)))
+        slack = ERR.add(ERR.multiply(a[2], D2), ERR.multiply(self.ulp(radius), Decimal(8)))
         # the smaller of the two parts loses digits by cancellation: take it from the larger one
         if re > im:
             im = c.divide(a[1], c.multiply(re, D2)).copy_abs()
         elif im:
             re = c.divide(a[1], c.multiply(im, D2)).copy_abs()
-        return (re, im.copy_negate() if a[1] < 0 else im, _ERR.divide(slack, _lower(root)))
+        return (re, im.copy_negate() if a[1] < 0 else im, ERR.divide(slack, _lower(root)))
 
     def exp(self, a: Ball) -> Ball:
-        if a[1] is None and a[0] > _BEYOND and a[2] < _ERR.divide(a[0], D2):
-            raise _Huge
+        if a[1] is None and a[0] > _BEYOND and a[2] < ERR.divide(a[0], D2):
+            raise HugeError
         if a[2] > Decimal("0.01"):
             raise Undecided("an exponential of something uncertain")
         if a[1] is not None:
             radius = self.exp((a[0], None, a[2]))
-            return self.mul(radius, (self._cosine(a[1], D0)[0], self._sine(a[1], D0)[0], _ERR.add(a[2], self.ulps(8))))
+            return self.mul(radius, (self._cosine(a[1], D0)[0], self._sine(a[1], D0)[0], ERR.add(a[2], self.ulps(8))))
         try:
             re = self.ctx.exp(a[0])
         except Overflow:
-            raise _Huge from None
-        return (re, None, _ERR.add(_ERR.multiply(re, _ERR.multiply(a[2], Decimal("1.1"))), self.ulp(re)))
+            raise HugeError from None
+        return (re, None, ERR.add(ERR.multiply(re, ERR.multiply(a[2], Decimal("1.1"))), self.ulp(re)))
 
     def ln(self, a: Ball) -> Ball:
         c = self.ctx
@@ -230,14 +246,18 @@ class Evaluator:
                     raise Undefined("the logarithm of zero")
                 raise Undecided("a logarithm near zero")
             re = c.ln(a[0].copy_abs())
-            err = _ERR.add(_ERR.divide(a[2], _lower(_ERR.subtract(a[0].copy_abs(), a[2]))), self.ulp(max(re.copy_abs(), D1)))
-            return (re, None, err) if a[0] > 0 else (re, _pi(self.digits), _ERR.add(err, self.ulps(4)))
+            err = ERR.add(
+                ERR.divide(a[2], _lower(ERR.subtract(a[0].copy_abs(), a[2]))), self.ulp(max(re.copy_abs(), D1))
+            )
+            return (re, None, err) if a[0] > 0 else (re, _pi(self.digits), ERR.add(err, self.ulps(4)))
         norm = c.add(c.multiply(a[0], a[0]), c.multiply(a[1], a[1]))
         radius = c.sqrt(norm)
-        if radius <= _ERR.multiply(a[2], Decimal(4)) or (a[0] < 0 and a[1].copy_abs() <= a[2]):
+        if radius <= ERR.multiply(a[2], Decimal(4)) or (a[0] < 0 and a[1].copy_abs() <= a[2]):
             raise Undecided("a logarithm on its branch cut")
         re = c.divide(c.ln(norm), D2)
-        err = _ERR.add(_ERR.divide(_ERR.multiply(a[2], D2), _lower(radius)), _ERR.multiply(self.ulps(8), max(D1, re.copy_abs())))
+        err = ERR.add(
+            ERR.divide(ERR.multiply(a[2], D2), _lower(radius)), ERR.multiply(self.ulps(8), max(D1, re.copy_abs()))
+        )
         return (re, self._angle(a[0], a[1]), err)
 
     def _angle(self, x: Decimal, y: Decimal) -> Decimal:
@@ -251,7 +271,7 @@ class Evaluator:
         return c.add(angle, _pi(self.digits)) if y >= 0 else c.subtract(angle, _pi(self.digits))
 
     def _reduced(self, x: Decimal) -> tuple[Decimal, int, Decimal]:
-        """x − k·π/2 with |…| ≤ π/4, k mod 4, and the error."""
+        """X − k·π/2 with |…| ≤ π/4, k mod 4, and the error."""
         if x.copy_abs() > _LARGE:
             raise Undecided("an angle beyond all bounds")
         extra = max(0, x.adjusted()) + 5
@@ -261,12 +281,12 @@ class Evaluator:
         return wide.subtract(x, wide.multiply(turns, half)), int(turns) % 4, self.unit
 
     def _series(self, x: Decimal, start: int) -> Decimal:
-        """sin x (start 1) or cos x (start 0) for small x."""
+        """Sin x (start 1) or cos x (start 0) for small x."""
         c = self.ctx
         square = c.multiply(x, x).copy_negate()
         term = total = x if start else D1
         n = start
-        tiny = self.unit.scaleb(-3, _ERR)
+        tiny = self.unit.scaleb(-3, ERR)
         while term.copy_abs() > tiny:
             term = c.divide(c.multiply(term, square), Decimal((n + 1) * (n + 2)))
             total = c.add(total, term)
@@ -276,12 +296,12 @@ class Evaluator:
     def _sine(self, x: Decimal, err: Decimal) -> tuple[Decimal, Decimal]:
         rest, turn, slip = self._reduced(x)
         value = self._series(rest, 1 - turn % 2)
-        return (value.copy_negate() if turn >= 2 else value), _ERR.add(err, _ERR.multiply(slip, Decimal(4)))
+        return (value.copy_negate() if turn >= 2 else value), ERR.add(err, ERR.multiply(slip, Decimal(4)))
 
     def _cosine(self, x: Decimal, err: Decimal) -> tuple[Decimal, Decimal]:
         rest, turn, slip = self._reduced(x)
         value = self._series(rest, turn % 2)
-        return (value.copy_negate() if turn in (1, 2) else value), _ERR.add(err, _ERR.multiply(slip, Decimal(4)))
+        return (value.copy_negate() if turn in (1, 2) else value), ERR.add(err, ERR.multiply(slip, Decimal(4)))
 
     def sin(self, a: Ball) -> Ball:
         if a[1] is None:
@@ -311,7 +331,7 @@ class Evaluator:
         square = c.multiply(x, x).copy_negate()
         total = power = x
         n = 3
-        tiny = self.unit.scaleb(-3, _ERR)
+        tiny = self.unit.scaleb(-3, ERR)
         while power.copy_abs() > tiny:
             power = c.multiply(power, square)
             total = c.add(total, c.divide(power, Decimal(n)))
@@ -320,11 +340,11 @@ class Evaluator:
 
     def arctan(self, a: Ball) -> Ball:
         a = self.real(a)
-        return (self._arctan(a[0]), None, _ERR.add(a[2], self.ulps(50)))
+        return (self._arctan(a[0]), None, ERR.add(a[2], self.ulps(50)))
 
     def arcsin(self, a: Ball) -> Ball:
         a = self.real(a)
-        if a[0].copy_abs() > _ERR.add(D1, a[2]):
+        if a[0].copy_abs() > ERR.add(D1, a[2]):
             raise Undefined("an arcsine outside [-1, 1]")
         if a[0].copy_abs() == 1 and not a[2]:
             return self.mul((a[0], None, D0), self.scaled_pi(Fraction(1, 2)))
@@ -340,7 +360,7 @@ class Evaluator:
         exact = self.rational(exponent)
         try:
             a = self(base)
-        except _Huge:
+        except HugeError:
             if exact is not None and exact > 0:
                 raise
             raise Undecided("a number beyond all bounds") from None
@@ -358,7 +378,7 @@ class Evaluator:
                 raise Undefined("division by zero")
         try:
             b = self(exponent)
-        except _Huge:
+        except HugeError:
             if a[1] is None and a[0] > D2 and a[2] < D1:
                 raise
             raise Undecided("a number beyond all bounds") from None
@@ -386,7 +406,7 @@ class Evaluator:
         if n == 0:
             return (D1, None, D0)
         if n.bit_length() > 4000:
-            raise _Huge if a[1] is None and a[0] > D2 and a[2] < D1 else Undecided("a power beyond all bounds")
+            raise HugeError if a[1] is None and a[0] > D2 and a[2] < D1 else Undecided("a power beyond all bounds")
         if n <= 64 or a[1] is not None:
             result: Ball | None = None
             square = a
@@ -400,16 +420,16 @@ class Evaluator:
             return result
         if not a[0] and not a[2]:
             return a
-        slip = _ERR.multiply(_ERR.divide(a[2], _lower(a[0].copy_abs())), Decimal(n)) if a[0] else D1
+        slip = ERR.multiply(ERR.divide(a[2], _lower(a[0].copy_abs())), Decimal(n)) if a[0] else D1
         if slip > Decimal("0.1"):
             raise Undecided("a power of something uncertain")
         try:
             re = self.ctx.power(a[0], Decimal(n))
         except Overflow:
             if a[0] > 0:
-                raise _Huge from None
+                raise HugeError from None
             raise Undecided("a power beyond all bounds") from None
-        return (re, None, _ERR.multiply(re.copy_abs(), _ERR.add(_ERR.multiply(slip, D2), self.ulps(10))))
+        return (re, None, ERR.multiply(re.copy_abs(), ERR.add(ERR.multiply(slip, D2), self.ulps(10))))
 
     # ---- heads
 
@@ -504,7 +524,10 @@ class Evaluator:
             raise Undecided(f"no numeric value for {name}")
         if name == "root":
             return self.power(arguments[0], Expr("div", Expr("num", 1, None), arguments[1]))
-        outer, self.angle = self.angle, name in ("sin", "cos", "tan", "cot", "sec", "csc") or (self.angle and name in ("abs", "sqrt"))
+        outer, self.angle = (
+            self.angle,
+            name in ("sin", "cos", "tan", "cot", "sec", "csc") or (self.angle and name in ("abs", "sqrt")),
+        )
         try:
             values = [self(a) for a in arguments]
         finally:
@@ -565,7 +588,7 @@ class Evaluator:
         if a[1] is None:
             return (a[0].copy_abs(), None, a[2])
         radius = self.ctx.sqrt(self.ctx.add(self.ctx.multiply(a[0], a[0]), self.ctx.multiply(a[1], a[1])))
-        return (radius, None, _ERR.add(_ERR.multiply(a[2], D2), _ERR.multiply(self.ulp(radius), Decimal(8))))
+        return (radius, None, ERR.add(ERR.multiply(a[2], D2), ERR.multiply(self.ulp(radius), Decimal(8))))
 
     def integer(self, a: Ball) -> int:
         """The integer that `a` is."""
@@ -584,7 +607,7 @@ class Evaluator:
             n = self.integer(a)
         except TooLarge:
             if a[1] is None and a[0] > 0:
-                raise _Huge from None
+                raise HugeError from None
             raise
         if n < 0:
             raise Undefined("the factorial of a negative number")
@@ -593,14 +616,14 @@ class Evaluator:
         return self.exp(self.ln_factorial(n))
 
     def ln_factorial(self, n: int) -> Ball:
-        """ln n! by Stirling's series, whose error is below its first omitted term."""
+        """Ln n! by Stirling's series, whose error is below its first omitted term."""
         x = self.exact(n)
         result = self.add(self.mul(x, self.ln(x)), self.neg(x))
         half_log = self.mul(self.ln(self.mul(x, self.scaled_pi(Fraction(2)))), (Decimal("0.5"), None, D0))
         result = self.add(result, half_log)
         for coefficient, power in ((Fraction(1, 12), 1), (Fraction(-1, 360), 3), (Fraction(1, 1260), 5)):
             result = self.add(result, self.exact(coefficient / Fraction(n) ** power))
-        return (result[0], None, _ERR.add(result[2], _ERR.power(Decimal(n), -7)))
+        return (result[0], None, ERR.add(result[2], ERR.power(Decimal(n), -7)))
 
     def _dfact(self, a: Ball) -> Ball:
         n = self.integer(a)
@@ -614,8 +637,10 @@ class Evaluator:
             n = self.integer(a)
             if 0 <= n <= 3000:
                 return self.exact(math.comb(n, k) if k >= 0 else 0)
-            if n > 0 and 3000 < min(k, n - k):
-                total = self.add(self.ln_factorial(n), self.neg(self.add(self.ln_factorial(k), self.ln_factorial(n - k))))
+            if n > 0 and min(k, n - k) > 3000:
+                total = self.add(
+                    self.ln_factorial(n), self.neg(self.add(self.ln_factorial(k), self.ln_factorial(n - k)))
+                )
                 return self.exp(total)
         if not 0 <= k <= 3000:
             raise Undecided("a binomial coefficient beyond all bounds")
@@ -676,10 +701,9 @@ class Evaluator:
         return self._im(self.ln(a))
 
 
-
 def _lower(value: Decimal) -> Decimal:
     """A little less than a positive value, to divide an error bound by."""
-    return _ERR.multiply(value, _NEARLY) if value > 0 else _TINY
+    return ERR.multiply(value, _NEARLY) if value > 0 else _TINY
 
 
 _FUNCTIONS: dict[str, Callable[..., Ball]] = {
@@ -699,188 +723,3 @@ _HANDLERS: dict[str, Callable[[Evaluator, Expr], Ball]] = {
     "pct": Evaluator._pct, "deg": Evaluator._deg, "unit": Evaluator._unit, "call": Evaluator._call, "big": Evaluator._big,
     "fn": Evaluator._fn,
 }  # fmt: skip
-
-
-# ---- comparison
-
-
-def distance(a: Ball, b: Ball) -> tuple[Decimal, Decimal]:
-    """A lower bound on |a − b|, and the sum of both error bounds."""
-    slack = _ERR.add(a[2], b[2])
-    re = _WIDE.subtract(a[0], b[0]).copy_abs()
-    im = _WIDE.subtract(a[1] or D0, b[1] or D0).copy_abs()
-    return _WIDE.subtract(max(re, im), slack), slack
-
-
-def value(expr: Expr, digits: int = DIGITS, log: str = "e") -> Ball:
-    """The value of an expression without variables."""
-    try:
-        return Evaluator(digits, {}, log)(expr)
-    except _Huge:
-        raise Undecided("a number beyond all bounds") from None
-
-
-def _evaluated(expr: Expr, digits: int, point: dict[str, Fraction | int], log: str, budget: Budget) -> Ball | None:
-    """The value, or None where it is huge."""
-    try:
-        return Evaluator(digits, point, log, budget)(expr)
-    except _Huge:
-        return None
-
-
-def same_number(a: Expr, b: Expr, log: str = "e") -> bool:
-    """Whether two expressions without variables are equal.
-
-    Raises:
-        Undecided: Their values can't be bounded well enough.
-        Undefined: One of them has no value.
-    """
-    budget = Budget()
-    for digits in (DIGITS, CONFIRM_DIGITS):
-        left, right = _evaluated(a, digits, {}, log, budget), _evaluated(b, digits, {}, log, budget)
-        if left is None or right is None:
-            if left is right:
-                raise Undecided("two numbers beyond all bounds")
-            return False
-        gap, slack = distance(left, right)
-        if gap > 0:
-            return False
-    magnitude = max(left[0].copy_abs(), (left[1] or D0).copy_abs(), right[0].copy_abs(), D1)
-    if slack > _ERR.multiply(magnitude, Decimal("1e-40")):
-        raise Undecided("two numbers too close to tell apart")
-    return True
-
-
-def _points(names: list[str], integral: set[str], seed: int) -> Iterator[dict[str, Fraction | int]]:
-    """Points to compare at: of each sign, small and large. The same for the same question."""
-    state = seed & 0xFFFFFFFF
-
-    def draw() -> int:
-        nonlocal state
-        state = (state * 1103515245 + 12345) & 0x7FFFFFFF
-        return state >> 8
-
-    plans = ((1, 1, 4), (1, 0, 1), (-1, 0, 3), (0, 0, 4), (1, 3, 9), (0, 1, 2), (-1, 2, 7), (0, 5, 15))
-    for sign, low, high in plans:
-        point: dict[str, Fraction | int] = {}
-        for name in names:
-            if name in integral:
-                point[name] = 1 + draw() % (4 + high)
-                continue
-            magnitude = Fraction(low) + Fraction(draw() % 99_991 + 1, 99_991) * (high - low)
-            side = sign or (1 if draw() % 2 else -1)
-            point[name] = side * magnitude
-        yield point
-
-
-def _integral(expr: Expr, found: set[str]) -> None:
-    """Variables that only make sense as integers: under a factorial, in a binomial, the exponent of a negative number."""
-    for node in expr.walk():
-        if node.head == "fn" and node.args[0] in ("fact", "dfact", "binom", "gcd", "lcm", "mod"):
-            for argument in node.args[1:]:
-                found |= symbols(argument)
-        elif node.head == "pow" and _negative(node.args[0]):
-            found |= symbols(node.args[1])
-        elif node.head == "big" and node.args[0] in ("sum", "prod"):
-            for limit in node.args[2:4]:
-                if limit is not None:
-                    found |= symbols(limit)
-
-
-def _negative(base: Expr) -> bool:
-    if base.head == "const" and base.args[0] == "i":
-        return True
-    if symbols(base):
-        return False
-    try:
-        number = value(base)
-    except MathError:
-        return False
-    return number[1] is not None or number[0] < 0
-
-
-def same_function(a: Expr, b: Expr, log: str = "e") -> bool:
-    """Whether two expressions agree for all real values of their variables, judged at several points.
-
-    One point at which both are defined and differ refutes it for certain; so does a point where one is real and the other is not.
-
-    Raises:
-        Undecided: There are too few points at which both have a value.
-    """
-    names = sorted(symbols(a) | symbols(b))
-    if not names:
-        return same_number(a, b, log)
-    if len(names) > 40:
-        raise TooLarge("an expression with too many variables")
-    integral: set[str] = set()
-    _integral(a, integral)
-    _integral(b, integral)
-    complex_numbers = "const:i" in a.features or "const:i" in b.features
-    seed = zlib.crc32(repr(sorted((repr(a), repr(b)))).encode())
-    agreed = 0
-    budget = Budget()
-    for point in _points(names, integral, seed):
-        try:
-            left, right = _evaluated(a, DIGITS, point, log, budget), _evaluated(b, DIGITS, point, log, budget)
-        except (Undefined, Undecided):
-            continue
-        if left is None or right is None:
-            if left is not right:
-                return False
-            continue
-        if not complex_numbers:
-            real = [v[1] is None or v[1].copy_abs() <= v[2] for v in (left, right)]
-            if real[0] != real[1]:
-                return False
-            if not real[0]:
-                continue
-        gap, slack = distance(left, right)
-        if gap > 0:
-            return False
-        magnitude = max(left[0].copy_abs(), (left[1] or D0).copy_abs(), right[0].copy_abs())
-        if slack > _ERR.multiply(max(magnitude, Decimal("1e-6")), Decimal("1e-12")):
-            continue
-        agreed += 1
-        if agreed <= 2:
-            try:
-                exact = Evaluator(CONFIRM_DIGITS, point, log, budget)
-                fine = distance(exact(a), exact(b))
-            except (_Huge, Undefined, Undecided):
-                continue
-            if fine[0] > 0:
-                return False
-        elif agreed >= 5:
-            break
-    if agreed < 2:
-        raise Undecided("too few points at which both sides have a value")
-    return True
-
-
-def same_proportion(a: Expr, b: Expr) -> bool:
-    """Whether a = c·b for a constant c ≠ 0, judged at several points.
-
-    Raises:
-        Undecided: There are too few points at which both have a value.
-    """
-    names = sorted(symbols(a) | symbols(b))
-    seed = zlib.crc32(repr(sorted((repr(a), repr(b)))).encode())
-    first: tuple[Ball, Ball] | None = None
-    agreed = 0
-    budget = Budget()
-    for point in _points(names, set(), seed):
-        evaluator = Evaluator(DIGITS, point, budget=budget)
-        try:
-            pair = (evaluator(a), evaluator(b))
-        except (_Huge, Undefined, Undecided):
-            continue
-        if first is None:
-            if all(v[0].copy_abs() > v[2] or (v[1] or D0).copy_abs() > v[2] for v in pair):
-                first = pair
-            continue
-        gap, slack = distance(evaluator.mul(first[0], pair[1]), evaluator.mul(pair[0], first[1]))
-        if gap > 0:
-            return False
-        agreed += slack < Decimal("1e-12")
-    if agreed < 3:
-        raise Undecided("too few points at which both sides have a value")
-    return True

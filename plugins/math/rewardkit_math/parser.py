@@ -1,6 +1,6 @@
-"""Tokens to an expression tree: a Pratt parser. It reads; it computes nothing beyond folding literals.
+r"""Tokens to an expression tree: a Pratt parser. It reads; it computes nothing beyond folding literals.
 
-Conventions where notation is ambiguous: `2\\frac12` is a mixed number; `1/2x` is (1/2)·x; `-x^2` is −(x²); `\\sin 2x + 1` ends its
+Conventions where notation is ambiguous: `2\frac12` is a mixed number; `1/2x` is (1/2)·x; `-x^2` is −(x²); `\sin 2x + 1` ends its
 argument at the plus; `f(x)`, `g(x)`, `h(x)` and any `P(x) = …` are function calls, `a(x + 1)` is a product; `(1, 2)` is a pair or an
 open interval, which the comparison decides; a letter directly behind a number is a variable, a word behind a number is a unit.
 """
@@ -17,11 +17,38 @@ from rewardkit_math.lexer import Token, tokenize
 MAX_DEPTH = 90
 """Deeper nesting is refused."""
 
-_BINARY = {"union": 20, "inter": 22, "minus": 20, ":": 24, "+": 30, "-": 30, "+-": 30, "-+": 30, "mod": 35, "*": 40, "/": 40, "^": 60}
+_BINARY = {
+    "union": 20,
+    "inter": 22,
+    "minus": 20,
+    ":": 24,
+    "+": 30,
+    "-": 30,
+    "+-": 30,
+    "-+": 30,
+    "mod": 35,
+    "*": 40,
+    "/": 40,
+    "^": 60,
+}
 _POSTFIX = {"!": 70, "%": 65, "deg": 65, "'": 70, "_": 80}
 _STARTS = frozenset(("num", "var", "word", "fn", "const", "open", "begin"))
 _CALLABLE = frozenset("fgh")
-_MATRIX_ENVS = frozenset("matrix pmatrix bmatrix Bmatrix vmatrix Vmatrix smallmatrix array psmallmatrix bsmallmatrix tabular".split())
+_MATRIX_ENVS = frozenset(
+    [
+        "matrix",
+        "pmatrix",
+        "bmatrix",
+        "Bmatrix",
+        "vmatrix",
+        "Vmatrix",
+        "smallmatrix",
+        "array",
+        "psmallmatrix",
+        "bsmallmatrix",
+        "tabular",
+    ]
+)
 _ARITY = {"max": (1, 99), "min": (1, 99), "gcd": (1, 99), "lcm": (1, 99), "binom": (2, 2), "mod": (2, 2), "log": (1, 2)}
 """The fewest and most arguments of functions; 1 for those not listed."""
 _REPEATING = frozenset(("repeating", "recurring"))
@@ -113,14 +140,23 @@ class _Parser:
             if token.kind in ("text", "word") and self.starts_condition(token):
                 condition = self.condition()
                 break
+            if token.kind == "open" and token.value == "(" and self.holds_relation():
+                self.at += 1
+                condition = self.bracketed("(")
+                break
         if not found:
             raise ParseError("nothing there")
+        if len(found) == 2 and condition is None and found[0].head != "seq" and _ranges(found[1]):  # kπ, k ∈ Z
+            condition = found.pop()
         value = found[0] if len(found) == 1 else Expr("seq", "", *found)
         return Expr("cond", value, condition) if condition is not None else value
 
     @staticmethod
     def starts_condition(token: Token) -> bool:
-        return token.kind in ("text", "word") and token.value.strip(" ,.(~\\").split(" ", 1)[0].casefold() in words.CONDITIONS
+        return (
+            token.kind in ("text", "word")
+            and token.value.strip(" ,.(~\\").split(" ", 1)[0].casefold() in words.CONDITIONS
+        )
 
     def condition(self) -> Expr:
         token = self.tokens[self.at]
@@ -184,7 +220,7 @@ class _Parser:
                     left = Expr("pmod", left, self.argument())
                     continue
                 break
-            if kind == "text" and power < 50 or kind == "word" and self.is_unit(token) and power < 50:
+            if (kind == "text" and power < 50) or (kind == "word" and self.is_unit(token) and power < 50):
                 if self.starts_condition(token):
                     break
                 left = self.unit(left)
@@ -198,7 +234,11 @@ class _Parser:
                 continue
             if power >= 41:
                 break
-            if kind in _STARTS or (kind == "cmd" and value not in ("choose", "over", "atop")) or (kind == "brace" and value == "{"):
+            if (
+                kind in _STARTS
+                or (kind == "cmd" and value not in ("choose", "over", "atop"))
+                or (kind == "brace" and value == "{")
+            ):
                 if kind == "num" and self.tokens[self.at - 1].kind == "num":
                     raise ParseError("two numbers side by side")
                 if kind == "open" and value == "[" and self.closes_interval():
@@ -207,6 +247,8 @@ class _Parser:
                     break
                 if kind == "open" and value == "|" and self.bars:
                     break
+                if kind == "open" and value == "(" and not self.builder and self.holds_relation():
+                    break  # a condition: kπ (k ∈ Z)
                 left = self.times(left)
                 continue
             if kind == "cmd" and power < 5:
@@ -218,6 +260,17 @@ class _Parser:
         self.depth -= 1
         return left
 
+    def holds_relation(self) -> bool:
+        """Whether a relation stands directly inside the parenthesis here."""
+        depth = 0
+        for token in self.tokens[self.at : self.at + 30]:
+            if token.kind == "rel" and depth == 1:
+                return True
+            depth += (token.kind == "open" or token.value == "{") - (token.kind == "close" or token.value == "}")
+            if not depth:
+                return False
+        return False
+
     def times(self, left: Expr) -> Expr:
         """Juxtaposition."""
         right = self.expr(41)
@@ -225,6 +278,8 @@ class _Parser:
             raise ParseError("words, not mathematics")
         if left.head == right.head == "unit":
             return _joined_units(left, right)
+        if left.head == "text" and left.args[0].strip().endswith((" is", " are", ":", "approximately", "about")):
+            return right
         if left.head == "mul":
             return Expr("mul", *left.args, right)
         return Expr("mul", left, right)
@@ -256,14 +311,26 @@ class _Parser:
         if token.kind == "op" and token.value in ("circ", "deg", "'"):
             self.at += 1
             return self.degrees(left) if token.value != "'" else self.primed(left)
-        if token.kind == "brace" and self.tokens[self.at + 1].value in ("circ", "deg") and self.tokens[self.at + 2].value == "}":
+        if (
+            token.kind == "brace"
+            and self.tokens[self.at + 1].value in ("circ", "deg")
+            and self.tokens[self.at + 2].value == "}"
+        ):
             self.at += 3
             return self.degrees(left)
         if token.kind == "op" and token.value in ("-", "+"):
             self.at += 1
             exponent = self.power_operand()
             return Expr("pow", left, neg(exponent) if token.value == "-" else exponent)
-        return Expr("pow", left, self.power_operand())
+        exponent = self.power_operand()
+        if (
+            left.head == "sym"
+            and left.args[0].startswith("C_")
+            and left.args[0][2:].isdigit()
+            and exponent.head == "num"
+        ):
+            return Expr("fn", "binom", Expr("num", int(left.args[0][2:]), None), exponent)  # C_{10}^{3}
+        return Expr("pow", left, exponent)
 
     def power_operand(self) -> Expr:
         exponent = self.argument(whole_number=True)
@@ -330,7 +397,7 @@ class _Parser:
         return found.value if found.kind == "num" else None
 
     def subscript(self) -> str:
-        """The text of a subscript: `_1`, `_{n+1}`, `_{\\text{max}}`."""
+        r"""The text of a subscript: `_1`, `_{n+1}`, `_{\text{max}}`."""
         token = self.tokens[self.at]
         self.at += 1
         if not (token.kind == "brace" and token.value == "{"):
@@ -357,14 +424,18 @@ class _Parser:
         if self.starts_condition(token):
             return True
         before = self.tokens[self.at - 1]
-        return token.value in words.UNITS or (before.kind in ("num", "close") or before.value in ("}", "%")) or before.kind == "word"
+        return (
+            token.value in words.UNITS
+            or (before.kind in ("num", "close") or before.value in ("}", "%"))
+            or before.kind == "word"
+        )
 
     def unit(self, left: Expr) -> Expr:
         """A unit behind a value; several words are one unit, and so is what they are raised to or divided by."""
         parts: list[str] = []
         while True:
             token = self.tokens[self.at]
-            if token.kind == "text" or token.kind == "word":
+            if token.kind in ("text", "word"):
                 if parts and self.starts_condition(token):
                     break
                 parts.append(token.value.strip())
@@ -390,7 +461,9 @@ class _Parser:
             return Expr("pct", left)
         if lowered in ("degrees", "degree", "deg"):
             return Expr("deg", left)
-        scale = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}.get(lowered.split(" ")[0])
+        scale = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}.get(
+            lowered.split(" ")[0]
+        )
         if scale:
             left = Expr("mul", left, Expr("num", scale, None))
             unit = unit.partition(" ")[2]
@@ -443,7 +516,7 @@ class _Parser:
             return self.environment(value)
         if kind == "close" and value == "]":  # ]1, 2[
             return self.bracketed("]")
-        if kind in ("gap",):
+        if kind == "gap":
             return self.operand()
         raise ParseError(f"unexpected {value!r}" if value else "it ends too early")
 
@@ -454,20 +527,29 @@ class _Parser:
         return Expr("text", value)
 
     def number(self, token: Token) -> Expr:
-        """A numeral, or a mixed number: `2\\frac34`, `1 1/2`."""
+        r"""A numeral, or a mixed number: `2\frac34`, `1 1/2`."""
         follow = self.tokens[self.at]
         if isinstance(token.number, int) and token.places is None:
             if follow.kind == "cmd" and follow.value == "frac":
                 start = self.at
                 self.at += 1
                 top, bottom = self.argument(), self.argument()
-                if top.head == bottom.head == "num" and isinstance(top.args[0], int) and isinstance(bottom.args[0], int):
-                    if bottom.args[0] and 0 <= top.args[0]:
+                if (
+                    top.head == bottom.head == "num"
+                    and isinstance(top.args[0], int)
+                    and isinstance(bottom.args[0], int)
+                ):
+                    if bottom.args[0] and top.args[0] >= 0:
                         return Expr("num", _exact(token.number + Fraction(top.args[0], bottom.args[0])), None)
                 self.at = start
             elif follow.kind == "num" and follow.spaced and isinstance(follow.number, int):
                 slash, bottom_token = self.tokens[self.at + 1], self.tokens[min(self.at + 2, len(self.tokens) - 1)]
-                if slash.value == "/" and bottom_token.kind == "num" and bottom_token.number and isinstance(bottom_token.number, int):
+                if (
+                    slash.value == "/"
+                    and bottom_token.kind == "num"
+                    and bottom_token.number
+                    and isinstance(bottom_token.number, int)
+                ):
                     self.at += 3
                     return Expr("num", _exact(token.number + Fraction(follow.number, bottom_token.number)), None)
         return Expr("num", token.number, token.places)
@@ -552,11 +634,13 @@ class _Parser:
                 result = Expr("num", token.number, token.places)
         elif token.kind in ("var", "const"):
             self.at += 1
-            result = Expr("const", token.value) if token.kind == "const" or token.value in "ei" else Expr("sym", token.value)
+            result = (
+                Expr("const", token.value) if token.kind == "const" or token.value in "ei" else Expr("sym", token.value)
+            )
             if result.head == "sym" and self.tokens[self.at].value == "_":
                 self.at += 1
                 result = Expr("sym", f"{token.value}_{self.subscript()}")
-        elif token.kind == "end" or token.kind == "close":
+        elif token.kind in ("end", "close"):
             raise ParseError("an argument is missing")
         else:
             result = self.operand()
@@ -602,6 +686,10 @@ class _Parser:
         elif token.kind == "brace" and closing == "}" and opening == "{":
             closing = "}"
         elif token.kind != "close":
+            if (
+                opening == "{" and inside.head in ("matrix", "seq") and token.kind in ("end", "sep")
+            ):  # \\left\\{ … \\right.
+                return _system(inside)
             raise ParseError("a bracket is not closed")
         self.at += 1
         if opening == "⌊":
@@ -620,7 +708,9 @@ class _Parser:
     def closes_interval(self) -> bool:
         """Whether `[` ends a French interval: `[1, 2[`."""
         follow = self.tokens[self.at + 1]
-        return follow.kind in ("end", "sep", "brace") or (follow.kind == "op" and follow.value in ("union", "inter", "minus"))
+        return follow.kind in ("end", "sep", "brace") or (
+            follow.kind == "op" and follow.value in ("union", "inter", "minus")
+        )
 
     def absolute(self, bar: str) -> Expr:
         self.bars += 1
@@ -749,14 +839,19 @@ class _Parser:
             self.at += 2
             return Expr("big", "int", variable, lower, upper, body)
         body = self.expr(35)
-        if lower is not None and lower.head == "rel" and len(lower.args) == 3 and lower.args[1].head in ("sym", "const"):
+        if (
+            lower is not None
+            and lower.head == "rel"
+            and len(lower.args) == 3
+            and lower.args[1].head in ("sym", "const")
+        ):
             variable = lower.args[1].args[0]
             lower = lower.args[2]
             return Expr("big", name, variable, lower, upper, body)
         raise ParseError(f"\\{name} without a range that is understood")
 
     def environment(self, name: str) -> Expr:
-        """`\\begin{…}` up to its `\\end`."""
+        r"""`\begin{…}` up to its `\end`."""
         matrix = name in _MATRIX_ENVS
         if not matrix and name not in ("cases", "dcases", "rcases"):
             return self.aligned(name)
@@ -780,7 +875,10 @@ class _Parser:
                 row.append(self.cell_condition())
             else:
                 row.append(self.relation())
-                if self.tokens[self.at].kind not in ("row", "endenv", "sep", "gap") and self.tokens[self.at].value != "&":
+                if (
+                    self.tokens[self.at].kind not in ("row", "endenv", "sep", "gap")
+                    and self.tokens[self.at].value != "&"
+                ):
                     if self.starts_condition(self.tokens[self.at]):
                         continue
                     raise ParseError(f"unexpected {self.tokens[self.at].value!r} in a {name}")
@@ -788,7 +886,9 @@ class _Parser:
         if not rows:
             raise ParseError(f"an empty {name}")
         if not matrix:
-            return Expr("cases", tuple(rows))
+            return (
+                Expr("cases", tuple(rows)) if any(len(r) > 1 for r in rows) else Expr("seq", "", *(r[0] for r in rows))
+            )
         if len({len(r) for r in rows}) != 1:
             raise ParseError("a matrix with rows of different lengths")
         result = Expr("matrix", tuple(rows))
@@ -817,6 +917,24 @@ class _Parser:
         child = _Parser([*inner, Token("end", "")])
         child.depth = self.depth
         return child.answer()
+
+
+def _ranges(expr: Expr) -> bool:
+    """Whether an expression says what a parameter ranges over: `k ∈ Z`."""
+    return (
+        expr.head == "rel"
+        and expr.args[0] == ("in",)
+        and expr.args[1].head == "sym"
+        and expr.args[2].head in ("const", "text")
+    )
+
+
+def _system(inside: Expr) -> Expr:
+    """The rows behind a single brace: cases, or relations that hold together."""
+    if inside.head == "seq":
+        return inside
+    rows = inside.args[0]
+    return Expr("cases", rows) if len(rows[0]) > 1 else Expr("seq", "", *(row[0] for row in rows))
 
 
 def _exact(value: Fraction) -> int | Fraction:

@@ -37,9 +37,9 @@ def check(params: Any, rollout: Rollout) -> str | None:
     example="correct: {use: math, with: {reference: answer}}",
 )
 class Math:
-    """1.0 where the final answer of the completion equals the reference, else 0.0.
+    r"""1.0 where the final answer of the completion equals the reference, else 0.0.
 
-    The answer is taken from the last `\\boxed{…}`, `<answer>…</answer>`, `####`, "the answer is …", the last formula or the last
+    The answer is taken from the last `\boxed{…}`, `<answer>…</answer>`, `####`, "the answer is …", the last formula or the last
     number, in this order of trust. It may be a number in any notation, an expression, an interval, a set, a tuple, an equation, an
     inequality, a matrix, or words. The reason says what was found on each side and how it was decided.
     """
@@ -124,9 +124,15 @@ def _references(rollout: Rollout, field: str) -> list[str] | Unscored:
         return Unscored("input", f"the row has no field {field!r}, which should hold the reference answer")
     value = rollout.fields[field]
     values = list(value) if isinstance(value, (list, tuple)) else [value]
-    texts = [v if isinstance(v, str) else repr(v) for v in values if isinstance(v, (str, int, float)) and not isinstance(v, bool)]
+    texts = [
+        v if isinstance(v, str) else repr(v)
+        for v in values
+        if isinstance(v, (str, int, float)) and not isinstance(v, bool)
+    ]
     if not texts or len(texts) != len(values) or not all(t.strip() for t in texts):
-        return Unscored("reference", f"field {field!r} should hold the reference answer as text or a number; it holds {value!r:.80}")
+        return Unscored(
+            "reference", f"field {field!r} should hold the reference answer as text or a number; it holds {value!r:.80}"
+        )
     return texts
 
 
@@ -144,7 +150,9 @@ def register_commands() -> Iterable[click.Command]:
     @click.option("--list-order", is_flag=True, help="The order of a bare list counts.")
     @click.option("--units", type=click.Choice(["ignore", "required"]), default="ignore", show_default=True)
     @click.option("--form", type=click.Choice(["any", "simplified"]), default="any", show_default=True)
-    @click.option("--deadline", "deadline_s", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True)
+    @click.option(
+        "--deadline", "deadline_s", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True
+    )
     def command(prediction: str, reference: str, *, as_json: bool, **options: Any) -> None:
         """Whether PREDICTION gives the same answer as REFERENCE.
 
@@ -154,7 +162,12 @@ def register_commands() -> Iterable[click.Command]:
         if as_json:
             import json  # noqa: PLC0415
 
-            found = {"correct": verdict.correct, "tier": verdict.tier, "failure": verdict.failure, "reason": verdict.reason}
+            found = {
+                "correct": verdict.correct,
+                "tier": verdict.tier,
+                "failure": verdict.failure,
+                "reason": verdict.reason,
+            }
             click.echo(json.dumps(found, ensure_ascii=False))
         else:
             word = {True: "equal", False: "different", None: f"no verdict ({verdict.failure})"}[verdict.correct]

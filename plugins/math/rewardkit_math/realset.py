@@ -10,8 +10,9 @@ from functools import cmp_to_key
 
 from rewardkit_math.errors import Undecided
 from rewardkit_math.expr import MINUS_ONE, ZERO, Expr, neg
-from rewardkit_math.normal import CONST, Normalizer, as_rational, substitute
-from rewardkit_math.numeric import same_number, value
+from rewardkit_math.identity import same_number
+from rewardkit_math.identity import value as value_of
+from rewardkit_math.normal import CONST, Normalizer, Number, as_rational, substitute
 
 MAX_PIECES = 60
 _NORMAL = Normalizer("e")
@@ -39,16 +40,21 @@ class Piece:
 
 
 Pieces = tuple[Piece, ...]
-REALS: Pieces = (Piece(LOW, False, HIGH, False),)  # noqa: FBT003
+REALS: Pieces = (Piece(LOW, False, HIGH, False),)
 
 
 def end(expr: Expr) -> End:
     """The end that an expression stands for; it must be a real number or ±∞."""
-    if expr.head == "unit" or expr.head == "deg":
+    if expr.head in ("unit", "deg"):
         return end(expr.args[0])
     if expr.head == "const" and expr.args[0] == "inf":
         return HIGH
-    if expr.head == "mul" and len(expr.args) == 2 and expr.args[0] == MINUS_ONE and expr.args[1] == Expr("const", "inf"):
+    if (
+        expr.head == "mul"
+        and len(expr.args) == 2
+        and expr.args[0] == MINUS_ONE
+        and expr.args[1] == Expr("const", "inf")
+    ):
         return LOW
     return End(expr)
 
@@ -68,15 +74,16 @@ def order(a: End, b: End) -> int:
         return (left > right) - (left < right)
     if same_number(a.expr, b.expr):
         return 0
-    x, y = value(a.expr), value(b.expr)
+    x, y = value_of(a.expr), value_of(b.expr)
     if (x[1] is not None and x[1].copy_abs() > x[2]) or (y[1] is not None and y[1].copy_abs() > y[2]):
         raise Undecided("a complex end")
     return 1 if x[0] > y[0] else -1
 
 
-def as_rational_expr(expr: Expr) -> object | None:
+def as_rational_expr(expr: Expr) -> Number | None:
     """The rational number that a numeral is."""
-    return expr.args[0] if expr.head == "num" else None
+    value: Number | None = expr.args[0] if expr.head == "num" else None
+    return value
 
 
 def canonical(pieces: Pieces) -> Pieces:
@@ -129,14 +136,17 @@ def intersection(a: Pieces, b: Pieces) -> Pieces:
 
 def point(expr: Expr) -> Piece:
     """The set of one number."""
-    return Piece(end(expr), True, end(expr), True)  # noqa: FBT003
+    return Piece(end(expr), True, end(expr), True)
 
 
 def equal(a: Pieces, b: Pieces) -> bool:
     """Whether two sets have the same elements."""
     left, right = canonical(a), canonical(b)
     return len(left) == len(right) and all(
-        x.low_closed == y.low_closed and x.high_closed == y.high_closed and not order(x.low, y.low) and not order(x.high, y.high)
+        x.low_closed == y.low_closed
+        and x.high_closed == y.high_closed
+        and not order(x.low, y.low)
+        and not order(x.high, y.high)
         for x, y in zip(left, right, strict=True)
     )
 
@@ -158,8 +168,8 @@ def from_expr(expr: Expr) -> Pieces | None:
         if any(part is None for part in parts):
             return None
         result = parts[0] or ()
-        for part in parts[1:]:
-            part = part or ()
+        for other in parts[1:]:
+            part = other or ()
             if expr.args[0] == "union":
                 result = canonical(result + part)
             else:
@@ -188,7 +198,7 @@ def _from_seq(expr: Expr) -> Pieces | None:
     return (Piece(low, brackets[0] == "[" and not low.sign, high, brackets[1] == "]" and not high.sign),)
 
 
-_NUMERIC = frozenset("num const add mul div pow fn unit deg pct base".split())
+_NUMERIC = frozenset(["num", "const", "add", "mul", "div", "pow", "fn", "unit", "deg", "pct", "base"])
 _FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
 
 
@@ -234,7 +244,7 @@ def _from_relations(found: list[tuple[str, Pieces] | None]) -> tuple[str, Pieces
         meet = intersection(meet, pieces)
         join = canonical(join + pieces)
     # "x > 1 and x < 2" meet in an interval; "x < 1 or x > 2" do not meet; x ≠ 1, x ≠ 2 hold together
-    return known[0][0], meet if meet else join
+    return known[0][0], meet or join
 
 
 def _name(expr: Expr) -> str:
@@ -262,21 +272,26 @@ def _simple(operator: str, left: Expr, right: Expr) -> tuple[str, Pieces] | None
         if side.head == "fn" and side.args[0] == "abs" and side.args[1].head == "sym":
             if any(n.head in ("sym", "word", "call") for n in other.walk()):
                 return None
-            positive = intersection(_half(op, other), (Piece(End(ZERO), True, HIGH, False),))  # noqa: FBT003
+            positive = intersection(_half(op, other), (Piece(End(ZERO), True, HIGH, False),))
             mirrored = tuple(Piece(_minus(p.high), p.high_closed, _minus(p.low), p.low_closed) for p in positive)
             return side.args[1].args[0], canonical(positive + mirrored)
     difference = Expr("add", left, neg(right)) if right != ZERO else left
     name = _free(difference)
     if name is None:
         return None
-    if left.head == "sym" and right.head in ("num", "const", "mul", "fn", "div", "pow", "add") and not _mentions(right, name):
+    if (
+        left.head == "sym"
+        and right.head in ("num", "const", "mul", "fn", "div", "pow", "add")
+        and not _mentions(right, name)
+    ):
         return name, _half(operator, right)
     if right.head == "sym" and not _mentions(left, name):
         return name, _half(_FLIP[operator], left)
     poly = _NORMAL(difference)
     slope = poly.get(((name, 1),))
     if slope is None or any(
-        mono not in (CONST, ((name, 1),)) and any(atom == name or f"{name}" in atom for atom, _ in mono) for mono in poly
+        mono not in (CONST, ((name, 1),)) and any(atom == name or f"{name}" in atom for atom, _ in mono)
+        for mono in poly
     ):
         return None
     bound = Expr("div", neg(substitute(difference, name, ZERO)), Expr("num", slope, None))
@@ -301,5 +316,5 @@ def _half(operator: str, bound: Expr) -> Pieces:
         return complement((point(bound),))
     closed = operator in ("<=", ">=") and not at.sign
     if operator in ("<", "<="):
-        return (Piece(LOW, False, at, closed),)  # noqa: FBT003
-    return (Piece(at, closed, HIGH, False),)  # noqa: FBT003
+        return (Piece(LOW, False, at, closed),)
+    return (Piece(at, closed, HIGH, False),)

@@ -69,7 +69,7 @@ class _Worker:
     def _write(self, data: bytes, deadline: float) -> None:
         assert self.process.stdin is not None  # noqa: S101 - it is a pipe
         descriptor = self.process.stdin.fileno()
-        os.set_blocking(descriptor, False)  # noqa: FBT003
+        os.set_blocking(descriptor, False)
         view = memoryview(data)
         while view:
             try:
@@ -192,14 +192,14 @@ _pool = _Pool()
 
 
 def _after_fork() -> None:
-    global _pool  # noqa: PLW0603 - a forked child gets workers of its own
+    global _pool
     inherited, _pool = _pool.all, _Pool()
     for worker in inherited:
         worker.forget()
 
 
 os.register_at_fork(after_in_child=_after_fork)
-atexit.register(lambda: _pool.close())
+atexit.register(lambda: _pool.close())  # noqa: PLW0108 - the pool of then, which a fork may have changed
 
 
 def available() -> bool:

@@ -1,5 +1,7 @@
 """Text before it is read: Unicode to plain LaTeX, and the forms in which two texts count as the same."""
 
+# ruff: noqa: SIM905 - long lists of words read better as text
+
 from __future__ import annotations
 
 import re
@@ -112,5 +114,5 @@ _FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 
 
 def typographic(text: str) -> str:
-    """`text` without spaces and without choices of typography (`\\dfrac`, `\\left`): equal results mean the same."""
+    r"""`text` without spaces and without choices of typography (`\dfrac`, `\left`): equal results mean the same."""
     return _FRACTIONS.sub(r"\\frac", _SPACING.sub("", text)) if "\\" in text else "".join(text.split())

@@ -197,7 +197,7 @@ def _policy(policy: Policy | None, options: dict[str, Any]) -> Policy:
     known = {name: getattr(base, name) for name in Policy.__slots__}
     unknown = options.keys() - known.keys()
     if unknown:
-        raise TypeError(f"verify() has no option {sorted(unknown)[0]!r}; there are {', '.join(sorted(known))}")
+        raise TypeError(f"verify() has no option {min(unknown)!r}; there are {', '.join(sorted(known))}")
     return Policy(**known | options)
 
 
@@ -248,7 +248,7 @@ def understood(answer: Answer) -> _Read:
     if stripped.startswith("\\text{") and stripped.find("}") == len(stripped) - 1:
         stripped = stripped[6:-1].strip()
     said = PHRASES.get(texts.plain(stripped)) if len(stripped) < 40 else None
-    said = said or _clock(stripped)
+    said = said or _clock(stripped) or _choice(stripped)
     if said is not None:
         return _Read(answer, said)
     if not is_prose(stripped):
@@ -271,22 +271,47 @@ def understood(answer: Answer) -> _Read:
 
 _REALS, _EMPTY = Expr("const", "R"), Expr("const", "empty")
 PHRASES = {
-    **dict.fromkeys(("allrealnumbers", "allreals", "realnumbers", "anyrealnumber", "allrealnumber", "allrealvalues"), _REALS),
-    **dict.fromkeys(("nosolution", "nosolutions", "norealsolution", "norealsolutions", "emptyset", "theemptyset"), _EMPTY),
+    **dict.fromkeys(
+        ("allrealnumbers", "allreals", "realnumbers", "anyrealnumber", "allrealnumber", "allrealvalues"), _REALS
+    ),
+    **dict.fromkeys(("dne", "doesnotexist", "thelimitdoesnotexist"), Expr("text", "does not exist")),
+    **dict.fromkeys(
+        ("nosolution", "nosolutions", "norealsolution", "norealsolutions", "emptyset", "theemptyset"), _EMPTY
+    ),
 }
 """Words that mean a set, without their spaces."""
+
+_CHOICE = re.compile(
+    r"(?:\\(?:text|textbf|mathrm|mathbf)\{\s*)?\(([A-J])\)(?:[\s.:~]|\\[ ,;]|\})+(?=\S)(.{1,200})", re.DOTALL
+)
+
+
+def _choice(content: str) -> Expr | None:
+    r"""The letter of a choice with what it stands for: `(B) 12`, `\textbf{(C)}\ 12`."""
+    match = _CHOICE.fullmatch(content) if "(" in content[:12] else None
+    if match is None or match[2].startswith(
+        ("}", "^", "_", "/", "=", "+", "-", "*", ",", "\\cdot", "\\times", "\\cup", "\\cap")
+    ):
+        return None
+    try:
+        return Expr("choice", match[1], parse(match[2]))
+    except MathError:
+        return Expr("choice", match[1], Expr("text", match[2]))
+
 
 _CLOCK = re.compile(r"(\d{1,2})(?:[:.](\d{2}))?([ap])\.?m\.?")
 
 
 def _clock(content: str) -> Expr | None:
-    """A time of day with its half: `4:30 \\text{ p.m.}`, `7 AM`."""
+    r"""A time of day with its half: `4:30 \text{ p.m.}`, `7 AM`."""
     if len(content) > 60 or not (":" in content or "m" in content or "M" in content):
         return None
     match = _CLOCK.fullmatch(texts.plain(content))
     if match is None or int(match[1]) > 12 or int(match[2] or 0) > 59:
         return None
     return Expr("clock", int(match[1]) % 12 * 60 + int(match[2] or 0), match[3] + "m")
+
+
 _RATIONAL = re.compile(
     r"(-?)(?:(\d{1,400})|(\d{1,400}\.\d{0,400}(?:[eE][+-]?\d{1,3})?|\d{1,20}[eE][+-]?\d{1,3})"
     r"|\\[dt]?frac\{(-?\d{1,400})\}\{(\d{1,400})\}|(\d{1,400})/(\d{1,400}))"
@@ -350,6 +375,7 @@ class Symbolic(Comparison):
         self.deadline = deadline
 
     def reading(self, a: Expr, b: Expr, log: str) -> bool:
+        """As in the tiers above, then as the symbolic tier says."""
         try:
             return super().reading(a, b, log)
         except (Undecided, TooLarge) as error:

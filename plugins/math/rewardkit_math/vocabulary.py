@@ -1,5 +1,7 @@
 """The words of mathematical answers: functions, constants, units, connectors, LaTeX commands. Tables only."""
 
+# ruff: noqa: SIM905 - long lists of words read better as text
+
 from __future__ import annotations
 
 FUNCTIONS = {

@@ -7,6 +7,7 @@ when its parent is gone, or when one question has cost CPU_SECONDS.
 
 from __future__ import annotations
 
+import cmath
 import json
 import os
 import sys
@@ -89,7 +90,7 @@ def _zero(sp: Any, difference: Any) -> bool | None:
     if not difference.free_symbols:
         number = complex(sp.N(difference, 25))
         size = max((abs(complex(sp.N(term, 15))) for term in sp.Add.make_args(difference)), default=1.0)
-        if not (number == number and abs(number) < float("inf")):
+        if not cmath.isfinite(number):
             return None
         if abs(number) > 1e-7 * max(size, 1e-300):
             return False

@@ -1,5 +1,7 @@
 """Which answers are the same: by kind of answer, both ways round where that must not matter."""
 
+# ruff: noqa: E501 - tables of cases are read across
+
 import pytest
 from rewardkit_math import verify
 

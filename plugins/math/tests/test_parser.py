@@ -1,5 +1,7 @@
 """What notations mean, seen through their normal forms and shapes."""
 
+# ruff: noqa: E501 - tables of cases are read across
+
 from fractions import Fraction
 
 import pytest
@@ -67,14 +69,41 @@ def test_a_comma_in_brackets_separates():
     assert parse("(1,234)").args[1:] == (parse("1"), parse("234"))
 
 
-@pytest.mark.parametrize("text", ["", "{", "}", "\\frac{1}{2", "1 +", "(1, 2", "\\unknowncommand", "2 3", "\\binom{1}", "_", "\\sqrt", "2_{x}", "9_3"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "}",
+        "\\frac{1}{2",
+        "1 +",
+        "(1, 2",
+        "\\unknowncommand",
+        "2 3",
+        "\\binom{1}",
+        "_",
+        "\\sqrt",
+        "2_{x}",
+        "9_3",
+    ],
+)
 def test_what_is_no_expression_is_refused(text):
     """Broken input raises ParseError, and nothing else."""
     with pytest.raises(ParseError):
         parse(text)
 
 
-@pytest.mark.parametrize("text", ["\\sqrt{" * 500 + "2" + "}" * 500, "1+" * 9000 + "1", "9" * 50_000, "x" * 100_000, "-" * 5000 + "1", "\\frac1" * 3000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\\sqrt{" * 500 + "2" + "}" * 500,
+        "1+" * 9000 + "1",
+        "9" * 50_000,
+        "x" * 100_000,
+        "-" * 5000 + "1",
+        "\\frac1" * 3000,
+    ],
+)
 def test_what_is_too_large_is_refused(text):
     """Size guards raise TooLarge rather than exhaust the stack or the clock."""
     with pytest.raises((TooLarge, ParseError)):

@@ -40,7 +40,10 @@ def test_the_reason_says_what_and_why():
     assert score == Score(1.0, r"prediction '0.5' (boxed), reference '\\frac{1}{2}' (bare): equal [normal form]")
 
 
-@pytest.mark.parametrize(("answer", "kind"), [(r"\frac{1}{", "reference"), ("", "reference"), (None, "reference"), ({"a": 1}, "reference"), ([], "reference")])
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [(r"\frac{1}{", "reference"), ("", "reference"), (None, "reference"), ({"a": 1}, "reference"), ([], "reference")],
+)
 def test_a_bad_reference_is_unscored(answer, kind):
     """Not scored is not wrong."""
     (result,) = Math(reference="answer")([rollout("5", answer=answer)])

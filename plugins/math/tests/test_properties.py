@@ -1,5 +1,7 @@
 """What holds for any text: symmetry, rewrites, no exception, no mention of time."""
 
+# ruff: noqa: E501 - tables of cases are read across
+
 from fractions import Fraction
 
 import pytest
@@ -9,7 +11,9 @@ from rewardkit_math import verify
 
 ATOMS = st.one_of(
     st.integers(-50, 50).map(str),
-    st.sampled_from(["x", "y", "n", r"\pi", "e", "i", r"\sqrt{2}", r"\frac{1}{3}", "0.5", r"\alpha", "x_1", "2^{10}", "3!"]),
+    st.sampled_from(
+        ["x", "y", "n", r"\pi", "e", "i", r"\sqrt{2}", r"\frac{1}{3}", "0.5", r"\alpha", "x_1", "2^{10}", "3!"]
+    ),
 )
 
 
@@ -34,14 +38,71 @@ ANSWERS = st.one_of(
     st.lists(EXPRESSIONS, min_size=2, max_size=3).map(lambda xs: "(" + ", ".join(xs) + ")"),
     st.lists(EXPRESSIONS, min_size=1, max_size=3).map(lambda xs: r"\{" + ", ".join(xs) + r"\}"),
     st.tuples(st.sampled_from("xyz"), EXPRESSIONS).map(" = ".join),
-    st.tuples(st.sampled_from("xyz"), st.sampled_from([r"\le", "<", ">", r"\ge"]), st.integers(-9, 9).map(str)).map(" ".join),
+    st.tuples(st.sampled_from("xyz"), st.sampled_from([r"\le", "<", ">", r"\ge"]), st.integers(-9, 9).map(str)).map(
+        " ".join
+    ),
 )
 FRAGMENTS = st.lists(
     st.one_of(
         st.sampled_from(
-            ["\\frac", "{", "}", "(", ")", "[", "]", "|", "^", "_", "\\sqrt", "!", "\\%", "^\\circ", "\\pm", "=", "<", "\\in", "\\cup", ",", "\\text{", "&", "\\\\",
-             "\\begin{pmatrix}", "\\end{pmatrix}", "\\sum_{k=1}^{n}", "\\int", "dx", "9", "10^", "-", "1/0", "\\infty", "\\left", "\\right", "$", "\\{", "\\}", "\\log",
-             "\\boxed{", "\\binom", "e", "i", "x", "f(x)", "answer is ", "\u200b", "²", "½", "\\", " ", "\n", "9^{9^{9}}", "\x00", "\ud800", "#### "]  # fmt: skip
+            [
+                "\\frac",
+                "{",
+                "}",
+                "(",
+                ")",
+                "[",
+                "]",
+                "|",
+                "^",
+                "_",
+                "\\sqrt",
+                "!",
+                "\\%",
+                "^\\circ",
+                "\\pm",
+                "=",
+                "<",
+                "\\in",
+                "\\cup",
+                ",",
+                "\\text{",
+                "&",
+                "\\\\",
+                "\\begin{pmatrix}",
+                "\\end{pmatrix}",
+                "\\sum_{k=1}^{n}",
+                "\\int",
+                "dx",
+                "9",
+                "10^",
+                "-",
+                "1/0",
+                "\\infty",
+                "\\left",
+                "\\right",
+                "$",
+                "\\{",
+                "\\}",
+                "\\log",
+                "\\boxed{",
+                "\\binom",
+                "e",
+                "i",
+                "x",
+                "f(x)",
+                "answer is ",
+                "\u200b",
+                "²",
+                "½",
+                "\\",
+                " ",
+                "\n",
+                "9^{9^{9}}",
+                "\x00",
+                "\ud800",
+                "#### ",
+            ]
         ),
         st.text(max_size=3),
     ),
@@ -60,17 +121,27 @@ def test_symmetry(a, b):
 @given(ANSWERS)
 def test_rewrites_keep_the_meaning(a):
     """An answer equals itself with other spacing, in dollar signs, in a box, in brackets of another size."""
-    for rewritten in (a.replace(" ", "  "), f"${a}$", f"The answer is \\boxed{{{a}}}", a.replace("\\frac", "\\dfrac"), a.replace("(", "\\left(").replace(")", "\\right)")):
+    for rewritten in (
+        a.replace(" ", "  "),
+        f"${a}$",
+        f"The answer is \\boxed{{{a}}}",
+        a.replace("\\frac", "\\dfrac"),
+        a.replace("(", "\\left(").replace(")", "\\right)"),
+    ):
         assert verify(rewritten, a, symbolic=False).correct is True
 
 
 @settings(deadline=None, max_examples=200)
 @given(EXPRESSIONS, st.integers(1, 9))
 def test_algebra_keeps_the_meaning(a, k):
-    """a + k − k, k·a/k and a + 0 are a; a + k is not."""
+    """A + k − k, k·a/k and a + 0 are a; a + k is not."""
     same = [f"{a} + {k} - {k}", f"\\frac{{{k} \\cdot ({a})}}{{{k}}}", f"0 + ({a})"]
     verdicts = [verify(s, a, symbolic=False).correct for s in same]
-    assert False not in verdicts or "not shown" in verify(same[verdicts.index(False)], a, symbolic=False).reason or "no value" in verify(a, same[0], symbolic=False).reason
+    assert (
+        False not in verdicts
+        or "not shown" in verify(same[verdicts.index(False)], a, symbolic=False).reason
+        or "no value" in verify(a, same[0], symbolic=False).reason
+    )
     assert verify(f"({a}) + {k}", a, symbolic=False).correct is not True
 
 

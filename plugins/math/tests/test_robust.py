@@ -1,5 +1,7 @@
 """The verifier inside other programs: threads, event loops, forks, alarms, workers that die."""
 
+# ruff: noqa: E501, S311 - tables of cases are read across
+
 import asyncio
 import multiprocessing
 import os
@@ -138,7 +140,9 @@ def test_deep_recursion_of_the_caller_is_survived():
     """Called near the end of the stack, it gives a verdict rather than a RecursionError."""
 
     def dive(depth):
-        return verify(r"\frac{1}{1+\frac{1}{1+x}}", r"\frac{x+1}{x+2}", symbolic=False) if not depth else dive(depth - 1)
+        return (
+            verify(r"\frac{1}{1+\frac{1}{1+x}}", r"\frac{x+1}{x+2}", symbolic=False) if not depth else dive(depth - 1)
+        )
 
     limit = sys.getrecursionlimit()
     room = limit - len(__import__("inspect").stack())

@@ -22,7 +22,9 @@ def test_a_reference_that_cannot_be_understood_gives_no_verdict(reference):
     assert verdict.failure == "reference"
 
 
-@pytest.mark.parametrize("prediction", ["", r"\boxed{}", r"\boxed{\frac{1}{2}", r"\boxed{1/0}", "no idea", r"\boxed{\unknown{5}}"])
+@pytest.mark.parametrize(
+    "prediction", ["", r"\boxed{}", r"\boxed{\frac{1}{2}", r"\boxed{1/0}", "no idea", r"\boxed{\unknown{5}}"]
+)
 def test_a_prediction_that_cannot_be_understood_is_wrong(prediction):
     """A broken prediction is the candidate's own failure."""
     assert verify(prediction, "5").correct is False
