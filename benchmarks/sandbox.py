@@ -79,9 +79,23 @@ def plain(number: int) -> None:
 def docker_run(number: int) -> None:
     """One program in a container made for it."""
     stdin, expected = CASES[number % len(CASES)]
-    command = ["docker", "run", "--rm", "-i", "--network", "none", "--read-only", "--cap-drop", "ALL", "--user", "65534"]
+    command = [
+        "docker",
+        "run",
+        "--rm",
+        "-i",
+        "--network",
+        "none",
+        "--read-only",
+        "--cap-drop",
+        "ALL",
+        "--user",
+        "65534",
+    ]
     command += ["--security-opt", "no-new-privileges", "--pids-limit", "64", "-m", "512m", "rewardkit-sandbox:python"]
-    done = subprocess.run([*command, "/usr/bin/python3", "-I", "-c", SOURCE], input=stdin, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*command, "/usr/bin/python3", "-I", "-c", SOURCE], input=stdin, capture_output=True, text=True, check=True
+    )
     assert same_output(done.stdout, expected)
 
 
@@ -125,11 +139,13 @@ def slot_memory_mb(sandbox: Sandbox) -> float:
 
 def state() -> dict[str, int]:
     """What could grow: this process's memory (KiB) and descriptors, mounts, processes of the machine."""
-    rss = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
+    rss = next(
+        int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS")
+    )
     containers = subprocess.run(["docker", "ps", "-aq"], capture_output=True, text=True, check=False).stdout.split()
     return {
         "memory KiB": rss,
-        "descriptors": len(os.listdir("/proc/self/fd")),
+        "descriptors": len(list(Path("/proc/self/fd").iterdir())),
         "mounts": len(Path("/proc/self/mountinfo").read_text().splitlines()),
         "containers": len(containers),
     }
@@ -143,7 +159,9 @@ def main() -> None:
     options = parser.parse_args()
     console = Console()
     table = Table("way", "in flight", "programs/s", "CPU ms", "× plain", title="one program, one test")
-    more = Table("backend", "isolation", "tests/s (2 programs in flight)", "CPU ms per test", title="one program, twenty tests")
+    more = Table(
+        "backend", "isolation", "tests/s (2 programs in flight)", "CPU ms per test", title="one program, twenty tests"
+    )
     facts = Table("backend", "start of the pool", "memory of a box", title="boxes")
     base: dict[int, float] = {}
     for in_flight in (1, 2, 4):
@@ -165,7 +183,9 @@ def main() -> None:
             started = time.perf_counter() - start
             for in_flight in (1, 2, 4):
                 rate, cpu = measure(boxed(sandbox), in_flight, options.seconds)
-                table.add_row(backend, str(in_flight), f"{rate:.0f}", f"{1000 * cpu:.1f}", f"{rate / base[in_flight]:.1f}")
+                table.add_row(
+                    backend, str(in_flight), f"{rate:.0f}", f"{1000 * cpu:.1f}", f"{rate / base[in_flight]:.1f}"
+                )
             for isolation in ("fresh", "shared"):
                 rate, cpu = measure(twenty(sandbox, isolation), 2, min(options.seconds, 2.9))
                 more.add_row(backend, isolation, f"{20 * rate:.0f}", f"{1000 * cpu / 20:.2f}")

@@ -1,17 +1,17 @@
-"""Runs untrusted programs fast and safely: takes a program, its inputs and limits, and returns what happened.
+r"""Runs untrusted programs fast and safely: takes a program, its inputs and limits, and returns what happened.
 
     from rewardkit_sandbox import Program, Stdin, open_sandbox, same_output
 
     with open_sandbox() as sandbox:
-        result = sandbox.run(Program("print(sum(map(int, input().split())))"), [Stdin("1 2\\n")])
-        assert same_output(result.runs[0].stdout, "3\\n")
+        result = sandbox.run(Program("print(sum(map(int, input().split())))"), [Stdin("1 2\n")])
+        assert same_output(result.runs[0].stdout, "3\n")
 
 Expected outputs never enter a box: compare what comes out with `same_output` and `same_value`.
 """
 
+from rewardkit_sandbox.asserts import Assertion, split
 from rewardkit_sandbox.box.codec import Opaque
 from rewardkit_sandbox.errors import BadTests, Closed, SandboxError, SlotDied, Unavailable
-from rewardkit_sandbox.asserts import Assertion, split
 from rewardkit_sandbox.judge import Tests
 from rewardkit_sandbox.languages import LANGUAGES
 from rewardkit_sandbox.open import open_remote, open_sandbox

@@ -17,9 +17,33 @@ from rewardkit_sandbox.types import Call, Execution
 
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     function.__name__: function
-    for function in (abs, all, any, bool, dict, float, frozenset, int, len, list, max, min, round, set, sorted, str, sum, tuple)
+    for function in (
+        abs,
+        all,
+        any,
+        bool,
+        dict,
+        float,
+        frozenset,
+        int,
+        len,
+        list,
+        max,
+        min,
+        round,
+        set,
+        sorted,
+        str,
+        sum,
+        tuple,
+    )
 }
-_MATH: Mapping[str, Callable[..., Any]] = {"isclose": math.isclose, "fabs": math.fabs, "isnan": math.isnan, "isinf": math.isinf}
+_MATH: Mapping[str, Callable[..., Any]] = {
+    "isclose": math.isclose,
+    "fabs": math.fabs,
+    "isnan": math.isnan,
+    "isinf": math.isinf,
+}
 _COMPARISONS: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
@@ -135,7 +159,10 @@ def _supported(node: ast.expr) -> bool:
             if not (isinstance(part.value, ast.Name) and part.value.id == "math"):
                 return False
         elif isinstance(part, ast.Compare):
-            if any(isinstance(o, (ast.Is, ast.IsNot)) and not _is_singleton(right) for o, right in zip(part.ops, part.comparators, strict=True)):
+            if any(
+                isinstance(o, (ast.Is, ast.IsNot)) and not _is_singleton(right)
+                for o, right in zip(part.ops, part.comparators, strict=True)
+            ):
                 return False
         elif not isinstance(part, _KNOWN):
             return False
@@ -182,7 +209,9 @@ def _evaluate(node: ast.expr | None, values: Sequence[Any]) -> Any:
             operand = go(node.operand)
             if isinstance(node.op, ast.Not):
                 return not operand
-            return -operand if isinstance(node.op, ast.USub) else +operand if isinstance(node.op, ast.UAdd) else ~operand
+            return (
+                -operand if isinstance(node.op, ast.USub) else +operand if isinstance(node.op, ast.UAdd) else ~operand
+            )
         case ast.BinOp():
             return _arithmetic(node.op, go(node.left), go(node.right))
         case ast.Compare():
@@ -216,11 +245,24 @@ def _compare(node: ast.Compare, go: Callable[[ast.expr], Any]) -> bool:
 def _arithmetic(operation: ast.operator, left: Any, right: Any) -> Any:
     """Arithmetic that can't be made to take long: no text formatting, no huge powers or repetitions."""
     if isinstance(operation, ast.Pow):
-        if not isinstance(right, (int, float)) or abs(right) > 64 or not isinstance(left, (int, float)) or abs(left) > _LARGEST:
+        if (
+            not isinstance(right, (int, float))
+            or abs(right) > 64
+            or not isinstance(left, (int, float))
+            or abs(left) > _LARGEST
+        ):
             raise _Unsplittable
         return left**right
+    if any(isinstance(value, int) and value.bit_length() > 100_000 for value in (left, right)):
+        raise _Unsplittable
     numbers = (int, float, complex)
-    if not (isinstance(left, numbers) and isinstance(right, numbers)) and not isinstance(operation, (ast.Add, ast.Sub)):
-        if not isinstance(operation, ast.Mult) or not all(isinstance(v, int) and v < 10_000 or hasattr(v, "__len__") and len(v) < 10_000 for v in (left, right)):
-            raise _Unsplittable
+    plain = isinstance(left, numbers) and isinstance(right, numbers)
+    joined = isinstance(operation, (ast.Add, ast.Sub))
+    repeated = isinstance(operation, ast.Mult) and all(_is_small(value) for value in (left, right))
+    if not (plain or joined or repeated):
+        raise _Unsplittable
     return _ARITHMETIC[type(operation)](left, right)
+
+
+def _is_small(value: Any) -> bool:
+    return value < 10_000 if isinstance(value, int) else hasattr(value, "__len__") and len(value) < 10_000

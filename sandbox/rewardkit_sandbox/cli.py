@@ -39,7 +39,12 @@ def build(names: tuple[str, ...], force: bool, listing: bool) -> None:
         table = Table("image", "what is in it", "root file system", "Docker image")
         for recipe in images.recipes().values():
             there = (images.root(recipe.name) / "usr").exists()
-            table.add_row(recipe.name, recipe.description, str(images.root(recipe.name)) if there else "–", "yes" if images.has_docker_image(recipe.name) else "–")
+            table.add_row(
+                recipe.name,
+                recipe.description,
+                str(images.root(recipe.name)) if there else "–",
+                "yes" if images.has_docker_image(recipe.name) else "–",
+            )
         Console().print(table)
         return
     try:
@@ -70,7 +75,10 @@ def check(backend: BackendName | None, image: str, as_json: bool) -> None:
             continue
         works = True
         broken |= not all(each.holds for each in properties)
-        found[name] = {"available": True, "properties": {each.name: {"holds": each.holds, "detail": each.detail} for each in properties}}
+        found[name] = {
+            "available": True,
+            "properties": {each.name: {"holds": each.holds, "detail": each.detail} for each in properties},
+        }
         if not as_json:
             table = Table("property", "holds", "what was seen", title=description)
             for each in properties:
@@ -89,7 +97,9 @@ def check(backend: BackendName | None, image: str, as_json: bool) -> None:
 @click.option("--image", default=None, help="By default python, or languages where the language needs it.")
 @click.option("--cpu", "cpu_s", type=float, default=10.0, show_default=True, help="CPU seconds.")
 @click.option("--memory", "memory_mb", type=int, default=512, show_default=True, help="MiB.")
-def run(file: Path, language: str | None, backend: BackendName, image: str | None, cpu_s: float, memory_mb: int) -> None:
+def run(
+    file: Path, language: str | None, backend: BackendName, image: str | None, cpu_s: float, memory_mb: int
+) -> None:
     """Run a program in a box, with this command's standard input; ends with the program's exit code."""
     name = language or next((key for key, recipe in LANGUAGES.items() if Path(recipe.file).suffix == file.suffix), None)
     if name is None:
@@ -97,7 +107,9 @@ def run(file: Path, language: str | None, backend: BackendName, image: str | Non
     stdin = b"" if sys.stdin.isatty() else sys.stdin.buffer.read()
     limits = Limits(cpu_s=cpu_s, memory_mb=memory_mb)
     try:
-        with open_sandbox(backend, slots=1, image=image or ("python" if name == "python" else "languages"), limits=limits) as sandbox:
+        with open_sandbox(
+            backend, slots=1, image=image or ("python" if name == "python" else "languages"), limits=limits
+        ) as sandbox:
             result = sandbox.run(Program(file.read_text(), name), [Stdin(stdin)])
     except ValueError as error:
         raise click.UsageError(str(error)) from error
@@ -127,7 +139,9 @@ def serve(host: str, port: int, backend: BackendName, image: str, slots: int | N
 
     try:
         with open_sandbox(backend, slots=slots, image=image, limits=Limits(cpu_s=60, memory_mb=1024)) as sandbox:
-            click.echo(f"serving {sandbox.description} with {sandbox.pool.size} boxes on http://{host}:{port}", err=True)
+            click.echo(
+                f"serving {sandbox.description} with {sandbox.pool.size} boxes on http://{host}:{port}", err=True
+            )
             uvicorn.run(application(sandbox), host=host, port=port, log_level="warning")
     except SandboxError as error:
         raise _Failed(str(error)) from error

@@ -1,10 +1,10 @@
 """What can go wrong on our side. A program's own failure is never an exception: it is an `Execution` with a status.
 
-    SandboxError                 nothing is known about the program: not scored, never wrong
-    ├── Unavailable              no backend, engine, image or permission; the message says what to do
-    ├── SlotDied                 the box went away in the middle (retried on another one before you see it)
-    ├── Closed                   the sandbox was closed while programs were waiting
-    └── BadTests                 the tests themselves can't be used (they don't compile, or fail without the program)
+SandboxError                 nothing is known about the program: not scored, never wrong
+├── Unavailable              no backend, engine, image or permission; the message says what to do
+├── SlotDied                 the box went away in the middle (retried on another one before you see it)
+├── Closed                   the sandbox was closed while programs were waiting
+└── BadTests                 the tests themselves can't be used (they don't compile, or fail without the program)
 """
 
 

@@ -118,7 +118,9 @@ def build(name: str, say: Say = print, *, force: bool = False) -> None:
 
 def _is_from_dockerfile(name: str) -> bool:
     label = '{{index .Config.Labels "rewardkit.sandbox.image"}}'
-    done = subprocess.run(["docker", "image", "inspect", "-f", label, tag(name)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["docker", "image", "inspect", "-f", label, tag(name)], capture_output=True, text=True, check=False
+    )
     return done.returncode == 0 and done.stdout.strip() == name
 
 
@@ -135,7 +137,9 @@ def _build_by_dockerfile(wanted: Recipe, say: Say) -> bool:
 
 
 def _export(image: str, target: Path) -> None:
-    container = subprocess.run(["docker", "create", image, "true"], capture_output=True, text=True, check=True).stdout.strip()
+    container = subprocess.run(
+        ["docker", "create", image, "true"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     try:
         with subprocess.Popen(["docker", "export", container], stdout=subprocess.PIPE) as export:
             subprocess.run(["tar", "-x", "-C", str(target), "--exclude=dev/*"], stdin=export.stdout, check=True)
@@ -145,7 +149,9 @@ def _export(image: str, target: Path) -> None:
 
 def _import(folder: Path, image: str) -> None:
     with subprocess.Popen(["tar", "-C", str(folder), "-c", "."], stdout=subprocess.PIPE) as archive:
-        done = subprocess.run(["docker", "import", "-", image], stdin=archive.stdout, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["docker", "import", "-", image], stdin=archive.stdout, capture_output=True, text=True, check=False
+        )
     if done.returncode != 0:
         raise Unavailable(f"the engine did not take the image {image}: {done.stderr.strip()}")
 
@@ -166,7 +172,9 @@ def _debootstrap(wanted: Recipe, target: Path, say: Say) -> None:
         ["chroot", str(target), "/bin/sh", "-ec", install], capture_output=True, text=True, check=False, env=environment
     )
     if done.returncode != 0:
-        raise Unavailable(f"apt-get failed in the new root: {done.stdout.strip()[-1500:]} {done.stderr.strip()[-1500:]}")
+        raise Unavailable(
+            f"apt-get failed in the new root: {done.stdout.strip()[-1500:]} {done.stderr.strip()[-1500:]}"
+        )
     subprocess.run(["/bin/sh", "-e", str(_folder() / "strip.sh"), str(target)], check=True)
 
 

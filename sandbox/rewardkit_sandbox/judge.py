@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from rewardkit_sandbox.box import codec
 from rewardkit_sandbox.errors import BadTests, SandboxError, SlotDied
@@ -27,6 +27,8 @@ _MARGIN_S = 5.0
 @dataclass(frozen=True, slots=True)
 class Tests:
     """Test code for a Python program."""
+
+    __test__: ClassVar[bool] = False  # pytest: no test class
 
     source: str
     kind: Kind = "script"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,14 @@ _RECIPES = (
     Language("bash", "main.sh", ("/bin/bash", "main.sh")),
 )
 LANGUAGES: Mapping[str, Language] = {recipe.name: recipe for recipe in _RECIPES}
-_ALIASES = {"py": "python", "python3": "python", "c++": "cpp", "js": "javascript", "node": "javascript", "nodejs": "javascript"}
+_ALIASES = {
+    "py": "python",
+    "python3": "python",
+    "c++": "cpp",
+    "js": "javascript",
+    "node": "javascript",
+    "nodejs": "javascript",
+}
 _ALIASES |= {"rs": "rust", "golang": "go", "sh": "bash", "shell": "bash"}
 
 

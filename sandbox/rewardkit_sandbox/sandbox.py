@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from typing import Self, TypeVar
 
@@ -185,7 +186,7 @@ class Sandbox:
             if stopped:
                 done.append(SKIPPED)
                 continue
-            alone = run or self._retrying(lambda slot, case=case: run_case(slot, code, case, limits))
+            alone = run or self._retrying(partial(run_case, code=code, case=case, limits=limits))
             done.append(alone)
             stopped = stop is not None and stop(len(done) - 1, alone)
         return done
@@ -206,7 +207,9 @@ class Sandbox:
             return most
         for name in ("memory_mb", "processes"):
             if getattr(limits, name) > getattr(most, name):
-                raise ValueError(f"{name}={getattr(limits, name)} is above the sandbox's {getattr(most, name)}; open it with more")
+                raise ValueError(
+                    f"{name}={getattr(limits, name)} is above the sandbox's {getattr(most, name)}; open it with more"
+                )
         return limits
 
     @contextlib.contextmanager
@@ -290,8 +293,16 @@ def run_case(slot: Slot, code: _Code, case: Case, limits: Limits) -> Execution:
         else:
             environment = {**ENVIRONMENT, **language.environment}
             file = None if language.compile else language.file
-            job = Job("exec", code.descriptor, limits, stdin, argv=language.run, file=file, environment=environment,
-                      address_space=language.address_space)
+            job = Job(
+                "exec",
+                code.descriptor,
+                limits,
+                stdin,
+                argv=language.run,
+                file=file,
+                environment=environment,
+                address_space=language.address_space,
+            )
         outcome = slot.run(job)
     finally:
         os.close(stdin)

@@ -63,7 +63,7 @@ def _read(body: Any, sandbox: Sandbox) -> tuple[Program, Stdin, Any]:
         ValueError: what is missing, of the wrong type, or not offered.
     """
     if not isinstance(body, dict) or not isinstance(body.get("code"), str):
-        raise ValueError('the body must be an object with "code", a string')
+        raise ValueError('the body must be an object with "code", a string')  # noqa: TRY004
     if body.get("files") or body.get("fetch_files"):
         raise ValueError("files are not offered here")
     seconds = float(body.get("run_timeout") or sandbox.limits.deadline_s)

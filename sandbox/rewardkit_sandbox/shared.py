@@ -38,7 +38,9 @@ def _chunk(slot: Slot, code: int, cases: Sequence[Case], limits: Limits) -> list
         return opened[-1]
 
     try:
-        calls = [codec.dumps([case.name, list(case.args), dict(case.kwargs)]) for case in cases if isinstance(case, Call)]
+        calls = [
+            codec.dumps([case.name, list(case.args), dict(case.kwargs)]) for case in cases if isinstance(case, Call)
+        ]
         stdin = file(b"".join(calls))
         extra = tuple(file(case.data) for case in cases if isinstance(case, Stdin))
         outputs = (os.memfd_create("stdout", os.MFD_CLOEXEC), os.memfd_create("stderr", os.MFD_CLOEXEC))
@@ -60,7 +62,10 @@ def _read(
     for line in result.splitlines():
         try:
             index, ends, status, value = codec.loads(line)
-            texts = [_slice(descriptor, *span) for descriptor, span in zip(outputs, zip(starts, ends, strict=True), strict=True)]
+            texts = [
+                _slice(descriptor, *span)
+                for descriptor, span in zip(outputs, zip(starts, ends, strict=True), strict=True)
+            ]
         except (codec.CodecError, TypeError, ValueError, OSError):
             break
         if index != expected or index >= count:
@@ -70,9 +75,17 @@ def _read(
         if len(texts[0]) > limits.output_bytes:
             continue
         share = whole.cpu_s / max(count, 1)
-        if status == "exited" and value == 0 or status == "returned":
-            runs[index] = Execution("ok", texts[0], texts[1][: limits.output_bytes], 0, value if status == "returned" else None,
-                                    cpu_s=share, wall_s=share, memory_kb=whole.memory_kb)
+        if (status == "exited" and value == 0) or status == "returned":
+            runs[index] = Execution(
+                "ok",
+                texts[0],
+                texts[1][: limits.output_bytes],
+                0,
+                value if status == "returned" else None,
+                cpu_s=share,
+                wall_s=share,
+                memory_kb=whole.memory_kb,
+            )
     return runs
 
 

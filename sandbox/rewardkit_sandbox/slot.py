@@ -32,11 +32,11 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
 }
-COMMON_MODULES = tuple(
-    "abc array bisect collections collections.abc contextlib copy dataclasses datetime decimal enum fractions functools "
-    "heapq io itertools json math numbers operator queue random re statistics string struct textwrap time typing "
-    "threading traceback".split()
-)
+COMMON_MODULES = (
+    "abc", "array", "bisect", "collections", "collections.abc", "contextlib", "copy", "dataclasses", "datetime",
+    "decimal", "enum", "fractions", "functools", "heapq", "io", "itertools", "json", "math", "numbers", "operator",
+    "queue", "random", "re", "statistics", "string", "struct", "textwrap", "time", "typing", "threading", "traceback",
+)  # fmt: skip
 GRACE_S = 5.0
 _CHUNK = 1 << 18
 _CANCEL = b"x"
@@ -271,7 +271,12 @@ class _Exchange:
             "wall_s": job.limits.deadline_s,
         }
         if job.argv:
-            message |= {"argv": job.argv, "file": job.file, "collect": job.collect, "environment": dict(job.environment)}
+            message |= {
+                "argv": job.argv,
+                "file": job.file,
+                "collect": job.collect,
+                "environment": dict(job.environment),
+            }
         connection.settimeout(GRACE_S)
         socket.send_fds(connection, [json.dumps(message).encode()], [job.code, *streams, *job.extra])
         self._close_theirs()

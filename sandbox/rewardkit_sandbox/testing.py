@@ -81,7 +81,9 @@ class SandboxContract:
         flood = run(sandbox, "import os\nwhile True: os.write(1, b'x' * 65536)", limits=Limits(output_bytes=100_000))
         assert flood.status == "output_limit"
         assert len(flood.stdout) <= 100_000
-        quiet = run(sandbox, "import sys\nsys.stderr.write('e' * (5 << 20))\nprint(3)", limits=Limits(output_bytes=100_000))
+        quiet = run(
+            sandbox, "import sys\nsys.stderr.write('e' * (5 << 20))\nprint(3)", limits=Limits(output_bytes=100_000)
+        )
         assert quiet.text == "3\n"
 
     def test_no_network(self, sandbox: Any) -> None:
@@ -131,7 +133,9 @@ class SandboxContract:
 
     def test_methods_of_solution(self, sandbox: Any) -> None:
         """A function that is no global is looked for in the class Solution."""
-        done = sandbox.run(Program("class Solution:\n    def add(self, a, b): return a + b"), [Call("add", (1, 2))]).runs[0]
+        done = sandbox.run(
+            Program("class Solution:\n    def add(self, a, b): return a + b"), [Call("add", (1, 2))]
+        ).runs[0]
         assert (done.status, done.value) == ("ok", 3)
 
     def test_a_call_that_raises(self, sandbox: Any) -> None:
@@ -179,9 +183,15 @@ class SandboxContract:
             "def f(x): raise SystemExit(0)",
             evil + "def f(x): return Y()",
             "import builtins\nbuiltins.abs = lambda x: 0\nabs = builtins.abs\nmath = isclose = None\nAssertionError = ValueError\ndef f(x): return 0",
-            "import os\nos.write(3, b'[\"passed\",\"\",{}]\\n' * 9)\ndef f(x): return 1",
+            'import os\nos.write(3, b\'["passed","",{}]\\n\' * 9)\ndef f(x): return 1',
         ]
-        tests = ["assert f(1) == 7", "assert abs(f(1) - 7) < 1e-6", "import math\nassert math.isclose(f(1), 7)", "assert 7.5 in f(1)", "assert f(1) < 7 < f(2)"]
+        tests = [
+            "assert f(1) == 7",
+            "assert abs(f(1) - 7) < 1e-6",
+            "import math\nassert math.isclose(f(1), 7)",
+            "assert 7.5 in f(1)",
+            "assert f(1) < 7 < f(2)",
+        ]
         for program in programs:
             for test in tests:
                 assert not sandbox.judge(Program(program), Tests(test + "\nassert f(2) == 'k'")).passed, (program, test)
@@ -205,6 +215,9 @@ class SandboxContract:
 
     def test_clock(self, sandbox: Any) -> None:
         """The clock is the host's and can't be set."""
-        done = run(sandbox, "import time\nprint(time.time())\ntry: time.clock_settime(time.CLOCK_REALTIME, 0)\nexcept OSError: print('no')")
+        done = run(
+            sandbox,
+            "import time\nprint(time.time())\ntry: time.clock_settime(time.CLOCK_REALTIME, 0)\nexcept OSError: print('no')",
+        )
         now, refused = done.text.split()
         assert abs(float(now) - time.time()) < 60 and refused == "no"

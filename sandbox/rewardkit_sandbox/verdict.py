@@ -97,9 +97,9 @@ def _same(actual: Any, expected: Any, types: Types, tolerance: float | None) -> 
         return isinstance(actual, AbstractSet) and actual == expected
     if isinstance(expected, float) and isinstance(actual, float) and math.isnan(expected):
         return math.isnan(actual)
-    if tolerance is not None and isinstance(expected, (int, float)) and isinstance(actual, (int, float)):
-        if isinstance(expected, float) or isinstance(actual, float):
-            return close(float(actual), float(expected), tolerance)
+    numbers = isinstance(expected, (int, float)) and isinstance(actual, (int, float))
+    if tolerance is not None and numbers and (isinstance(expected, float) or isinstance(actual, float)):
+        return close(float(actual), float(expected), tolerance)
     return bool(actual == expected)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from sandbox_support import BACKENDS, opened  # noqa: E402
+from sandbox_support import BACKENDS, opened
 
 
 @pytest.fixture(scope="session", params=BACKENDS)

@@ -22,7 +22,11 @@ class Canaries:
         self.folder = Path(tempfile.mkdtemp(prefix="canary-"))
         self.file_text = "RKFILE" + secrets.token_hex(8)
         self.environment_text = "RKENV" + secrets.token_hex(8)
-        self.paths = [self.folder / "canary", Path("/var/tmp") / f"canary-{secrets.token_hex(4)}", Path.home() / f".canary-{secrets.token_hex(4)}"]
+        self.paths = [
+            self.folder / "canary",
+            Path("/var/tmp") / f"canary-{secrets.token_hex(4)}",
+            Path.home() / f".canary-{secrets.token_hex(4)}",
+        ]
         for path in self.paths:
             path.write_text(self.file_text)
         os.environ["RK_CANARY"] = self.environment_text
@@ -77,7 +81,7 @@ def fill(value, canaries, persist):
 
 
 def judge(sandbox, code, problem, limits, way):
-    """pass or fail, with the longest wall time of a test and the reasons."""
+    """Pass or fail, with the longest wall time of a test and the reasons."""
     program, kind = Program(code), problem["kind"]
     isolation = "shared" if way == "shared" else "fresh"
 
@@ -89,7 +93,9 @@ def judge(sandbox, code, problem, limits, way):
         verdict = sandbox.judge(program, Tests("\n".join(problem["tests"])), limits)
         return verdict.passed, time.monotonic() - start, verdict.reason
     if kind == "stdin":
-        result = sandbox.run(program, [Stdin(test["stdin"]) for test in problem["tests"]], limits, isolation=isolation, stop=stop)
+        result = sandbox.run(
+            program, [Stdin(test["stdin"]) for test in problem["tests"]], limits, isolation=isolation, stop=stop
+        )
         tolerance = problem.get("compare", {}).get("float_tol")
         passes = [
             run.ok and same_output(run.stdout, test["expected"], float_tolerance=tolerance)
@@ -143,11 +149,17 @@ def breaches(sandbox, attack, problems, canaries, limits, way="fresh"):
             wrong.append(f"{name}: took {wall:.1f} s a test")
         if attack.get("followup"):
             follow = attack["followup"]
-            code, key = (follow, "persist_r") if isinstance(follow, str) else (follow["code"], follow.get("problem", "persist_r"))
+            code, key = (
+                (follow, "persist_r")
+                if isinstance(follow, str)
+                else (follow["code"], follow.get("problem", "persist_r"))
+            )
             passed, _, why = judge(sandbox, code, fill(problems[key], canaries, persist), limits, way)
             if passed:
                 wrong.append(f"{name}: the next program found what was left: {why}")
-        passed, _, why = judge(sandbox, "a, b = map(int, input().split())\nprint(a + b)\n", problems["add_stdin"], limits, "fresh")
+        passed, _, why = judge(
+            sandbox, "a, b = map(int, input().split())\nprint(a + b)\n", problems["add_stdin"], limits, "fresh"
+        )
         if not passed:
             wrong.append(f"{name}: the next program failed: {why}")
     for check in must["host"]:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from rewardkit_sandbox import Sandbox, Unavailable, open_sandbox
 
 BACKENDS = ("docker", "bubblewrap")
@@ -26,5 +27,3 @@ def opened(backend, **options) -> Sandbox:
         return open_sandbox(backend, **options)
     except Unavailable as error:
         pytest.skip(f"{backend}: {error}")
-
-

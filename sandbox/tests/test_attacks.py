@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sandbox_attacks as attacks
-from rewardkit_sandbox import Limits, Program, Stdin
 from sandbox_support import BACKENDS, data, opened
+
+from rewardkit_sandbox import Limits, Program, Stdin
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +47,16 @@ def test_forging_in_a_shared_process(backend, canaries):
     file = json.loads(data("code/attacks.json").read_text())
     limits = attacks.limits_of(file)
     with opened(backend, slots=1, limits=limits) as box:
-        chosen = [a for a in file["attacks"] if a["category"] in ("forge", "honest", "persistence", "leak") and a["must"]["max_wall_s"] <= 8]
-        wrong = {a["name"]: found for a in chosen if (found := attacks.breaches(box, a, file["problems"], canaries, limits, "shared"))}
+        chosen = [
+            a
+            for a in file["attacks"]
+            if a["category"] in ("forge", "honest", "persistence", "leak") and a["must"]["max_wall_s"] <= 8
+        ]
+        wrong = {
+            a["name"]: found
+            for a in chosen
+            if (found := attacks.breaches(box, a, file["problems"], canaries, limits, "shared"))
+        }
     assert not wrong
 
 

@@ -1,9 +1,10 @@
 """Both local backends hold the contract."""
 
 import pytest
+from sandbox_support import opened
+
 from rewardkit_sandbox import Limits
 from rewardkit_sandbox.testing import SandboxContract
-from sandbox_support import opened
 
 
 class TestDocker(SandboxContract):

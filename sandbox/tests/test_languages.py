@@ -1,8 +1,9 @@
 """Programs in other languages: compiled under limits, run like any other."""
 
 import pytest
-from rewardkit_sandbox import LANGUAGES, Limits, Program, Stdin
 from sandbox_support import BACKENDS, opened
+
+from rewardkit_sandbox import LANGUAGES, Limits, Program, Stdin
 
 ADD = {
     "cpp": "#include <iostream>\nint main(){ long a, b; std::cin >> a >> b; std::cout << a + b << std::endl; }",
@@ -11,12 +12,18 @@ ADD = {
     "bash": "read a b\necho $((a + b))",
     "python": "a, b = map(int, input().split())\nprint(a + b)",
 }
-LOOP = {"cpp": "int main(){ for (volatile int i = 0;; i++); }", "javascript": "for (;;);", "bash": "while :; do :; done"}
+LOOP = {
+    "cpp": "int main(){ for (volatile int i = 0;; i++); }",
+    "javascript": "for (;;);",
+    "bash": "while :; do :; done",
+}
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def box(request):
-    with opened(request.param, slots=2, image="languages", limits=Limits(cpu_s=10, wall_s=60, memory_mb=768)) as sandbox:
+    with opened(
+        request.param, slots=2, image="languages", limits=Limits(cpu_s=10, wall_s=60, memory_mb=768)
+    ) as sandbox:
         yield sandbox
 
 
@@ -30,7 +37,10 @@ def test_a_program_of_each_language(box, language):
 @pytest.mark.parametrize("language", LOOP)
 def test_endless_loops(box, language):
     """They time out."""
-    assert box.run(Program(LOOP[language], language), [Stdin("")], Limits(cpu_s=1, wall_s=8)).runs[0].status == "time_limit"
+    assert (
+        box.run(Program(LOOP[language], language), [Stdin("")], Limits(cpu_s=1, wall_s=8)).runs[0].status
+        == "time_limit"
+    )
 
 
 def test_a_program_that_does_not_compile(box):

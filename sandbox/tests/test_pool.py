@@ -11,10 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+from sandbox_support import BACKENDS, opened
+
 from rewardkit_sandbox import Closed, Limits, Program, SandboxError, Stdin
 from rewardkit_sandbox.backends import cgroups
 from rewardkit_sandbox.pool import Pool
-from sandbox_support import BACKENDS, opened
 
 ADD = Program("a, b = map(int, input().split())\nprint(a + b)\n")
 
@@ -28,7 +29,9 @@ def agents():
                 arguments = (folder / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if arguments[0] == b"/usr/bin/python3" and any(b"The first thing that runs in the box" in a for a in arguments):
+            if arguments[0] == b"/usr/bin/python3" and any(
+                b"The first thing that runs in the box" in a for a in arguments
+            ):
                 found.append(int(folder.name))
     return found
 
@@ -174,6 +177,7 @@ def test_boxes_are_handed_out_in_the_order_of_asking(sandbox):
     slots = [sandbox.pool.acquire() for _ in range(sandbox.pool.size)]
     order, threads = [], []
     for number in range(6):
+
         def work(number=number):
             slot = sandbox.pool.acquire()
             order.append(number)

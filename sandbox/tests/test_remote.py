@@ -3,9 +3,10 @@
 import threading
 
 import pytest
+from sandbox_support import opened
+
 from rewardkit_sandbox import Limits, Program, SandboxError, Stdin, Unavailable, open_remote
 from rewardkit_sandbox.testing import SandboxContract
-from sandbox_support import opened
 
 httpx = pytest.importorskip("httpx")
 uvicorn = pytest.importorskip("uvicorn")
@@ -36,7 +37,10 @@ class Served:
 def url():
     from rewardkit_sandbox.server import application
 
-    with opened("auto", slots=2, limits=Limits(cpu_s=10, wall_s=10, memory_mb=512)) as box, Served(application(box)) as address:
+    with (
+        opened("auto", slots=2, limits=Limits(cpu_s=10, wall_s=10, memory_mb=512)) as box,
+        Served(application(box)) as address,
+    ):
         yield address
 
 
@@ -61,16 +65,22 @@ def test_no_service():
 
 def test_the_api_of_sandboxfusion(url):
     """The fields that its clients read are there."""
-    answer = httpx.post(f"{url}/run_code", json={"code": "print(input())", "language": "python", "stdin": "x\n", "run_timeout": 5}).json()
+    answer = httpx.post(
+        f"{url}/run_code", json={"code": "print(input())", "language": "python", "stdin": "x\n", "run_timeout": 5}
+    ).json()
     assert answer["status"] == "Success"
     assert answer["run_result"]["stdout"] == "x\n"
     assert answer["run_result"]["status"] == "Finished"
     assert answer["run_result"]["return_code"] == 0
-    slow = httpx.post(f"{url}/run_code", json={"code": "while 1: pass", "language": "python", "run_timeout": 1}, timeout=20).json()
+    slow = httpx.post(
+        f"{url}/run_code", json={"code": "while 1: pass", "language": "python", "run_timeout": 1}, timeout=20
+    ).json()
     assert (slow["status"], slow["run_result"]["status"]) == ("Failed", "TimeLimitExceeded")
 
 
-@pytest.mark.parametrize("body", ["{", "[]", '{"code": 3}', '{"code": "", "files": {"a": "b"}}', '{"code": "", "language": "cobol"}'])
+@pytest.mark.parametrize(
+    "body", ["{", "[]", '{"code": 3}', '{"code": "", "files": {"a": "b"}}', '{"code": "", "language": "cobol"}']
+)
 def test_bad_requests(url, body):
     """They are refused with a reason."""
     response = httpx.post(f"{url}/run_code", content=body)
@@ -93,7 +103,10 @@ def test_a_service_that_fails_is_no_verdict():
             return JSONResponse({"status": "Success", "run_result": row})
         return JSONResponse({"status": "SandboxError", "message": "no room"})
 
-    with Served(Starlette(routes=[Route("/run_code", run_code, methods=["POST"])])) as address, open_remote(address) as remote:
-        with pytest.raises(SandboxError, match="no room"):
-            remote.run(Program("print(1)"), [Stdin("")])
+    with (
+        Served(Starlette(routes=[Route("/run_code", run_code, methods=["POST"])])) as address,
+        open_remote(address) as remote,
+        pytest.raises(SandboxError, match="no room"),
+    ):
+        remote.run(Program("print(1)"), [Stdin("")])
     assert len(calls) > 2

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from rewardkit_sandbox import owner
 from rewardkit_sandbox.backends import cgroups
@@ -56,7 +56,7 @@ class BubblewrapBackend:
     def close(self) -> None:
         """Nothing is shared by the boxes."""
 
-    def start(self, serial: int) -> Slot:
+    def start(self, serial: int) -> Slot:  # noqa: ARG002  the protocol's
         """One box, ready for programs.
 
         Raises:
@@ -68,10 +68,10 @@ class BubblewrapBackend:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         told, tell = os.pipe()
         user = _UID + secrets.randbelow(100_000_000)
-        identity = {"user": user, "group": user, "extra_groups": []} if os.getuid() == 0 else {}
+        identity: dict[str, Any] = {"user": user, "group": user, "extra_groups": []} if os.getuid() == 0 else {}
         python = ["/usr/bin/python3", "-s", "-P", "-c", bootstrap(), str(theirs.fileno())]
         complaints = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the box
-        with theirs, open(told, "rb") as info:
+        with theirs, os.fdopen(told, "rb") as info:
             try:
                 process = subprocess.Popen(
                     [self._program, "--info-fd", str(tell), *self._arguments(), *python],
@@ -85,9 +85,9 @@ class BubblewrapBackend:
                 )
             finally:
                 os.close(tell)
-            said = info.read()
-            if group is not None and said:
-                group.add(json.loads(said)["child-pid"])
+            facts = info.read()
+            if group is not None and facts:
+                group.add(json.loads(facts)["child-pid"])
         slot = Slot(f"bubblewrap {process.pid}", ours, lambda: _end(process, group, complaints))
         scratch = f"size={limits.scratch_mb}m,nr_inodes={limits.scratch_files},mode=1777"
         try:
@@ -109,8 +109,29 @@ class BubblewrapBackend:
         return slot
 
     def _arguments(self) -> list[str]:
-        walls = "--unshare-user --unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try --as-pid-1".split()
-        walls += ["--uid", "1000", "--gid", "1000", "--hostname", "sandbox", "--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP"]
+        walls = [
+            "--unshare-user",
+            "--unshare-ipc",
+            "--unshare-pid",
+            "--unshare-net",
+            "--unshare-uts",
+            "--unshare-cgroup-try",
+            "--as-pid-1",
+        ]
+        walls += [
+            "--uid",
+            "1000",
+            "--gid",
+            "1000",
+            "--hostname",
+            "sandbox",
+            "--cap-drop",
+            "ALL",
+            "--cap-add",
+            "CAP_SYS_ADMIN",
+            "--cap-add",
+            "CAP_SETPCAP",
+        ]
         walls += ["--clearenv"]
         for key, value in {**ENVIRONMENT, OWNER: owner.label()}.items():
             walls += ["--setenv", key, value]
@@ -121,7 +142,7 @@ class BubblewrapBackend:
             for name in ("bin", "sbin", "lib", "lib64", "lib32"):
                 path = Path("/", name)
                 if path.is_symlink():
-                    files += ["--symlink", os.readlink(path), str(path)]
+                    files += ["--symlink", str(path.readlink()), str(path)]
                 elif path.is_dir():
                     files += ["--ro-bind", str(path), str(path)]
             for name in ("ld.so.cache", "alternatives"):

@@ -63,7 +63,14 @@ def make(*, memory_mb: int, processes: int, cpus: float) -> Group | None:
     unified = (ROOT / "cgroup.controllers").exists()
     memory, period = memory_mb << 20, 100_000
     if unified:
-        rows = {"": {"memory.max": memory, "memory.swap.max": 0, "pids.max": processes, "cpu.max": f"{int(cpus * period)} {period}"}}
+        rows = {
+            "": {
+                "memory.max": memory,
+                "memory.swap.max": 0,
+                "pids.max": processes,
+                "cpu.max": f"{int(cpus * period)} {period}",
+            }
+        }
     else:
         rows = {
             "memory": {"memory.limit_in_bytes": memory, "memory.memsw.limit_in_bytes": memory},

@@ -48,6 +48,7 @@ def is_engine_error(error: BaseException) -> bool:
     """Whether an exception came from the engine or the way to it."""
     return type(error).__module__.split(".")[0] in ("docker", "requests", "urllib3")
 
+
 _COVERED = ("/dev/mqueue", "/dev/pts")
 """Message queues would outlive a program, terminals are limited for the whole host."""
 _NOTHING = "ro,size=4k,nr_inodes=2,mode=555"
@@ -119,7 +120,7 @@ class DockerBackend:
                 slot.close()
                 raise SlotDied(f"{error}; {said}") from error
             path.unlink()
-            return slot
+            return slot  # noqa: TRY300
         except Exception as error:
             if container is not None:
                 _remove(container.id, folder)
@@ -145,7 +146,9 @@ class DockerBackend:
         # Users of no other box: the kernel counts processes per user, across containers.
         base = 1_000_000_000 + 500 * secrets.randbelow(1_600_000)
         preimport = COMMON_MODULES if self.preimport is None else self.preimport
-        return BoxConfig(memory_files=True, uid_base=base, uid_count=500, bounding=list(_CAPABILITIES.values()), preimport=preimport)
+        return BoxConfig(
+            memory_files=True, uid_base=base, uid_count=500, bounding=list(_CAPABILITIES.values()), preimport=preimport
+        )
 
     def _options(self, folder: Path) -> dict[str, Any]:
         limits = self.limits

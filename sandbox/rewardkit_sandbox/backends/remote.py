@@ -14,16 +14,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import Any, NoReturn, Self
 
 from rewardkit_sandbox import languages
 from rewardkit_sandbox.box import codec
 from rewardkit_sandbox.errors import SandboxError, Unavailable
 from rewardkit_sandbox.sandbox import SKIPPED, Stop, returned
 from rewardkit_sandbox.types import Call, Case, Execution, Isolation, Limits, Program, Result, Stdin
-
-if TYPE_CHECKING:
-    import httpx
 
 _NAMES = {"javascript": "nodejs"}
 _ATTEMPTS = 4
@@ -203,7 +200,11 @@ class RemoteSandbox:
             except (httpx.HTTPError, ValueError) as error:
                 failure = f"{type(error).__name__}: {error}"
                 continue
-            if response.status_code == httpx.codes.OK and isinstance(answer, dict) and answer.get("status") != "SandboxError":
+            if (
+                response.status_code == httpx.codes.OK
+                and isinstance(answer, dict)
+                and answer.get("status") != "SandboxError"
+            ):
                 return answer
             failure = f"HTTP {response.status_code}: {str(answer)[:300]}"
             if response.is_client_error:
@@ -214,11 +215,15 @@ class RemoteSandbox:
 def _execution(row: dict[str, Any], limits: Limits, failure: str | None) -> Execution:
     stdout, stderr = ((row.get(name) or "").encode("utf-8", "surrogatepass") for name in ("stdout", "stderr"))
     code, took = row.get("return_code"), float(row.get("execution_time") or 0.0)
-    common = {"stderr": stderr[: limits.output_bytes], "wall_s": took}
+    common: dict[str, Any] = {"stderr": stderr[: limits.output_bytes], "wall_s": took}
     if row.get("status") == "TimeLimitExceeded":
-        return Execution("time_limit", stdout[: limits.output_bytes], note=f"timed out after {limits.deadline_s:g} s", **common)
+        return Execution(
+            "time_limit", stdout[: limits.output_bytes], note=f"timed out after {limits.deadline_s:g} s", **common
+        )
     if len(stdout) > limits.output_bytes:
-        return Execution("output_limit", stdout[: limits.output_bytes], note=f"wrote more than {limits.output_bytes} bytes", **common)
+        return Execution(
+            "output_limit", stdout[: limits.output_bytes], note=f"wrote more than {limits.output_bytes} bytes", **common
+        )
     if row.get("status") == "Finished" and code == 0:
         return Execution("ok", stdout, exit_code=0, **common)
     return Execution("error", stdout, exit_code=code, note=failure or f"exit code {code}", **common)

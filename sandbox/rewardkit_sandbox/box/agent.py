@@ -8,6 +8,8 @@ Descriptors of the server: 3 to 6 placeholders, 7 and 8 the pipe on which a chil
 up, 9 the control socket. Received ones are therefore 10 and up: first the code, then what becomes 0, 1, 2 …
 """
 
+from __future__ import annotations
+
 import ctypes
 import json
 import os
@@ -18,8 +20,9 @@ import socket
 import struct
 import sys
 import time
+from typing import Any, NoReturn
 
-from rewardkit_box import harness, scratch
+from rewardkit_box import harness, scratch  # type: ignore[import-not-found]
 
 PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 22, 24, 38
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_NOATIME, MS_BIND = 1, 2, 4, 8, 32, 1024, 4096
@@ -28,7 +31,7 @@ MAX_DESCRIPTORS = 250
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _check(result, what):
+def _check(result: int, what: str) -> None:
     if result != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
@@ -37,7 +40,7 @@ def _check(result, what):
 class Walls:
     """What every child passes through before it sees the program."""
 
-    def __init__(self, config):
+    def __init__(self, config: dict[str, Any]) -> None:
         self.uid_base, self.uid_count, self.serial = config["uid_base"], config["uid_count"], 0
         code = bytes.fromhex(config["seccomp"])
         self._instructions = ctypes.create_string_buffer(code, len(code))
@@ -48,11 +51,11 @@ class Walls:
         self._bounding = [ctypes.c_ulong(capability) for capability in config["bounding"]]
         self._zero, self._one, self._mode = ctypes.c_ulong(0), ctypes.c_ulong(1), ctypes.c_ulong(2)
 
-    def next_uid(self):
+    def next_uid(self) -> int:
         self.serial += 1
         return self.uid_base + self.serial % self.uid_count if self.uid_base else 0
 
-    def enter(self, uid, limits):
+    def enter(self, uid: int, limits: list[tuple[int, int, int]]) -> None:
         """Runs in the child. After this it has no privilege left and no way to regain one."""
         zero, one = self._zero, self._one
         os.setsid()
@@ -73,7 +76,7 @@ class Walls:
         _check(libc.prctl(PR_SET_SECCOMP, self._mode, self._filter_arg, zero, zero), "PR_SET_SECCOMP")
 
 
-def child(walls, uid, job, received):
+def child(walls: Walls, uid: int, job: dict[str, Any], received: list[int]) -> NoReturn:
     """The life of a child. Never returns."""
     streams, extra = job["streams"], received[1 + job["streams"] :]
     try:
@@ -97,10 +100,11 @@ def child(walls, uid, job, received):
         os.close(code)
         harness.ENTRIES[job["entry"]](source, extra)
     except BaseException:
-        os._exit(124)
+        pass
+    os._exit(124)
 
 
-def reap(usage):
+def reap(usage: list[float]) -> None:
     """Kills whatever is left and waits until there is nothing besides this process; kill(-1) can't be outrun by forks."""
     while True:
         try:
@@ -115,7 +119,7 @@ def reap(usage):
         usage[1] = max(usage[1], used.ru_maxrss)
 
 
-def run(control, walls, job, received):
+def run(control: socket.socket, walls: Walls, job: dict[str, Any], received: list[int]) -> dict[str, Any]:
     """One process of the program, from fork to the last trace. Returns the answer for the host."""
     uid = walls.next_uid()
     start = time.monotonic()
@@ -150,7 +154,7 @@ def run(control, walls, job, received):
     return {"ended": ended, "status": status, "wall_s": wall, "cpu_s": usage[0], "rss_kb": usage[1], "fault": fault}
 
 
-def _collected(name):
+def _collected(name: str) -> list[int]:
     """The file that a compiler left, if it is a plain one."""
     try:
         descriptor = os.open("/tmp/" + name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -159,18 +163,18 @@ def _collected(name):
     return [descriptor]
 
 
-def _mount(source, target, kind, flags, options):
+def _mount(source: bytes | None, target: str, kind: bytes | None, flags: int, options: str) -> None:
     _check(libc.mount(source, target.encode(), kind, ctypes.c_ulong(flags), options.encode()), f"mount {target}")
 
 
-def _drop_capabilities():
+def _drop_capabilities() -> None:
     for capability in range(64):
         libc.prctl(PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0)
     header = struct.pack("Ii", 0x20080522, 0)
     _check(libc.capset(header, bytes(24)), "capset")
 
 
-def _set_up(config):
+def _set_up(config: dict[str, Any]) -> None:
     """What a backend left to be done from inside, and the server's own armour."""
     if os.getpid() != 1:
         raise SystemExit("the agent must be process 1 of a pid namespace: it ends programs with kill(-1)")
@@ -190,7 +194,7 @@ def _set_up(config):
     _check(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "PR_SET_DUMPABLE")
 
 
-def _arrange_descriptors(connection):
+def _arrange_descriptors(connection: socket.socket) -> socket.socket:
     read, write = os.pipe2(os.O_NONBLOCK)
     sources = {CONTROL: connection.detach(), FAULT_READ: read, FAULT_WRITE: write, 0: os.open("/dev/null", os.O_RDWR)}
     high = {target: os.dup2(source, 200 + target) for target, source in sources.items()}
@@ -200,7 +204,7 @@ def _arrange_descriptors(connection):
     return socket.socket(fileno=CONTROL)
 
 
-def _oom_kills():
+def _oom_kills() -> int:
     """How often the box's memory group has killed, where that can be read from inside."""
     for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
         try:
@@ -211,7 +215,7 @@ def _oom_kills():
     return 0
 
 
-def _prepare(config):
+def _prepare(config: dict[str, Any]) -> tuple[Walls, scratch.Scratch]:
     os.environ.clear()
     os.environ.update(config["environment"])
     _set_up(config)
@@ -225,7 +229,7 @@ def _prepare(config):
     return walls, folders
 
 
-def main(connection, config):
+def main(connection: socket.socket, config: dict[str, Any]) -> NoReturn:
     """Serves until the host hangs up."""
     control = _arrange_descriptors(connection)
     try:

@@ -4,7 +4,6 @@ Given to `python3 -c` as text. Its one argument is the path of the host's socket
 """
 
 import json
-import os
 import socket
 import sys
 import types
@@ -14,8 +13,8 @@ if sys.argv[1].isdigit():
 else:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     connection.connect(sys.argv[1])
-_, descriptors, _, _ = socket.recv_fds(connection, 16, 1)
-with open(descriptors[0], "rb") as file:
+received = socket.recv_fds(connection, 16, 1)[1]
+with open(received[0]) as file:
     file.seek(0)
     bundle = json.load(file)
 sys.modules["rewardkit_box"] = types.ModuleType("rewardkit_box")

@@ -11,9 +11,13 @@ subclass with a forged `__eq__` becomes the plain string it holds), everything e
     {"r": ["opaque", 7]}    an object that stays where it is (its type's name and a handle)
 """
 
+from __future__ import annotations
+
 import json
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 MAX_DEPTH = 100
 MAX_NODES = 2_000_000
@@ -29,25 +33,25 @@ class Opaque:
 
     __slots__ = ("handle", "type_name")
 
-    def __init__(self, type_name, handle=0):
+    def __init__(self, type_name: str, handle: int = 0) -> None:
         self.type_name = type_name
         self.handle = handle
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return False
 
     __hash__ = object.__hash__
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<{self.type_name} object>"
 
 
 class _Encoder:
-    def __init__(self, keep):
+    def __init__(self, keep: Callable[[Any], int] | None) -> None:
         self.keep = keep
         self.nodes = 0
 
-    def encode(self, value, depth=0):
+    def encode(self, value: Any, depth: int = 0) -> Any:
         kind = type(value)
         self.nodes += 1
         if depth > MAX_DEPTH or self.nodes > MAX_NODES:
@@ -76,7 +80,7 @@ class _Encoder:
             return {"n": [kind.__name__, str(value)]}
         return self._encode_other(value, kind, depth)
 
-    def _encode_other(self, value, kind, depth):
+    def _encode_other(self, value: Any, kind: Any, depth: int) -> Any:
         """Subclasses of builtins by their base's content, numpy scalars and arrays as plain numbers and lists."""
         for base in kind.__mro__:
             if base in _BASE_CONTENT:
@@ -90,7 +94,7 @@ class _Encoder:
         return {"r": [str(kind.__name__)[:200], self.keep(value) if self.keep else 0]}
 
 
-_BASE_CONTENT = {
+_BASE_CONTENT: dict[type, Callable[[Any], Any]] = {
     str: lambda v: str.__getitem__(v, slice(None)) if type(v) is str else str.join("", str.__iter__(v)),
     int: lambda v: int.__add__(v, 0),
     float: lambda v: float.__add__(v, 0.0),
@@ -103,7 +107,7 @@ _BASE_CONTENT = {
 }
 
 
-def encode(value, keep=None):
+def encode(value: Any, keep: Callable[[Any], int] | None = None) -> Any:
     """The JSON-able tree of a value. `keep` (object → handle) is asked for objects that can't be carried over."""
     try:
         return _Encoder(keep).encode(value)
@@ -111,7 +115,7 @@ def encode(value, keep=None):
         raise CodecError("the value is nested too deeply") from None
 
 
-def decode(tree, opaque=Opaque):
+def decode(tree: Any, opaque: Callable[[str, int], Any] = Opaque) -> Any:
     """The plain value of a tree made by `encode`.
 
     Raises:
@@ -123,7 +127,7 @@ def decode(tree, opaque=Opaque):
         raise CodecError(f"not an encoded value: {error}") from None
 
 
-def _decode(tree, opaque, depth):
+def _decode(tree: Any, opaque: Callable[[str, int], Any], depth: int) -> Any:
     if depth > MAX_DEPTH + 1:
         raise CodecError("nested too deeply")
     if tree is None or type(tree) in (bool, int, float, str):
@@ -152,30 +156,33 @@ def _decode(tree, opaque, depth):
     if tag == "n":
         if len(body[1]) > 10_000:
             raise CodecError("a number that is too long")
-        return {"Decimal": Decimal, "Fraction": _fraction}[body[0]](body[1])
+        return _NUMBER_TYPES[body[0]](body[1])
     if tag == "r":
         return opaque(str(body[0])[:200], int(body[1]))
     raise CodecError(f"unknown tag {tag!r}")
 
 
-def _hashable(items):
+def _hashable(items: list[Any]) -> list[Any]:
     """The items, if not many of them have one hash: a set of such would take quadratic time."""
     if len(items) > 1000 and len({hash(item) for item in items}) < len(items) // 2:
         raise CodecError("too many equal hashes")
     return items
 
 
-def _fraction(text):
+def _fraction(text: str) -> Fraction:
     numerator, _, denominator = text.partition("/")
     return Fraction(int(numerator), int(denominator or "1"))
 
 
-def dumps(value, keep=None):
+_NUMBER_TYPES: dict[str, Callable[[str], Any]] = {"Decimal": Decimal, "Fraction": _fraction}
+
+
+def dumps(value: Any, keep: Callable[[Any], int] | None = None) -> bytes:
     """`value` as one line of bytes."""
     return json.dumps(encode(value, keep), separators=(",", ":")).encode() + b"\n"
 
 
-def loads(line, opaque=Opaque):
+def loads(line: bytes | str, opaque: Callable[[str, int], Any] = Opaque) -> Any:
     """The value of one line made by `dumps`.
 
     Raises:

@@ -4,6 +4,8 @@ Descriptors: 0, 1, 2 are the program's own; 3 takes results (a line each), 4 bri
 itself: it then merely states another result, which the host compares like any other.
 """
 
+from __future__ import annotations
+
 import atexit
 import builtins
 import gc
@@ -15,15 +17,16 @@ import sys
 import threading
 import traceback
 import types
+from typing import Any, NoReturn
 
-from rewardkit_box import codec
+from rewardkit_box import codec  # type: ignore[import-not-found]
 
 RESULT, CALLS = 3, 4
 FILE = "solution.py"
 _write, _dup2, _exit, _dumps, _loads = os.write, os.dup2, os._exit, codec.dumps, codec.loads
 
 
-def read_all(descriptor):
+def read_all(descriptor: int) -> bytes:
     """The whole of a sealed memory file, wherever its shared offset stands."""
     size = os.fstat(descriptor).st_size
     parts, at = [], 0
@@ -36,13 +39,13 @@ def read_all(descriptor):
     return b"".join(parts)
 
 
-def _write_all(descriptor, data):
+def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[_write(descriptor, view) :]
 
 
-def prepare():
+def prepare() -> None:
     """Done once, in the warm server: what `site` would add to an interactive start, and a frozen heap."""
     site.setquit()
     site.sethelper()
@@ -51,20 +54,23 @@ def prepare():
     gc.disable()
 
 
-def _fresh_main(name="__main__"):
+def _fresh_main(name: str = "__main__") -> dict[str, Any]:
     module = types.ModuleType(name)
     module.__dict__.update(__file__=FILE, __builtins__=builtins, __spec__=None)
     sys.modules[name] = module
     return module.__dict__
 
 
-def _open_streams():
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
-    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
-    sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False, buffering=1)
+def _open_streams() -> None:
+    sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
+    sys.__stdin__ = sys.stdin  # type: ignore[misc]
+    sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
+    sys.__stdout__ = sys.stdout  # type: ignore[misc]
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False, buffering=1)
+    sys.__stderr__ = sys.stderr  # type: ignore[misc]
 
 
-def _hide():
+def _hide() -> None:
     for name in [name for name in sys.modules if name.startswith("rewardkit_box")]:
         del sys.modules[name]
     sys.argv = [FILE]
@@ -73,13 +79,13 @@ def _hide():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _compile(source):
+def _compile(source: bytes) -> types.CodeType:
     text = source.decode("utf-8", "surrogateescape")
     linecache.cache[FILE] = (len(source), None, text.splitlines(True), FILE)
     return compile(source, FILE, "exec", dont_inherit=True)
 
 
-def _report(error):
+def _report(error: BaseException) -> int:
     """Prints a traceback as Python would, without this module's frames; returns the exit code."""
     if isinstance(error, SystemExit):
         code = error.code
@@ -100,10 +106,10 @@ def _report(error):
     return 1
 
 
-def _finish(code):
+def _finish(code: int) -> NoReturn:
     """Ends the process as the interpreter would (threads joined, atexit run, streams flushed), without its teardown."""
     try:
-        threading._shutdown()
+        threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
     except BaseException as error:
         code = code or _report(error)
@@ -115,7 +121,7 @@ def _finish(code):
     _exit(code)
 
 
-def execute(code, job):
+def execute(code: int, job: dict[str, Any]) -> NoReturn:
     """Becomes another program: a compiled one, or an interpreter or compiler over the source put into a file."""
     os.set_inheritable(code, False)
     if job.get("file"):
@@ -125,7 +131,7 @@ def execute(code, job):
     os.execve(code, job["argv"], job["environment"])
 
 
-def script(source, _extra):
+def script(source: bytes, _extra: list[int]) -> NoReturn:
     """Runs the program as `python solution.py` would."""
     _open_streams()
     _hide()
@@ -137,7 +143,7 @@ def script(source, _extra):
     _finish(code)
 
 
-def _resolve(namespace, name):
+def _resolve(namespace: dict[str, Any], name: str) -> Any:
     """The function called `name`: of the program, a dotted path in it, or a method of its class Solution."""
     first, *rest = name.split(".")
     if first in namespace:
@@ -153,12 +159,12 @@ def _resolve(namespace, name):
     return target
 
 
-def _call(namespace, job):
+def _call(namespace: dict[str, Any], job: Any) -> Any:
     name, args, kwargs = job
     return _resolve(namespace, name)(*args, **kwargs)
 
 
-def _failure(error):
+def _failure(error: BaseException) -> list[Any]:
     kind = type(error)
     names = [base.__name__ for base in kind.__mro__ if base.__module__ == "builtins" and base is not object]
     try:
@@ -168,7 +174,7 @@ def _failure(error):
     return [str(kind.__name__)[:100], message.encode("utf-8", "replace").decode(), names]
 
 
-def call(source, _extra):
+def call(source: bytes, _extra: list[int]) -> NoReturn:
     """Runs the program, calls one function of it, and writes what it returned or raised to the result descriptor."""
     job = _loads(read_all(0))
     os.lseek(0, 0, os.SEEK_END)
@@ -191,7 +197,7 @@ def call(source, _extra):
     _finish(code)
 
 
-def batch(source, extra):
+def batch(source: bytes, extra: list[int]) -> NoReturn:
     """All cases in this one process, fresh globals for each. After each, a line with where its output ended.
 
     A case is a descriptor that becomes stdin, or else a call on stdin. Stdout and stderr are files here, not pipes.
@@ -202,7 +208,8 @@ def batch(source, extra):
     _hide()
     compiled = None
     for index, job in enumerate(jobs):
-        status, value = "exited", 0
+        status: str = "exited"
+        value: Any = 0
         try:
             if type(job) is int:
                 _dup2(job, 0)
@@ -232,7 +239,7 @@ def batch(source, extra):
     _exit(0)
 
 
-def serve(source, _extra):
+def serve(source: bytes, _extra: list[int]) -> NoReturn:
     """Loads the program, then answers calls on CALLS until it is closed: the candidate's side of a judge.
 
     A request is [verb, object, name, args, kwargs]; the answer is ["returned", value, args after
@@ -242,11 +249,11 @@ def serve(source, _extra):
     _hide()
     kept = []
 
-    def keep(value):
+    def keep(value: Any) -> int:
         kept.append(value)
         return len(kept)
 
-    def held(type_name, handle):
+    def held(type_name: str, handle: int) -> Any:
         return kept[handle - 1]
 
     try:
@@ -263,7 +270,8 @@ def serve(source, _extra):
             if verb == "get":
                 value = getattr(target, name)
             elif verb == "set":
-                value = setattr(target, name, *args)
+                value = None
+                setattr(target, name, *args)
             elif verb == "method":
                 value = getattr(target, name)(*args, **kwargs)
             elif verb == "invoke":
@@ -286,4 +294,3 @@ def serve(source, _extra):
 
 
 ENTRIES = {"script": script, "call": call, "batch": batch, "serve": serve}
-

@@ -4,12 +4,16 @@ The candidate's process is never here. What comes back over the pipe is decoded 
 be carried over is a `Remote`, whose methods are called over there, and which is equal to nothing.
 """
 
+from __future__ import annotations
+
 import builtins
 import os
 import sys
 import types
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
-from rewardkit_box import codec, harness
+from rewardkit_box import codec, harness  # type: ignore[import-not-found]
 
 CALLS, ANSWERS, VERDICT = 4, 5, 3
 MAX_LINE = 8 << 20
@@ -31,12 +35,13 @@ class CandidateError(Exception):
 class Link:
     """The pipes to the candidate."""
 
-    def __init__(self):
+    gone: str | None
+
+    def __init__(self) -> None:
         self.gone = None
-        self.names = []
         self._answers = open(ANSWERS, "rb", closefd=False)
 
-    def load(self):
+    def load(self) -> str | None:
         """Waits until the candidate's program is loaded; returns why not, or None."""
         kind, value = self._receive(2)
         if kind == "unloadable":
@@ -45,11 +50,15 @@ class Link:
             self._lost("it sent no answer")
         return None
 
-    def _lost(self, why):
+    def lost(self) -> bool:
+        """Whether the candidate went away, whatever the tests made of it."""
+        return self.gone is not None
+
+    def _lost(self, why: str) -> NoReturn:
         self.gone = why
         raise CandidateGone(why)
 
-    def _receive(self, length):
+    def _receive(self, length: int) -> list[Any]:
         if self.gone:
             raise CandidateGone(self.gone)
         line = self._answers.readline(MAX_LINE)
@@ -63,12 +72,12 @@ class Link:
             self._lost(f"it sent no answer: {error}")
         return answer
 
-    def ask(self, verb, target, name, args, kwargs):
+    def ask(self, verb: str, target: Any, name: str, args: Any, kwargs: dict[str, Any]) -> Any:
         """One call. Raises what the candidate raised, as the nearest builtin exception."""
 
-        def carry(value):
+        def carry(value: Any) -> int:
             if type(value) is Remote:
-                return value._handle
+                return int(value._handle)
             raise Unsupported(f"a {type(value).__name__} can't be handed to the program")
 
         line = _dumps([verb, target, name, list(args), kwargs], carry)
@@ -89,7 +98,7 @@ class Link:
         raise CandidateError(str(value))
 
 
-def _change(original, changed):
+def _change(original: Any, changed: Any) -> None:
     """Makes an argument what the call left of it, as it would be in one process."""
     if type(original) is not type(changed):
         return
@@ -100,7 +109,7 @@ def _change(original, changed):
         original.update(changed)
 
 
-def _exception(value):
+def _exception(value: Any) -> Exception:
     name, message, bases = value
     for base in bases:
         kind = getattr(builtins, base, None)
@@ -117,13 +126,13 @@ def _exception(value):
 class Function:
     """A function or class of the candidate's program."""
 
-    def __init__(self, link, name):
+    def __init__(self, link: Link, name: str) -> None:
         self.__dict__.update(_link=link, __name__=name, __qualname__=name, __doc__=None)
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._link.ask("call", None, self.__name__, args, kwargs)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         return Function(self._link, f"{self.__name__}.{name}")
@@ -138,51 +147,53 @@ class Remote:
 
     __slots__ = ("_handle", "_link", "_type_name")
 
-    def __init__(self, link, type_name, handle):
+    def __init__(self, link: Link, type_name: str, handle: int) -> None:
         object.__setattr__(self, "_link", link)
         object.__setattr__(self, "_type_name", type_name)
         object.__setattr__(self, "_handle", handle)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         return self._link.ask("get", self, name, [], {})
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: Any) -> None:
         self._link.ask("set", self, name, [value], {})
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._link.ask("invoke", self, "", args, kwargs)
 
-    def __len__(self):
+    def __len__(self) -> Any:
         return self._link.ask("method", self, "__len__", [], {})
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: Any) -> Any:
         return self._link.ask("method", self, "__getitem__", [key], {})
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         return iter(self._link.ask("list", self, "", [], {}))
 
-    def __str__(self):
+    def __str__(self) -> str:
         text = self._link.ask("method", self, "__str__", [], {})
         return text if type(text) is str else f"<{self._type_name}>"
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<the program's {self._type_name} object>"
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return type(other) is Remote and self._link.ask("method", self, "__eq__", [other], {}) is True
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         raise TypeError(f"the truth of a {self._type_name} object can't be told here")
 
     __hash__ = object.__hash__
 
 
-def _between_objects(name):
-    def operate(self, other):
+def _between_objects(name: str) -> Callable[[Remote, object], Any]:
+    def operate(self: Remote, other: object) -> Any:
         if type(other) is not Remote:
-            raise TypeError(f"a {self._type_name} object of the program's can't meet a {type(other).__name__} of the test's")
+            raise TypeError(
+                f"a {self._type_name} object of the program's can't meet a {type(other).__name__} of the test's"
+            )
         return self._link.ask("method", self, name, [other], {})
 
     return operate
@@ -195,19 +206,19 @@ for _name in ("lt", "le", "gt", "ge", "add", "sub", "mul", "truediv", "and", "or
 class _Solution(types.ModuleType):
     """The candidate's program as an importable module."""
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         return Function(self._link, name)
 
 
-def _reason(error):
+def _reason(error: BaseException) -> str:
     if isinstance(error, AssertionError):
         return f"a test failed: {error}"[:500] if str(error) else "a test failed"
     return f"{type(error).__name__}: {error}"[:500]
 
 
-def _run_script(link, job, tests):
+def _run_script(link: Link, job: dict[str, Any], _tests: dict[str, bool]) -> None:
     """Test code as it stands; `check(candidate)` is called where it defines one and an entry point is given."""
     space = harness._fresh_main("tests")
     if job["prelude"]:
@@ -223,25 +234,27 @@ def _run_script(link, job, tests):
 class _Report:
     """A pytest plugin that keeps each test's outcome."""
 
-    def __init__(self, tests):
+    def __init__(self, tests: dict[str, bool]) -> None:
         self.tests = tests
-        self.reasons = []
+        self.reasons: list[str] = []
 
-    def pytest_runtest_logreport(self, report):
+    def pytest_runtest_logreport(self, report: Any) -> None:
         if report.when == "call" or report.outcome != "passed":
             name = report.nodeid.partition("::")[2]
             passed = report.outcome == "passed" and self.tests.get(name, True)
             self.tests[name] = passed
             if not passed:
-                self.reasons.append(f"{name}: {report.longrepr!s:.300}" if report.outcome == "failed" else f"{name}: {report.outcome}")
+                self.reasons.append(
+                    f"{name}: {report.longrepr!s:.300}" if report.outcome == "failed" else f"{name}: {report.outcome}"
+                )
 
-    def pytest_collectreport(self, report):
+    def pytest_collectreport(self, report: Any) -> None:
         if report.failed:
             self.tests["collection"] = False
             self.reasons.append(f"the tests can't be collected: {report.longrepr!s:.400}")
 
 
-def _run_pytest(link, job, tests):
+def _run_pytest(link: Link, job: dict[str, Any], tests: dict[str, bool]) -> None:
     import pytest
 
     module = _Solution(job["module"])
@@ -250,19 +263,22 @@ def _run_pytest(link, job, tests):
     with open("/tmp/test_solution.py", "w") as file:
         file.write(job["tests"])
     report = _Report(tests)
-    pytest.main(["-q", "-x" if job["stop"] else "-q", "-p", "no:cacheprovider", "--rootdir=/tmp", "/tmp/test_solution.py"], [report])
+    pytest.main(
+        ["-q", "-x" if job["stop"] else "-q", "-p", "no:cacheprovider", "--rootdir=/tmp", "/tmp/test_solution.py"],
+        [report],
+    )
     if not tests:
         raise AssertionError("no test was run")
     if report.reasons:
         raise AssertionError("; ".join(report.reasons)[:1000])
 
 
-def judge(source, _extra):
+def judge(source: bytes, _extra: list[int]) -> NoReturn:
     """Runs the tests and writes one verdict: [state, reason, each test]."""
     harness._open_streams()
     job = _loads(source)
     link = Link()
-    tests = {}
+    tests: dict[str, bool] = {}
     state, reason = "passed", ""
     try:
         unloaded = link.load()
@@ -279,8 +295,8 @@ def judge(source, _extra):
         state, reason = "bad_tests" if bad else "failed", _reason(error)
     except BaseException as error:
         state, reason = "failed", _reason(error)
-    if link.gone and state == "passed":
-        state, reason = "gone", link.gone
+    if state == "passed" and link.lost():
+        state, reason = "gone", str(link.gone)
     line = _dumps([state, reason, tests])
     view = memoryview(line)
     while view:

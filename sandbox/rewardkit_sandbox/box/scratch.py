@@ -1,32 +1,36 @@
 """The writable file systems of the box: emptied after a program that touched them; what resists ends the box."""
 
+from __future__ import annotations
+
 import os
 import stat
 import time
 
 
 class Scratch:
-    """Looks at each folder after a run. One that is as it was (no inode, no block used, no time stamp moved) costs four
+    """Looks at each folder after a run.
+
+    One that is as it was (no inode, no block used, no time stamp moved) costs four
     system calls; any other is emptied, its time stamps set back, and compared again.
     """
 
-    def __init__(self, folders):
+    def __init__(self, folders: list[str]) -> None:
         self.folders = folders
-        self.clean = {}
+        self.clean: dict[str, tuple[int, ...]] = {}
         for folder in folders:
             self._reset(folder)
 
     @staticmethod
-    def _look(folder):
+    def _look(folder: str) -> tuple[int, ...]:
         space, node = os.statvfs(folder), os.stat(folder)
         return (space.f_ffree, space.f_bfree, node.st_mode, node.st_uid, node.st_mtime_ns, node.st_ctime_ns)
 
-    def _reset(self, folder):
+    def _reset(self, folder: str) -> None:
         os.chmod(folder, 0o1777)
         os.utime(folder, (0, 0))
         self.clean[folder] = self._look(folder)
 
-    def wipe(self):
+    def wipe(self) -> None:
         """Leaves the folders empty.
 
         Raises:
@@ -48,8 +52,10 @@ class Scratch:
                 raise OSError(f"{folder} can't be emptied")
 
 
-def empty(root):
-    """Removes all below an open directory. Breadth first: a folder's folders are moved up to the root before it is
+def empty(root: int) -> None:
+    """Removes all below an open directory.
+
+    Breadth first: a folder's folders are moved up to the root before it is
     removed, so that neither depth nor long paths nor descriptors matter. Modes set to forbid it are set back.
     """
     lifted = 0

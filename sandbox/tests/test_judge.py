@@ -1,0 +1,107 @@
+"""HumanEval and pytest files: test code in a box of its own."""
+
+import ast
+import gzip
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sandbox_support import data
+
+from rewardkit_sandbox import Program, Tests
+
+
+def problems():
+    with gzip.open(data("code/HumanEval.jsonl.gz"), "rt") as file:
+        return [json.loads(line) for line in file]
+
+
+def code_of(row):
+    return Tests(row["test"], entry_point=row["entry_point"], prelude=row["prompt"])
+
+
+def test_canonical_solutions_pass(sandbox):
+    """All 164 solutions of HumanEval pass their tests."""
+    with ThreadPoolExecutor(2) as executor:
+        verdicts = executor.map(
+            lambda row: sandbox.judge(Program(row["prompt"] + row["canonical_solution"]), code_of(row)), problems()
+        )
+        assert [verdict.reason for verdict in verdicts if not verdict.passed] == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "    return None\n",
+        "    import os; os._exit(0)\n",
+        "    raise SystemExit(0)\n",
+        "    return type('Y', (), {'__eq__': lambda s, o: True, '__bool__': lambda s: True})()\n",
+    ],
+)
+def test_empty_and_forging_solutions_fail(sandbox, body):
+    """Solutions that return nothing, leave, or return what equals everything all fail."""
+    rows = problems()[::8]
+    with ThreadPoolExecutor(2) as executor:
+        verdicts = executor.map(lambda row: sandbox.judge(Program(row["prompt"] + body), code_of(row)), rows)
+        assert [row["task_id"] for row, verdict in zip(rows, verdicts, strict=True) if verdict.passed] == []
+
+
+PYTEST = """
+import pytest
+from solution import Stack, add
+
+@pytest.fixture
+def stack():
+    return Stack()
+
+@pytest.mark.parametrize("a, b, c", [(1, 2, 3), (0, 0, 0)])
+def test_add(a, b, c):
+    assert add(a, b) == c
+
+def test_push(stack):
+    stack.push(3)
+    assert len(stack) == 1
+    assert stack.pop() == 3
+    with pytest.raises(IndexError):
+        stack.pop()
+"""
+GOOD = "class Stack:\n    def __init__(self): self.items = []\n    def push(self, x): self.items.append(x)\n    def pop(self): return self.items.pop()\n    def __len__(self): return len(self.items)\ndef add(a, b): return a + b\n"
+
+
+def test_a_pytest_file(sandbox):
+    """A test file imports the program, with fixtures, parameters, objects and expected exceptions."""
+    verdict = sandbox.judge(Program(GOOD), Tests(PYTEST, kind="pytest"))
+    assert verdict.passed, verdict
+    assert verdict.tests == {"test_add[1-2-3]": True, "test_add[0-0-0]": True, "test_push": True}
+    verdict = sandbox.judge(Program(GOOD.replace("a + b", "a - b")), Tests(PYTEST, kind="pytest"))
+    assert not verdict.passed
+    assert verdict.tests == {"test_add[1-2-3]": False, "test_add[0-0-0]": True, "test_push": True}
+
+
+@pytest.mark.parametrize("source", ["", "def helper(): pass", "def test_x(: pass"])
+def test_pytest_files_without_tests_never_pass(sandbox, source):
+    """A file in which nothing is run passes nothing."""
+    try:
+        assert not sandbox.judge(Program(GOOD), Tests(source, kind="pytest")).passed
+    except Exception as error:
+        assert "compiled" in str(error)
+
+
+def test_helpers_of_the_prompt_are_the_prompts(sandbox):
+    """A name that the prelude defines is not taken from the program."""
+    tests = Tests(
+        "def check(candidate):\n    assert helper(candidate(1)) == 2",
+        entry_point="f",
+        prelude="def helper(x): return x + 1\ndef f(x):\n    pass\n",
+    )
+    assert sandbox.judge(Program("def f(x): return 1"), tests).passed
+    assert not sandbox.judge(Program("def helper(x): return 2\ndef f(x): return 9"), tests).passed
+
+
+def test_literal_names_are_found():
+    """Only names that the tests neither define nor import, and that are no builtins, come from the program."""
+    from rewardkit_sandbox.judge import free_names
+
+    source = "import math as m\nfor i in range(3):\n    assert abs(f(i)) == math.pi and g.h(i) and x"
+    assert free_names(source, "x = 1") == ["f", "g"]
+    assert ast.parse(source)
