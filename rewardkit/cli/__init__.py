@@ -23,6 +23,7 @@ VERBS = {
     "check": "Check a reward file, and hold it against data.",
     "schema": "Print the JSON Schema of reward files, for editors.",
     "train": "Train a model: SFT, GRPO.",
+    "eval": "Evaluate a model on held-out prompts, or compare two.",
     "plugins": "List the installed rewards, or explain one.",
     "new-plugin": "Write the package of a new reward plugin.",
 }

@@ -280,21 +280,22 @@ class FilterConfig(Section):
     """Completions cut off by max_new_tokens: keep them, or take their tokens out of the loss."""
 
 
-class GrpoEval(Section):
+class RlEval(Section):
     """How progress is measured on held-out prompts."""
 
     every: NotNegative = 10
     """Steps between evaluations; 0: only before and after."""
     correct: str | None = None
     """When a completion counts as right: a condition on the reward's components, such as "correct == 1"."""
+    answer: str | None = None
+    """For majority@k: a regular expression whose last match in a completion is its answer (or its first group, if it has one)."""
     limit: Count | None = None
     """Use only the first rows."""
 
 
-class GrpoConfig(RunConfig):
-    """Group-relative policy optimisation and its relatives, on any composite reward."""
+class RlConfig(RunConfig):
+    """What stages that sample completions and reward them have in common."""
 
-    stage: Literal["grpo"]
     data: TextData
     reward: str | dict[str, Any]
     """A reward file, or its content."""
@@ -312,18 +313,71 @@ class GrpoConfig(RunConfig):
     """Optimiser steps that one pass is divided into."""
     micro_batch_tokens: Count = 4096
     """Most tokens (padding included) that are in memory at once in the update. The result does not depend on it."""
-    evaluate: GrpoEval = GrpoEval()
+    evaluate: RlEval = RlEval()
 
     @model_validator(mode="after")
-    def _consistent(self) -> GrpoConfig:
+    def _whole_groups(self) -> RlConfig:
+        if self.rollout.batch < self.rollout.group_size:
+            raise ValueError(f"rollout.batch ({self.rollout.batch}) is less than one group ({self.rollout.group_size})")
+        return self
+
+
+class GrpoConfig(RlConfig):
+    """Group-relative policy optimisation and its relatives, on any composite reward."""
+
+    stage: Literal["grpo"]
+
+    @model_validator(mode="after")
+    def _groups_compare(self) -> GrpoConfig:
         alone = self.algorithm.advantage or ("reinforce_pp" if self.algorithm.use == "reinforce++" else "")
         if self.rollout.group_size < 2 and alone != "reinforce_pp":
             raise ValueError(
                 "rollout.group_size is 1, but this algorithm compares the completions of a group; use at least 2, or "
                 "algorithm: {use: reinforce++}"
             )
-        if self.rollout.batch < self.rollout.group_size:
-            raise ValueError(f"rollout.batch ({self.rollout.batch}) is less than one group ({self.rollout.group_size})")
+        return self
+
+
+class CriticConfig(Section):
+    """What estimates the reward to come, and how advantages are made of it."""
+
+    kind: Literal["own", "head"] = "own"
+    """own: a model of its own that starts as a copy of the policy · head: a second head on the policy."""
+    lr: Positive = 1e-5
+    """Of the critic's own model; a head learns at the policy's rate."""
+    coefficient: Positive = 0.5
+    """head: weight of its loss beside the policy's."""
+    warmup_steps: NotNegative = 0
+    """Steps at the beginning in which only the critic learns."""
+    gamma: Share = 1.0
+    """Discount per token."""
+    lam: Share = 0.95
+    """GAE's lambda."""
+    clip: Positive | None = 0.2
+    """How far values may move in one batch; null: any distance."""
+    whiten: bool = True
+    """Normalise advantages over the batch."""
+
+
+class PpoConfig(RlConfig):
+    """Proximal policy optimisation with a critic, as InstructGPT has it."""
+
+    stage: Literal["ppo"]
+    critic: CriticConfig = CriticConfig()
+    algorithm: AlgorithmConfig = AlgorithmConfig(use="bnpo")
+    """Of the algorithm the token loss and the reduction count; advantages are the critic's."""
+    rollout: RolloutConfig = RolloutConfig(group_size=1, prompts_per_step=128)
+    kl: KlConfig = KlConfig(coefficient=0.05, estimator="k1", place="reward")
+    epochs_per_batch: Count = 4
+
+    @model_validator(mode="after")
+    def _no_baseline_of_groups(self) -> PpoConfig:
+        if self.algorithm.advantage is not None:
+            raise ValueError("algorithm.advantage: in PPO advantages come from the critic")
+        if self.filter.zero_spread != "keep":
+            raise ValueError(
+                "filter.zero_spread: PPO compares a completion with the critic, not with its group; use keep"
+            )
         return self
 
 

@@ -32,7 +32,7 @@ def launch(file: TrainFile, runner: Callable[[TrainFile], Path], *, fresh: bool 
         UsageError: The folder holds a run of another configuration.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    _quiet()
+    quiet()
     output = file.config.output
     if fresh and (output / "config.json").is_file():
         shutil.rmtree(output)
@@ -59,8 +59,8 @@ def _refuse_other_run(file: TrainFile) -> None:
         )
 
 
-def _quiet() -> None:
-    """Progress bars of loading weights would break the view."""
+def quiet() -> None:
+    """Silence transformers' progress bars and notices: they would break the view."""
     from transformers.utils import logging  # noqa: PLC0415 - heavy
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call,unused-ignore]

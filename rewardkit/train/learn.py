@@ -6,15 +6,15 @@ of an update is then Σ loss × weight over its tokens, however it is cut into m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from rewardkit.train.config import AlgorithmConfig, GrpoConfig, KlConfig
+from rewardkit.train.config import AlgorithmConfig, KlConfig, RlConfig
 from rewardkit.train.data import micro_batches
 from rewardkit.train.math.advantages import (
     ADVANTAGES,
@@ -26,11 +26,11 @@ from rewardkit.train.math.advantages import (
 from rewardkit.train.math.correction import correction_weights, mismatch
 from rewardkit.train.math.kl import AdaptiveKL, FixedKL, KLController, kl_estimate, sequence_kl, token_rewards
 from rewardkit.train.math.masked import masked_mean
-from rewardkit.train.math.policy_loss import PolicyLossSettings, policy_loss
+from rewardkit.train.math.policy_loss import PolicyLossSettings, TokenLoss, policy_loss
 from rewardkit.train.math.presets import PRESETS, Preset
 from rewardkit.train.math.reduction import BatchTotals, token_weights, weighted_loss
 from rewardkit.train.optim import Optimizer, learning_rate
-from rewardkit.train.policy import Passage, Policy, Tokens
+from rewardkit.train.policy import Judged, Passage, Policy, Tokens
 from rewardkit.train.seeds import step_seed
 
 _LOSS_SETTINGS = (
@@ -100,7 +100,10 @@ def kl_controller(config: KlConfig) -> KLController:
 class Learner:
     """Updates a policy."""
 
-    def __init__(self, config: GrpoConfig, policy: Policy, optimizer: Optimizer, reference: Policy | None) -> None:
+    always_old = False
+    """Whether log-probs are taken before the first update even where nothing but a subclass needs them."""
+
+    def __init__(self, config: RlConfig, policy: Policy, optimizer: Optimizer, reference: Policy | None) -> None:
         self.config = config
         self.policy = policy
         self.optimizer = optimizer
@@ -108,6 +111,10 @@ class Learner:
         self.algorithm = resolve_algorithm(config.algorithm)
         self.kl = kl_controller(config.kl)
         self.micro = config.micro_batch_tokens
+
+    def parts_to_keep(self) -> dict[str, tuple[Mapping[str, nn.Parameter], Optimizer]]:
+        """What a checkpoint keeps, by name."""
+        return {"policy": (self.optimizer.parameters, self.optimizer)}
 
     def learn(self, lesson: Lesson, step: int) -> dict[str, float]:
         """Go through a batch as often as configured; returns figures for the log."""
@@ -121,14 +128,14 @@ class Learner:
         figures: dict[str, float] = {"lr": learning_rate(config.optimizer, step, config.steps)}
         old_B_T = (
             self.judge(lesson, self.policy)
-            if updates > 1 or config.correction.kind != "none" or (uses_kl and config.kl.place == "reward")
+            if self.always_old
+            or updates > 1
+            or config.correction.kind != "none"
+            or (uses_kl and config.kl.place == "reward")
             else None
         )
         ref_B_T = self.judge(lesson, self.reference) if self.reference is not None else None
-        kl_B_T = None
-        if ref_B_T is not None and old_B_T is not None and config.kl.place == "reward":
-            kl_B_T = kl_estimate(old_B_T, ref_B_T, config.kl.estimator)
-        advantages_B_T = self.advantages(lesson, mask_B_T, kl_B_T)
+        advantages_B_T = self.advantages(lesson, mask_B_T, old_B_T, ref_B_T)
         weights_B_T = torch.ones(mask_B_T.shape)
         if config.correction.kind != "none" and old_B_T is not None:
             weights_B_T = correction_weights(
@@ -140,7 +147,7 @@ class Learner:
                 low=config.correction.low,
                 high=config.correction.high,
             )
-        noted = _Notes(mask_B_T)
+        noted = Notes(mask_B_T)
         for update, rows in enumerate(self.parts(len(mask_B_T), step)):
             totals = BatchTotals.of(mask_B_T if self.algorithm.reduction == "dapo" else mask_B_T[rows])
             weights_of_part = weights_B_T.clone()
@@ -150,12 +157,15 @@ class Learner:
                 self.algorithm.reduction,
                 max_completion_length=config.rollout.max_new_tokens,
             )
-            inputs = _Inputs(lesson, mask_B_T, advantages_B_T, weights_of_part, old_B_T, ref_B_T)
+            inputs = Inputs(lesson, mask_B_T, advantages_B_T, weights_of_part, old_B_T, ref_B_T)
             active = self.active(rows, inputs)
             norm = self.update(active, inputs, noted, step)
             if update == 0:
-                first = old_B_T if old_B_T is not None else noted.logprobs_B_T
-                figures |= self.first_figures(first, rollout_B_T, ref_B_T, mask_B_T & noted.seen_B[:, None])
+                if old_B_T is not None:
+                    figures |= self.first_figures(old_B_T, rollout_B_T, ref_B_T, mask_B_T)
+                else:  # known of the rows that had a gradient
+                    seen_B_T = mask_B_T & noted.seen_B[:, None]
+                    figures |= self.first_figures(noted.logprobs_B_T, rollout_B_T, ref_B_T, seen_B_T)
         if ref_B_T is not None:
             self.kl.update(figures["kl"], len(mask_B_T))
             figures["kl_coefficient"] = self.kl.value
@@ -173,14 +183,18 @@ class Learner:
             result += [part.tolist() for part in order.chunk(config.updates_per_epoch)]
         return result
 
-    def advantages(self, lesson: Lesson, mask_B_T: Tensor, kl_B_T: Tensor | None) -> Tensor:
+    def advantages(self, lesson: Lesson, mask_B_T: Tensor, old_B_T: Tensor | None, ref_B_T: Tensor | None) -> Tensor:
         """One advantage per token.
 
         Args:
             lesson: The batch.
             mask_B_T: True: counts.
-            kl_B_T: What is taken off the reward, times the coefficient; None: nothing.
+            old_B_T: Log-probs under the policy before the first update, where KL is part of the reward.
+            ref_B_T: Under the reference, if there is one.
         """
+        kl_B_T = None
+        if ref_B_T is not None and old_B_T is not None and self.config.kl.place == "reward":
+            kl_B_T = kl_estimate(old_B_T, ref_B_T, self.config.kl.estimator)
         kind = self.algorithm.advantage
         if kind == "reinforce_pp":
             penalty_B_T = torch.zeros(mask_B_T.shape) if kl_B_T is None else kl_B_T
@@ -194,14 +208,14 @@ class Learner:
         eps = {"eps": 1e-4} if kind in {"group_std", "batch_std"} else {}
         return ADVANTAGES[kind](rewards_B, groups, **eps)[:, None].expand(mask_B_T.shape)
 
-    def active(self, rows: Sequence[int], inputs: _Inputs) -> list[int]:
+    def active(self, rows: Sequence[int], inputs: Inputs) -> list[int]:
         """Rows that have a gradient: those of flat groups have none, unless KL is in the loss."""
         if self.adds_kl(inputs):
             return [row for row in rows if bool(inputs.mask_B_T[row].any())]
         pull_B_T = inputs.advantages_B_T * inputs.weights_B_T * inputs.mask_B_T
         return [row for row in rows if bool((pull_B_T[row] != 0).any())]
 
-    def adds_kl(self, inputs: _Inputs) -> bool:
+    def adds_kl(self, inputs: Inputs) -> bool:
         """Whether KL is a term of the loss."""
         return inputs.ref_B_T is not None and self.config.kl.place == "loss"
 
@@ -218,7 +232,7 @@ class Learner:
         policy.model.train(was_training)
         return result_B_T
 
-    def update(self, rows: Sequence[int], inputs: _Inputs, noted: _Notes, step: int) -> float:
+    def update(self, rows: Sequence[int], inputs: Inputs, noted: Notes, step: int) -> float:
         """One optimiser step on some rows; returns the length of the gradient."""
 
         def backward(part: list[int]) -> None:
@@ -227,7 +241,7 @@ class Learner:
         self.micro = self.optimizer.accumulate(inputs.lesson.lengths(rows), self.micro, backward)
         return self.optimizer.step(step)
 
-    def backward(self, rows: list[int], inputs: _Inputs, noted: _Notes) -> None:
+    def backward(self, rows: list[int], inputs: Inputs, noted: Notes) -> None:
         """Add the gradient of some rows."""
         judged = self.policy.judge([inputs.lesson.sequence(row) for row in rows], self.config.rollout.temperature)
         logprobs_B_T = judged.logprobs_B_T
@@ -244,9 +258,19 @@ class Learner:
             loss_B_T = loss_B_T + self.kl.value * kl_estimate(
                 logprobs_B_T, part(inputs.ref_B_T), self.config.kl.estimator
             )
-        loss = weighted_loss(loss_B_T, part(inputs.weights_B_T))
+        loss = self.policy_share() * weighted_loss(loss_B_T, part(inputs.weights_B_T))
+        if (extra := self.extra_loss(judged, rows)) is not None:
+            loss = loss + extra
         loss.backward()  # type: ignore[no-untyped-call]
         noted.take(rows, part(inputs.weights_B_T) * loss_B_T.detach(), logprobs_B_T, judged.entropy_B_T, token_loss)
+
+    def extra_loss(self, judged: Judged, rows: list[int]) -> Tensor | None:  # noqa: ARG002 - for subclasses
+        """A term that learns from the same forward pass."""
+        return None
+
+    def policy_share(self) -> float:
+        """What the policy's loss is multiplied by."""
+        return 1.0
 
     def first_figures(
         self, old_B_T: Tensor, rollout_B_T: Tensor, ref_B_T: Tensor | None, mask_B_T: Tensor
@@ -266,7 +290,7 @@ class Learner:
 
 
 @dataclass(frozen=True, slots=True)
-class _Inputs:
+class Inputs:
     """A batch with all that has been computed of it as a whole; on the CPU."""
 
     lesson: Lesson
@@ -278,7 +302,7 @@ class _Inputs:
     ref_B_T: Tensor | None
 
 
-class _Notes:
+class Notes:
     """What the updates of a batch have seen; by row, so that doing a micro-batch again changes nothing."""
 
     def __init__(self, mask_B_T: Tensor) -> None:
@@ -291,15 +315,16 @@ class _Notes:
         self.high_B_T = torch.zeros(mask_B_T.shape, dtype=torch.bool)
 
     def take(
-        self, rows: list[int], loss_B_T: Tensor, logprobs_B_T: Tensor, entropy_B_T: Tensor, token_loss: object
+        self, rows: list[int], loss_B_T: Tensor, logprobs_B_T: Tensor, entropy_B_T: Tensor, token_loss: TokenLoss
     ) -> None:
+        """Note down what some rows' update has seen."""
         columns = logprobs_B_T.shape[1]
         self.seen_B[rows] = True
         self.loss_B[rows] = loss_B_T.sum(1).cpu()
         self.logprobs_B_T[rows, :columns] = logprobs_B_T.detach().cpu()
         self.entropy_B_T[rows, :columns] = entropy_B_T.cpu()
-        self.low_B_T[rows, :columns] = token_loss.clipped_low_B_T.cpu()  # type: ignore[attr-defined]
-        self.high_B_T[rows, :columns] = token_loss.clipped_high_B_T.cpu()  # type: ignore[attr-defined]
+        self.low_B_T[rows, :columns] = token_loss.clipped_low_B_T.cpu()
+        self.high_B_T[rows, :columns] = token_loss.clipped_high_B_T.cpu()
 
     def figures(self) -> dict[str, float]:
         """Of the rows that had a gradient, at their latest update."""

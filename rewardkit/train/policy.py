@@ -109,6 +109,25 @@ class Policy:
             temperature: Divides the logits.
             packed: Put the sequences one behind the other instead of padding them. The result is the same.
         """
+        hidden_N_H = self.states(batch, packed=packed)
+        targets_N = torch.tensor([token for row in batch for token in row.tokens[row.start :]], device=self.device)
+        logprobs_N, entropy_N = self._score(hidden_N_H, targets_N, temperature)
+        mask_B_T = self.mask(batch)
+        empty_B_T = logprobs_N.new_zeros(mask_B_T.shape)
+        return Judged(
+            empty_B_T.masked_scatter(mask_B_T, logprobs_N),
+            empty_B_T.masked_scatter(mask_B_T, entropy_N),
+            mask_B_T,
+            hidden_N_H,
+        )
+
+    def mask(self, batch: Sequence[Passage]) -> Tensor:
+        """True: a token that is looked at, not padding. Shape: (B, T)."""
+        lengths_B = torch.tensor([row.length for row in batch], device=self.device)
+        return torch.arange(int(lengths_B.max()), device=self.device)[None, :] < lengths_B[:, None]
+
+    def states(self, batch: Sequence[Passage], *, packed: bool = False) -> Tensor:
+        """The hidden states that the looked-at tokens are predicted from, row after row without padding. Shape: (N, H)."""
         if packed:
             hidden_X_H = self._packed(batch)
             width = None
@@ -119,19 +138,7 @@ class Policy:
         for row in batch:
             places.append(torch.arange(position + row.start - 1, position + len(row.tokens) - 1))
             position += len(row.tokens) if width is None else width
-        hidden_N_H = hidden_X_H[torch.cat(places).to(self.device)]
-        targets_N = torch.tensor([token for row in batch for token in row.tokens[row.start :]], device=self.device)
-        logprobs_N, entropy_N = self._score(hidden_N_H, targets_N, temperature)
-        lengths_B = torch.tensor([row.length for row in batch], device=self.device)
-        columns = int(lengths_B.max())
-        mask_B_T = torch.arange(columns, device=self.device)[None, :] < lengths_B[:, None]
-        empty_B_T = logprobs_N.new_zeros(mask_B_T.shape)
-        return Judged(
-            empty_B_T.masked_scatter(mask_B_T, logprobs_N),
-            empty_B_T.masked_scatter(mask_B_T, entropy_N),
-            mask_B_T,
-            hidden_N_H,
-        )
+        return hidden_X_H[torch.cat(places).to(self.device)]
 
     def _padded(self, batch: Sequence[Passage], width: int) -> Tensor:
         """Hidden states of right-padded rows, flat. Under causal attention nothing sees the padding: no mask is needed."""

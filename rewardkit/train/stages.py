@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,20 +36,8 @@ class Stage:
 
     def runner(self) -> Callable[[TrainFile], Path]:
         """The loop. Raises UsageError where what it needs is not installed."""
-        try:
-            found: Callable[[TrainFile], Path] = _load(self.run)
-        except ModuleNotFoundError as error:
-            if error.name and error.name.split(".")[0] in {
-                "torch",
-                "transformers",
-                "peft",
-                "accelerate",
-                "safetensors",
-            }:
-                raise UsageError(
-                    f"training needs {error.name}, which is not installed; install it with: pip install 'rewardkit[train]'"
-                ) from None
-            raise
+        require_torch()
+        found: Callable[[TrainFile], Path] = _load(self.run)
         return found
 
 
@@ -59,8 +48,18 @@ STAGES: dict[str, Stage] = {
     ),
     "dpo": Stage("rewardkit.train.preference_config:DpoConfig", "rewardkit.train.dpo:train_dpo"),
     "grpo": Stage("rewardkit.train.config:GrpoConfig", "rewardkit.train.grpo:train_grpo"),
+    "ppo": Stage("rewardkit.train.config:PpoConfig", "rewardkit.train.ppo:train_ppo"),
 }
 """By the name that YAML gives under ``stage``."""
+
+
+def require_torch() -> None:
+    """Raise UsageError where what training needs is not installed."""
+    for name in ("torch", "transformers", "peft", "accelerate", "safetensors"):
+        if importlib.util.find_spec(name) is None:
+            raise UsageError(
+                f"this needs {name}, which is not installed; install it with: pip install 'rewardkit[train]'"
+            )
 
 
 def _load(place: str) -> Any:

@@ -119,14 +119,14 @@ def test_text_prompts_may_become_chat(policy, tmp_path):
 
 def test_rows_come_from_jsonl_gzip_and_parquet(tmp_path):
     """The same rows, with the place of each."""
-    pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     rows = [{"prompt": "1", "n": 1}, {"prompt": "2", "n": 2}]
     text = "\n".join(json.dumps(item) for item in rows)
     (tmp_path / "a.jsonl").write_text(text)
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(text.encode()))
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
     for name in ("a.jsonl", "a.jsonl.gz", "a.parquet"):
         found = read_rows([tmp_path / name])
         assert [dict(item.data) for item in found] == rows

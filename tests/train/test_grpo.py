@@ -107,7 +107,9 @@ def test_unscored_rollouts_leave_their_group(work, tmp_path, registry):
 
 def test_too_many_unscored_stop_the_run(work, tmp_path, registry):
     """With kinds, share and the first message; never as a reward of 0."""
-    with pytest.raises(TooManyUnscoredError, match=r"step 1: 16 of 16 .* \(16 plugin\).*nan.* which is not a finite number"):
+    with pytest.raises(
+        TooManyUnscoredError, match=r"step 1: 16 of 16 .* \(16 plugin\).*nan.* which is not a finite number"
+    ):
         run(work, tmp_path, registry, use="nan", **{"evaluate.correct": "null", "data.eval": "null"})
 
 
@@ -131,17 +133,23 @@ def test_refilling_samples_further_prompts(work, tmp_path, registry):
 def test_truncated_completions_can_be_left_out(work, tmp_path, registry):
     """By finish_reason: a random model hardly ends within 8 tokens, so hardly any row is learned from."""
     kept = run(work, tmp_path, registry, steps=1)["train"][0]
-    masked = run(work, (tmp_path / "2").mkdir() or tmp_path / "2", registry, steps=1, extra="filter: {truncated: mask}\n")
+    masked = run(
+        work, (tmp_path / "2").mkdir() or tmp_path / "2", registry, steps=1, extra="filter: {truncated: mask}\n"
+    )
     assert masked["train"][0]["truncated"] == kept["truncated"] > 0.5
     assert masked["train"][0]["rows_learned"] <= 16 * (1 - kept["truncated"]) < kept["rows_learned"]
 
 
-@pytest.mark.parametrize("algorithm", ["grpo", "dr_grpo", "cispo", "gspo", "sapo", "rloo", "reinforce++", "reinforce++-baseline"])
+@pytest.mark.parametrize(
+    "algorithm", ["grpo", "dr_grpo", "cispo", "gspo", "sapo", "rloo", "reinforce++", "reinforce++-baseline"]
+)
 def test_every_algorithm_learns(work, tmp_path, registry, algorithm):
     """With KL in loss or reward and several updates per batch, the reward rises."""
     place = "reward" if algorithm.startswith("reinforce") else "loss"
     extra = f"algorithm: {{use: {algorithm}}}\nkl: {{coefficient: 0.001, place: {place}, target: 1.0}}\nepochs_per_batch: 2\n"
-    figures = run(work, tmp_path, registry, steps=14, extra=extra, **{"rollout.prompts_per_step": "8", "data.eval": "null"})
+    figures = run(
+        work, tmp_path, registry, steps=14, extra=extra, **{"rollout.prompts_per_step": "8", "data.eval": "null"}
+    )
     first = sum(line["reward"] for line in figures["train"][:3]) / 3
     last = sum(line["reward"] for line in figures["train"][-3:]) / 3
     assert last > first + 0.03
@@ -161,16 +169,16 @@ def test_stale_weights_stop_the_run(work, tmp_path, registry, monkeypatch):
     """A sampler that misses an update is noticed by its log-probs."""
     import copy
 
-    from rewardkit.train import grpo
+    from rewardkit.train import rl
 
-    class Stale(grpo.HfEngine):
+    class Stale(rl.HfEngine):
         def __init__(self, policy, batch=256):
             frozen = copy.copy(policy)
             frozen.model = copy.deepcopy(policy.model)
             frozen.lm, frozen._head = frozen.model, frozen.model.get_output_embeddings()
             super().__init__(frozen, batch)
 
-    monkeypatch.setattr(grpo, "HfEngine", Stale)
+    monkeypatch.setattr(rl, "HfEngine", Stale)
     with pytest.raises(RewardkitError, match="it samples from other weights than are trained"):
         run(work, tmp_path, registry, steps=20, **{"optimizer.lr": "0.01"})
 
@@ -185,7 +193,9 @@ def test_another_configuration_does_not_go_on_in_the_same_folder(work, tmp_path,
     """Unless only what the weights don't depend on has changed."""
     run(work, tmp_path, registry, steps=1)
     run(work, tmp_path, registry, steps=1, **{"log.samples": "1"})
-    with pytest.raises(RewardkitError, match="holds a run with other values of steps; use another output folder, or --fresh"):
+    with pytest.raises(
+        RewardkitError, match="holds a run with other values of steps; use another output folder, or --fresh"
+    ):
         run(work, tmp_path, registry, steps=2)
 
 

@@ -1,0 +1,288 @@
+"""Reinforcement learning: prompts → rollouts → scores → advantages → loss → update → sync, in ``Trainer.step``.
+
+What is learned from the scored rollouts is the learner's business (``learn``, ``ppo``). Left out: models that do not fit one
+device.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rewardkit.composite import CompositeReward
+from rewardkit.config.expression import Expression
+from rewardkit.errors import DataError, RewardkitError
+from rewardkit.train import statistics
+from rewardkit.train.config import RlConfig, paths
+from rewardkit.train.data import Order, Prompt, Renderer
+from rewardkit.train.engines.base import Sampling
+from rewardkit.train.engines.hf import HfEngine
+from rewardkit.train.evaluate import correct_condition, evaluate
+from rewardkit.train.learn import Learner, Lesson
+from rewardkit.train.math.advantages import group_statistics
+from rewardkit.train.optim import Optimizer
+from rewardkit.train.policy import Policy
+from rewardkit.train.rollouts import Sample, collect, refuse_long_prompts, refuse_unscored
+from rewardkit.train.rows import read_rows
+from rewardkit.train.run import BEST, FINAL, Run
+from rewardkit.train.seeds import step_seed
+from rewardkit.train.stages import TrainFile
+
+
+def train(file: TrainFile, config: RlConfig, make_learner: Callable[[Policy, Optimizer], Learner]) -> Path:
+    """Run a stage; returns the folder of the trained model.
+
+    Args:
+        file: The configuration's file.
+        config: The configuration.
+        make_learner: Makes what learns from the scored rollouts, for a policy and its optimiser.
+
+    Raises:
+        ConfigError: There is no such model, or the reward refuses its parameters.
+        DataError: The data can't be used, or lack what the reward reads.
+        TooManyUnscoredError: More of a step's rollouts than the reward file allows could not be scored.
+        OutputError: The run can't be written down.
+        Interrupted: Somebody asked it to end; it can go on.
+    """
+    assert file.reward is not None  # noqa: S101 - the schema requires one
+    condition = correct_condition(
+        config.evaluate.correct, file.reward.component_names, file.where("evaluate", "correct")
+    )
+    files = [*paths(config.data.train), *paths(config.data.eval)]
+    with (
+        CompositeReward(file.reward, registry=file.registry, workers=config.reward_workers) as reward,
+        Run.open(config, config.steps, files, {"reward": file.reward.resolved, "reward_id": reward.reward_id}) as run,
+    ):
+        policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed)
+        optimizer = Optimizer(policy.trained, config.optimizer, config.steps)
+        return Trainer(config, run, policy, reward, condition, make_learner(policy, optimizer)).train()
+
+
+class Trainer:
+    """What a run holds on to from step to step."""
+
+    def __init__(
+        self,
+        config: RlConfig,
+        run: Run,
+        policy: Policy,
+        reward: CompositeReward,
+        condition: Expression | None,
+        learner: Learner,
+    ) -> None:
+        self.config = config
+        self.run = run
+        self.policy = policy
+        self.reward = reward
+        self.condition = condition
+        self.prompts = load_prompts(config, policy, reward, config.data.train)
+        self.held_out = load_prompts(config, policy, reward, config.data.eval)[: config.evaluate.limit]
+        self.engine = HfEngine(policy, config.rollout.batch)
+        self.learner = learner
+        self.order = Order(len(self.prompts), config.seed)
+        self.position = 0
+        """How many prompts have been taken so far."""
+        self.best = -float("inf")
+        self.parts = learner.parts_to_keep()
+
+    def train(self) -> Path:
+        """All steps that are left."""
+        run, config = self.run, self.config
+        first = self.resume()
+        self.policy.model.train()
+        if first == 0:
+            self.evaluate(0)
+        for step in run.steps(first):
+            self.step(step)
+            done = step + 1
+            if run.is_due(done, config.evaluate.every):
+                self.evaluate(done)
+            if run.stop or run.is_due(done, config.checkpoint.every):
+                run.checkpoints.save(done, self.parts, self.state())
+            if run.stop and done < config.steps:
+                raise run.interrupted(done)
+        return run.save_model(self.policy, FINAL)
+
+    def step(self, step: int) -> None:
+        """One step, from prompts to new weights."""
+        began = time.monotonic()
+        samples, sampled = self.sample(step)
+        refuse_unscored(samples, self.reward.config.abort_above, f"step {step + 1}")
+        scored = [sample for sample in samples if sample.scored.reward is not None]
+        generated = time.monotonic()
+        lesson = self.lesson(scored)
+        learned = self.learner.learn(lesson, step)
+        self.refuse_stale(learned, step)
+        self.engine.sync()
+        ended = time.monotonic()
+        tokens = sum(len(sample.completion.tokens) for sample in samples)
+        metrics = {
+            **statistics.rewards(samples),
+            **learned,
+            **statistics.components(samples),
+            "prompts_sampled": sampled,
+            "tokens": tokens,
+            "tokens_per_s": tokens / (ended - began),
+            "seconds_rollout": generated - began,
+            "seconds_update": ended - generated,
+            "seconds": ended - began,
+        }
+        self.run.log(step + 1, metrics)
+        self.run.keep_samples(step + 1, [statistics.record(sample) for sample in samples[: self.config.log.samples]])
+
+    def sample(self, step: int) -> tuple[list[Sample], int]:
+        """The step's scored rollouts, and how many prompts were sampled for them.
+
+        With ``zero_spread: refill`` groups without any spread are replaced by those of further prompts, for some rounds.
+        """
+        config = self.config
+        wanted = config.rollout.prompts_per_step
+        kept: list[Sample] = []
+        sampled = 0
+        for round_ in range(1 + (config.filter.refill_rounds if config.filter.zero_spread == "refill" else 0)):
+            missing = wanted - len({sample.group for sample in kept})
+            if missing == 0:
+                break
+            chosen = [self.prompts[index] for index in self.order.take(self.position, missing)]
+            self.position += missing
+            seeds = [
+                [step_seed(config.seed, step, round_, index, place) for place in range(config.rollout.group_size)]
+                for index in range(missing)
+            ]
+            samples = collect(
+                self.engine, self.reward, self.policy.decode, chosen, seeds, self.sampling(), step, first_group=sampled
+            )
+            sampled += missing
+            refuse_unscored(samples, self.reward.config.abort_above, f"step {step + 1}")
+            kept += samples if config.filter.zero_spread == "keep" else _with_spread(samples)
+            if config.filter.zero_spread == "drop" and not kept:
+                self.run.view.say(f"step {step + 1}: no group has any spread, so nothing is learned")
+        return kept, sampled
+
+    def sampling(self, temperature: float | None = None) -> Sampling:
+        """How completions are drawn."""
+        rollout = self.config.rollout
+        return Sampling(
+            rollout.max_new_tokens,
+            rollout.temperature if temperature is None else temperature,
+            rollout.top_p,
+            rollout.top_k,
+            tuple(rollout.stop),
+        )
+
+    def lesson(self, samples: Sequence[Sample]) -> Lesson:
+        """What the learner needs of the scored rollouts."""
+        masks_truncated = self.config.filter.truncated == "mask"
+        return Lesson(
+            prompts=[sample.prompt.tokens for sample in samples],
+            completions=[sample.completion.tokens for sample in samples],
+            rollout_logprobs=[sample.completion.logprobs for sample in samples],
+            rewards_B=torch.tensor([_reward(sample) for sample in samples], dtype=torch.float32),
+            groups_B=torch.tensor([sample.group for sample in samples], dtype=torch.long),
+            counts_B=torch.tensor(
+                [not (masks_truncated and sample.completion.finish_reason == "length") for sample in samples],
+                dtype=torch.bool,
+            ),
+        )
+
+    def refuse_stale(self, learned: dict[str, float], step: int) -> None:
+        """The sampler's weights must be the trainer's. Raises RewardkitError."""
+        mismatch = learned.get("mismatch", 0.0)
+        if mismatch > self.config.rollout.max_mismatch:
+            raise RewardkitError(
+                f"step {step + 1}: the sampler's log-probs differ from the trainer's by {mismatch:.3g} per token on average, more "
+                f"than rollout.max_mismatch ({self.config.rollout.max_mismatch:g}): it samples from other weights than are trained"
+            )
+
+    def evaluate(self, step: int) -> None:
+        """Greedy answers to the held-out prompts; the best model so far is kept."""
+        if not self.held_out:
+            return
+        sampling = replace(self.sampling(temperature=0.0), top_p=1.0, top_k=0)
+        found = evaluate(
+            self.policy, self.engine, self.reward, self.held_out, sampling, condition=self.condition, step=step
+        ).summary()
+        self.run.log(step, found, kind="eval")
+        value = found.get("accuracy", found["reward"])
+        if step > 0 and value > self.best:
+            self.best = value
+            self.run.save_model(self.policy, BEST)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside weights and optimiser."""
+        return {
+            "position": self.position,
+            "best": self.best if self.best > -float("inf") else None,
+            "kl": self.learner.kl.value,
+        }
+
+    def resume(self) -> int:
+        """Go on from the latest checkpoint; returns how many steps are done."""
+        latest = self.run.checkpoints.latest()
+        if latest is None:
+            self.run.rewind(-1)
+            return 0
+        state = self.run.checkpoints.restore(latest, self.parts)
+        self.position = state["position"]
+        self.best = -float("inf") if state["best"] is None else state["best"]
+        self.learner.kl.value = state["kl"]
+        self.engine.sync()
+        step: int = state["step"]
+        self.run.rewind(step)
+        self.run.view.resumed(step)
+        return step
+
+
+def load_prompts(
+    config: RlConfig, policy: Policy, reward: CompositeReward, files: Path | Sequence[Path] | None
+) -> list[Prompt]:
+    """Read and render prompts, and hold them against the reward and the model's context.
+
+    Raises:
+        DataError: A row can't be used: names file and row.
+    """
+    if files is None:
+        return []
+    renderer = Renderer(policy.tokenizer, config.data)
+    prompts = [renderer.prompt(row) for row in read_rows(paths(files))]
+    refuse_long_prompts(prompts, policy.context, config.rollout.max_new_tokens)
+    for field, users in reward.config.needed_fields().items():
+        if not any(prompt.fields.get(field) is not None for prompt in prompts):
+            composite, who, place = users[0]
+            del composite
+            raise DataError(
+                f"{place or reward.config.file}: {who} reads the column {field!r}, which no row of {files} has"
+            )
+    return prompts
+
+
+def reference_of(config: RlConfig, policy: Policy) -> Policy | None:
+    """The policy as it is before training, where KL needs one. With adapters the model itself is it, without them."""
+    if config.kl.coefficient == 0 and config.kl.target is None:
+        return None
+    if config.model.lora is not None:
+        return policy
+    frozen = copy.copy(policy)
+    frozen.model = copy.deepcopy(policy.model).requires_grad_(requires_grad=False).eval()
+    frozen.lm = frozen.model
+    frozen._head = frozen.lm.get_output_embeddings() if policy._head is not None else None  # noqa: SLF001 - its own copy
+    return frozen
+
+
+def _reward(sample: Sample) -> float:
+    assert sample.scored.reward is not None  # noqa: S101 - unscored ones have been taken out
+    return sample.scored.reward
+
+
+def _with_spread(samples: Sequence[Sample]) -> list[Sample]:
+    """Groups whose scored rewards are not all alike."""
+    scored = torch.tensor([sample.scored.reward is not None for sample in samples])
+    rewards = torch.tensor([sample.scored.reward or 0.0 for sample in samples])
+    flat = group_statistics(rewards, torch.tensor([sample.group for sample in samples]), scored).is_flat_B()
+    return [sample for sample, is_flat in zip(samples, flat.tolist(), strict=True) if not is_flat]
