@@ -149,7 +149,7 @@ def to_outcome(result: Any, who: str) -> Outcome:
 
 def _checked_score(score: Score, who: str) -> Outcome:
     plain = type(score) is Score and type(score.value) is float and type(score.reason) is str
-    if plain and score.metrics is None and score.steps is None:
+    if plain and score.metrics is None and score.steps is None and math.isfinite(score.value):
         return score
     reason: object = score.reason
     if not isinstance(reason, str):
