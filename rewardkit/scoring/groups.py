@@ -6,11 +6,12 @@ The input is read twice: first to learn where each group ends, then to hold rows
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import pickle
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO, Any
 
 from rewardkit.scoring.readers import Chunk, RawRow, Reader
@@ -55,34 +56,36 @@ def gather(reader: Reader, columns: Columns, plan: GroupPlan, skip: int = 0) -> 
         plan: What ``plan_groups`` found in the same input.
         skip: Rows to leave out, in this same order.
     """
-    held = _Held()
+    with contextlib.closing(_Held()) as held:
+        ready: list[_Row] = []
+        done = 0
+        for complete, latest in _complete(reader, columns, plan, held):
+            done += len(complete)
+            # Chunks, and so what an earlier run did, end where groups do.
+            if done <= skip:
+                held.drop(complete)
+                continue
+            ready += complete
+            if len(ready) >= reader.max_rows:
+                yield _chunk(ready, held, done, latest)
+                ready = []
+        if ready:
+            yield _chunk(ready, held, done, latest)
+
+
+def _complete(reader: Reader, columns: Columns, plan: GroupPlan, held: _Held) -> Iterator[tuple[list[_Row], Chunk]]:
+    """Whole groups, each with the chunk that completed it; a row without a group alone."""
     waiting: dict[int, list[_Row]] = {}
-    ready: list[_Row] = []
-    done = 0
     for chunk in reader.chunks():
         for index, raw in enumerate(chunk.rows):
             row = _Row(held.put(raw), chunk.files[index], chunk.numbers[index], chunk.ordinals[index])
             key = _key(raw, columns)
             if key is None:
-                ready.append(row)
-            else:
-                rows = waiting.setdefault(key, [])
-                rows.append(row)
-                if row.ordinal < plan.last.get(key, 0):
-                    continue
-                ready += waiting.pop(key)
-            if len(ready) >= reader.max_rows:
-                done += len(ready)
-                if done > skip:
-                    yield _chunk(ready[max(0, len(ready) - (done - skip)) :], held, done, chunk)
-                else:
-                    for row in ready:
-                        held.take(row.place)
-                ready = []
-    if ready:
-        done += len(ready)
-        if done > skip:
-            yield _chunk(ready[max(0, len(ready) - (done - skip)) :], held, done, chunk)
+                yield [row], chunk
+                continue
+            waiting.setdefault(key, []).append(row)
+            if row.ordinal >= plan.last[key]:
+                yield waiting.pop(key), chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +133,10 @@ class _Held:
     memory: int = 0
     spilled: int = 0
     file: IO[bytes] | None = None
-    end: int = field(default=0)
+    end: int = 0
 
     def put(self, raw: RawRow) -> tuple[int, int] | bytes:
+        """Hold a row; returns where."""
         data = b"j" + raw if isinstance(raw, bytes) else b"p" + pickle.dumps(raw)
         if self.memory + len(data) <= MEMORY_BYTES:
             self.memory += len(data)
@@ -146,7 +150,18 @@ class _Held:
         self.spilled += 1
         return place
 
+    def drop(self, rows: list[_Row]) -> None:
+        """Forget rows."""
+        for row in rows:
+            self.take(row.place)
+
+    def close(self) -> None:
+        """Let go of the temporary file."""
+        if self.file is not None:
+            self.file.close()
+
     def take(self, place: tuple[int, int] | bytes) -> RawRow:
+        """A row that was put here; it is held no longer."""
         if isinstance(place, bytes):
             data = place
             self.memory -= len(data)

@@ -16,7 +16,8 @@ import pytest
 def toy() -> ModuleType:
     """The module ``toy.py`` beside this file."""
     spec = importlib.util.spec_from_file_location("scoring_toy", Path(__file__).with_name("toy.py"))
-    assert spec and spec.loader
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -1,6 +1,6 @@
 """Rewards for these tests, and a program that scores files with them and kills itself at a chosen moment.
 
-    python toy.py JSON     {"inputs": …, "out": …, "reward": …, "kill_at": N, "segment_rows": N, …}
+python toy.py JSON     {"inputs": …, "out": …, "reward": …, "kill_at": N, "segment_rows": N, …}
 """
 
 import json
@@ -112,11 +112,13 @@ class Killer:
         self.moments = 0
 
     def moment(self) -> None:
+        """One more; perhaps the last."""
         self.moments += 1
         if self.moments == self.at:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def watch(self, owner: Any, name: str) -> None:
+        """Count before and after each call of a function."""
         original = getattr(owner, name)
 
         def watched(*args: Any, **kwargs: Any) -> Any:
@@ -129,6 +131,7 @@ class Killer:
 
 
 def main() -> None:
+    """Score as told on the command line, and tell how many moments there were."""
     order = json.loads(sys.argv[1])
     killer = Killer(order.get("kill_at", 0))
     writers.SEGMENT_ROWS = output.SEGMENT_ROWS = order.get("segment_rows", 300)
@@ -136,7 +139,7 @@ def main() -> None:
         killer.watch(owner, name)
     run._CHUNK_ROWS = run._CHUNK_ROWS_ELSEWHERE = order.get("chunk_rows", 100)
     score(order["inputs"], order["out"], order["reward"])
-    print(killer.moments)
+    sys.stdout.write(f"{killer.moments}\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,157 @@
+"""``rewardkit score`` as people call it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow.parquet as pq
+import pytest
+
+from rewardkit.cli import run
+from rewardkit.scoring import run as scoring_run
+
+REWARD = """
+version: 1
+components:
+  form: {use: format.tags, with: {tags: [think, answer]}, weight: 0.2}
+  size: {use: length.overlong, with: {max_tokens: 100, buffer: 50}, weight: 0.5}
+"""
+DATA = Path(os.environ.get("REWARDKIT_DATA", Path(__file__).parents[3] / "shared" / "data"))
+SYSTEMS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REWARDKIT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "80")
+    Path("reward.yaml").write_text(REWARD)
+
+
+def _write(count: int, name: str = "rows.jsonl") -> None:
+    rows = [
+        {
+            "prompt": f"p{index // 4}",
+            "completion": "<think>a</think><answer>b</answer>" if index % 3 else f"no tags {index}",
+            "num_tokens": index % 200,
+            "id": index,
+        }
+        for index in range(count)
+    ]
+    Path(name).write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+
+
+def _read(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(name).read_bytes().splitlines()]
+
+
+def test_table_and_files(capfd: pytest.CaptureFixture[str]) -> None:
+    """The summary is a table on standard error that fits 80 columns; standard output stays empty."""
+    _write(200)
+    assert run(["score", "rows.jsonl", "--reward", "reward.yaml", "--out", "out.parquet"]) == 0
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert max(map(len, err.splitlines())) <= 80
+    for word in ("reward", "form", "size", "200 rows in out.parquet"):
+        assert word in err
+    assert pq.read_metadata("out.parquet").num_rows == 200
+
+
+def test_json(capfd: pytest.CaptureFixture[str]) -> None:
+    """--json puts the summary on standard output."""
+    _write(300)
+    assert run(["score", "rows.jsonl", "--reward", "reward.yaml", "-o", "out.jsonl", "--json"]) == 0
+    summary = json.loads(capfd.readouterr().out)
+    rewards = [row["reward"] for row in _read("out.jsonl")]
+    assert summary["rows"] == summary["rows_written"] == 300
+    assert summary["reward"]["mean"] == pytest.approx(sum(rewards) / 300)
+    assert summary["reward"]["max"] == max(rewards)
+    assert summary["components"]["form"]["mean"] == pytest.approx(2 / 3)
+    assert (
+        summary["components"]["size"]["median"]
+        == sorted(row["components"]["size"]["value"] for row in _read("out.jsonl"))[150]
+        or summary["components"]["size"]["median_exact"]
+    )
+
+
+def test_worker_processes(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Spread over processes, the rows are the same, in the same order; so is the summary."""
+    _write(9000)
+    arguments = ["score", "rows.jsonl", "--reward", "reward.yaml", "--json"]
+    assert run([*arguments, "--out", "here.jsonl", "--workers", "1"]) == 0
+    here = json.loads(capfd.readouterr().out)
+    monkeypatch.setattr(scoring_run, "MIN_BYTES_FOR_PROCESSES", 0)
+    assert run([*arguments, "--out", "spread.jsonl", "--workers", "2"]) == 0
+    spread = json.loads(capfd.readouterr().out)
+    assert Path("spread.jsonl").read_bytes() == Path("here.jsonl").read_bytes()
+    for summary in (here, spread):
+        summary.pop("out")
+        for part in summary["components"].values():
+            assert part.pop("seconds") >= 0
+            part["mean"], part["std"] = round(part["mean"], 9), round(part["std"], 9)
+    assert spread["components"] == here["components"]
+
+
+def test_too_many_unscored(capfd: pytest.CaptureFixture[str]) -> None:
+    """Exit code 3, after the table."""
+    Path("rows.jsonl").write_text('{"prompt": "p", "completion": "c"}\n' * 10)
+    assert run(["score", "rows.jsonl", "--reward", "reward.yaml", "--out", "out.jsonl"]) == 3
+    err = capfd.readouterr().err
+    assert "10 of 10 rows (100%) could not be scored" in err
+    assert "10 rows in out.jsonl" in err
+
+
+def test_wrong_use(capfd: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2 and a message, without a traceback."""
+    Path("rows.jsonl").write_text('{"question": "p", "response": "c"}\n')
+    assert run(["score", "rows.jsonl", "--reward", "reward.yaml", "--out", "out.jsonl"]) == 2
+    err = capfd.readouterr().err
+    assert "--map prompt=question --map completion=response" in err
+    assert "Traceback" not in err
+
+
+def test_output_of_an_earlier_run_is_no_input() -> None:
+    """A glob over the folder leaves out what this command writes there."""
+    _write(20)
+    for _ in range(2):
+        assert run(["score", "*.jsonl", "--reward", "reward.yaml", "--out", "out.jsonl"]) == 0
+    assert len(_read("out.jsonl")) == 20
+
+
+@pytest.mark.skipif(not DATA.exists(), reason=f"no data at {DATA}")
+def test_four_nested_columns() -> None:
+    """GSM8K model solutions: four objects per row become four completions, with their labels."""
+    reward = "version: 1\ncomponents:\n  size: {use: length.overlong, with: {max_chars: 4000, buffer: 100}}\n"
+    Path("reward.yaml").write_text(reward)
+    maps = [
+        f"{new}={','.join(f'{system}.{key}' for system in SYSTEMS)}"
+        for new, key in (("completion", "solution"), ("ok", "is_correct"))
+    ]
+    source = DATA / "rollouts" / "gsm8k_model_solutions.jsonl"
+    arguments = ["score", str(source), "--reward", "reward.yaml", "--out", "out.parquet", "--map", "prompt=question"]
+    assert run([*arguments, *(part for text in maps for part in ("--map", text)), "--explode", "ok"]) == 0
+    rows = pq.read_table("out.parquet").to_pylist()
+    assert len(rows) == 4 * 1319
+    for row in rows:
+        system = row[SYSTEMS[row["completion_index"]]]
+        assert (row["completion"], row["ok"]) == (system["solution"], system["is_correct"])
+
+
+@pytest.mark.skipif(not DATA.exists(), reason=f"no data at {DATA}")
+def test_list_columns() -> None:
+    """MATH solutions: eight completions per row, with the lists that go along."""
+    reward = "version: 1\ncomponents:\n  size: {use: length.overlong, with: {max_chars: 4000, buffer: 100}}\n"
+    Path("reward.yaml").write_text(reward)
+    source = DATA / "rollouts" / "math_cot_100.jsonl"
+    arguments = ["score", str(source), "--reward", "reward.yaml", "--out", "out.jsonl", "--map", "prompt=question"]
+    assert run([*arguments, "--map", "completion=code", "--explode", "pred,score,pred_score"]) == 0
+    rows = _read("out.jsonl")
+    original = _read(str(source))
+    assert len(rows) == 800
+    for index, row in enumerate(rows):
+        before = original[index // 8]
+        assert row["completion"] == before["code"][index % 8]
+        assert row["score"] == before["score"][index % 8]
+        assert row["history"] == before["history"]
