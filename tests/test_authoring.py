@@ -30,6 +30,7 @@ def palindrome(
         strict: Whether case
             counts.
         reference: Not used.
+        extra: Nor this.
     """
     text = rollout.completion_text if strict else rollout.completion_text.lower()
     return float(text == text[::-1])
@@ -56,7 +57,7 @@ def test_everything_declared_is_kept() -> None:
     assert found.example == "p: {use: palindrome}"
     assert found.origin == f"{__name__}:palindrome"
     fields = {item.name: item.metadata["doc"] for item in dataclasses.fields(found.params)}
-    assert fields == {"strict": "Whether case counts.", "reference": "Not used.", "extra": ""}
+    assert fields == {"strict": "Whether case counts.", "reference": "Not used.", "extra": "Nor this."}
     assert found.params() == found.params(strict=False, reference="gold")
 
 

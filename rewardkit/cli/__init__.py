@@ -30,6 +30,10 @@ VERBS = {
 """Each verb's line in the help, so that listing them imports none."""
 
 
+class _ReaderLeftError(Exception):
+    """Whoever read our output has left, as `head` does."""
+
+
 class _Verbs(click.Group):
     """Loads the core's verbs by name, and asks the plugins for any other."""
 
@@ -49,7 +53,19 @@ class _Verbs(click.Group):
         """Write the list of verbs without importing them."""
         with formatter.section("Verbs"):
             formatter.write_dl(list(VERBS.items()))
-        formatter.write_text("\nPlugins may add verbs: `rewardkit plugins` lists them.")
+        formatter.write_paragraph()
+        formatter.write_text("Plugins may add verbs: `rewardkit plugins` lists them.")
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does, but that a reader who leaves is no failure: click and rich would end with 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise _ReaderLeftError from None
+        except SystemExit as error:
+            if isinstance(error.__context__, BrokenPipeError):
+                raise _ReaderLeftError from None
+            raise
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -118,8 +134,13 @@ def run(arguments: list[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return 130
-    except BrokenPipeError:
-        # Whoever read our output has left, as `head` does; nothing more can be said on that pipe.
+    except _ReaderLeftError:
+        # Nothing more can be said on that pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+        click.echo(f"{where}{error.strerror or error}", err=True)
+        return 1
     return result if isinstance(result, int) else 0

@@ -36,9 +36,19 @@ def command(name: str | None, as_json: bool) -> None:
         _explain(offer)
 
 
-def _describe(offer: OfferedReward) -> dict[str, Any]:
+def _schema(kind: RewardType) -> dict[str, Any]:
+    """The parameters' schema; of a plugin whose types have none, only that."""
+    from pydantic.errors import PydanticUserError  # noqa: PLC0415 - heavy
+
     from rewardkit.config.params import params_schema  # noqa: PLC0415 - heavy
 
+    try:
+        return params_schema(kind)
+    except PydanticUserError as error:
+        return {"description": f"can't be described: {error.message.splitlines()[0]}"}
+
+
+def _describe(offer: OfferedReward) -> dict[str, Any]:
     kind = offer.type
     return {
         "name": kind.name,
@@ -51,20 +61,19 @@ def _describe(offer: OfferedReward) -> dict[str, Any]:
         "executor": kind.executor,
         "timeout_s": kind.timeout_s,
         "deterministic": kind.deterministic,
-        "params": params_schema(kind),
+        "params": _schema(kind),
         "example": _example(kind),
     }
 
 
 def _needs(kind: RewardType) -> tuple[str, ...]:
     """Fields read with default parameters; where a parameter without a default names one, its name in angle brackets."""
-    from rewardkit.config.params import params_schema  # noqa: PLC0415 - heavy
-
-    required = params_schema(kind).get("required", [])
+    required = _schema(kind).get("required", [])
     placeholders = {name: f"<{name}>" for name in required}
     try:
         return kind.needed_fields(kind.params(**placeholders))
-    except (TypeError, ValueError):
+    # The boundary: with placeholders for parameters, the plugin's own code may raise anything.
+    except Exception:  # noqa: BLE001
         return () if callable(kind.needs) else kind.needs
 
 
@@ -72,9 +81,7 @@ def _example(kind: RewardType) -> str:
     """The plugin's own example, or a component with the required parameters."""
     if kind.example:
         return kind.example.strip()
-    from rewardkit.config.params import params_schema  # noqa: PLC0415 - heavy
-
-    schema = params_schema(kind)
+    schema = _schema(kind)
     samples = {"string": "…", "integer": 1, "number": 1.0, "boolean": "true", "array": "[…]", "object": "{…}"}
     required = [
         f"{name}: {samples.get(schema['properties'][name].get('type'), '…')}" for name in schema.get("required", [])
@@ -152,13 +159,11 @@ def _explain(offer: OfferedReward) -> None:
     from rich.markup import escape  # noqa: PLC0415 - heavy
     from rich.table import Table  # noqa: PLC0415 - heavy
 
-    from rewardkit.config.params import params_schema  # noqa: PLC0415 - heavy
-
     kind = offer.type
     console = Console()
     console.print(f"[bold cyan]{escape(kind.name)}[/bold cyan]  [dim]{escape(str(offer.provenance))}[/dim]")
     console.print(Markdown(kind.doc or "(no description)"))
-    schema = params_schema(kind)
+    schema = _schema(kind)
     required = schema.get("required", [])
     if schema.get("properties"):
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -177,7 +182,7 @@ def _explain(offer: OfferedReward) -> None:
         console.print()
         console.print(table)
     else:
-        console.print("\nIt has no parameters.")
+        console.print(f"\n{escape(schema.get('description', 'It has no parameters.'))}")
     needs = ", ".join(_needs(kind)) or "nothing but prompt and completion"
     limit = f", {kind.timeout_s:g} s for each rollout" if kind.timeout_s else ""
     console.print(f"\n[bold]reads[/bold]    {escape(needs)}", highlight=False)

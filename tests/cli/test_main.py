@@ -1,0 +1,151 @@
+"""The command itself: help, misspelt verbs, verbs of plugins, how errors end."""
+
+import os
+import subprocess
+import sys
+
+import click
+import pytest
+
+import rewardkit
+from rewardkit import cli, errors
+from rewardkit.cli import VERBS, run
+
+COMMAND = [sys.executable, "-m", "rewardkit"]
+
+VERB_PLUGIN = """
+    import click, rewardkit
+
+    @click.command("shout")
+    @click.argument("word")
+    def shout(word):
+        \"\"\"Shout a word.\"\"\"
+        click.echo(word.upper())
+
+    @rewardkit.hookimpl
+    def register_commands():
+        return [shout]
+"""
+
+
+def test_help_names_every_verb(capsys: pytest.CaptureFixture) -> None:
+    """The help lists all verbs with a line each, and the exit codes."""
+    assert run(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"  {verb}  " in out and line in " ".join(out.split()) for verb, line in VERBS.items())
+    assert "3 too much could not be scored" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture) -> None:
+    """Every verb loads, and explains itself in the words of the list."""
+    assert run([verb, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"Usage: rewardkit {verb} ")
+    assert len(out.splitlines()) > 3
+
+
+def test_the_version(capsys: pytest.CaptureFixture) -> None:
+    """--version prints the package's version."""
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"rewardkit {rewardkit.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["shema"], "there is no verb 'shema'; did you mean 'schema'?"),
+        (["xyzzy"], f"there is no verb 'xyzzy'; verbs are {', '.join(VERBS)}"),
+        (["schema", "--nope"], "No such option"),
+        (["--nope"], "No such option"),
+        (["plugins", "a", "b"], "unexpected extra argument"),
+    ],
+)
+def test_wrong_use_is_2(arguments: list[str], said: str, capsys: pytest.CaptureFixture) -> None:
+    """A verb or option that isn't there is told on stderr, with what was probably meant, and ends with 2."""
+    assert run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+
+
+def test_a_plugins_verb_is_run(install_plugin, capsys: pytest.CaptureFixture) -> None:
+    """A verb that a plugin adds works like the core's, with its help."""
+    install_plugin(VERB_PLUGIN)
+    assert run(["shout", "hello"]) == 0
+    assert capsys.readouterr().out == "HELLO\n"
+    assert run(["shout", "--help"]) == 0
+    assert "Shout a word." in capsys.readouterr().out
+
+
+def test_clashing_verbs_are_2(install_plugin, capsys: pytest.CaptureFixture) -> None:
+    """A verb of two distributions is refused, naming both."""
+    install_plugin(VERB_PLUGIN, "one")
+    install_plugin(VERB_PLUGIN, "two")
+    assert run(["shout", "hello"]) == 2
+    assert capsys.readouterr().err == "error: the verb 'shout' is offered twice, by one 1.0 and two 1.0\n"
+
+
+def raising(error: BaseException) -> click.Command:
+    """A verb that ends so."""
+
+    @click.command("raising")
+    def command() -> None:
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (errors.RewardkitError("it failed"), 1, "error: it failed\n"),
+        (errors.ConfigError((errors.Location("f", 1, 2), "is odd")), 2, "error: f:1:2: is odd\n"),
+        (errors.DataError("no rows"), 2, "error: no rows\n"),
+        (errors.OutputError("disk full"), 1, "error: disk full\n"),
+        (errors.TooManyUnscoredError("11 %"), 3, "error: 11 %\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (OSError(28, "No space left on device"), 1, "error: No space left on device\n"),
+        (PermissionError(13, "Permission denied", "/x"), 1, "error: /x: Permission denied\n"),
+    ],
+)
+def test_errors_have_exit_codes(
+    error: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """What goes wrong ends with one message on stderr and the exit code of its class, without a traceback."""
+    monkeypatch.setattr(cli, "_plugin_command", lambda name: raising(error))
+    assert run(["raising"]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.lstrip("\n").startswith(said)
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("verb", ["schema", "plugins"])
+def test_a_reader_that_leaves_is_no_failure(verb: str) -> None:
+    """Output into a pipe whose reader has gone, as in ``| head``, ends quietly with 0."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([*COMMAND, verb], stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")  # noqa: PTH110
+def test_a_full_disk_is_told() -> None:
+    """Output that can't be written is a message and exit code 1."""
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run([*COMMAND, "schema"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: No space left on device")
+    assert "Traceback" not in done.stderr
+
+
+def test_it_is_installed_as_a_command() -> None:
+    """``python -m rewardkit`` and the installed script are the same command."""
+    script = os.path.join(os.path.dirname(sys.executable), "rewardkit")  # noqa: PTH118, PTH120
+    outputs = {
+        subprocess.run([*command, "--version"], capture_output=True, check=True).stdout
+        for command in (COMMAND, [script])
+    }
+    assert outputs == {f"rewardkit {rewardkit.__version__}\n".encode()}
