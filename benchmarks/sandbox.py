@@ -192,10 +192,11 @@ def main() -> None:
             facts.add_row(backend, f"{started:.2f} s for 4", f"{slot_memory_mb(sandbox):.1f} MB")
             if options.soak:
                 one = boxed(sandbox)
-                list(map(one, range(200)))
-                before = state()
                 with ThreadPoolExecutor(4) as executor:
-                    list(executor.map(one, range(options.soak)))
+                    list(executor.map(one, range(500)))
+                    before = state()
+                    for done in range(0, options.soak, 500):
+                        list(executor.map(one, range(done, done + 500)))
                 after = state()
                 grown = ", ".join(f"{key} {before[key]} → {after[key]}" for key in before)
                 console.print(f"{backend}: after {options.soak} programs: {grown}")

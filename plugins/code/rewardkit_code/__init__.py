@@ -1,0 +1,27 @@
+"""Rewards for programs. Whatever a model wrote runs in a sandbox only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rewardkit import hookimpl
+from rewardkit_code.copying import Similarity
+from rewardkit_code.lint import Lint
+from rewardkit_code.runs import Runs
+from rewardkit_code.testing import CodeTests
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import click
+
+__all__ = ["CodeTests", "Lint", "Runs", "Similarity", "register_commands"]
+
+
+@hookimpl
+def register_commands() -> Iterable[click.Command]:
+    """The verb `rewardkit sandbox`: build, check, run, serve."""
+    import click  # noqa: PLC0415 - only the command line pays for it
+    from rewardkit_sandbox import cli  # noqa: PLC0415
+
+    return [click.Group("sandbox", commands=cli.main.commands, help=cli.main.help)]

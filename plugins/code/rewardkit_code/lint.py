@@ -1,0 +1,73 @@
+"""`code.lint`: how few complaints ruff has. The program is read, never run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Gt
+
+from rewardkit import Rollout, Score, Unscored, reward
+from rewardkit_code.extract import Extraction, program
+
+
+def _ruff() -> list[str]:
+    """The ruff that was installed beside this Python."""
+    found = shutil.which("ruff", path=str(Path(sys.executable).parent))
+    return [found] if found else [sys.executable, "-m", "ruff"]
+
+
+@reward("code.lint", executor="process", deterministic=True, example="tidy: {use: code.lint, weight: 0.05}")
+class Lint:
+    """1 for a Python program without complaints by ruff, down to 0 as they get denser; 0 where it does not parse.
+
+    The value is 1 / (1 + complaints per `lines` lines).
+
+    Args:
+        select: Rules of ruff, as in `E`, `F`, `B`.
+        lines: The number of lines on which one complaint halves the value.
+        extract: `fenced` takes the last fenced block, `whole` the completion as it is.
+    """
+
+    def __init__(
+        self,
+        *,
+        select: Sequence[str] = ("E4", "E7", "E9", "F", "B"),
+        lines: Annotated[float, Gt(0)] = 10.0,
+        extract: Extraction = "fenced",
+    ) -> None:
+        if not select or not all(rule.isalnum() for rule in select):
+            raise ValueError(f"select must name rules of ruff, such as F or E7, not {list(select)}")
+        self._select, self._lines, self._extract = ",".join(select), lines, extract
+
+    def __call__(self, rollouts: Sequence[Rollout], /) -> list[Score | Unscored]:
+        """Score a batch."""
+        return [self._one(rollout) for rollout in rollouts]
+
+    def _one(self, rollout: Rollout) -> Score | Unscored:
+        source = program(rollout.completion_text, "python", self._extract)
+        if source is None:
+            return Score(0.0, "there is no python program in the completion")
+        command = [*_ruff(), "check", "--isolated", "--no-cache", "--output-format=json", "--target-version=py311"]
+        command += ["--ignore-noqa", f"--select={self._select}", "--stdin-filename=solution.py", "-"]
+        try:
+            done = subprocess.run(
+                command, input=source.encode("utf-8", "replace"), capture_output=True, check=False, timeout=30
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return Unscored("infra", f"ruff could not be run: {error}")
+        if done.returncode not in (0, 1):
+            return Unscored("infra", f"ruff failed: {done.stderr.decode('utf-8', 'replace')[:300]}")
+        complaints = json.loads(done.stdout)
+        broken = next((row for row in complaints if row.get("code") in (None, "invalid-syntax", "E999")), None)
+        if broken is not None:
+            return Score(0.0, f"does not parse: {broken['message']}"[:300])
+        count, length = len(complaints), max(source.count("\n") + 1, 1)
+        first = f", first {complaints[0]['code']}: {complaints[0]['message']}" if complaints else ""
+        value = 1.0 / (1.0 + count * self._lines / max(length, self._lines))
+        return Score(value, f"{count} complaints in {length} lines{first}"[:300], {"complaints": float(count)})
