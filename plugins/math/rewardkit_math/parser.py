@@ -5,6 +5,8 @@ argument at the plus; `f(x)`, `g(x)`, `h(x)` and any `P(x) = …` are function c
 open interval, which the comparison decides; a letter directly behind a number is a variable, a word behind a number is a unit.
 """
 
+# ruff: noqa: SIM102 - conditions that are asked one after the other
+
 from __future__ import annotations
 
 from fractions import Fraction
