@@ -25,6 +25,11 @@ from rewardkit.train.optim import Optimizer
 PREFIX = "step-"
 
 
+def step_of(path: Path) -> int:
+    """How many steps were done when a checkpoint was made."""
+    return int(path.name.removeprefix(PREFIX))
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
     """The checkpoints of a run."""
@@ -35,7 +40,7 @@ class Checkpoints:
     def all(self) -> list[Path]:
         """From the oldest to the latest."""
         found = [path for path in self.folder.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit()]
-        return sorted(found, key=lambda path: int(path.name.removeprefix(PREFIX)))
+        return sorted(found, key=step_of)
 
     def latest(self) -> Path | None:
         """The one to go on from."""

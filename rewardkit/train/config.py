@@ -287,10 +287,45 @@ class RlEval(Section):
     """Steps between evaluations; 0: only before and after."""
     correct: str | None = None
     """When a completion counts as right: a condition on the reward's components, such as "correct == 1"."""
+    gold: str | dict[str, Any] | None = None
+    """Another reward (a file, or its content) that is only measured: where it falls while the trained one rises, the policy
+    exploits the latter."""
     answer: str | None = None
     """For majority@k: a regular expression whose last match in a completion is its answer (or its first group, if it has one)."""
     limit: Count | None = None
     """Use only the first rows."""
+
+
+class MonitorsConfig(Section):
+    """When a run raises an alarm, and what happens then. A bound of null switches a monitor off."""
+
+    on_alarm: Literal["warn", "stop", "rollback"] = "warn"
+    """warn: tell it and go on · stop: keep everything and end · rollback: go back to the last checkpoint before the trouble, and
+    end with it."""
+    patience: Count = 3
+    """Steps in a row that a figure must be out of its bound."""
+    gold_drop: Positive | None = 0.05
+    """By how much the held-out reward (evaluate.gold) may fall below its best while the trained reward rises."""
+    kl: Positive | None = 0.5
+    """Most KL divergence per token from the starting model, in nats (where a reference is kept)."""
+    length_correlation: Positive | None = 0.9
+    """Highest correlation of length and reward over a batch."""
+    repetition: Positive | None = 0.5
+    """Highest mean share of a completion's runs of four tokens that occurred in it before."""
+    truncated: Share | None = 0.5
+    """Highest share of completions cut off by max_new_tokens."""
+    clipped: Positive | None = 0.5
+    """Highest share of clipped tokens."""
+    mismatch_kl: Positive | None = 0.1
+    """Highest KL divergence of sampler and trainer per token, in nats."""
+    zero_spread: Share | None = 0.95
+    """Highest share of groups without spread."""
+    entropy_share: Share | None = 0.05
+    """Least entropy as a share of the first step's."""
+    mismatch_ess: Share | None = 0.5
+    """Least effective sample size as a share of the tokens."""
+    explained_variance: float | None = -1.0
+    """Least explained variance of the critic's values."""
 
 
 class RlConfig(RunConfig):
@@ -314,6 +349,7 @@ class RlConfig(RunConfig):
     micro_batch_tokens: Count = 4096
     """Most tokens (padding included) that are in memory at once in the update. The result does not depend on it."""
     evaluate: RlEval = RlEval()
+    monitors: MonitorsConfig = MonitorsConfig()
 
     @model_validator(mode="after")
     def _whole_groups(self) -> RlConfig:
@@ -364,6 +400,7 @@ class PpoConfig(RlConfig):
 
     stage: Literal["ppo"]
     critic: CriticConfig = CriticConfig()
+    monitors: MonitorsConfig = MonitorsConfig(zero_spread=None)
     algorithm: AlgorithmConfig = AlgorithmConfig(use="bnpo")
     """Of the algorithm the token loss and the reduction count; advantages are the critic's."""
     rollout: RolloutConfig = RolloutConfig(group_size=1, prompts_per_step=128)

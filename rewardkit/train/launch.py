@@ -13,7 +13,16 @@ from rewardkit.errors import OutputError, UsageError
 from rewardkit.train.config import plain
 from rewardkit.train.stages import TrainFile
 
-_MAY_CHANGE = ("checkpoint", "log", "evaluate", "threads", "micro_batch_tokens", "reward_workers", "version")
+_MAY_CHANGE = (
+    "checkpoint",
+    "log",
+    "evaluate",
+    "threads",
+    "micro_batch_tokens",
+    "monitors",
+    "reward_workers",
+    "version",
+)
 """Keys that may be changed between two parts of one run, since the weights don't depend on them."""
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from rewardkit.composite import CompositeReward
 from rewardkit.config.expression import Expression
 from rewardkit.errors import DataError, RewardkitError
 from rewardkit.train import statistics
+from rewardkit.train.checkpoint import step_of
 from rewardkit.train.config import RlConfig, paths
 from rewardkit.train.data import Order, Prompt, Renderer
 from rewardkit.train.engines.base import Sampling
@@ -26,11 +29,12 @@ from rewardkit.train.engines.hf import HfEngine
 from rewardkit.train.evaluate import correct_condition, evaluate
 from rewardkit.train.learn import Learner, Lesson
 from rewardkit.train.math.advantages import group_statistics
+from rewardkit.train.monitors import Alarm, Monitors
 from rewardkit.train.optim import Optimizer
 from rewardkit.train.policy import Policy
 from rewardkit.train.rollouts import Sample, collect, refuse_long_prompts, refuse_unscored
 from rewardkit.train.rows import read_rows
-from rewardkit.train.run import BEST, FINAL, Run
+from rewardkit.train.run import BEST, FINAL, AlarmError, Run
 from rewardkit.train.seeds import step_seed
 from rewardkit.train.stages import TrainFile
 
@@ -56,12 +60,14 @@ def train(file: TrainFile, config: RlConfig, make_learner: Callable[[Policy, Opt
     )
     files = [*paths(config.data.train), *paths(config.data.eval)]
     with (
+        ExitStack() as scope,
         CompositeReward(file.reward, registry=file.registry, workers=config.reward_workers) as reward,
         Run.open(config, config.steps, files, {"reward": file.reward.resolved, "reward_id": reward.reward_id}) as run,
     ):
         policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed)
         optimizer = Optimizer(policy.trained, config.optimizer, config.steps)
-        return Trainer(config, run, policy, reward, condition, make_learner(policy, optimizer)).train()
+        gold = scope.enter_context(CompositeReward(file.gold, registry=file.registry)) if file.gold else None
+        return Trainer(config, run, policy, reward, condition, make_learner(policy, optimizer), gold).train()
 
 
 class Trainer:
@@ -75,6 +81,7 @@ class Trainer:
         reward: CompositeReward,
         condition: Expression | None,
         learner: Learner,
+        gold: CompositeReward | None = None,
     ) -> None:
         self.config = config
         self.run = run
@@ -85,6 +92,12 @@ class Trainer:
         self.held_out = load_prompts(config, policy, reward, config.data.eval)[: config.evaluate.limit]
         self.engine = HfEngine(policy, config.rollout.batch)
         self.learner = learner
+        self.gold = gold
+        self.monitors = Monitors(config.monitors)
+        self.alarms: list[Alarm] = []
+        """Of the step at hand."""
+        self.calm_step = 0
+        """The latest checkpoint that was made while nothing was out of its bounds."""
         self.order = Order(len(self.prompts), config.seed)
         self.position = 0
         """How many prompts have been taken so far."""
@@ -103,8 +116,10 @@ class Trainer:
             done = step + 1
             if run.is_due(done, config.evaluate.every):
                 self.evaluate(done)
+            if self.alarms:
+                self.alarm(done)
             if run.stop or run.is_due(done, config.checkpoint.every):
-                run.checkpoints.save(done, self.parts, self.state())
+                self.keep(done)
             if run.stop and done < config.steps:
                 raise run.interrupted(done)
         return run.save_model(self.policy, FINAL)
@@ -134,7 +149,41 @@ class Trainer:
             "seconds": ended - began,
         }
         self.run.log(step + 1, metrics)
+        self.alarms += self.monitors.watch(metrics)
         self.run.keep_samples(step + 1, [statistics.record(sample) for sample in samples[: self.config.log.samples]])
+
+    def keep(self, done: int) -> None:
+        """Make a checkpoint."""
+        if self.monitors.is_calm:
+            self.calm_step = done
+        self.run.checkpoints.save(done, self.parts, self.state())
+
+    def alarm(self, done: int) -> None:
+        """Tell the step's alarms, and do what the configuration says about them. Raises AlarmError unless it says warn."""
+        for item in self.alarms:
+            self.run.alarm(done, item.name, item.message)
+        messages = "; ".join(item.message for item in self.alarms)
+        self.alarms = []
+        match self.config.monitors.on_alarm:
+            case "warn":
+                return
+            case "stop":
+                self.keep(done)
+                raise AlarmError(f"stopped after step {done}: {messages}; all is kept in {self.run.checkpoints.folder}")
+            case "rollback":
+                step = self.roll_back()
+                path = self.run.save_model(self.policy, FINAL)
+                raise AlarmError(f"rolled back from step {done} to step {step}: {messages}; that model is in {path}")
+
+    def roll_back(self) -> int:
+        """Take the weights of the latest checkpoint that was made while all was calm; of the start if there is none."""
+        calm = [path for path in self.run.checkpoints.all() if step_of(path) <= self.calm_step]
+        if not calm:
+            raise AlarmError(
+                f"no checkpoint was made before the alarm; the latest model is in {self.run.checkpoints.folder}"
+            )
+        self.run.checkpoints.restore(calm[-1], self.parts)
+        return step_of(calm[-1])
 
     def sample(self, step: int) -> tuple[list[Sample], int]:
         """The step's scored rollouts, and how many prompts were sampled for them.
@@ -205,11 +254,18 @@ class Trainer:
         if not self.held_out:
             return
         sampling = replace(self.sampling(temperature=0.0), top_p=1.0, top_k=0)
-        found = evaluate(
+        evaluation = evaluate(
             self.policy, self.engine, self.reward, self.held_out, sampling, condition=self.condition, step=step
-        ).summary()
+        )
+        found = evaluation.summary()
+        if self.gold is not None:
+            scored = self.gold.score([sample.scored.rollout for sample in evaluation.samples], step=step)
+            values = [item.reward for item in scored if item.reward is not None]
+            if values:
+                found["gold"] = fmean(values)
+                self.alarms += self.monitors.watch_gold(found["reward"], found["gold"])
         self.run.log(step, found, kind="eval")
-        value = found.get("accuracy", found["reward"])
+        value = found.get("gold", found.get("accuracy", found["reward"]))
         if step > 0 and value > self.best:
             self.best = value
             self.run.save_model(self.policy, BEST)
@@ -220,6 +276,8 @@ class Trainer:
             "position": self.position,
             "best": self.best if self.best > -float("inf") else None,
             "kl": self.learner.kl.value,
+            "monitors": self.monitors.state(),
+            "calm_step": self.calm_step,
         }
 
     def resume(self) -> int:
@@ -232,6 +290,8 @@ class Trainer:
         self.position = state["position"]
         self.best = -float("inf") if state["best"] is None else state["best"]
         self.learner.kl.value = state["kl"]
+        self.monitors.restore(state["monitors"])
+        self.calm_step = state["calm_step"]
         self.engine.sync()
         step: int = state["step"]
         self.run.rewind(step)

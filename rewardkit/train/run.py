@@ -37,6 +37,10 @@ class Interrupted(RewardkitError):  # noqa: N818 - not a failure of the run
     exit_code = 130
 
 
+class AlarmError(RewardkitError):
+    """A monitor raised an alarm, and the configuration says to end then."""
+
+
 @dataclass
 class Run:
     """One run of a stage."""
@@ -122,6 +126,11 @@ class Run:
         """Write some rollouts down."""
         self._append("samples.jsonl", [{"step": step, **sample} for sample in samples])
 
+    def alarm(self, step: int, name: str, message: str) -> None:
+        """Write an alarm down and tell it."""
+        self._append("alarms.jsonl", [{"step": step, "name": name, "message": message}])
+        self.view.say(f"step {step}: {message}")
+
     def _append(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
         try:
             with (self.folder / name).open("ab") as stream:
@@ -132,7 +141,7 @@ class Run:
 
     def rewind(self, step: int) -> None:
         """Take back what was written down after a step: it will be done again."""
-        for name in ("metrics.jsonl", "samples.jsonl"):
+        for name in ("metrics.jsonl", "samples.jsonl", "alarms.jsonl"):
             file = self.folder / name
             if not file.exists():
                 continue

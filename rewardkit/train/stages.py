@@ -75,6 +75,8 @@ class TrainFile:
     document: Document
     reward: RewardConfig | None
     """The reward of a stage that has one."""
+    gold: RewardConfig | None
+    """A reward that is only measured."""
     registry: Registry
 
     def where(self, *path: str | int) -> Location:
@@ -116,7 +118,8 @@ def read_train_config(
             )
         ) from None
     registry = registry or Registry.load()
-    return TrainFile(config, document, _reward(document, folder, registry), registry)
+    reward = _reward(document, folder, registry, "reward")
+    return TrainFile(config, document, reward, _reward(document, folder, registry, "evaluate", "gold"), registry)
 
 
 def stage_of(document: Document) -> str:
@@ -148,29 +151,28 @@ def _override(document: Document, path: str, text: str) -> None:
     document.values[key] = document.keys[key] = Location(name)
 
 
-def _reward(document: Document, folder: Path, registry: Registry) -> RewardConfig | None:
-    """The reward that the document names or holds."""
-    match document.data.get("reward"):
+def _reward(document: Document, folder: Path, registry: Registry, *path: str) -> RewardConfig | None:
+    """The reward that the document names or holds at a path."""
+    found: Any = document.data
+    for part in path:
+        found = found.get(part) if isinstance(found, dict) else None
+    match found:
         case None:
             return None
         case str(name):
-            path = Path(folder, name)
-            if not path.is_file():
-                raise ConfigError((document.where(("reward",)), f"there is no reward file {path}"))
-            return resolve(read_yaml(path), registry)
+            file = Path(folder, name)
+            if not file.is_file():
+                raise ConfigError((document.where(path), f"there is no reward file {file}"))
+            return resolve(read_yaml(file), registry)
         case dict(data):
             inner = Document(document.file, {"version": 1, **data}, document.lines)
-            inner.values = _below(document.values, "reward")
-            inner.keys = _below(document.keys, "reward")
+            inner.values = _below(document.values, path)
+            inner.keys = _below(document.keys, path)
             return resolve(inner, registry)
         case other:
-            raise ConfigError(
-                (
-                    document.where(("reward",)),
-                    f"reward must be a file or a mapping with 'components', found {show(other)}",
-                )
-            )
+            words = f"{'.'.join(path)} must be a file or a mapping with 'components', found {show(other)}"
+            raise ConfigError((document.where(path), words))
 
 
-def _below(places: Mapping[Path_, Location], key: str) -> dict[Path_, Location]:
-    return {path[1:]: place for path, place in places.items() if path[:1] == (key,)}
+def _below(places: Mapping[Path_, Location], top: Path_) -> dict[Path_, Location]:
+    return {path[len(top) :]: place for path, place in places.items() if path[: len(top)] == top}

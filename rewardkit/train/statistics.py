@@ -31,6 +31,7 @@ def rewards(samples: Sequence[Sample]) -> dict[str, float]:
         "length": fmean(lengths),
         "truncated": fmean(sample.completion.finish_reason == "length" for sample in samples),
         "duplicates": 1 - len({(sample.group, sample.completion.tokens) for sample in samples}) / len(samples),
+        "repetition": fmean(repetition(sample.completion.tokens) for sample in samples),
         "length_correlation": _correlation(scored),
         "groups": float(len(groups)),
     }
@@ -60,6 +61,12 @@ def components(samples: Sequence[Sample]) -> dict[str, float]:
         for kind, count in Counter(outcome.kind for outcome in outcomes if isinstance(outcome, Unscored)).items():
             result[f"component/{name}/unscored_{kind}"] = count / len(outcomes)
     return result
+
+
+def repetition(tokens: Sequence[int], run: int = 4) -> float:
+    """Share of a completion's runs of tokens that occurred in it before; 0 where it is too short for any."""
+    runs = [tuple(tokens[start : start + run]) for start in range(len(tokens) - run + 1)]
+    return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
 
 def record(sample: Sample) -> dict[str, Any]:
