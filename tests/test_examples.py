@@ -13,7 +13,9 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 @pytest.mark.parametrize(
-    "file", sorted(EXAMPLES.rglob("reward*.yaml")), ids=lambda file: str(file.relative_to(EXAMPLES))
+    "file",
+    sorted(file for file in EXAMPLES.rglob("reward*.yaml") if "\nstage: " not in file.read_text()),  # no training
+    ids=lambda file: str(file.relative_to(EXAMPLES)),
 )
 def test_reward_files_are_valid(file):
     """An example's reward file is accepted with the first-party plugins installed."""

@@ -2,8 +2,8 @@
 
     python examples/train/build.py FOLDER
 
-writes FOLDER/base (a Qwen2 of random weights), sft.jsonl, train.jsonl and heldout.jsonl. The sums are of two numbers between 10
-and 99; the 500 pairs that are held out occur in neither of the other files.
+writes FOLDER/base (a Qwen2 of random weights), sft.jsonl, train.jsonl, heldout.jsonl and pairs.jsonl. The sums are of two numbers
+between 10 and 99; the 500 sums that are held out occur in none of the other files.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 ALPHABET = "0123456789+-*/=?.,:;()[]{}<>\\ \n_'\"abdehiknoprtux"
 HELD_OUT = 500
+PREFERENCES = 2000
 
 
 def steps(first: int, second: int) -> str:
@@ -37,8 +38,18 @@ def row(first: int, second: int) -> dict[str, str]:
     }
 
 
+def preference(first: int, second: int, draw: random.Random) -> dict[str, str]:
+    """A worked sum, preferred to one of the same length whose boxed answer has one digit other than its working says."""
+    right = row(first, second)
+    digits = list(right["answer"])
+    place = draw.randrange(len(digits))
+    digits[place] = draw.choice([digit for digit in "123456789" if digit != digits[place]])
+    wrong = right["completion"].replace(f"{{{right['answer']}}}", f"{{{''.join(digits)}}}")
+    return {"prompt": right["prompt"], "chosen": right["completion"], "rejected": wrong}
+
+
 def write_data(folder: Path) -> None:
-    """Three files of sums, the same at every call."""
+    """Four files of sums, the same at every call."""
     folder.mkdir(parents=True, exist_ok=True)
     pairs = [(first, second) for first in range(10, 100) for second in range(10, 100)]
     random.Random(0).shuffle(pairs)  # noqa: S311 - no secrets here
@@ -47,7 +58,14 @@ def write_data(folder: Path) -> None:
         lines = [row(*pair) for pair in part]
         if name != "sft":
             lines = [{key: line[key] for key in ("prompt", "answer")} for line in lines]
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        write_lines(folder / f"{name}.jsonl", lines)
+    draw = random.Random(1)  # noqa: S311 - no secrets here
+    write_lines(folder / "pairs.jsonl", [preference(*pair, draw) for pair in pairs[HELD_OUT : HELD_OUT + PREFERENCES]])
+
+
+def write_lines(file: Path, lines: list[dict[str, str]]) -> None:
+    """JSONL."""
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def write_model(folder: Path, hidden: int = 128, layers: int = 4, seed: int = 0) -> None:
@@ -87,4 +105,4 @@ if __name__ == "__main__":
     target = Path(sys.argv[1] if len(sys.argv) > 1 else "examples/train/work")
     write_data(target)
     write_model(target / "base")
-    print(f"{target}: base, sft.jsonl, train.jsonl, heldout.jsonl")  # noqa: T201
+    print(f"{target}: base, sft.jsonl, train.jsonl, heldout.jsonl, pairs.jsonl")  # noqa: T201

@@ -40,7 +40,7 @@ class PreferenceConfig(RunConfig):
     epochs: Positive | None = None
     batch_size: Count = 32
     """Pairs per optimiser step."""
-    micro_batch_tokens: Count = 8192
+    micro_batch_tokens: Count = 4096
     """Most tokens (padding included) that are in memory at once. The result does not depend on it."""
 
     @model_validator(mode="after")

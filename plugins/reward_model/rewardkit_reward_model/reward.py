@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 EXACT_DIGITS, HALF_DIGITS = 4, 2
 """Decimals that a score keeps. The last bits depend on what else was in the batch, and equal answers must not differ by them."""
 
+BATCH, CPU_BATCH = 16384, 2048
+"""Tokens that go through the model at once."""
+
 
 @reward(
     "reward_model",
@@ -45,7 +48,8 @@ class RewardModel:
         std: Divides every score; by default what the model says, or 1.
         sigmoid: Squash the normalised score to between 0 and 1.
         max_tokens: Of longer dialogues the beginning is cut off; by default the model's context.
-        batch_tokens: Most tokens (padding included) that go through the model at once.
+        batch_tokens: Most tokens (padding included) that go through the model at once; by default 16384 on an accelerator
+            and 2048 on a CPU, where larger batches only leave its cache.
         dtype: Type of the weights; auto is bfloat16 (or float16) on a CUDA device and float32 elsewhere.
         device: Such as cuda:1 or cpu; auto is the accelerator, where there is one.
         trust_remote_code: Run code that comes with the model.
@@ -63,7 +67,7 @@ class RewardModel:
         std: Annotated[float, Gt(0)] | None = None,
         sigmoid: bool = False,
         max_tokens: Annotated[int, Gt(0)] | None = None,
-        batch_tokens: Annotated[int, Gt(0)] = 16384,
+        batch_tokens: Annotated[int, Gt(0)] | None = None,
         dtype: Dtype = "auto",
         device: str = "auto",
         trust_remote_code: bool = False,
@@ -81,7 +85,7 @@ class RewardModel:
         trained_on = getattr(config, "reward_max_tokens", None)
         limit = max_tokens or (trained_on if isinstance(trained_on, int) else self._classifier.context)
         self._max_tokens = min(limit, self._classifier.context)
-        self._batch_tokens = batch_tokens
+        self._batch_tokens = batch_tokens or (CPU_BATCH if self._classifier.device.type == "cpu" else BATCH)
 
     def __call__(self, rollouts: Sequence[Rollout], /) -> Sequence[Score | Unscored]:
         """Score a batch."""
