@@ -1,7 +1,7 @@
 """A run's folder and its course: which steps, what is written down, when it is kept, how it ends.
 
-In the folder: ``config.json`` (resolved, with versions and the data's hash), ``metrics.jsonl``, ``samples.jsonl``, ``checkpoints/``,
-``best/`` and ``final/``.
+In the folder: ``config.json`` (resolved, with versions and the data's hash), ``metrics.jsonl``, ``samples.jsonl``, ``alarms.jsonl``,
+``report.html``, ``checkpoints/``, ``best/`` and ``final/``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from rewardkit.errors import OutputError, RewardkitError
 from rewardkit.train.checkpoint import Checkpoints, write_folder
 from rewardkit.train.config import RunConfig, plain
 from rewardkit.train.policy import Policy
+from rewardkit.train.report import write_report
 from rewardkit.train.rows import data_hash
 from rewardkit.train.seeds import step_seed
 from rewardkit.train.view import View
@@ -94,6 +95,7 @@ class Run:
                 yield run
             finally:
                 run._close_loggers()
+                run._report()
 
     @property
     def finished(self) -> bool:
@@ -184,6 +186,13 @@ class Run:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+
+    def _report(self) -> None:
+        """Draw what there is, however the run ended."""
+        try:
+            write_report(self.folder)
+        except OSError as error:
+            self.view.say(f"report.html can't be written: {error.strerror}")
 
     def _open_loggers(self) -> None:
         if self.config.log.tensorboard:
