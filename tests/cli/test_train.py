@@ -1,0 +1,111 @@
+"""``rewardkit train`` and ``rewardkit eval``, as a person calls them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from rewardkit import cli
+from rewardkit.registry import Registry
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples/train"
+
+SFT = """
+version: 1
+stage: sft
+output: sft
+model: {path: ./base}
+data: {train: sft.jsonl}
+steps: 2
+batch_size: 4
+"""
+GRPO = """
+version: 1
+stage: grpo
+output: grpo
+model: {path: ./sft/final}
+data: {train: train.jsonl, eval: heldout.jsonl}
+reward: {components: {boxed: {use: format.boxed}}}
+steps: 1
+rollout: {prompts_per_step: 2, group_size: 2, max_new_tokens: 6}
+evaluate: {every: 0, limit: 3, correct: "boxed == 0", answer: "[0-9]"}
+"""
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A folder with a tiny model, data and two configurations."""
+    pytest.importorskip("torch", reason="training needs torch: pip install 'rewardkit[train]'")
+    pytest.importorskip("transformers", reason="training needs transformers: pip install 'rewardkit[train]'")
+    if "format.boxed" not in Registry.load().rewards:
+        pytest.skip("the plugin format is not installed")
+    spec = importlib.util.spec_from_file_location("rewardkit_example_build", EXAMPLES / "build.py")
+    build = importlib.util.module_from_spec(spec)
+    sys.modules["rewardkit_example_build"] = build
+    spec.loader.exec_module(build)
+    folder = tmp_path_factory.mktemp("cli")
+    build.write_data(folder)
+    build.write_model(folder / "base", hidden=16, layers=1)
+    (folder / "sft.yaml").write_text(SFT)
+    (folder / "grpo.yaml").write_text(GRPO)
+    return folder
+
+
+def run(capsys, *arguments):
+    """Exit code, standard output and standard error."""
+    code = cli.run(list(map(str, arguments)))
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_from_nothing_to_a_compared_policy(work, capsys):
+    """SFT, then GRPO on its model, then a comparison of the two; the models' folders are on standard output."""
+    code, out, err = run(capsys, "train", work / "sft.yaml", "--fresh")
+    assert (code, out.strip()) == (0, str(work / "sft/final")), err
+    code, out, err = run(capsys, "train", work / "grpo.yaml", "--set", "steps=2", "--fresh")
+    assert (code, out.strip()) == (0, str(work / "grpo/final")), err
+    assert "eval step 0  accuracy 1" in err
+
+    code, out, err = run(
+        capsys, "eval", work / "grpo.yaml", "--compare", work / "sft/final", work / "grpo/final", "--samples", 4, "--json"
+    )
+    assert code == 0, err
+    found = json.loads(out)
+    assert [model["greedy"]["accuracy"][0] for model in found["models"]] == [1, 1]
+    assert list(found["models"][0]["sampled"]["pass_at"]) == ["1", "2", "4"]
+    assert list(found["models"][0]["sampled"]["majority_at"]) == ["1", "2", "4"]
+    [change] = found["changes"]
+    assert change["problems"] == 3
+    assert change["elicited"] + change["kept"] == 3
+
+    code, out, err = run(capsys, "eval", work / "grpo.yaml", "--samples", 2, "--out", work / "eval.json")
+    assert code == 0, err
+    assert "pass@2" in out
+    assert json.loads((work / "eval.json").read_text())["samples"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train", "nowhere.yaml"], 2, "there is no such file"),
+        (["train", "sft.yaml", "--set", "steps"], 2, "--set wants KEY=VALUE, found 'steps'"),
+        (["train", "sft.yaml", "--set", "model.path=./none", "--fresh"], 2, "there is no model folder"),
+        (["train", "sft.yaml", "--set", "data.train=none.jsonl", "--fresh"], 2, "there is no file"),
+        (["train", "sft.yaml", "--set", "output=.", "--fresh"], 2, "--fresh removes runs only"),
+        (["eval", "sft.yaml"], 2, "needs the configuration of a stage that has a reward"),
+        (["eval", "grpo.yaml", "--set", "evaluate.correct=null"], 2, "evaluate.correct is missing"),
+        (["eval", "grpo.yaml", "--set", "evaluate.correct='box == 1'"], 2, "there is no component 'box'; did you mean"),
+        (["eval", "grpo.yaml", "--samples", "0", "--compare", "a", "b"], 2, "--compare needs samples"),
+    ],
+)
+def test_mistakes_are_told(work, capsys, monkeypatch, arguments, code, message):
+    """With the exit code of wrong use, and before anything is trained."""
+    monkeypatch.chdir(work)
+    got, _, err = run(capsys, *arguments)
+    assert got == code, err
+    assert message in " ".join(err.split())

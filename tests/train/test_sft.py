@@ -1,0 +1,114 @@
+"""SFT: it learns, the loss is that of the formula whatever the packing, and odd data are told."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from rewardkit.errors import DataError, OutputError
+from rewardkit.registry import Registry
+from rewardkit.train.data import Example
+from rewardkit.train.launch import launch
+from rewardkit.train.sft import loss_weights, train_sft
+from rewardkit.train.stages import read_train_config
+
+CONFIG = """
+version: 1
+stage: sft
+output: {output}
+model: {{path: {work}/base}}
+data: {{train: {work}/sft.jsonl, eval: {data}}}
+steps: {steps}
+batch_size: 16
+optimizer: {{lr: 3.0e-3}}
+checkpoint: {{every: 0}}
+evaluate: {{every: 0}}
+"""
+
+
+@pytest.fixture(scope="module")
+def held_out(work, tmp_path_factory):
+    """A few rows to measure on."""
+    file = tmp_path_factory.mktemp("data") / "held.jsonl"
+    file.write_text("\n".join((work / "sft.jsonl").read_text().splitlines()[-20:]))
+    return file
+
+
+def run(work, folder, held_out, steps=3, **overrides):
+    """Train, and return the figures by kind."""
+    folder.mkdir(exist_ok=True)
+    config = folder / "sft.yaml"
+    config.write_text(CONFIG.format(output=folder / "out", work=work, data=held_out, steps=steps))
+    launch(read_train_config(config, Registry(), overrides), train_sft)
+    lines = [json.loads(line) for line in (folder / "out/metrics.jsonl").read_text().splitlines()]
+    return {kind: [line for line in lines if line["kind"] == kind] for kind in ("train", "eval")}
+
+
+def test_it_learns(work, tmp_path, held_out):
+    """Loss falls, held-out tokens are predicted, and the model can be loaded by transformers."""
+    from transformers import AutoModelForCausalLM
+
+    figures = run(work, tmp_path, held_out, steps=30)
+    assert figures["train"][-1]["loss"] < 0.5 * figures["train"][0]["loss"]
+    [last] = figures["eval"]
+    assert last["perplexity"] == pytest.approx(2.718281828 ** last["loss"], rel=1e-6)
+    assert 0.3 < last["token_accuracy"] < 1
+    AutoModelForCausalLM.from_pretrained(tmp_path / "out/final")
+    assert (tmp_path / "out/report.html").is_file()
+
+
+@pytest.mark.parametrize("overrides", [{"packing": "true"}, {"micro_batch_tokens": "60"}])
+def test_weights_do_not_depend_on_how_rows_are_put_together(work, tmp_path, held_out, overrides):
+    """Packed or cut finely, three updates give the same weights to 1e-5 of gradient."""
+    from safetensors.torch import load_file
+
+    run(work, tmp_path / "one", held_out)
+    run(work, tmp_path / "other", held_out, **overrides)
+    one, other = (load_file(tmp_path / name / "out/final/model.safetensors") for name in ("one", "other"))
+    assert all(torch.allclose(one[name], other[name], atol=2e-4) for name in one)
+
+
+def test_reductions_by_hand():
+    """token: all alike · sequence_mean: each row alike · sequence_sum: sum over a row, mean over rows."""
+    batch = [Example((1, 2, 3), 1, (1.0, 3.0), "a"), Example((1, 2, 3, 4, 5), 1, (1.0, 0.0, 0.0, 1.0), "b")]
+    expected = {
+        "token": [[1 / 6, 3 / 6], [1 / 6, 0, 0, 1 / 6]],
+        "sequence_mean": [[1 / 8, 3 / 8], [1 / 4, 0, 0, 1 / 4]],
+        "sequence_sum": [[1 / 2, 3 / 2], [1 / 2, 0, 0, 1 / 2]],
+    }
+    for reduction, weights in expected.items():
+        for got, wanted in zip(loss_weights(batch, reduction), weights, strict=True):
+            assert got.tolist() == pytest.approx(wanted)
+
+
+def test_rows_that_are_too_long_are_left_out_and_counted(work, tmp_path, held_out):
+    """And refused where none is left."""
+    run(work, tmp_path, held_out, steps=1, max_tokens="50")
+    record = json.loads((tmp_path / "out/config.json").read_text())
+    assert record["rows_too_long"] > 0
+    assert record["rows"] + record["rows_too_long"] == 7600
+    with pytest.raises(DataError, match="none of 7600 examples has weight and fits into 5 tokens"):
+        run(work, tmp_path / "2", held_out, steps=1, max_tokens="5")
+
+
+def test_a_full_disk_leaves_what_was_there(work, tmp_path, held_out, monkeypatch):
+    """A checkpoint that can't be written is told, and the one before is still whole."""
+    from rewardkit.train import checkpoint
+
+    original = checkpoint.torch.save
+    calls = []
+
+    def full(*args, **kwargs):
+        calls.append(1)
+        if len(calls) > 1:
+            raise OSError(28, "No space left on device")
+        original(*args, **kwargs)
+
+    monkeypatch.setattr(checkpoint.torch, "save", full)
+    with pytest.raises(OutputError, match="No space left on device.*what was there before is untouched"):
+        run(work, tmp_path, held_out, **{"checkpoint.every": "1"})
+    [kept] = (tmp_path / "out/checkpoints").iterdir()
+    assert kept.name == "step-000001"
+    assert {path.name for path in kept.iterdir()} == {"policy.safetensors", "policy.optimizer.pt", "state.json"}
