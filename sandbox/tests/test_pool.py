@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from sandbox_support import BACKENDS, opened
+from sandbox_support import BACKENDS, REPOSITORY, opened
 
 from rewardkit_sandbox import Closed, Limits, Program, SandboxError, Stdin
 from rewardkit_sandbox.backends import cgroups
@@ -203,3 +203,31 @@ def test_a_forked_child_leaves_the_boxes_alone(sandbox):
         os._exit(0)
     os.waitpid(pid, 0)
     assert sandbox.run(ADD, [Stdin("1 2\n")]).runs[0].text == "3\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("REWARDKIT_RESTART_ENGINE" not in os.environ, reason="stops the machine's Docker engine: set REWARDKIT_RESTART_ENGINE=1")
+def test_an_engine_that_restarts():
+    """A run goes on when the engine is stopped and started again, and every program has its one right result."""
+    results, errors = {}, []
+    with opened("docker", slots=2, limits=Limits(cpu_s=10, wall_s=60)) as box:
+
+        def work(numbers):
+            for number in numbers:
+                try:
+                    results.setdefault(number, []).append(box.run(ADD, [Stdin(f"{number} 1\n")]).runs[0].text)
+                except SandboxError as error:
+                    errors.append(error)
+
+        threads = [threading.Thread(target=work, args=(range(start, 1000, 2),)) for start in range(2)]
+        for thread in threads:
+            thread.start()
+        assert wait_for(lambda: len(results) > 50, 30)
+        engine = int(Path("/var/run/docker.pid").read_text())
+        os.kill(engine, signal.SIGTERM)
+        assert wait_for(lambda: not Path("/var/run/docker.pid").exists(), 60)
+        subprocess.run([REPOSITORY / ".ci/start-docker", "--no-build"], check=True, capture_output=True)
+        for thread in threads:
+            thread.join(120)
+    assert not errors
+    assert results == {number: [f"{number + 1}\n"] for number in range(1000)}
