@@ -160,7 +160,7 @@ class Comparison:
         for side, other in ((a, b), (b, a)):
             if side.head != "choice":
                 sides.append(side)
-            elif other.head == "choice" or (spelled(opened(other)) or "") in "abcdefghij":
+            elif other.head == "choice" or (spelled(opened(other)) or "?") in "abcdefghij":
                 sides.append(Expr("sym", side.args[0]))
             else:
                 sides.append(side.args[1])

@@ -107,9 +107,17 @@ def neg(value: Expr) -> Expr:
 
 
 def symbols(expr: Expr) -> set[str]:
-    """The names of all variables in `expr`."""
+    """The names of the free variables in `expr`."""
     names: set[str] = set()
     if expr.features.isdisjoint(("sym", "word")):
+        return names
+    if "big" in expr.features:
+        for child in expr.children():
+            names |= symbols(child)
+        if expr.head == "big":  # the index of a sum is no variable of it
+            names.discard(expr.args[1])
+        elif expr.head == "sym":
+            names.add(expr.args[0])
         return names
     for node in expr.walk():
         if node.head == "sym":

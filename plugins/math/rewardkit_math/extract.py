@@ -203,7 +203,8 @@ def _hash(text: str, _: tuple[str, ...]) -> Iterator[str]:
 # ---- a text that is nothing but an answer
 
 _MATH = re.compile(
-    r"\$\$(?P<dd>[^$]{1,2000}?)\$\$|\\\[(?P<br>(?:(?!\\\[).){1,2000}?)\\\]|\\\((?P<pa>(?:(?!\\\().){1,800}?)\\\)|(?<!\\)\$(?P<d>(?:\\\$|[^$\n]){1,800}?)(?<!\\)\$",
+    r"\$\$(?P<dd>[^$]{1,2000}?)\$\$|\\\[(?P<br>(?:(?!\\\[).){1,2000}?)\\\]|\\\((?P<pa>(?:(?!\\\().){1,800}?)\\\)"
+    r"|(?<!\\)\$(?P<d>(?:\\\$|[^$\n]){1,800}?)(?<!\\)\$",
     re.DOTALL,
 )
 _PROSE = re.compile(
@@ -216,8 +217,9 @@ _COMMON = re.compile(
     r"\b(?:the|is|are|of|to|so|that|and) [a-z]{2,} [a-z]{2,}\b|\b[A-Z]?[a-z]+ (?:the|is|are|of|to|so|that|a) [a-z0-9$\\(]"
 )
 """A few words that only a sentence has in this order: found early in most texts, and missing from bare answers."""
+_LABELLED = re.compile(r"A:\s|#+\s|.*[\u4e00-\u9fff\u3040-\u30ff\uac00-\ud7a3]", re.DOTALL)
 _LETTERS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
-_LABEL = re.compile(r"^\W*([A-Za-zÀ-ÿ]{4,})\s*:")
+_LABEL = re.compile(r"^[\s*#>-]*([A-Za-zÀ-ÿ]{4,})\s*:")
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|mbox)[a-z]*\s*\{[^{}]*\}")
 _DELIMITERS = re.compile(r"\$\$?|\\[()\[\]]")
 _KNOWN = words.FUNCTIONS.keys() | words.UNITS.keys() | words.CONNECTORS.keys() | words.CONSTANTS.keys() | words.GREEK
@@ -248,7 +250,7 @@ def without_delimiters(text: str) -> str:
 
 def _bare(text: str, _: tuple[str, ...]) -> Iterator[str]:
     stripped = text.strip()
-    if not stripped or len(stripped) > MAX_ANSWER or "\n\n" in stripped:
+    if not stripped or len(stripped) > MAX_ANSWER or "\n\n" in stripped or _LABELLED.match(stripped):
         return
     if len(stripped) > 80 and (_COMMON.search(stripped, 0, 400) or is_prose(stripped[:2000])):
         return
@@ -272,7 +274,10 @@ _PHRASES = tuple(
     (words_in_it, re.compile(pattern, re.IGNORECASE))
     for words_in_it, pattern in (
         (("inal",), r"\bfinal\s+answer\b[^.\n:=$\\]{0,60}?(?:\bis\b|[:=])[\s:*]*"),
-        (("nswer", "A:", "NSWER"), r"(?:(?:^|\n)\s*A:|\banswers?\b[^.\n:=$\\]{0,60}?(?:\bis\b|\bare\b|[:=]))[\s:*]*"),
+        (
+            ("nswer", "A:", "NSWER", "答案"),
+            r"(?:(?:^|\n)\s*A:|答案(?:是|为|應為|应为)?\s*[:：是为]?|\banswers?\b[^.\n:=$\\]{0,60}?(?:\bis\b|\bare\b|[:=]|\**[ \t]*(?=\n)))[\s:*]*",
+        ),
         (("esult", "ption", "hoice", "olution"), r"\b(?:result|option|choice|solutions?)\s+(?:is|are)\b[\s:*]*"),
     )
 )

@@ -260,7 +260,7 @@ def understood(answer: Answer) -> _Read:
             problem = str(error)
     else:
         problem = "a sentence"
-    if len(stripped) < 400 and answer.source in ("boxed", "tag", "bare", "hash") and "\\" not in stripped:
+    if problem == "a sentence" and len(stripped) < 400 and answer.source in ("boxed", "tag", "bare", "hash"):
         for inner in candidates(stripped, ("phrase", "math", "number")):
             try:
                 return _Read(answer, parse(inner.text), "")

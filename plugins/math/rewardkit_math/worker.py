@@ -85,6 +85,10 @@ def decide(left: list[Any], right: list[Any], log: str) -> bool | None:
 
 
 def _zero(sp: Any, difference: Any) -> bool | None:
+    if any(
+        limit[1].is_Integer and limit[2].is_Integer for s in difference.atoms(sp.Sum, sp.Product) for limit in s.limits
+    ):
+        difference = difference.doit()
     if difference == 0:
         return True
     if not difference.free_symbols:

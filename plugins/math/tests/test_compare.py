@@ -27,6 +27,11 @@ SAME = {
     "words": [(r"\text{Yes}", "yes"), ("(A)", "A"), (r"\text{(E)}", "E"), (r"\text{even}", "even"), (r"\text{No solution}", "no solution"), ("Even", r"\text{Even}")],
     "ratios": [("1:2", "2:4"), ("1:2:3", "2:4:6"), ("2:3", r"\frac23")],
     "bases": [("4210_{7}", "4210_7"), ("1012_3", "32")],
+    "choices": [("(B) 12", "B"), ("(B) 12", "12"), (r"\textbf{(C)}\ 7", "C")],
+    "sums": [(r"\sum_{k=1}^{1000} k", "500500"), (r"\sum_{k=0}^{100}\binom{100}{k}", "2^{100}"), (r"C_{10}^{3}", "120")],
+    "conditions": [(r"k\pi+\frac\pi4, k\in\mathbb{Z}", r"\frac\pi4+k\pi (k\in\mathbf{Z})"), (r"\frac1x \text{ for } x\ne0", r"\frac1x")],
+    "systems": [(r"\begin{cases}x=1\\y=2\end{cases}", "x=1, y=2"), (r"\left\{\begin{array}{l}x=1\\y=2\end{array}\right.", "x=1, y=2")],
+    "approximations": [(r"\sqrt2\approx1.414", r"\sqrt2"), (r"\approx 3.14", "3.14"), ("1{,}5", "1.5")],
 }  # fmt: skip
 
 DIFFERENT = {
@@ -45,6 +50,8 @@ DIFFERENT = {
     "words": [("A", "B"), (r"\text{odd}", r"\text{even}"), ("no", "on"), ("Dana", "Nada"), (r"\text{A,D}", r"\text{A,C}")],
     "ratios": [("1:2:3", "2:4:7")],
     "bases": [("1112112_3", "1112122_3")],
+    "choices": [("(B) 12", "C"), ("(B) 12", "13")],
+    "code": [("(lambda:5)()", "5"), (r"eval('5')", "5"), ("__import__(5)", "5")],
 }  # fmt: skip
 
 
