@@ -11,6 +11,7 @@ from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -90,8 +91,8 @@ class View:
         for (kind, name), values in list(self.values.items())[:room]:
             label = name if kind == "train" else f"{kind}: {name}"
             table.add_row(label, shown(values[-1]), f"[cyan]{sparkline(values)}[/cyan]")
-        notes = [f"[yellow]{note}[/yellow]" for note in self.notes]
-        return Panel(Group(self.progress, table, *notes), title=self.title, title_align="left")
+        notes = [f"[yellow]{escape(note)}[/yellow]" for note in self.notes]
+        return Panel(Group(self.progress, table, *notes), title=escape(self.title), title_align="left")
 
 
 def shown(value: float) -> str:
