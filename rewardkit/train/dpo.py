@@ -53,6 +53,7 @@ def train_dpo(file: TrainFile) -> Path:
     with Run.open(config, total, files, facts) as run:
         if left_out:
             run.view.say(f"{left_out} pairs have an answer of more than {limit} tokens and are left out")
+        run.view.say(f"working out what the reference says of {2 * (len(train) + len(held_out))} answers")
         learner = DpoLearner(config, policy, train, held_out)
         optimizer = Optimizer(policy.trained, config.optimizer, total)
         parts = {"policy": (policy.trained, optimizer)}

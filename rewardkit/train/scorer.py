@@ -114,17 +114,19 @@ class Scorer:
         self.tokenizer.save_pretrained(folder)
 
     def _choose_pad_id(self) -> int:
-        """Padding is masked, so any token will do that the model takes for none: it must not end sequences elsewhere."""
-        for found in (
-            self.tokenizer.pad_token_id,
-            self.config.get_text_config().pad_token_id,
-            self.tokenizer.eos_token_id,
-        ):
-            if isinstance(found, int):
-                self.config.get_text_config().pad_token_id = self.config.pad_token_id = found
+        """A token to pad with. Decoders look for the last token that is another, so it should not occur elsewhere."""
+        text_config = self.config.get_text_config()
+        known = self.model.get_input_embeddings().weight.shape[0]
+        for found in (self.tokenizer.pad_token_id, text_config.pad_token_id, self.tokenizer.eos_token_id):
+            # Tokenizers make up a padding token that the model has no embedding of.
+            if isinstance(found, int) and 0 <= found < known:
+                text_config.pad_token_id = self.config.pad_token_id = found
                 return found
         raise ConfigError(
-            (None, "the tokenizer has neither a padding nor an end-of-sequence token: sequences can't be padded")
+            (
+                None,
+                "the tokenizer has neither a padding nor an end-of-sequence token that the model knows: it can't pad",
+            )
         )
 
 

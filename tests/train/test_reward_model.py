@@ -174,6 +174,20 @@ def test_a_backbone_that_is_none(tmp_path, pairs):
         train(tmp_path, CONFIG, model=tmp_path / "empty", pairs=pairs)
 
 
+def test_a_tokenizer_that_can_not_pad(tmp_path, work, pairs):
+    """Without a padding and an end-of-sequence token there is nothing to pad with, and the message says so."""
+    import shutil
+
+    folder = shutil.copytree(work / "base", tmp_path / "no_pad")
+    for name in ("config.json", "tokenizer_config.json"):
+        data = json.loads((folder / name).read_text())
+        data = {key: value for key, value in data.items() if key not in ("pad_token", "eos_token", "pad_token_id")}
+        (folder / name).write_text(json.dumps(data))
+    (folder / "special_tokens_map.json").unlink(missing_ok=True)
+    with pytest.raises(ConfigError, match="neither a padding nor an end-of-sequence token"):
+        train(tmp_path, CONFIG, model=folder, pairs=pairs)
+
+
 def test_pairs_that_are_cut_to_the_same_are_refused(tmp_path, work, pairs):
     """Where the difference of two answers is cut off there is nothing to learn."""
     file = tmp_path / "late.jsonl"

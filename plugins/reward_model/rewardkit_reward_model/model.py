@@ -120,11 +120,13 @@ class Classifier:
         return source.label
 
     def _choose_pad_id(self, source: Source) -> int:
+        known = self.model.get_input_embeddings().weight.shape[0]
         for found in (self.config.pad_token_id, self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
-            if isinstance(found, int):
+            # Tokenizers make up a padding token that the model has no embedding of.
+            if isinstance(found, int) and 0 <= found < known:
                 self.config.pad_token_id = self.config.get_text_config().pad_token_id = found
                 return found
-        raise ValueError(f"the tokenizer of {source.model} has neither a padding nor an end-of-sequence token")
+        raise ValueError(f"{source.model} knows neither the padding nor the end-of-sequence token of its tokenizer")
 
 
 def _load_tokenizer(source: Source) -> Any:

@@ -155,6 +155,17 @@ def test_a_folder_that_is_not_there(tmp_path):
         RewardModel(model=str(tmp_path))
 
 
+def test_a_tokenizer_that_does_not_fit_is_refused(exclaiming, tmp_path, tokenizer):
+    """A padding token that the model has no embedding of is told when the model is loaded, not in the middle of a run."""
+    folder = shutil.copytree(exclaiming, tmp_path / "model")
+    other = tokenizer()
+    other.add_special_tokens({"pad_token": "<pad>"})
+    other.save_pretrained(folder)
+    _config(folder, pad_token_id=None)
+    with pytest.raises(ValueError, match="knows neither the padding nor"):
+        RewardModel(model=str(folder))
+
+
 def test_nan_is_unscored(exclaiming, tmp_path):
     """A model that gives NaN gives no score."""
     folder = shutil.copytree(exclaiming, tmp_path / "model")
