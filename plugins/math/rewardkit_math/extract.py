@@ -276,8 +276,10 @@ _PHRASES = tuple(
         (("inal",), r"\bfinal\s+answer\b[^.\n:=$\\]{0,60}?(?:\bis\b|[:=])[\s:*]*"),
         (
             ("nswer", "A:", "NSWER", "答案"),
-            r"(?:(?:^|\n)\s*A:|答案(?:是|为|應為|应为)?\s*[:：是为]?"
-            r"|\banswers?\b[^.\n:=$\\]{0,60}?(?:\bis\b|\bare\b|[:=]|\**[ \t]*(?=\n)))[\s:*]*",
+            (
+                r"(?:(?:^|\n)\s*A:|答案(?:是|为|應為|应为)?\s*[:：是为]?"
+                r"|\banswers?\b[^.\n:=$\\]{0,60}?(?:\bis\b|\bare\b|[:=]|\**[ \t]*(?=\n)))[\s:*]*"
+            ),
         ),
         (("esult", "ption", "hoice", "olution"), r"\b(?:result|option|choice|solutions?)\s+(?:is|are)\b[\s:*]*"),
     )
