@@ -25,13 +25,17 @@ class BatchTotals:
 
     rows: int
     """Completions, also those of which no token counts."""
-    tokens: int
+    tokens: float
     """Tokens that count."""
 
     @classmethod
     def of(cls, loss_mask_B_T: Tensor) -> BatchTotals:
         """The totals of a batch, or of a part of it."""
         return cls(len(loss_mask_B_T), int(loss_mask_B_T.sum()))
+
+    def shared_by(self, steps: int) -> BatchTotals:
+        """The part of one of several equal optimiser steps: what ``dapo`` divides by where a generation batch makes several."""
+        return BatchTotals(self.rows, self.tokens / steps)
 
     def __add__(self, other: BatchTotals) -> BatchTotals:
         return BatchTotals(self.rows + other.rows, self.tokens + other.tokens)
@@ -43,8 +47,9 @@ def token_weights(
     """The weight of each token's loss.
 
     - ``grpo``: mean over rows of the mean over a row's tokens. Rows of which no token counts stay in the number of rows.
-    - ``bnpo``, ``dapo``: mean over the tokens that count. They differ in whose totals are given: those of the optimiser step
-      (bnpo), or of the whole generation batch (dapo, cispo), which differ where a generation batch makes several steps.
+    - ``bnpo``, ``dapo``: sum over the tokens that count, divided by how many there are. They differ in the totals that are given:
+      those of the optimiser step (bnpo), or of the whole generation batch (dapo, cispo), ``shared_by`` the steps that it makes:
+      then a token weighs the same in each of them. Without the sharing, more steps per batch would mean smaller ones.
     - ``dr_grpo``: sum over tokens, divided by rows × ``max_completion_length``: a token weighs the same in any row.
 
     Args:

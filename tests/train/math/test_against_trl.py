@@ -62,7 +62,7 @@ def _trainer(logprobs, **settings):
         sapo_temperature_pos=1.0,
         sapo_temperature_neg=1.05,
         use_bias_correction_kl=False,
-        steps_per_generation=1,
+        steps_per_generation=names.pop("steps_per_generation", 1),
     )
     return SimpleNamespace(
         args=args,
@@ -135,6 +135,18 @@ def test_losses_and_gradients_are_those_of_trl(batch, ours, theirs, beta):
     (gradient,) = torch.autograd.grad(found, logprobs)
     assert_close(found, expected, atol=1e-6, rtol=1e-6)
     assert_close(gradient, expected_gradient, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_dapo_over_several_steps_is_that_of_trl(batch, steps):
+    """Where a generation batch makes several optimiser steps, its tokens are shared by them."""
+    trainer = _trainer(batch.now, loss_type="dapo", epsilon_high=0.28, steps_per_generation=steps)
+    inputs = {**_inputs(batch), "num_items_in_batch": torch.tensor(100)}
+    expected = GRPOTrainer._compute_loss(trainer, None, inputs)
+    settings = presets.PRESETS["dapo"].loss
+    found_BT = policy_loss(batch.now, batch.old, batch.advantages[:, None], batch.mask, settings).loss_B_T
+    weights = token_weights(batch.mask, BatchTotals(ROWS, 100).shared_by(steps), "dapo")
+    assert_close(weighted_loss(found_BT, weights), expected, atol=1e-6, rtol=1e-6)
 
 
 def test_rloo_is_that_of_trl(batch):
