@@ -157,6 +157,9 @@ def summary(report: PreferenceReport) -> Table:
     table = Table(title=f"{report.pairs} held-out pairs", title_justify="left", show_header=False)
 
     def row(name: str, value: Estimate) -> None:
+        if math.isnan(value.value):
+            table.add_row(name, "–", "no such pairs")
+            return
         table.add_row(name, f"{value.value:.1%}", f"{value.low:.1%} to {value.high:.1%}")
 
     row("prefers the preferred answer", report.accuracy)
