@@ -19,7 +19,12 @@ from rewardkit.errors import UsageError
     help="Put a value over the file's, such as optimizer.lr=3e-5.",
 )
 @click.option("--fresh", is_flag=True, help="Start over, even where the output folder holds a run; it is removed.")
-def command(config: Path, overrides: tuple[str, ...], fresh: bool) -> None:
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Only look: is the configuration right, what is in the loss, is anything odd about the data?",
+)
+def command(config: Path, overrides: tuple[str, ...], fresh: bool, check: bool) -> None:
     r"""Train a model as CONFIG (a YAML file) says.
 
     What is there of an earlier run of the same output folder is gone on from. Relative paths are taken from the folder of
@@ -31,6 +36,15 @@ def command(config: Path, overrides: tuple[str, ...], fresh: bool) -> None:
     runner = STAGES[stage_of(file.document)].runner()
     from rewardkit.train.launch import launch  # noqa: PLC0415 - needs torch
 
+    if check:
+        from rich.console import Console  # noqa: PLC0415 - heavy
+
+        from rewardkit.train.launch import quiet  # noqa: PLC0415 - needs torch
+        from rewardkit.train.preview import preview, show  # noqa: PLC0415
+
+        quiet()
+        show(file, preview(file), Console())
+        return
     folder = launch(file, runner, fresh=fresh)
     click.echo(str(folder))
 

@@ -211,6 +211,14 @@ def best_device() -> torch.device:
     return torch.device(PartialState().device)
 
 
+def model_context(config: ModelConfig) -> int:
+    """Most tokens that a model can read, told by its configuration alone; a very large number where it does not say."""
+    from transformers import AutoConfig  # noqa: PLC0415 - heavy
+
+    found = AutoConfig.from_pretrained(config.path, trust_remote_code=config.trust_remote_code).get_text_config()
+    return int(getattr(found, "max_position_embeddings", 0) or 1 << 30)
+
+
 def load_tokenizer(config: ModelConfig, location: Location | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer, with the chat template that the configuration names. Raises ConfigError."""
     from transformers import AutoTokenizer  # noqa: PLC0415 - heavy
