@@ -64,6 +64,13 @@ async def waits(rollout) -> float:
     return 1.0
 
 
+@reward("meets")
+def meets(rollout) -> float:
+    """Meets the others, in the calling thread."""
+    meeting.wait(LIMIT_S)
+    return 1.0
+
+
 @reward("hangs", timeout_s=0.05)
 async def hangs(rollout) -> float:
     """Never answers where it should not."""
@@ -112,7 +119,7 @@ class Fragile:
 def registry() -> Registry:
     """The rewards above."""
     made = Registry()
-    for plugin in (value, other, needy, rank, waits, hangs, OnDevice, Fragile):
+    for plugin in (value, other, needy, rank, waits, meets, hangs, OnDevice, Fragile):
         made.register(plugin)
     assert not made.broken
     return made
@@ -350,6 +357,14 @@ def test_executors_run_at_the_same_time(load) -> None:
     assert item.reward == 4.0
 
 
+def test_inline_work_is_done_while_others_wait(load) -> None:
+    """What runs elsewhere is started before inline work is done in the calling thread, whatever the order in the file."""
+    global meeting  # noqa: PLW0603
+    meeting = threading.Barrier(2)
+    (item,) = load("inline: {use: meets}\na: {use: waits}").score(rows(1.0))
+    assert item.reward == 2.0
+
+
 def test_rollouts_of_an_async_component_wait_together(load) -> None:
     """The rollouts of one async component are under way at the same time."""
     global meeting  # noqa: PLW0603
@@ -585,6 +600,7 @@ def test_rows_without_a_key_are_scored_each_time(load, tmp_path: Path) -> None:
     for _ in range(2):
         assert rewards(load(CACHED, cache=cache).score(batch)) == [5.0, 7.0]
     assert others() == [("a", "bb")] * 2
+    assert cache._connection.execute("SELECT count(*) FROM scores").fetchone() == (0,)
     cache.close()
 
 

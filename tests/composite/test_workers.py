@@ -223,6 +223,11 @@ def test_a_hang_costs_only_its_own_rollout(pool: WorkerPool) -> None:
     assert slow == busy == Unscored("timeout", "run (acme 1.0) took longer than 0.3 s")
 
 
+def test_each_rollout_has_a_deadline_of_its_own(pool: WorkerPool) -> None:
+    """Rollouts handed over together, which take longer than the timeout in all but not each, are scored."""
+    assert submit(pool, *["time.sleep(0.3)"] * 8, timeout_s=1.0) == [Score(1.0)] * 8
+
+
 def test_a_hang_that_holds_off_signals_is_killed(pool: WorkerPool) -> None:
     """Neither ignored signals nor a stopped process keep a worker alive beyond its deadline."""
     ignoring = "[signal.signal(s, signal.SIG_IGN) for s in (signal.SIGTERM, signal.SIGINT)]; time.sleep(1000)"
@@ -397,11 +402,14 @@ def test_workers_read_nothing_from_stdin(pool: WorkerPool) -> None:
 
 
 @pytest.mark.parametrize("end", ["time.sleep(1000)", "os._exit(1)", "pass"])
-def test_what_a_plugin_starts_dies_with_its_worker(make_pool: MakePool, tmp_path: Path, end: str) -> None:
+@pytest.mark.parametrize("close_fds", [True, False])
+def test_what_a_plugin_starts_dies_with_its_worker(
+    make_pool: MakePool, tmp_path: Path, end: str, close_fds: bool
+) -> None:
     """A subprocess of a plugin ends with its worker: when that is killed, when it dies, and when the pool is closed."""
     pool = make_pool(size=1)
     told = tmp_path / "pid"
-    start = "child = subprocess.Popen(['sleep', '1000']); Path(fields['told']).write_text(str(child.pid))"
+    start = f"child = subprocess.Popen(['sleep', '1000'], close_fds={close_fds}); Path(fields['told']).write_text(str(child.pid))"
     submit(pool, f"{start}; {end}", told=str(told), timeout_s=1.0)
     if end == "pass":
         assert not gone(int(told.read_text()))
