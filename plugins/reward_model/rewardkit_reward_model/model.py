@@ -139,7 +139,8 @@ def _load_tokenizer(source: Source) -> Any:
             place, revision=None if source.tokenizer else source.revision, trust_remote_code=source.trust_remote_code
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"no tokenizer can be loaded from {place}: {_first_line(error)}") from error
+        hint = "" if Path(place).exists() else f"; if it is a folder, it is not there: {Path(place).absolute()}"
+        raise ValueError(f"no tokenizer can be loaded from {place}: {_first_line(error)}{hint}") from error
 
 
 def _load_model(source: Source, dtype: torch.dtype) -> Any:
@@ -176,7 +177,7 @@ def _no_progress_bar() -> Iterator[None]:
 def _refuse_missing(place: str) -> None:
     """What looks like a path is not looked for on the hub."""
     path = Path(place).expanduser()
-    if (path.is_absolute() or place.startswith((".", "~"))) and not path.is_dir():
+    if (path.is_absolute() or place.startswith((".", "~")) or place.count("/") > 1) and not path.is_dir():
         raise ValueError(f"there is no model folder {path.absolute()}")
 
 
