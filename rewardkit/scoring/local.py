@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from rewardkit.errors import RewardkitError, WorkerError
 from rewardkit.scoring.readers import Chunk, Reader
-from rewardkit.scoring.work import ChunkScorer, Piece, Task, collect_seldom
+from rewardkit.scoring.work import ChunkScorer, Piece, Task, collect_seldom, pickle_batches_fast
 
 if TYPE_CHECKING:
     from rewardkit.composite import CompositeReward
@@ -27,8 +27,13 @@ THREADS = 8
 """Batches in flight where the work is done elsewhere: enough that workers never wait for the next."""
 _FIRST_ROWS = 128
 _CHUNK_SECONDS = 1.0
-PER_PROCESS = 2
-"""Chunks on their way to and from each worker process."""
+MAX_LOSSES = 3
+"""How often in a row worker processes may die without one chunk being finished in between."""
+PER_PROCESS = 3
+"""Chunks on their way to and from each worker process: so many that it has work while this process scores one itself."""
+
+MAX_LOSSES = 3
+"""So often may the workers die one after the other before the rows at hand are taken for the cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,23 +95,97 @@ def in_threads(scorer: Callable[[Chunk], Piece], chunks: Iterable[Chunk], stop: 
 
 
 def in_processes(
-    order: RewardOrder, task: Task, count: int, chunks: Iterable[Chunk], stop: Callable[[], bool]
+    order: RewardOrder,
+    task: Task,
+    count: int,
+    scorer: Callable[[Chunk], Piece],
+    chunks: Iterable[Chunk],
+    stop: Callable[[], bool],
 ) -> Iterator[Piece]:
-    """Spread over worker processes, each with the whole reward; for rewards that are pure computation.
+    """Spread over ``count`` processes, each with the whole reward; for rewards that are pure computation.
+
+    This process is one of them: it scores a chunk whenever the others have enough to do. A worker that is killed takes its pool
+    with it, and loses nothing: the chunks that were on their way go to a new one.
 
     Raises:
-        WorkerError: A worker could not start, or died.
+        WorkerError: A worker could not start, or the same chunk was lost with its worker several times.
     """
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, context, initializer=_start, initargs=(order, task))
+    workers = _Workers(order, task, count - 1, stop)
+    waiting = workers.waiting
     try:
-        yield from _in_order(chunks, lambda chunk: pool.submit(_work, chunk), count * PER_PROCESS, stop)
-    except BrokenProcessPool as error:
-        raise WorkerError(
-            "a worker process died, perhaps for want of memory; what is finished is kept. Try again with --workers 1"
-        ) from error
+        for chunk in chunks:
+            if workers.busy() < PER_PROCESS * (count - 1):
+                waiting.append((chunk, workers.send(chunk)))
+            else:
+                here: Future[Piece] = Future()
+                here.set_result(scorer(chunk))
+                waiting.append((chunk, here))
+            while waiting and (waiting[0][1].done() or len(waiting) > 2 * PER_PROCESS * count):
+                if (piece := workers.next()) is None:
+                    return
+                yield piece
+        while waiting:
+            if (piece := workers.next()) is None:
+                return
+            yield piece
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        workers.close()
+
+
+class _Workers:
+    """Worker processes, and the chunks that are on their way."""
+
+    def __init__(self, order: RewardOrder, task: Task, count: int, stop: Callable[[], bool]) -> None:
+        self._start_pool = lambda: ProcessPoolExecutor(
+            count, multiprocessing.get_context("spawn"), initializer=_start, initargs=(order, task)
+        )
+        self._pool = self._start_pool()
+        self._stop = stop
+        self._losses = 0
+        self.waiting: deque[tuple[Chunk, Future[Piece]]] = deque()
+        """In the order of the input."""
+
+    def busy(self) -> int:
+        """How many chunks are not done."""
+        return sum(not future.done() for _, future in self.waiting)
+
+    def send(self, chunk: Chunk) -> Future[Piece]:
+        """Hand a chunk to the workers."""
+        try:
+            return self._pool.submit(_work, chunk)
+        except BrokenProcessPool as error:
+            lost: Future[Piece] = Future()
+            lost.set_exception(error)
+            return lost
+
+    def next(self) -> Piece | None:
+        """The first piece that is waited for; None where the run is to stop and it isn't ready."""
+        while True:
+            try:
+                piece = _result(self.waiting[0][1], self._stop)
+            except BrokenProcessPool as error:
+                self._replace(error)
+                continue
+            self._losses = 0
+            self.waiting.popleft()
+            return piece
+
+    def _replace(self, error: BrokenProcessPool) -> None:
+        self._losses += 1
+        if self._losses == MAX_LOSSES:
+            raise WorkerError(
+                f"worker processes died {self._losses} times on the rows from {self.waiting[0][0].where(0)} on, perhaps for "
+                "want of memory; what is finished is kept. Try again with --workers 1"
+            ) from error
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = self._start_pool()
+        for index, (chunk, future) in enumerate(self.waiting):
+            if not future.done() or future.cancelled() or isinstance(future.exception(), BrokenProcessPool):
+                self.waiting[index] = chunk, self.send(chunk)
+
+    def close(self) -> None:
+        """End the workers."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _in_order(
@@ -149,6 +228,8 @@ def _start(order: RewardOrder, task: Task) -> None:
     try:
         _scorer = ChunkScorer(order.build(), task)
         collect_seldom()
+        if task.format == "parquet":
+            pickle_batches_fast()
     except RewardkitError as error:
         _scorer = WorkerError(str(error))
 

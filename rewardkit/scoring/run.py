@@ -54,7 +54,7 @@ class ScoreOptions:
     columns: Columns = field(default_factory=Columns)
     engine: Literal["local", "ray"] = "local"
     processes: int = 1
-    """Worker processes to spread rewards over that are pure computation; 1: none."""
+    """Processes to spread rewards over that are pure computation, this one included."""
     fresh: bool = False
     """Throw away what an earlier run left."""
     limit: int | None = None
@@ -174,7 +174,7 @@ def _pieces(
     if not reward.is_inline:
         return in_threads(ChunkScorer(reward, task), chunks, stop.asked)
     if order is not None and options.processes > 1 and reader.total_bytes >= MIN_BYTES_FOR_PROCESSES:
-        return in_processes(order, task, options.processes, chunks, stop.asked)
+        return in_processes(order, task, options.processes, ChunkScorer(reward, task), chunks, stop.asked)
     return here(ChunkScorer(reward, task), chunks, reader)
 
 
