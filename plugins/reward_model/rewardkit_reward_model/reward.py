@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt
@@ -76,6 +77,7 @@ class RewardModel:
             raise ValueError(f"std must be above 0, not {std}; a negative weight turns the score round")
         if mean is not None and not math.isfinite(mean):
             raise ValueError(f"mean must be a finite number, not {mean}")
+        model, tokenizer = os.path.expanduser(model), tokenizer and os.path.expanduser(tokenizer)  # noqa: PTH111 - or a hub name
         self._classifier = Classifier(Source(model, tokenizer, revision, dtype, device, label, trust_remote_code))
         config = self._classifier.config
         self._input = self._choose_input(input)

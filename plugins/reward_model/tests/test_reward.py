@@ -151,7 +151,7 @@ def test_a_folder_that_is_not_there(tmp_path):
     """A path is not looked for on the hub."""
     with pytest.raises(ValueError, match="no model folder"):
         RewardModel(model=str(tmp_path / "nowhere"))
-    with pytest.raises(ValueError, match="no model folder .*runs/reward_model/final"):
+    with pytest.raises(ValueError, match=r"no model folder .*runs/reward_model/final"):
         RewardModel(model="runs/reward_model/final")
     with pytest.raises(ValueError, match="can be loaded"):
         RewardModel(model=str(tmp_path))
