@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rewardkit.errors import OutputError, RewardkitError
+from rewardkit.train import parallel
 from rewardkit.train.optim import Optimizer
 
 PREFIX = "step-"
@@ -70,9 +71,11 @@ class Checkpoints:
             (folder / "state.json").write_bytes(orjson.dumps({"step": step, **state}, option=orjson.OPT_INDENT_2))
 
         path = self.folder / f"{PREFIX}{step:06d}"
-        write_folder(path, write)
-        for old in self.all()[: -self.keep]:
-            shutil.rmtree(old, ignore_errors=True)
+        if parallel.is_first():
+            write_folder(path, write)
+            for old in self.all()[: -self.keep]:
+                shutil.rmtree(old, ignore_errors=True)
+        parallel.wait()
         return path
 
     def restore(self, path: Path, parts: Mapping[str, tuple[Mapping[str, nn.Parameter], Optimizer]]) -> dict[str, Any]:

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import orjson
+from accelerate import PartialState
 
 from rewardkit.errors import OutputError, UsageError
+from rewardkit.train import parallel
 from rewardkit.train.config import plain
 from rewardkit.train.stages import TrainFile
 
@@ -42,12 +44,18 @@ def launch(file: TrainFile, runner: Callable[[TrainFile], Path], *, fresh: bool 
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     quiet()
+    PartialState()  # of several processes, makes them know each other
     output = file.config.output
-    if fresh and (output / "config.json").is_file():
+    if not parallel.is_first():
+        parallel.wait()
+    elif fresh and (output / "config.json").is_file():
         shutil.rmtree(output)
     elif fresh and output.exists() and any(output.iterdir()):
         raise UsageError(f"{output} is not empty and holds no run; --fresh removes runs only")
+    if parallel.is_first():
+        parallel.wait()
     _refuse_other_run(file)
+    parallel.wait()
     return runner(file)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from rewardkit.train import parallel
 from rewardkit.train.config import AlgorithmConfig, KlConfig, RlConfig
 from rewardkit.train.data import micro_batches
 from rewardkit.train.math.advantages import (
@@ -160,6 +161,7 @@ class Learner:
             inputs = Inputs(lesson, mask_B_T, advantages_B_T, weights_of_part, old_B_T, ref_B_T)
             active = self.active(rows, inputs)
             norm = self.update(active, inputs, noted, step)
+            noted.add_up(active)
             if update == 0:
                 if old_B_T is not None:
                     figures |= self.first_figures(old_B_T, rollout_B_T, ref_B_T, mask_B_T)
@@ -226,11 +228,13 @@ class Learner:
         was_training = policy.model.training
         policy.model.eval()
         with torch.no_grad(), without_adapters:
-            for part in micro_batches(lesson.lengths(range(len(lesson.completions))), self.micro):
+            own = parallel.share(range(len(lesson.completions)))
+            for indices in micro_batches(lesson.lengths(own), self.micro):
+                part = [own[index] for index in indices]
                 judged = policy.judge([lesson.sequence(row) for row in part], self.config.rollout.temperature)
                 result_B_T[part, : judged.logprobs_B_T.shape[1]] = judged.logprobs_B_T.cpu()
         policy.model.train(was_training)
-        return result_B_T
+        return parallel.added(result_B_T)
 
     def update(self, rows: Sequence[int], inputs: Inputs, noted: Notes, step: int) -> float:
         """One optimiser step on some rows; returns the length of the gradient."""
@@ -308,6 +312,8 @@ class Notes:
     def __init__(self, mask_B_T: Tensor) -> None:
         self.mask_B_T = mask_B_T
         self.seen_B = torch.zeros(len(mask_B_T), dtype=torch.bool)
+        self.fresh_B = torch.zeros(len(mask_B_T), dtype=torch.bool)
+        """Rows that this process has seen since the last ``add_up``."""
         self.loss_B = torch.zeros(len(mask_B_T))
         self.logprobs_B_T = torch.zeros(mask_B_T.shape)
         self.entropy_B_T = torch.zeros(mask_B_T.shape)
@@ -319,12 +325,24 @@ class Notes:
     ) -> None:
         """Note down what some rows' update has seen."""
         columns = logprobs_B_T.shape[1]
-        self.seen_B[rows] = True
+        self.seen_B[rows] = self.fresh_B[rows] = True
         self.loss_B[rows] = loss_B_T.sum(1).cpu()
         self.logprobs_B_T[rows, :columns] = logprobs_B_T.detach().cpu()
         self.entropy_B_T[rows, :columns] = entropy_B_T.cpu()
         self.low_B_T[rows, :columns] = token_loss.clipped_low_B_T.cpu()
         self.high_B_T[rows, :columns] = token_loss.clipped_high_B_T.cpu()
+
+    def add_up(self, rows: Sequence[int]) -> None:
+        """Put together what the processes have seen of these rows, each of its own share."""
+        if parallel.size() == 1:
+            return
+        for name in ("loss_B", "logprobs_B_T", "entropy_B_T", "low_B_T", "high_B_T"):
+            whole: Tensor = getattr(self, name)
+            mine = self.fresh_B.view(-1, *[1] * (whole.dim() - 1))
+            chosen = list(rows)
+            whole[chosen] = parallel.added(torch.where(mine, whole, torch.zeros_like(whole)))[chosen]
+        self.seen_B = parallel.added(self.seen_B.float()) > 0
+        self.fresh_B.zero_()
 
     def figures(self) -> dict[str, float]:
         """Of the rows that had a gradient, at their latest update."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rewardkit.train import parallel
 from rewardkit.train.config import OptimizerConfig
 from rewardkit.train.data import micro_batches
 
@@ -46,13 +47,15 @@ class Optimizer:
         )
 
     def accumulate(self, lengths: Sequence[int], most_tokens: int, backward: Callable[[list[int]], None]) -> int:
-        """Add up the gradients of a batch, cut into micro-batches.
+        """Add up the gradients of a batch, cut into micro-batches, and over all processes.
+
+        Of several processes each takes its share of the rows; afterwards all have the gradient of the whole batch.
 
         Out of memory, the gradients so far are thrown away and the batch is cut finer; what ``backward`` notes down must
         therefore not be added up over calls for one row.
 
         Args:
-            lengths: Tokens of each row.
+            lengths: Tokens of each row of the whole batch.
             most_tokens: Most tokens of a micro-batch, padding included.
             backward: Called with the indices of some rows; adds their gradients.
 
@@ -62,9 +65,12 @@ class Optimizer:
         Raises:
             torch.OutOfMemoryError: A single row does not fit.
         """
+        own = parallel.share(sorted(range(len(lengths)), key=lambda row: -lengths[row]))
         while True:
             self.adamw.zero_grad(set_to_none=True)
-            parts = micro_batches(lengths, most_tokens)
+            parts = [
+                [own[index] for index in part] for part in micro_batches([lengths[row] for row in own], most_tokens)
+            ]
             try:
                 for part in parts:
                     backward(part)
@@ -76,6 +82,7 @@ class Optimizer:
                     torch.cuda.empty_cache()
                 logger.warning("out of memory: going on with micro-batches of %s tokens", most_tokens)
                 continue
+            parallel.add_gradients(self.parameters.values())
             return most_tokens
 
     def step(self, step: int) -> float:

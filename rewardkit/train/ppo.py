@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from rewardkit.train import parallel
 from rewardkit.train.config import PpoConfig
 from rewardkit.train.critic import Critic
 from rewardkit.train.learn import Inputs, Learner, Lesson, Notes
@@ -82,7 +83,7 @@ class PpoLearner(Learner):
         mask_B_T = lesson.mask_B_T
         return figures | {
             "value": float(masked_mean(self.values_B_T, mask_B_T)),
-            "value_loss": float(self.value_losses_B.sum()),
+            "value_loss": float(parallel.added(self.value_losses_B).sum()),
             "value_grad_norm": self.value_norm,
             "returns": float(masked_mean(self.estimates.returns_B_T, mask_B_T)),
             "explained_variance": _finite(

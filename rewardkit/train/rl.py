@@ -20,7 +20,7 @@ import torch
 from rewardkit.composite import CompositeReward
 from rewardkit.config.expression import Expression
 from rewardkit.errors import DataError, RewardkitError
-from rewardkit.train import statistics
+from rewardkit.train import parallel, statistics
 from rewardkit.train.checkpoint import step_of
 from rewardkit.train.config import RlConfig, paths
 from rewardkit.train.data import Order, Prompt, Renderer
@@ -118,9 +118,10 @@ class Trainer:
                 self.evaluate(done)
             if self.alarms:
                 self.alarm(done)
-            if run.stop or run.is_due(done, config.checkpoint.every):
+            stop = run.must_stop()
+            if stop or run.is_due(done, config.checkpoint.every):
                 self.keep(done)
-            if run.stop and done < config.steps:
+            if stop and done < config.steps:
                 raise run.interrupted(done)
         return run.save_model(self.policy, FINAL)
 
@@ -259,7 +260,8 @@ class Trainer:
         )
         found = evaluation.summary()
         if self.gold is not None:
-            scored = self.gold.score([sample.scored.rollout for sample in evaluation.samples], step=step)
+            own = parallel.share([sample.scored.rollout for sample in evaluation.samples])
+            scored = parallel.gathered(self.gold.score(own, step=step))
             values = [item.reward for item in scored if item.reward is not None]
             if values:
                 found["gold"] = fmean(values)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from rewardkit.composite import CompositeReward
 from rewardkit.errors import DataError, TooManyUnscoredError
+from rewardkit.train import parallel
 from rewardkit.train.data import Prompt
 from rewardkit.train.engines.base import Completion, Request, RolloutEngine, Sampling
 from rewardkit.types import Rollout, ScoredRollout
@@ -38,7 +39,7 @@ def collect(
     step: int,
     first_group: int = 0,
 ) -> list[Sample]:
-    """Sample completions and score them.
+    """Sample completions and score them; of several processes each takes some of the prompts, and all get everything.
 
     Args:
         engine: Samples.
@@ -53,19 +54,19 @@ def collect(
     Returns:
         All completions of the first prompt, then of the second …
     """
-    requests = [Request(prompt.tokens, own) for prompt, own in zip(prompts, seeds, strict=True)]
+    own = parallel.share(range(len(prompts)))
+    requests = [Request(prompts[index].tokens, seeds[index]) for index in own]
     pending: list[tuple[list[tuple[int, Completion]], Future[list[ScoredRollout]]]] = []
     with ThreadPoolExecutor(1, thread_name_prefix="rewardkit-score") as pool:
         for done in engine.generate(requests, sampling):
-            flat = [(index, completion) for index, completions in done for completion in completions]
+            flat = [(own[place], completion) for place, completions in done for completion in completions]
             rollouts = [rollout(prompts[index], first_group + index, completion, decode) for index, completion in flat]
             pending.append((flat, pool.submit(reward.score, rollouts, step=step)))
-        samples = [
-            Sample(prompts[index], first_group + index, completion, scored)
-            for flat, future in pending
-            for (index, completion), scored in zip(flat, future.result(), strict=True)
-        ]
-    return sorted(samples, key=lambda sample: sample.group)
+        by_prompt: dict[int, list[Sample]] = {index: [] for index in own}
+        for flat, future in pending:
+            for (index, completion), scored in zip(flat, future.result(), strict=True):
+                by_prompt[index].append(Sample(prompts[index], first_group + index, completion, scored))
+    return [sample for samples in parallel.gathered([by_prompt[index] for index in own]) for sample in samples]
 
 
 def rollout(prompt: Prompt, group: int, completion: Completion, decode: Callable[[Sequence[int]], str]) -> Rollout:

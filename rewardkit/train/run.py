@@ -18,8 +18,10 @@ from typing import Any
 
 import orjson
 import torch
+from rich.console import Console
 
 from rewardkit.errors import OutputError, RewardkitError
+from rewardkit.train import parallel
 from rewardkit.train.checkpoint import Checkpoints, write_folder
 from rewardkit.train.config import RunConfig, plain
 from rewardkit.train.policy import Policy
@@ -77,7 +79,8 @@ class Run:
         """
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        run = cls(config, total_steps, View(f"{config.model_dump()['stage']} → {config.output}", total_steps))
+        title = f"{config.model_dump()['stage']} → {config.output}"
+        run = cls(config, total_steps, View(title, total_steps, None if parallel.is_first() else Console(quiet=True)))
         record = {
             "config": plain(config),
             "versions": {name: _version(name) for name in PACKAGES},
@@ -85,11 +88,14 @@ class Run:
             **(extra or {}),
         }
         try:
-            run.folder.mkdir(parents=True, exist_ok=True)
-            (run.folder / "config.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
+            if parallel.is_first():
+                run.folder.mkdir(parents=True, exist_ok=True)
+                (run.folder / "config.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
         except OSError as error:
             raise OutputError(f"{run.folder} can't be written: {error.strerror}") from None
-        run._open_loggers()
+        parallel.wait()
+        if parallel.is_first():
+            run._open_loggers()
         with run._interruptible(), run.view:
             try:
                 yield run
@@ -134,6 +140,8 @@ class Run:
         self.view.say(f"step {step}: {message}")
 
     def _append(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
+        if not parallel.is_first():
+            return
         try:
             with (self.folder / name).open("ab") as stream:
                 for record in records:
@@ -143,6 +151,8 @@ class Run:
 
     def rewind(self, step: int) -> None:
         """Take back what was written down after a step: it will be done again."""
+        if not parallel.is_first():
+            return
         for name in ("metrics.jsonl", "samples.jsonl", "alarms.jsonl"):
             file = self.folder / name
             if not file.exists():
@@ -159,8 +169,14 @@ class Run:
     def save_model(self, policy: Policy, name: str) -> Path:
         """Write the model to ``final`` or ``best``."""
         path = self.folder / name
-        write_folder(path, policy.save)
+        if parallel.is_first():
+            write_folder(path, policy.save)
+        parallel.wait()
         return path
+
+    def must_stop(self) -> bool:
+        """Whether somebody asked any of the processes to end."""
+        return parallel.is_true_anywhere(self.stop)
 
     def interrupted(self, step: int) -> Interrupted:
         """What to raise once everything is kept."""
@@ -189,6 +205,8 @@ class Run:
 
     def _report(self) -> None:
         """Draw what there is, however the run ended."""
+        if not parallel.is_first():
+            return
         try:
             write_report(self.folder)
         except OSError as error:

@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 
 from rewardkit.errors import DataError
+from rewardkit.train import parallel
 from rewardkit.train.config import SftConfig, paths
 from rewardkit.train.data import Example, Order, Renderer, micro_batches
 from rewardkit.train.optim import Optimizer, learning_rate
@@ -84,7 +85,7 @@ def train_sft(file: TrainFile) -> Path:
             run.log(
                 done,
                 {
-                    "loss": float(losses.sum()),
+                    "loss": float(parallel.added(losses).sum()),
                     "grad_norm": norm,
                     "lr": learning_rate(config.optimizer, step, total),
                     "tokens": tokens,
@@ -94,9 +95,10 @@ def train_sft(file: TrainFile) -> Path:
             )
             if held_out and run.is_due(done, config.evaluate.every):
                 run.log(done, evaluate(policy, held_out, config.micro_batch_tokens), kind="eval")
-            if run.stop or run.is_due(done, config.checkpoint.every):
+            stop = run.must_stop()
+            if stop or run.is_due(done, config.checkpoint.every):
                 run.checkpoints.save(done, parts, {})
-            if run.stop and done < total:
+            if stop and done < total:
                 raise run.interrupted(done)
         return run.save_model(policy, FINAL)
 

@@ -1,0 +1,87 @@
+"""Two processes (gloo) do what one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+DRIVER = Path(__file__).with_name("driver.py")
+GRPO = """
+version: 1
+stage: grpo
+output: {output}
+model: {{path: {work}/base}}
+data: {{train: {work}/train.jsonl, eval: {work}/heldout.jsonl}}
+reward: {{components: {{digits: {{use: digits}}}}}}
+steps: 2
+rollout: {{prompts_per_step: 3, group_size: 4, max_new_tokens: 10}}
+kl: {{coefficient: 0.05}}
+epochs_per_batch: 2
+optimizer: {{lr: 1.0e-3, eps: 1.0e-3}}
+evaluate: {{every: 1, limit: 5}}
+threads: 1
+"""
+SFT = """
+version: 1
+stage: sft
+output: {output}
+model: {{path: {work}/base}}
+data: {{train: {work}/sft.jsonl}}
+steps: 3
+batch_size: 7
+optimizer: {{lr: 1.0e-3, eps: 1.0e-3}}
+threads: 1
+"""
+
+
+def run(config, processes):
+    """Train with so many processes that know each other."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+    for rank in range(processes):
+        world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        environment = {**os.environ, "ACCELERATE_USE_CPU": "1", **({k: str(v) for k, v in world.items()} if processes > 1 else {})}
+        started.append(
+            subprocess.Popen(
+                [sys.executable, str(DRIVER), str(config)],
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    for process in started:
+        _, errors = process.communicate(timeout=180)
+        assert process.returncode == 0, errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", [GRPO, SFT], ids=["grpo", "sft"])
+def test_two_processes_update_like_one(work, tmp_path, text):
+    """Weights agree to 1e-5 after some steps, and every figure and file is written once."""
+    from safetensors.torch import load_file
+
+    weights, figures = [], []
+    for processes in (1, 2):
+        config = tmp_path / f"{processes}.yaml"
+        folder = tmp_path / str(processes)
+        config.write_text(text.format(output=folder, work=work))
+        run(config, processes)
+        weights.append(load_file(folder / "final/model.safetensors"))
+        figures.append([json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()])
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-5) for name in weights[0])
+    timed = ("seconds", "tokens_per_s", "mismatch")
+    for one, two in zip(*figures, strict=True):
+        assert one.keys() == two.keys()
+        for name, value in one.items():
+            if not name.startswith(timed):
+                assert two[name] == pytest.approx(value, abs=1e-4), name
