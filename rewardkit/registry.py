@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 DISABLE_VARIABLE = "REWARDKIT_DISABLE_PLUGINS"
 
-FIRST_PARTY = ("format", "length", "math")
+FIRST_PARTY = ("format", "length", "math", "code", "reward_model")
 """Plugins that come with an extra of the core, to be named where one is asked for and missing."""
 
 
@@ -224,7 +224,7 @@ class Registry:
         elif members:
             message += f"; {family} has {', '.join(sorted(members))}"
         elif family in FIRST_PARTY:
-            message += f"; install it with: pip install 'rewardkit[{family}]'"
+            message += f"; install it with: pip install 'rewardkit[{family.replace('_', '-')}]'"
         elif self.rewards:
             message += f"; installed are {', '.join(self.names())}"
         else:
