@@ -27,12 +27,12 @@ THREADS = 8
 """Batches in flight where the work is done elsewhere: enough that workers never wait for the next."""
 _FIRST_ROWS = 128
 _CHUNK_SECONDS = 1.0
-MAX_LOSSES = 3
+MAX_LOSSES = 10
 """How often in a row worker processes may die without one chunk being finished in between."""
 PER_PROCESS = 3
 """Chunks on their way to and from each worker process: so many that it has work while this process scores one itself."""
 
-MAX_LOSSES = 3
+MAX_LOSSES = 10
 """So often may the workers die one after the other before the rows at hand are taken for the cause."""
 
 
@@ -136,14 +136,16 @@ class _Workers:
     """Worker processes, and the chunks that are on their way."""
 
     def __init__(self, order: RewardOrder, task: Task, count: int, stop: Callable[[], bool]) -> None:
-        self._start_pool = lambda: ProcessPoolExecutor(
-            count, multiprocessing.get_context("spawn"), initializer=_start, initargs=(order, task)
-        )
+        self._order, self._task, self._count = order, task, count
         self._pool = self._start_pool()
         self._stop = stop
         self._losses = 0
         self.waiting: deque[tuple[Chunk, Future[Piece]]] = deque()
         """In the order of the input."""
+
+    def _start_pool(self) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(self._count, context, initializer=_start, initargs=(self._order, self._task))
 
     def busy(self) -> int:
         """How many chunks are not done."""
@@ -172,7 +174,7 @@ class _Workers:
 
     def _replace(self, error: BrokenProcessPool) -> None:
         self._losses += 1
-        if self._losses == MAX_LOSSES:
+        if self._losses >= MAX_LOSSES:
             raise WorkerError(
                 f"worker processes died {self._losses} times on the rows from {self.waiting[0][0].where(0)} on, perhaps for "
                 "want of memory; what is finished is kept. Try again with --workers 1"
