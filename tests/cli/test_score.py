@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,50 @@ def test_worker_processes(monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
             assert part.pop("seconds") >= 0
             part["mean"], part["std"] = round(part["mean"], 9), round(part["std"], 9)
     assert spread["components"] == here["components"]
+
+
+DEADLY = """
+import os, signal
+from pathlib import Path
+from rewardkit import reward
+
+@reward("deadly")
+def deadly(rollout, *, times: int) -> float:
+    deaths = Path("deaths")
+    if rollout.fields["id"] == 1000 and os.environ["MAIN"] != str(os.getpid()):
+        count = len(deaths.read_text()) if deaths.exists() else 0
+        if count < times:
+            deaths.write_text("x" * (count + 1))
+            os.kill(os.getpid(), signal.SIGKILL)
+    return 1.0
+"""
+
+
+@pytest.mark.parametrize("times", [1, 100])
+def test_killed_worker_process(
+    times: int,
+    install_plugin: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """A worker that is killed loses nothing; rows that kill every worker are named, and what was done before is kept."""
+    install_plugin(DEADLY, "deadly")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.setenv("MAIN", str(os.getpid()))
+    monkeypatch.setattr(scoring_run, "MIN_BYTES_FOR_PROCESSES", 0)
+    monkeypatch.setattr(scoring_run, "_CHUNK_ROWS", 600)
+    Path("reward.yaml").write_text(f"version: 1\ncomponents:\n  a: {{use: deadly, with: {{times: {times}}}}}\n")
+    _write(4000)
+    code = run(["score", "rows.jsonl", "--reward", "reward.yaml", "--out", "out.jsonl", "--workers", "2"])
+    err = capfd.readouterr().err
+    if times == 1:
+        assert code == 0, err
+        assert [row["id"] for row in _read("out.jsonl")] == list(range(4000))
+    else:
+        assert code == 1
+        assert "worker processes died 3 times on the rows from rows.jsonl:601 on" in err
+        assert len(_read("out.jsonl.part")) == 600
 
 
 def test_too_many_unscored(capfd: pytest.CaptureFixture[str]) -> None:
