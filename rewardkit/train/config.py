@@ -234,6 +234,17 @@ class KlConfig(Section):
     """Completions over which an error of 20 % changes an adaptive coefficient by 20 %."""
 
 
+class ProcessConfig(Section):
+    """Learn from a component's rewards per step instead of the total (process rewards)."""
+
+    component: str
+    """The component whose scores have steps."""
+    separator: str = "\n\n"
+    """What ends a step in a completion; there must be as many steps as the component rewards."""
+    to_come: bool = True
+    """A token gets the rewards of its own step and of those after it, rather than of its own alone."""
+
+
 class AlgorithmConfig(Section):
     """A named algorithm; what else is given replaces a part of it."""
 
@@ -246,6 +257,7 @@ class AlgorithmConfig(Section):
     """How tokens are averaged."""
     loss: Literal["clip", "dual_clip", "cispo", "gspo", "sapo", "reinforce"] | None = None
     """The loss of one token."""
+    process: ProcessConfig | None = None
     eps_low: Annotated[float, Field(ge=0)] | None = None
     """The ratio is held above 1 - eps_low."""
     eps_high: Annotated[float, Field(ge=0)] | None = None
@@ -409,6 +421,8 @@ class PpoConfig(RlConfig):
 
     @model_validator(mode="after")
     def _no_baseline_of_groups(self) -> PpoConfig:
+        if self.algorithm.process is not None:
+            raise ValueError("algorithm.process: process rewards are for stage grpo")
         if self.algorithm.advantage is not None:
             raise ValueError("algorithm.advantage: in PPO advantages come from the critic")
         if self.filter.zero_spread != "keep":

@@ -21,6 +21,7 @@ from rewardkit.train.math.advantages import (
     ADVANTAGES,
     GroupStatistics,
     group_statistics,
+    process_advantages,
     reinforce_pp,
     reinforce_pp_baseline,
 )
@@ -59,6 +60,11 @@ class Lesson:
     """int64. Equal for completions of one prompt."""
     counts_B: Tensor
     """bool. True: the completion's tokens are in the loss."""
+
+    steps: Sequence[Sequence[float]] | None = None
+    """Of process rewards: one value per step of a completion."""
+    step_of_token: Sequence[Sequence[int]] | None = None
+    """Which step each token of a completion belongs to, from 0."""
 
     @property
     def mask_B_T(self) -> Tensor:
@@ -197,6 +203,15 @@ class Learner:
         kl_B_T = None
         if ref_B_T is not None and old_B_T is not None and self.config.kl.place == "reward":
             kl_B_T = kl_estimate(old_B_T, ref_B_T, self.config.kl.estimator)
+        if lesson.steps is not None and lesson.step_of_token is not None:
+            process = self.config.algorithm.process
+            return process_advantages(
+                pad_sequence([torch.tensor(row) for row in lesson.steps], batch_first=True),
+                pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in lesson.steps], batch_first=True),
+                pad_sequence([torch.tensor(row) for row in lesson.step_of_token], batch_first=True, padding_value=-1),
+                lesson.groups_B,
+                to_come=process is None or process.to_come,
+            )
         kind = self.algorithm.advantage
         if kind == "reinforce_pp":
             penalty_B_T = torch.zeros(mask_B_T.shape) if kl_B_T is None else kl_B_T

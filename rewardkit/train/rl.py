@@ -19,16 +19,16 @@ import torch
 
 from rewardkit.composite import CompositeReward
 from rewardkit.config.expression import Expression
-from rewardkit.errors import DataError, RewardkitError
+from rewardkit.errors import ConfigError, DataError, RewardkitError
 from rewardkit.train import parallel, statistics
 from rewardkit.train.checkpoint import step_of
-from rewardkit.train.config import RlConfig, paths
+from rewardkit.train.config import ProcessConfig, RlConfig, paths
 from rewardkit.train.data import Order, Prompt, Renderer
 from rewardkit.train.engines.base import Sampling
 from rewardkit.train.engines.hf import HfEngine
 from rewardkit.train.evaluate import correct_condition, evaluate
 from rewardkit.train.learn import Learner, Lesson
-from rewardkit.train.math.advantages import group_statistics
+from rewardkit.train.math.advantages import group_statistics, steps_of_tokens
 from rewardkit.train.monitors import Alarm, Monitors
 from rewardkit.train.optim import Optimizer
 from rewardkit.train.policy import Policy
@@ -37,6 +37,7 @@ from rewardkit.train.rows import read_rows
 from rewardkit.train.run import BEST, FINAL, AlarmError, Run
 from rewardkit.train.seeds import step_seed
 from rewardkit.train.stages import TrainFile
+from rewardkit.types import Score
 
 
 def train(file: TrainFile, config: RlConfig, make_learner: Callable[[Policy, Optimizer], Learner]) -> Path:
@@ -58,6 +59,11 @@ def train(file: TrainFile, config: RlConfig, make_learner: Callable[[Policy, Opt
     condition = correct_condition(
         config.evaluate.correct, file.reward.component_names, file.where("evaluate", "correct")
     )
+    process = config.algorithm.process
+    if process is not None and process.component not in file.reward.component_names:
+        names = ", ".join(file.reward.component_names)
+        place = file.where("algorithm", "process", "component")
+        raise ConfigError((place, f"there is no component {process.component!r}; there are {names}"))
     files = [*paths(config.data.train), *paths(config.data.eval)]
     with (
         ExitStack() as scope,
@@ -228,6 +234,15 @@ class Trainer:
 
     def lesson(self, samples: Sequence[Sample]) -> Lesson:
         """What the learner needs of the scored rollouts."""
+        process = self.config.algorithm.process
+        steps = step_of_token = None
+        if process is not None:
+            texts = [[self.policy.decode([token]) for token in sample.completion.tokens] for sample in samples]
+            step_of_token = [steps_of_tokens(tokens, process.separator) for tokens in texts]
+            steps = [
+                rewards_of_steps(sample, process, max(own) + 1)
+                for sample, own in zip(samples, step_of_token, strict=True)
+            ]
         masks_truncated = self.config.filter.truncated == "mask"
         return Lesson(
             prompts=[sample.prompt.tokens for sample in samples],
@@ -239,6 +254,8 @@ class Trainer:
                 [not (masks_truncated and sample.completion.finish_reason == "length") for sample in samples],
                 dtype=torch.bool,
             ),
+            steps=steps,
+            step_of_token=step_of_token,
         )
 
     def refuse_stale(self, learned: dict[str, float], step: int) -> None:
@@ -322,6 +339,18 @@ def load_prompts(
                 f"{place or reward.config.file}: {who} reads the column {field!r}, which no row of {files} has"
             )
     return prompts
+
+
+def rewards_of_steps(sample: Sample, process: ProcessConfig, count: int) -> Sequence[float]:
+    """One reward per step of a completion that has ``count`` steps. Raises RewardkitError where the component gives another number."""
+    outcome = sample.scored.outcomes[process.component]
+    found = outcome.steps if isinstance(outcome, Score) and outcome.steps is not None else []
+    if len(found) != count:
+        raise RewardkitError(
+            f"{sample.prompt.place}: component {process.component!r} rewards {len(found)} steps of a completion that "
+            f"algorithm.process.separator {process.separator!r} divides into {count}"
+        )
+    return found
 
 
 def reference_of(config: RlConfig, policy: Policy) -> Policy | None:

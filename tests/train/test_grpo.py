@@ -56,6 +56,18 @@ def flaky(rollout: Rollout) -> Score | Unscored:
     return Unscored("infra", "the service is down") if text[:1].isdigit() else Score(float(len(set(text))))
 
 
+@reward("stepwise")
+def stepwise(rollout: Rollout) -> Score:
+    """Each step, as the character 1 divides them, is rewarded with its share of digits."""
+    from rewardkit.train.math.advantages import steps_of_tokens
+
+    text = rollout.completion_text
+    steps = steps_of_tokens(list(text), "1") or [0]
+    parts = ["".join(c for c, own in zip(text, steps, strict=False) if own == step) for step in range(max(steps) + 1)]
+    shares = [sum(map(str.isdigit, part)) / max(len(part), 1) for part in parts]
+    return Score(sum(shares) / len(shares), steps=shares)
+
+
 @reward("picky")
 def picky(rollout: Rollout, *, column: str = "missing") -> float:
     """Needs a field."""
@@ -66,7 +78,7 @@ def picky(rollout: Rollout, *, column: str = "missing") -> float:
 def registry():
     """The rewards above."""
     found = Registry()
-    for item in (digits, constant, nan, flaky, picky):
+    for item in (digits, constant, nan, flaky, picky, stepwise):
         found.register(item)
     return found
 
@@ -155,6 +167,24 @@ def test_every_algorithm_learns(work, tmp_path, registry, algorithm):
     assert last > first + 0.03
     assert figures["train"][0]["kl"] == pytest.approx(0, abs=1e-4)
     assert figures["train"][-1]["kl"] != 0
+
+
+def test_process_rewards_reach_the_tokens_of_their_step(work, tmp_path, registry):
+    """Advantages differ within a completion, and the policy learns from them."""
+    extra = "algorithm: {use: grpo, process: {component: main, separator: '1'}}\n"
+    changes = {"rollout.prompts_per_step": "8", "data.eval": "null"}
+    figures = run(work, tmp_path, registry, use="stepwise", steps=14, extra=extra, **changes)
+    assert (
+        sum(line["reward"] for line in figures["train"][-3:])
+        > sum(line["reward"] for line in figures["train"][:3]) + 0.1
+    )
+
+
+def test_process_rewards_must_fit_the_steps(work, tmp_path, registry):
+    """Another number of steps than the separator makes is told, with both numbers."""
+    extra = "algorithm: {use: grpo, process: {component: main, separator: '1'}}\n"
+    with pytest.raises(RewardkitError, match="rewards 0 steps of a completion that .* divides into"):
+        run(work, tmp_path, registry, steps=1, extra=extra, **{"data.eval": "null"})
 
 
 def test_adapters_are_trained_against_the_model_without_them(work, tmp_path, registry):
