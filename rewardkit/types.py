@@ -117,7 +117,8 @@ RewardResult: TypeAlias = float | int | bool | Score | Unscored
 class RewardFunction(Protocol):
     """A reward, built and ready: a batch in, as many results out, in the same order.
 
-    An ``async`` reward returns an awaitable of the same. One of scope ``"group"`` is called with exactly one whole group. An
+    An ``async`` reward returns an awaitable of the same. One of scope ``"group"`` is called with one group: all its
+    members, or with a condition or gate those that it lets through. An
     attribute ``close()``, where there is one, is called at the end.
     """
 

@@ -1,22 +1,19 @@
-"""Scores batches of rollouts by a composite reward.
+"""Builds the rewards of a configuration, each on its executor, and scores batches of rollouts with them.
 
-For each batch: components whose conditions can be decided are started, all on their executors at once; the gate is decided as soon as
-what it refers to is known, and what it shuts out is never started; at the end the values become one number per rollout. Reads no files
-and prints nothing.
+Reads no rollouts from files and prints nothing. What happens to one batch is in ``batch``.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from rewardkit.composite import combine
+from rewardkit.composite.batch import Batch
 from rewardkit.composite.cache import ScoreCache, component_key, unit_key
 from rewardkit.composite.runners import (
     AsyncRunner,
@@ -30,12 +27,11 @@ from rewardkit.composite.runners import (
 )
 from rewardkit.composite.workers import WorkerPool, default_workers
 from rewardkit.composite.zygote import ComponentOrder
-from rewardkit.config.expression import EvaluationError, Expression
 from rewardkit.config.params import plain_params
 from rewardkit.config.spec import Component, Composite, RewardConfig, parse_config, read_config
 from rewardkit.errors import ConfigError, TooManyUnscoredError, UsageError
 from rewardkit.registry import Registry
-from rewardkit.types import Outcome, Rollout, Score, ScoredRollout, Skipped, Unscored
+from rewardkit.types import Outcome, Rollout, Score, ScoredRollout, Skipped
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +53,6 @@ def load_reward(
     registry = registry or Registry.load()
     read = parse_config if isinstance(source, str) and "\n" in source else read_config
     return CompositeReward(read(source, registry), registry=registry, workers=workers, cache=cache)  # type: ignore[arg-type]
-
-
-def group_of(rollout: Rollout) -> Hashable:
-    """What rollouts of one prompt have in common: their group, or else the prompt itself."""
-    return rollout.group if rollout.group is not None else rollout.prompt_text
 
 
 class CompositeReward:
@@ -231,7 +222,7 @@ class CompositeReward:
         return [result[index] for index in range(len(rollouts))]
 
     def _score_composite(self, composite: Composite, rollouts: Sequence[Rollout], step: int) -> list[ScoredRollout]:
-        batch = _Batch(self, composite, rollouts)
+        batch = Batch(self, composite, rollouts)
         batch.run()
         return batch.scored(step)
 
@@ -310,204 +301,3 @@ def _order(component: Component) -> ComponentOrder:
         params=plain_params(component.params),
         who=who(component),
     )
-
-
-def _gate_needs(composite: Composite) -> frozenset[str]:
-    """The components that must be known before the gate is decided, conditions of conditions included."""
-    needs = {item.name: item.when.components if item.when else () for item in composite.components}
-    wanted: set[str] = set()
-    pending = list(composite.gate.components) if composite.gate else []
-    while pending:
-        name = pending.pop()
-        if name not in wanted:
-            wanted.add(name)
-            pending.extend(needs[name])
-    return frozenset(wanted)
-
-
-class _Batch:
-    """One batch on its way through one composite."""
-
-    def __init__(self, engine: CompositeReward, composite: Composite, rollouts: Sequence[Rollout]) -> None:
-        self.engine = engine
-        self.composite = composite
-        self.rollouts = rollouts
-        self.outcomes: dict[str, list[Outcome]] = {}
-        """By component, once it is done: one per rollout."""
-        self.gate: list[bool | Unscored] | None = None
-        """Per rollout: open, shut, or undecided; None while it is not known."""
-        if composite.gate is None:
-            self.gate = [True] * len(rollouts)
-
-    def run(self) -> None:
-        """Run every component, each as early as its condition and the gate allow."""
-        waiting = list(self.composite.components)
-        running: dict[Future[Outcomes], tuple[Component, list[list[int]], list[Outcome | None]]] = {}
-        first = _gate_needs(self.composite)
-        while waiting or running:
-            if self.gate is None and first <= self.outcomes.keys():
-                self.gate = [self.decide_gate(index) for index in range(len(self.rollouts))]
-            ready = [
-                item
-                for item in waiting
-                if all(name in self.outcomes for name in (item.when.components if item.when else ()))
-                and (self.gate is not None or item.name in first)
-            ]
-            # What runs elsewhere is started first, so that inline work happens in the meantime.
-            for component in sorted(ready, key=lambda item: item.offer.type.executor == "inline"):
-                waiting.remove(component)
-                outcomes, units = self.select(component, gated=component.name not in first)
-                rollouts = self.rollouts
-                future = self.engine.start(
-                    self.composite, component, [[rollouts[index] for index in unit] for unit in units]
-                )
-                running[future] = component, units, outcomes
-            done = [future for future in running if future.done()]
-            if not done and running and not ready:
-                done = list(wait(running, return_when=FIRST_COMPLETED).done)
-            for future in done:
-                component, units, outcomes = running.pop(future)
-                results, seconds = future.result()
-                for unit, unit_results in zip(units, results, strict=True):
-                    for index, outcome in zip(unit, unit_results, strict=True):
-                        outcomes[index] = outcome
-                self.outcomes[component.name] = outcomes  # type: ignore[assignment]  # every place is filled by now
-                self.engine.spent(component.name, seconds)
-        if self.gate is None:
-            self.gate = [self.decide_gate(index) for index in range(len(self.rollouts))]
-
-    def select(self, component: Component, *, gated: bool) -> tuple[list[Outcome | None], list[list[int]]]:
-        """What is decided without running the component, and the units of rollouts that it must be run for."""
-        outcomes: list[Outcome | None] = [None] * len(self.rollouts)
-        active: list[int] = []
-        needs = component.offer.type.needed_fields(component.params)
-        when = component.when
-        gate = self.gate if gated and self.composite.gate is not None else None
-        if not needs and when is None and gate is None:
-            active = list(range(len(self.rollouts)))
-        else:
-            for index, rollout in enumerate(self.rollouts):
-                outcome = self.decided(index, rollout, gate, when, needs)
-                outcomes[index] = outcome
-                if outcome is None:
-                    active.append(index)
-        if component.offer.type.scope == "group":
-            groups: dict[Hashable, list[int]] = {}
-            for index in active:
-                groups.setdefault(group_of(self.rollouts[index]), []).append(index)
-            return outcomes, list(groups.values())
-        return outcomes, [[index] for index in active]
-
-    def decided(
-        self,
-        index: int,
-        rollout: Rollout,
-        gate: list[bool | Unscored] | None,
-        when: Expression | None,
-        needs: Sequence[str],
-    ) -> Outcome | None:
-        """The outcome of a component that is not to be run for a rollout, or None if it is."""
-        if gate is not None and gate[index] is not True:
-            state = "undecided" if isinstance(gate[index], Unscored) else "shut"
-            return Skipped(f"gate {state}")
-        if when is not None:
-            holds = self.evaluate(when, index)
-            if isinstance(holds, Unscored):
-                return holds
-            if not holds:
-                return Skipped(f"not {when.text}" if when.text.isidentifier() else f"not ({when.text})")
-        for field in needs:
-            if rollout.fields.get(field) is None:
-                return Unscored("input", f"the row has no value in column {field!r}")
-        return None
-
-    def evaluate(self, expression: Expression, index: int) -> bool | Unscored:
-        """Whether a condition holds for a rollout; Unscored where a component that it refers to is."""
-        values: dict[str, float | None] = {}
-        for name in expression.components:
-            outcome = self.outcomes[name][index]
-            if isinstance(outcome, Unscored):
-                return Unscored(outcome.kind, f"{expression.text!r} can't be decided: {outcome.message}")
-            values[name] = outcome.value if isinstance(outcome, Score) else None
-        try:
-            return expression(values, self.rollouts[index])
-        except EvaluationError as error:
-            return Unscored("input", str(error))
-
-    def decide_gate(self, index: int) -> bool | Unscored:
-        """Whether the gate is open for a rollout."""
-        return True if self.composite.gate is None else self.evaluate(self.composite.gate, index)
-
-    def scored(self, step: int) -> list[ScoredRollout]:
-        """Combine the outcomes into one reward per rollout."""
-        composite = self.composite
-        names = [component.name for component in composite.components]
-        weights = {component.name: component.weight.at(step) for component in composite.components}
-        columns = [self.contributions(component, weights[component.name]) for component in composite.components]
-        failures = self.failures([name for name in names if weights[name] != 0])
-        none = dict.fromkeys(names)
-        gate = self.gate or [True] * len(self.rollouts)
-        reward_id, policy = self.engine.reward_id, self.engine.config.policy
-        result: list[ScoredRollout] = []
-        rows = zip(
-            self.rollouts,
-            gate,
-            zip(*(self.outcomes[name] for name in names), strict=True),
-            zip(*columns, strict=True),
-            strict=True,
-        )
-        for index, (rollout, opened, outcomes, parts) in enumerate(rows):
-            contributions: Mapping[str, float | None] = none
-            reward: float | None
-            unscored = failures.get(index)
-            if unscored is not None:
-                reward = 0.0 if policy == "zero" else None
-            elif not opened:
-                reward = composite.gate_value
-            else:
-                contributions = dict(zip(names, parts, strict=True))
-                reward = combine.clip(combine.combined(contributions, weights, composite.combine), composite.clip)
-                if not math.isfinite(reward):
-                    unscored = Unscored("plugin", f"the components combine to {reward}, which is not a finite number")
-                    reward, contributions = 0.0 if policy == "zero" else None, none
-            result.append(
-                ScoredRollout(
-                    rollout,
-                    reward,
-                    dict(zip(names, outcomes, strict=True)),
-                    weights,
-                    contributions,
-                    reward_id,
-                    unscored,
-                )
-            )
-        return result
-
-    def failures(self, counted: Sequence[str]) -> dict[int, Unscored]:
-        """Why rollouts have no reward, by index: an undecided gate, or the first component that counts and is unscored."""
-        found: dict[int, Unscored] = {}
-        if self.composite.gate is not None:
-            found.update(
-                (index, opened) for index, opened in enumerate(self.gate or ()) if isinstance(opened, Unscored)
-            )
-        for name in counted:
-            for index, outcome in enumerate(self.outcomes[name]):
-                if type(outcome) is Unscored and index not in found and (self.gate is None or self.gate[index]):
-                    found[index] = outcome
-        return found
-
-    def contributions(self, component: Component, weight: float) -> list[float | None]:
-        """Weight × value of one component for every rollout, scaled and clipped; None where it has no value."""
-        values: Sequence[float | None] = [
-            outcome.value if isinstance(outcome, Score) else None for outcome in self.outcomes[component.name]
-        ]
-        if self.composite.combine == "normalized_sum" or (component.scale and component.scale.kind != "range"):
-            groups = [group_of(rollout) for rollout in self.rollouts]
-        else:
-            groups = []
-        values = combine.scaled(values, component.scale, groups)
-        if component.clip is not None:
-            values = [None if value is None else combine.clip(value, component.clip) for value in values]
-        if self.composite.combine == "normalized_sum":
-            values = combine.in_group(values, groups, combine.zscore)
-        return [None if value is None else weight * value for value in values]
