@@ -7,6 +7,7 @@ have different columns, or there are many small ones, the file is written anew f
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import zlib
@@ -133,7 +134,7 @@ class ParquetPart:
             with pa.OSFile(str(self._path), "ab") as sink:
                 # Arrow begins a file only where it believes itself at offset 0; from its first write on, the kernel
                 # appends, so that every offset it takes down is the true one.
-                os.lseek(sink.fileno(), 0, os.SEEK_SET)
+                os.lseek(_descriptor(self._path), 0, os.SEEK_SET)
                 with pq.ParquetWriter(sink, table.schema) as writer:
                     writer.write_table(table, row_group_size=max(1, table.num_rows))
             sync_file(self._path)
@@ -188,6 +189,19 @@ class ParquetPart:
 
         with pa.memory_map(str(self._path)) as file:
             return pq.read_metadata(pa.BufferReader(file.read_buffer(end)))
+
+
+def _descriptor(path: Path) -> int:
+    """The descriptor by which this process appends to a file; Arrow does not tell it before version 24."""
+    wanted = path.stat()
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - the names are numbers
+        try:
+            found, flags = os.fstat(int(name)), fcntl.fcntl(int(name), fcntl.F_GETFL)
+        except OSError:  # closed since, such as the one of this listing
+            continue
+        if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino) and flags & os.O_APPEND:
+            return int(name)
+    raise OutputError(f"{path} was opened and can't be found among the open files")
 
 
 class SchemaUnion:
