@@ -254,28 +254,24 @@ class _Groups:
 
 
 def _rollout(row: dict[str, Any], groups: _Groups) -> Rollout:
-    prompt, completion = row.get("prompt"), row.get("completion")
+    fields = row.copy()
+    prompt, completion = fields.pop("prompt", None), fields.pop("completion", None)
     if type(prompt) is not str and not (isinstance(prompt, list) and _is_chat(prompt)):
         raise RowError(_not_text("prompt", prompt, row))
     if type(completion) is not str and not (isinstance(completion, list) and _is_chat(completion)):
         raise RowError(_not_text("completion", completion, row))
-    group = row.get("group")
+    group = fields.pop("group", None)
     if group is None:
         group = groups.of(prompt)
     elif type(group) is not str and type(group) is not int:
         group = _whole("group", group, "text or a whole number")
-    num_tokens = row.get("num_tokens")
+    num_tokens = fields.pop("num_tokens", None)
     if num_tokens is not None and type(num_tokens) is not int:
         num_tokens = _whole("num_tokens", num_tokens, "a whole number")
-    finish_reason = row.get("finish_reason")
+    finish_reason = fields.pop("finish_reason", None)
     if finish_reason is not None and type(finish_reason) is not str:
-        raise RowError(
-            f"'finish_reason' must be text, and is {_kind(finish_reason)}{_list_hint('finish_reason', finish_reason)}"
-        )
-    fields = row.copy()
-    for name in STANDARD:
-        if name in fields:
-            del fields[name]
+        hint = _list_hint("finish_reason", finish_reason)
+        raise RowError(f"'finish_reason' must be text, and is {_kind(finish_reason)}{hint}")
     return Rollout(prompt, completion, fields, group, num_tokens, finish_reason)
 
 
