@@ -21,8 +21,8 @@ def _leftovers(out: Path) -> set[str]:
     return {path.name.removeprefix(out.name) for path in out.parent.glob(f"{out.name}*")}
 
 
-@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
-@pytest.mark.parametrize("order", ["plain", "interleaved"])
+@pytest.mark.slow
+@pytest.mark.parametrize(("ending", "order"), [(".jsonl", "plain"), (".parquet", "plain"), (".parquet", "interleaved")])
 def test_killed_at_every_step(ending: str, order: str, tmp_path: Path, toy: ModuleType, files: ModuleType) -> None:
     """Killed before and after every fsync, truncation, renaming and removal, one after the other, it ends with every row once."""
     rows = files.make_rows(1000)
@@ -56,6 +56,7 @@ def test_killed_at_every_step(ending: str, order: str, tmp_path: Path, toy: Modu
     assert summaries[0] == summaries[1]
 
 
+@pytest.mark.slow
 def test_each_step_alone(tmp_path: Path, toy: ModuleType, files: ModuleType) -> None:
     """Killed at one step of the end (footer, manifest, renaming, removal), the next run finishes."""
     source = files.write_rows(tmp_path / "rows.jsonl", files.make_rows(200))
@@ -70,6 +71,7 @@ def test_each_step_alone(tmp_path: Path, toy: ModuleType, files: ModuleType) -> 
         assert _leftovers(out) == {"", ".manifest.json"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".parquet"])
 def test_killed_at_random_moments(ending: str, tmp_path: Path, toy: ModuleType, files: ModuleType) -> None:
     """SIGKILL from outside at random moments."""
