@@ -22,7 +22,7 @@ VERBS = {
     "score": "Score rollouts with a composite reward.",
     "check": "Check a reward file, and hold it against data.",
     "schema": "Print the JSON Schema of reward files, for editors.",
-    "train": "Train a model: SFT, GRPO.",
+    "train": "Train a model: SFT, reward model, DPO, GRPO, PPO.",
     "eval": "Evaluate a model on held-out prompts, or compare two.",
     "plugins": "List the installed rewards, or explain one.",
     "new-plugin": "Write the package of a new reward plugin.",

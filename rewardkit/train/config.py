@@ -407,16 +407,44 @@ class CriticConfig(Section):
     """Normalise advantages over the batch."""
 
 
+class PpoRolloutConfig(RolloutConfig):
+    """How completions are sampled: for PPO, one of each prompt."""
+
+    prompts_per_step: Count = 128
+    group_size: Count = 1
+
+
+class PpoAlgorithmConfig(AlgorithmConfig):
+    """The token loss and the reduction; advantages are the critic's."""
+
+    use: Literal[
+        "grpo", "dr_grpo", "bnpo", "dapo", "cispo", "gspo", "sapo", "rloo", "reinforce++", "reinforce++-baseline"
+    ] = "bnpo"
+
+
+class PpoKlConfig(KlConfig):
+    """Keep the policy near the model that the run started from: for PPO, by the reward."""
+
+    coefficient: Annotated[float, Field(ge=0)] = 0.05
+    estimator: Literal["k1", "k2", "k3"] = "k1"
+    place: Literal["loss", "reward"] = "reward"
+
+
+class PpoMonitorsConfig(MonitorsConfig):
+    """When a run raises an alarm; with one completion per prompt no group has any spread."""
+
+    zero_spread: Share | None = None
+
+
 class PpoConfig(RlConfig):
     """Proximal policy optimisation with a critic, as InstructGPT has it."""
 
     stage: Literal["ppo"]
     critic: CriticConfig = CriticConfig()
-    monitors: MonitorsConfig = MonitorsConfig(zero_spread=None)
-    algorithm: AlgorithmConfig = AlgorithmConfig(use="bnpo")
-    """Of the algorithm the token loss and the reduction count; advantages are the critic's."""
-    rollout: RolloutConfig = RolloutConfig(group_size=1, prompts_per_step=128)
-    kl: KlConfig = KlConfig(coefficient=0.05, estimator="k1", place="reward")
+    monitors: PpoMonitorsConfig = PpoMonitorsConfig()
+    algorithm: PpoAlgorithmConfig = PpoAlgorithmConfig()
+    rollout: PpoRolloutConfig = PpoRolloutConfig()
+    kl: PpoKlConfig = PpoKlConfig()
     epochs_per_batch: Count = 4
 
     @model_validator(mode="after")

@@ -72,7 +72,15 @@ def test_from_nothing_to_a_compared_policy(work, capsys):
     assert "eval step 0  accuracy 1" in err
 
     code, out, err = run(
-        capsys, "eval", work / "grpo.yaml", "--compare", work / "sft/final", work / "grpo/final", "--samples", 4, "--json"
+        capsys,
+        "eval",
+        work / "grpo.yaml",
+        "--compare",
+        work / "sft/final",
+        work / "grpo/final",
+        "--samples",
+        4,
+        "--json",
     )
     assert code == 0, err
     found = json.loads(out)

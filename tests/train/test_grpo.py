@@ -183,7 +183,7 @@ def test_process_rewards_reach_the_tokens_of_their_step(work, tmp_path, registry
 def test_process_rewards_must_fit_the_steps(work, tmp_path, registry):
     """Another number of steps than the separator makes is told, with both numbers."""
     extra = "algorithm: {use: grpo, process: {component: main, separator: '1'}}\n"
-    with pytest.raises(RewardkitError, match="rewards 0 steps of a completion that .* divides into"):
+    with pytest.raises(RewardkitError, match=r"rewards 0 steps of a completion that .* divides into"):
         run(work, tmp_path, registry, steps=1, extra=extra, **{"data.eval": "null"})
 
 

@@ -48,8 +48,18 @@ def run(config, processes):
         port = free.getsockname()[1]
     started = []
     for rank in range(processes):
-        world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        environment = {**os.environ, "ACCELERATE_USE_CPU": "1", **({k: str(v) for k, v in world.items()} if processes > 1 else {})}
+        world = {
+            "RANK": rank,
+            "LOCAL_RANK": rank,
+            "WORLD_SIZE": processes,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+        }
+        environment = {
+            **os.environ,
+            "ACCELERATE_USE_CPU": "1",
+            **({k: str(v) for k, v in world.items()} if processes > 1 else {}),
+        }
         started.append(
             subprocess.Popen(
                 [sys.executable, str(DRIVER), str(config)],

@@ -107,7 +107,7 @@ def test_a_full_disk_leaves_what_was_there(work, tmp_path, held_out, monkeypatch
         original(*args, **kwargs)
 
     monkeypatch.setattr(checkpoint.torch, "save", full)
-    with pytest.raises(OutputError, match="No space left on device.*what was there before is untouched"):
+    with pytest.raises(OutputError, match=r"No space left on device.*what was there before is untouched"):
         run(work, tmp_path, held_out, **{"checkpoint.every": "1"})
     [kept] = (tmp_path / "out/checkpoints").iterdir()
     assert kept.name == "step-000001"

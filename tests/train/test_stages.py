@@ -124,6 +124,13 @@ def test_reading_a_configuration_needs_no_torch(tmp_path):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_a_part_of_a_section_keeps_the_stages_other_defaults(tmp_path, registry):
+    """PPO samples one completion of each prompt, also where something else of rollout is given."""
+    text = GRPO.replace("stage: grpo", "stage: ppo") + "rollout: {max_new_tokens: 9}\nkl: {coefficient: 0.2}\n"
+    config = read(tmp_path, text, registry).config
+    assert (config.rollout.group_size, config.kl.place, config.algorithm.use) == (1, "reward", "bnpo")
+
+
 def test_steps_or_epochs(tmp_path):
     """SFT wants one of them."""
     text = "version: 1\nstage: sft\noutput: out\nmodel: {path: ./m}\ndata: {train: a.jsonl}\n"
