@@ -32,9 +32,6 @@ MAX_LOSSES = 10
 PER_PROCESS = 3
 """Chunks on their way to and from each worker process: so many that it has work while this process scores one itself."""
 
-MAX_LOSSES = 10
-"""So often may the workers die one after the other before the rows at hand are taken for the cause."""
-
 
 @dataclass(frozen=True, slots=True)
 class RewardOrder:

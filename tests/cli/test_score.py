@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rewardkit.cli import run
+from rewardkit.scoring import local
 from rewardkit.scoring import run as scoring_run
 
 REWARD = """
@@ -124,6 +125,7 @@ def test_killed_worker_process(
     monkeypatch.setenv("MAIN", str(os.getpid()))
     monkeypatch.setattr(scoring_run, "MIN_BYTES_FOR_PROCESSES", 0)
     monkeypatch.setattr(scoring_run, "_CHUNK_ROWS", 600)
+    monkeypatch.setattr(local, "MAX_LOSSES", 3)
     Path("reward.yaml").write_text(f"version: 1\ncomponents:\n  a: {{use: deadly, with: {{times: {times}}}}}\n")
     _write(4000)
     code = run(["score", "rows.jsonl", "--reward", "reward.yaml", "--out", "out.jsonl", "--workers", "2"])
@@ -133,7 +135,7 @@ def test_killed_worker_process(
         assert [row["id"] for row in _read("out.jsonl")] == list(range(4000))
     else:
         assert code == 1
-        assert "worker processes died 3 times on the rows from rows.jsonl:601 on" in err
+        assert f"worker processes died {MAX_LOSSES} times on the rows from rows.jsonl:601 on" in err
         assert len(_read("out.jsonl.part")) == 600
 
 
