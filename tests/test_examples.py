@@ -14,11 +14,11 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 @pytest.mark.parametrize(
     "file",
-    sorted(file for file in EXAMPLES.rglob("reward*.yaml") if "\nstage: " not in file.read_text()),  # no training
+    sorted(file for file in EXAMPLES.rglob("reward*.yaml") if "\nstage: " not in file.read_text() and "plugin" not in file.parts),
     ids=lambda file: str(file.relative_to(EXAMPLES)),
 )
 def test_reward_files_are_valid(file):
-    """An example's reward file is accepted with the first-party plugins installed."""
+    """An example's reward file is accepted with the first-party plugins installed (that of the plugin is tested with it)."""
     registry = Registry.load()
     if "math" not in registry.names():
         pytest.skip("the math plugin is not installed")
