@@ -87,15 +87,13 @@ def combined(contributions: Mapping[str, float | None], weights: Mapping[str, fl
         how: ``mean`` divides the sum by the sum of the weights' magnitudes; ``normalized_sum`` expects contributions made
             from values that were normalised in their group. With no contributions at all every way gives 0.
     """
+    if how in {"sum", "normalized_sum"}:  # the usual way, and a weight of 0 adds nothing
+        return sum([part for part in contributions.values() if part is not None], 0.0)
     present = {name: part for name, part in contributions.items() if part is not None and weights[name] != 0}
     if not present:
         return 0.0
-    match how:
-        case "sum" | "normalized_sum":
-            return sum(present.values())
-        case "mean":
-            return sum(present.values()) / sum(abs(weights[name]) for name in present)
-        case "product":
-            return math.prod(present.values())
-        case "min":
-            return min(present.values())
+    if how == "product":
+        return math.prod(present.values())
+    if how == "min":
+        return min(present.values())
+    return sum(present.values()) / sum(abs(weights[name]) for name in present)
