@@ -14,7 +14,11 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 @pytest.mark.parametrize(
     "file",
-    sorted(file for file in EXAMPLES.rglob("reward*.yaml") if "\nstage: " not in file.read_text() and "plugin" not in file.parts),
+    sorted(
+        file
+        for file in EXAMPLES.rglob("reward*.yaml")
+        if "\nstage: " not in file.read_text() and "plugin" not in file.parts
+    ),
     ids=lambda file: str(file.relative_to(EXAMPLES)),
 )
 def test_reward_files_are_valid(file):

@@ -68,7 +68,10 @@ def percent(rng: random.Random) -> Problem:
     answer = Fraction(price * (100 - off), 100)
     return Problem(
         f"A lamp costs ${price}. {rng.choice(NAMES)} gets {off}% off. What does the lamp cost now, in dollars?",
-        [f"{off}% of {price} is {float(Fraction(price * off, 100)):g}.", f"{price} - {float(price - answer):g} = {float(answer):g}."],
+        [
+            f"{off}% of {price} is {float(Fraction(price * off, 100)):g}.",
+            f"{price} - {float(price - answer):g} = {float(answer):g}.",
+        ],
         answer,
     )
 

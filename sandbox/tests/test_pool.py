@@ -206,7 +206,10 @@ def test_a_forked_child_leaves_the_boxes_alone(sandbox):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("REWARDKIT_RESTART_ENGINE" not in os.environ, reason="stops the machine's Docker engine: set REWARDKIT_RESTART_ENGINE=1")
+@pytest.mark.skipif(
+    "REWARDKIT_RESTART_ENGINE" not in os.environ,
+    reason="stops the machine's Docker engine: set REWARDKIT_RESTART_ENGINE=1",
+)
 def test_an_engine_that_restarts():
     """A run goes on when the engine is stopped and started again, and every program has its one right result."""
     results, errors = {}, []
