@@ -61,7 +61,9 @@ def unit_key(component: bytes, rollouts: Sequence[Rollout]) -> bytes | None:
     for rollout in rollouts:
         content = [rollout.prompt, rollout.completion, dict(rollout.fields)]
         # Apart from the rest, since they are None more often than not.
-        digest.update(f"{rollout.group!r} {rollout.num_tokens!r} {rollout.finish_reason!r} ".encode("utf-8", "surrogatepass"))
+        digest.update(
+            f"{rollout.group!r} {rollout.num_tokens!r} {rollout.finish_reason!r} ".encode("utf-8", "surrogatepass")
+        )
         try:
             digest.update(_exact(content))
         except (TypeError, ValueError, RecursionError):
