@@ -56,6 +56,7 @@ class Pool:
         self._slots: set[Slot] = set()
         self._serial = 0
         self._closed = False
+        self._restarts: set[threading.Thread] = set()
         self._failure: SandboxError | None = None
         self._stop = threading.Event()
         self._owner = os.getpid()
@@ -119,9 +120,18 @@ class Pool:
                 return
             self._slots.discard(slot)
             self.replaced += 1
-        threading.Thread(target=self._restart, args=(slot,), daemon=True, name="sandbox-replace").start()
+            thread = threading.Thread(target=self._restart, args=(slot,), daemon=True, name="sandbox-replace")
+            self._restarts.add(thread)
+            thread.start()
 
     def _restart(self, slot: Slot) -> None:
+        try:
+            self._start_again(slot)
+        finally:
+            with self._lock:
+                self._restarts.discard(threading.current_thread())
+
+    def _start_again(self, slot: Slot) -> None:
         slot.close()
         deadline = time.monotonic() + self._patience_s
         pause = 0.1
@@ -209,13 +219,15 @@ class Pool:
             slots, self._slots = self._slots, set()
             waiting, self._waiting = self._waiting, deque()
             self._free.clear()
+            # A box that is being started has files in the backend's folder: it is let come up, and ended by `_add`.
+            restarts = list(self._restarts)
         for waiter in waiting:
             if waiter.set_running_or_notify_cancel():
                 waiter.set_exception(Closed("the sandbox was closed"))
         threads = [threading.Thread(target=slot.close) for slot in slots]
         for thread in threads:
             thread.start()
-        for thread in threads:
+        for thread in (*threads, *restarts):
             thread.join()
         self.backend.close()
 

@@ -172,6 +172,51 @@ def test_waiting_callers_are_told_when_it_closes(sandbox):
     assert told
 
 
+def test_closing_waits_for_boxes_that_are_being_started():
+    """A box whose start is under way is ended before the backend gives back what the box still uses."""
+    starting, go_on, events = threading.Event(), threading.Event(), []
+
+    class Box:
+        name, broken = "box", False
+
+        def __init__(self, serial):
+            self.serial = serial
+
+        def alive(self):
+            return True
+
+        def close(self):
+            events.append(f"box {self.serial} ended")
+
+    class Backend:
+        name = "slow"
+
+        def open(self):
+            pass
+
+        def start(self, serial):
+            if serial > 1:
+                starting.set()
+                assert go_on.wait(30)
+            return Box(serial)
+
+        def close(self):
+            events.append("backend closed")
+
+    pool = Pool(Backend(), 1)
+    pool.open()
+    slot = pool.acquire()
+    slot.broken = True
+    pool.release(slot)
+    assert starting.wait(30)
+    closing = threading.Thread(target=pool.close)
+    closing.start()
+    assert wait_for(lambda: pool._closed, 30)
+    go_on.set()
+    closing.join(30)
+    assert events == ["box 1 ended", "box 2 ended", "backend closed"]
+
+
 def test_boxes_are_handed_out_in_the_order_of_asking(sandbox):
     """Nobody overtakes: those who wait longest are served first."""
     slots = [sandbox.pool.acquire() for _ in range(sandbox.pool.size)]
