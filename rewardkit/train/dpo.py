@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from rewardkit.errors import DataError
-from rewardkit.train.config import paths
+from rewardkit.train.config import DpoConfig, paths
 from rewardkit.train.data import Order, micro_batches
 from rewardkit.train.dropout import switch_off_dropout
 from rewardkit.train.math.metrics import wilson
@@ -24,7 +24,6 @@ from rewardkit.train.math.preference import DPOLoss, dpo, sequence_logprobs
 from rewardkit.train.optim import Optimizer, learning_rate
 from rewardkit.train.pairs import AnswerPair, AnswerRenderer, read_pairs
 from rewardkit.train.policy import Passage, Policy
-from rewardkit.train.preference_config import DpoConfig
 from rewardkit.train.rows import Row
 from rewardkit.train.run import FINAL, Run
 from rewardkit.train.stages import TrainFile

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from rewardkit.errors import DataError
-from rewardkit.train.config import SftData, paths
+from rewardkit.train.config import PairData, SftData, paths
 from rewardkit.train.data import Example, Renderer
-from rewardkit.train.preference_config import PairData
 from rewardkit.train.rows import Row, read_rows
 from rewardkit.types import Message, Text, message_text
 

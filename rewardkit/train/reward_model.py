@@ -17,14 +17,13 @@ from rich.table import Table
 
 from rewardkit.errors import DataError, OutputError
 from rewardkit.train.checkpoint import write_folder
-from rewardkit.train.config import paths
+from rewardkit.train.config import RewardModelConfig, paths
 from rewardkit.train.data import Order
 from rewardkit.train.dropout import switch_off_dropout
 from rewardkit.train.math.metrics import Estimate
 from rewardkit.train.math.preference import bradley_terry
 from rewardkit.train.optim import Optimizer, learning_rate
 from rewardkit.train.pairs import DialogueRenderer, ScoredPair, read_pairs
-from rewardkit.train.preference_config import RewardModelConfig
 from rewardkit.train.preference_report import PairScores, PreferenceReport, preference_report, reliability_svg
 from rewardkit.train.run import FINAL, Run
 from rewardkit.train.scorer import Scorer

@@ -44,9 +44,9 @@ class Stage:
 STAGES: dict[str, Stage] = {
     "sft": Stage("rewardkit.train.config:SftConfig", "rewardkit.train.sft:train_sft"),
     "reward_model": Stage(
-        "rewardkit.train.preference_config:RewardModelConfig", "rewardkit.train.reward_model:train_reward_model"
+        "rewardkit.train.config:RewardModelConfig", "rewardkit.train.reward_model:train_reward_model"
     ),
-    "dpo": Stage("rewardkit.train.preference_config:DpoConfig", "rewardkit.train.dpo:train_dpo"),
+    "dpo": Stage("rewardkit.train.config:DpoConfig", "rewardkit.train.dpo:train_dpo"),
     "grpo": Stage("rewardkit.train.config:GrpoConfig", "rewardkit.train.grpo:train_grpo"),
     "ppo": Stage("rewardkit.train.config:PpoConfig", "rewardkit.train.ppo:train_ppo"),
 }

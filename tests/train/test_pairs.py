@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rewardkit.errors import DataError
-from rewardkit.train.preference_config import PairData
+from rewardkit.train.config import PairData
 from rewardkit.train.rows import Row
 
 TEMPLATE = (

@@ -86,7 +86,7 @@ def test_the_plugin_reads_the_folder(run, pairs):
 
     from rewardkit import Rollout
     from rewardkit.train.pairs import read_pairs
-    from rewardkit.train.preference_config import PairData
+    from rewardkit.train.config import PairData
 
     _, held_out = read_pairs(PairData(train=pairs, eval_share=0.25))
     answers = [Rollout(row.data["prompt"], row.data[side]) for row in held_out for side in ("chosen", "rejected")]

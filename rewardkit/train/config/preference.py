@@ -1,4 +1,4 @@
-"""Configurations of the stages that learn from preferences. Needs no torch."""
+"""Configurations of the stages that learn from preferences."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from rewardkit.train.config import Count, NotNegative, Positive, RunConfig, Section, Share, TextData
+from rewardkit.train.config.base import Count, NotNegative, Positive, RunConfig, Section, Share, TextData
 
 
 class PairData(TextData):

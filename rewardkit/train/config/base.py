@@ -1,0 +1,145 @@
+"""What the configurations of all stages have in common: the model, its optimiser, what is kept and logged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+
+
+def _from_folder(value: object, info: ValidationInfo) -> object:
+    folder = (info.context or {}).get("folder")
+    return Path(folder, Path(value).expanduser()) if isinstance(value, str) and folder is not None else value
+
+
+def _model_source(value: object, info: ValidationInfo) -> object:
+    """A folder's path made absolute; a hub name as it is."""
+    folder = (info.context or {}).get("folder")
+    if not isinstance(value, str) or folder is None:
+        return value
+    path = Path(folder, Path(value).expanduser())
+    return str(path) if path.exists() or value.startswith((".", "/", "~")) else value
+
+
+FilePath = Annotated[Path, BeforeValidator(_from_folder)]
+ModelSource = Annotated[str, BeforeValidator(_model_source)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A part of a configuration: frozen, and it refuses keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class LoraConfig(Section):
+    """Train low-rank adapters instead of all weights (by peft)."""
+
+    rank: Count = 16
+    """Rank of the adapters."""
+    alpha: Positive = 32.0
+    """Scale: what an adapter adds is multiplied by alpha / rank."""
+    dropout: Share = 0.0
+    targets: str | list[str] = "all-linear"
+    """Names of the modules that get adapters."""
+
+
+class ModelConfig(Section):
+    """The model that is trained."""
+
+    path: ModelSource
+    """A folder (write ./name for one beside this file) or the name of a model on the hub."""
+    tokenizer: ModelSource | None = None
+    """Where the tokenizer is, if not with the model."""
+    chat_template: FilePath | None = None
+    """A Jinja file that replaces the tokenizer's own chat template."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Type of the weights."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    lora: LoraConfig | None = None
+    gradient_checkpointing: bool = False
+    """Compute activations twice to hold fewer of them."""
+    trust_remote_code: bool = False
+
+
+class OptimizerConfig(Section):
+    """AdamW and the course of its learning rate."""
+
+    lr: Positive = 1e-5
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    eps: Positive = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled; matrices only (biases and norms are left alone)."""
+    warmup_steps: NotNegative = 0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """After the warm-up: stay, or fall to min_lr by the last step."""
+    min_lr: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Positive | None = 1.0
+    """Longer gradients are scaled down to this length."""
+
+
+class CheckpointConfig(Section):
+    """When the whole state of a run is kept, so that it can go on as if nothing had happened."""
+
+    every: NotNegative = 50
+    """Steps between checkpoints; 0: only at the end and when interrupted."""
+    keep: Count = 2
+    """How many of the latest are kept (beside the best)."""
+
+
+class LogConfig(Section):
+    """Where figures go beside metrics.jsonl."""
+
+    tensorboard: bool = False
+    wandb: str | None = None
+    """A Weights & Biases project."""
+    samples: NotNegative = 4
+    """Rollouts that are kept with their component scores, per step."""
+
+
+class TextData(Section):
+    """Rows with prompts."""
+
+    train: FilePath | list[FilePath]
+    """JSONL (plain or .gz) or Parquet."""
+    eval: FilePath | list[FilePath] | None = None
+    """Held-out rows of the same shape."""
+    prompt: str = "prompt"
+    """The column with the prompt: text, or chat messages."""
+    as_chat: bool = False
+    """Turn prompts that are text into one user message."""
+    system: str | None = None
+    """A system message put before chat prompts that have none."""
+
+
+class RunConfig(Section):
+    """What every stage has."""
+
+    version: Literal[1]
+    output: FilePath
+    """Folder of the run: checkpoints, metrics.jsonl, the resolved configuration, and in final/ the trained model."""
+    model: ModelConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    log: LogConfig = LogConfig()
+    seed: int = 0
+    threads: Count | None = None
+    """Threads of one process on a CPU; by default what torch chooses, or OMP_NUM_THREADS."""
+
+
+def paths(value: Path | Sequence[Path] | None) -> list[Path]:
+    """One file, several or none, as a list."""
+    if value is None:
+        return []
+    return [value] if isinstance(value, Path) else list(value)
+
+
+def plain(config: BaseModel) -> Mapping[str, Any]:
+    """A configuration with every default filled in, as JSON data."""
+    data: dict[str, Any] = config.model_dump(mode="json")
+    return data

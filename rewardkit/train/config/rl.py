@@ -1,0 +1,196 @@
+"""Configuration of the stages that sample completions and reward them, and of GRPO and its relatives."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from rewardkit.train.config.base import Count, NotNegative, Positive, RunConfig, Section, Share, TextData
+
+
+class RolloutConfig(Section):
+    """How completions are sampled."""
+
+    engine: Literal["hf"] = "hf"
+    """hf: transformers, on any device."""
+    prompts_per_step: Count = 32
+    group_size: Count = 8
+    """Completions of each prompt, which are compared with each other."""
+    max_new_tokens: Count = 512
+    temperature: Positive = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: NotNegative = 0
+    """0: no limit."""
+    stop: list[str] = Field(default_factory=list)
+    """A completion ends after any of these texts, which stay part of it."""
+    batch: Count = 256
+    """Completions that are sampled at once; whole groups, so at least group_size."""
+    max_mismatch: Positive = 0.3
+    """Stop when the sampler's log-probs differ from the trainer's by more than this on average: the weights are out of step."""
+
+
+class KlConfig(Section):
+    """Keep the policy near the model that the run started from."""
+
+    coefficient: Annotated[float, Field(ge=0)] = 0.0
+    """0: no reference model is kept."""
+    estimator: Literal["k1", "k2", "k3"] = "k3"
+    place: Literal["loss", "reward"] = "loss"
+    """loss: a term per token · reward: taken off the reward, with the estimator k1 as a rule."""
+    target: Positive | None = None
+    """Adapt the coefficient towards this KL (nats per completion)."""
+    horizon: Positive = 10000.0
+    """Completions over which an error of 20 % changes an adaptive coefficient by 20 %."""
+
+
+class ProcessConfig(Section):
+    """Learn from a component's rewards per step instead of the total (process rewards)."""
+
+    component: str
+    """The component whose scores have steps."""
+    separator: str = "\n\n"
+    """What ends a step in a completion; there must be as many steps as the component rewards."""
+    to_come: bool = True
+    """A token gets the rewards of its own step and of those after it, rather than of its own alone."""
+
+
+class AlgorithmConfig(Section):
+    """A named algorithm; what else is given replaces a part of it."""
+
+    use: Literal[
+        "grpo", "dr_grpo", "bnpo", "dapo", "cispo", "gspo", "sapo", "rloo", "reinforce++", "reinforce++-baseline"
+    ] = "dapo"
+    advantage: Literal["group_std", "batch_std", "none", "rloo", "reinforce_pp", "reinforce_pp_baseline"] | None = None
+    """What a reward less the mean of its group is divided by, or another baseline."""
+    reduction: Literal["grpo", "bnpo", "dr_grpo", "dapo"] | None = None
+    """How tokens are averaged."""
+    loss: Literal["clip", "dual_clip", "cispo", "gspo", "sapo", "reinforce"] | None = None
+    """The loss of one token."""
+    process: ProcessConfig | None = None
+    eps_low: Annotated[float, Field(ge=0)] | None = None
+    """The ratio is held above 1 - eps_low."""
+    eps_high: Annotated[float, Field(ge=0)] | None = None
+    """The ratio is held below 1 + eps_high."""
+    max_ratio: Positive | None = None
+    dual_clip: Annotated[float, Field(gt=1)] | None = None
+    cispo_low: Annotated[float, Field(ge=0)] | None = None
+    cispo_high: Positive | None = None
+    sapo_tau_positive: Positive | None = None
+    sapo_tau_negative: Positive | None = None
+
+
+class CorrectionConfig(Section):
+    """What is done about a sampler whose log-probs differ from the trainer's."""
+
+    kind: Literal["none", "truncate", "mask"] = "none"
+    """truncate: weights min(ratio, high) · mask: nothing is learned from ratios outside [low, high]."""
+    level: Literal["token", "sequence"] = "token"
+    low: Annotated[float, Field(ge=0)] = 0.0
+    high: Positive = 2.0
+
+
+class FilterConfig(Section):
+    """Which rollouts teach nothing and are left out."""
+
+    zero_spread: Literal["keep", "drop", "refill"] = "keep"
+    """Groups whose rewards are all alike teach nothing: keep them in the averages, leave them out, or sample further prompts
+    in their place (dynamic sampling)."""
+    refill_rounds: Count = 3
+    """refill: how many more batches of prompts may be sampled in one step."""
+    truncated: Literal["keep", "mask"] = "keep"
+    """Completions cut off by max_new_tokens: keep them, or take their tokens out of the loss."""
+
+
+class RlEval(Section):
+    """How progress is measured on held-out prompts."""
+
+    every: NotNegative = 10
+    """Steps between evaluations; 0: only before and after."""
+    correct: str | None = None
+    """When a completion counts as right: a condition on the reward's components, such as "correct == 1"."""
+    gold: str | dict[str, Any] | None = None
+    """Another reward (a file, or its content) that is only measured: where it falls while the trained one rises, the policy
+    exploits the latter."""
+    answer: str | None = None
+    """For majority@k: a regular expression whose last match in a completion is its answer (or its first group, if it has one)."""
+    limit: Count | None = None
+    """Use only the first rows."""
+
+
+class MonitorsConfig(Section):
+    """When a run raises an alarm, and what happens then. A bound of null switches a monitor off."""
+
+    on_alarm: Literal["warn", "stop", "rollback"] = "warn"
+    """warn: tell it and go on · stop: keep everything and end · rollback: go back to the last checkpoint before the trouble, and
+    end with it."""
+    patience: Count = 3
+    """Steps in a row that a figure must be out of its bound."""
+    gold_drop: Positive | None = 0.05
+    """By how much the held-out reward (evaluate.gold) may fall below its best while the trained reward rises."""
+    kl: Positive | None = 0.5
+    """Most KL divergence per token from the starting model, in nats (where a reference is kept)."""
+    length_correlation: Positive | None = 0.9
+    """Highest correlation of length and reward over a batch."""
+    repetition: Positive | None = 0.5
+    """Highest mean share of a completion's runs of four tokens that occurred in it before."""
+    truncated: Share | None = 0.5
+    """Highest share of completions cut off by max_new_tokens."""
+    clipped: Positive | None = 0.5
+    """Highest share of clipped tokens."""
+    mismatch_kl: Positive | None = 0.1
+    """Highest KL divergence of sampler and trainer per token, in nats."""
+    zero_spread: Share | None = 0.95
+    """Highest share of groups without spread."""
+    entropy_share: Share | None = 0.05
+    """Least entropy as a share of the first step's."""
+    mismatch_ess: Share | None = 0.5
+    """Least effective sample size as a share of the tokens."""
+    explained_variance: float | None = -1.0
+    """Least explained variance of the critic's values."""
+
+
+class RlConfig(RunConfig):
+    """What stages that sample completions and reward them have in common."""
+
+    data: TextData
+    reward: str | dict[str, Any]
+    """A reward file, or its content."""
+    reward_workers: Count | None = None
+    """Worker processes for rewards that need them; by default one per core."""
+    steps: Count
+    rollout: RolloutConfig = RolloutConfig()
+    algorithm: AlgorithmConfig = AlgorithmConfig()
+    kl: KlConfig = KlConfig()
+    correction: CorrectionConfig = CorrectionConfig()
+    filter: FilterConfig = FilterConfig()
+    epochs_per_batch: Count = 1
+    """How often each batch of rollouts is gone through."""
+    updates_per_epoch: Count = 1
+    """Optimiser steps that one pass is divided into."""
+    micro_batch_tokens: Count = 4096
+    """Most tokens (padding included) that are in memory at once in the update. The result does not depend on it."""
+    evaluate: RlEval = RlEval()
+    monitors: MonitorsConfig = MonitorsConfig()
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> RlConfig:
+        if self.rollout.batch < self.rollout.group_size:
+            raise ValueError(f"rollout.batch ({self.rollout.batch}) is less than one group ({self.rollout.group_size})")
+        return self
+
+
+class GrpoConfig(RlConfig):
+    """Group-relative policy optimisation and its relatives, on any composite reward."""
+
+    stage: Literal["grpo"]
+
+    @model_validator(mode="after")
+    def _groups_compare(self) -> GrpoConfig:
+        alone = self.algorithm.advantage or ("reinforce_pp" if self.algorithm.use == "reinforce++" else "")
+        if self.rollout.group_size < 2 and alone != "reinforce_pp":
+            raise ValueError(
+                "rollout.group_size is 1, but this algorithm compares the completions of a group; use at least 2, or "
+                "algorithm: {use: reinforce++}"
+            )
+        return self
