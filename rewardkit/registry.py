@@ -190,10 +190,14 @@ class Registry:
 
     def clashes(self) -> list[str]:
         """A line for every name that two distributions offer."""
-        return [_clash(name, [offer.provenance for offer in offers]) for name, offers in self._clashing()]
-
-    def _clashing(self) -> Iterator[tuple[str, list[OfferedReward]]]:
-        yield from ((name, offers) for name, offers in sorted(self.rewards.items()) if len(offers) > 1)
+        rewards = {name: [offer.provenance for offer in offers] for name, offers in sorted(self.rewards.items())}
+        verbs = {name: [provenance for _, provenance in offers] for name, offers in sorted(self.commands.items())}
+        return [
+            _clash(what, name, offers)
+            for what, names in (("reward", rewards), ("verb", verbs))
+            for name, offers in names.items()
+            if len(offers) > 1
+        ]
 
     def get(self, name: str) -> OfferedReward:
         """The reward of that name.
@@ -206,8 +210,19 @@ class Registry:
         if len(offers) == 1:
             return offers[0]
         if offers:
-            raise PluginClashError(_clash(name, [offer.provenance for offer in offers]))
+            raise PluginClashError(_clash("reward", name, [offer.provenance for offer in offers]))
         raise PluginError(self._unknown(name))
+
+    def command(self, name: str) -> click.Command | None:
+        """The verb that a plugin adds under that name; None where none does.
+
+        Raises:
+            PluginClashError: Two distributions offer it; both are named.
+        """
+        offers = self.commands.get(name, [])
+        if len(offers) > 1:
+            raise PluginClashError(_clash("verb", name, [provenance for _, provenance in offers]))
+        return offers[0][0] if offers else None
 
     def _unknown(self, name: str) -> str:
         family = name.split(".", maxsplit=1)[0]
@@ -263,9 +278,9 @@ def _plausible_names(provenance: Provenance) -> set[str]:
     return {provenance.plugin, distribution, distribution.removeprefix("rewardkit-")}
 
 
-def _clash(name: str, offers: Iterable[Provenance]) -> str:
+def _clash(what: str, name: str, offers: Iterable[Provenance]) -> str:
     who = " and ".join(f"{offer} (plugin {offer.plugin!r})" for offer in offers)
-    return f"reward {name!r} is offered twice, by {who}; uninstall one, or switch it off with {DISABLE_VARIABLE}=DISTRIBUTION"
+    return f"{what} {name!r} is offered twice, by {who}; uninstall one, or switch it off with {DISABLE_VARIABLE}=DISTRIBUTION"
 
 
 def _broken(provenance: Provenance, error: BaseException) -> BrokenPlugin:

@@ -47,7 +47,7 @@ class _Verbs(click.Group):
             module = importlib.import_module(f"rewardkit.cli.{cmd_name.replace('-', '_')}")
             command: click.Command = module.command
             return command
-        return _plugin_command(cmd_name)
+        return load_registry().command(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of verbs without importing them."""
@@ -85,15 +85,6 @@ def load_registry() -> Registry:
     from rewardkit.registry import Registry  # noqa: PLC0415 - verbs that need no plugin don't pay for it
 
     return Registry.load()
-
-
-def _plugin_command(name: str) -> click.Command | None:
-    from rewardkit.errors import PluginClashError  # noqa: PLC0415 - as above
-
-    offers = load_registry().commands.get(name, [])
-    if len(offers) > 1:
-        raise PluginClashError(f"the verb {name!r} is offered twice, by {offers[0][1]} and {offers[1][1]}")
-    return offers[0][0] if offers else None
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

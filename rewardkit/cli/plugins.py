@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from rewardkit.cli import load_registry
+from rewardkit.cli import VERBS, load_registry
 from rewardkit.errors import PluginClashError
 from rewardkit.types import RewardType
 
@@ -105,13 +105,22 @@ def _list(registry: Registry, as_json: bool) -> None:
                 for item in registry.broken
             ],
             "disabled": [str(item) for item in registry.disabled],
-            "clashes": registry.clashes(),
+            "clashes": _clashes(registry),
         }
         click.echo(orjson.dumps(listing, option=orjson.OPT_INDENT_2).decode())
     else:
         _print_list(registry)
-    if clashes := registry.clashes():
+    if clashes := _clashes(registry):
         raise PluginClashError("\n".join(clashes))
+
+
+def _clashes(registry: Registry) -> list[str]:
+    """Names that two plugins offer, and verbs that the core has already."""
+    return registry.clashes() + [
+        f"verb {name!r} of {offers[0][1]} (plugin {offers[0][1].plugin!r}) can't be reached: the core has that verb"
+        for name, offers in sorted(registry.commands.items())
+        if name in VERBS
+    ]
 
 
 def _print_list(registry: Registry) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _MAX_PROCESSES = 4
 """More worker processes than this wait for the one that reads and writes."""
+_OURS = {"infra", "timeout", "plugin"}
+"""Kinds of failures that may be gone when it is tried again."""
 
 
 @click.command("score")
@@ -130,6 +132,10 @@ def tell_result(result: RunResult, out: Path) -> None:
             console.print(f"[dim]{escape(name)} skipped: {part['skipped']:,}[/]")
     for reason, times in list(summary["unscored_reasons"].items())[:3]:
         console.print(f"[dim]  {times:,} × {escape(reason)}[/]")
+    if any(_OURS & part["unscored"].keys() for part in summary["components"].values()):
+        console.print(
+            "[dim]To try those again: the same command with --fresh; scores in the cache are taken from there.[/]"
+        )
     if rejected := manifest["rows_rejected"]:
         console.print(f"[yellow]{_rows(rejected)} could not be read: see {escape(str(out))}.rejected.jsonl[/]")
     if replaced := manifest["text_replaced_rows"]:

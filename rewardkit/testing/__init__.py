@@ -1,4 +1,4 @@
-"""What a plugin author inherits to have a reward tested. Works with pytest; needs nothing that rewardkit does not.
+"""What a plugin author inherits to have a reward and its documentation tested. Works with pytest; needs nothing that rewardkit does not.
 
 ::
 
@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 from rewardkit.testing.contract import ContractBrokenError, RewardContract
+from rewardkit.testing.docs import DocsContract
 from rewardkit.testing.hostile import hostile_rollouts
 
-__all__ = ["ContractBrokenError", "RewardContract", "hostile_rollouts"]
+__all__ = ["ContractBrokenError", "DocsContract", "RewardContract", "hostile_rollouts"]

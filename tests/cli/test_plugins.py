@@ -76,6 +76,31 @@ def test_a_clash_is_listed_and_fails(install_plugin, capsys: pytest.CaptureFixtu
     assert "reward 'acme.pal' is offered twice, by one 1.0 (plugin 'one') and two 1.0 (plugin 'two')" in err
 
 
+VERB = """
+    import click
+    from rewardkit import hookimpl
+
+    @hookimpl
+    def register_commands():
+        return [click.Command("{name}")]
+"""
+
+
+def test_a_verb_that_the_core_has_is_a_clash(install_plugin, capsys: pytest.CaptureFixture) -> None:
+    """A plugin's verb that could never be called is told, and ends with 2."""
+    install_plugin(VERB.format(name="score"), "acme", "1.5")
+    assert run(["plugins"]) == 2
+    assert "verb 'score' of acme 1.5 (plugin 'acme') can't be reached" in capsys.readouterr().err
+
+
+def test_verbs_that_clash_are_told(install_plugin, capsys: pytest.CaptureFixture) -> None:
+    """Two plugins that add one verb are named, as for rewards."""
+    install_plugin(VERB.format(name="shine"), "one")
+    install_plugin(VERB.format(name="shine"), "two")
+    assert run(["plugins"]) == 2
+    assert "verb 'shine' is offered twice, by one 1.0 (plugin 'one') and two 1.0" in capsys.readouterr().err
+
+
 def test_a_reward_is_explained(install_plugin, capsys: pytest.CaptureFixture) -> None:
     """One reward is shown with its doc, parameters (type, default, what they do), needs, how it runs, and an example."""
     install_plugin(PLUGIN)

@@ -148,6 +148,42 @@ def test_too_many_unscored(capfd: pytest.CaptureFixture[str]) -> None:
     assert "10 rows in out.jsonl" in err
 
 
+SICK = """
+from pathlib import Path
+from rewardkit import reward
+
+@reward("sick", deterministic=True, executor="process")
+def sick(rollout) -> float:
+    if rollout.fields["id"] == 3 and not Path("well").exists():
+        raise ConnectionError("away")
+    with Path("calls").open("a") as file:
+        file.write("x")
+    return 1.0
+"""
+
+
+def test_unscored_rows_are_tried_again_from_the_cache(
+    install_plugin: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """After a failure of ours the same command with --fresh, as the summary says, scores only what has no score yet."""
+    install_plugin(SICK, "sick")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    Path("reward.yaml").write_text("version: 1\ncomponents:\n  a: {use: sick}\nunscored: {abort_above: 0.5}\n")
+    _write(12)
+    command = ["score", "rows.jsonl", "--reward", "reward.yaml", "--out", "out.jsonl"]
+    assert run(command) == 0
+    assert "the same command with --fresh" in " ".join(capfd.readouterr().err.split())
+    assert [row["id"] for row in _read("out.jsonl") if row["reward"] is None] == [3]
+    Path("well").touch()
+    assert run([*command, "--fresh"]) == 0
+    assert "--fresh" not in capfd.readouterr().err
+    assert [row["reward"] for row in _read("out.jsonl")] == [1.0] * 12
+    assert len(Path("calls").read_text()) == 12
+
+
 def test_wrong_use(capfd: pytest.CaptureFixture[str]) -> None:
     """Exit code 2 and a message, without a traceback."""
     Path("rows.jsonl").write_text('{"question": "p", "response": "c"}\n')
