@@ -1,9 +1,14 @@
-"""Makes what the examples train: a model of about 0.8 million parameters with a character tokenizer, and sums to add up.
+"""Makes what the examples train: a model of about 0.8 million parameters with a character tokenizer, and two tasks for it.
 
     python examples/train/build.py FOLDER
 
-writes FOLDER/base (a Qwen2 of random weights), sft.jsonl, train.jsonl, heldout.jsonl and pairs.jsonl. The sums are of two numbers
-between 10 and 99; the 500 sums that are held out occur in none of the other files.
+writes FOLDER/base (a Qwen2 of random weights) and
+
+sums: sft.jsonl, train.jsonl, heldout.jsonl and pairs.jsonl. The sums are of two numbers between 10 and 99; the 500 sums that are
+held out occur in none of the other files.
+
+functions: code_sft.jsonl, code_train.jsonl and code_heldout.jsonl. A prompt says in words what a Python function of one line is to
+compute; the row's tests call it.
 """
 
 from __future__ import annotations
@@ -11,11 +16,14 @@ from __future__ import annotations
 import json
 import random
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-ALPHABET = "0123456789+-*/=?.,:;()[]{}<>\\ \n_'\"abdehiknoprtux"
+ALPHABET = "0123456789+-*/=?.,:;()[]{}<>\\ \n_'\"abcdefghijklmnopqrstuvwxyz"
 HELD_OUT = 500
 PREFERENCES = 2000
+FUNCTIONS = 6000
+HELD_OUT_FUNCTIONS = 200
 
 
 def steps(first: int, second: int) -> str:
@@ -48,7 +56,53 @@ def preference(first: int, second: int, draw: random.Random) -> dict[str, str]:
     return {"prompt": right["prompt"], "chosen": right["completion"], "rejected": wrong}
 
 
+def function(draw: random.Random) -> dict[str, object]:
+    """Three operations one after the other: in words, as a function, and as calls with what they return."""
+    said, written, values = [], "x", {number: number for number in (-4, 0, 3, 7)}
+    for _ in range(3):
+        kind, number = draw.choice(("add", "take", "times", "square", "negate")), draw.randint(2, 9)
+        # A sum or a product is put in brackets where what follows would reach into it.
+        inner = written if written == "x" else f"({written})"
+        match kind:
+            case "add":
+                said, written = [*said, f"add {number}"], f"{written}+{number}"
+                values = {key: value + number for key, value in values.items()}
+            case "take":
+                said, written = [*said, f"take {number}"], f"{written}-{number}"
+                values = {key: value - number for key, value in values.items()}
+            case "times":
+                said, written = [*said, f"times {number}"], f"{inner}*{number}"
+                values = {key: value * number for key, value in values.items()}
+            case "square":
+                said, written = [*said, "square"], f"{inner}**2"
+                values = {key: value**2 for key, value in values.items()}
+            case "negate":
+                said, written = [*said, "negate"], f"-{inner}"
+                values = {key: -value for key, value in values.items()}
+    tests = [{"call": "f", "args": [key], "expected": value} for key, value in values.items()]
+    return {"prompt": ", ".join(said) + ":\n", "completion": f"def f(x): return {written}", "tests": tests}
+
+
+def write_functions(folder: Path) -> None:
+    """Three files of functions, the same at every call. No prompt that is held out occurs in another file."""
+    draw = random.Random(2)  # noqa: S311 - no secrets here
+    rows = {row["prompt"]: row for row in (function(draw) for _ in range(FUNCTIONS))}
+    held_out, rest = list(rows.values())[:HELD_OUT_FUNCTIONS], list(rows.values())[HELD_OUT_FUNCTIONS:]
+    for name, part, columns in (
+        ("sft", rest, ("prompt", "completion")),
+        ("train", rest, ("prompt", "tests")),
+        ("heldout", held_out, ("prompt", "tests")),
+    ):
+        write_lines(folder / f"code_{name}.jsonl", [{key: row[key] for key in columns} for row in part])
+
+
 def write_data(folder: Path) -> None:
+    """All files of both tasks, the same at every call."""
+    write_sums(folder)
+    write_functions(folder)
+
+
+def write_sums(folder: Path) -> None:
     """Four files of sums, the same at every call."""
     folder.mkdir(parents=True, exist_ok=True)
     pairs = [(first, second) for first in range(10, 100) for second in range(10, 100)]
@@ -63,7 +117,7 @@ def write_data(folder: Path) -> None:
     write_lines(folder / "pairs.jsonl", [preference(*pair, draw) for pair in pairs[HELD_OUT : HELD_OUT + PREFERENCES]])
 
 
-def write_lines(file: Path, lines: list[dict[str, str]]) -> None:
+def write_lines(file: Path, lines: Sequence[Mapping[str, object]]) -> None:
     """JSONL."""
     file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
@@ -105,4 +159,4 @@ if __name__ == "__main__":
     target = Path(sys.argv[1] if len(sys.argv) > 1 else "examples/train/work")
     write_data(target)
     write_model(target / "base")
-    print(f"{target}: base, sft.jsonl, train.jsonl, heldout.jsonl, pairs.jsonl")  # noqa: T201
+    print(f"{target}: base, {', '.join(sorted(file.name for file in target.glob('*.jsonl')))}")  # noqa: T201
