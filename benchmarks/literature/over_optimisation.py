@@ -1,0 +1,287 @@
+"""Reward over-optimisation: a learned proxy reward is trained on while the true ("gold") reward is watched.
+
+    python benchmarks/literature/over_optimisation.py [--quick]
+
+After Gao, Schulman and Hilton, "Scaling laws for reward model over-optimization" (https://arxiv.org/abs/2210.10760). The task is
+to lay a table: letters are dishes, the prompt names a guest's favourite. The gold reward is a function that is known: each dish
+has a worth, good or bad, the favourite one point more; a third serving and those after it cost half a point each. The proxy is a
+reward model (stage ``reward_model``) trained on few pairs of tables, labelled by gold with noise (Bradley–Terry), as the tables
+were laid before training: short, and hardly with a dish more than twice. GRPO then trains on the proxy with three KL
+coefficients, the KL being taken off the reward. Gold is a component of weight 0: measured on every sample, never learned from.
+
+Both rewards are shown in standard deviations above the mean of the model that training starts from. Five minutes of one core.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from common import SEEDS, arguments, build, figures, plot, report, smooth, spread, table, train, write_lines
+
+from rewardkit import Rollout, Score, reward
+from rewardkit.registry import Registry
+
+DISHES = "abdehiknoprtux"
+WORTH = dict(zip(DISHES, (0.9, -0.6, 0.5, -0.2, 0.7, -0.9, 0.1, 0.3, -0.4, 0.8, -0.7, 0.2, 0.4, -0.1), strict=True))
+FAVOURITE, WELCOME, TOO_MUCH = 1.0, 2, 0.5
+NOISE = 0.5
+"""Preferences are drawn with probability σ(difference of gold / NOISE)."""
+WINDOW = 9
+"""Steps that a point of a curve is the mean of."""
+
+SFT = """
+version: 1
+stage: sft
+output: set
+model: {path: set}
+data: {train: set}
+steps: 150
+batch_size: 64
+optimizer: {lr: 3.0e-3, warmup_steps: 20, schedule: cosine}
+checkpoint: {every: 0}
+"""
+REWARD_MODEL = """
+version: 1
+stage: reward_model
+output: set
+model: {path: set}
+data: {train: set, eval_share: 0.2}
+steps: 120
+batch_size: 32
+optimizer: {lr: 1.0e-3, warmup_steps: 10, schedule: cosine}
+evaluate: {every: 0}
+checkpoint: {every: 0}
+"""
+# A target with a coefficient of 0 keeps the reference, so that KL is measured there, too; the coefficient stays as it is.
+GRPO = """
+version: 1
+stage: grpo
+output: set
+model: {path: set}
+data: {train: set, eval: set}
+reward:
+  components:
+    proxy: {use: reward_model, with: {model: set}}
+    gold:  {use: table.gold, weight: 0.0}
+steps: 150
+rollout: {prompts_per_step: 14, group_size: 16, max_new_tokens: 21, temperature: 1.0}
+algorithm: {use: dr_grpo}
+kl: {coefficient: 0.0, estimator: k1, place: reward, target: 1.0e9, horizon: 1.0e18}
+optimizer: {lr: 5.0e-4, warmup_steps: 5}
+monitors: {gold_drop: 0.25, kl: null, length_correlation: null, repetition: null, truncated: null, entropy_share: null}
+evaluate: {every: 10, gold: {components: {gold: {use: table.gold}}}}
+checkpoint: {every: 0}
+log: {samples: 2}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is done."""
+
+    seeds: Sequence[int] = SEEDS
+    betas: Sequence[float] = (0.0, 0.1, 0.3, 10.0)
+    pairs: int = 300
+    sft_steps: int = 150
+    proxy_steps: int = 120
+    steps: int = 150
+
+
+QUICK = Size(seeds=(0,), betas=(0.0, 10.0), pairs=150, sft_steps=50, proxy_steps=30, steps=16)
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What became of one run; rewards in standard deviations above the mean of the start."""
+
+    seed: int
+    beta: float
+    proxy: list[float]
+    gold: list[float]
+    kl: list[float]
+    """Nats per completion."""
+    alarm: int | None
+    """The first step at which rewardkit's monitor said that gold falls while the proxy rises."""
+
+    def peak(self) -> int:
+        """The step at which gold was best."""
+        curve = smooth(self.gold, WINDOW)
+        return max(range(len(curve)), key=curve.__getitem__)
+
+    def at_peak(self, values: Sequence[float]) -> float:
+        """Mean around the best step."""
+        return smooth(values, WINDOW)[self.peak()]
+
+
+def at_end(values: Sequence[float]) -> float:
+    """Mean of the last steps."""
+    return fmean(values[-WINDOW:])
+
+
+def worth(favourite: str, served: str) -> float:
+    """The gold reward of a table."""
+    total = 0.0
+    for dish, count in Counter(served).items():
+        if dish in WORTH:
+            each = WORTH[dish] + (FAVOURITE if dish == favourite else 0.0)
+            total += each * min(count, WELCOME) - TOO_MUCH * max(count - WELCOME, 0)
+        else:
+            total -= count
+    return total
+
+
+@reward("table.gold")
+def gold(rollout: Rollout) -> Score:
+    """What a table is truly worth to its guest."""
+    return Score(worth(str(rollout.prompt)[0], rollout.completion_text))
+
+
+def lay(draw: random.Random) -> str:
+    """A table as they were laid before training."""
+    return "".join(draw.choices(DISHES, k=draw.randint(3, 10)))
+
+
+def write_data(folder: Path, seed: int, pairs: int) -> None:
+    """Tables to imitate, noisy preferences, and guests."""
+    draw = random.Random(seed)  # noqa: S311 - no secrets here
+    guests = [{"prompt": f"{dish}:"} for dish in DISHES]
+    write_lines(folder / "guests.jsonl", guests)
+    tables = [{"prompt": f"{draw.choice(DISHES)}:", "completion": lay(draw)} for _ in range(4000)]
+    write_lines(folder / "tables.jsonl", tables)
+    rows = []
+    while len(rows) < pairs:
+        favourite, one, other = draw.choice(DISHES), lay(draw), lay(draw)
+        if one == other:
+            continue
+        lead = worth(favourite, one) - worth(favourite, other)
+        if draw.random() > 1 / (1 + math.exp(-lead / NOISE)):
+            one, other = other, one
+        rows.append({"prompt": f"{favourite}:", "chosen": one, "rejected": other, "id": len(rows)})
+    write_lines(folder / "pairs.jsonl", rows)
+
+
+def prepare(folder: Path, seed: int, registry: Registry, size: Size) -> float:
+    """The model that training starts from, and the proxy; returns the proxy's accuracy on held-out pairs."""
+    write_data(folder, seed, size.pairs)
+    build().write_model(folder / "base", hidden=64, layers=2, seed=seed)
+    tables = {"seed": seed, "data.train": folder / "tables.jsonl", "model.path": folder / "base"}
+    start = train(SFT, folder / "sft", registry, {**tables, "steps": size.sft_steps})
+    pairs = {"seed": seed, "data.train": folder / "pairs.jsonl", "model.path": start}
+    train(REWARD_MODEL, folder / "proxy", registry, {**pairs, "steps": size.proxy_steps})
+    return figures(folder / "proxy", "eval")[-1]["accuracy"]
+
+
+def optimise(folder: Path, seed: int, beta: float, registry: Registry, size: Size) -> Course:
+    """Train on the proxy."""
+    run = folder / f"beta{beta:g}"
+    changes = {
+        "seed": seed,
+        "model.path": folder / "sft/final",
+        "data.train": folder / "guests.jsonl",
+        "data.eval": folder / "guests.jsonl",
+        "reward.components.proxy.with.model": folder / "proxy/final",
+        "kl.coefficient": beta,
+        "steps": size.steps,
+    }
+    train(GRPO, run, registry, changes)
+    lines = figures(run)
+
+    def course(name: str) -> list[float]:
+        start, deviation = lines[0][f"component/{name}"], lines[0][f"component/{name}/std"]
+        return [(line[f"component/{name}"] - start) / deviation for line in lines]
+
+    alarms = (run / "alarms.jsonl").read_text(encoding="utf-8") if (run / "alarms.jsonl").exists() else ""
+    raised = [item["step"] for item in map(json.loads, alarms.splitlines()) if item["name"] == "gold_drop"]
+    return Course(
+        seed, beta, course("proxy"), course("gold"), [line["kl"] for line in lines], min(raised, default=None)
+    )
+
+
+def findings(courses: Sequence[Course], accuracies: Sequence[float], betas: Sequence[float]) -> str:
+    """The table, and what it shows."""
+    seeds = len(courses) // len(betas)
+    rows = []
+    for beta in betas:
+        own = [course for course in courses if course.beta == beta]
+        alarms = [str(course.alarm) for course in own if course.alarm is not None]
+        rows.append(
+            [
+                f"β = {beta:g}",
+                spread([root(at_end(course.kl)) for course in own]),
+                spread([at_end(course.proxy) for course in own]),
+                spread([course.at_peak(course.gold) for course in own]),
+                spread([at_end(course.gold) for course in own]),
+                spread([course.at_peak(course.gold) - at_end(course.gold) for course in own]),
+                f"{len(alarms)} of {len(own)}",
+            ]
+        )
+    free = [course for course in courses if course.beta == 0]
+    fell = [course for course in free if course.at_peak(course.gold) - at_end(course.gold) > 0.25]
+    rose = [course for course in free if at_end(course.proxy) > course.at_peak(course.proxy)]
+    lines = [
+        table(
+            ["", "√KL at the end", "proxy at the end", "gold at its best", "gold at the end", "gold lost", "alarms"],
+            rows,
+        ),
+        "",
+        f"Means over {seeds} seeds (least to greatest); rewards in standard deviations of the start.",
+        f"The proxy orders {spread(accuracies)} of held-out noisy pairs rightly.",
+        f"β = 0: gold ends more than 0.25 below its best in {len(fell)} of {seeds}.",
+        f"β = 0: the proxy is higher at the end than where gold was best in {len(rose)} of {seeds}.",
+    ]
+    for beta in betas[1:]:
+        held = [course for course in courses if course.beta == beta]
+        better = sum(at_end(one.gold) > at_end(other.gold) for one, other in zip(held, free, strict=True))
+        lines.append(f"β = {beta:g}: gold ends above that of β = 0 in {better} of {seeds}.")
+    return "\n".join(lines)
+
+
+def root(kl: float) -> float:
+    """√KL; an estimate of a KL near 0 may be below it."""
+    return math.sqrt(max(kl, 0.0))
+
+
+def draw(courses: Sequence[Course], betas: Sequence[float], axes: Sequence[Any]) -> None:
+    """Both rewards over the distance from the start, and over steps."""
+    for course in courses:
+        colour = f"C{betas.index(course.beta)}"
+        distance = [root(kl) for kl in smooth(course.kl, WINDOW)]
+        label = f"β = {course.beta:g}" if course.seed == courses[0].seed else None
+        for axis, xs in ((axes[0], distance), (axes[1], list(range(len(distance))))):
+            axis.plot(xs, smooth(course.proxy, WINDOW), "--", color=colour, linewidth=1, alpha=0.7)
+            axis.plot(xs, smooth(course.gold, WINDOW), color=colour, linewidth=1.6, alpha=0.9, label=label)
+    axes[0].set_xlabel("√KL from the start")
+    axes[1].set_xlabel("step")
+    for axis in axes:
+        axis.set_ylabel("reward, standard deviations of the start")
+    axes[0].set_title("gold (solid) and proxy (dashed)", fontsize=10)
+    axes[0].legend()
+
+
+def main() -> None:
+    """Every seed and coefficient."""
+    options = arguments("over_optimisation", __doc__)
+    size = QUICK if options.quick else Size()
+    registry = Registry.load()
+    registry.register(sys.modules[__name__])
+    courses, accuracies = [], []
+    for seed in size.seeds:
+        folder = options.out / f"seed{seed}"
+        accuracies.append(prepare(folder, seed, registry, size))
+        courses += [optimise(folder, seed, beta, registry, size) for beta in size.betas]
+    results = [{**asdict(course), "proxy_accuracy": accuracies[size.seeds.index(course.seed)]} for course in courses]
+    report(options.out, findings(courses, accuracies, size.betas), results)
+    plot(options.out / "over_optimisation.png", 2, lambda axes: draw(courses, size.betas, axes))
+
+
+if __name__ == "__main__":
+    main()
