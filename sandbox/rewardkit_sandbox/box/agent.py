@@ -10,6 +10,7 @@ up, 9 the control socket. Received ones are therefore 10 and up: first the code,
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import ctypes
 import json
 import os
@@ -38,18 +39,15 @@ def _check(result: int, what: str) -> None:
 
 
 class Walls:
-    """What every child passes through before it sees the program."""
+    """What every child passes through before it sees the program.
+
+    What a child inherits for good (no_new_privs, the empty bounding set, the system call filter) the server puts up
+    once, around itself too: a filter per process would be compiled per process.
+    """
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.uid_base, self.uid_count, self.serial = config["uid_base"], config["uid_count"], 0
-        code = bytes.fromhex(config["seccomp"])
-        self._instructions = ctypes.create_string_buffer(code, len(code))
-        self._filter = ctypes.create_string_buffer(
-            struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(self._instructions))
-        )
-        self._filter_arg = ctypes.c_void_p(ctypes.addressof(self._filter))
-        self._bounding = [ctypes.c_ulong(capability) for capability in config["bounding"]]
-        self._zero, self._one, self._mode = ctypes.c_ulong(0), ctypes.c_ulong(1), ctypes.c_ulong(2)
+        self._zero, self._one = ctypes.c_ulong(0), ctypes.c_ulong(1)
 
     def next_uid(self) -> int:
         self.serial += 1
@@ -63,8 +61,6 @@ class Walls:
         score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
         os.write(score, b"1000")
         os.close(score)
-        for capability in self._bounding:
-            _check(libc.prctl(PR_CAPBSET_DROP, capability, zero, zero, zero), "PR_CAPBSET_DROP")
         if uid:
             os.setgroups([])
             os.setresgid(uid, uid, uid)
@@ -72,8 +68,6 @@ class Walls:
             _check(libc.prctl(PR_SET_DUMPABLE, one, zero, zero, zero), "PR_SET_DUMPABLE")
         for which, soft, hard in limits:
             resource.setrlimit(which, (soft, hard))
-        _check(libc.prctl(PR_SET_NO_NEW_PRIVS, one, zero, zero, zero), "PR_SET_NO_NEW_PRIVS")
-        _check(libc.prctl(PR_SET_SECCOMP, self._mode, self._filter_arg, zero, zero), "PR_SET_SECCOMP")
 
 
 def child(walls: Walls, uid: int, job: dict[str, Any], received: list[int]) -> NoReturn:
@@ -87,8 +81,9 @@ def child(walls: Walls, uid: int, job: dict[str, Any], received: list[int]) -> N
         for descriptor in received[1 : 1 + streams]:
             os.close(descriptor)
         os.chdir("/tmp")
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         walls.enter(uid, job["limits"])
+        harness.after_fork()
     except BaseException as error:
         os.write(FAULT_WRITE, repr(error).encode()[:1000])
         os._exit(125)
@@ -190,8 +185,17 @@ def _set_up(config: dict[str, Any]) -> None:
         _mount(None, "/proc", None, MS_REMOUNT | MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=2")
     if config["drop_capabilities"]:
         _drop_capabilities()
+    for capability in config["bounding"]:
+        _check(libc.prctl(PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0), "PR_CAPBSET_DROP")
     _check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS")
     _check(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "PR_SET_DUMPABLE")
+
+
+def _filter_system_calls(code: bytes) -> None:
+    instructions = ctypes.create_string_buffer(code, len(code))
+    program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(instructions)))
+    mode, pointer = ctypes.c_ulong(2), ctypes.c_void_p(ctypes.addressof(program))
+    _check(libc.prctl(PR_SET_SECCOMP, mode, pointer, ctypes.c_ulong(0), ctypes.c_ulong(0)), "PR_SET_SECCOMP")
 
 
 def _arrange_descriptors(connection: socket.socket) -> socket.socket:
@@ -220,12 +224,8 @@ def _prepare(config: dict[str, Any]) -> tuple[Walls, scratch.Scratch]:
     os.environ.update(config["environment"])
     _set_up(config)
     walls, folders = Walls(config), scratch.Scratch(config["scratch"])
-    for name in config["preimport"]:
-        try:
-            __import__(name)
-        except ImportError:
-            pass
-    harness.prepare()
+    harness.prepare(config["preimport"])
+    _filter_system_calls(bytes.fromhex(config["seccomp"]))
     return walls, folders
 
 

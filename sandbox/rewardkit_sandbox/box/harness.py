@@ -6,15 +6,15 @@ itself: it then merely states another result, which the host compares like any o
 
 from __future__ import annotations
 
+import _random
+import _signal  # type: ignore[import-not-found]
 import atexit
 import builtins
 import gc
 import linecache
 import os
-import signal
 import site
 import sys
-import threading
 import traceback
 import types
 from typing import Any, NoReturn
@@ -23,6 +23,7 @@ from rewardkit_box import codec  # type: ignore[import-not-found]
 
 RESULT, CALLS = 3, 4
 FILE = "solution.py"
+_OWN = ("rewardkit_box", *(f"rewardkit_box.{name}" for name in ("codec", "harness", "judge", "scratch", "agent")))
 _write, _dup2, _exit, _dumps, _loads = os.write, os.dup2, os._exit, codec.dumps, codec.loads
 
 
@@ -45,13 +46,64 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[_write(descriptor, view) :]
 
 
-def prepare() -> None:
-    """Done once, in the warm server: what `site` would add to an interactive start, and a frozen heap."""
+_deferred: list[dict[str, Any]] = []
+_streams: list[Any] = []
+_warm: dict[str, Any] = {}
+
+
+def prepare(preimport: list[str]) -> None:
+    """Done once, in the warm server: modules, what `site` would add to an interactive start, streams, a frozen heap.
+
+    All of it is about the pages that each child copies. What modules want done after a fork is kept for the forks of
+    the program itself: this process has one thread, so that for a child of its own only `random` has something to do.
+    """
+    register = os.register_at_fork
+    os.register_at_fork = lambda **functions: _deferred.append(functions)
+    try:
+        import random
+        import threading
+
+        for name in preimport:
+            try:
+                __import__(name)
+            except ImportError:
+                pass
+    finally:
+        os.register_at_fork = register
+    # Held so that nothing is taken apart in a child when it is put out of a program's sight.
+    _warm.update(
+        random=random, threading=threading, modules=dict(sys.modules), streams=(sys.stdin, sys.stdout, sys.stderr)
+    )
     site.setquit()
     site.sethelper()
+    _streams.extend(_prepared_streams())
     gc.collect()
     gc.freeze()
     gc.disable()
+
+
+def _prepared_streams() -> list[Any]:
+    """Standard streams that remember 0 to be a file and 1 and 2 to be pipes, which they are in each child."""
+    read, write = os.pipe()
+    file = os.memfd_create("stdin")
+    saved = [os.dup(descriptor) for descriptor in range(3)]
+    try:
+        for target, source in enumerate((file, write, write)):
+            _dup2(source, target)
+        return [_open_stream(descriptor) for descriptor in range(3)]
+    finally:
+        for target, source in enumerate(saved):
+            _dup2(source, target)
+        for descriptor in (read, write, file, *saved):
+            os.close(descriptor)
+
+
+def after_fork() -> None:
+    """In a new child of the server."""
+    for functions in _deferred:
+        os.register_at_fork(**functions)
+    _random.Random.seed(_warm["random"]._inst)
+    _warm["threading"]._main_thread._native_id = os.getpid()
 
 
 def _fresh_main(name: str = "__main__") -> dict[str, Any]:
@@ -61,22 +113,26 @@ def _fresh_main(name: str = "__main__") -> dict[str, Any]:
     return module.__dict__
 
 
-def _open_streams() -> None:
-    sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
-    sys.__stdin__ = sys.stdin  # type: ignore[misc]
-    sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
-    sys.__stdout__ = sys.stdout  # type: ignore[misc]
-    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False, buffering=1)
-    sys.__stderr__ = sys.stderr  # type: ignore[misc]
+def _open_stream(descriptor: int) -> Any:
+    if descriptor == 0:
+        return open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
+    if descriptor == 1:
+        return open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
+    return open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False, buffering=1)
+
+
+def _open_streams(streams: list[Any]) -> None:
+    sys.stdin, sys.stdout, sys.stderr = streams
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = streams  # type: ignore[misc]
 
 
 def _hide() -> None:
-    for name in [name for name in sys.modules if name.startswith("rewardkit_box")]:
+    for name in _OWN:
         del sys.modules[name]
     sys.argv = [FILE]
     sys.path[0:0] = [""]
     gc.enable()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
 
 
 def _compile(source: bytes) -> types.CodeType:
@@ -109,7 +165,7 @@ def _report(error: BaseException) -> int:
 def _finish(code: int) -> NoReturn:
     """Ends the process as the interpreter would (threads joined, atexit run, streams flushed), without its teardown."""
     try:
-        threading._shutdown()  # type: ignore[attr-defined]
+        _warm["threading"]._shutdown()
         atexit._run_exitfuncs()
     except BaseException as error:
         code = code or _report(error)
@@ -133,7 +189,7 @@ def execute(code: int, job: dict[str, Any]) -> NoReturn:
 
 def script(source: bytes, _extra: list[int]) -> NoReturn:
     """Runs the program as `python solution.py` would."""
-    _open_streams()
+    _open_streams(_streams)
     _hide()
     code = 0
     try:
@@ -178,7 +234,7 @@ def call(source: bytes, _extra: list[int]) -> NoReturn:
     """Runs the program, calls one function of it, and writes what it returned or raised to the result descriptor."""
     job = _loads(read_all(0))
     os.lseek(0, 0, os.SEEK_END)
-    _open_streams()
+    _open_streams(_streams)
     _hide()
     code = 0
     try:
@@ -204,7 +260,7 @@ def batch(source: bytes, extra: list[int]) -> NoReturn:
     """
     jobs = extra or [_loads(line) for line in read_all(0).splitlines()]
     os.lseek(0, 0, os.SEEK_END)
-    _open_streams()
+    _open_streams([_open_stream(descriptor) for descriptor in range(3)])
     _hide()
     compiled = None
     for index, job in enumerate(jobs):
@@ -245,7 +301,7 @@ def serve(source: bytes, _extra: list[int]) -> NoReturn:
     A request is [verb, object, name, args, kwargs]; the answer is ["returned", value, args after
     the call], ["raised", …] or ["unencodable", …]. Objects that can't be carried over stay here under a handle.
     """
-    _open_streams()
+    _open_streams(_streams)
     _hide()
     kept = []
 
