@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from rewardkit_math import verify
-from rewardkit_math.verify import _read_reference
+from rewardkit_math.reading import read_reference
 
 DATA_MODULE = Path(__file__).resolve().parents[1] / "plugins" / "math" / "tests" / "math_data.py"
 SETS = {
@@ -48,7 +48,7 @@ def load_data() -> Any:
 
 def ours(cases: list[Case]) -> tuple[float, list[bool | None], int]:
     """CPU seconds, verdicts, and how many rows reached the symbolic tier."""
-    _read_reference.cache_clear()
+    read_reference.cache_clear()
     symbolic = 0
     verdicts: list[bool | None] = []
     started = time.process_time()

@@ -10,8 +10,8 @@ sides and compares them. Needs the standard library only; what its own tiers lea
 
 from rewardkit_math.errors import MathError, ParseError
 from rewardkit_math.expr import Expr
-from rewardkit_math.extract import Answer, extract
-from rewardkit_math.parser import parse
+from rewardkit_math.extraction import Answer, extract
+from rewardkit_math.parsing import parse
 from rewardkit_math.policy import Policy
 from rewardkit_math.verify import Verdict, verify, verify_async
 

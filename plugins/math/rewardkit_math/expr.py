@@ -125,3 +125,28 @@ def symbols(expr: Expr) -> set[str]:
         elif node.head == "word":
             names.update(node.args[0])
     return names
+
+
+def substitute(expr: Expr, name: str, value: Expr) -> Expr:
+    """`expr` with the variable `name` replaced."""
+    if expr.head == "sym":
+        return value if expr.args[0] == name else expr
+    if expr.head == "const":
+        return value if expr.args[0] == name and name in ("i", "e") else expr
+    if expr.head == "word" and name in expr.args[0]:
+        return Expr("mul", *(value if letter == name else _letter(letter) for letter in expr.args[0]))
+    if not any(isinstance(a, (Expr, tuple)) for a in expr.args):
+        return expr
+
+    def replaced(argument: object) -> object:
+        if isinstance(argument, Expr):
+            return substitute(argument, name, value)
+        if isinstance(argument, tuple):
+            return tuple(replaced(a) for a in argument)
+        return argument
+
+    return Expr(expr.head, *(replaced(a) for a in expr.args))
+
+
+def _letter(letter: str) -> Expr:
+    return Expr("const", letter) if letter in "ei" else Expr("sym", letter)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Gt
 
 from rewardkit import FieldName, Rollout, Score, Unscored, hookimpl, reward
-from rewardkit_math.extract import SOURCES
+from rewardkit_math.extraction import SOURCES
 from rewardkit_math.policy import Policy
 from rewardkit_math.verify import Verdict, verify
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from rewardkit_math.extract import SOURCES
+from rewardkit_math.extraction import SOURCES
 
 
 @dataclass(frozen=True, slots=True)

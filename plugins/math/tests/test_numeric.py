@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from rewardkit_math import parse
 from rewardkit_math.errors import Undecided
 from rewardkit_math.expr import Expr
-from rewardkit_math.identity import same_function, same_number, value
-from rewardkit_math.numeric import Evaluator
+from rewardkit_math.numeric.evaluator import Evaluator
+from rewardkit_math.numeric.identity import same_function, same_number, value
 
 FUNCTIONS = ["sin", "cos", "arctan", "sinh", "cosh", "tanh", "arcsinh"]
 

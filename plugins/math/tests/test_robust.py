@@ -13,7 +13,8 @@ import threading
 import time
 
 import pytest
-from rewardkit_math import symbolic, verify, verify_async
+from rewardkit_math import verify, verify_async
+from rewardkit_math.symbolic import pool
 
 SYMBOLIC = (r"\int_0^1 x^2\,dx", "1/3")
 ENDLESS = (r"\sin(10^{10^{10}})", "1")
@@ -73,14 +74,14 @@ def _forked(queue):
 def test_child_processes(method):
     """A forked or spawned process has workers of its own, and leaves the parent's alone."""
     assert verify(*SYMBOLIC, **PATIENT).correct is True
-    before = {w.process.pid for w in symbolic._pool.all}
+    before = {w.process.pid for w in pool._pool.all}
     context = multiprocessing.get_context(method)
     queue = context.Queue()
     child = context.Process(target=_forked, args=(queue,))
     child.start()
     assert queue.get(timeout=60) is True
     child.join()
-    assert {w.process.pid for w in symbolic._pool.all} == before
+    assert {w.process.pid for w in pool._pool.all} == before
     assert verify(*SYMBOLIC, **PATIENT).correct is True
 
 
@@ -115,7 +116,7 @@ def test_killed_workers_are_replaced():
 
     def killer():
         while not stop.wait(chance.uniform(0.5, 2.0)):
-            for worker in list(symbolic._pool.all)[:1]:
+            for worker in list(pool._pool.all)[:1]:
                 os.kill(worker.process.pid, signal.SIGKILL)
 
     thread = threading.Thread(target=killer)

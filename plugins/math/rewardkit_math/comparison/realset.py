@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import cmp_to_key
 
 from rewardkit_math.errors import Undecided
-from rewardkit_math.expr import MINUS_ONE, ZERO, Expr, neg
-from rewardkit_math.identity import same_number
-from rewardkit_math.identity import value as value_of
-from rewardkit_math.normal import CONST, Normalizer, Number, as_rational, substitute
+from rewardkit_math.expr import MINUS_ONE, ZERO, Expr, neg, substitute
+from rewardkit_math.normal import CONST, Normalizer, Number, as_rational
+from rewardkit_math.numeric.identity import same_number
+from rewardkit_math.numeric.identity import value as value_of
 
 MAX_PIECES = 60
 _NORMAL = Normalizer("e")

@@ -26,7 +26,7 @@ NUMBERS = {
 @pytest.mark.parametrize(("text", "expected"), [(t, v) for t, v in NUMBERS.items() if v is not None])
 def test_numbers_in_every_notation(text, expected):
     """Each notation of a number has its exact value."""
-    from rewardkit_math.compare import unwrapped
+    from rewardkit_math.comparison.shapes import unwrapped
 
     assert as_rational(Normalizer()(unwrapped(parse(text)))) == expected
 

@@ -9,7 +9,8 @@ from fractions import Fraction
 
 from rewardkit_math.errors import MathError, TooLarge, Undecided, Undefined
 from rewardkit_math.expr import Expr, symbols
-from rewardkit_math.numeric import D0, D1, ERR, Ball, Budget, Evaluator, HugeError
+from rewardkit_math.numeric.arithmetic import D0, D1, ERR, Ball, HugeError
+from rewardkit_math.numeric.evaluator import Budget, Evaluator
 
 DIGITS = 30
 CONFIRM_DIGITS = 100

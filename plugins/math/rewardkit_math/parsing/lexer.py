@@ -6,14 +6,12 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rewardkit_math import vocabulary as words
 from rewardkit_math.errors import ParseError, TooLarge
+from rewardkit_math.parsing import vocabulary as words
+from rewardkit_math.parsing.literals import number
 
 MAX_TOKENS = 16_000
 """Longer answers are refused: no answer that a person would write comes near."""
-
-MAX_DIGITS = 3_000
-"""Longer literals are refused (the conversion of decimal digits is quadratic)."""
 
 
 @dataclass(slots=True)
@@ -58,9 +56,6 @@ _DOUBLED = re.compile(
     r"\\\\(?=(?:d?frac|tfrac|sqrt|left|right|pi|text|le|ge|leq|geq|cdot|times|infty|cup|boxed|pm|sin|cos|tan|ln|log)(?![a-z]))"
 )
 _BREAKABLE = re.compile(r"\\\\(?=[A-Za-z])")
-_GROUPING = re.compile(r"\s?\{,\s?\}\s?|,\\!\s*|\\,|\\!\s?,?|\\ |~|[, ]")
-_REPEAT = re.compile(r"^(.*?)(?:\\(?:overline|bar|dot)\s*\{(\d+)\}|\((\d+)\))$", re.DOTALL)
-_DOTS = re.compile(r"(?:\.{2,3}|\s?\\[lc]?dots)$")
 _KNOWN = sorted(
     {*words.FUNCTIONS, *words.CONSTANTS, *words.GREEK, *words.OPERATORS, *words.RELATIONS, *words.SPACING},
     key=len,
@@ -80,54 +75,6 @@ _RELATION_OPS = {
     "->": "to",
 }
 _SINGLE = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?!\d)")
-
-
-def number(text: str) -> tuple[int | Fraction, int | None]:
-    """The exact value of a numeral, and its digits after the decimal point (None: an integer or a repeating decimal)."""
-    if text.isdigit():
-        if len(text) > MAX_DIGITS:
-            raise TooLarge(f"a number of {len(text)} digits")
-        return int(text), None
-    if len(text) > MAX_DIGITS:
-        raise TooLarge(f"a number of {len(text)} digits")
-    if "{,}" in text and len(text.rpartition("}")[2]) != 3 and text.count(",") == 1:
-        text = text.replace("{,}", ".")
-    if "," in text and "." in text and text.rfind(",") > text.find("."):
-        text = text.replace(".", "").replace(",", ".")
-    exponent = 0
-    repeat = ""
-    if match := _REPEAT.match(text):
-        text, repeat = match[1], match[2] or match[3]
-    elif match := _DOTS.search(text):
-        text = text[: match.start()]
-        repeat = _period(text)
-    elif match := re.search(r"[eE]([+-]?\d+)$", text):
-        exponent = int(match[1])
-        text = text[: match.start()]
-        if abs(exponent) > MAX_DIGITS:
-            raise TooLarge(f"an exponent of {exponent}")
-    whole, _, decimals = text.partition(".")
-    whole = _GROUPING.sub("", whole) or "0"
-    scale = len(decimals)
-    value: int | Fraction = int(whole + decimals)
-    if repeat:
-        value = Fraction(value * (10 ** len(repeat) - 1) + int(repeat), 10**scale * (10 ** len(repeat) - 1))
-        return value, None
-    if scale or exponent:
-        value = value * Fraction(10) ** (exponent - scale)
-        value = value.numerator if value.denominator == 1 else value
-        return value, max(scale - exponent, 0)
-    return value, None
-
-
-def _period(text: str) -> str:
-    """The digits that `0.333…` or `0.1818…` repeats: the shortest tail that occurs at least twice (thrice for one digit)."""
-    decimals = text.partition(".")[2]
-    for length in range(1, len(decimals) // 2 + 1):
-        tail = decimals[-length:]
-        if decimals.endswith(tail * (3 if length == 1 else 2)):
-            return tail
-    return ""
 
 
 def tokenize(text: str) -> list[Token]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
-from rewardkit_math import realset, text
-from rewardkit_math import vocabulary as words
+from rewardkit_math.comparison import realset
 from rewardkit_math.errors import MathError, TooLarge, Undecided, Undefined
 from rewardkit_math.expr import MINUS_ONE, Expr, neg
 from rewardkit_math.normal import Poly, add, as_rational, scale
-from rewardkit_math.parser import parse
+from rewardkit_math.parsing import parse, text
+from rewardkit_math.parsing import vocabulary as words
 
 SETS = frozenset(("seq", "setop", "builder"))
 EQUALS = frozenset(("=", "~", "=="))

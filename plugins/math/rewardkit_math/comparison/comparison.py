@@ -1,0 +1,67 @@
+"""Which part of the comparison a pair of answers belongs to."""
+
+from __future__ import annotations
+
+from rewardkit_math.comparison.lists import Lists
+from rewardkit_math.comparison.relations import Relations
+from rewardkit_math.comparison.shapes import SETS, infinity, is_matrix, items, opened
+from rewardkit_math.comparison.tables import Tables
+from rewardkit_math.comparison.values import Values
+from rewardkit_math.comparison.words import Words
+from rewardkit_math.errors import TooLarge
+from rewardkit_math.expr import Expr
+
+
+class Comparison(Words, Lists, Relations, Tables, Values):
+    """One comparison. `tier` is the deepest tier that it needed."""
+
+    def equal(self, a: Expr, b: Expr) -> bool:
+        """Whether the prediction `a` and the reference `b` are the same answer."""
+        if a == b:
+            return True
+        self.depth += 1
+        if self.depth > 24:
+            raise TooLarge("answers nested too deeply")
+        try:
+            return self._equal(a, b)
+        finally:
+            self.depth -= 1
+
+    def _equal(self, a: Expr, b: Expr) -> bool:
+        if a.head == "choice" or b.head == "choice":
+            return self.chosen(a, b)
+        a, b = opened(a), opened(b)
+        if a == b:
+            return True
+        if a.head == "cond" or b.head == "cond":
+            return self.conditional(a, b)
+        if "text" in (a.head, b.head) or (a.head == b.head == "word"):
+            return self.same_words(a, b)
+        if a.head == "clock" or b.head == "clock":
+            return self.clocks(a, b)
+        if a.head == "rel" or b.head == "rel":
+            decided = self.related(a, b)
+            if decided is not None:
+                return decided
+        left, right = items(a), items(b)
+        if left is not None or right is not None:
+            return self.listed(a, b, left, right)
+        sets = self.real_sets(a, b)
+        if sets is not None:
+            return sets
+        if a.head in SETS or b.head in SETS:
+            return self.collections(a, b)
+        if is_matrix(a) or is_matrix(b):
+            return self.matrices(a, b)
+        if a.head == "cases" or b.head == "cases":
+            return self.piecewise(a, b)
+        if a.head == "pmod" or b.head == "pmod":
+            return a.head == b.head and self.equal(a.args[0], b.args[0]) and self.equal(a.args[1], b.args[1])
+        if a.head == b.head == "ratio" and len(a.args) == len(b.args) > 2:
+            pairs = [Expr("ratio", x, y) for e in (a, b) for x, y in zip(e.args, e.args[1:], strict=False)]
+            half = len(pairs) // 2
+            return all(self.value(x, y) for x, y in zip(pairs[:half], pairs[half:], strict=True))
+        infinite = [infinity(e) for e in (a, b)]
+        if infinite[0] or infinite[1]:
+            return infinite[0] == infinite[1]
+        return self.value(a, b)

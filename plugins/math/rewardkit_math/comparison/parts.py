@@ -1,0 +1,60 @@
+"""What the parts of the comparison share: the policy, the tier that was needed, and the way back to the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rewardkit_math.errors import MathError, TooLarge, Undecided
+from rewardkit_math.expr import Expr
+from rewardkit_math.policy import Policy
+
+TIERS = ("text", "rational", "normal form", "structure", "numeric", "symbolic")
+
+
+class Part:
+    """One comparison. `tier` is the deepest tier that it needed."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.depth = 0
+        self._tier = 0
+
+    @property
+    def tier(self) -> str:
+        """The name of the deepest tier that was needed so far."""
+        return TIERS[self._tier]
+
+    def at(self, tier: str) -> None:
+        """Note that `tier` was needed."""
+        self._tier = max(self._tier, TIERS.index(tier))
+
+    def all_equal(self, pairs: list[tuple[Expr, Expr]]) -> bool:
+        """Whether every pair is equal: one that certainly is not settles it, even where others are open."""
+        doubt: MathError | None = None
+        for x, y in pairs:
+            try:
+                if not self.equal(x, y):
+                    return False
+            except (Undecided, TooLarge) as error:
+                doubt = error
+        if doubt is not None:
+            raise doubt
+        return True
+
+    # ---- what the parts ask of one another
+
+    def equal(self, a: Expr, b: Expr) -> bool:
+        """Whether the prediction `a` and the reference `b` are the same answer."""
+        raise NotImplementedError
+
+    def value(self, a: Expr, b: Expr) -> bool:
+        """Whether two numbers or expressions are equal."""
+        raise NotImplementedError
+
+    def same_items(self, left: Sequence[Expr], right: Sequence[Expr], *, ordered: bool) -> bool:
+        """Whether two lists hold the same items."""
+        raise NotImplementedError
+
+    def real_sets(self, a: Expr, b: Expr) -> bool | None:
+        """The comparison as subsets of the real line, where it is one."""
+        raise NotImplementedError

@@ -1,0 +1,68 @@
+"""Text, choices, times of day, and conditions."""
+
+from __future__ import annotations
+
+from rewardkit_math.comparison.parts import Part
+from rewardkit_math.comparison.shapes import is_product, opened, spelled
+from rewardkit_math.errors import Undecided
+from rewardkit_math.expr import Expr
+from rewardkit_math.parsing import text
+from rewardkit_math.parsing import vocabulary as words
+
+
+class Words(Part):
+    """Answers that are spelled rather than computed."""
+
+    def conditional(self, a: Expr, b: Expr) -> bool:
+        """`1/x for x ≠ 0`: the values must agree, and so must the conditions where both sides state one."""
+        left, right = (e.args if e.head == "cond" else (e, None) for e in (a, b))
+        if not self.equal(left[0], right[0]):
+            return False
+        if left[1] is None or right[1] is None:
+            return True
+        if left[1].head == "text" or right[1].head == "text":
+            if left[1].head == right[1].head and text.plain(left[1].args[0]) == text.plain(right[1].args[0]):
+                return True
+            raise Undecided("conditions in words")
+        return self.equal(left[1], right[1])
+
+    def same_words(self, a: Expr, b: Expr) -> bool:
+        """Text against anything."""
+        self.at("text")
+        first, second = (spelled(e) for e in (a, b))
+        if first is not None and second is not None and first == second:
+            return True
+        if a.head == b.head == "word" and all(is_product(e.args[0]) for e in (a, b)):
+            return self.value(a, b)
+        for side, other in ((a, b), (b, a)):
+            if side.head == "text":
+                word = side.args[0].strip().casefold()
+                if word in words.NUMBER_WORDS:
+                    return self.equal(Expr("num", words.NUMBER_WORDS[word], None), other)
+        return False
+
+    def chosen(self, a: Expr, b: Expr) -> bool:
+        """`(B) 12` against the letter, the value, or both."""
+        sides = []
+        for side, other in ((a, b), (b, a)):
+            if side.head != "choice":
+                sides.append(side)
+            elif other.head == "choice" or (spelled(opened(other)) or "?") in "abcdefghij":
+                sides.append(Expr("sym", side.args[0]))
+            else:
+                sides.append(side.args[1])
+        return self.equal(*sides)
+
+    @staticmethod
+    def clocks(a: Expr, b: Expr) -> bool:
+        """Times of day; one without "a.m." or "p.m." (a ratio, `4:30`) may be either."""
+        times = []
+        for side in (a, b):
+            if side.head == "clock":
+                times.append(side.args)
+            elif side.head == "ratio" and len(side.args) == 2 and all(e.head == "num" for e in side.args):
+                hours, minutes = (e.args[0] for e in side.args)
+                times.append((hours % 12 * 60 + minutes, ""))
+            else:
+                return False
+        return times[0][0] == times[1][0] and (times[0][1] == times[1][1] or "" in (times[0][1], times[1][1]))

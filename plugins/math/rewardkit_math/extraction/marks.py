@@ -1,0 +1,111 @@
+r"""What a text marks as its answer: `\boxed{…}`, `####`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from rewardkit_math.extraction.prose import FINAL, MAX_ANSWER, NUMBER, SENTENCE_END, TAIL, formulas_at
+
+_JOIN = re.compile(
+    r"(?:\s*[A-Za-z]{1,12}(?=\s+(?:and|or)\b))?"
+    r"(?:[\s,;$&+~]|\\\\?$|\\[()\[\],;:! ]|\\q?quad|\\(?:text|mathrm)\s*\{[\s,]*(?:and|or)?\s*\}|\b(?:and|or)\b)*"
+)
+_BEHIND = re.compile(r"[\s$~]*(?:\\[)\]])?\s*(?:\\?%|percent\b)")
+_BRACE = re.compile(r"\\[{}]|\\\\|[{}]")
+
+
+def boxed_mark(text: str, _: tuple[str, ...]) -> Iterator[str]:
+    """The content of the last box, or of the last few with nothing but "and" between them."""
+    boxes: list[str] = []
+    before = len(text)
+    stated = _stated_after_box(text)
+    if stated:
+        yield stated
+    for _attempt in range(12):
+        start = box_before(text, before)
+        if start < 0:
+            break
+        content, end = _box_content(text, start)
+        if boxes:
+            between = text[end:before] if content is not None and end <= before <= end + 60 else "."
+            if "\n\n" in between or not _JOIN.fullmatch(between):
+                break
+        elif content is not None and (percent := _BEHIND.match(text, end)) and percent[0].strip(" $"):
+            content += "%"
+        before = _command_start(text, start)
+        if content is not None and (content := content.strip()):
+            if not boxes or content not in boxes:
+                boxes.append(content)
+            if len(boxes) == 1 and (not before or text.rfind("boxed", max(0, before - MAX_ANSWER), before) < 0):
+                break
+    if len(boxes) == 1:
+        yield boxes[0]
+    elif boxes:
+        yield ", ".join(reversed(boxes))
+
+
+def _stated_after_box(text: str) -> str | None:
+    """The formula or number of a "final answer is …" that stands behind the last box."""
+    tail = text[max(text.rfind("boxed"), len(text) - TAIL) :]
+    last = None
+    for match in FINAL.finditer(tail) if "inal" in tail else ():
+        last = match
+    if last is None:
+        return None
+    rest = tail[last.end() : last.end() + 2000].strip()
+    formulas = formulas_at(rest)
+    if formulas is not None:
+        return formulas
+    number = NUMBER.match(rest)
+    end = SENTENCE_END.search(rest)
+    return number[0] if number and end and number.end() == end.start() else None
+
+
+def box_before(text: str, before: int) -> int:
+    """Where the argument of the last box command before a position begins, or −1."""
+    while True:
+        box = text.rfind("boxed", 0, before)
+        frame = text.rfind("\\fbox", max(box, 0), before)
+        if frame >= 0:
+            return frame + 5
+        if box < 0:
+            return -1
+        if text[box - 1 : box] == "\\" or text.endswith("\\begin", 0, box):
+            return box + 5
+        before = box
+
+
+def _command_start(text: str, argument: int) -> int:
+    return text.rfind("\\", 0, argument)
+
+
+def _box_content(text: str, start: int) -> tuple[str | None, int]:
+    """The argument at `start` and where it ends; None for a brace that is never closed."""
+    while start < len(text) and text[start] in " \n\t":
+        start += 1
+    if text[start : start + 1] != "{":
+        end = start
+        while end < len(text) and not text[end].isspace() and text[end] not in "$,;":
+            end += 1
+        return text[start:end].rstrip(".") or None, end
+    first = text.find("}", start)
+    if first >= 0 and text.find("{", start + 1, first) < 0 and text[first - 1] != "\\":
+        return text[start + 1 : first], first + 1
+    depth = 0
+    for match in _BRACE.finditer(text, start, start + MAX_ANSWER):
+        brace = match[0]
+        if brace == "{":
+            depth += 1
+        elif brace == "}":
+            depth -= 1
+            if not depth:
+                return text[start + 1 : match.start()], match.end()
+    return None, start
+
+
+def hash_mark(text: str, _: tuple[str, ...]) -> Iterator[str]:
+    """The rest of the line behind the last ####."""
+    at = text.rfind("####")
+    if at >= 0:
+        yield text[at + 4 :].strip().split("\n", 1)[0]

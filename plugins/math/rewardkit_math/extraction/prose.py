@@ -1,0 +1,224 @@
+"""What is left to find in sentences: a text that is nothing but an answer, "the answer is …", the last formula or number."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from rewardkit_math.parsing import vocabulary as words
+
+MAX_ANSWER = 40_000
+"""Longer answers are not looked at."""
+
+TAIL = 8_000
+"""How many characters before the end the less explicit sources look at."""
+
+# ---- a text that is nothing but an answer
+
+_MATH = re.compile(
+    r"\$\$(?P<dd>[^$]{1,2000}?)\$\$|\\\[(?P<br>(?:(?!\\\[).){1,2000}?)\\\]|\\\((?P<pa>(?:(?!\\\().){1,800}?)\\\)"
+    r"|(?<!\\)\$(?P<d>(?:\\\$|[^$\n]){1,800}?)(?<!\\)\$",
+    re.DOTALL,
+)
+_PROSE = re.compile(
+    r"(?<![\\A-Za-z])(?:the|is|are|it|its|of|that|this|we|so|therefore|thus|hence|answer|answers|because|which|was|were|has|have|can|"
+    r"will|my|your|you|get|result|solution|solutions|value|equal|equals|final|i|let|then|there|he|she|they|by|be|not|number|"
+    r"perimeter|area|step|first|since|using|choice|problem|question|makes|make)(?![A-Za-z])",
+    re.IGNORECASE,
+)
+_COMMON = re.compile(
+    r"\b(?:the|is|are|of|to|so|that|and) [a-z]{2,} [a-z]{2,}\b|\b[A-Z]?[a-z]+ (?:the|is|are|of|to|so|that|a) [a-z0-9$\\(]"
+)
+"""A few words that only a sentence has in this order: found early in most texts, and missing from bare answers."""
+_LABELLED = re.compile(r"A:\s|#+\s|.*[\u4e00-\u9fff\u3040-\u30ff\uac00-\ud7a3]", re.DOTALL)
+_LETTERS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
+_LABEL = re.compile(r"^[\s*#>-]*([A-Za-zÀ-ÿ]{4,})\s*:")
+_TEXT = re.compile(r"\\(?:text|mathrm|textbf|mbox)[a-z]*\s*\{[^{}]*\}")
+_DELIMITERS = re.compile(r"\$\$?|\\[()\[\]]")
+_KNOWN = words.FUNCTIONS.keys() | words.UNITS.keys() | words.CONNECTORS.keys() | words.CONSTANTS.keys() | words.GREEK
+_BESIDE = _KNOWN | words.CONDITIONS | {"percent", "percentage", "some", "all", "any", "square", "cubic"}
+"""Words that may stand beside formulas in a bare answer."""
+
+
+def is_prose(text: str) -> bool:
+    """Whether `text` holds words of a sentence, rather than mathematics, units and names."""
+    if not any(c.isalpha() for c in text):
+        return False
+    outside = _TEXT.sub(" ", text)
+    if _LABEL.match(outside):
+        return True
+    found = _LETTERS.findall(outside)
+    return (len(found) > 1 and any(_PROSE.fullmatch(w) for w in found)) or sum(w not in _KNOWN for w in found) > 4
+
+
+def without_delimiters(text: str) -> str:
+    """`text` without the signs that open and close formulas."""
+    if "$" not in text and "\\" not in text:
+        return text
+    text = text.replace("\\$", "\x00")
+    return _DELIMITERS.sub(" ", text).replace("\x00", "\\$")
+
+
+def bare(text: str, _: tuple[str, ...]) -> Iterator[str]:
+    """The whole text, where it is nothing but an answer."""
+    stripped = text.strip()
+    if not stripped or len(stripped) > MAX_ANSWER or "\n\n" in stripped or _LABELLED.match(stripped):
+        return
+    if len(stripped) > 80 and (_COMMON.search(stripped, 0, 400) or is_prose(stripped[:2000])):
+        return
+    outside = _MATH.sub(" ", stripped)
+    if is_prose(outside):
+        return
+    if len(outside) < len(stripped) and any(w not in _BESIDE for w in _LETTERS.findall(_TEXT.sub(" ", outside))):
+        return
+    if "$" in stripped or "\\(" in stripped or "\\[" in stripped:
+        formulas = _MATH.search(stripped)
+        if formulas is None and stripped.count("$") > 1:
+            return
+        if formulas is not None:
+            stripped = without_delimiters(stripped)
+    yield stripped.rstrip(".").strip() or stripped
+
+
+# ---- within prose
+
+_PHRASES = tuple(
+    (words_in_it, re.compile(pattern, re.IGNORECASE))
+    for words_in_it, pattern in (
+        (("inal",), r"\bfinal\s+answer\b[^.\n:=$\\]{0,60}?(?:\bis\b|[:=])[\s:*]*"),
+        (
+            ("nswer", "A:", "NSWER", "答案"),
+            (
+                r"(?:(?:^|\n)\s*A:|答案(?:是|为|應為|应为)?\s*[:：是为]?"
+                r"|\banswers?\b[^.\n:=$\\]{0,60}?(?:\bis\b|\bare\b|[:=]|\**[ \t]*(?=\n)))[\s:*]*"
+            ),
+        ),
+        (("esult", "ption", "hoice", "olution"), r"\b(?:result|option|choice|solutions?)\s+(?:is|are)\b[\s:*]*"),
+    )
+)
+FINAL = _PHRASES[0][1]
+"""Most trusted first; of each, the last in the text. Before the pattern stand parts of words one of which must be there."""
+SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$|\*)|。")
+
+
+def phrase(text: str, _: tuple[str, ...]) -> Iterator[str]:
+    """What stands behind "the answer is" and the like."""
+    tail = text[-TAIL:]
+    for parts, pattern in _PHRASES:
+        if not any(part in tail for part in parts):
+            continue
+        last = None
+        for match in pattern.finditer(tail):
+            if tail[match.end() : match.end() + 1].strip():
+                last = match
+        if last is not None:
+            yield from _stated(tail[last.end() : last.end() + 2000].strip())
+            return
+
+
+def _stated(rest: str) -> Iterator[str]:
+    """What the sentence says that `rest` begins with."""
+    formulas = formulas_at(rest)
+    if formulas is not None:
+        yield formulas
+    end = SENTENCE_END.search(rest)
+    sentence = (rest[: end.start()] if end else rest).strip().strip("*").strip()
+    if formulas is None and not is_prose(sentence):
+        yield without_delimiters(sentence)
+    yield from _last(sentence)
+
+
+def _last(text: str) -> Iterator[str]:
+    """The last formula and the last number, the one further behind first."""
+    formula, numeral = next(math(text, ()), None), next(number(text, ()), None)
+    if numeral is not None and not _MATH_END.search(text) and (formula is None or number_behind(text)):
+        yield numeral
+        numeral = None
+    if formula is not None:
+        yield formula
+    if numeral is not None:
+        yield numeral
+
+
+_MATH_END = re.compile(r"(?:\$|\\\]|\\\))[\s.]*$")
+
+
+def number_behind(text: str) -> bool:
+    """Whether a number stands behind the last formula."""
+    tail = text[-TAIL:]
+    end = max((m.end() for m in _MATH.finditer(tail)), default=0)
+    return NUMBER.search(" " + tail[end:]) is not None
+
+
+_BETWEEN = re.compile(r"[\s,]*(?:\b(?:and|or)\b)?[\s,]*")
+_UNIT_BEHIND = re.compile(r"\s*(?:\\?%|percent\b|percentage\b|degrees?\b)")
+
+
+def _inside(match: re.Match[str]) -> str:
+    return match["dd"] or match["br"] or match["pa"] or match["d"] or ""
+
+
+def formulas_at(text: str) -> str | None:
+    """The formula that `text` begins with, and those that follow with "and", "or" or a comma between them."""
+    match = _MATH.match(text)
+    if match is None:
+        return None
+    found = [_inside(match)]
+    end = match.end()
+    while (gap := _BETWEEN.match(text, end)) and gap.end() > end and (match := _MATH.match(text, gap.end())):
+        found.append(_inside(match))
+        end = match.end()
+    if _UNIT_BEHIND.match(text, end):
+        found[-1] += "\\%" if "deg" not in text[end : end + 12] else "^\\circ"
+    return ", ".join(found)
+
+
+def math(text: str, _: tuple[str, ...]) -> Iterator[str]:
+    """The last formula of the text, with those before it that "and", "or" or a comma connects to it."""
+    tail = text[-TAIL:]
+    matches = [m for m in _MATH.finditer(tail) if not is_prose(_inside(m))]
+    if not matches:
+        return
+    first = len(matches) - 1
+    while first and _BETWEEN.fullmatch(tail, matches[first - 1].end(), matches[first].start()):
+        if matches[first - 1].end() == matches[first].start():
+            break
+        first -= 1
+    joined = formulas_at(tail[matches[first].start() :])
+    if joined is not None:
+        yield joined
+    if first < len(matches) - 1:
+        yield _inside(matches[-1])
+
+
+NUMBER = re.compile(
+    r"-?\\[dt]?frac\s*\{[^{}]{1,40}\}\s*\{[^{}]{1,40}\}"
+    r"|(?<![A-Za-z0-9_.,\\{^])(?:(?<![A-Za-z0-9)])-\s?)?[$€£]?\s?(?:"
+    r"[1-9]\d{0,2}(?:,\d{3})+(?![\d,]*\d)(?:\.\d+)?|\d+(?:\.\d+|,\d{1,2}(?![\d,]))?|\.\d+)"
+    r"(?:[eE][+-]?\d+)?(?:\s*/\s*\d+)?(?:\s*(?:\\?%|percent\b|percentage\b|pct\b))?"
+)
+
+
+def number(text: str, _: tuple[str, ...]) -> Iterator[str]:
+    """The last number of the text."""
+    for window in (400, TAIL):
+        tail = text[-window:]
+        if len(text) > window:  # do not begin within a number
+            tail = tail[tail.find(" ") + 1 :]
+        last = None
+        for match in NUMBER.finditer(tail):
+            last = match
+        if last is not None:
+            found = last[0].replace("$", "").replace("€", "").replace("£", "")
+            if re.fullmatch(r"-?\s*\d+,\d{1,2}", found.strip()):  # a decimal comma
+                found = found.replace(",", ".")
+            yield found
+            return
+        if len(text) <= window:
+            return
+
+
+def whole(text: str, _: tuple[str, ...]) -> Iterator[str]:
+    """The whole text, where it is short."""
+    if len(text) <= 200:
+        yield text

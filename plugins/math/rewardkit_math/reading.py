@@ -1,0 +1,150 @@
+"""From a text to the expression of its answer: what is extracted is parsed, and what is a sentence is searched for what it says."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+from rewardkit_math.errors import MathError, ParseError, TooLarge, Undefined
+from rewardkit_math.expr import Expr
+from rewardkit_math.extraction import SOURCES, Answer, candidates, is_prose, without_delimiters
+from rewardkit_math.parsing import parse
+from rewardkit_math.parsing import text as texts
+from rewardkit_math.parsing.literals import number
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One side, read: the answer found, and its expression where it has one."""
+
+    answer: Answer
+    expr: Expr | None
+    problem: str = ""
+
+
+@lru_cache(maxsize=2048)
+def read_reference(text: str) -> Read:
+    """A reference, which a group of completions shares."""
+    return read(text, SOURCES)
+
+
+def read(text: str, sources: tuple[str, ...]) -> Read:
+    """The first answer in the text that is understood, else the first one at all."""
+    first: Read | None = None
+    for index, answer in enumerate(candidates(text, sources)):
+        if answer.source == "text" and first is not None:
+            break
+        if answer.source in ("math", "number") and first is not None and first.answer.source == "bare":
+            break  # the last number of a formula that can't be read is not its value
+        read = understood(answer)
+        if read.expr is not None or answer.source in ("tag", "boxed", "hash"):
+            return read
+        first = first or read
+        if index >= 8:
+            break
+    return first or Read(Answer("", ""), None, "no answer found")
+
+
+_TRAILING = re.compile(r"(?:[\s.,;:]|\\[,;:! ]|\\\\)+$")
+
+
+def understood(answer: Answer) -> Read:
+    """Parse an answer; where it is a sentence, what the sentence says."""
+    content = answer.text
+    rational = _rational(content)
+    if rational is not None:
+        return Read(answer, rational)
+    stripped = without_delimiters(_TRAILING.sub("", content)).strip()
+    if stripped.startswith("\\text{") and stripped.find("}") == len(stripped) - 1:
+        stripped = stripped[6:-1].strip()
+    said = PHRASES.get(texts.plain(stripped)) if len(stripped) < 40 else None
+    said = said or _clock(stripped) or _choice(stripped)
+    if said is not None:
+        return Read(answer, said)
+    if not is_prose(stripped):
+        try:
+            return Read(answer, parse(stripped))
+        except (ParseError, TooLarge, Undefined) as error:
+            if answer.source not in ("boxed", "tag", "bare", "hash") or not any(c.isalpha() for c in stripped):
+                return Read(answer, None, str(error))
+            problem = str(error)
+    else:
+        problem = "a sentence"
+    if problem == "a sentence" and len(stripped) < 400 and answer.source in ("boxed", "tag", "bare", "hash"):
+        for inner in candidates(stripped, ("phrase", "math", "number")):
+            try:
+                return Read(answer, parse(inner.text), "")
+            except MathError:
+                continue
+    return Read(answer, None, problem)
+
+
+_REALS, _EMPTY = Expr("const", "R"), Expr("const", "empty")
+PHRASES = {
+    **dict.fromkeys(
+        ("allrealnumbers", "allreals", "realnumbers", "anyrealnumber", "allrealnumber", "allrealvalues"), _REALS
+    ),
+    **dict.fromkeys(("dne", "doesnotexist", "thelimitdoesnotexist"), Expr("text", "does not exist")),
+    **dict.fromkeys(
+        ("nosolution", "nosolutions", "norealsolution", "norealsolutions", "emptyset", "theemptyset"), _EMPTY
+    ),
+}
+"""Words that mean a set, without their spaces."""
+_CHOICE = re.compile(
+    r"(?:\\(?:text|textbf|mathrm|mathbf)\{\s*)?\(([A-J])\)(?:[\s.:~]|\\[ ,;]|\})+(?=\S)(.{1,200})", re.DOTALL
+)
+
+
+def _choice(content: str) -> Expr | None:
+    r"""The letter of a choice with what it stands for: `(B) 12`, `\textbf{(C)}\ 12`."""
+    match = _CHOICE.fullmatch(content) if "(" in content[:12] else None
+    if match is None or match[2].startswith(
+        ("}", "^", "_", "/", "=", "+", "-", "*", ",", "\\cdot", "\\times", "\\cup", "\\cap")
+    ):
+        return None
+    try:
+        return Expr("choice", match[1], parse(match[2]))
+    except MathError:
+        return Expr("choice", match[1], Expr("text", match[2]))
+
+
+_CLOCK = re.compile(r"(\d{1,2})(?:[:.](\d{2}))?([ap])\.?m\.?")
+
+
+def _clock(content: str) -> Expr | None:
+    r"""A time of day with its half: `4:30 \text{ p.m.}`, `7 AM`."""
+    if len(content) > 60 or not (":" in content or "m" in content or "M" in content):
+        return None
+    match = _CLOCK.fullmatch(texts.plain(content))
+    if match is None or int(match[1]) > 12 or int(match[2] or 0) > 59:
+        return None
+    return Expr("clock", int(match[1]) % 12 * 60 + int(match[2] or 0), match[3] + "m")
+
+
+_RATIONAL = re.compile(
+    r"(-?)(?:(\d{1,400})|(\d{1,400}\.\d{0,400}(?:[eE][+-]?\d{1,3})?|\d{1,20}[eE][+-]?\d{1,3})"
+    r"|\\[dt]?frac\{(-?\d{1,400})\}\{(\d{1,400})\}|(\d{1,400})/(\d{1,400}))"
+)
+
+
+def _rational(content: str) -> Expr | None:
+    """A plain numeral or fraction, read without the parser; None for anything else."""
+    match = _RATIONAL.fullmatch(content)
+    if match is None:
+        return None
+    sign, whole, decimal, top, bottom, left, right = match.groups()
+    places: int | None = None
+    value: int | Fraction
+    if whole is not None:
+        value = int(whole)
+    elif decimal is not None:
+        value, places = number(decimal)
+    else:
+        numerator, denominator = int(top or left), int(bottom or right)
+        if not denominator:
+            return None
+        quotient, rest = divmod(numerator, denominator)
+        value = Fraction(numerator, denominator) if rest else quotient
+    return Expr("num", -value if sign else value, places)
