@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rewardkit.authoring import FieldName, reward
 from rewardkit.errors import RewardkitError
 from rewardkit.hookspecs import hookimpl
-from rewardkit.types import Outcome, RewardType, Rollout, Score, ScoredRollout, Skipped, Unscored
+from rewardkit.types import Finding, Outcome, RewardType, Rollout, Score, ScoredRollout, Skipped, Unscored
 
 if TYPE_CHECKING:
     from rewardkit.composite import CompositeReward, load_reward
@@ -29,6 +29,7 @@ _LAZY = {
 __all__ = [
     "CompositeReward",
     "FieldName",
+    "Finding",
     "Outcome",
     "Registry",
     "RewardType",

@@ -11,12 +11,12 @@ for who needs more; mark an implementation with ``@rewardkit.hookimpl``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pluggy
 
-from rewardkit.types import RewardType, ScoredRollout
+from rewardkit.types import Finding, RewardType, ScoredRollout
 
 if TYPE_CHECKING:
     import click
@@ -51,4 +51,28 @@ def rollouts_scored(rollouts: Sequence[ScoredRollout], step: int) -> None:
     Args:
         rollouts: One batch, in the order in which it was handed in.
         step: The training step the weights were taken from; 0 when scoring offline.
+    """
+
+
+@hookspec
+def training_step_finished(step: int, metrics: Mapping[str, float], rollouts: Sequence[ScoredRollout]) -> None:
+    """Look at a training step that has just been written down, for instance to log it elsewhere. Changes nothing.
+
+    Of several processes the first alone calls this. A plugin that raises is named once, and the run goes on.
+
+    Args:
+        step: How many steps are done.
+        metrics: The step's figures by name, as in ``metrics.jsonl``.
+        rollouts: What was sampled and scored for it, group by group; empty in stages that sample nothing.
+    """
+
+
+@hookspec
+def diagnose() -> Iterable[Finding]:  # type: ignore[empty-body]
+    """Tell what holds on this machine, for ``rewardkit doctor``: is what the plugin needs there, and does it work?
+
+    It may take seconds, and may be a generator. What it raises is told as a problem under the plugin's name.
+
+    Returns:
+        The findings, in the order in which they are shown.
     """

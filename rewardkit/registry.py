@@ -16,19 +16,19 @@ import re
 import sys
 import traceback
 import urllib.parse
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pluggy
 
 from rewardkit import hookspecs
 from rewardkit.authoring import reward_type_of
 from rewardkit.errors import PluginClashError, PluginError
-from rewardkit.types import RewardType
+from rewardkit.types import Finding, RewardType
 
 if TYPE_CHECKING:
     import click
@@ -91,6 +91,8 @@ class Registry:
     def __post_init__(self) -> None:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
+        self._provenances: dict[str, Provenance] = {}
+        """By the name that pluggy knows a plugin by."""
 
     @classmethod
     def load(cls, only: Collection[str] | None = None) -> Registry:
@@ -165,6 +167,7 @@ class Registry:
             self.broken.append(_broken(provenance, error))
             return
         self.plugins.append(provenance)
+        self._provenances[name] = provenance
         for reward_type in {id(item): item for item in offered}.values():
             self.rewards.setdefault(reward_type.name, []).append(OfferedReward(reward_type, provenance))
         for command in commands:
@@ -183,6 +186,28 @@ class Registry:
     def observes_scoring(self) -> bool:
         """Whether any plugin implements ``rollouts_scored``."""
         return self._observed
+
+    def tell(self, hook: str, **facts: object) -> list[tuple[Provenance, Exception]]:
+        """Call an observing hook of one plugin after the other; returns who raised what."""
+        failed = []
+        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+            try:
+                implementation.function(*(facts[name] for name in implementation.argnames))
+            # The boundary: what an observer's own code raises is told, and touches nothing.
+            except Exception as error:  # noqa: BLE001
+                failed.append((self._provenances[implementation.plugin_name], error))
+        return failed
+
+    def diagnoses(self) -> list[tuple[Provenance, Callable[[], Iterable[Finding]]]]:
+        """Each plugin that implements ``diagnose``, with its implementation, which may raise anything."""
+        found: list[tuple[Provenance, Callable[[], Iterable[Finding]]]] = [
+            (
+                self._provenances[implementation.plugin_name],
+                cast("Callable[[], Iterable[Finding]]", implementation.function),
+            )
+            for implementation in self._manager.hook.diagnose.get_hookimpls()
+        ]
+        return sorted(found, key=lambda item: item[0].plugin)
 
     def names(self) -> list[str]:
         """All rewards' names, sorted."""

@@ -79,6 +79,9 @@ class Score:
     """Further numbers worth recording, such as a count of tests passed."""
     steps: Sequence[float] | None = None
     """One value per step of the completion (a process reward), or None."""
+    repeatable: bool = True
+    """False where another try might give another score, as of a program that ran out of its time on a busy machine: the cache
+    does not keep it."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
@@ -148,6 +151,12 @@ class RewardType:
     """Seconds that one rollout may take (``process`` and ``async``); YAML's ``timeout`` overrides it. None: no limit."""
     deterministic: bool = False
     """The same rollout always gets the same score *and* looking it up is cheaper than scoring again: the cache may keep it."""
+    identity: Callable[[Any], str | None] | None = None
+    """Of a deterministic reward: what else decides its scores, beside the plugin's version and the parameters, such as the
+    content of a model or of an image. Asked once, before the first rollout; None: it can't be told, keep nothing."""
+    content: Callable[[Any, Rollout], Any] | None = None
+    """Of a deterministic reward: what of a rollout decides its score, as JSON data, where that is less than the whole row.
+    Rollouts of equal content are scored once."""
     check: Callable[[Any, Rollout], str | None] | None = None
     """Looks at a row without judging it (does the reference parse?); returns what is wrong with it, or None."""
     doc: str = ""
@@ -197,3 +206,24 @@ class ScoredRollout:
     def status(self) -> Literal["scored", "unscored"]:
         """Whether every component that counts could be scored."""
         return "scored" if self.unscored is None else "unscored"
+
+
+FindingStatus: TypeAlias = Literal["ok", "note", "problem"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that ``rewardkit doctor`` tells about this machine."""
+
+    name: str
+    """What was looked at, in a few words."""
+    status: FindingStatus
+    """``note``: absent or weaker than it could be, which hurts only who needs it; ``problem``: something does not work."""
+    detail: str = ""
+    """What was seen."""
+    remedy: str = ""
+    """What to do, such as a command; empty where nothing need be done."""
+
+    def __post_init__(self) -> None:
+        if self.status not in get_args(FindingStatus):
+            raise ValueError(f"a finding's status is one of {', '.join(get_args(FindingStatus))}, not {self.status!r}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from rewardkit import Registry, RewardType, Rollout, ScoredRollout, hookimpl, hookspecs, reward
+from rewardkit import Finding, Registry, RewardType, Rollout, ScoredRollout, hookimpl, hookspecs, reward
 from rewardkit.errors import PluginClashError, PluginError
 from rewardkit.registry import DISABLE_VARIABLE, BrokenPlugin, Provenance
 
@@ -126,7 +126,7 @@ def test_an_imported_reward_is_not_offered_again(install_plugin) -> None:
         ),
         (
             "import rewardkit\n@rewardkit.hookimpl\ndef zzz(): return []",
-            "there is no hook 'zzz'; hooks are register_rewards, register_commands, rollouts_scored",
+            "there is no hook 'zzz'; hooks are register_rewards, register_commands, rollouts_scored, training_step_finished",
         ),
         (
             "def register_rewards(): return []",
@@ -361,9 +361,21 @@ class Plugin:
         return [click.Command("shout")]
 
     @hookimpl
+    def diagnose(self):
+        """Tell one."""
+        yield Finding("engine", "ok")
+
+    @hookimpl
     def rollouts_scored(self, rollouts, step):
         """Remember."""
         self.seen.append((rollouts, step))
+
+    @hookimpl
+    def training_step_finished(self, metrics, step):
+        """Remember, without asking for the rollouts."""
+        self.seen.append((step, metrics))
+        if step == 13:
+            raise ValueError("unlucky")
 
 
 HOOKS = {name: value for name, value in vars(hookspecs).items() if hasattr(value, "rewardkit_spec")}
@@ -387,6 +399,21 @@ def exercise_rollouts_scored(registry: Registry, plugin: Plugin) -> None:
     scored = [ScoredRollout(Rollout("p", "c"), 1.0, {}, {}, {}, "id")]
     registry.hook.rollouts_scored(rollouts=scored, step=3)
     assert plugin.seen == [(scored, 3)]
+
+
+def exercise_training_step_finished(registry: Registry, plugin: Plugin) -> None:
+    """It is called with what it asks for; who raises is named."""
+    assert registry.tell("training_step_finished", step=3, metrics={"loss": 1.0}, rollouts=[]) == []
+    ((provenance, error),) = registry.tell("training_step_finished", step=13, metrics={}, rollouts=[])
+    assert plugin.seen == [(3, {"loss": 1.0}), (13, {})]
+    assert (provenance.plugin, str(error)) == ("Plugin", "unlucky")
+
+
+def exercise_diagnose(registry: Registry, _plugin: Plugin) -> None:
+    """It is offered with who implements it, and not called before it is asked for."""
+    ((provenance, diagnose),) = registry.diagnoses()
+    assert provenance.plugin == "Plugin"
+    assert list(diagnose()) == [Finding("engine", "ok")]
 
 
 @pytest.mark.parametrize("name", HOOKS)

@@ -26,6 +26,7 @@ VERBS = {
     "eval": "Evaluate a model on held-out prompts, or compare two.",
     "plugins": "List the installed rewards, or explain one.",
     "new-plugin": "Write the package of a new reward plugin.",
+    "doctor": "Tell what works on this machine, and what to do about the rest.",
 }
 """Each verb's line in the help, so that listing them imports none."""
 
