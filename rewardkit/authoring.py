@@ -40,6 +40,8 @@ def reward(
     executor: Executor | None = None,
     timeout_s: float | None = None,
     deterministic: bool = False,
+    identity: Callable[[Any], str | None] | None = None,
+    content: Callable[[Any, Rollout], Any] | None = None,
     check: Callable[[Any, Rollout], str | None] | None = None,
     example: str = "",
 ) -> Callable[[_Decorated], _Decorated]:
@@ -55,7 +57,11 @@ def reward(
         scope: ``"group"`` if it compares the completions of one prompt.
         executor: Where it runs; by default ``"async"`` for coroutine functions and ``"inline"`` for others.
         timeout_s: Seconds that one rollout may take, for executors ``"process"`` and ``"async"``.
-        deterministic: Allow the cache to keep its scores.
+        deterministic: Allow the cache to keep its scores, and score equal rows of a batch once.
+        identity: Called with the parameters; returns what else decides the scores of a deterministic reward, such as the content
+            of a model, as text; None where it can't be told.
+        content: Called with the parameters and a rollout; returns what of it decides its score, as JSON data, where that is less
+            than the whole row.
         check: Called with the parameters and a rollout; returns what is wrong with the row, or None. Must be quick.
         example: A YAML component for the manual; by default one is made from the required parameters.
 
@@ -89,6 +95,8 @@ def reward(
             executor=executor or ("async" if is_async else "inline"),
             timeout_s=timeout_s,
             deterministic=deterministic,
+            identity=identity,
+            content=content,
             check=check,
             doc=_description(target),
             example=example,

@@ -163,7 +163,7 @@ def _checked_score(score: Score, who: str) -> Outcome:
     for number in (value, *(metrics or {}).values(), *(steps or ())):
         if not math.isfinite(number):
             return Unscored("plugin", f"{who} gave a score that holds {number}, which is not a finite number")
-    return Score(value, str.__str__(reason), metrics, steps)
+    return Score(value, str.__str__(reason), metrics, steps, bool(score.repeatable))
 
 
 def _checked_unscored(result: Unscored, who: str) -> Unscored:

@@ -1,4 +1,6 @@
-"""Scores kept by content: plugin and version, parameters, and the whole row. Re-weighting then runs no plugin again.
+"""Scores kept by content: plugin and version, parameters, and the row, or what of it the reward says that it looks at.
+
+Re-weighting then runs no plugin again, and equal rows of one batch are scored once.
 
 A SQLite file that any number of runs may share. It holds scores only, never ``Unscored``; and a cache that fails is left aside with a
 warning, since it must not stop a run.
@@ -13,7 +15,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -38,27 +40,52 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rewardkit"
 
 
-def component_key(component: Component) -> bytes:
-    """What of a component decides its scores: neither its weight nor its name, conditions or clips."""
+def component_key(component: Component) -> bytes | None:
+    """What of a component decides its scores: neither its weight nor its name, conditions or clips.
+
+    None where the reward can't tell what it depends on.
+    """
     offer = component.offer
+    own = None
+    if offer.type.identity is not None:
+        own = offer.type.identity(component.params)
+        if own is None:
+            return None
     identity = [
         offer.provenance.distribution,
         offer.provenance.version,
         offer.type.name,
         plain_params(component.params),
+        own,
     ]
     return hashlib.blake2b(
         json.dumps(identity, sort_keys=True).encode("utf-8", "surrogatepass"), digest_size=16
     ).digest()
 
 
-def unit_key(component: bytes, rollouts: Sequence[Rollout]) -> bytes | None:
+def unit_key(
+    component: bytes, rollouts: Sequence[Rollout], looks_at: Callable[[Rollout], Any] | None = None
+) -> bytes | None:
     """The key of what is scored at once: one rollout, or the rollouts of one group in their order.
 
-    None where a row holds what has no exact text (an array, an object): it is not kept then.
+    Args:
+        component: What ``component_key`` gave.
+        rollouts: What is scored at once.
+        looks_at: What of a rollout decides its score; None: all of it.
+
+    Returns:
+        None where a row holds what has no exact text (an array, an object): it is not kept then.
     """
     digest = hashlib.blake2b(component, digest_size=16)
     for rollout in rollouts:
+        if looks_at is not None:
+            try:
+                digest.update(_exact([looks_at(rollout)]))
+            # The boundary: it is a plugin's, and a row may hold anything; scoring will tell what is wrong with it.
+            except Exception:  # noqa: BLE001
+                return None
+            digest.update(b"\0")
+            continue
         content = [rollout.prompt, rollout.completion, dict(rollout.fields)]
         # Apart from the rest, since they are None more often than not.
         digest.update(

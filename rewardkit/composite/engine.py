@@ -5,6 +5,7 @@ Reads no rollouts from files and prints nothing. What happens to one batch is in
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -45,7 +46,7 @@ def load_reward(
         source: The file's path, or the text.
         registry: The plugins to look in; by default those installed.
         workers: Worker processes for rewards that need them; by default one per core.
-        cache: Where deterministic rewards' scores are kept; by default nowhere.
+        cache: Where deterministic rewards' scores are kept; by default nowhere, and only equal rows of a batch are scored once.
 
     Raises:
         ConfigError: Anything is wrong with the file or with a parameter.
@@ -78,13 +79,14 @@ class CompositeReward:
         self._cache = cache
         self._workers = workers or default_workers()
         self._lock = threading.Lock()
+        self._keys_lock = threading.Lock()
         self._pool: WorkerPool | None = None
         self._loop: EventLoop | None = None
         self._device: ThreadPoolExecutor | None = None
         self._closed = False
         self._reward_id = config.reward_id
         self._runners: dict[tuple[str, str], Runner] = {}
-        self._keys: dict[tuple[str, str], bytes] = {}
+        self._keys: dict[tuple[str, str], bytes | None] = {}
         self.timings: dict[str, float] = dict.fromkeys(config.component_names, 0.0)
         """Seconds spent by each component so far, added over threads and workers."""
         self._build()
@@ -162,8 +164,6 @@ class CompositeReward:
         problems = []
         for composite, component in self._components():
             key = composite.name, component.name
-            if component.offer.type.deterministic and self._cache is not None:
-                self._keys[key] = component_key(component)
             if component.offer.type.executor == "process":
                 if problem := _unreachable(component):
                     problems.append((component.location, problem))
@@ -228,13 +228,16 @@ class CompositeReward:
 
     def start(self, composite: Composite, component: Component, units: Sequence[Sequence[Rollout]]) -> Future[Outcomes]:
         """Start scoring units by one component, taking from the cache what it knows."""
-        key = composite.name, component.name
-        runner = self._runners[key]
-        if key not in self._keys or self._cache is None:
+        runner = self._runners[composite.name, component.name]
+        if not self._shares(component) or (known_as := self._key(composite, component)) is None:
             return runner.submit(units)
+        looks_at = component.offer.type.content
+        what = None if looks_at is None else functools.partial(looks_at, component.params)
         # A unit that has no key is known by its position, which nothing is kept under.
-        keys: list[Hashable] = [unit_key(self._keys[key], unit) or index for index, unit in enumerate(units)]
-        known: dict[Any, Sequence[Outcome]] = dict(self._cache.get([unit for unit in keys if isinstance(unit, bytes)]))
+        keys: list[Hashable] = [unit_key(known_as, unit, what) or index for index, unit in enumerate(units)]
+        known: dict[Any, Sequence[Outcome]] = {}
+        if self._cache is not None:
+            known |= self._cache.get([unit for unit in keys if isinstance(unit, bytes)])
         missing = {unit: position for position, unit in enumerate(keys) if unit not in known}
         order = list(missing)
         done: Future[Outcomes] = Future()
@@ -253,9 +256,29 @@ class CompositeReward:
         runner.submit([units[position] for position in missing.values()]).add_done_callback(finish)
         return done
 
+    def _shares(self, component: Component) -> bool:
+        """Whether equal units get one score: where it is kept, or where the reward says by what it knows them."""
+        kind = component.offer.type
+        return kind.deterministic and (self._cache is not None or kind.content is not None)
+
+    def _key(self, composite: Composite, component: Component) -> bytes | None:
+        """What the scores of a component are kept under. Asked for late: what it depends on may take a while to tell."""
+        name = composite.name, component.name
+        with self._keys_lock:
+            if name not in self._keys:
+                try:
+                    self._keys[name] = component_key(component)
+                # The boundary: what a plugin can't tell stops nothing; its scores are not kept.
+                except Exception:
+                    logger.exception("%s can't tell what its scores depend on; they are not kept", who(component))
+                    self._keys[name] = None
+            return self._keys[name]
+
     def _keep(self, fresh: Mapping[bytes, Sequence[Outcome]]) -> None:
         if self._cache is not None:
-            scores = {key: [item for item in unit if isinstance(item, Score)] for key, unit in fresh.items()}
+            scores = {
+                key: [item for item in unit if isinstance(item, Score) and item.repeatable] for key, unit in fresh.items()
+            }
             self._cache.put({key: unit for key, unit in scores.items() if unit and len(unit) == len(fresh[key])})
 
     def spent(self, name: str, seconds: float) -> None:

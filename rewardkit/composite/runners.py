@@ -147,6 +147,8 @@ class AsyncRunner:
         self._function = function
         self._loop = loop
         self._limit = asyncio.Semaphore(ASYNC_CONCURRENCY)
+        self._told_until = 0.0
+        """Up to when the time has been told: calls that wait side by side take their time once."""
 
     def submit(self, units: Units) -> Future[Outcomes]:
         """Start a task for each unit."""
@@ -155,7 +157,9 @@ class AsyncRunner:
     async def _run(self, units: Units) -> Outcomes:
         start = time.perf_counter()
         outcomes = await asyncio.gather(*(self._one(unit) for unit in units))
-        return list(outcomes), time.perf_counter() - start
+        now = time.perf_counter()
+        start, self._told_until = max(start, self._told_until), now
+        return list(outcomes), now - start
 
     async def _one(self, unit: Sequence[Rollout]) -> list[Outcome]:
         name = who(self._component)

@@ -169,8 +169,9 @@ class Reader:
         ordinal = before = 0
         limit = sys.maxsize if self.limit is None else self.limit
         for item in self.inputs:
+            reached = 0
             for rows, numbers, position, types in _read(item):
-                end = 0
+                end, block_start, reached = 0, reached, position
                 while end < len(rows):
                     if ordinal >= limit:
                         return
@@ -186,7 +187,7 @@ class Reader:
                         rows[kept],
                         range(max(first, skip), ordinal),
                         ordinal,
-                        before + position,
+                        before + block_start + (position - block_start) * end // len(rows),
                         types,
                     )
             before += item.size
