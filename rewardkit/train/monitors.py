@@ -51,6 +51,15 @@ _BOUNDS: Mapping[str, _Bound] = {
 }
 
 
+FIGURES: Mapping[str, tuple[str, ...]] = {
+    **{name: (bound.figure,) for name, bound in _BOUNDS.items()},
+    "clipped": ("clipped_low", "clipped_high"),
+    "entropy_share": ("entropy",),
+    "gold_drop": ("gold", "reward"),
+}
+"""The logged figures that each monitor looks at."""
+
+
 class Monitors:
     """Keeps count of what is out of bounds. Its state is plain data, kept in checkpoints."""
 

@@ -1,168 +1,340 @@
-"""A run as one HTML file that needs nothing else: curves, alarms, rollouts with their scores, and the configuration."""
+"""Runs as one HTML file that needs nothing else: curves with their alarms, where the time goes, rollouts, configuration."""
 
 from __future__ import annotations
 
-import html
 import json
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from rewardkit.train.view import shown
+from rewardkit.errors import DataError, OutputError
+from rewardkit.train.chart import COLOURS, Line, Mark, Point, line_chart, rolling_mean
+from rewardkit.train.monitors import FIGURES
+from rewardkit.train.page import key, page, table, text
+from rewardkit.train.view import duration, shown
 
-WIDTH, HEIGHT = 320, 130
-MARGIN = 42
-MOST_POINTS = 400
-"""A longer curve is thinned out, so that the file stays small."""
-MOST_SAMPLES = 40
-FIRST = ("reward", "accuracy", "gold", "loss", "kl", "entropy", "length")
+MOST_SAMPLES = 24
+"""Rollouts of a run that are shown: half of them its first, half its last."""
+FIRST = ("reward", "accuracy", "gold", "loss", "perplexity", "kl", "entropy", "length", "tokens_per_s")
 """Curves that stand at the top."""
 LEFT_OUT = frozenset({"step", "kind", "tokens", "groups", "prompts_sampled"})
-
-_STYLE = """
-body{font:14px system-ui,sans-serif;margin:2rem auto;max-width:1080px;padding:0 1rem;color:#1b1f24;background:#fff}
-h1{font-size:1.3rem}h2{font-size:1.05rem;margin-top:2rem}.grid{display:flex;flex-wrap:wrap;gap:14px}
-figure{margin:0}figcaption{font-size:12px;color:#57606a}svg{background:#f6f8fa;border-radius:6px}
-.alarm{background:#fff4e5;border-left:4px solid #d9822b;padding:.4rem .8rem;margin:.3rem 0}
-table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #d8dee4;padding:.35rem;text-align:left;vertical-align:top}
-pre{white-space:pre-wrap;word-break:break-word;margin:0;font-size:12px}summary{cursor:pointer}
-@media(prefers-color-scheme:dark){body{background:#0d1117;color:#e6edf3}svg{background:#161b22}.alarm{background:#2d1f0b}
-td,th{border-color:#30363d}figcaption{color:#8b949e}}
-"""
+SMOOTHED_FROM = 40
+"""Curves of fewer points are drawn as they are."""
 
 
-def write_report(folder: Path) -> Path:
-    """Make ``report.html`` of what a run's folder holds.
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What a run's folder holds about how it went."""
+
+    name: str
+    record: Mapping[str, Any]
+    """``config.json``."""
+    figures: Mapping[str, Mapping[str, list[Point]]]
+    """By kind (train, eval) and name: (step, value)."""
+    alarms: Sequence[Mapping[str, Any]]
+    samples: Sequence[Mapping[str, Any]]
+
+    @classmethod
+    def read(cls, folder: Path) -> Course:
+        """Read a run's folder.
+
+        Raises:
+            DataError: It is none, or a file in it can't be read.
+        """
+        if not (folder / "config.json").is_file():
+            raise DataError(f"{folder} is no folder of a training run: it has no config.json")
+        figures: dict[str, dict[str, list[Point]]] = {"train": {}, "eval": {}}
+        for line in _lines(folder / "metrics.jsonl"):
+            for name, value in line.items():
+                if name not in LEFT_OUT and isinstance(value, int | float):
+                    figures.setdefault(line["kind"], {}).setdefault(name, []).append((line["step"], value))
+        [record] = _lines(folder / "config.json", whole=True)
+        return cls(
+            folder.resolve().name, record, figures, _lines(folder / "alarms.jsonl"), _lines(folder / "samples.jsonl")
+        )
+
+    @property
+    def steps(self) -> int:
+        """How many are done."""
+        return int(max((points[-1][0] for of in self.figures.values() for points in of.values()), default=0))
+
+    def points(self, name: str, kind: str) -> list[Point]:
+        """One curve."""
+        return self.figures.get(kind, {}).get(name, [])
+
+
+def write_report(folders: Sequence[Path], path: Path) -> Path:
+    """Draw runs, each in its own colour; of a single one rollouts and configuration, too.
+
+    Args:
+        folders: Of the runs.
+        path: The HTML file.
 
     Raises:
-        OSError: It can't be written.
+        DataError: A folder is none of a run.
+        OutputError: The file can't be written.
     """
-    record = _json(folder / "config.json")
-    curves = _curves(_lines(folder / "metrics.jsonl"))
-    alarms = _lines(folder / "alarms.jsonl")
-    samples = _lines(folder / "samples.jsonl")
-    stage = record.get("config", {}).get("stage", "run")
-    parts = [
-        f"<h1>{_text(stage)}: {_text(folder.name)}</h1>",
-        f"<p>{_text(_headline(curves))}</p>",
-        *(f'<div class="alarm">step {item["step"]}: {_text(item["message"])}</div>' for item in alarms),
-    ]
-    groups = _grouped(curves)
-    for title, names in groups.items():
-        figures = "".join(_figure(name, curves[name]) for name in names)
-        parts.append(f'<h2>{_text(title)}</h2><div class="grid">{figures}</div>')
-    if samples:
-        parts.append(f"<h2>rollouts</h2>{_samples(samples)}")
-    parts.append(
-        "<h2>configuration, versions, data</h2><details><summary>show</summary>"
-        f"<pre>{_text(json.dumps(record, indent=2, ensure_ascii=False))}</pre></details>"
-    )
-    path = folder / "report.html"
-    path.write_text(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{_text(stage)} {_text(folder.name)}</title>'
-        f"<style>{_STYLE}</style>{''.join(parts)}</html>\n",
-        encoding="utf-8",
-    )
+    courses = _named([Course.read(folder) for folder in folders])
+    title = " · ".join(course.name for course in courses)
+    parts = [f"<h1>{text(title)}</h1>", _summary(courses), *_alarms(courses), _key(courses)]
+    for heading, names, is_open in _grouped(courses):
+        charts = "".join(_figure(name, courses) for name in names)
+        body = f'<div class="grid">{charts}</div>'
+        parts.append(
+            f"<h2>{heading}</h2>{body}"
+            if is_open
+            else f"<h2>{heading}</h2><details><summary>{len(names)} curves</summary>{body}</details>"
+        )
+    parts += [_over_kl(courses), _time(courses)]
+    parts += [part for course in courses for part in _samples(course, len(courses) > 1)]
+    parts.append(_configuration(courses))
+    try:
+        path.write_text(page(title, parts), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path} can't be written: {error.strerror}") from None
     return path
 
 
-Curve = dict[str, list[tuple[float, float]]]
-"""Points (step, value) of one figure by kind: train and eval."""
+def _named(courses: Sequence[Course]) -> list[Course]:
+    """Runs in folders of the same name are told apart by number."""
+    names = [course.name for course in courses]
+    return [
+        Course(
+            f"{course.name} ({index + 1})" if names.count(course.name) > 1 else course.name,
+            course.record,
+            course.figures,
+            course.alarms,
+            course.samples,
+        )
+        for index, course in enumerate(courses)
+    ]
 
 
-def _curves(lines: Sequence[Mapping[str, Any]]) -> dict[str, Curve]:
-    found: dict[str, Curve] = defaultdict(lambda: defaultdict(list))
-    for line in lines:
-        for name, value in line.items():
-            if name not in LEFT_OUT and isinstance(value, int | float) and math.isfinite(value):
-                found[name][str(line["kind"])].append((float(line["step"]), float(value)))
-    return found
+def _summary(courses: Sequence[Course]) -> str:
+    """A line for each run: how far it came, what it achieved."""
+    rows = []
+    for course in courses:
+        seconds = math.fsum(value for _, value in course.points("seconds", "train"))
+        rows.append(
+            [
+                text(course.name),
+                text(course.record.get("config", {}).get("stage", "")),
+                f"{course.steps:,}",
+                text(headline(course)),
+                duration(seconds),
+                str(len(course.alarms)),
+            ]
+        )
+    return table(["run", "stage", "steps", "first → last", "time in steps", "alarms"], rows, numbers=(2, 4, 5))
 
 
-def _grouped(curves: Mapping[str, Curve]) -> dict[str, list[str]]:
-    """Curves by heading: what matters most, the components, all else."""
-    first = [name for name in FIRST if name in curves]
-    components = sorted(name for name in curves if name.startswith("component/"))
-    others = sorted(set(curves) - set(first) - set(components))
-    groups = {"course": first, "components of the reward": components, "more figures": others}
-    return {title: names for title, names in groups.items() if names}
-
-
-def _headline(curves: Mapping[str, Curve]) -> str:
+def headline(course: Course) -> str:
     """First and last value of what is evaluated, or else of the reward or the loss."""
     for name in ("accuracy", "reward", "loss"):
         for kind in ("eval", "train"):
-            points = curves.get(name, {}).get(kind, [])
-            if points:
-                steps = f"step {points[0][0]:.0f} to {points[-1][0]:.0f}"
-                return f"{kind} {name}: {shown(points[0][1])} → {shown(points[-1][1])} ({steps})"
+            if points := course.points(name, kind):
+                return f"{'held-out ' if kind == 'eval' else ''}{name} {shown(points[0][1])} → {shown(points[-1][1])}"
     return "no figures yet"
 
 
-def _figure(name: str, curve: Curve) -> str:
-    every = [point for points in curve.values() for point in points]
-    steps, values = [x for x, _ in every], [y for _, y in every]
-    left, right, low, high = min(steps), max(steps), min(values), max(values)
+def _alarms(courses: Sequence[Course]) -> list[str]:
+    return [
+        f'<div class="alarm"><b>step {item["step"]}</b> {text(item["message"])}'
+        + (f' <span class="dim">({text(course.name)})</span></div>' if len(courses) > 1 else "</div>")
+        for course in courses
+        for item in course.alarms
+    ]
 
-    def place(x: float, y: float) -> str:
-        across = (x - left) / (right - left) if right > left else 0.5
-        up = (y - low) / (high - low) if high > low else 0.5
-        return f"{MARGIN + across * (WIDTH - MARGIN - 8):.1f},{HEIGHT - 18 - up * (HEIGHT - 28):.1f}"
 
-    lines = []
-    for kind, points in curve.items():
-        every_nth = max(1, math.ceil(len(points) / MOST_POINTS))
-        kept = [*points[::every_nth], points[-1]]
-        colour = "#d9822b" if kind == "eval" else "#2f81f7"
-        lines.append(
-            f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{" ".join(place(x, y) for x, y in kept)}">'
-            f"<title>{_text(kind)}</title></polyline>"
+def _key(courses: Sequence[Course]) -> str:
+    if len(courses) == 1:
+        return key([("training", COLOURS[0], False), ("held-out data", COLOURS[1], False)])
+    entries = [(course.name, _colour(index), False) for index, course in enumerate(courses)]
+    return key([*entries, ("held-out data", "currentColor", True)])
+
+
+def _colour(index: int) -> str:
+    return COLOURS[index % len(COLOURS)]
+
+
+def _grouped(courses: Sequence[Course]) -> list[tuple[str, list[str], bool]]:
+    """Curves by heading: what matters most, the components, all else; and whether they are shown at once."""
+    names = {name for course in courses for of in course.figures.values() for name in of}
+    first = [name for name in FIRST if name in names]
+    components = sorted(name for name in names if _is_shown_component(name))
+    alarmed = {name for course in courses for item in course.alarms for name in FIGURES.get(item["name"], ())}
+    first += sorted((alarmed & names) - set(first))
+    others = sorted(name for name in names - set(first) - set(components) if not name.startswith("seconds"))
+    groups = [("Course", first, True), ("Components of the reward", components, True), ("More", others, False)]
+    return [group for group in groups if group[1]]
+
+
+def _is_shown_component(name: str) -> bool:
+    """A component's mean, what it supplies of the advantage, what could not be scored; its other figures are further below."""
+    _, *parts = name.split("/")
+    return name.startswith("component/") and (len(parts) == 1 or parts[-1].startswith(("advantage_share", "unscored")))
+
+
+def _figure(name: str, courses: Sequence[Course]) -> str:
+    lines: list[Line] = []
+    marks: dict[float, Mark] = {}
+    for index, course in enumerate(courses):
+        train, held_out = course.points(name, "train"), course.points(name, "eval")
+        colour = _colour(index)
+        if len(train) >= SMOOTHED_FROM:
+            lines.append(Line(f"{course.name}, each step", train, colour, faint=True))
+            train = rolling_mean(train, len(train) // 20)
+        if train:
+            lines.append(Line(course.name, train, colour))
+        if held_out:
+            alone = len(courses) == 1
+            lines.append(
+                Line(
+                    f"{course.name}, held-out data",
+                    held_out,
+                    COLOURS[1] if alone else colour,
+                    dashed=not alone,
+                    dots=len(held_out) < SMOOTHED_FROM,
+                )
+            )
+        for item in course.alarms:
+            if name in FIGURES.get(item["name"], ()):
+                marks[item["step"]] = Mark(item["step"], f"step {item['step']}: {item['message']}", strong=True)
+            elif item["step"] not in marks and len(courses) == 1:
+                marks[item["step"]] = Mark(item["step"], f"step {item['step']}: {item['message']}")
+    return line_chart(name.removeprefix("component/"), lines, marks=list(marks.values()))
+
+
+def _over_kl(courses: Sequence[Course]) -> str:
+    """What is trained on and what was meant, over the distance from the starting model: where they part, the reward is exploited.
+
+    The picture of https://arxiv.org/abs/2210.10760.
+    """
+    charts = []
+    for course in courses:
+        kl = dict(course.points("kl", "train"))
+        gold, reward = (
+            [(kl.get(step, 0.0 if step == 0 else math.nan), value) for step, value in course.points(name, "eval")]
+            for name in ("gold", "reward")
         )
-        if len(points) == 1:
-            x, y = place(*points[0]).split(",")
-            lines.append(f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>')
-    words = 'font-size="10" fill="#8b949e"'
-    return (
-        f'<figure><svg width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{_text(name)}">'
-        f'<text x="4" y="14" {words}>{shown(high)}</text><text x="4" y="{HEIGHT - 18}" {words}>{shown(low)}</text>'
-        f'<text x="{MARGIN}" y="{HEIGHT - 4}" {words}>{left:.0f}</text>'
-        f'<text x="{WIDTH - 8}" y="{HEIGHT - 4}" text-anchor="end" {words}>{right:.0f}</text>{"".join(lines)}</svg>'
-        f"<figcaption>{_text(name)}: {shown(next(reversed(next(iter(curve.values()))))[1])}</figcaption></figure>"
-    )
+        if kl and gold:
+            lines = [
+                Line("gold", sorted(gold), COLOURS[1], dots=True),
+                Line("trained reward", sorted(reward), COLOURS[0], dots=True),
+            ]
+            charts.append(line_chart(course.name, lines, width=520, height=240, x_name="KL, nats"))
+    if not charts:
+        return ""
+    legend = key([("trained reward", COLOURS[0], False), ("held-out (gold) reward", COLOURS[1], False)])
+    return f'<h2>Rewards on held-out data over KL from the start</h2>{legend}<div class="grid">{"".join(charts)}</div>'
 
 
-def _samples(samples: Sequence[Mapping[str, Any]]) -> str:
-    """Some of the earliest and the latest."""
+def _time(courses: Sequence[Course]) -> str:
+    """What a step's seconds go to, one upon the other."""
+    charts = []
+    for course in courses:
+        parts = [name for name in course.figures.get("train", {}) if name.startswith("seconds_")]
+        columns = [[value for _, value in course.points(name, "train")] for name in parts]
+        whole = math.fsum(value for _, value in course.points("seconds", "train"))
+        if not parts or not whole or len({len(column) for column in columns}) > 1:
+            continue
+        steps = [step for step, _ in course.points(parts[0], "train")]
+        totals = list(accumulate(columns, lambda below, own: [a + b for a, b in zip(below, own, strict=True)]))
+        floors = [[0.0] * len(steps), *totals]
+        lines = [
+            Line(
+                name.removeprefix("seconds_"),
+                list(zip(steps, tops, strict=True)),
+                _colour(index),
+                band=list(zip(steps, floor, tops, strict=True)),
+            )
+            for index, (name, floor, tops) in enumerate(zip(parts, floors, totals, strict=False))
+        ]
+        legend = key(
+            (f"{name.removeprefix('seconds_')} {math.fsum(column) / whole:.0%}", _colour(index), False)
+            for index, (name, column) in enumerate(zip(parts, columns, strict=True))
+        )
+        charts.append(
+            f"<div>{legend}{line_chart(f'{course.name}: seconds per step', lines, width=520, height=220)}</div>"
+        )
+    return f'<h2>Time</h2><div class="grid">{"".join(charts)}</div>' if charts else ""
+
+
+def _samples(course: Course, is_one_of_many: bool) -> list[str]:
+    """Some of the earliest and the latest rollouts."""
+    if not course.samples:
+        return []
     half = MOST_SAMPLES // 2
-    kept = samples if len(samples) <= MOST_SAMPLES else [*samples[:half], *samples[-half:]]
+    kept = course.samples if len(course.samples) <= MOST_SAMPLES else [*course.samples[:half], *course.samples[-half:]]
     rows = []
     for item in kept:
         scores = "".join(
-            f"<div><b>{_text(name)}</b> {'–' if part['value'] is None else shown(part['value'])} {_text(part['reason'] or '')}</div>"
+            f"<div><b>{text(name)}</b> {'–' if part['value'] is None else shown(part['value'])} "
+            f'<span class="dim">{text(part["reason"] or "")}</span></div>'
             for name, part in item["components"].items()
         )
         reward = "unscored" if item["reward"] is None else shown(item["reward"])
         rows.append(
-            f"<tr><td>{item['step']}</td><td><pre>{_text(item['prompt'])}</pre></td><td><pre>{_text(item['completion'])}</pre></td>"
-            f"<td>{reward}</td><td>{scores}</td></tr>"
+            f'<tr><td>{item["step"]}</td><td><pre class="tall">{text(item["prompt"])}</pre></td>'
+            f'<td><pre class="tall">{text(_said(item["completion"]))}</pre></td><td>{reward}</td><td>{scores}</td></tr>'
         )
+    widths = "".join(f'<col style="width:{share}%">' for share in (6, 26, 38, 8, 22))
     head = "<tr><th>step</th><th>prompt</th><th>completion</th><th>reward</th><th>components</th></tr>"
-    return f"<table>{head}{''.join(rows)}</table>"
+    body = f'<table class="wide"><colgroup>{widths}</colgroup>{head}{"".join(rows)}</table>'
+    name = f" of {text(course.name)}" if is_one_of_many else ""
+    few = len(kept) < len(course.samples)
+    note = f'<p class="dim">the first and the last {half} of {len(course.samples):,} that were kept</p>' if few else ""
+    return [
+        f"<h2>Rollouts{name}</h2>",
+        f"<details><summary>show</summary>{body}</details>" if is_one_of_many else note + body,
+    ]
 
 
-def _text(value: Any) -> str:
-    """Anything as HTML text; a completion may hold whatever a model writes."""
-    return html.escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+def _said(completion: Any) -> Any:
+    """The text of a completion that is one message."""
+    if isinstance(completion, list) and len(completion) == 1 and isinstance(completion[0].get("content"), str):
+        return completion[0]["content"]
+    return completion
 
 
-def _lines(file: Path) -> list[dict[str, Any]]:
-    return [orjson.loads(line) for line in file.read_bytes().splitlines()] if file.is_file() else []
+def _configuration(courses: Sequence[Course]) -> str:
+    """Everything of a single run; what differs between several."""
+    if len(courses) == 1:
+        words = text(json.dumps(courses[0].record, indent=2, ensure_ascii=False))
+        return f"<h2>Configuration, versions, data</h2><details><summary>show</summary><pre>{words}</pre></details>"
+    flat = [_flat(course.record) for course in courses]
+    names = list(dict.fromkeys(name for item in flat for name in item))
+    rows = [
+        [text(name), *(text(item.get(name, "")) for item in flat)]
+        for name in names
+        if len({json.dumps(item.get(name)) for item in flat}) > 1
+    ]
+    return f"<h2>What differs in configuration, versions, data</h2>{table(['', *(c.name for c in courses)], rows)}"
 
 
-def _json(file: Path) -> dict[str, Any]:
-    data: dict[str, Any] = orjson.loads(file.read_bytes()) if file.is_file() else {}
-    return data
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Nested mappings as one, by dotted name."""
+    if not isinstance(value, Mapping) or not value:
+        return {name: value}
+    return {
+        inner: part
+        for key_, item in value.items()
+        for inner, part in _flat(item, f"{name}.{key_}" if name else str(key_)).items()
+    }
+
+
+def _lines(file: Path, *, whole: bool = False) -> list[dict[str, Any]]:
+    """Records of a file of lines, or its one record; none where there is no file. A last line that is half written is left out."""
+    if not file.is_file():
+        return []
+    data = file.read_bytes()
+    lines = [data] if whole else data.splitlines(keepends=True)
+    try:
+        return [orjson.loads(line) for line in lines if whole or line.endswith(b"\n")]
+    except orjson.JSONDecodeError as error:
+        raise DataError(f"{file} can't be read: {error}") from None

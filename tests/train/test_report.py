@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import json
+import re
 from html.parser import HTMLParser
 
+import pytest
+
+from rewardkit.errors import DataError, OutputError
 from rewardkit.train.report import write_report
 
 
 class Reader(HTMLParser):
-    """Collects tags and text."""
+    """Collects tags, text, titles of pictures, and whatever could fetch something."""
 
-    def __init__(self):
+    def __init__(self, source):
         super().__init__()
         self.tags = []
         self.text = ""
         self.links = []
+        self.charts = []
+        self.strong_marks = 0
+        self.feed(source)
 
     def handle_starttag(self, tag, attrs):
         """A tag and its links."""
         self.tags.append(tag)
-        self.links += [value for name, value in attrs if name in {"src", "href"}]
+        self.links += [value for name, value in attrs if name in {"src", "href", "srcset", "action"}]
+        self.charts += [value for name, value in attrs if name == "aria-label"]
+        self.strong_marks += ("stroke-width", "2") in attrs
 
     def handle_data(self, data):
         """Text."""
         self.text += data
-
-
-def read(folder):
-    """The report of a folder."""
-    reader = Reader()
-    reader.feed(write_report(folder).read_text())
-    return reader
 
 
 def write(folder, name, records):
@@ -39,34 +41,150 @@ def write(folder, name, records):
     (folder / name).write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
-def test_it_shows_curves_samples_and_alarms(tmp_path):
-    """One curve per figure, each rollout with its reasons, each alarm; no link to anything."""
-    (tmp_path / "config.json").write_text('{"config": {"stage": "grpo"}}')
-    write(
-        tmp_path,
-        "metrics.jsonl",
-        [{"step": step, "kind": "train", "reward": step / 10, "component/x": 1.0, "loss": None} for step in (1, 2, 3)]
-        + [{"step": 3, "kind": "eval", "accuracy": 0.75}],
+@pytest.fixture
+def make_run(tmp_path):
+    """Writes a run's folder."""
+
+    def make(name="run", lr=0.1, metrics=(), alarms=(), samples=()):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"config": {"stage": "grpo", "optimizer": {"lr": lr}}}))
+        write(folder, "metrics.jsonl", metrics)
+        write(folder, "alarms.jsonl", alarms)
+        write(folder, "samples.jsonl", samples)
+        return folder
+
+    return make
+
+
+def read(*folders):
+    """The report of some runs."""
+    return Reader(write_report(list(folders), folders[0].parent / "report.html").read_text())
+
+
+def train(steps, **figures):
+    """Lines of training figures that grow with the step."""
+    return [{"step": step, "kind": "train", **{key: value * step for key, value in figures.items()}} for step in steps]
+
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'><svg/onload=alert(1)>"
+
+
+def test_it_shows_curves_alarms_and_rollouts(make_run):
+    """One chart per figure, an alarm as words and on the charts, each rollout with its reasons."""
+    sample = {"step": 1, "prompt": "1+1", "completion": "3", "reward": None}
+    folder = make_run(
+        metrics=[
+            *train((1, 2, 3), reward=0.1, kl_per_token=1.0),
+            {"step": 3, "kind": "eval", "accuracy": 0.75, "loss": None},
+        ],
+        alarms=[{"step": 2, "name": "kl", "message": "far away"}],
+        samples=[{**sample, "components": {"x": {"value": None, "reason": "service down"}}}],
     )
-    write(tmp_path, "alarms.jsonl", [{"step": 2, "name": "kl", "message": "far away"}])
-    sample = {"step": 1, "prompt": "1+1", "completion": "<script>alert(1)</script>", "reward": None}
-    write(tmp_path, "samples.jsonl", [{**sample, "components": {"x": {"value": None, "reason": "service down"}}}])
-    report = read(tmp_path)
-    assert report.tags.count("svg") == 3
-    assert "script" not in report.tags
-    assert "<script>alert(1)</script>" in report.text
-    assert "step 2: far away" in report.text
+    report = read(folder)
+    assert {"reward", "kl_per_token", "accuracy"} == set(report.charts)
+    assert "step 2 far away" in report.text
+    assert report.strong_marks == 1, "on the chart of the figure that raised it"
     assert "service down" in report.text
-    assert "eval accuracy: 0.75 → 0.75" in report.text
+    assert "held-out accuracy 0.75 → 0.75" in report.text
+
+
+@pytest.mark.parametrize("field", ["prompt", "completion", "reason", "component", "message", "run", "chat"])
+def test_hostile_text_is_only_text(make_run, field):
+    """Whatever a model, a reward or a name says, wherever it stands: no script, no picture, nothing to fetch."""
+    words = {name: HOSTILE if name == field else "x" for name in ("prompt", "completion", "reason", "component")}
+    prompt = [{"role": HOSTILE, "content": HOSTILE}] if field == "chat" else words["prompt"]
+    metrics = train((1, 2), **{f"component/{words['component']}": 1.0})
+    report = read(
+        make_run(
+            "<script>alert(1)<" + "\\script>" if field == "run" else "plain",
+            metrics=metrics,
+            alarms=[{"step": 1, "name": "kl", "message": HOSTILE if field == "message" else "x"}],
+            samples=[
+                {
+                    "step": 1,
+                    "prompt": prompt,
+                    "completion": words["completion"],
+                    "reward": 1.0,
+                    "components": {words["component"]: {"value": 1.0, "reason": words["reason"]}},
+                }
+            ],
+        )
+    )
+    assert not {"script", "img", "iframe", "link"} & set(report.tags)
+    assert "alert(1)" in report.text
     assert report.links == []
 
 
-def test_an_empty_folder_has_a_report(tmp_path):
-    """Before the first step there is nothing to show, and that is said."""
-    assert "no figures yet" in read(tmp_path).text
+def test_nothing_may_be_fetched_or_run(make_run):
+    """The page forbids it, and its style refers to nothing."""
+    source = write_report([make_run()], make_run("other") / "report.html").read_text()
+    assert "default-src 'none'" in source
+    assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org/2000/svg)", source)
 
 
-def test_long_runs_make_small_reports(tmp_path):
-    """Ten thousand steps stay under a megabyte."""
-    write(tmp_path, "metrics.jsonl", [{"step": step, "kind": "train", "loss": 1 / step} for step in range(1, 10_001)])
-    assert write_report(tmp_path).stat().st_size < 100_000
+def test_several_runs_share_charts(make_run):
+    """A curve for each in every chart, and what differs between their configurations."""
+    report = read(
+        make_run("one", 0.1, train((1, 2, 3), reward=0.1)), make_run("two", 0.2, train((1, 2, 3), reward=0.2))
+    )
+    assert report.charts == ["reward"]
+    assert report.tags.count("polyline") == 2
+    assert "optimizer.lr" in report.text
+    assert "stage" not in report.text.split("What differs")[1]
+
+
+def test_runs_in_folders_of_one_name_are_told_apart(make_run):
+    """By number."""
+    assert "same (2)" in read(make_run("a/same"), make_run("b/same")).text
+
+
+def test_gold_is_drawn_over_kl(make_run):
+    """The picture that shows where a reward is exploited."""
+    metrics = [
+        *train(range(1, 9), kl=0.1, reward=0.1),
+        *({"step": step, "kind": "eval", "gold": 1.0, "reward": 0.5} for step in (0, 4, 8)),
+    ]
+    assert "Rewards on held-out data over KL" in read(make_run(metrics=metrics)).text
+
+
+def test_the_parts_of_a_step_stand_upon_each_other(make_run):
+    """With their shares of the time."""
+    metrics = train((1, 2), seconds=4.0, seconds_rollout=3.0, seconds_update=1.0)
+    report = read(make_run(metrics=metrics))
+    assert "rollout 75%" in report.text
+    assert "update 25%" in report.text
+
+
+def test_a_run_that_has_not_begun_has_a_report(make_run):
+    """There is nothing to show, and that is said."""
+    assert "no figures yet" in read(make_run()).text
+
+
+def test_a_run_can_be_looked_at_while_it_goes_on(make_run):
+    """A last line that is only half there is left out."""
+    folder = make_run(metrics=train((1, 2), loss=1.0))
+    with (folder / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 3, "kind": "tr')
+    assert "loss 1 → 2" in read(folder).text
+
+
+def test_long_runs_make_small_reports(make_run):
+    """Ten thousand steps stay under a hundred kilobytes, and their peaks stay."""
+    metrics = [{"step": step, "kind": "train", "loss": 9.0 if step == 4321 else 1.0} for step in range(1, 10_001)]
+    path = write_report([make_run(metrics=metrics)], make_run("other") / "report.html")
+    assert path.stat().st_size < 100_000
+    lowest = min(float(y) for y in re.findall(r"[\d.]+,([\d.]+)", path.read_text()))
+    assert lowest < 45, "the peak is at the top of the picture"
+
+
+def test_mistakes_are_told(make_run, tmp_path):
+    """A folder of no run, a file that is broken, a place that can't be written to."""
+    with pytest.raises(DataError, match="is no folder of a training run"):
+        write_report([tmp_path], tmp_path / "report.html")
+    folder = make_run()
+    (folder / "metrics.jsonl").write_text("not JSON\n")
+    with pytest.raises(DataError, match=r"metrics\.jsonl can't be read"):
+        write_report([folder], tmp_path / "report.html")
+    with pytest.raises(OutputError, match="can't be written"):
+        write_report([make_run("good")], tmp_path / "nowhere/report.html")
