@@ -12,6 +12,7 @@ Expected outputs never enter a box: compare what comes out with `same_output` an
 from rewardkit_sandbox.asserts import Assertion, split
 from rewardkit_sandbox.box.codec import Opaque
 from rewardkit_sandbox.errors import BadTests, Closed, SandboxError, SlotDied, Unavailable
+from rewardkit_sandbox.identity import identify
 from rewardkit_sandbox.judge import Tests
 from rewardkit_sandbox.languages import LANGUAGES
 from rewardkit_sandbox.open import open_remote, open_sandbox
@@ -39,6 +40,7 @@ __all__ = [
     "Tests",
     "Unavailable",
     "Verdict",
+    "identify",
     "open_remote",
     "open_sandbox",
     "same_output",
