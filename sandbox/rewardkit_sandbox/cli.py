@@ -8,16 +8,18 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from rewardkit_sandbox import images
+from rewardkit_sandbox import images, machine, registry
 from rewardkit_sandbox.check import check as check_walls
 from rewardkit_sandbox.errors import SandboxError
 from rewardkit_sandbox.languages import LANGUAGES
-from rewardkit_sandbox.open import BackendName, open_sandbox
+from rewardkit_sandbox.machine import Property
+from rewardkit_sandbox.open import open_sandbox
 from rewardkit_sandbox.types import Limits, Program, Stdin
 
-_BACKENDS = click.Choice(["auto", "docker", "bubblewrap"])
+_BACKEND = "docker, bubblewrap, or one that another distribution offers; auto takes the first that works."
 
 
 class _Failed(click.ClickException):
@@ -57,13 +59,18 @@ def build(names: tuple[str, ...], force: bool, listing: bool) -> None:
 
 
 @main.command()
-@click.option("--backend", type=_BACKENDS, default=None, help="Only this one; by default both.")
+@click.option("--backend", metavar="NAME", default=None, help="Only this one; by default all that there are.")
 @click.option("--image", default="python", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-def check(backend: BackendName | None, image: str, as_json: bool) -> None:
+def check(backend: str | None, image: str, as_json: bool) -> None:
     """Try every wall on this machine and tell what holds."""
-    names: list[BackendName] = [backend] if backend else ["docker", "bubblewrap"]
-    found: dict[str, object] = {}
+    names = [backend] if backend else registry.names()
+    if not {*names} <= {"auto", *registry.names()}:
+        raise click.UsageError(f"unknown backend {backend!r}; there are auto, {', '.join(registry.names())}")
+    there = machine.look(image)
+    found: dict[str, object] = {"machine": _rows(there)}
+    if not as_json:
+        _print("this machine", there, "[yellow]no[/]")
     broken = works = False
     for name in names:
         try:
@@ -75,31 +82,38 @@ def check(backend: BackendName | None, image: str, as_json: bool) -> None:
             continue
         works = True
         broken |= not all(each.holds for each in properties)
-        found[name] = {
-            "available": True,
-            "properties": {each.name: {"holds": each.holds, "detail": each.detail} for each in properties},
-        }
+        found[name] = {"available": True, "properties": _rows(properties)}
         if not as_json:
-            table = Table("property", "holds", "what was seen", title=description)
-            for each in properties:
-                table.add_row(each.name, "[green]yes[/]" if each.holds else "[bold red]NO[/]", each.detail)
-            Console().print(table)
+            _print(description, properties, "[bold red]NO[/]")
     if as_json:
         click.echo(json.dumps(found, indent=2))
     if broken or not works:
         sys.exit(1)
 
 
+def _rows(properties: list[Property]) -> dict[str, dict[str, object]]:
+    return {
+        each.name: {"holds": each.holds, "detail": each.detail, "remedy": "" if each.holds else each.remedy}
+        for each in properties
+    }
+
+
+def _print(title: str, properties: list[Property], no: str) -> None:
+    table = Table("property", "holds", "what was seen", title=escape(title))
+    for each in properties:
+        remedy = "" if each.holds or not each.remedy else f"\n[bold]→ {escape(each.remedy)}[/]"
+        table.add_row(escape(each.name), "[green]yes[/]" if each.holds else no, escape(each.detail) + remedy)
+    Console().print(table)
+
+
 @main.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--language", default=None, help="By default told by the file's name.")
-@click.option("--backend", type=_BACKENDS, default="auto", show_default=True)
+@click.option("--backend", metavar="NAME", default="auto", show_default=True, help=_BACKEND)
 @click.option("--image", default=None, help="By default python, or languages where the language needs it.")
 @click.option("--cpu", "cpu_s", type=float, default=10.0, show_default=True, help="CPU seconds.")
 @click.option("--memory", "memory_mb", type=int, default=512, show_default=True, help="MiB.")
-def run(
-    file: Path, language: str | None, backend: BackendName, image: str | None, cpu_s: float, memory_mb: int
-) -> None:
+def run(file: Path, language: str | None, backend: str, image: str | None, cpu_s: float, memory_mb: int) -> None:
     """Run a program in a box, with this command's standard input; ends with the program's exit code."""
     name = language or next((key for key, recipe in LANGUAGES.items() if Path(recipe.file).suffix == file.suffix), None)
     if name is None:
@@ -126,10 +140,10 @@ def run(
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8080, show_default=True)
-@click.option("--backend", type=_BACKENDS, default="auto", show_default=True)
+@click.option("--backend", metavar="NAME", default="auto", show_default=True, help=_BACKEND)
 @click.option("--image", default="languages", show_default=True)
 @click.option("--slots", type=int, default=None, help="Programs at a time; by default twice the CPUs.")
-def serve(host: str, port: int, backend: BackendName, image: str, slots: int | None) -> None:
+def serve(host: str, port: int, backend: str, image: str, slots: int | None) -> None:
     """Serve this sandbox over SandboxFusion's HTTP API."""
     try:
         import uvicorn
@@ -143,5 +157,7 @@ def serve(host: str, port: int, backend: BackendName, image: str, slots: int | N
                 f"serving {sandbox.description} with {sandbox.pool.size} boxes on http://{host}:{port}", err=True
             )
             uvicorn.run(application(sandbox), host=host, port=port, log_level="warning")
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     except SandboxError as error:
         raise _Failed(str(error)) from error

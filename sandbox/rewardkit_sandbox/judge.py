@@ -150,5 +150,7 @@ def _verdict(judged: Outcome, candidate: Execution) -> Verdict:
     if state == "bad_tests":
         raise BadTests(reason)
     if state == "gone":
-        reason = candidate.note or "ended before the tests were through"
+        # The exit code of a program that the judge has left says nothing.
+        ended = candidate.status not in ("ok", "error")
+        reason = candidate.note if ended else f"the program did not answer: {reason}"
     return Verdict(state == "passed", reason or "all tests passed", tests, candidate)

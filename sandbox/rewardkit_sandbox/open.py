@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from rewardkit_sandbox import images
+from rewardkit_sandbox import images, registry
 from rewardkit_sandbox.errors import Unavailable
 from rewardkit_sandbox.pool import Backend, Pool
 from rewardkit_sandbox.sandbox import Sandbox
@@ -14,8 +14,6 @@ from rewardkit_sandbox.types import Limits
 
 if TYPE_CHECKING:
     from rewardkit_sandbox.backends.remote import RemoteSandbox
-
-BackendName = Literal["auto", "docker", "bubblewrap"]
 
 
 def open_remote(url: str, *, limits: Limits | None = None, in_flight: int = 16) -> RemoteSandbox:
@@ -31,7 +29,7 @@ def default_slots() -> int:
 
 
 def open_sandbox(
-    backend: BackendName = "auto",
+    backend: str = "auto",
     *,
     slots: int | None = None,
     image: str = "python",
@@ -43,7 +41,8 @@ def open_sandbox(
 
     Args:
         backend: `docker`, `bubblewrap`, or `auto`: Docker where an engine answers and has the image, else bubblewrap.
-            `Sandbox.description` says which was taken and why; there is never one without walls.
+            `Sandbox.description` says which was taken and why; there is never one without walls. Or the name of one that
+            another distribution offers, which `auto` never takes.
         slots: how many programs run at a time; None is `default_slots()`.
         image: the name of an image that `build` makes (`python`, `science`, `languages`), a Docker image with a tag, or
             for bubblewrap the path of a root file system (`host`: the host's own /usr).
@@ -53,10 +52,13 @@ def open_sandbox(
 
     Raises:
         Unavailable: no backend works here; the message says what was tried and what to do.
+        ValueError: nobody offers a backend of that name.
     """
     limits = limits or Limits()
     size = slots or default_slots()
-    names = ["docker", "bubblewrap"] if backend == "auto" else [backend]
+    if backend not in ("auto", *registry.BUILT_IN):
+        return registry.opener(backend)(slots=size, image=image, limits=limits, runtime=runtime, preimport=preimport)
+    names = registry.BUILT_IN if backend == "auto" else (backend,)
     reasons: list[str] = []
     for name in names:
         try:
@@ -78,11 +80,9 @@ def _make(name: str, image: str, limits: Limits, runtime: str | None, preimport:
 
         tag = image if ":" in image or "/" in image else images.tag(image)
         return DockerBackend(tag, limits, runtime=runtime, preimport=preimport)
-    if name == "bubblewrap":
-        from rewardkit_sandbox.backends.bubblewrap import BubblewrapBackend
+    from rewardkit_sandbox.backends.bubblewrap import BubblewrapBackend
 
-        if runtime is not None:
-            raise Unavailable("a runtime is a parameter of the Docker backend")
-        root = None if image == "host" else Path(image) if os.sep in image else images.root(image)
-        return BubblewrapBackend(root, limits, preimport=preimport)
-    raise ValueError(f"unknown backend {name!r}; there are auto, docker, bubblewrap")
+    if runtime is not None:
+        raise Unavailable("a runtime is a parameter of the Docker backend")
+    root = None if image == "host" else Path(image) if os.sep in image else images.root(image)
+    return BubblewrapBackend(root, limits, preimport=preimport)

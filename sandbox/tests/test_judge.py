@@ -105,3 +105,27 @@ def test_literal_names_are_found():
     source = "import math as m\nfor i in range(3):\n    assert abs(f(i)) == math.pi and g.h(i) and x"
     assert free_names(source, "x = 1") == ["f", "g"]
     assert ast.parse(source)
+
+
+def test_a_reason_names_the_line_and_the_answer(sandbox):
+    """Whoever reads why a program failed sees which line of the tests it was, and what the program had answered."""
+    tests = Tests("def check(f):\n    assert f(1) == 1\n    assert f(2) == 3", entry_point="f")
+    assert sandbox.judge(Program("def f(x): return x"), tests).reason == (
+        "line 3 of the tests: assert f(2) == 3 failed (the last call returned 2)"
+    )
+    raised = sandbox.judge(Program("def f(x): raise SystemExit(0)"), tests).reason
+    assert raised == "the program raised SystemExit: 0, in line 2 of the tests: assert f(1) == 1"
+    file = Tests("from solution import f\ndef test_two():\n    assert f(2) == 3", kind="pytest")
+    reason = sandbox.judge(Program("def f(x): return x"), file).reason
+    assert reason == "test_two: assert 2 == 3 + where 2 = f(2) (line 3)"
+
+
+@pytest.mark.parametrize("kind", ["script", "pytest"])
+def test_a_module_that_the_tests_lack_is_not_the_programs_fault(sandbox, kind):
+    """Tests that import what the image has not can't be used; a program that does so has failed."""
+    tests = "import surely_not_there\ndef test_f():\n    assert f(1)\n"
+    with pytest.raises(BadTests, match="surely_not_there"):
+        sandbox.judge(Program("def f(x): return x"), Tests(tests, kind=kind))
+    own = "from solution import f\ndef test_f():\n    assert f(1)\ntest_f()" if kind == "pytest" else "assert f(1)"
+    verdict = sandbox.judge(Program("def f(x): import surely_not_there"), Tests(own, kind=kind))
+    assert not verdict.passed

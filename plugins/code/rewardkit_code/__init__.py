@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     import click
 
-__all__ = ["CodeTests", "Lint", "Runs", "Similarity", "register_commands"]
+    from rewardkit import Finding
+
+__all__ = ["CodeTests", "Lint", "Runs", "Similarity", "diagnose", "register_commands"]
 
 
 @hookimpl
@@ -25,3 +27,11 @@ def register_commands() -> Iterable[click.Command]:
     from rewardkit_sandbox import cli  # noqa: PLC0415
 
     return [click.Group("sandbox", commands=cli.main.commands, help=cli.main.help)]
+
+
+@hookimpl
+def diagnose() -> Iterable[Finding]:
+    """What the sandbox finds on this machine, wall by wall."""
+    from rewardkit_code import diagnosis  # noqa: PLC0415
+
+    return diagnosis.findings()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import os
+import reprlib
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -36,9 +37,14 @@ class Link:
     """The pipes to the candidate."""
 
     gone: str | None
+    returned: list[Any]
+    """What the last call returned, if one did."""
 
     def __init__(self) -> None:
         self.gone = None
+        self.returned = []
+        self.asked = False
+        """Whether the program was called at all."""
         self._answers = open(ANSWERS, "rb", closefd=False)
 
     def load(self) -> str | None:
@@ -80,6 +86,7 @@ class Link:
                 return int(value._handle)
             raise Unsupported(f"a {type(value).__name__} can't be handed to the program")
 
+        self.asked = True
         line = _dumps([verb, target, name, list(args), kwargs], carry)
         view = memoryview(line)
         try:
@@ -91,6 +98,7 @@ class Link:
         if type(after) is list and len(after) == len(args):
             for original, changed in zip(args, after):
                 _change(original, changed)
+        self.returned = [value] if kind == "returned" and verb == "call" else []
         if kind == "returned":
             return value
         if kind == "raised":
@@ -212,10 +220,47 @@ class _Solution(types.ModuleType):
         return Function(self._link, name)
 
 
-def _reason(error: BaseException) -> str:
-    if isinstance(error, AssertionError):
-        return f"a test failed: {error}"[:500] if str(error) else "a test failed"
-    return f"{type(error).__name__}: {error}"[:500]
+def _reason(error: BaseException, tests: str = "", link: Link | None = None) -> str:
+    """What failed, in which line of the tests, and what the program had answered."""
+    failed = isinstance(error, AssertionError)
+    if isinstance(error, CandidateError):
+        told = f"the program raised {error}"
+    elif failed:
+        told = str(error)
+    else:
+        told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    told = told[:300]
+    number, at = 0, error.__traceback__
+    while at is not None:
+        if at.tb_frame.f_code.co_filename == "tests.py":
+            number = at.tb_lineno
+        at = at.tb_next
+    lines = tests.splitlines()
+    if not 0 < number <= len(lines):
+        return told or "a test failed"
+    line = f"line {number} of the tests: {lines[number - 1].strip()[:120]}"
+    returned = f" (the last call returned {_show(link.returned[0])})" if link is not None and link.returned else ""
+    return f"{line} failed{returned}" if failed else f"{told}, in {line}{returned}"
+
+
+def _is_import_of_tests(error: ImportError) -> bool:
+    """Whether the tests themselves asked for a module that is not here; not the program, during a call."""
+    at = error.__traceback__
+    while at is not None:
+        if at.tb_frame.f_code is Link.ask.__code__:
+            return False
+        at = at.tb_next
+    return True
+
+
+def _show(value: Any) -> str:
+    """A value for a person to read, whatever its size."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 60
+    try:
+        return short.repr(value)[:100]
+    except Exception:  # an integer of too many digits
+        return f"a {type(value).__name__}"
 
 
 def _run_script(link: Link, job: dict[str, Any], _tests: dict[str, bool]) -> None:
@@ -234,8 +279,11 @@ def _run_script(link: Link, job: dict[str, Any], _tests: dict[str, bool]) -> Non
 class _Report:
     """A pytest plugin that keeps each test's outcome."""
 
-    def __init__(self, tests: dict[str, bool]) -> None:
+    def __init__(self, tests: dict[str, bool], link: Link) -> None:
         self.tests = tests
+        self.link = link
+        self.missing = ""
+        """A module that the tests import and that is not here."""
         self.reasons: list[str] = []
 
     def pytest_runtest_logreport(self, report: Any) -> None:
@@ -244,14 +292,22 @@ class _Report:
             passed = report.outcome == "passed" and self.tests.get(name, True)
             self.tests[name] = passed
             if not passed:
-                self.reasons.append(
-                    f"{name}: {report.longrepr!s:.300}" if report.outcome == "failed" else f"{name}: {report.outcome}"
-                )
+                self.reasons.append(f"{name}: {self._why(report) if report.outcome == 'failed' else report.outcome}")
 
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed:
             self.tests["collection"] = False
-            self.reasons.append(f"the tests can't be collected: {report.longrepr!s:.400}")
+            last = str(report.longrepr).rstrip().rpartition("\n")[2].removeprefix("E").strip()
+            if last.startswith("ModuleNotFoundError") and not self.link.asked:
+                self.missing = last
+            self.reasons.append(f"the tests can't be collected: {last[:300]}")
+
+    @staticmethod
+    def _why(report: Any) -> str:
+        """The message without the listing around it."""
+        crash = getattr(report.longrepr, "reprcrash", None)
+        told = " ".join((crash.message if crash else str(report.longrepr)).split())[:300]
+        return f"{told} (line {crash.lineno})" if crash and crash.path.endswith("test_solution.py") else told
 
 
 def _run_pytest(link: Link, job: dict[str, Any], tests: dict[str, bool]) -> None:
@@ -262,11 +318,13 @@ def _run_pytest(link: Link, job: dict[str, Any], tests: dict[str, bool]) -> None
     sys.modules[job["module"]] = module
     with open("/tmp/test_solution.py", "w") as file:
         file.write(job["tests"])
-    report = _Report(tests)
+    report = _Report(tests, link)
     pytest.main(
         ["-q", "-x" if job["stop"] else "-q", "-p", "no:cacheprovider", "--rootdir=/tmp", "/tmp/test_solution.py"],
         [report],
     )
+    if report.missing:
+        raise ImportError(report.missing)
     if not tests:
         raise AssertionError("no test was run")
     if report.reasons:
@@ -292,9 +350,13 @@ def judge(source: bytes, _extra: list[int]) -> NoReturn:
         state, reason = "bad_tests", str(error)
     except SyntaxError as error:
         bad = error.filename in ("tests.py", "prelude.py")
-        state, reason = "bad_tests" if bad else "failed", _reason(error)
+        state, reason = "bad_tests" if bad else "failed", _reason(error, job["tests"])
+    except ImportError as error:
+        state = "bad_tests" if _is_import_of_tests(error) else "failed"
+        reason = _reason(error, job["tests"], link)
     except BaseException as error:
-        state, reason = "failed", _reason(error)
+        script = job["tests"] if job["kind"] == "script" else ""
+        state, reason = "failed", _reason(error, script, link)
     if state == "passed" and link.lost():
         state, reason = "gone", str(link.gone)
     line = _dumps([state, reason, tests])

@@ -1,0 +1,50 @@
+"""What the plugin tells `rewardkit doctor`."""
+
+from rewardkit_code import diagnosis
+from rewardkit_sandbox import Unavailable
+from rewardkit_sandbox.machine import Property
+
+from rewardkit import Registry
+
+
+def told(monkeypatch, walls, other=None):
+    """The findings by name on a machine of which `check` says this."""
+
+    def check(backend):
+        if isinstance(found := walls if backend == "auto" else other, Exception):
+            raise found
+        return ("docker (an engine answers)" if backend == "auto" else backend), found
+
+    monkeypatch.setattr(diagnosis, "check", check)
+    monkeypatch.setattr(diagnosis, "look", lambda: [Property("gVisor", False, "runc alone", "install runsc")])
+    return {finding.name: finding for finding in diagnosis.findings()}
+
+
+def test_it_is_offered():
+    """The hook is found by the registry under the plugin's name."""
+    assert [provenance.plugin for provenance, _ in Registry.load(only={"code"}).diagnoses()] == ["code"]
+
+
+def test_what_auto_takes_must_hold(monkeypatch):
+    """A wall of the backend in use that is down is a problem; what is merely absent is a note with what to do."""
+    found = told(monkeypatch, [Property("no network", False, "families [2]")], [Property("no network", True, "")])
+    assert (found["gVisor"].status, found["gVisor"].remedy) == ("note", "install runsc")
+    assert found["sandbox"].detail == "auto takes docker (an engine answers)"
+    assert found["no network"].status == "problem"
+    assert found["or bubblewrap"].status == "ok"
+
+
+def test_the_other_backend_may_be_weaker(monkeypatch):
+    """What the backend that is not in use lacks is a note."""
+    found = told(monkeypatch, [], [Property("memory of all processes bounded", False, "1600 MiB fitted")])
+    assert (found["or bubblewrap"].status, found["or bubblewrap"].detail) == (
+        "note",
+        "memory of all processes bounded: 1600 MiB fitted",
+    )
+    assert told(monkeypatch, [], Unavailable("no bwrap"))["or bubblewrap"].status == "note"
+
+
+def test_no_sandbox_is_a_problem(monkeypatch):
+    """Where no backend works, that is told with its reasons."""
+    found = told(monkeypatch, Unavailable("no engine answers"))
+    assert (found["sandbox"].status, found["sandbox"].detail) == ("problem", "no engine answers")
