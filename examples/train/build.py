@@ -125,14 +125,16 @@ def write_lines(file: Path, lines: Sequence[Mapping[str, object]]) -> None:
 def write_model(folder: Path, hidden: int = 128, layers: int = 4, seed: int = 0) -> None:
     """A transformers folder: Qwen2 architecture with random weights, and a tokenizer of single characters."""
     import torch  # noqa: PLC0415 - writing the data alone needs none of these
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers  # noqa: PLC0415
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers  # noqa: PLC0415
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM  # noqa: PLC0415
 
+    # Qwen2's own way of writing bytes, without merges: each character is a token.
     special = ["<|pad|>", "<|end|>"]
-    vocabulary = {token: index for index, token in enumerate([*special, *ALPHABET])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=" "))  # noqa: S106 - a space
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    tokenizer.decoder = decoders.Fuse()
+    written = [character.replace(" ", "Ġ").replace("\n", "Ċ") for character in ALPHABET]
+    vocabulary = {token: index for index, token in enumerate([*special, *written])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=special[0], eos_token=special[1])
     torch.manual_seed(seed)
     model = Qwen2ForCausalLM(

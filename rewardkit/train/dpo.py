@@ -6,27 +6,26 @@ step, and no second model is held in memory.
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rewardkit.errors import DataError
-from rewardkit.train.config import DpoConfig, paths
-from rewardkit.train.data import Order, micro_batches
+from rewardkit.train.config import DpoConfig
+from rewardkit.train.data import micro_batches
 from rewardkit.train.dropout import switch_off_dropout
 from rewardkit.train.math.metrics import wilson
 from rewardkit.train.math.preference import DPOLoss, dpo, sequence_logprobs
-from rewardkit.train.optim import Optimizer, learning_rate
 from rewardkit.train.pairs import AnswerPair, AnswerRenderer, read_pairs
 from rewardkit.train.policy import Passage, Policy
 from rewardkit.train.rows import Row
 from rewardkit.train.run import FINAL, Run
 from rewardkit.train.stages import TrainFile
+from rewardkit.train.supervised import Pupil, teach
 
 
 def train_dpo(file: TrainFile) -> Path:
@@ -41,62 +40,18 @@ def train_dpo(file: TrainFile) -> Path:
     config = file.config
     assert isinstance(config, DpoConfig)  # noqa: S101 - for the type checker
     train_rows, held_out_rows = read_pairs(config.data)
-    policy = Policy.load(config.model, file.where("model", "path"))
-    limit = min(config.max_tokens or policy.context, policy.context)
+    policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed)
+    limit = config.token_limit(policy.context)
     train = load_pairs(config, policy, train_rows, limit)
     held_out = load_pairs(config, policy, held_out_rows, limit) if held_out_rows else []
     left_out = len(train_rows) + len(held_out_rows) - len(train) - len(held_out)
-    total = config.steps or math.ceil((config.epochs or 1) * len(train) / config.batch_size)
-    files = [*paths(config.data.train), *paths(config.data.eval)]
     facts = {"pairs": len(train), "pairs_held_out": len(held_out), "pairs_too_long": left_out}
-    with Run.open(config, total, files, facts) as run:
+    with Run.open(file, config.total_steps(len(train)), facts) as run:
         if left_out:
             run.view.say(f"{left_out} pairs have an answer of more than {limit} tokens and are left out")
         run.view.say(f"working out what the reference says of {2 * (len(train) + len(held_out))} answers")
-        learner = DpoLearner(config, policy, train, held_out)
-        optimizer = Optimizer(policy.trained, config.optimizer, total)
-        parts = {"policy": (policy.trained, optimizer)}
-        order = Order(len(train), config.seed)
-        micro, first = config.micro_batch_tokens, 0
-        if (latest := run.checkpoints.latest()) is not None:
-            first = run.checkpoints.restore(latest, parts)["step"]
-            run.view.resumed(first)
-        run.rewind(first)
-        if held_out and first == 0:
-            run.log(0, learner.evaluate(), kind="eval")
-        for step in run.steps(first):
-            began = time.monotonic()
-            rows = list(order.take(step * config.batch_size, config.batch_size))
-            noted = torch.zeros(len(rows), 3)
-
-            def backward(part: list[int], rows: list[int] = rows, noted: Tensor = noted) -> None:
-                found = learner.loss([rows[index] for index in part])
-                (found.loss_P.sum() / len(rows)).backward()  # type: ignore[no-untyped-call]
-                noted[part] = torch.stack(
-                    [found.loss_P.detach(), found.chosen_rewards_P, found.rejected_rewards_P], dim=1
-                ).cpu()
-
-            micro = optimizer.accumulate([train[row].tokens for row in rows], micro, backward)
-            norm = optimizer.step(step)
-            seconds = time.monotonic() - began
-            done = step + 1
-            run.log(
-                done,
-                {
-                    **figures(noted),
-                    "grad_norm": norm,
-                    "lr": learning_rate(config.optimizer, step, total),
-                    "tokens_per_s": sum(train[row].tokens for row in rows) / seconds,
-                    "seconds": seconds,
-                },
-            )
-            if held_out and run.is_due(done, config.evaluate.every):
-                run.log(done, learner.evaluate(), kind="eval")
-            if run.stop or run.is_due(done, config.checkpoint.every):
-                run.checkpoints.save(done, parts, {})
-            if run.stop and done < total:
-                raise run.interrupted(done)
-        return run.save_model(policy, FINAL)
+        teach(run, Chooser(config, policy, train, held_out), config)
+        return run.save_model(policy.save, FINAL)
 
 
 def load_pairs(config: DpoConfig, policy: Policy, rows: Sequence[Row], limit: int) -> list[AnswerPair]:
@@ -121,8 +76,11 @@ class References:
     rejected_P: Tensor
 
 
-class DpoLearner:
-    """Losses of pairs under a policy, beside what it was when this was made."""
+class Chooser(Pupil):
+    """A policy that learns to prefer what was preferred, beside what it was when this was made."""
+
+    name = "policy"
+    notes = 3
 
     def __init__(
         self, config: DpoConfig, policy: Policy, train: Sequence[AnswerPair], held_out: Sequence[AnswerPair]
@@ -131,25 +89,59 @@ class DpoLearner:
         self.policy = policy
         self.train = train
         self.held_out = held_out
+        self.rows: Sequence[int] = []
         switch_off_dropout(policy.model)
         policy.model.train()
         self.references = self._references(train)
         self.held_out_references = self._references(held_out)
 
-    def loss(self, rows: Sequence[int]) -> DPOLoss:
-        """Losses of some pairs to train on, with gradient."""
-        return self._loss(self.train, self.references, rows)
+    @property
+    def model(self) -> Any:
+        """The model itself."""
+        return self.policy.model
+
+    @property
+    def trained(self) -> Mapping[str, nn.Parameter]:
+        """Its parameters that change."""
+        return self.policy.trained
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [pair.tokens for pair in self.train]
+
+    def begin(self, rows: Sequence[int]) -> None:
+        """Take the rows of a step."""
+        self.rows = rows
+
+    def lose(self, part: list[int]) -> tuple[Tensor, Tensor]:
+        """Mean loss; noted are loss and rewards of each pair."""
+        found = self._loss(self.train, self.references, [self.rows[index] for index in part])
+        return found.loss_P.sum() / len(self.rows), _noted(found)
+
+    def figures(self, noted_B_N: Tensor) -> dict[str, float]:
+        """For the log."""
+        return figures(noted_B_N)
 
     def evaluate(self) -> dict[str, float]:
         """Loss, accuracy with its interval, and rewards on the held-out pairs."""
-        noted = torch.zeros(len(self.held_out), 3)
+        if not self.held_out:
+            return {}
+        noted_P_3 = torch.zeros(len(self.held_out), self.notes)
         with torch.no_grad():
             for part in self._parts(self.held_out):
-                pairs = self._loss(self.held_out, self.held_out_references, part)
-                noted[part] = torch.stack([pairs.loss_P, pairs.chosen_rewards_P, pairs.rejected_rewards_P], dim=1).cpu()
-        found = figures(noted)
-        interval = wilson(round(found["accuracy"] * len(noted)), len(noted))
+                noted_P_3[part] = _noted(self._loss(self.held_out, self.held_out_references, part)).cpu()
+        found = figures(noted_P_3)
+        interval = wilson(round(found["accuracy"] * len(noted_P_3)), len(noted_P_3))
         return {**found, "accuracy_low": interval.low, "accuracy_high": interval.high}
+
+    def quality(self, figures: Mapping[str, float]) -> float:
+        """The less loss the better."""
+        return -figures["loss"]
+
+    def save(self, folder: Path) -> None:
+        """Write a folder that transformers loads."""
+        self.policy.save(folder)
 
     def _loss(self, pairs: Sequence[AnswerPair], references: References, rows: Sequence[int]) -> DPOLoss:
         chosen_P, rejected_P = self._logprobs([pairs[row] for row in rows])
@@ -183,6 +175,10 @@ class DpoLearner:
 
     def _parts(self, pairs: Sequence[AnswerPair]) -> list[list[int]]:
         return micro_batches([pair.tokens for pair in pairs], self.config.micro_batch_tokens)
+
+
+def _noted(found: DPOLoss) -> Tensor:
+    return torch.stack([found.loss_P, found.chosen_rewards_P, found.rejected_rewards_P], dim=1)
 
 
 def figures(noted_P_3: Tensor) -> dict[str, float]:

@@ -7,27 +7,27 @@ were rendered and what mean and standard deviation its scores have, which the pl
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import orjson
 import torch
 from rich.table import Table
+from torch import Tensor, nn
 
 from rewardkit.errors import DataError, OutputError
-from rewardkit.train.checkpoint import write_folder
-from rewardkit.train.config import RewardModelConfig, paths
-from rewardkit.train.data import Order
+from rewardkit.train import parallel
+from rewardkit.train.config import RewardModelConfig
 from rewardkit.train.dropout import switch_off_dropout
 from rewardkit.train.math.metrics import Estimate
 from rewardkit.train.math.preference import bradley_terry
-from rewardkit.train.optim import Optimizer, learning_rate
 from rewardkit.train.pairs import DialogueRenderer, ScoredPair, read_pairs
 from rewardkit.train.preference_report import PairScores, PreferenceReport, preference_report, reliability_svg
 from rewardkit.train.run import FINAL, Run
 from rewardkit.train.scorer import Scorer
 from rewardkit.train.stages import TrainFile
+from rewardkit.train.supervised import Pupil, teach
 
 
 def train_reward_model(file: TrainFile) -> Path:
@@ -43,75 +43,107 @@ def train_reward_model(file: TrainFile) -> Path:
     assert isinstance(config, RewardModelConfig)  # noqa: S101 - for the type checker
     train_rows, held_out_rows = read_pairs(config.data)
     scorer = Scorer.load(config.model, file.where("model", "path"), trained=config.trained, seed=config.seed)
-    limit = min(config.max_tokens or scorer.context, scorer.context)
+    limit = config.token_limit(scorer.context)
     renderer = DialogueRenderer(scorer.tokenizer, config.data, limit)
     train = [renderer.pair(row, config.loss.margin) for row in train_rows]
     held_out = [renderer.pair(row, config.loss.margin) for row in held_out_rows]
     if cut := sum(pair.chosen.tokens == pair.rejected.tokens for pair in train):
         raise DataError(f"{cut} pairs do not differ within the last {limit} tokens; raise max_tokens")
-    total = config.steps or math.ceil((config.epochs or 1) * len(train) / config.batch_size)
-    files = [*paths(config.data.train), *paths(config.data.eval)]
     cut = sum(dialogue.is_cut for pair in train for dialogue in (pair.chosen, pair.rejected))
     facts = {"pairs": len(train), "pairs_held_out": len(held_out), "dialogues_cut": cut}
-    with Run.open(config, total, files, facts) as run:
+    with Run.open(file, config.total_steps(len(train)), facts) as run:
         if cut:
             run.view.say(
                 f"{cut} of {2 * len(train)} dialogues are longer than {limit} tokens: their beginning is cut off"
             )
-        optimizer = Optimizer(scorer.trained, config.optimizer, total)
-        parts = {"reward_model": (scorer.trained, optimizer)}
-        order = Order(len(train), config.seed)
-        micro, first = config.micro_batch_tokens, 0
-        if (latest := run.checkpoints.latest()) is not None:
-            first = run.checkpoints.restore(latest, parts)["step"]
-            run.view.resumed(first)
-        run.rewind(first)
+        judge = Judge(config, scorer, train, held_out)
+        teach(run, judge, config)
+        path = run.save_model(judge.save, FINAL)
+        if held_out and parallel.is_first():
+            show(run, judge.report())
+        return path
+
+
+class Judge(Pupil):
+    """A reward model that learns to score the preferred answer higher."""
+
+    name = "reward_model"
+    notes = 2
+
+    def __init__(
+        self, config: RewardModelConfig, scorer: Scorer, train: Sequence[ScoredPair], held_out: Sequence[ScoredPair]
+    ) -> None:
+        self.config = config
+        self.scorer = scorer
+        self.train = train
+        self.held_out = held_out
+        self.batch: list[ScoredPair] = []
+        self._report: PreferenceReport | None = None
         if not config.dropout:
             switch_off_dropout(scorer.model)
-        scorer.model.train()
-        for step in run.steps(first):
-            began = time.monotonic()
-            batch = [train[index] for index in order.take(step * config.batch_size, config.batch_size)]
-            losses, leads = torch.zeros(len(batch)), torch.zeros(len(batch))
 
-            def backward(
-                part: list[int],
-                batch: Sequence[ScoredPair] = batch,
-                losses: torch.Tensor = losses,
-                leads: torch.Tensor = leads,
-            ) -> None:
-                pairs = [batch[index] for index in part]
-                both = scorer.scores([pair.chosen.tokens for pair in pairs] + [pair.rejected.tokens for pair in pairs])
-                chosen_P, rejected_P = both.chunk(2)
-                margin_P = torch.tensor([pair.margin for pair in pairs], device=both.device)
-                loss_P = bradley_terry(chosen_P, rejected_P, margin_P, centring=config.loss.centring)
-                (loss_P.sum() / len(batch)).backward()  # type: ignore[no-untyped-call]
-                losses[part] = loss_P.detach().cpu()
-                leads[part] = (chosen_P - rejected_P).detach().cpu()
+    @property
+    def model(self) -> Any:
+        """The model itself."""
+        return self.scorer.model
 
-            micro = optimizer.accumulate([pair.tokens for pair in batch], micro, backward)
-            norm = optimizer.step(step)
-            seconds = time.monotonic() - began
-            done = step + 1
-            run.log(
-                done,
-                {
-                    "loss": float(losses.mean()),
-                    "accuracy": float((leads > 0).float().mean()),
-                    "lead": float(leads.mean()),
-                    "grad_norm": norm,
-                    "lr": learning_rate(config.optimizer, step, total),
-                    "tokens_per_s": sum(pair.tokens for pair in batch) / seconds,
-                    "seconds": seconds,
-                },
-            )
-            if held_out and done < total and run.is_due(done, config.evaluate.every):
-                run.log(done, evaluate(scorer, held_out, config.micro_batch_tokens).figures(), kind="eval")
-            if run.stop or run.is_due(done, config.checkpoint.every):
-                run.checkpoints.save(done, parts, {})
-            if run.stop and done < total:
-                raise run.interrupted(done)
-        return finish(run, scorer, train, held_out, config)
+    @property
+    def trained(self) -> Mapping[str, nn.Parameter]:
+        """Its parameters that change."""
+        return self.scorer.trained
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [pair.tokens for pair in self.train]
+
+    def begin(self, rows: Sequence[int]) -> None:
+        """Take the rows of a step."""
+        self.batch = [self.train[row] for row in rows]
+        self._report = None
+
+    def lose(self, part: list[int]) -> tuple[Tensor, Tensor]:
+        """Mean loss; noted are loss and lead of each pair."""
+        pairs = [self.batch[index] for index in part]
+        both = self.scorer.scores([pair.chosen.tokens for pair in pairs] + [pair.rejected.tokens for pair in pairs])
+        chosen_P, rejected_P = both.chunk(2)
+        margin_P = torch.tensor([pair.margin for pair in pairs], device=both.device)
+        loss_P = bradley_terry(chosen_P, rejected_P, margin_P, centring=self.config.loss.centring)
+        return loss_P.sum() / len(self.batch), torch.stack([loss_P, chosen_P - rejected_P], dim=1)
+
+    def figures(self, noted_B_N: Tensor) -> dict[str, float]:
+        """For the log."""
+        loss_P, lead_P = noted_B_N.unbind(1)
+        return {
+            "loss": float(loss_P.mean()),
+            "accuracy": float((lead_P > 0).float().mean()),
+            "lead": float(lead_P.mean()),
+        }
+
+    def evaluate(self) -> dict[str, float]:
+        """Figures of the held-out rows."""
+        return self.report().figures() if self.held_out else {}
+
+    def quality(self, figures: Mapping[str, float]) -> float:
+        """The less loss the better."""
+        return -figures["loss"]
+
+    def report(self) -> PreferenceReport:
+        """How the model as it is now scores held-out pairs; without any, those that it is trained on."""
+        if self._report is None:
+            self._report = evaluate(self.scorer, self.held_out or self.train, self.config.micro_batch_tokens)
+        return self._report
+
+    def save(self, folder: Path) -> None:
+        """Write a folder that transformers loads."""
+        report = self.report()
+        facts = {
+            "reward_input": "chat" if self.train[0].chosen.is_chat else "text",
+            "reward_mean": report.mean,
+            "reward_std": report.std or 1.0,
+            "reward_max_tokens": self.config.max_tokens,
+        }
+        self.scorer.save(folder, facts)
 
 
 def evaluate(scorer: Scorer, pairs: Sequence[ScoredPair], most_tokens: int) -> PreferenceReport:
@@ -126,29 +158,14 @@ def evaluate(scorer: Scorer, pairs: Sequence[ScoredPair], most_tokens: int) -> P
     )
 
 
-def finish(
-    run: Run, scorer: Scorer, train: Sequence[ScoredPair], held_out: Sequence[ScoredPair], config: RewardModelConfig
-) -> Path:
-    """Judge the model on held-out pairs, and write it down with what its scores are like."""
-    # Without held-out pairs mean and spread come from what was trained on, and nothing is said of how good the model is.
-    report = evaluate(scorer, held_out or train, config.micro_batch_tokens)
-    facts = {
-        "reward_input": "chat" if train[0].chosen.is_chat else "text",
-        "reward_mean": report.mean,
-        "reward_std": report.std or 1.0,
-        "reward_max_tokens": config.max_tokens,
-    }
-    path = run.folder / FINAL
-    write_folder(path, lambda folder: scorer.save(folder, facts))
-    if held_out:
-        run.log(run.total_steps, report.figures(), kind="eval")
-        try:
-            (run.folder / "evaluation.json").write_bytes(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2))
-            (run.folder / "reliability.svg").write_text(reliability_svg(report), encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"the evaluation can't be written to {run.folder}: {error.strerror}") from None
-        run.view.console.print(summary(report))
-    return path
+def show(run: Run, report: PreferenceReport) -> None:
+    """Write down how good the finished model is, and tell it. Raises OutputError."""
+    try:
+        (run.folder / "evaluation.json").write_bytes(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2))
+        (run.folder / "reliability.svg").write_text(reliability_svg(report), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"the evaluation can't be written to {run.folder}: {error.strerror}") from None
+    run.view.console.print(summary(report))
 
 
 def summary(report: PreferenceReport) -> Table:

@@ -34,7 +34,7 @@ from rewardkit.train.optim import Optimizer
 from rewardkit.train.policy import Policy
 from rewardkit.train.rollouts import Sample, collect, refuse_long_prompts, refuse_unscored
 from rewardkit.train.rows import read_rows
-from rewardkit.train.run import BEST, FINAL, AlarmError, Run
+from rewardkit.train.run import FINAL, AlarmError, Run
 from rewardkit.train.seeds import step_seed
 from rewardkit.train.stages import TrainFile
 from rewardkit.types import Score
@@ -64,11 +64,10 @@ def train(file: TrainFile, config: RlConfig, make_learner: Callable[[Policy, Opt
         names = ", ".join(file.reward.component_names)
         place = file.where("algorithm", "process", "component")
         raise ConfigError((place, f"there is no component {process.component!r}; there are {names}"))
-    files = [*paths(config.data.train), *paths(config.data.eval)]
     with (
         ExitStack() as scope,
         CompositeReward(file.reward, registry=file.registry, workers=config.reward_workers) as reward,
-        Run.open(config, config.steps, files, {"reward": file.reward.resolved, "reward_id": reward.reward_id}) as run,
+        Run.open(file, config.steps, {"reward": file.reward.resolved, "reward_id": reward.reward_id}) as run,
     ):
         policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed)
         optimizer = Optimizer(policy.trained, config.optimizer, config.steps)
@@ -107,7 +106,6 @@ class Trainer:
         self.order = Order(len(self.prompts), config.seed)
         self.position = 0
         """How many prompts have been taken so far."""
-        self.best = -float("inf")
         self.parts = learner.parts_to_keep()
 
     def train(self) -> Path:
@@ -129,7 +127,7 @@ class Trainer:
                 self.keep(done)
             if stop and done < config.steps:
                 raise run.interrupted(done)
-        return run.save_model(self.policy, FINAL)
+        return run.save_model(self.policy.save, FINAL)
 
     def step(self, step: int) -> None:
         """One step, from prompts to new weights."""
@@ -155,7 +153,7 @@ class Trainer:
             "seconds_update": ended - generated,
             "seconds": ended - began,
         }
-        self.run.log(step + 1, metrics)
+        self.run.log(step + 1, metrics, rollouts=[sample.scored for sample in samples])
         self.alarms += self.monitors.watch(metrics)
         self.run.keep_samples(step + 1, [statistics.record(sample) for sample in samples[: self.config.log.samples]])
 
@@ -179,7 +177,7 @@ class Trainer:
                 raise AlarmError(f"stopped after step {done}: {messages}; all is kept in {self.run.checkpoints.folder}")
             case "rollback":
                 step = self.roll_back()
-                path = self.run.save_model(self.policy, FINAL)
+                path = self.run.save_model(self.policy.save, FINAL)
                 raise AlarmError(f"rolled back from step {done} to step {step}: {messages}; that model is in {path}")
 
     def roll_back(self) -> int:
@@ -285,15 +283,14 @@ class Trainer:
                 self.alarms += self.monitors.watch_gold(found["reward"], found["gold"])
         self.run.log(step, found, kind="eval")
         value = found.get("gold", found.get("accuracy", found["reward"]))
-        if step > 0 and value > self.best:
-            self.best = value
-            self.run.save_model(self.policy, BEST)
+        if step > 0:
+            self.run.offer_best(value, self.policy.save)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps beside weights and optimiser."""
         return {
             "position": self.position,
-            "best": self.best if self.best > -float("inf") else None,
+            "best": self.run.best,
             "kl": self.learner.kl.value,
             "monitors": self.monitors.state(),
             "calm_step": self.calm_step,
@@ -307,7 +304,7 @@ class Trainer:
             return 0
         state = self.run.checkpoints.restore(latest, self.parts)
         self.position = state["position"]
-        self.best = -float("inf") if state["best"] is None else state["best"]
+        self.run.best = state["best"]
         self.learner.kl.value = state["kl"]
         self.monitors.restore(state["monitors"])
         self.calm_step = state["calm_step"]

@@ -8,27 +8,29 @@ from __future__ import annotations
 
 import importlib.metadata
 import signal
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import torch
 from rich.console import Console
 
 from rewardkit.errors import OutputError, RewardkitError
+from rewardkit.registry import Provenance, Registry
 from rewardkit.train import parallel
-from rewardkit.train.checkpoint import Checkpoints, write_folder
-from rewardkit.train.config import RunConfig, plain
-from rewardkit.train.policy import Policy
+from rewardkit.train.checkpoint import Checkpoints, step_of, write_folder
+from rewardkit.train.config import RunConfig, paths, plain
+from rewardkit.train.loggers import Logger, open_loggers
 from rewardkit.train.report import write_report
 from rewardkit.train.rows import data_hash
 from rewardkit.train.seeds import step_seed
+from rewardkit.train.stages import TrainFile
 from rewardkit.train.view import View
+from rewardkit.types import ScoredRollout
 
 PACKAGES = ("rewardkit", "torch", "transformers", "peft", "accelerate")
 FINAL, BEST = "final", "best"
@@ -51,41 +53,43 @@ class Run:
     config: RunConfig
     total_steps: int
     view: View
-    started: float = field(default_factory=time.monotonic)
+    registry: Registry
+    """The plugins, some of which may watch."""
     stop: bool = False
     """Whether somebody asked to end after this step."""
+    best: float | None = None
+    """The highest figure that an evaluation has given the model; kept in checkpoints."""
 
     def __post_init__(self) -> None:
         self.folder = self.config.output
         self.checkpoints = Checkpoints(self.folder / "checkpoints", self.config.checkpoint.keep)
-        self._tensorboard: Any = None
-        self._wandb: Any = None
+        self.loggers: list[Logger] = []
+        self._failed_observers: set[Provenance] = set()
 
     @classmethod
     @contextmanager
-    def open(
-        cls, config: RunConfig, total_steps: int, files: Sequence[Path], extra: Mapping[str, Any] | None = None
-    ) -> Iterator[Run]:
+    def open(cls, file: TrainFile, total_steps: int, facts: Mapping[str, Any]) -> Iterator[Run]:
         """Make the folder and take notice of Ctrl-C: the first ends the run after its step, the second at once.
 
         Args:
-            config: The configuration.
+            file: The configuration, and the plugins that may watch.
             total_steps: Of the whole run.
-            files: The data, for their hash.
-            extra: Further facts to keep beside the configuration.
+            facts: What else to keep beside the configuration.
 
         Raises:
             OutputError: The folder can't be written to.
         """
+        config = file.config
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         title = f"{config.model_dump()['stage']} → {config.output}"
-        run = cls(config, total_steps, View(title, total_steps, None if parallel.is_first() else Console(quiet=True)))
+        view = View(title, total_steps, None if parallel.is_first() else Console(quiet=True))
+        run = cls(config, total_steps, view, file.registry)
         record = {
             "config": plain(config),
             "versions": {name: _version(name) for name in PACKAGES},
-            "data": {str(file): data_hash([file]) for file in files},
-            **(extra or {}),
+            "data": {str(path): data_hash([path]) for path in (*paths(config.data.train), *paths(config.data.eval))},
+            **facts,
         }
         try:
             if parallel.is_first():
@@ -95,12 +99,14 @@ class Run:
             raise OutputError(f"{run.folder} can't be written: {error.strerror}") from None
         parallel.wait()
         if parallel.is_first():
-            run._open_loggers()
+            latest = run.checkpoints.latest()
+            run.loggers = open_loggers(config.log, run.folder, plain(config), step_of(latest) if latest else 0)
         with run._interruptible(), run.view:
             try:
                 yield run
             finally:
-                run._close_loggers()
+                for logger in run.loggers:
+                    logger.close()
                 run._report()
 
     @property
@@ -114,21 +120,39 @@ class Run:
             seed_step(self.config.seed, step)
             yield step
 
-    def log(self, step: int, metrics: Mapping[str, float], *, kind: str = "train") -> None:
-        """Write figures down and show them.
+    def log(
+        self,
+        step: int,
+        metrics: Mapping[str, float],
+        *,
+        kind: Literal["train", "eval"] = "train",
+        rollouts: Sequence[ScoredRollout] = (),
+    ) -> None:
+        """Write figures down and show them; those of a training step to the plugins that watch, too.
 
         Args:
             step: How many steps are done.
             metrics: By name.
-            kind: train or eval.
+            kind: Whether they are of a training step or of an evaluation.
+            rollouts: What the step learned from, where it sampled any.
         """
         self._append("metrics.jsonl", [{"step": step, "kind": kind, **metrics}])
         self.view.show(step, metrics, kind)
-        for name, value in metrics.items():
-            if self._tensorboard is not None:
-                self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
-        if self._wandb is not None:
-            self._wandb.log({f"{kind}/{name}": value for name, value in metrics.items()}, step=step)
+        for logger in self.loggers:
+            logger.log(step, metrics, kind)
+        if kind == "train" and parallel.is_first():
+            self._tell_observers(step, metrics, rollouts)
+
+    def _tell_observers(self, step: int, metrics: Mapping[str, float], rollouts: Sequence[ScoredRollout]) -> None:
+        """A plugin that fails at it is named, once; the run goes on."""
+        failures = self.registry.tell("training_step_finished", step=step, metrics=metrics, rollouts=rollouts)
+        for plugin, error in failures:
+            if plugin not in self._failed_observers:
+                self._failed_observers.add(plugin)
+                self.view.say(
+                    f"step {step}: training_step_finished of {plugin} raised {type(error).__name__}: {error}; the run goes on, "
+                    "and further failures of it are not told"
+                )
 
     def keep_samples(self, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
         """Write some rollouts down."""
@@ -138,6 +162,8 @@ class Run:
         """Write an alarm down and tell it."""
         self._append("alarms.jsonl", [{"step": step, "name": name, "message": message}])
         self.view.say(f"step {step}: {message}")
+        for logger in self.loggers:
+            logger.alarm(step, name, message)
 
     def _append(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
         if not parallel.is_first():
@@ -166,13 +192,19 @@ class Run:
         """Whether something is to be done after so many steps: every so often, and at the end."""
         return step == self.total_steps or (every > 0 and step % every == 0)
 
-    def save_model(self, policy: Policy, name: str) -> Path:
+    def save_model(self, save: Callable[[Path], None], name: str) -> Path:
         """Write the model to ``final`` or ``best``."""
         path = self.folder / name
         if parallel.is_first():
-            write_folder(path, policy.save)
+            write_folder(path, save)
         parallel.wait()
         return path
+
+    def offer_best(self, quality: float, save: Callable[[Path], None]) -> None:
+        """Write the model to ``best`` if no evaluation has given a higher figure before."""
+        if self.best is None or quality > self.best:
+            self.best = quality
+            self.save_model(save, BEST)
 
     def must_stop(self) -> bool:
         """Whether somebody asked any of the processes to end."""
@@ -208,29 +240,9 @@ class Run:
         if not parallel.is_first():
             return
         try:
-            write_report(self.folder)
-        except OSError as error:
-            self.view.say(f"report.html can't be written: {error.strerror}")
-
-    def _open_loggers(self) -> None:
-        if self.config.log.tensorboard:
-            try:
-                from torch.utils.tensorboard.writer import SummaryWriter  # noqa: PLC0415 - optional
-            except ImportError:
-                raise RewardkitError("log.tensorboard needs: pip install tensorboard") from None
-            self._tensorboard = SummaryWriter(self.folder / "tensorboard")  # type: ignore[no-untyped-call,unused-ignore]
-        if self.config.log.wandb is not None:
-            try:
-                import wandb  # type: ignore[import-not-found,unused-ignore] # noqa: PLC0415 - optional
-            except ImportError:
-                raise RewardkitError("log.wandb needs: pip install wandb") from None
-            self._wandb = wandb.init(project=self.config.log.wandb, dir=self.folder, config=dict(plain(self.config)))
-
-    def _close_loggers(self) -> None:
-        if self._tensorboard is not None:
-            self._tensorboard.close()
-        if self._wandb is not None:
-            self._wandb.finish()
+            write_report([self.folder], self.folder / "report.html")
+        except RewardkitError as error:
+            self.view.say(f"no report: {error}")
 
 
 def seed_step(seed: int, step: int) -> None:

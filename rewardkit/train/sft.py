@@ -7,22 +7,21 @@ do not change it.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from torch import Tensor, nn
 
 from rewardkit.errors import DataError
-from rewardkit.train import parallel
 from rewardkit.train.config import SftConfig, paths
-from rewardkit.train.data import Example, Order, Renderer, micro_batches
-from rewardkit.train.optim import Optimizer, learning_rate
+from rewardkit.train.data import Example, Renderer, micro_batches
 from rewardkit.train.policy import Passage, Policy
 from rewardkit.train.rows import read_rows
 from rewardkit.train.run import FINAL, Run
 from rewardkit.train.stages import TrainFile
+from rewardkit.train.supervised import Pupil, teach
 
 
 def train_sft(file: TrainFile) -> Path:
@@ -39,73 +38,74 @@ def train_sft(file: TrainFile) -> Path:
     policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed)
     train, left_out = load_examples(config, policy, config.data.train)
     held_out, _ = load_examples(config, policy, config.data.eval) if config.data.eval else ([], 0)
-    total = config.steps or math.ceil((config.epochs or 1) * len(train) / config.batch_size)
-    files = [*paths(config.data.train), *paths(config.data.eval)]
-    with Run.open(config, total, files, {"rows": len(train), "rows_too_long": left_out}) as run:
+    with Run.open(file, config.total_steps(len(train)), {"rows": len(train), "rows_too_long": left_out}) as run:
         if left_out:
-            run.view.say(
-                f"{left_out} of {left_out + len(train)} rows are longer than {token_limit(config, policy)} tokens and left out"
-            )
-        optimizer = Optimizer(policy.trained, config.optimizer, total)
-        parts = {"policy": (policy.trained, optimizer)}
-        order = Order(len(train), config.seed, shuffle=config.data.shuffle)
-        micro, first = config.micro_batch_tokens, 0
-        if (latest := run.checkpoints.latest()) is not None:
-            first = run.checkpoints.restore(latest, parts)["step"]
-            run.view.resumed(first)
-        run.rewind(first)
-        policy.model.train()
-        for step in run.steps(first):
-            began = time.monotonic()
-            batch = [train[index] for index in order.take(step * config.batch_size, config.batch_size)]
-            losses = torch.zeros(len(batch))
-            weights = loss_weights(batch, config.loss.reduction)
-
-            def backward(
-                part: list[int],
-                batch: Sequence[Example] = batch,
-                weights: Sequence[torch.Tensor] = weights,
-                losses: torch.Tensor = losses,
-            ) -> None:
-                judged = policy.judge(
-                    [Passage(batch[row].tokens, batch[row].start) for row in part], packed=config.packing
-                )
-                weights_B_T = torch.nn.utils.rnn.pad_sequence([weights[row] for row in part], batch_first=True).to(
-                    policy.device
-                )
-                loss_B = -(judged.logprobs_B_T * weights_B_T).sum(1)
-                loss_B.sum().backward()  # type: ignore[no-untyped-call]
-                losses[part] = loss_B.detach().cpu()
-
-            micro = optimizer.accumulate([len(row.tokens) for row in batch], micro, backward)
-            norm = optimizer.step(step)
-            tokens = sum(len(row.tokens) for row in batch)
-            seconds = time.monotonic() - began
-            done = step + 1
-            run.log(
-                done,
-                {
-                    "loss": float(parallel.added(losses).sum()),
-                    "grad_norm": norm,
-                    "lr": learning_rate(config.optimizer, step, total),
-                    "tokens": tokens,
-                    "tokens_per_s": tokens / seconds,
-                    "seconds": seconds,
-                },
-            )
-            if held_out and run.is_due(done, config.evaluate.every):
-                run.log(done, evaluate(policy, held_out, config.micro_batch_tokens), kind="eval")
-            stop = run.must_stop()
-            if stop or run.is_due(done, config.checkpoint.every):
-                run.checkpoints.save(done, parts, {})
-            if stop and done < total:
-                raise run.interrupted(done)
-        return run.save_model(policy, FINAL)
+            limit = config.token_limit(policy.context)
+            run.view.say(f"{left_out} of {left_out + len(train)} rows are longer than {limit} tokens and left out")
+        teach(run, Imitator(config, policy, train, held_out), config, shuffle=config.data.shuffle)
+        return run.save_model(policy.save, FINAL)
 
 
-def token_limit(config: SftConfig, policy: Policy) -> int:
-    """The most tokens that a row may have."""
-    return min(config.max_tokens or policy.context, policy.context)
+class Imitator(Pupil):
+    """A policy that learns to say what the examples say."""
+
+    name = "policy"
+    notes = 1
+
+    def __init__(
+        self, config: SftConfig, policy: Policy, train: Sequence[Example], held_out: Sequence[Example]
+    ) -> None:
+        self.config = config
+        self.policy = policy
+        self.train = train
+        self.held_out = held_out
+        self.batch: list[Example] = []
+        self.weights: list[Tensor] = []
+        """Of the tokens of each example of the batch."""
+
+    @property
+    def model(self) -> Any:
+        """The model itself."""
+        return self.policy.model
+
+    @property
+    def trained(self) -> Mapping[str, nn.Parameter]:
+        """Its parameters that change."""
+        return self.policy.trained
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [len(row.tokens) for row in self.train]
+
+    def begin(self, rows: Sequence[int]) -> None:
+        """Take the rows of a step."""
+        self.batch = [self.train[row] for row in rows]
+        self.weights = loss_weights(self.batch, self.config.loss.reduction)
+
+    def lose(self, part: list[int]) -> tuple[Tensor, Tensor]:
+        """Weighted −log p of the tokens; noted is each row's."""
+        passages = [Passage(self.batch[row].tokens, self.batch[row].start) for row in part]
+        judged = self.policy.judge(passages, packed=self.config.packing)
+        weights_B_T = torch.nn.utils.rnn.pad_sequence([self.weights[row] for row in part], batch_first=True)
+        loss_B = -(judged.logprobs_B_T * weights_B_T.to(self.policy.device)).sum(1)
+        return loss_B.sum(), loss_B[:, None]
+
+    def figures(self, noted_B_N: Tensor) -> dict[str, float]:
+        """For the log."""
+        return {"loss": float(noted_B_N.sum())}
+
+    def evaluate(self) -> dict[str, float]:
+        """Figures of the held-out rows."""
+        return evaluate(self.policy, self.held_out, self.config.micro_batch_tokens) if self.held_out else {}
+
+    def quality(self, figures: Mapping[str, float]) -> float:
+        """The less loss the better."""
+        return -figures["loss"]
+
+    def save(self, folder: Path) -> None:
+        """Write a folder that transformers loads."""
+        self.policy.save(folder)
 
 
 def load_examples(config: SftConfig, policy: Policy, files: Path | Sequence[Path] | None) -> tuple[list[Example], int]:
@@ -116,7 +116,7 @@ def load_examples(config: SftConfig, policy: Policy, files: Path | Sequence[Path
     """
     renderer = Renderer(policy.tokenizer, config.data)
     examples = [item for row in read_rows(paths(files)) for item in renderer.examples(row, config.loss.weights)]
-    limit = token_limit(config, policy)
+    limit = config.token_limit(policy.context)
     kept = [item for item in examples if len(item.tokens) <= limit and any(item.weights)]
     if not kept:
         raise DataError(f"none of {len(examples)} examples has weight and fits into {limit} tokens; see max_tokens")

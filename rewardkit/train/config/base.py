@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 
 def _from_folder(value: object, info: ValidationInfo) -> object:
@@ -124,12 +125,50 @@ class RunConfig(Section):
     output: FilePath
     """Folder of the run: checkpoints, metrics.jsonl, the resolved configuration, and in final/ the trained model."""
     model: ModelConfig
+    data: TextData
     optimizer: OptimizerConfig = OptimizerConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
     seed: int = 0
     threads: Count | None = None
     """Threads of one process on a CPU; by default what torch chooses, or OMP_NUM_THREADS."""
+
+
+class RowsEval(Section):
+    """How often the held-out rows are looked at."""
+
+    every: NotNegative = 50
+    """Steps between evaluations; 0: only before and after."""
+
+
+class RowsConfig(RunConfig):
+    """What stages that learn from given rows have in common."""
+
+    evaluate: RowsEval = RowsEval()
+    steps: Count | None = None
+    """Optimiser steps; or give epochs."""
+    epochs: Positive | None = None
+    batch_size: Count = 32
+    """Rows per optimiser step."""
+    micro_batch_tokens: Count = 8192
+    """Most tokens (padding included) that are in memory at once. The result does not depend on it."""
+
+    max_tokens: Count | None = None
+    """Rows with more are left out and counted; by default the model's context."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> RowsConfig:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs")
+        return self
+
+    def total_steps(self, rows: int) -> int:
+        """Optimiser steps of the whole run."""
+        return self.steps or math.ceil((self.epochs or 1) * rows / self.batch_size)
+
+    def token_limit(self, context: int) -> int:
+        """The most tokens of a row, for a model with this context."""
+        return min(self.max_tokens or context, context)
 
 
 def paths(value: Path | Sequence[Path] | None) -> list[Path]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from rewardkit.train.config.base import Count, NotNegative, Positive, RunConfig, Section, Share, TextData
+from rewardkit.train.config.base import Count, Positive, RowsConfig, Section, Share, TextData
 
 
 class PairData(TextData):
@@ -23,31 +23,11 @@ class PairData(TextData):
     """Without a file of held-out rows, this share of the rows is held out, chosen by the content of their prompts."""
 
 
-class PairEval(Section):
-    """How often the held-out pairs are looked at."""
-
-    every: NotNegative = 50
-    """Steps between evaluations; 0: only at the end."""
-
-
-class PreferenceConfig(RunConfig):
+class PreferenceConfig(RowsConfig):
     """What stages on preference pairs share."""
 
     data: PairData
-    evaluate: PairEval = PairEval()
-    steps: Count | None = None
-    """Optimiser steps; or give epochs."""
-    epochs: Positive | None = None
-    batch_size: Count = 32
-    """Pairs per optimiser step."""
     micro_batch_tokens: Count = 4096
-    """Most tokens (padding included) that are in memory at once. The result does not depend on it."""
-
-    @model_validator(mode="after")
-    def _one_length(self) -> PreferenceConfig:
-        if (self.steps is None) == (self.epochs is None):
-            raise ValueError("give either steps or epochs")
-        return self
 
 
 class RewardModelLoss(Section):
@@ -82,8 +62,6 @@ class DpoConfig(PreferenceConfig):
     """sigmoid: DPO · ipo: a squared loss that does not saturate, on mean log-probabilities · hinge: SLiC."""
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     """sigmoid: the share of pairs believed to be labelled the wrong way round."""
-    max_tokens: Count | None = None
-    """Pairs with a longer answer (prompt included) are left out and counted; by default the model's context."""
 
     @model_validator(mode="after")
     def _smoothing_has_a_use(self) -> DpoConfig:

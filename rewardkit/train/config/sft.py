@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from rewardkit.train.config.base import Count, NotNegative, Positive, RunConfig, Section, TextData
+from rewardkit.train.config.base import RowsConfig, Section, TextData
 
 
 class SftData(TextData):
@@ -39,34 +39,11 @@ class SftLoss(Section):
     """The last pattern that matches a token gives its weight; tokens that none matches weigh 1."""
 
 
-class SftEval(Section):
-    """How often held-out loss is measured."""
-
-    every: NotNegative = 50
-    """Steps between evaluations; 0: only at the end."""
-
-
-class SftConfig(RunConfig):
+class SftConfig(RowsConfig):
     """Supervised fine-tuning."""
 
     stage: Literal["sft"]
     data: SftData
     loss: SftLoss = SftLoss()
-    evaluate: SftEval = SftEval()
-    steps: Count | None = None
-    """Optimiser steps; or give epochs."""
-    epochs: Positive | None = None
-    batch_size: Count = 32
-    """Rows per optimiser step."""
-    micro_batch_tokens: Count = 8192
-    """Most tokens (padding included) that are in memory at once. The result does not depend on it."""
-    max_tokens: Count | None = None
-    """Longer rows are left out and counted; by default the model's context."""
     packing: bool = False
     """Put rows one behind the other instead of padding them; they don't see each other."""
-
-    @model_validator(mode="after")
-    def _one_length(self) -> SftConfig:
-        if (self.steps is None) == (self.epochs is None):
-            raise ValueError("give either steps or epochs")
-        return self
