@@ -12,6 +12,7 @@ from rewardkit_math.expr import Expr
 from rewardkit_math.extraction import SOURCES, Answer, candidates, is_prose, without_delimiters
 from rewardkit_math.parsing import parse
 from rewardkit_math.parsing import text as texts
+from rewardkit_math.parsing import vocabulary as words
 from rewardkit_math.parsing.literals import number
 
 
@@ -57,10 +58,13 @@ def understood(answer: Answer) -> Read:
     if rational is not None:
         return Read(answer, rational)
     stripped = without_delimiters(_TRAILING.sub("", content)).strip()
+    if stripped.startswith("``") and stripped.endswith("''"):
+        stripped = stripped[2:-2].strip()
     if stripped.startswith("\\text{") and stripped.find("}") == len(stripped) - 1:
         stripped = stripped[6:-1].strip()
     said = PHRASES.get(texts.plain(stripped)) if len(stripped) < 40 else None
     said = said or _clock(stripped) or _choice(stripped)
+    said = said or _words(stripped)
     if said is not None:
         return Read(answer, said)
     if not is_prose(stripped):
@@ -81,6 +85,17 @@ def understood(answer: Answer) -> Read:
     return Read(answer, None, problem)
 
 
+_NO_NAMES = {
+    "to",
+    *words.CONNECTORS,
+    *words.CONDITIONS,
+    *words.FUNCTIONS,
+    *words.GREEK,
+    *words.CONSTANTS,
+    *words.NUMBER_WORDS,
+}
+"""Words that are mathematics, or that make a list or a condition."""
+
 _REALS, _EMPTY = Expr("const", "R"), Expr("const", "empty")
 PHRASES = {
     **dict.fromkeys(
@@ -93,34 +108,55 @@ PHRASES = {
 }
 """Words that mean a set, without their spaces."""
 _CHOICE = re.compile(
-    r"(?:\\(?:text|textbf|mathrm|mathbf)\{\s*)?\(([A-J])\)(?:[\s.:~]|\\[ ,;]|\})+(?=\S)(.{1,200})", re.DOTALL
+    r"(?:\\(?:text|textbf|mathrm|mathbf)\{\s*)?(?:\(([A-J])\)|([A-J])[.)](?=\s))(?:[\s.:~]|\\[ ,;]|\})+(?=\S)(.{1,200})",
+    re.DOTALL,
 )
+_LETTER = re.compile(r"(?:option\s*\(?([A-J])\)?|([A-J])\))[.:]?", re.IGNORECASE)
 
 
 def _choice(content: str) -> Expr | None:
-    r"""The letter of a choice with what it stands for: `(B) 12`, `\textbf{(C)}\ 12`."""
-    match = _CHOICE.fullmatch(content) if "(" in content[:12] else None
-    if match is None or match[2].startswith(
+    r"""The letter of a choice, perhaps with what it stands for: `(B) 12`, `\textbf{(C)}\ 12`, `B)`, `Option B`."""
+    if not content[:1].isalpha() and content[:1] not in ("(", "\\"):
+        return None
+    letter = _LETTER.fullmatch(content) if len(content) < 16 else None
+    if letter is not None:
+        return Expr("sym", (letter[1] or letter[2]).upper())
+    match = _CHOICE.fullmatch(content)
+    if match is None or match[3].startswith(
         ("}", "^", "_", "/", "=", "+", "-", "*", ",", "\\cdot", "\\times", "\\cup", "\\cap")
     ):
         return None
     try:
-        return Expr("choice", match[1], parse(match[2]))
+        return Expr("choice", match[1] or match[2], parse(match[3]))
     except MathError:
-        return Expr("choice", match[1], Expr("text", match[2]))
+        return Expr("choice", match[1] or match[2], Expr("text", match[3]))
 
 
-_CLOCK = re.compile(r"(\d{1,2})(?:[:.](\d{2}))?([ap])\.?m\.?")
+_CLOCK = re.compile(r"(\d{1,2})(?:[:.](\d{2}))?(?:([ap])\.?m\.?|noon|midnight)|noon|midnight")
 
 
 def _clock(content: str) -> Expr | None:
     r"""A time of day with its half: `4:30 \text{ p.m.}`, `7 AM`."""
-    if len(content) > 60 or not (":" in content or "m" in content or "M" in content):
+    if len(content) > 60 or not ("m" in content or "M" in content or "noon" in content):
         return None
     match = _CLOCK.fullmatch(texts.plain(content))
-    if match is None or int(match[1]) > 12 or int(match[2] or 0) > 59:
+    if match is None or int(match[1] or 12) > 12 or int(match[2] or 0) > 59:
         return None
-    return Expr("clock", int(match[1]) % 12 * 60 + int(match[2] or 0), match[3] + "m")
+    half = match[3] or ("p" if "noon" in match[0] else "a")
+    return Expr("clock", int(match[1] or 12) % 12 * 60 + int(match[2] or 0), half + "m")
+
+
+_SEVERAL_WORDS = re.compile(r"(?:an?|[A-Za-z]{3,})(?: [A-Za-z'’-]+)+", re.IGNORECASE)
+
+
+def _words(content: str) -> Expr | None:
+    """Several words in a row that are no list and no mathematics: `an ellipse`, `two heads`."""
+    if len(content) > 60 or _SEVERAL_WORDS.fullmatch(content) is None:
+        return None
+    found = content.split()
+    if any(w.casefold() in _NO_NAMES or w in _NO_NAMES for w in found) or not any(len(w) > 3 for w in found):
+        return None
+    return Expr("text", content)
 
 
 _RATIONAL = re.compile(

@@ -16,9 +16,9 @@ from rewardkit_math.extraction import Answer
 from rewardkit_math.form import decimal_places, unsimplified
 from rewardkit_math.parsing import parse
 from rewardkit_math.parsing import text as texts
-from rewardkit_math.parsing.vocabulary import UNITS
 from rewardkit_math.policy import Policy
 from rewardkit_math.reading import Read, read, read_reference
+from rewardkit_math.units import unit
 
 DEFAULT = Policy()
 Failure: TypeAlias = Literal["", "reference", "timeout", "infra"]
@@ -210,23 +210,32 @@ def _is_words(content: str) -> bool:
     return bool(bare) and "\\" not in bare and sum(c.isalpha() or c in "-'’ " for c in bare) >= 0.8 * len(bare)
 
 
-_QUANTITY = re.compile(r"(.*[\d})])(?:\s|~|\\[ ,;:])+((?:\\?[A-Za-zμ°$]+(?:\^\{?-?\d\}?)?[\s*/·]*)+)")
+_QUANTITY = re.compile(r"(.*[\d})])(?:\s|~|\\[ ,;:])+((?:\\?[A-Za-zμ°Ω$]+(?:\^\{?-?\d\}?)?[\s*/·]*)+)")
 
 
 def _quantity_equal(theirs: Read, ours: Read, comparison: Comparison) -> bool:
-    """Whether a side such as `10 m/s`, read as a product of variables, equals a bare number once its letters are read as units."""
-    for side, other in ((theirs, ours), (ours, theirs)):
-        if side.expr is None or other.expr is None or not symbols(side.expr) or symbols(other.expr):
-            continue
-        match = _QUANTITY.fullmatch(side.answer.text) if len(side.answer.text) < 100 else None
-        if match is None or any(w not in UNITS for w in re.findall(r"[A-Za-zμ°$]+", match[2])):
-            continue
-        try:
-            value = Expr("unit", parse(match[1]), match[2])
-            return comparison.equal(*((value, other.expr) if side is theirs else (other.expr, value)))
-        except MathError:
-            return False
-    return False
+    """Whether sides such as `10 m/s`, read as products of variables, are equal once their letters are read as units."""
+    sides = [_quantity(theirs), _quantity(ours)]
+    read = [side.expr if quantity is None else quantity for side, quantity in zip((theirs, ours), sides, strict=True)]
+    if sides == [None, None] or None in read or any(e is not None and e.head != "unit" and symbols(e) for e in read):
+        return False
+    try:
+        return comparison.equal(*(e for e in read if e is not None))
+    except MathError:
+        return False
+
+
+def _quantity(side: Read) -> Expr | None:
+    """A number with a unit, where that is how the letters behind a number can be read."""
+    if side.expr is None or not symbols(side.expr) or len(side.answer.text) > 100:
+        return None
+    match = _QUANTITY.fullmatch(side.answer.text)
+    if match is None or unit(match[2].replace("\\", "")) is None:
+        return None
+    try:
+        return Expr("unit", parse(match[1]), match[2])
+    except MathError:
+        return None
 
 
 class Symbolic(Comparison):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rewardkit_math.comparison.lists import Lists
 from rewardkit_math.comparison.relations import Relations
-from rewardkit_math.comparison.shapes import SETS, infinity, is_matrix, items, opened
+from rewardkit_math.comparison.shapes import NUMBER_SETS, SETS, infinity, is_matrix, items, opened
 from rewardkit_math.comparison.tables import Tables
 from rewardkit_math.comparison.values import Values
 from rewardkit_math.comparison.words import Words
@@ -55,12 +55,16 @@ class Comparison(Words, Lists, Relations, Tables, Values):
             return self.matrices(a, b)
         if a.head == "cases" or b.head == "cases":
             return self.piecewise(a, b)
-        if a.head == "pmod" or b.head == "pmod":
-            return a.head == b.head and self.equal(a.args[0], b.args[0]) and self.equal(a.args[1], b.args[1])
+        if a.head == b.head == "pmod":
+            return self.equal(a.args[0], b.args[0]) and self.equal(a.args[1], b.args[1])
+        if a.head == "pmod" or b.head == "pmod":  # 2 (mod 5) against 2
+            return self.equal(*(e.args[0] if e.head == "pmod" else e for e in (a, b)))
         if a.head == b.head == "ratio" and len(a.args) == len(b.args) > 2:
             pairs = [Expr("ratio", x, y) for e in (a, b) for x, y in zip(e.args, e.args[1:], strict=False)]
             half = len(pairs) // 2
             return all(self.value(x, y) for x, y in zip(pairs[:half], pairs[half:], strict=True))
+        if any(e.head == "const" and e.args[0] in NUMBER_SETS for e in (a, b)):
+            return False
         infinite = [infinity(e) for e in (a, b)]
         if infinite[0] or infinite[1]:
             return infinite[0] == infinite[1]

@@ -39,7 +39,7 @@ class Lists(Part):
             return flat is not None and self.same_items(*((flat, known) if swapped else (known, flat)), ordered=True)
         if sets is not None:
             return sets
-        return False
+        return all(self.equal(*((other, item) if swapped else (item, other))) for item in known)  # 1/4 or 25%
 
     def same_items(self, left: Sequence[Expr], right: Sequence[Expr], *, ordered: bool) -> bool:
         """Whether two lists hold the same items; `x = 1, y = 2` matches `1, 2` in that order."""

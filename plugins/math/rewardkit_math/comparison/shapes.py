@@ -13,6 +13,7 @@ from rewardkit_math.parsing import parse, text
 from rewardkit_math.parsing import vocabulary as words
 
 SETS = frozenset(("seq", "setop", "builder"))
+NUMBER_SETS = frozenset(("R", "Q", "Z", "N", "C", "empty"))
 EQUALS = frozenset(("=", "~", "=="))
 
 PI = Expr("const", "pi")
@@ -286,6 +287,11 @@ def outside_functions(expr: Expr) -> list[Expr]:
     return found
 
 
+def is_angle(expr: Expr) -> bool:
+    """Whether a value is an angle in radians by its looks: it is π, or an inverse trigonometric function."""
+    return expr == PI or (expr.head == "fn" and expr.args[0].startswith("arc"))
+
+
 def without_degrees(expr: Expr) -> Expr:
     """`expr` with 90° outside of functions read as 90."""
     return _map_degrees(expr, lambda inner: inner)
@@ -305,11 +311,8 @@ def _map_degrees(expr: Expr, change: Callable[[Expr], Expr]) -> Expr:
 
 
 def unit_of(expr: Expr) -> str:
-    """The symbol of a value's unit, or its own spelling for one outside the table; "" without one."""
-    if expr.head != "unit":
-        return ""
-    spelling = expr.args[1].strip(" .,~").replace("\\", "")
-    return words.UNITS.get(spelling) or words.UNITS.get(spelling.casefold()) or spelling
+    """How a value's unit is spelled; "" without one."""
+    return expr.args[1].strip(" .,~").replace("\\", "") if expr.head == "unit" else ""
 
 
 def bare(expr: Expr) -> Expr:

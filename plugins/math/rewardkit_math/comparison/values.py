@@ -10,9 +10,9 @@ from fractions import Fraction
 
 from rewardkit_math.comparison.parts import Part
 from rewardkit_math.comparison.shapes import (
-    PI,
     bare,
     in_radians,
+    is_angle,
     literal,
     outside_functions,
     terminates,
@@ -24,7 +24,7 @@ from rewardkit_math.errors import MathError, TooLarge, Undecided
 from rewardkit_math.expr import Expr, symbols
 from rewardkit_math.normal import Normalizer, Poly, as_rational, is_basis
 from rewardkit_math.numeric.identity import same_function, value
-from rewardkit_math.parsing import vocabulary as words
+from rewardkit_math.units import unit
 
 _NORMALS = {log: Normalizer(log) for log in ("", "e", "10")}
 
@@ -48,7 +48,7 @@ class Values(Part):
         if degrees[0] != degrees[1]:
             if self.bare_value(without_degrees(a), without_degrees(b)):
                 return True
-            return any(n == PI for e in (a, b) for n in outside_functions(e)) and self.bare_value(
+            return any(is_angle(n) for e in (a, b) for n in outside_functions(e)) and self.bare_value(
                 in_radians(a), in_radians(b)
             )
         return self.bare_value(a, b)
@@ -57,11 +57,11 @@ class Values(Part):
         """Both sides without their units, converted to the reference's; None where the units measure different things."""
         left, right = unit_of(a), unit_of(b)
         if left and right and left != right:
-            known = [words.unit_scale(u) for u in (left, right)]
-            if known[0] and known[1]:
-                if known[0][0] != known[1][0]:
+            theirs, ours = unit(left), unit(right)
+            if theirs is not None and ours is not None:
+                if theirs.dimension != ours.dimension:
                     return None
-                factor = Fraction(str(known[0][1])) / Fraction(str(known[1][1]))
+                factor = theirs.scale / ours.scale
                 return Expr("mul", Expr("num", factor, None), bare(a)), bare(b)
         if right and not left and self.policy.units == "required":
             return None

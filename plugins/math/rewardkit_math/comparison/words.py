@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from rewardkit_math.comparison.parts import Part
 from rewardkit_math.comparison.shapes import is_product, opened, spelled
 from rewardkit_math.errors import Undecided
 from rewardkit_math.expr import Expr
 from rewardkit_math.parsing import text
 from rewardkit_math.parsing import vocabulary as words
+
+_ARTICLE = re.compile(r"\s*(?:an?|the)\s+(?=\S{3})", re.IGNORECASE)
 
 
 class Words(Part):
@@ -30,7 +34,7 @@ class Words(Part):
         """Text against anything."""
         self.at("text")
         first, second = (spelled(e) for e in (a, b))
-        if first is not None and second is not None and first == second:
+        if first is not None and second is not None and (first == second or _named(a) == _named(b)):
             return True
         if a.head == b.head == "word" and all(is_product(e.args[0]) for e in (a, b)):
             return self.value(a, b)
@@ -62,7 +66,12 @@ class Words(Part):
                 times.append(side.args)
             elif side.head == "ratio" and len(side.args) == 2 and all(e.head == "num" for e in side.args):
                 hours, minutes = (e.args[0] for e in side.args)
-                times.append((hours % 12 * 60 + minutes, ""))
+                times.append((hours % 12 * 60 + minutes, "pm" if hours > 12 else ""))
             else:
                 return False
         return times[0][0] == times[1][0] and (times[0][1] == times[1][1] or "" in (times[0][1], times[1][1]))
+
+
+def _named(expr: Expr) -> str | None:
+    """The words of an answer without their article: "an ellipse" is an ellipse."""
+    return text.plain(_ARTICLE.sub("", expr.args[0], count=1)) if expr.head in ("text", "word") else spelled(expr)

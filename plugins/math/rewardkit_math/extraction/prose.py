@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from rewardkit_math.parsing import vocabulary as words
+from rewardkit_math.units import GLUE, UNITS
 
 MAX_ANSWER = 40_000
 """Longer answers are not looked at."""
@@ -35,7 +36,7 @@ _LETTERS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
 _LABEL = re.compile(r"^[\s*#>-]*([A-Za-zÀ-ÿ]{4,})\s*:")
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|mbox)[a-z]*\s*\{[^{}]*\}")
 _DELIMITERS = re.compile(r"\$\$?|\\[()\[\]]")
-_KNOWN = words.FUNCTIONS.keys() | words.UNITS.keys() | words.CONNECTORS.keys() | words.CONSTANTS.keys() | words.GREEK
+_KNOWN = words.FUNCTIONS.keys() | UNITS.keys() | GLUE | words.CONNECTORS.keys() | words.CONSTANTS.keys() | words.GREEK
 _BESIDE = _KNOWN | words.CONDITIONS | {"percent", "percentage", "some", "all", "any", "square", "cubic"}
 """Words that may stand beside formulas in a bare answer."""
 

@@ -14,6 +14,9 @@ from rewardkit_math.numeric.evaluator import Budget, Evaluator
 
 DIGITS = 30
 CONFIRM_DIGITS = 100
+MAX_DIGITS = 1000
+_CLOSE = Decimal("1e-40")
+"""Two numbers whose values are as close as this are equal; nothing that a person writes is closer."""
 _WIDE = Context(prec=60, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
 
 
@@ -49,9 +52,8 @@ def same_number(a: Expr, b: Expr, log: str = "e") -> bool:
         Undefined: One of them has no value.
     """
     budget = Budget()
-    left: Ball | None = None
-    right: Ball | None = None
-    for digits in (DIGITS, CONFIRM_DIGITS):
+    digits = DIGITS
+    while True:
         left, right = _evaluated(a, digits, {}, log, budget), _evaluated(b, digits, {}, log, budget)
         if left is None or right is None:
             if left is right:
@@ -60,12 +62,14 @@ def same_number(a: Expr, b: Expr, log: str = "e") -> bool:
         gap, slack = distance(left, right)
         if gap > 0:
             return False
-    assert left is not None  # noqa: S101 - the loop has run
-    assert right is not None  # noqa: S101
-    magnitude = max(left[0].copy_abs(), (left[1] or D0).copy_abs(), right[0].copy_abs(), D1)
-    if slack > ERR.multiply(magnitude, Decimal("1e-40")):
-        raise Undecided("two numbers too close to tell apart")
-    return True
+        if digits == DIGITS:
+            digits = CONFIRM_DIGITS
+        elif slack <= _CLOSE:
+            return True
+        else:  # a large number: see its digits behind the decimal point as well
+            digits += slack.adjusted() - _CLOSE.adjusted() + 1
+            if digits > MAX_DIGITS:
+                raise Undecided("two numbers too close to tell apart")
 
 
 def _points(names: list[str], integral: set[str], seed: int) -> Iterator[dict[str, Fraction | int]]:

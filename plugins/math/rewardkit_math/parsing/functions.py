@@ -49,6 +49,10 @@ class Functions(Cursor):
             value = Expr("fn", "root", arguments[0], Expr("num", 3, None))
         elif name == "exp":
             value = Expr("pow", Expr("const", "e"), arguments[0])
+        elif name == "cis":
+            value = Expr(
+                "add", Expr("fn", "cos", *arguments), Expr("mul", Expr("const", "i"), Expr("fn", "sin", *arguments))
+            )
         elif name == "deg":
             value = Expr("call", "deg", *arguments)
         else:

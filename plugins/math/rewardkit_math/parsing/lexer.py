@@ -9,6 +9,7 @@ from fractions import Fraction
 from rewardkit_math.errors import ParseError, TooLarge
 from rewardkit_math.parsing import vocabulary as words
 from rewardkit_math.parsing.literals import number
+from rewardkit_math.units import GLUE, UNITS
 
 MAX_TOKENS = 16_000
 """Longer answers are refused: no answer that a person would write comes near."""
@@ -55,13 +56,14 @@ _MASTER = re.compile(
 _DOUBLED = re.compile(
     r"\\\\(?=(?:d?frac|tfrac|sqrt|left|right|pi|text|le|ge|leq|geq|cdot|times|infty|cup|boxed|pm|sin|cos|tan|ln|log)(?![a-z]))"
 )
+_TIMES = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\^)")  # 1.5 x 10^3
 _BREAKABLE = re.compile(r"\\\\(?=[A-Za-z])")
 _KNOWN = sorted(
     {*words.FUNCTIONS, *words.CONSTANTS, *words.GREEK, *words.OPERATORS, *words.RELATIONS, *words.SPACING},
     key=len,
     reverse=True,
 )
-_WORDLIKE = words.UNITS.keys() | words.CONNECTORS.keys() | words.CONDITIONS | words.TEXT_ANSWERS
+_WORDLIKE = UNITS.keys() | GLUE | words.CONNECTORS.keys() | words.CONDITIONS | words.TEXT_ANSWERS
 _RELATION_OPS = {
     "=": "=",
     "==": "=",
@@ -92,6 +94,8 @@ def tokenize(text: str) -> list[Token]:
         text = _DOUBLED.sub(r"\\", text)
         if "\\begin" not in text:
             text = _BREAKABLE.sub(r"\\", text)
+    if "10^" in text:
+        text = _TIMES.sub(r"\\times ", text)
     tokens: list[Token] = []
     append = tokens.append
     depth = 0  # of round and square brackets and \{: a plain comma inside separates
@@ -173,6 +177,8 @@ def _word(word: str, spaced: bool, tokens: list[Token]) -> None:
         append(Token("var", word, spaced))
     elif word in words.CONNECTORS:
         append(Token("sep", word, spaced=True))
+    elif word == "to":
+        append(Token("op", ":", spaced))
     elif word in words.CONSTANTS:
         append(Token("const", words.CONSTANTS[word], spaced))
     elif word in ("percent", "percentage", "pct", "percents"):
@@ -185,7 +191,7 @@ def _word(word: str, spaced: bool, tokens: list[Token]) -> None:
         append(Token("op", "mod", spaced))
     elif word in words.GREEK:
         append(Token("var", word, spaced))
-    elif len(word) >= 4 or word.casefold() in _WORDLIKE or word in words.UNITS:
+    elif len(word) >= 4 or word.casefold() in _WORDLIKE:
         for name in ("sqrt", "pi"):  # 2sqrt3 and rpi in plain text
             if name != word and word.endswith(name) and len(word) <= len(name) + 2:
                 for letter in word[: -len(name)]:
@@ -313,6 +319,8 @@ def _text(content: str, is_text: bool, spaced: bool, tokens: list[Token]) -> Non
             tokens.append(Token("sep", ","))
     elif lowered in words.CONNECTORS:
         tokens.append(Token("sep", lowered, spaced=True))
+    elif lowered == "to":
+        tokens.append(Token("op", ":", spaced))
     elif not is_text and bare in words.FUNCTIONS:
         tokens.append(Token("fn", words.FUNCTIONS[bare], spaced))
     elif not is_text and bare in ("i", "e", "d"):

@@ -9,6 +9,8 @@ from rewardkit_math.expr import Expr
 from rewardkit_math.parsing import vocabulary as words
 from rewardkit_math.parsing.cursor import Cursor
 from rewardkit_math.parsing.lexer import Token
+from rewardkit_math.parsing.quantities import joined_units
+from rewardkit_math.units import unit
 
 
 class Lists(Cursor):
@@ -57,10 +59,25 @@ class Lists(Cursor):
                 break
         if not found:
             raise ParseError("nothing there")
+        if len(found) == 2 and found[0].head == found[1].head == "unit" and self.adds_up(*found):
+            return joined_units(*found)
         if len(found) == 2 and condition is None and found[0].head != "seq" and _ranges(found[1]):  # kπ, k ∈ Z
             condition = found.pop()
         value = found[0] if len(found) == 1 else Expr("seq", "", *found)
         return Expr("cond", value, condition) if condition is not None else value
+
+    @staticmethod
+    def adds_up(first: Expr, second: Expr) -> bool:
+        """Whether two values make one: 2 hours and 30 minutes."""
+        large, small = unit(first.args[1]), unit(second.args[1])
+        return (
+            large is not None
+            and small is not None
+            and large.dimension == small.dimension
+            and large.scale > small.scale
+            and second.args[0].head == "num"
+            and second.args[0].args[0] * small.scale < large.scale
+        )
 
     def starts_condition(self, token: Token) -> bool:
         return (
@@ -82,7 +99,8 @@ class Lists(Cursor):
         token = self.tokens[self.at]
         if token.kind == "rel" and token.value in ("=", "~", "=>"):  # "= 5"
             self.at += 1
-        left = self.expr(0)
+        unnamed = token.kind == "rel" and token.value in ("<", ">", "<=", ">=", "!=") and not self.at  # "≥ 5"
+        left = Expr("sym", "") if unnamed else self.expr(0)
         token = self.tokens[self.at]
         if token.kind != "rel":
             return left

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from rewardkit_math.errors import ParseError, TooLarge
 from rewardkit_math.expr import Expr
+from rewardkit_math.parsing import vocabulary as words
 from rewardkit_math.parsing.cursor import Cursor
 from rewardkit_math.parsing.lexer import Token
 
@@ -49,6 +50,8 @@ class Numerals(Cursor):
         token = self.tokens[self.at]
         if left.head == "num":
             base = self.argument(whole_number=True)
+            if base.head in ("text", "word") and base.args[0].strip() in words.NUMBER_WORDS:
+                base = Expr("num", words.NUMBER_WORDS[base.args[0].strip()], None)
             literal = self.numeral_before(token)
             if base.head == "num" and isinstance(base.args[0], int) and literal is not None:
                 return _in_base(literal, base.args[0])

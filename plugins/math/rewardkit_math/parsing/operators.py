@@ -7,7 +7,8 @@ from __future__ import annotations
 from rewardkit_math.errors import ParseError, TooLarge
 from rewardkit_math.expr import Expr, neg
 from rewardkit_math.parsing.cursor import MAX_DEPTH, Cursor
-from rewardkit_math.parsing.quantities import joined_units
+from rewardkit_math.parsing.quantities import joined_units, written_unit
+from rewardkit_math.units import CURRENCIES, UNITS
 
 _BINARY = {
     "union": 20,
@@ -118,6 +119,14 @@ class Operators(Cursor):
             raise ParseError("words, not mathematics")
         if left.head == right.head == "unit":
             return joined_units(left, right)
+        if right.head == "div" and (unit := written_unit(right)) is not None:
+            return Expr("unit", left, unit)
+        if left.head in ("text", "word") and UNITS.get(left.args[0].strip(" .~")) in CURRENCIES:  # Rs. 500
+            return Expr("unit", right, left.args[0].strip(" .~"))
+        if (
+            left.head == "sym" and right.head == "seq" and right.args[0] == "()" and left.args[0].isupper()
+        ):  # the point P(1, 2)
+            return Expr("rel", ("=",), left, right)
         if left.head == "text" and left.args[0].strip().endswith((" is", " are", ":", "approximately", "about")):
             return right
         if left.head == "mul":

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 from rewardkit_math.errors import ParseError
 from rewardkit_math.expr import Expr
-from rewardkit_math.parsing import vocabulary as words
 from rewardkit_math.parsing.cursor import Cursor
 from rewardkit_math.parsing.lexer import Token
 from rewardkit_math.parsing.numerals import with_repetition
+from rewardkit_math.units import GLUE, UNITS, unit
 
 _REPEATING = frozenset(("repeating", "recurring"))
 
@@ -25,17 +23,23 @@ class Quantities(Cursor):
             return True
         before = self.tokens[self.at - 1]
         return (
-            token.value in words.UNITS
+            token.value in UNITS
+            or token.value in GLUE
             or (before.kind in ("num", "close") or before.value in ("}", "%"))
             or before.kind == "word"
         )
+
+    @staticmethod
+    def names_unit(token: Token) -> bool:
+        """Whether a token may stand behind the slash of `km/h`."""
+        return token.kind in ("text", "word") or (token.kind == "var" and token.value in UNITS)
 
     def unit(self, left: Expr) -> Expr:
         """A unit behind a value; several words are one unit, and so is what they are raised to or divided by."""
         parts: list[str] = []
         while True:
             token = self.tokens[self.at]
-            if token.kind in ("text", "word"):
+            if token.kind in ("text", "word") or (parts and parts[-1] == "/" and token.kind == "var"):
                 if parts and self.starts_condition(token):
                     break
                 parts.append(token.value.strip())
@@ -46,15 +50,15 @@ class Quantities(Cursor):
                 if exponent.head != "num":
                     raise ParseError("an exponent on a unit that is no number")
                 parts[-1] += f"^{exponent.args[0]}"
-            elif token.kind == "op" and token.value in ("/", "*") and self.tokens[self.at + 1].kind in ("text", "word"):
+            elif token.kind == "op" and token.value in ("/", "*") and self.names_unit(self.tokens[self.at + 1]):
                 parts.append(token.value)
                 self.at += 1
             elif token.kind == "op" and token.value == ".":
                 self.at += 1
             else:
                 break
-        unit = " ".join(part for part in parts if part)
-        lowered = unit.casefold()
+        written = " ".join(part for part in parts if part).removesuffix(" and")
+        lowered = written.casefold()
         if left.head == "num" and lowered in _REPEATING:
             return with_repetition(left, self.tokens[self.at - 2].value)
         if lowered in ("percent", "percentage", "pct"):
@@ -66,16 +70,33 @@ class Quantities(Cursor):
         )
         if scale:
             left = Expr("mul", left, Expr("num", scale, None))
-            unit = unit.partition(" ")[2]
-            if not unit:
+            written = written.partition(" ")[2]
+            if not written:
                 return left
-        return Expr("unit", left, unit)
+        if left.head == "unit":  # $12 per hour
+            return Expr("unit", left.args[0], f"{left.args[1]} {written}")
+        return Expr("unit", left, written)
 
 
 def joined_units(left: Expr, right: Expr) -> Expr:
     """`2 hours 30 minutes`: the sum, in the first unit."""
-    scales = [words.unit_scale(words.UNITS.get(e.args[1], "")) for e in (left, right)]
-    if not scales[0] or not scales[1] or scales[0][0] != scales[1][0]:
+    first, second = unit(left.args[1]), unit(right.args[1])
+    if first is None or second is None or first.dimension != second.dimension:
         raise ParseError("two values with units side by side")
-    factor = Fraction(str(scales[1][1])) / Fraction(str(scales[0][1]))
+    factor = second.scale / first.scale
     return Expr("unit", Expr("add", left.args[0], Expr("mul", Expr("num", factor, None), right.args[0])), left.args[1])
+
+
+def written_unit(expr: Expr) -> str | None:
+    r"""The unit that an expression of nothing but words spells: `\frac{\text{miles}}{\text{hour}}`; None for any other."""
+    head = expr.head
+    if head in ("text", "word"):
+        word: str = expr.args[0].strip()
+        return word if head == "text" or word in UNITS else None
+    if head == "pow" and expr.args[1].head == "num":
+        base = written_unit(expr.args[0])
+        return base and f"{base}^{expr.args[1].args[0]}"
+    if head in ("div", "mul"):
+        parts = [written_unit(part) for part in expr.args]
+        return None if None in parts else (" / " if head == "div" else " ").join(str(part) for part in parts)
+    return None

@@ -1,4 +1,4 @@
-"""The words of mathematical answers: functions, constants, units, connectors, LaTeX commands. Tables only."""
+"""The words of mathematical answers: functions, constants, connectors, LaTeX commands. Tables only."""
 
 # ruff: noqa: SIM905 - long lists of words read better as text
 
@@ -8,7 +8,7 @@ FUNCTIONS = {
     name: name
     for name in (
         "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch "
-        "arcsinh arccosh arctanh log ln lg exp max min gcd lcm det tr arg Re Im sgn floor ceil abs sqrt cbrt deg dim ker rank"
+        "arcsinh arccosh arctanh log ln lg exp max min gcd lcm det tr arg Re Im sgn floor ceil abs sqrt cbrt deg dim ker rank cis"
     ).split()
 } | {
     "asin": "arcsin", "acos": "arccos", "atan": "arctan", "tg": "tan", "ctg": "cot", "cotg": "cot", "cosec": "csc",
@@ -63,54 +63,14 @@ TEXT_COMMANDS = frozenset(
 FONT_COMMANDS = frozenset(
     "mathrm mathbf mathit mathsf mathtt mathnormal boldsymbol bm operatorname mathop pmb symbf".split()
 )
-ACCENTS = frozenset("vec hat bar tilde overrightarrow overleftarrow widehat widetilde dot ddot overline underline mathcal "
+ACCENTS = frozenset("vec hat bar tilde overrightarrow overleftarrow widehat widetilde dot ddot overline mathcal "
                     "mathscr mathfrak overleftrightarrow overarc wideparen".split())  # fmt: skip
 TRANSPARENT = frozenset(
-    "boxed fbox framebox ensuremath mathstrut beginboxed bbox underbrace overbrace mathchoice".split()
+    "boxed fbox framebox underline ensuremath mathstrut beginboxed bbox underbrace overbrace mathchoice".split()
 )
 SKIP_WITH_ARGUMENT = frozenset(
     "hspace vspace phantom hphantom vphantom label tag color kern mspace hskip vskip".split()
 )
-
-_UNIT_SCALES: dict[str, tuple[str, float | int]] = {
-    # length in metres
-    "m": ("m", 1), "km": ("m", 1000), "cm": ("m", 0.01), "mm": ("m", 0.001), "nm": ("m", 1e-9), "in": ("m", 0.0254),
-    "ft": ("m", 0.3048), "yd": ("m", 0.9144), "mi": ("m", 1609.344),
-    # mass in kilograms
-    "g": ("kg", 0.001), "kg": ("kg", 1), "mg": ("kg", 1e-6), "lb": ("kg", 0.45359237), "oz": ("kg", 0.028349523125),
-    # time in seconds
-    "s": ("s", 1), "ms": ("s", 0.001), "min": ("s", 60), "h": ("s", 3600), "day": ("s", 86400), "week": ("s", 604800),
-    "month": ("month", 1), "year": ("month", 12),
-    # volume in litres
-    "L": ("L", 1), "mL": ("L", 0.001),
-    # money in dollars
-    "$": ("$", 1), "¢": ("$", 0.01), "€": ("€", 1), "£": ("£", 1), "¥": ("¥", 1), "₹": ("₹", 1),
-    # angles, energy and the like
-    "°": ("°", 1), "rad": ("rad", 1), "J": ("J", 1), "kJ": ("J", 1000), "N": ("N", 1), "W": ("W", 1), "kW": ("W", 1000),
-    "Hz": ("Hz", 1), "V": ("V", 1), "A": ("A", 1), "K": ("K", 1), "Pa": ("Pa", 1), "mol": ("mol", 1),
-}  # fmt: skip
-
-UNIT_NAMES = {
-    "m": "m meter meters metre metres", "km": "km kilometer kilometers kilometre kilometres kms",
-    "cm": "cm centimeter centimeters centimetre centimetres cms", "mm": "mm millimeter millimeters millimetre millimetres",
-    "nm": "nm nanometer nanometers", "in": "in inch inches", "ft": "ft foot feet", "yd": "yd yds yard yards",
-    "mi": "mi mile miles", "g": "g gram grams gm", "kg": "kg kilogram kilograms kgs", "mg": "mg milligram milligrams",
-    "lb": "lb lbs pound pounds", "oz": "oz ounce ounces", "s": "s sec secs second seconds", "ms": "ms millisecond milliseconds",
-    "min": "min mins minute minutes", "h": "h hr hrs hour hours", "day": "day days", "week": "week weeks wk wks",
-    "month": "month months", "year": "year years yr yrs", "L": "L liter liters litre litres",
-    "mL": "mL ml milliliter milliliters millilitre", "$": "$ dollar dollars USD usd bucks", "¢": "¢ cent cents",
-    "€": "€ euro euros EUR", "£": "£ GBP", "¥": "¥ yen yuan RMB", "₹": "₹ rupee rupees Rs rs INR", "°": "° degree degrees deg",
-    "rad": "rad radian radians", "J": "J joule joules", "kJ": "kJ", "N": "N newton newtons", "W": "W watt watts", "kW": "kW",
-    "Hz": "Hz hertz", "V": "V volt volts", "K": "K kelvin", "Pa": "Pa pascal", "mol": "mol moles mole",
-}  # fmt: skip
-UNITS = {name: unit for unit, names in UNIT_NAMES.items() for name in names.split()}
-"""Spelling to the unit's symbol."""
-
-
-def unit_scale(unit: str) -> tuple[str, float | int] | None:
-    """What a unit measures, and how many of the base unit it is; None for a unit outside the table."""
-    return _UNIT_SCALES.get(unit)
-
 
 CONNECTORS = {"and": ",", "or": ",", "и": ",", "und": ",", "oder": ",", "et": ",", "ou": ","}
 
@@ -121,13 +81,17 @@ TEXT_ANSWERS = frozenset(
     "convergent divergent converges diverges increasing decreasing".split()
 )
 
-NUMBER_WORDS = {
-    word: value
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-        "eighteen nineteen twenty".split()
-    )
-}
+_ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
+    "nineteen".split()
+)
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+NUMBER_WORDS = (
+    {word: value for value, word in enumerate(_ONES)}
+    | {f"{ten}-{one}": 10 * t + o for t, ten in enumerate(_TENS, 2) for o, one in enumerate(_ONES[1:10], 1)}
+    | {ten: 10 * t for t, ten in enumerate(_TENS, 2)}
+    | {"hundred": 100, "one hundred": 100, "thousand": 1000}
+)
 
 OPENING = {"(": "(", "[": "[", "\\{": "{", "\\lbrace": "{", "\\lfloor": "⌊", "\\lceil": "⌈", "\\langle": "⟨", "\\lvert": "|",
            "\\lVert": "‖", "\\lbrack": "[", "\\lparen": "("}  # fmt: skip
