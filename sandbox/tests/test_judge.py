@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sandbox_support import data
 
-from rewardkit_sandbox import Program, Tests
+from rewardkit_sandbox import BadTests, Program, Tests
 
 
 def problems():

@@ -324,7 +324,7 @@ def _run_pytest(link: Link, job: dict[str, Any], tests: dict[str, bool]) -> None
         [report],
     )
     if report.missing:
-        raise ImportError(report.missing)
+        raise ModuleNotFoundError(report.missing.partition(": ")[2])
     if not tests:
         raise AssertionError("no test was run")
     if report.reasons:
