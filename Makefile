@@ -1,4 +1,6 @@
-# make demo: install everything into .venv and score the shipped rollouts.
+# make demo: install everything into .venv, score the shipped rollouts, then train a small model with a reward (about six minutes).
+# make demo-score: the first half alone, which needs no torch.
+#   TORCH_INDEX=https://download.pytorch.org/whl/cpu takes the small build of torch, for machines without a GPU.
 # make test: install everything and run all checks and tests.
 PYTHON ?= python3
 VENV   ?= .venv
@@ -10,9 +12,10 @@ EDITABLE := $(foreach folder,$(filter-out .,$(DISTRIBUTIONS)),-e ./$(folder))
 # What scores needs no torch; what trains does.
 LIGHT := $(foreach folder,$(filter-out . plugins/reward_model,$(DISTRIBUTIONS)),-e ./$(folder))
 PACKAGES := rewardkit $(patsubst %/__init__.py,%,$(wildcard sandbox/rewardkit_*/__init__.py plugins/*/rewardkit_*/__init__.py))
+WORK := examples/train/work
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint typecheck pytest clean help
+.PHONY: demo demo-score test lint typecheck pytest clean help
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -25,19 +28,32 @@ $(VENV)/installed: $(BIN)/python pyproject.toml constraints.txt $(SANDBOX) $(PLU
 	$(PIP) install -q -c constraints.txt -e . $(LIGHT)
 	@touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed
-	$(PIP) install -q -c constraints.txt torch
+$(VENV)/installed-train: $(VENV)/installed
+	$(PIP) install -q -c constraints.txt $(addprefix --index-url ,$(TORCH_INDEX)) torch
+	$(PIP) install -q -c constraints.txt -e '.[train]'
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed-train
 	$(PIP) install -q -c constraints.txt -e '.[dev,peers,ray,train]' $(subst ./sandbox,'./sandbox[test]',$(EDITABLE))
 	@touch $@
 
-demo: $(VENV)/installed
+demo-score: $(VENV)/installed
 	@mkdir -p demo-out
 	$(BIN)/rewardkit plugins
 	$(BIN)/rewardkit check examples/demo/reward.yaml --data examples/demo/rollouts.jsonl
 	$(BIN)/rewardkit score examples/demo/rollouts.jsonl --reward examples/demo/reward.yaml --out demo-out/scored.parquet --fresh
 	@echo
-	@echo "The scored rows are in demo-out/scored.parquet. Next: change a weight in examples/demo/reward.yaml and run make demo again,"
-	@echo "or read README.md."
+	@echo "The scored rows are in demo-out/scored.parquet. Next: change a weight in examples/demo/reward.yaml and run make demo-score again."
+	@echo
+
+demo: demo-score $(VENV)/installed-train $(WORK)/base
+	$(BIN)/rewardkit train examples/train/sft.yaml
+	$(BIN)/rewardkit train examples/train/grpo_math.yaml
+	@echo "A model of 0.8 million parameters has learned to add, from a reward. Next: README.md."
+
+$(WORK)/base: $(VENV)/installed-train examples/train/build.py
+	$(BIN)/python examples/train/build.py $(WORK)
+	@touch $@
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
@@ -52,4 +68,4 @@ pytest: $(VENV)/installed-dev
 test: lint typecheck pytest
 
 clean:
-	rm -rf $(VENV) demo-out .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo-out $(WORK) .pytest_cache .mypy_cache .ruff_cache

@@ -34,11 +34,13 @@ def command(config: Path, overrides: tuple[str, ...], fresh: bool, check: bool) 
 
     file = read_train_config(config, overrides=split_overrides(overrides))
     runner = STAGES[stage_of(file.document)].runner()
-    from rewardkit.train.launch import launch  # noqa: PLC0415 - needs torch
+    from rich.console import Console  # noqa: PLC0415 - heavy
+
+    from rewardkit.train import parallel  # noqa: PLC0415 - needs torch
+    from rewardkit.train.launch import launch  # noqa: PLC0415
+    from rewardkit.train.outcome import before_and_after  # noqa: PLC0415
 
     if check:
-        from rich.console import Console  # noqa: PLC0415 - heavy
-
         from rewardkit.train.launch import quiet  # noqa: PLC0415 - needs torch
         from rewardkit.train.preview import preview, show  # noqa: PLC0415
 
@@ -46,7 +48,14 @@ def command(config: Path, overrides: tuple[str, ...], fresh: bool, check: bool) 
         show(file, preview(file), Console())
         return
     folder = launch(file, runner, fresh=fresh)
-    click.echo(str(folder))
+    if parallel.is_first():
+        console = Console(stderr=True)
+        if (table := before_and_after(file.config.output)) is not None:
+            console.print(table)
+        console.print(
+            f"Curves, samples and settings: {file.config.output / 'report.html'}", highlight=False, soft_wrap=True
+        )
+        click.echo(str(folder))
 
 
 def split_overrides(overrides: tuple[str, ...]) -> dict[str, str]:
