@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from rewardkit_sandbox import Assertion, Call, Stdin, split
@@ -55,6 +58,7 @@ class CodeTest:
     weight: float = 1.0
 
 
+_WARNINGS = threading.Lock()
 Test = OutputTest | CallTest | AssertTest | CodeTest
 
 
@@ -76,7 +80,7 @@ def read(tests: Any, *, entry_point: str | None, float_tolerance: float | None) 
         raise ReferenceFault(f"tests must be a list, an object or text, not {type(tests).__name__}")
     if not tests:
         raise ReferenceFault("there are no tests")
-    return [_one(test, number, float_tolerance) for number, test in enumerate(tests)]
+    return [_one(test, number, float_tolerance) for number, test in enumerate(tests, 1)]
 
 
 def _from_text(text: str) -> Any:
@@ -105,11 +109,10 @@ def _joined(value: Any) -> Any:
     return "\n".join(map(str, value)) if isinstance(value, list) else value
 
 
+@lru_cache(maxsize=1024)  # the completions of one prompt share their tests
 def _code(source: str, entry_point: str | None) -> CodeTest:
-    try:
-        compile(source, "tests", "exec", dont_inherit=True)
-    except (SyntaxError, ValueError) as error:
-        raise ReferenceFault(f"the test code does not compile: {error}") from error
+    if fault := _fault(source):
+        raise ReferenceFault(f"the test code does not compile: {fault}")
     if "def check(" in source and entry_point:
         return CodeTest(source, "script", entry_point)
     if "def check(" in source and "assert" in source and "check(" not in source.replace("def check(", ""):
@@ -121,28 +124,61 @@ def _code(source: str, entry_point: str | None) -> CodeTest:
     return CodeTest(source, "script")
 
 
+def _fault(source: str) -> str:
+    """Why a source is no Python, or nothing. The host only compiles what the row's author wrote, never a completion."""
+    try:
+        # Filters of warnings belong to the whole process: two threads that set them at once could leave them set.
+        with _WARNINGS, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(source, "tests", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return f"{error}" or type(error).__name__
+    return ""
+
+
+@lru_cache(maxsize=1024)
+def parses(prompt: str) -> bool:
+    """Whether a prompt is Python: HumanEval's, a function's head with imports and helpers before it."""
+    return not _fault(prompt)
+
+
+@lru_cache(maxsize=4096)
+def _split(source: str) -> Assertion | None:
+    return split(source)
+
+
 def _one(test: Any, number: int, tolerance: float | None) -> Test:
     where = f"test {number}"
     if isinstance(test, str):
         try:
-            return AssertTest(test, split(test)) if test.lstrip().startswith("assert") else _code(test, None)
-        except SyntaxError as error:
-            raise ReferenceFault(f"{where} is no Python: {error}") from error
+            return AssertTest(test, _split(test)) if test.lstrip().startswith("assert") else _code(test, None)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            raise ReferenceFault(f"{where}: {error}") from error
     if not isinstance(test, Mapping):
         raise ReferenceFault(f"{where} must be an object or an assert, not {type(test).__name__}")
+    # Parquet gives every test of a column the keys of all of them.
+    test = {name: value for name, value in test.items() if value is not None or name == "expected"}
     weight = test.get("weight", 1.0)
     if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < float("inf"):
         raise ReferenceFault(f"{where}: weight must be a number above 0, not {weight!r}")
     tolerance = test.get("float_tolerance", tolerance)
+    if tolerance is not None and (
+        isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or tolerance < 0
+    ):
+        raise ReferenceFault(f"{where}: float_tolerance must be a number from 0 on, not {tolerance!r}")
     if "call" in test:
-        args, kwargs = test.get("args", []), test.get("kwargs", {})
+        name, args, kwargs = test["call"], test.get("args", []), test.get("kwargs", {})
+        if not isinstance(name, str) or not name:
+            raise ReferenceFault(f'{where}: "call" must name a function, not {name!r}')
         if not isinstance(args, list) or not isinstance(kwargs, Mapping) or "expected" not in test:
             raise ReferenceFault(f'{where} needs "args", a list, and "expected" beside "call"')
-        return CallTest(Call(str(test["call"]), tuple(args), dict(kwargs)), test["expected"], tolerance, weight)
+        return CallTest(Call(name, tuple(args), dict(kwargs)), test["expected"], tolerance, weight)
     stdin = test.get("stdin", test.get("input"))
     expected = test.get("expected", test.get("output"))
     checker = test.get("checker")
-    if not isinstance(stdin, str) or not (isinstance(expected, str) or checker):
+    if checker is not None and not isinstance(checker, str):
+        raise ReferenceFault(f"{where}: checker must be Python text, not {type(checker).__name__}")
+    if not isinstance(stdin, str) or not (isinstance(expected, str) or (checker and expected is None)):
         keys = ", ".join(map(str, test)) or "nothing"
         raise ReferenceFault(f'{where} needs "stdin" and "expected", both text, or "call", or "checker"; it has {keys}')
     return OutputTest(Stdin(stdin), expected or "", tolerance, checker, weight)

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Gt
 from rewardkit_sandbox import Limits, Program, Sandbox, Stdin
 
 from rewardkit import FieldName, Rollout, Score, Unscored, reward
-from rewardkit_code.boxes import Backend, Boxes, Options
-from rewardkit_code.extract import Extraction, program
+from rewardkit_code.boxes import OVERRUN, Boxes, Options, image_for
+from rewardkit_code.extract import Extraction, Language, program
+from rewardkit_code.outcomes import ended
 
 
-@reward("code.runs", example="runs: {use: code.runs, weight: 0.1}")
+def _options(params: Any) -> Options:
+    limits = Limits(cpu_s=params.cpu_s, memory_mb=params.memory_mb)
+    return Options(params.backend, params.image or image_for(params.language), params.slots, limits)
+
+
+def _content(params: Any, rollout: Rollout) -> list[Any]:
+    given = rollout.fields.get(params.stdin) if params.stdin else None
+    return [program(rollout.completion_text, params.language, params.extract), given]
+
+
+@reward(
+    "code.runs",
+    deterministic=True,
+    identity=lambda params: _options(params).identity(),
+    content=_content,
+    example="runs: {use: code.runs, weight: 0.1}",
+)
 class Runs:
     """1 where the program of a completion compiles and ends by itself without an error, else 0.
 
@@ -23,24 +40,27 @@ class Runs:
         extract: `fenced` takes the last fenced block of the language, `whole` the completion as it is.
         cpu_s: CPU seconds.
         memory_mb: Memory (MiB).
-        backend: Which sandbox.
+        backend: Which sandbox: `auto` (Docker where an engine answers, else bubblewrap), `docker`, `bubblewrap`, or one that another
+            distribution offers.
+        image: What the program finds around it; by default what its language needs.
+        slots: Programs at a time; by default twice the CPUs.
     """
 
     def __init__(
         self,
         *,
-        language: str = "python",
+        language: Language = "python",
         stdin: FieldName | None = None,
         extract: Extraction = "fenced",
         cpu_s: Annotated[float, Gt(0)] = 5.0,
         memory_mb: Annotated[int, Gt(0)] = 512,
-        backend: Backend = "auto",
+        backend: str = "auto",
+        image: str | None = None,
+        slots: Annotated[int, Gt(0)] | None = None,
     ) -> None:
-        from rewardkit_sandbox.languages import find  # noqa: PLC0415
-
-        self._language, self._stdin, self._extract = find(language).name, stdin, extract
-        image = "python" if self._language == "python" else "all" if self._language in ("rust", "go") else "languages"
-        self._boxes = Boxes(Options(backend, image, None, Limits(cpu_s=cpu_s, memory_mb=memory_mb)))
+        self._language, self._stdin, self._extract = language, stdin, extract
+        limits = Limits(cpu_s=cpu_s, memory_mb=memory_mb)
+        self._boxes = Boxes(Options(backend, image or image_for(language), slots, limits))
 
     async def __call__(self, rollouts: Sequence[Rollout], /) -> list[Score | Unscored]:
         """Score a batch."""
@@ -58,5 +78,4 @@ class Runs:
         if not isinstance(given, str):
             return Unscored("input", f"{self._stdin!r} must be text, not {type(given).__name__}")
         run = sandbox.run(Program(source, self._language), [Stdin(given)]).runs[0]
-        lines = run.stderr.decode("utf-8", "replace").strip().splitlines()
-        return Score(float(run.ok), "runs" if run.ok else f"{run.note}: {lines[-1][:200]}" if lines else run.note)
+        return Score(float(run.ok), "runs" if run.ok else ended(run)[:500], repeatable=run.status not in OVERRUN)

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import ast
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt
-from rewardkit_sandbox import BadTests, Call, Execution, Limits, Program, Sandbox, Tests, same_output, same_value, show
+from rewardkit_sandbox import BadTests, Limits, Program, Sandbox
 
 from rewardkit import FieldName, Rollout, Score, Unscored, reward
 from rewardkit_code import plans
-from rewardkit_code.boxes import Backend, Boxes, Options
-from rewardkit_code.extract import Extraction, program
-from rewardkit_code.plans import AssertTest, CallTest, CodeTest, OutputTest, ReferenceFault, Test
+from rewardkit_code.boxes import Boxes, Options, image_for
+from rewardkit_code.extract import Extraction, Language, program
+from rewardkit_code.outcomes import TestOutcome, told
+from rewardkit_code.plans import CodeTest, ReferenceFault, Test
+from rewardkit_code.running import Plan, run_tests
 
-Outcome = tuple[bool, str]
-_UNUSABLE = ("SyntaxError", "IndentationError", "NameError", "ImportError", "ModuleNotFoundError")
-
-
-def check(params: Any, rollout: Rollout) -> str | None:
-    """What is wrong with a row's tests, before anything is run."""
-    try:
-        _read(rollout, params.tests, params.entry_point, params.float_tolerance)
-    except ReferenceFault as error:
-        return str(error)
-    return None
+_FUTURE = re.compile(r"^from __future__ import [^\n]*$", re.MULTILINE)
 
 
 def _read(rollout: Rollout, field: str, entry_field: str | None, tolerance: float | None) -> list[Test]:
@@ -35,10 +28,34 @@ def _read(rollout: Rollout, field: str, entry_field: str | None, tolerance: floa
     return plans.read(rollout.fields[field], entry_point=str(entry) if entry else None, float_tolerance=tolerance)
 
 
+def _check(params: Any, rollout: Rollout) -> str | None:
+    """What is wrong with a row's tests, before anything is run."""
+    try:
+        _read(rollout, params.tests, params.entry_point, params.float_tolerance)
+    except ReferenceFault as error:
+        return str(error)
+    return None
+
+
+def _options(params: Any) -> Options:
+    limits = Limits(cpu_s=params.cpu_s, wall_s=params.wall_s, memory_mb=params.memory_mb)
+    return Options(params.backend, params.image or image_for(params.language), params.slots, limits)
+
+
+def _content(params: Any, rollout: Rollout) -> list[Any]:
+    """The program and its tests; the prompt only where tests build on it."""
+    source = program(rollout.completion_text, params.language, params.extract)
+    entry = rollout.fields.get(params.entry_point) if params.entry_point else None
+    return [source, rollout.fields.get(params.tests), entry, rollout.prompt_text if entry else None]
+
+
 @reward(
     "code.tests",
-    check=check,
-    example="correct: {use: code.tests, with: {tests: tests, score: all}, timeout: 300}",
+    deterministic=True,
+    identity=lambda params: _options(params).identity(),
+    content=_content,
+    check=_check,
+    example="correct: {use: code.tests, with: {tests: tests, score: all}}",
 )
 class CodeTests:
     r"""The share of tests that a program passes, run in a sandbox; what is expected never enters it.
@@ -55,10 +72,13 @@ class CodeTests:
         score: `pass_rate`, `all` (1 only if every test passes), or `weighted` (by the tests' `weight`).
         float_tolerance: How far floats may be off, absolutely or relatively; integers never.
         isolation: `fresh` runs each test in a process of its own; `shared` all of a program in one, several times faster.
+        max_timeouts: After so many tests that run out of time the others are not run, and count as failed. Without a limit a program
+            that hangs takes its time for every test.
         cpu_s: CPU seconds of each test.
         wall_s: Wall-clock seconds of each test; by default three times `cpu_s`.
         memory_mb: Memory of the program (MiB).
-        backend: Which sandbox.
+        backend: Which sandbox: `auto` (Docker where an engine answers, else bubblewrap), `docker`, `bubblewrap`, or one that another
+            distribution offers.
         image: What the program finds around it; by default what its language needs.
         slots: Programs at a time; by default twice the CPUs.
     """
@@ -68,26 +88,24 @@ class CodeTests:
         *,
         tests: FieldName = "tests",
         entry_point: FieldName | None = None,
-        language: str = "python",
+        language: Language = "python",
         extract: Extraction = "fenced",
         score: Literal["pass_rate", "all", "weighted"] = "pass_rate",
         float_tolerance: Annotated[float, Ge(0)] | None = None,
         isolation: Literal["fresh", "shared"] = "fresh",
+        max_timeouts: Annotated[int, Ge(1)] | None = 3,
         cpu_s: Annotated[float, Gt(0)] = 5.0,
         wall_s: Annotated[float, Gt(0)] | None = None,
         memory_mb: Annotated[int, Gt(0)] = 512,
-        backend: Backend = "auto",
+        backend: str = "auto",
         image: str | None = None,
         slots: Annotated[int, Ge(2)] | None = None,
     ) -> None:
-        from rewardkit_sandbox.languages import find  # noqa: PLC0415
-
-        self._language = find(language).name
         self._tests, self._entry_point, self._tolerance = tests, entry_point, float_tolerance
-        self._extract, self._score, self._isolation = extract, score, isolation
+        self._language, self._extract, self._score = language, extract, score
+        self._isolation, self._max_timeouts = isolation, max_timeouts
         limits = Limits(cpu_s=cpu_s, wall_s=wall_s, memory_mb=memory_mb)
-        default = "python" if self._language == "python" else "all" if self._language in ("rust", "go") else "languages"
-        self._boxes = Boxes(Options(backend, image or default, slots, limits))
+        self._boxes = Boxes(Options(backend, image or image_for(language), slots, limits))
 
     async def __call__(self, rollouts: Sequence[Rollout], /) -> list[Score | Unscored]:
         """Score a batch."""
@@ -104,124 +122,70 @@ class CodeTests:
             return Unscored("reference", str(error))
         source = program(rollout.completion_text, self._language, self._extract)
         if source is None:
-            return Score(
-                0.0,
-                f"there is no {self._language} program in the completion",
-                {"passed": 0.0, "tests": float(len(tests))},
-            )
-        prelude = rollout.prompt_text if any(isinstance(t, CodeTest) and t.entry_point for t in tests) else ""
-        entry = next((t.entry_point for t in tests if isinstance(t, CodeTest) and t.entry_point), None)
-        if entry and not _defines(source, entry):
-            source = prelude + source
-        elif entry and _parses(prelude):
-            source = f"{prelude}\n{source}"
+            metrics = {"passed": 0.0, "tests": float(len(tests))}
+            return Score(0.0, f"there is no {self._language} program in the completion", metrics)
+        entry = next((test.entry_point for test in tests if isinstance(test, CodeTest) and test.entry_point), None)
+        whole = joined(rollout.prompt_text, source, entry) if entry else Whole(source)
+        plan = Plan(
+            Program(whole.source, self._language),
+            tests,
+            whole.prelude,
+            whole.lines_before,
+            self._isolation,
+            stop_at_first=self._score == "all",
+            max_overruns=self._max_timeouts,
+        )
         try:
-            outcomes = self._run(sandbox, Program(source, self._language), tests, prelude)
-        except BadTests as error:
-            return Unscored("reference", str(error))
-        except ValueError as error:  # a language that can't be tested this way
+            outcomes = run_tests(sandbox, plan)
+        except (BadTests, ValueError) as error:  # the latter: a language that can't be tested this way
             return Unscored("reference", str(error))
         return self._total(tests, outcomes)
 
-    def _run(self, sandbox: Sandbox, source: Program, tests: list[Test], prelude: str) -> list[Outcome]:
-        """All tests of a program: those that are cases in one request, the others by a judge."""
-        cases: list[Any] = []
-        spans: list[range] = []
-        for test in tests:
-            calls: Sequence[Any] = ()
-            if isinstance(test, (OutputTest, CallTest)):
-                calls = (test.case,)
-            elif isinstance(test, AssertTest) and test.assertion is not None:
-                calls = test.assertion.calls
-            spans.append(range(len(cases), len(cases) + len(calls)))
-            cases += calls
-        stop = None
-        if self._score == "all" and all(isinstance(test, OutputTest) and not test.checker for test in tests):
-            stop = lambda index, run: not self._output(sandbox, tests[index], run)[0]  # type: ignore[arg-type]  # noqa: E731
-        runs = sandbox.run(source, cases, isolation=self._isolation, stop=stop).runs if cases else ()
-        outcomes: list[Outcome] = []
-        for test, span in zip(tests, spans, strict=True):
-            own = [runs[index] for index in span]
-            if isinstance(test, OutputTest):
-                outcomes.append(self._output(sandbox, test, own[0]))
-            elif isinstance(test, CallTest):
-                outcomes.append(_value(test, own[0]))
-            elif isinstance(test, AssertTest) and test.assertion is not None:
-                bad = next((run.note for run in own if not run.ok), "")
-                held = test.assertion.holds(own)
-                got = ", ".join(show(run.value, 60) for run in own)
-                outcomes.append((held, "" if held else bad or f"{show(test.source, 100)[1:-1]}: got {got}"))
-            else:
-                outcomes.append(_judged(sandbox, source, test, prelude))
-        return outcomes
-
-    def _output(self, sandbox: Sandbox, test: OutputTest, run: Execution) -> Outcome:
-        if not run.ok:
-            return False, run.note + _last_line(run)
-        if test.checker:
-            return _checked(sandbox, test, run)
-        if same_output(run.stdout, test.expected, float_tolerance=test.float_tolerance):
-            return True, ""
-        return False, f"expected {show(test.expected, 60)}, got {show(run.text, 60)}"
-
-    def _total(self, tests: list[Test], outcomes: list[Outcome]) -> Score:
-        passed = sum(good for good, _ in outcomes)
+    def _total(self, tests: Sequence[Test], outcomes: Sequence[TestOutcome]) -> Score:
+        passed = sum(outcome.passed for outcome in outcomes)
         weights = [test.weight if self._score == "weighted" else 1.0 for test in tests]
-        value = sum(w for w, (good, _) in zip(weights, outcomes, strict=True) if good) / sum(weights)
+        value = sum(w for w, outcome in zip(weights, outcomes, strict=True) if outcome.passed) / sum(weights)
         if self._score == "all":
             value = float(passed == len(tests))
-        first = next(((number, why) for number, (good, why) in enumerate(outcomes) if not good), None)
-        reason = f"{passed} of {len(tests)} tests passed"
-        if first is not None:
-            reason += f"; test {first[0]}: {first[1]}" if len(tests) > 1 else f": {first[1]}"
-        return Score(value, reason[:500], {"passed": float(passed), "tests": float(len(tests))})
+        reason = told(outcomes, is_code=isinstance(tests[0], CodeTest))
+        metrics = {"passed": float(passed), "tests": float(len(tests))}
+        repeatable = not any(outcome.overrun for outcome in outcomes)
+        return Score(value, reason[:500], metrics, repeatable=repeatable)
 
 
-def _value(test: CallTest, run: Execution) -> Outcome:
-    if not run.ok:
-        return False, run.note
-    if same_value(run.value, test.expected, types="json", float_tolerance=test.float_tolerance):
-        return True, ""
-    return False, f"expected {show(test.expected, 60)}, got {show(run.value, 60)}"
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A program with what the prompt gives it."""
+
+    source: str
+    prelude: str = ""
+    """The prompt, where it is Python."""
+    lines_before: int = 0
 
 
-def _checked(sandbox: Sandbox, test: OutputTest, run: Execution) -> Outcome:
-    """What the row's own checker says, run in a box of its own after the program is gone."""
-    case = Call("check", (test.case.data.decode(), test.expected, run.text))
-    done = sandbox.run(Program(test.checker or ""), [case]).runs[0]
-    if done.raised in _UNUSABLE or not (done.ok or done.raised):
-        raise BadTests(f"the checker failed: {done.note}")
-    if done.raised:  # a checker that trips over the output refuses it
-        return False, f"the checker {done.note} for {show(run.text, 60)}"
-    return (True, "") if done.value is True else (False, f"the checker refused {show(run.text, 60)}")
+def joined(prompt: str, source: str, entry: str) -> Whole:
+    """A completion of a function's head that is the prompt: continued by the source, or written out again by it.
 
-
-def _judged(sandbox: Sandbox, source: Program, test: Test, prelude: str) -> Outcome:
-    if isinstance(test, CodeTest):
-        kind: Literal["script", "pytest"] = "pytest" if test.kind == "pytest" else "script"
-        code = Tests(test.source, kind=kind, entry_point=test.entry_point, prelude=prelude if _parses(prelude) else "")
-    else:
-        code = Tests(test.source if isinstance(test, AssertTest) else "")
-    verdict = sandbox.judge(source, code)
-    return verdict.passed, "" if verdict.passed else verdict.reason
-
-
-def _last_line(run: Execution) -> str:
-    lines = run.stderr.decode("utf-8", "replace").strip().splitlines()
-    return f": {lines[-1][:200]}" if lines else ""
-
-
-def _parses(source: str) -> bool:
-    try:
-        compile(source, "prompt", "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
+    A source that begins indented, or does not define the function, continues the prompt. One that defines it still gets the
+    prompt's imports and helpers before it. A prompt that is no Python stays out.
+    """
+    head = plans.parses(prompt)
+    if not head and not plans.parses(f"{prompt}\n    pass\n"):
+        return Whole(source)
+    prelude = prompt if head else ""
+    if source.lstrip("\n")[:1] in (" ", "\t") or not _defines(source, entry):
+        return Whole(prompt + source, prelude, prompt.count("\n"))
+    if not head:
+        return Whole(source)
+    future = "".join(f"{line}\n" for line in _FUTURE.findall(source))  # has to stand at the top
+    before = f"{future}{prompt}\n"
+    return Whole(before + _FUTURE.sub("", source), prelude, before.count("\n"))
 
 
 def _defines(source: str, name: str) -> bool:
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return f"def {name}(" in source
-    return any(getattr(node, "name", None) == name for node in tree.body)
+    """Whether the source's top level binds a name. It is not parsed: a completion may be anything."""
+    first = re.escape(name.partition(".")[0])
+    return (
+        re.search(rf"^(?:(?:async[ \t]+def|def|class)[ \t]+{first}\b|{first}[ \t]*[:=])", source, re.MULTILINE)
+        is not None
+    )
