@@ -104,10 +104,9 @@ def run(candidate: Slot, judge: Slot, code: int, tests: Tests, limits: Limits) -
     Raises:
         BadTests: the test code can't be used.
         SlotDied: one of the boxes ended.
+        SandboxError: this process is short of descriptors or threads.
     """
-    calls_read, calls_write = os.pipe2(os.O_CLOEXEC)
-    answers_read, answers_write = os.pipe2(os.O_CLOEXEC)
-    files: list[int] = []
+    ours: list[int] = []
     outcome: list[Outcome] = []
     errors: list[SandboxError] = []
 
@@ -118,22 +117,27 @@ def run(candidate: Slot, judge: Slot, code: int, tests: Tests, limits: Limits) -
             errors.append(error)
 
     try:
-        files += [memory_file(tests.job()), memory_file(b"")]
-        serving = Job("serve", code, limits, files[1], handed=(answers_write, calls_read))
+        ours += os.pipe2(os.O_CLOEXEC)
+        ours += os.pipe2(os.O_CLOEXEC)
+        calls_read, calls_write, answers_read, answers_write = ours
+        ours.append(memory_file(tests.job()))
+        ours.append(memory_file(b""))
+        source, empty = ours[4:]
+        serving = Job("serve", code, limits, empty, handed=(answers_write, calls_read))
         judging = replace(limits, wall_s=limits.deadline_s + _MARGIN_S, cpu_s=limits.cpu_s + _MARGIN_S)
         thread = threading.Thread(target=serve, args=(serving,))
-        thread.start()
-        answers_write = calls_read = -1
         try:
-            job = Job("judge", files[0], judging, files[1], result=True, handed=(calls_write, answers_read))
-            calls_write = answers_read = -1
-            judged = judge.run(job)
+            thread.start()
+        except RuntimeError as error:
+            raise SandboxError(f"no thread for a judge: {error}") from error
+        del ours[:4]  # the jobs close what they hand over
+        try:
+            judged = judge.run(Job("judge", source, judging, empty, result=True, handed=(calls_write, answers_read)))
         finally:
             thread.join()
     finally:
-        for descriptor in (*files, calls_read, calls_write, answers_read, answers_write):
-            if descriptor >= 0:
-                os.close(descriptor)
+        for descriptor in ours:
+            os.close(descriptor)
     if errors:
         raise errors[0]
     return _verdict(judged, outcome[0].execution)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import itertools
+import logging
 import os
 import threading
 import time
@@ -16,6 +18,7 @@ from typing import Protocol
 from rewardkit_sandbox.errors import Closed, SandboxError, SlotDied, Unavailable
 from rewardkit_sandbox.slot import Slot
 
+_log = logging.getLogger(__name__)
 _ALL: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 
@@ -28,7 +31,7 @@ class Backend(Protocol):
         """Checks that boxes can be made here. Raises `Unavailable`, saying what to do."""
 
     def start(self, serial: int) -> Slot:
-        """A box that is ready. Raises `SlotDied` where it did not come up; tried again for a while."""
+        """A box that is ready. Raises where it did not come up, after cleaning up; it is tried again for a while."""
 
     def close(self) -> None:
         """Gives back what the backend itself holds."""
@@ -37,13 +40,16 @@ class Backend(Protocol):
 class Pool:
     """Boxes shared by any number of threads. A caller that finds none free waits its turn."""
 
-    def __init__(self, backend: Backend, size: int, patience_s: float = 120.0) -> None:
+    def __init__(
+        self, backend: Backend, size: int, patience_s: float = 120.0, *, serials: Iterator[int] | None = None
+    ) -> None:
         """Nothing is started yet.
 
         Args:
             backend: where boxes come from.
             size: how many are kept.
             patience_s: how long starting a box is tried again (an engine that restarts) before callers are told.
+            serials: numbers for boxes, of a pool that shares its backend with another one.
         """
         self.backend = backend
         self.size = size
@@ -51,10 +57,13 @@ class Pool:
         """Boxes that were dead or suspect and were replaced."""
         self._patience_s = patience_s
         self._lock = threading.Lock()
+        self._twinning = threading.Lock()
         self._free: deque[Slot] = deque()
         self._waiting: deque[Future[Slot]] = deque()
         self._slots: set[Slot] = set()
-        self._serial = 0
+        self._serials = serials or itertools.count(1)
+        self._shares = serials is not None
+        self._twin: Pool | None = None
         self._closed = False
         self._restarts: set[threading.Thread] = set()
         self._failure: SandboxError | None = None
@@ -68,7 +77,11 @@ class Pool:
             Unavailable: boxes can't be made here.
             SlotDied: they don't come up.
         """
-        self.backend.open()
+        if not self._shares:
+            try:
+                self.backend.open()
+            except OSError as error:
+                raise Unavailable(f"{self.backend.name} can't be opened here: {error}") from error
         _ALL.add(self)
         errors: list[SandboxError] = []
 
@@ -87,11 +100,35 @@ class Pool:
             self.close()
             raise errors[0]
 
+    def twin(self) -> Pool:
+        """A pool of as many boxes from the same backend, started at the first call, and closed with this one.
+
+        Who holds a box of this pool may ask for one of the twin: there is always one, so that nobody waits in a circle.
+
+        Raises:
+            SandboxError: its boxes don't come up.
+        """
+        with self._twinning:
+            if self._twin is None:
+                twin = Pool(self.backend, self.size, self._patience_s, serials=self._serials)
+                twin.open()
+                with self._lock:
+                    closed = self._closed
+                    self._twin = twin
+                if closed:
+                    twin.close()
+            return self._twin
+
     def _start_one(self) -> Slot:
         with self._lock:
-            self._serial += 1
-            serial = self._serial
-        return self.backend.start(serial)
+            serial = next(self._serials)
+        try:
+            return self.backend.start(serial)
+        except SandboxError:
+            raise
+        # The boundary to backends: a full disk, no descriptor left, or a bug of theirs; never a box that is lost silently.
+        except Exception as error:
+            raise SlotDied(f"{self.backend.name} started no box: {type(error).__name__}: {error}") from error
 
     def _add(self, slot: Slot) -> None:
         with self._lock:
@@ -122,7 +159,12 @@ class Pool:
             self.replaced += 1
             thread = threading.Thread(target=self._restart, args=(slot,), daemon=True, name="sandbox-replace")
             self._restarts.add(thread)
+        try:
             thread.start()
+        except RuntimeError:  # this process may have no more threads: then the caller does the work
+            with self._lock:
+                self._restarts.discard(thread)
+            self._start_again(slot)
 
     def _restart(self, slot: Slot) -> None:
         try:
@@ -132,7 +174,11 @@ class Pool:
                 self._restarts.discard(threading.current_thread())
 
     def _start_again(self, slot: Slot) -> None:
-        slot.close()
+        try:
+            slot.close()
+        # As in _start_one: what does not end is swept later, and must not keep a new box from being started.
+        except Exception:  # noqa: BLE001
+            _log.exception("the box %s could not be ended", slot.name)
         deadline = time.monotonic() + self._patience_s
         pause = 0.1
         while not self._stop.is_set():
@@ -216,6 +262,7 @@ class Pool:
             if self._closed:
                 return
             self._closed = True
+            twin = self._twin
             slots, self._slots = self._slots, set()
             waiting, self._waiting = self._waiting, deque()
             self._free.clear()
@@ -224,12 +271,15 @@ class Pool:
         for waiter in waiting:
             if waiter.set_running_or_notify_cancel():
                 waiter.set_exception(Closed("the sandbox was closed"))
+        if twin is not None:
+            twin.close()
         threads = [threading.Thread(target=slot.close) for slot in slots]
         for thread in threads:
             thread.start()
         for thread in (*threads, *restarts):
             thread.join()
-        self.backend.close()
+        if not self._shares:
+            self.backend.close()
 
     def forget(self) -> None:
         """In a forked child: leaves the boxes to the owner."""

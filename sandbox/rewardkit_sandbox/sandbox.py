@@ -17,7 +17,7 @@ from typing import Self, TypeVar
 
 from rewardkit_sandbox import judge, languages, shared
 from rewardkit_sandbox.box import codec
-from rewardkit_sandbox.errors import SlotDied
+from rewardkit_sandbox.errors import SandboxError, SlotDied
 from rewardkit_sandbox.judge import Tests
 from rewardkit_sandbox.languages import Language
 from rewardkit_sandbox.pool import Pool
@@ -57,8 +57,6 @@ class Sandbox:
         self._binaries: OrderedDict[bytes, tuple[bytes, Execution]] = OrderedDict()
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
-        # As many pairs of boxes as there are: two that wait for each other's second box would wait for ever.
-        self._pairs = threading.Semaphore(max(pool.size // 2, 1))
 
     def __enter__(self) -> Self:
         return self
@@ -100,7 +98,7 @@ class Sandbox:
         language = languages.find(program.language)
         if language.name != "python" and any(isinstance(case, Call) for case in cases):
             raise ValueError(f"calls need a Python program, not {language.name}")
-        with self._code(program, language) as code:
+        with _short_of_nothing(), self._code(program, language) as code:
             if code.compilation is not None and not code.compilation.ok:
                 failed = Execution("compile_error", stderr=code.compilation.stderr, note=code.compilation.note)
                 return Result(tuple(failed for _ in cases), code.compilation)
@@ -126,26 +124,24 @@ class Sandbox:
     def judge(self, program: Program, tests: Tests, limits: Limits | None = None) -> Verdict:
         """Runs test code against a Python program, each in a box of its own.
 
+        The test code's box comes from a second pool of as many boxes, started at the first call: it waits more than it
+        works, and a program that hangs takes up no more of this pool than it would on its own.
+
         Raises:
             BadTests: the test code can't be used.
             SandboxError: nothing is known about the program.
-            ValueError: the program is not in Python, or the sandbox has a single box.
+            ValueError: the program is not in Python.
         """
         limits = self._checked(limits)
         if languages.find(program.language).name != "python":
             raise ValueError("test code needs a Python program")
-        if self.pool.size < 2:
-            raise ValueError("test code needs two boxes: open the sandbox with slots=2 or more")
-        source = memory_file(program.source.encode("utf-8", "surrogatepass"))
-        try:
-            with self._pairs:
-                return self._retrying(lambda slot: self._judge_with(slot, source, tests, limits))
-        finally:
-            os.close(source)
-
-    def _judge_with(self, candidate: Slot, source: int, tests: Tests, limits: Limits) -> Verdict:
-        with self.pool.slot() as other:
-            return judge.run(candidate, other, source, tests, limits)
+        with _short_of_nothing():
+            twin = self.pool.twin()
+            source = memory_file(program.source.encode("utf-8", "surrogatepass"))
+            try:
+                return self._retrying(lambda slot: _judge(slot, twin, source, tests, limits))
+            finally:
+                os.close(source)
 
     async def ajudge(self, program: Program, tests: Tests, limits: Limits | None = None) -> Verdict:
         """`judge` for async callers."""
@@ -237,6 +233,20 @@ class Sandbox:
                 while len(self._binaries) > _BINARIES_KEPT:
                     self._binaries.popitem(last=False)
         return compiled
+
+
+@contextlib.contextmanager
+def _short_of_nothing() -> Iterator[None]:
+    """A machine with no descriptor or memory left for us is a failure of ours, not the program's."""
+    try:
+        yield
+    except (OSError, MemoryError) as error:
+        raise SandboxError(f"this machine is short of what a run needs: {error}") from error
+
+
+def _judge(candidate: Slot, judges: Pool, source: int, tests: Tests, limits: Limits) -> Verdict:
+    with judges.slot() as other:
+        return judge.run(candidate, other, source, tests, limits)
 
 
 def compile_source(slot: Slot, source: bytes, language: Language, most: Limits) -> tuple[bytes, Execution]:

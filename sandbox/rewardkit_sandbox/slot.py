@@ -57,16 +57,16 @@ def _sources() -> dict[str, str]:
 def memory_file(data: bytes) -> int:
     """A sealed, anonymous file with these bytes, its offset at 0."""
     descriptor = os.memfd_create("input", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    _seal(descriptor)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, 0xF)
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
-
-
-def _seal(descriptor: int) -> None:
-    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, 0xF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +226,12 @@ class Slot:
 
         Raises:
             SlotDied: the box ended or stopped answering; nothing is known about the program.
-            SandboxError: a wall could not be put up.
+            SandboxError: a wall could not be put up, or this process has no descriptors left.
         """
-        exchange = _Exchange(job)
+        try:
+            exchange = _Exchange(job)
+        except OSError as error:
+            raise SandboxError(f"this process is short of descriptors: {error}") from error
         try:
             exchange.send(self._connection)
             exchange.pump(self._connection)
@@ -255,10 +258,15 @@ class _Exchange:
         self.buffers = {name: bytearray() for name in names}
         self._theirs: list[int] = []
         self._readers: dict[int, str] = {}
-        for name in names:
-            read, write = os.pipe2(os.O_CLOEXEC)
-            self._readers[read] = name
-            self._theirs.append(write)
+        try:
+            for name in names:
+                read, write = os.pipe2(os.O_CLOEXEC)
+                self._readers[read] = name
+                self._theirs.append(write)
+        except OSError:
+            self._theirs += job.handed
+            self.close()
+            raise
         self._theirs += job.handed
 
     def send(self, connection: socket.socket) -> None:

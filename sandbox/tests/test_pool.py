@@ -1,10 +1,12 @@
 """What the pool does when boxes, engines and owners die."""
 
+import errno
 import os
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -13,10 +15,12 @@ from pathlib import Path
 import pytest
 from sandbox_support import BACKENDS, REPOSITORY, opened
 
-from rewardkit_sandbox import Closed, Limits, Program, SandboxError, Stdin
+from rewardkit_sandbox import Closed, Limits, Program, SandboxError, Stdin, Tests, open_sandbox, owner
 from rewardkit_sandbox.backends import cgroups
 from rewardkit_sandbox.pool import Pool
 
+PROGRAMS = int(os.environ.get("REWARDKIT_KILL_PROGRAMS", "5000"))
+"""How many programs run while boxes are killed."""
 ADD = Program("a, b = map(int, input().split())\nprint(a + b)\n")
 
 
@@ -66,7 +70,7 @@ def end(backend, identity):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_boxes_killed_under_load(backend):
     """Every program has exactly one result, and the right one, while boxes are killed at random."""
-    count, workers = (2500, 4)
+    count, workers = PROGRAMS, 4
     results, errors = {}, []
     lock = threading.Lock()
     with opened(backend, slots=4, limits=Limits(cpu_s=10, wall_s=60)) as box:
@@ -215,6 +219,138 @@ def test_closing_waits_for_boxes_that_are_being_started():
     go_on.set()
     closing.join(30)
     assert events == ["box 1 ended", "box 2 ended", "backend closed"]
+
+
+class Failing:
+    """A backend that some failures of this machine stand before: a number of starts raise, then it works."""
+
+    def __init__(self, backend, errors):
+        self.backend, self.name, self.errors = backend, backend.name, errors
+
+    def start(self, serial):
+        if self.errors:
+            raise self.errors.pop()
+        return self.backend.start(serial)
+
+    def open(self):
+        self.backend.open()
+
+    def close(self):
+        self.backend.close()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EMFILE, "Too many open files"),
+        ValueError("a bug in a backend"),
+    ],
+    ids=["disk full", "descriptors", "bug"],
+)
+def test_no_box_is_lost_when_starting_one_fails(backend, error):
+    """Whatever starting a box raises, it is tried again, and the pool is whole in the end."""
+    with opened(backend, slots=2) as box:
+        box.pool.backend = Failing(box.pool.backend, [error] * 3)
+        for identity in identities(box):
+            end(backend, identity)
+        for number in range(8):
+            assert box.run(ADD, [Stdin(f"{number} 1\n")]).runs[0].text == f"{number + 1}\n"
+        assert not box.pool.backend.errors
+        assert wait_for(lambda: len(box.pool._slots) == 2, 30)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_boxes_that_never_come_up_are_told(backend):
+    """A disk that stays full ends in an error for those who wait, which says why; and once there is room, it goes on."""
+    with opened(backend, slots=1) as box:
+        box.pool._patience_s = 0.3
+        real = box.pool.backend
+        box.pool.backend = Failing(real, [OSError(errno.ENOSPC, "No space left on device")] * 100_000)
+        for identity in identities(box):
+            end(backend, identity)
+        with pytest.raises(SandboxError, match="No space left on device"):
+            box.run(ADD, [Stdin("1 2\n")])
+        box.pool.backend.errors.clear()
+        assert wait_for(lambda: len(box.pool._slots) == 1, 30)
+        assert box.run(ADD, [Stdin("1 2\n")]).runs[0].text == "3\n"
+
+
+def test_a_thread_that_can_not_be_started(sandbox, monkeypatch):
+    """A process that may have no more threads replaces a box in the caller's thread."""
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    slot = sandbox.pool.acquire()
+    slot.broken = True
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    sandbox.pool.release(slot)
+    monkeypatch.undo()
+    assert len(sandbox.pool._slots) == sandbox.pool.size
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_process_without_descriptors(backend, tmp_path):
+    """With no descriptor left a run is a failure of ours, never the program's; with some again, it goes on."""
+    opened(backend, slots=1).close()
+    script = tmp_path / "short.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import os, resource
+        from rewardkit_sandbox import Program, SandboxError, Stdin, Tests, open_sandbox
+        with open_sandbox({backend!r}, slots=1) as box:
+            program, tests = Program("def f(): return 1"), Tests("assert f() == 1")
+            assert box.judge(program, tests).passed
+            most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            used = max(map(int, os.listdir("/proc/self/fd")))
+            for limit in range(used, used + 12):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
+                for work in (lambda: box.run(program, [Stdin("")]).runs[0].ok, lambda: box.judge(program, tests).passed):
+                    try:
+                        assert work(), limit
+                    except SandboxError as error:
+                        print("ours")
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+            assert box.judge(program, tests).passed
+            print(len(os.listdir("/proc/self/fd")) <= used + 4)
+        """)
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "ours" in done.stdout
+    assert done.stdout.endswith("True\n")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_judging_takes_one_box_of_the_pool(backend):
+    """A program that hangs under test code leaves the pool's other boxes to others; a sandbox of one box can judge."""
+    hangs = Program("import time\ndef f(): time.sleep(60)")
+    with opened(backend, slots=2, limits=Limits(cpu_s=5, wall_s=60)) as box:
+        thread = threading.Thread(target=lambda: box.judge(hangs, Tests("f()"), Limits(cpu_s=1, wall_s=3)))
+        thread.start()
+        assert wait_for(lambda: len(box.pool._free) == 1, 30)
+        assert box.judge(Program("def f(): return 1"), Tests("assert f() == 1")).passed
+        assert thread.is_alive()
+        thread.join()
+        assert len(box.pool._slots) == 2
+
+
+def test_folders_of_dead_owners_are_swept(tmp_path, monkeypatch):
+    """The folder of sockets that a killed owner left is removed by the next sandbox; a living owner's stays."""
+    opened("docker", slots=1).close()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dead, alive, other = (tmp_path / f"rewardkit-sandbox-{name}" for name in ("dead", "alive", "other"))
+    for folder in (dead, alive, other):
+        folder.mkdir()
+    label = owner.label()
+    (dead / "owner").write_text(label.rpartition(".")[0] + ".1")
+    (alive / "owner").write_text(label)
+    with open_sandbox("docker", slots=1):
+        assert not dead.exists()
+        assert alive.exists() and other.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [alive.name, other.name]
 
 
 def test_boxes_are_handed_out_in_the_order_of_asking(sandbox):

@@ -38,6 +38,8 @@ class BubblewrapBackend:
     preimport: tuple[str, ...] | None = None
     name: str = "bubblewrap"
     _program: str = field(init=False, default="bwrap")
+    _grouped: bool = field(init=False, default=False)
+    """Whether control groups could be made when it was opened; a box without its own is none, then."""
 
     def open(self) -> None:
         """Makes sure that bubblewrap and the root are there, and removes what dead owners left.
@@ -52,6 +54,10 @@ class BubblewrapBackend:
         if self.root is not None and not (self.root / "usr/bin/python3").exists():
             raise Unavailable(f"there is no root file system in {self.root}: run python -m rewardkit_sandbox build")
         sweep()
+        group = cgroups.make(memory_mb=64, processes=4, cpus=self.cpus)
+        self._grouped = group is not None
+        if group is not None:
+            group.remove()
 
     def close(self) -> None:
         """Nothing is shared by the boxes."""
@@ -62,33 +68,35 @@ class BubblewrapBackend:
         Raises:
             SlotDied: it did not come up.
         """
+        with contextlib.ExitStack() as undo:
+            slot = self._start(undo)
+            undo.pop_all()
+        return slot
+
+    def _start(self, undo: contextlib.ExitStack) -> Slot:
         limits = self.limits
-        memory = limits.memory_mb + 2 * limits.scratch_mb + SERVER_MB
-        group = cgroups.make(memory_mb=memory, processes=limits.processes + 4, cpus=self.cpus)
+        group = None
+        if self._grouped:
+            memory = limits.memory_mb + 2 * limits.scratch_mb + SERVER_MB
+            group = cgroups.make(memory_mb=memory, processes=limits.processes + 4, cpus=self.cpus)
+            if group is None:
+                raise SlotDied("its control group could not be made")
+            undo.callback(group.remove)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        told, tell = os.pipe()
-        user = _UID + secrets.randbelow(100_000_000)
-        identity: dict[str, Any] = {"user": user, "group": user, "extra_groups": []} if os.getuid() == 0 else {}
-        python = ["/usr/bin/python3", "-s", "-P", "-c", bootstrap(), str(theirs.fileno())]
-        complaints = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the box
-        with theirs, os.fdopen(told, "rb") as info:
-            try:
-                process = subprocess.Popen(
-                    [self._program, "--info-fd", str(tell), *self._arguments(), *python],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=complaints,
-                    pass_fds=[theirs.fileno(), tell],
-                    env={},
-                    start_new_session=True,
-                    **identity,
-                )
-            finally:
-                os.close(tell)
-            facts = info.read()
-            if group is not None and facts:
-                group.add(json.loads(facts)["child-pid"])
-        slot = Slot(f"bubblewrap {process.pid}", ours, lambda: _end(process, group, complaints))
+        undo.enter_context(ours)
+        complaints = undo.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  lives as long as the box
+        with theirs:
+            told, tell = os.pipe()
+            with os.fdopen(told, "rb") as info:
+                try:
+                    process = self._process(theirs.fileno(), tell, complaints)
+                finally:
+                    os.close(tell)
+                slot = Slot(f"bubblewrap {process.pid}", ours, lambda: _end(process, group, complaints))
+                undo.callback(slot.close)
+                facts = info.read()
+                if group is not None and facts:
+                    group.add(json.loads(facts)["child-pid"])
         scratch = f"size={limits.scratch_mb}m,nr_inodes={limits.scratch_files},mode=1777"
         try:
             slot.start(
@@ -104,9 +112,23 @@ class BubblewrapBackend:
         except SlotDied as error:
             complaints.seek(0)
             said = complaints.read().decode("utf-8", "replace").strip()[-1500:]
-            slot.close()
             raise SlotDied(f"{error}; it said: {said or 'nothing'}") from error
         return slot
+
+    def _process(self, control: int, tell: int, complaints: IO[bytes]) -> subprocess.Popen[bytes]:
+        user = _UID + secrets.randbelow(100_000_000)
+        identity: dict[str, Any] = {"user": user, "group": user, "extra_groups": []} if os.getuid() == 0 else {}
+        python = ["/usr/bin/python3", "-s", "-P", "-c", bootstrap(), str(control)]
+        return subprocess.Popen(
+            [self._program, "--info-fd", str(tell), *self._arguments(), *python],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=complaints,
+            pass_fds=[control, tell],
+            env={},
+            start_new_session=True,
+            **identity,
+        )
 
     def _arguments(self) -> list[str]:
         walls = [

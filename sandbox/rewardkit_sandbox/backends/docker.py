@@ -20,6 +20,7 @@ from rewardkit_sandbox.types import Limits
 if TYPE_CHECKING:
     import docker
 
+_PREFIX = "rewardkit-sandbox-"
 LABEL = "rewardkit.sandbox.owner"
 SERVER_MB = 64
 """Memory of the container beyond the program's own: the fork server and page tables."""
@@ -67,7 +68,6 @@ class DockerBackend:
     preimport: tuple[str, ...] | None = None
     name: str = "docker"
     _folder: Path = field(init=False)
-    _serial: int = 0
 
     def open(self) -> None:
         """Makes sure that the engine and the image are there, and removes what dead owners left.
@@ -80,14 +80,19 @@ class DockerBackend:
         engine = client()
         try:
             engine.images.get(self.image)
+            sweep()
         except docker.errors.ImageNotFound as error:
             message = f"the engine has no image {self.image}: run python -m rewardkit_sandbox build"
             raise Unavailable(message) from error
+        except Exception as error:
+            if is_engine_error(error):
+                raise Unavailable(f"the Docker engine does not answer as it should: {error}") from error
+            raise
         finally:
             engine.close()
-        sweep()
-        self._folder = Path(tempfile.mkdtemp(prefix="rewardkit-sandbox-"))
+        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self._folder.chmod(0o711)
+        (self._folder / "owner").write_text(owner.label())
 
     def close(self) -> None:
         """Removes the folder of sockets."""
@@ -101,29 +106,33 @@ class DockerBackend:
             Unavailable: the engine is not there.
         """
         folder = self._folder / str(serial)
-        folder.mkdir(mode=0o711)
         path = folder / "control"
         engine = client()
         container: Any = None
+        slot: Slot | None = None
         try:
+            folder.mkdir(mode=0o711, parents=True)
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
                 listener.bind(str(path))
                 path.chmod(0o666)
                 listener.listen(1)
-                container = engine.containers.run(self.image, **self._options(folder))
+                container = engine.containers.create(self.image, **self._options(folder))
+                container.start()
                 connection = self._accept(listener, container)
             slot = Slot(f"container {container.short_id}", connection, lambda: _remove(container.id, folder))
             try:
                 slot.start(self._config())
             except SlotDied as error:
-                said = _logs(container)
-                slot.close()
-                raise SlotDied(f"{error}; {said}") from error
+                raise SlotDied(f"{error}; {_logs(container)}") from error
             path.unlink()
             return slot  # noqa: TRY300
         except Exception as error:
-            if container is not None:
+            if slot is not None:
+                slot.close()
+            elif container is not None:
                 _remove(container.id, folder)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
             if is_engine_error(error):
                 raise SlotDied(f"the engine did not start a container: {error}") from error
             raise
@@ -210,9 +219,14 @@ def _remove(identity: str, folder: Path) -> None:
 
 
 def sweep() -> int:
-    """Removes containers whose owner ended without taking them along; returns how many."""
+    """Removes containers and folders whose owner ended without taking them along; returns how many."""
     engine = client()
     removed = 0
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if owner.is_gone((folder / "owner").read_text()):
+                shutil.rmtree(folder, ignore_errors=True)
+                removed += 1
     try:
         for container in engine.api.containers(all=True, filters={"label": LABEL}):
             if owner.is_gone(container["Labels"][LABEL]):
