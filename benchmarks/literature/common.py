@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import math
 import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import fmean
@@ -16,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from rewardkit.registry import Registry
+from rewardkit.train.stages import STAGES, TrainFile, read_train_config, stage_of
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -45,31 +48,80 @@ def arguments(name: str, doc: str | None, *more: tuple[str, dict[str, Any]]) -> 
     return found
 
 
-def train(yaml: str, folder: Path, registry: Registry, changes: Mapping[str, object] | None = None) -> Path:
-    """Run a stage as ``rewardkit train`` does, going on with what its folder holds; returns the folder of the model.
+def configuration(
+    yaml: str, folder: Path, registry: Registry, changes: Mapping[str, object] | None = None
+) -> TrainFile:
+    """A stage's configuration, checked as ``rewardkit train`` does.
 
     Args:
-        yaml: The configuration.
+        yaml: What all runs have in common; written to a file beside ``folder``.
         folder: Of the run.
         registry: The plugins that its reward may use.
         changes: Values put over the configuration's, by dotted path.
     """
-    from rewardkit.train.launch import launch  # noqa: PLC0415 - heavy
-    from rewardkit.train.stages import STAGES, read_train_config, stage_of  # noqa: PLC0415
-
     file = folder.parent / f"{folder.name}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(yaml, encoding="utf-8")
     overrides = {"output": json.dumps(str(folder)), "threads": "1"}
     overrides |= {key: json.dumps(value, default=str) for key, value in (changes or {}).items()}
-    config = read_train_config(file, registry, overrides)
-    return launch(config, STAGES[stage_of(config.document)].runner())
+    return read_train_config(file, registry, overrides)
+
+
+def train(yaml: str, folder: Path, registry: Registry, changes: Mapping[str, object] | None = None) -> Path:
+    """Run a stage as ``rewardkit train`` does, going on with what its folder holds; returns the folder of the model."""
+    from rewardkit.train.launch import launch  # noqa: PLC0415 - heavy
+
+    file = configuration(yaml, folder, registry, changes)
+    return launch(file, STAGES[stage_of(file.document)].runner())
 
 
 def figures(folder: Path, kind: str = "train") -> list[dict[str, float]]:
     """What a run has written down of its steps, or of its evaluations."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [line for line in map(json.loads, lines) if line["kind"] == kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Share of right answers to held-out prompts."""
+
+    greedy: float
+    sampled: float
+    """At the configuration's temperature; NaN where none were sampled."""
+
+
+def accuracy(file: TrainFile, model: Path, samples: int = 0) -> Accuracy:
+    """Let a model answer the held-out prompts of an RL stage's configuration.
+
+    Args:
+        file: Its data.eval, rollout, reward and evaluate.correct are used.
+        model: A folder.
+        samples: Sampled answers to each prompt, beside the greedy one.
+    """
+    from rewardkit.composite import CompositeReward  # noqa: PLC0415 - heavy
+    from rewardkit.train.config import RlConfig  # noqa: PLC0415
+    from rewardkit.train.engines.base import Sampling  # noqa: PLC0415
+    from rewardkit.train.engines.hf import HfEngine  # noqa: PLC0415
+    from rewardkit.train.evaluate import correct_condition, evaluate  # noqa: PLC0415
+    from rewardkit.train.policy import Policy  # noqa: PLC0415
+    from rewardkit.train.rl import load_prompts  # noqa: PLC0415
+
+    config = file.config
+    assert isinstance(config, RlConfig)
+    assert file.reward is not None
+    condition = correct_condition(config.evaluate.correct, file.reward.component_names)
+    policy = Policy.load(config.model.model_copy(update={"path": str(model)}))
+    engine = HfEngine(policy, config.rollout.batch)
+    length = config.rollout.max_new_tokens
+    found = [math.nan, math.nan]
+    with CompositeReward(file.reward, registry=file.registry) as reward:
+        prompts = load_prompts(config, policy, reward, config.data.eval)[: config.evaluate.limit]
+        for place, (count, temperature) in enumerate(((1, 0.0), (samples, config.rollout.temperature))):
+            if count:
+                sampling = Sampling(length, temperature)
+                answers = evaluate(policy, engine, reward, prompts, sampling, condition=condition, samples=count)
+                found[place] = answers.accuracy().value
+    return Accuracy(*found)
 
 
 @cache
@@ -99,12 +151,9 @@ def spread(values: Sequence[float], form: str = ".2f") -> str:
 
 
 def smooth(values: Sequence[float], width: int) -> list[float]:
-    """Means over ``width`` neighbours; nearer to the ends over fewer, on both sides alike."""
-    result = []
-    for index in range(len(values)):
-        reach = min(width // 2, index, len(values) - 1 - index)
-        result.append(fmean(values[index - reach : index + reach + 1]))
-    return result
+    """Means over ``width`` neighbours; at the ends over those that there are."""
+    reach = width // 2
+    return [fmean(values[max(place - reach, 0) : place + reach + 1]) for place in range(len(values))]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
