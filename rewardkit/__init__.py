@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rewardkit.authoring import FieldName, reward
 from rewardkit.errors import RewardkitError
 from rewardkit.hookspecs import hookimpl
+from rewardkit.rollout_engine import Completion, EngineSetup, Request, RolloutEngine, RolloutEngineType, Sampling
 from rewardkit.types import Finding, Outcome, RewardType, Rollout, Score, ScoredRollout, Skipped, Unscored
 
 if TYPE_CHECKING:
@@ -27,14 +28,20 @@ _LAZY = {
 }
 
 __all__ = [
+    "Completion",
     "CompositeReward",
+    "EngineSetup",
     "FieldName",
     "Finding",
     "Outcome",
     "Registry",
+    "Request",
     "RewardType",
     "RewardkitError",
     "Rollout",
+    "RolloutEngine",
+    "RolloutEngineType",
+    "Sampling",
     "Score",
     "ScoredRollout",
     "Skipped",

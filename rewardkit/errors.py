@@ -10,6 +10,7 @@
     ├── DataError                   2   rows can't be read, or lack what the reward needs; knows file and row
     ├── OutputError                 1   a result can't be written (no permission, disk full)
     ├── WorkerError                 1   the worker processes of a reward can't be started
+    ├── EngineError                 1   a rollout engine fails, hangs, or samples from other weights than are trained
     └── TooManyUnscoredError        3   more rollouts than allowed could not be scored
 
 A message is one string: what happened, where, and what to do about it. A failure to score *one* rollout is not an exception
@@ -77,6 +78,10 @@ class OutputError(RewardkitError):
 
 class WorkerError(RewardkitError):
     """The worker processes that a reward runs in can't be started."""
+
+
+class EngineError(RewardkitError):
+    """A rollout engine fails, hangs, or samples from other weights than are trained. What was trained before stays."""
 
 
 class TooManyUnscoredError(RewardkitError):

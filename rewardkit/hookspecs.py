@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
+from rewardkit.rollout_engine import RolloutEngineType
 from rewardkit.types import Finding, RewardType, ScoredRollout
 
 if TYPE_CHECKING:
@@ -32,6 +33,18 @@ def register_rewards() -> Iterable[RewardType]:  # type: ignore[empty-body]
 
     Returns:
         The reward types, each with a name of its own.
+    """
+
+
+@hookspec
+def register_rollout_engines() -> Iterable[RolloutEngineType]:  # type: ignore[empty-body]
+    """Offer what samples completions in training, to be named under ``rollout.engine``.
+
+    ``rewardkit.rollout_engine`` is the contract; an engine needs torch only once it is built. ``hf`` and ``vllm`` are the
+    core's own names: a plugin that offers one of them clashes with it.
+
+    Returns:
+        The engine types, each with a name of its own.
     """
 
 

@@ -28,6 +28,7 @@ import pluggy
 from rewardkit import hookspecs
 from rewardkit.authoring import reward_type_of
 from rewardkit.errors import PluginClashError, PluginError
+from rewardkit.rollout_engine import RolloutEngineType
 from rewardkit.types import Finding, RewardType
 
 if TYPE_CHECKING:
@@ -65,6 +66,14 @@ class OfferedReward:
 
 
 @dataclass(frozen=True, slots=True)
+class OfferedEngine:
+    """A rollout engine together with who offers it."""
+
+    type: RolloutEngineType
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True)
 class BrokenPlugin:
     """A plugin that is installed and can't be used."""
 
@@ -81,6 +90,8 @@ class Registry:
 
     rewards: dict[str, list[OfferedReward]] = field(default_factory=dict)
     """By name; more than one offer under a name is a clash."""
+    engines: dict[str, list[OfferedEngine]] = field(default_factory=dict)
+    """Rollout engines, by name; those of the core join them where a training configuration is read."""
     commands: dict[str, list[tuple[click.Command, Provenance]]] = field(default_factory=dict)
     """Verbs that plugins add, by name."""
     broken: list[BrokenPlugin] = field(default_factory=list)
@@ -148,15 +159,11 @@ class Registry:
             self._manager.register(plugin, name=name)
             registered = True
             self._manager.check_pending()
-            caller = self._manager.subset_hook_caller(
-                "register_rewards", [other for other in self._manager.get_plugins() if other is not plugin]
-            )
-            offered = [*_decorated(plugin), *(item for items in caller() for item in items)]
-            _refuse_other_types(offered)
-            caller = self._manager.subset_hook_caller(
-                "register_commands", [other for other in self._manager.get_plugins() if other is not plugin]
-            )
-            commands = [command for items in caller() for command in items]
+            offered = [*_decorated(plugin), *self._offers("register_rewards", plugin)]
+            _refuse_other_types("register_rewards", offered, RewardType)
+            engines = self._offers("register_rollout_engines", plugin)
+            _refuse_other_types("register_rollout_engines", engines, RolloutEngineType)
+            commands = self._offers("register_commands", plugin)
             _refuse_other_commands(commands)
         # The same boundary: what a plugin's own code raises makes that plugin broken, and nothing else.
         except BaseException as error:
@@ -170,8 +177,15 @@ class Registry:
         self._provenances[name] = provenance
         for reward_type in {id(item): item for item in offered}.values():
             self.rewards.setdefault(reward_type.name, []).append(OfferedReward(reward_type, provenance))
+        for engine in engines:
+            self.engines.setdefault(engine.name, []).append(OfferedEngine(engine, provenance))
         for command in commands:
             self.commands.setdefault(str(command.name), []).append((command, provenance))
+
+    def _offers(self, hook: str, plugin: object) -> list[Any]:
+        """What one plugin gives for a registering hook."""
+        others = [other for other in self._manager.get_plugins() if other is not plugin]
+        return [item for items in self._manager.subset_hook_caller(hook, others)() for item in items]
 
     @property
     def hook(self) -> Any:
@@ -216,10 +230,11 @@ class Registry:
     def clashes(self) -> list[str]:
         """A line for every name that two distributions offer."""
         rewards = {name: [offer.provenance for offer in offers] for name, offers in sorted(self.rewards.items())}
+        engines = {name: [offer.provenance for offer in offers] for name, offers in sorted(self.engines.items())}
         verbs = {name: [provenance for _, provenance in offers] for name, offers in sorted(self.commands.items())}
         return [
             _clash(what, name, offers)
-            for what, names in (("reward", rewards), ("verb", verbs))
+            for what, names in (("reward", rewards), ("rollout engine", engines), ("verb", verbs))
             for name, offers in names.items()
             if len(offers) > 1
         ]
@@ -237,6 +252,25 @@ class Registry:
         if offers:
             raise PluginClashError(_clash("reward", name, [offer.provenance for offer in offers]))
         raise PluginError(self._unknown(name))
+
+    def engine(self, name: str) -> OfferedEngine:
+        """The rollout engine of that name.
+
+        Raises:
+            PluginClashError: Two distributions offer it; both are named.
+            PluginError: Nobody offers it; says what is alike or broken.
+        """
+        offers = self.engines.get(name, [])
+        if len(offers) > 1:
+            raise PluginClashError(_clash("rollout engine", name, [offer.provenance for offer in offers]))
+        if offers:
+            return offers[0]
+        message = f"no plugin offers a rollout engine {name!r}"
+        if close := _nearest(name, self.engines):
+            message += f"; did you mean {' or '.join(close)}?"
+        else:
+            message += f"; there are {', '.join(sorted(self.engines))}"
+        raise PluginError(message + self._broken_ones())
 
     def command(self, name: str) -> click.Command | None:
         """The verb that a plugin adds under that name; None where none does.
@@ -269,10 +303,12 @@ class Registry:
             message += f"; installed are {', '.join(self.names())}"
         else:
             message += "; no reward plugins are installed, try: pip install 'rewardkit[format,length,math]'"
-        if self.broken:
-            causes = "; ".join(f"{item.provenance}: {item.cause}" for item in self.broken)
-            message += f" (broken plugins, which might: {causes})"
-        return message
+        return message + self._broken_ones()
+
+    def _broken_ones(self) -> str:
+        """For a message about something that nobody offers."""
+        causes = "; ".join(f"{item.provenance}: {item.cause}" for item in self.broken)
+        return f" (broken plugins, which might: {causes})" if causes else ""
 
 
 def _nearest(name: str, known: Iterable[str]) -> list[str]:
@@ -340,10 +376,10 @@ def _refuse_unmarked_hooks(plugin: object) -> None:
             raise TypeError(f"{name} is not marked as a hook; put @rewardkit.hookimpl above it")
 
 
-def _refuse_other_types(offered: Iterable[object]) -> None:
+def _refuse_other_types(hook: str, offered: Iterable[object], kind: type) -> None:
     for item in offered:
-        if not isinstance(item, RewardType):
-            raise TypeError(f"register_rewards gave a {type(item).__name__}, not a RewardType")
+        if not isinstance(item, kind):
+            raise TypeError(f"{hook} gave a {type(item).__name__}, not a {kind.__name__}")
 
 
 def _refuse_other_commands(commands: Iterable[object]) -> None:

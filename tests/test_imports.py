@@ -11,14 +11,15 @@ import rewardkit
 
 PACKAGE = Path(rewardkit.__file__).parent
 LAYERS = [
-    {"types", "errors"},
+    {"types", "errors", "rollout_engine"},
     {"authoring", "hookspecs"},
     {"registry"},
     {"config"},
     {"composite"},
     {"scoring"},
-    {"integrations", "insight", "testing"},
+    {"integrations", "insight"},
     {"train"},
+    {"testing"},
     {"cli"},
     {"__main__"},
 ]

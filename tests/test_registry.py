@@ -14,6 +14,7 @@ import pytest
 from rewardkit import Finding, Registry, RewardType, Rollout, ScoredRollout, hookimpl, hookspecs, reward
 from rewardkit.errors import PluginClashError, PluginError
 from rewardkit.registry import DISABLE_VARIABLE, BrokenPlugin, Provenance
+from rewardkit.rollout_engine import RolloutEngineType
 
 GOOD = """
     from rewardkit import reward
@@ -126,7 +127,7 @@ def test_an_imported_reward_is_not_offered_again(install_plugin) -> None:
         ),
         (
             "import rewardkit\n@rewardkit.hookimpl\ndef zzz(): return []",
-            "there is no hook 'zzz'; hooks are register_rewards, register_commands, rollouts_scored, training_step_finished",
+            "there is no hook 'zzz'; hooks are register_rewards, register_rollout_engines, register_commands, rollouts_scored",
         ),
         (
             "def register_rewards(): return []",
@@ -356,6 +357,11 @@ class Plugin:
         return [RewardType("made.here", Rollout, lambda params: lambda rollouts: [])]
 
     @hookimpl
+    def register_rollout_engines(self):
+        """Offer one."""
+        return [RolloutEngineType("remote", lambda params, setup: None, Rollout)]
+
+    @hookimpl
     def register_commands(self):
         """Offer one."""
         return [click.Command("shout")]
@@ -384,6 +390,21 @@ HOOKS = {name: value for name, value in vars(hookspecs).items() if hasattr(value
 def exercise_register_rewards(registry: Registry, _plugin: Plugin) -> None:
     """What it returns is offered."""
     assert registry.get("made.here").provenance.plugin == "Plugin"
+
+
+def exercise_register_rollout_engines(registry: Registry, _plugin: Plugin) -> None:
+    """What it returns is offered; a name that two offer is a clash that names both; an unknown one comes with a hint."""
+    assert registry.engine("remote").provenance.plugin == "Plugin"
+    with pytest.raises(PluginError, match=r"no plugin offers a rollout engine 'remoet'; did you mean remote\?"):
+        registry.engine("remoet")
+    with pytest.raises(PluginError, match="no plugin offers a rollout engine 'zzz'; there are remote"):
+        registry.engine("zzz")
+    registry.register(Plugin(), Provenance("other", "acme", "1.0"))
+    with pytest.raises(
+        PluginClashError, match=r"rollout engine 'remote' is offered twice, by this program 0 .* acme 1\.0"
+    ):
+        registry.engine("remote")
+    assert any("rollout engine 'remote'" in line for line in registry.clashes())
 
 
 def exercise_register_commands(registry: Registry, _plugin: Plugin) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
+from rewardkit.rollout_engine import RolloutEngineType
 from rewardkit.types import RewardType
 
 
@@ -31,7 +32,7 @@ def _schema(params: Any) -> dict[str, Any]:
     return schema
 
 
-def params_schema(reward_type: RewardType) -> dict[str, Any]:
+def params_schema(reward_type: RewardType | RolloutEngineType) -> dict[str, Any]:
     """The JSON Schema of what may stand under ``with``. Unknown keys are refused at every level.
 
     Raises:
@@ -41,7 +42,7 @@ def params_schema(reward_type: RewardType) -> dict[str, Any]:
     return _schema(params)
 
 
-def make_params(reward_type: RewardType, data: dict[str, Any]) -> Any:
+def make_params(reward_type: RewardType | RolloutEngineType, data: dict[str, Any]) -> Any:
     """An instance of the parameters from data that the schema has passed.
 
     Raises:

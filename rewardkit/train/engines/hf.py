@@ -32,6 +32,7 @@ class HfEngine:
         self.policy = policy
         self.batch = batch
         """Most completions at once; a group is never divided."""
+        self.tolerance = 1e-3 if policy.lm.dtype == torch.float32 else 0.1
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[tuple[int, list[Completion]]]]:
         """Sample, so many requests at once as ``batch`` allows."""
