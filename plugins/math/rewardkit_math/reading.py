@@ -57,7 +57,7 @@ def understood(answer: Answer) -> Read:
     rational = _rational(content)
     if rational is not None:
         return Read(answer, rational)
-    stripped = without_delimiters(_TRAILING.sub("", content)).strip()
+    stripped = without_delimiters(_TRAILING.sub("", texts.single_backslashes(content))).strip()
     if stripped.startswith("``") and stripped.endswith("''"):
         stripped = stripped[2:-2].strip()
     if stripped.startswith("\\text{") and stripped.find("}") == len(stripped) - 1:

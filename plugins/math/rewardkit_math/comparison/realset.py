@@ -195,6 +195,8 @@ def _from_seq(expr: Expr) -> Pieces | None:
     if len(items) != 2 or len(brackets) != 2 or any(item.head not in _NUMERIC for item in items):
         return None
     low, high = end(items[0]), end(items[1])
+    if order(low, high) >= 0 and brackets != "[]":
+        return None  # a pair in odd brackets, which is no way to write the empty set
     return (Piece(low, brackets[0] == "[" and not low.sign, high, brackets[1] == "]" and not high.sign),)
 
 

@@ -38,8 +38,8 @@ def opened(expr: Expr) -> Expr:
         return Expr("text", content) if inside.head in ("word", "mul", "cond") else inside
     if expr.head == "word" and expr.args[0].casefold() in words.TEXT_ANSWERS | words.NUMBER_WORDS.keys():
         return Expr("text", expr.args[0])
-    if expr.head == "unit" and expr.args[0].head == "seq":
-        return Expr("seq", *expr.args[0].args)
+    if expr.head == "unit" and expr.args[0].head in ("seq", "matrix", "rel"):
+        return Expr(expr.args[0].head, *expr.args[0].args)
     return expr
 
 

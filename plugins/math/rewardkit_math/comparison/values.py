@@ -75,6 +75,8 @@ class Values(Part):
 
         if self.policy.percent != "number" and same(Expr("div", share, Expr("num", 100, None))):
             return True
+        if self.policy.percent == "either" and _below_one(share):
+            return False
         return self.policy.percent != "fraction" and same(share)
 
     def bare_value(self, a: Expr, b: Expr) -> bool:
@@ -140,4 +142,12 @@ class Values(Part):
                 shown = exact[0] if mine is first else exact[1]
                 if abs(shown - other) <= Fraction(1, 2) / Fraction(10) ** mine[0]:
                     return self.policy.tolerance > 0
+        return False
+
+
+def _below_one(share: Expr) -> bool:
+    """Whether a percentage is below 1 %: nobody leaves the sign out of 0.5 %, where 0.5 is another share."""
+    try:
+        return value(share)[0].copy_abs() < 1
+    except MathError:
         return False

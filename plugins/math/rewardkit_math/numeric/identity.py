@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from rewardkit_math.errors import MathError, TooLarge, Undecided, Undefined
 from rewardkit_math.expr import Expr, symbols
-from rewardkit_math.numeric.arithmetic import D0, D1, ERR, Ball, HugeError
+from rewardkit_math.numeric.arithmetic import D0, ERR, Ball, HugeError
 from rewardkit_math.numeric.evaluator import Budget, Evaluator
 
 DIGITS = 30

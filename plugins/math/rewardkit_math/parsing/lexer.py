@@ -9,6 +9,7 @@ from fractions import Fraction
 from rewardkit_math.errors import ParseError, TooLarge
 from rewardkit_math.parsing import vocabulary as words
 from rewardkit_math.parsing.literals import number
+from rewardkit_math.parsing.text import single_backslashes
 from rewardkit_math.units import GLUE, UNITS
 
 MAX_TOKENS = 16_000
@@ -53,11 +54,7 @@ _MASTER = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
-_DOUBLED = re.compile(
-    r"\\\\(?=(?:d?frac|tfrac|sqrt|left|right|pi|text|le|ge|leq|geq|cdot|times|infty|cup|boxed|pm|sin|cos|tan|ln|log)(?![a-z]))"
-)
 _TIMES = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\^)")  # 1.5 x 10^3
-_BREAKABLE = re.compile(r"\\\\(?=[A-Za-z])")
 _KNOWN = sorted(
     {*words.FUNCTIONS, *words.CONSTANTS, *words.GREEK, *words.OPERATORS, *words.RELATIONS, *words.SPACING},
     key=len,
@@ -90,10 +87,7 @@ def tokenize(text: str) -> list[Token]:
         raise TooLarge(f"an answer of {len(text)} characters")
     if "\x0crac" in text:
         text = text.replace("\x0crac", "\\frac")  # "\f" of a string that was unescaped once too often
-    if "\\\\" in text:
-        text = _DOUBLED.sub(r"\\", text)
-        if "\\begin" not in text:
-            text = _BREAKABLE.sub(r"\\", text)
+    text = single_backslashes(text)
     if "10^" in text:
         text = _TIMES.sub(r"\\times ", text)
     tokens: list[Token] = []
@@ -323,7 +317,7 @@ def _text(content: str, is_text: bool, spaced: bool, tokens: list[Token]) -> Non
         tokens.append(Token("op", ":", spaced))
     elif not is_text and bare in words.FUNCTIONS:
         tokens.append(Token("fn", words.FUNCTIONS[bare], spaced))
-    elif not is_text and bare in ("i", "e", "d"):
+    elif not is_text and len(bare) == 1 and bare.isascii() and bare.isalpha() and (bare in "ied" or bare not in UNITS):
         tokens.append(Token("var", bare, spaced))
     else:
         tokens.append(Token("text", content, spaced))

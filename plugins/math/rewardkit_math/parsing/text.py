@@ -93,6 +93,20 @@ def to_latex(text: str) -> str:
     return unicodedata.normalize("NFKC", text.translate(_MAP)).translate(_MAP)
 
 
+_DOUBLED = re.compile(
+    r"\\\\(?=(?:d?frac|tfrac|sqrt|left|right|pi|text|le|ge|leq|geq|cdot|times|infty|cup|boxed|pm|sin|cos|tan|ln|log)(?![a-z]))"
+)
+_BREAKABLE = re.compile(r"\\\\(?=[A-Za-z%${}])")
+
+
+def single_backslashes(text: str) -> str:
+    r"""`text` with `\\frac` and the like, which were escaped once too often, as `\frac`; the ends of rows stay."""
+    if "\\\\" not in text:
+        return text
+    text = _DOUBLED.sub(r"\\", text)
+    return text if "\\begin" in text else _BREAKABLE.sub(r"\\", text)
+
+
 _WRAPPER = re.compile(
     r"\\(?:text(?:bf|it|rm|normal|sf|tt|up)?|mbox|hbox|mathrm|mathbf|mathit|mathsf|operatorname|boldsymbol|bm|emph)\s*\{([^{}]*)\}"
 )
