@@ -48,7 +48,11 @@ class Checkpoints:
         return next(reversed(self.all()), None)
 
     def save(
-        self, step: int, parts: Mapping[str, tuple[Mapping[str, nn.Parameter], Optimizer]], state: Mapping[str, Any]
+        self,
+        step: int,
+        parts: Mapping[str, tuple[Mapping[str, nn.Parameter], Optimizer]],
+        state: Mapping[str, Any],
+        spare: int | None = None,
     ) -> Path:
         """Keep everything after ``step`` steps; the oldest beyond ``keep`` go.
 
@@ -56,6 +60,7 @@ class Checkpoints:
             step: How many steps are done.
             parts: By name (policy, critic): the trained parameters and their optimiser.
             state: Whatever else the loop needs, as JSON data.
+            spare: The step of a checkpoint that stays, however old it is.
 
         Raises:
             OutputError: It can't be written; the earlier ones are untouched.
@@ -74,9 +79,18 @@ class Checkpoints:
         if parallel.is_first():
             write_folder(path, write)
             for old in self.all()[: -self.keep]:
-                shutil.rmtree(old, ignore_errors=True)
+                if step_of(old) != spare:
+                    shutil.rmtree(old, ignore_errors=True)
         parallel.wait()
         return path
+
+    def drop_after(self, step: int) -> None:
+        """Forget what came after a step."""
+        if parallel.is_first():
+            for path in self.all():
+                if step_of(path) > step:
+                    shutil.rmtree(path)
+        parallel.wait()
 
     def restore(self, path: Path, parts: Mapping[str, tuple[Mapping[str, nn.Parameter], Optimizer]]) -> dict[str, Any]:
         """Put parameters and optimisers back; returns the rest of the state.

@@ -19,22 +19,23 @@ import torch
 
 from rewardkit.composite import CompositeReward
 from rewardkit.config.expression import Expression
-from rewardkit.errors import ConfigError, DataError, RewardkitError
+from rewardkit.errors import ConfigError, DataError, EngineError, RewardkitError
+from rewardkit.rollout_engine import Sampling
 from rewardkit.train import parallel, statistics
 from rewardkit.train.checkpoint import step_of
 from rewardkit.train.config import ProcessConfig, RlConfig, paths
 from rewardkit.train.data import Order, Prompt, Renderer
-from rewardkit.train.engines.base import Sampling
-from rewardkit.train.engines.hf import HfEngine
+from rewardkit.train.engines.builtin import ChosenEngine
 from rewardkit.train.evaluate import correct_condition, evaluate
 from rewardkit.train.learn import Learner, Lesson
 from rewardkit.train.math.advantages import group_statistics, steps_of_tokens
 from rewardkit.train.monitors import Alarm, Monitors
 from rewardkit.train.optim import Optimizer
 from rewardkit.train.policy import Policy
-from rewardkit.train.rollouts import Sample, collect, refuse_long_prompts, refuse_unscored
+from rewardkit.train.rollouts import Sample, Spent, collect, refuse_long_prompts, refuse_unscored
 from rewardkit.train.rows import read_rows
 from rewardkit.train.run import FINAL, AlarmError, Run
+from rewardkit.train.sampler import Sampler
 from rewardkit.train.seeds import step_seed
 from rewardkit.train.stages import TrainFile
 from rewardkit.types import Score
@@ -56,6 +57,8 @@ def train(file: TrainFile, config: RlConfig, make_learner: Callable[[Policy, Opt
         Interrupted: Somebody asked it to end; it can go on.
     """
     assert file.reward is not None  # noqa: S101 - the schema requires one
+    assert file.engine is not None  # noqa: S101 - it has a default
+    file.engine.require()
     condition = correct_condition(
         config.evaluate.correct, file.reward.component_names, file.where("evaluate", "correct")
     )
@@ -102,7 +105,7 @@ class Trainer:
         self.alarms: list[Alarm] = []
         """Of the step at hand."""
         self.calm_step = 0
-        """The latest checkpoint that was made while nothing was out of its bounds."""
+        """The latest checkpoint that was made while nothing was out of its bounds; by gold, that means after an evaluation."""
         self.order = Order(len(self.prompts), config.seed)
         self.position = 0
         """How many prompts have been taken so far."""
@@ -111,19 +114,23 @@ class Trainer:
     def train(self) -> Path:
         """All steps that are left."""
         run, config = self.run, self.config
+        rolls_back = config.monitors.on_alarm == "rollback"
         first = self.resume()
         self.policy.model.train()
         if first == 0:
             self.evaluate(0)
+            if rolls_back:
+                self.keep(0)
         for step in run.steps(first):
             self.step(step)
             done = step + 1
-            if run.is_due(done, config.evaluate.every):
+            evaluated = run.is_due(done, config.evaluate.every)
+            if evaluated:
                 self.evaluate(done)
             if self.alarms:
                 self.alarm(done)
             stop = run.must_stop()
-            if stop or run.is_due(done, config.checkpoint.every):
+            if stop or run.is_due(done, config.checkpoint.every) or (rolls_back and evaluated):
                 self.keep(done)
             if stop and done < config.steps:
                 raise run.interrupted(done)
@@ -132,10 +139,11 @@ class Trainer:
     def step(self, step: int) -> None:
         """One step, from prompts to new weights."""
         began = time.monotonic()
-        samples, sampled = self.sample(step)
+        spent = Spent()
+        samples, sampled = self.sample(step, spent)
         refuse_unscored(samples, self.reward.config.abort_above, f"step {step + 1}")
         scored = [sample for sample in samples if sample.scored.reward is not None]
-        generated = time.monotonic()
+        collected = time.monotonic()
         lesson = self.lesson(scored)
         learned = self.learner.learn(lesson, step)
         self.refuse_stale(learned, step)
@@ -149,8 +157,10 @@ class Trainer:
             "prompts_sampled": sampled,
             "tokens": tokens,
             "tokens_per_s": tokens / (ended - began),
-            "seconds_rollout": generated - began,
-            "seconds_update": ended - generated,
+            "scoring_seconds": spent.scoring,
+            "seconds_generate": collected - began - spent.waiting,
+            "seconds_await_scores": spent.waiting,
+            "seconds_learn": ended - collected,
             "seconds": ended - began,
         }
         self.run.log(step + 1, metrics, rollouts=[sample.scored for sample in samples])
@@ -159,9 +169,10 @@ class Trainer:
 
     def keep(self, done: int) -> None:
         """Make a checkpoint."""
-        if self.monitors.is_calm:
+        known_to_be_good = self.gold is None or self.run.is_due(done, self.config.evaluate.every)
+        if self.monitors.is_calm and known_to_be_good:
             self.calm_step = done
-        self.run.checkpoints.save(done, self.parts, self.state())
+        self.run.checkpoints.save(done, self.parts, self.state(), spare=self.calm_step)
 
     def alarm(self, done: int) -> None:
         """Tell the step's alarms, and do what the configuration says about them. Raises AlarmError unless it says warn."""
@@ -178,20 +189,26 @@ class Trainer:
             case "rollback":
                 step = self.roll_back()
                 path = self.run.save_model(self.policy.save, FINAL)
-                raise AlarmError(f"rolled back from step {done} to step {step}: {messages}; that model is in {path}")
+                raise AlarmError(
+                    f"rolled back from step {done} to step {step}: {messages}; that model is in {path}, and the run goes on from there"
+                )
 
     def roll_back(self) -> int:
-        """Take the weights of the latest checkpoint that was made while all was calm; of the start if there is none."""
+        """Take everything from the latest checkpoint that was made while all was calm; the later ones go.
+
+        Raises:
+            AlarmError: There is none.
+        """
         calm = [path for path in self.run.checkpoints.all() if step_of(path) <= self.calm_step]
         if not calm:
             raise AlarmError(
                 f"no checkpoint was made before the alarm; the latest model is in {self.run.checkpoints.folder}"
             )
-        self.run.checkpoints.restore(calm[-1], self.parts)
-        return step_of(calm[-1])
+        self.run.checkpoints.drop_after(step_of(calm[-1]))
+        return self.restore(calm[-1])
 
-    def sample(self, step: int) -> tuple[list[Sample], int]:
-        """The step's scored rollouts, and how many prompts were sampled for them.
+    def sample(self, step: int, spent: Spent) -> tuple[list[Sample], int]:
+        """The step's scored rollouts, and how many prompts were sampled for them; the time that it takes is added to ``spent``.
 
         With ``zero_spread: refill`` groups without any spread are replaced by those of further prompts, for some rounds.
         """
@@ -210,7 +227,7 @@ class Trainer:
                 for index in range(missing)
             ]
             samples = collect(
-                self.engine, self.reward, self.policy.decode, chosen, seeds, self.sampling(), step, first_group=sampled
+                self.engine, self.reward, self.policy.decode, chosen, seeds, self.sampling(), step, sampled, spent
             )
             sampled += missing
             refuse_unscored(samples, self.reward.config.abort_above, f"step {step + 1}")
@@ -273,6 +290,7 @@ class Trainer:
         evaluation = evaluate(
             self.policy, self.engine, self.reward, self.held_out, sampling, condition=self.condition, step=step
         )
+        refuse_unscored(evaluation.samples, self.reward.config.abort_above, f"the evaluation after step {step}")
         found = evaluation.summary()
         if self.gold is not None:
             own = parallel.share([sample.scored.rollout for sample in evaluation.samples])
@@ -302,7 +320,14 @@ class Trainer:
         if latest is None:
             self.run.rewind(-1)
             return 0
-        state = self.run.checkpoints.restore(latest, self.parts)
+        step = self.restore(latest)
+        self.run.rewind(step)
+        self.run.view.resumed(step)
+        return step
+
+    def restore(self, checkpoint: Path) -> int:
+        """Be as at a checkpoint; returns how many steps are done."""
+        state = self.run.checkpoints.restore(checkpoint, self.parts)
         self.position = state["position"]
         self.run.best = state["best"]
         self.learner.kl.value = state["kl"]
@@ -310,8 +335,6 @@ class Trainer:
         self.calm_step = state["calm_step"]
         self.engine.sync()
         step: int = state["step"]
-        self.run.rewind(step)
-        self.run.view.resumed(step)
         return step
 
 

@@ -1,10 +1,12 @@
 """Prompts to scored completions: what a step learns from, and what an evaluation looks at.
 
-While the engine samples the next prompts, the reward is already at work on those that are done.
+While the engine samples the next prompts, the reward is already at work on those that are done. What comes out does not depend on
+which of the two is quicker.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +31,17 @@ class Sample:
     scored: ScoredRollout
 
 
+@dataclass(slots=True)
+class Spent:
+    """Where the time went, in seconds."""
+
+    generating: float = 0.0
+    waiting: float = 0.0
+    """For scores, with nothing left to sample."""
+    scoring: float = 0.0
+    """Of the reward, which is at work while the engine samples."""
+
+
 def collect(
     engine: RolloutEngine,
     reward: CompositeReward,
@@ -38,6 +51,7 @@ def collect(
     sampling: Sampling,
     step: int,
     first_group: int = 0,
+    spent: Spent | None = None,
 ) -> list[Sample]:
     """Sample completions and score them; of several processes each takes some of the prompts, and all get everything.
 
@@ -50,22 +64,44 @@ def collect(
         sampling: How.
         step: For weight schedules.
         first_group: Number of the first prompt's group.
+        spent: What this takes is added here.
 
     Returns:
         All completions of the first prompt, then of the second …
     """
     own = parallel.share(range(len(prompts)))
     requests = [Request(prompts[index].tokens, seeds[index]) for index in own]
+    spent = spent or Spent()
+
+    def score(rollouts: Sequence[Rollout]) -> list[ScoredRollout]:
+        began = time.monotonic()
+        scored = reward.score(rollouts, step=step)
+        spent.scoring += time.monotonic() - began  # by one thread alone
+        return scored
+
+    began = time.monotonic()
     pending: list[tuple[list[tuple[int, Completion]], Future[list[ScoredRollout]]]] = []
-    with ThreadPoolExecutor(1, thread_name_prefix="rewardkit-score") as pool:
-        for done in engine.generate(requests, sampling):
-            flat = [(own[place], completion) for place, completions in done for completion in completions]
-            rollouts = [rollout(prompts[index], first_group + index, completion, decode) for index, completion in flat]
-            pending.append((flat, pool.submit(reward.score, rollouts, step=step)))
-        by_prompt: dict[int, list[Sample]] = {index: [] for index in own}
-        for flat, future in pending:
-            for (index, completion), scored in zip(flat, future.result(), strict=True):
-                by_prompt[index].append(Sample(prompts[index], first_group + index, completion, scored))
+    with ThreadPoolExecutor(1, thread_name_prefix="rewardkit-score") as scorer:
+        try:
+            for done in engine.generate(requests, sampling):
+                flat = [(own[place], completion) for place, completions in done for completion in completions]
+                rollouts = [
+                    rollout(prompts[index], first_group + index, completion, decode) for index, completion in flat
+                ]
+                pending.append((flat, scorer.submit(score, rollouts)))
+                for _, future in pending:
+                    if future.done():
+                        future.result()  # a reward that has broken down ends the sampling, too
+            generated = time.monotonic()
+            by_prompt: dict[int, list[Sample]] = {index: [] for index in own}
+            for flat, future in pending:
+                for (index, completion), scored in zip(flat, future.result(), strict=True):
+                    by_prompt[index].append(Sample(prompts[index], first_group + index, completion, scored))
+        except BaseException:
+            scorer.shutdown(wait=False, cancel_futures=True)
+            raise
+    spent.generating += generated - began
+    spent.waiting += time.monotonic() - generated
     return [sample for samples in parallel.gathered([by_prompt[index] for index in own]) for sample in samples]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -45,14 +46,16 @@ def variety(rollout: Rollout) -> float:
     return len(set(rollout.completion_text) - set("0123456789")) / 12
 
 
-def run(work, folder, on_alarm):
+def run(work, folder, on_alarm, **changes):
     """Train on a reward that can be hacked."""
+    folder.mkdir(exist_ok=True)
     registry = Registry()
     registry.register(digits)
     registry.register(variety)
     config = folder / "grpo.yaml"
     config.write_text(CONFIG.format(output=folder / "out", work=work, on_alarm=on_alarm))
-    launch(read_train_config(config, registry), train_grpo)
+    changes = {key.replace("__", "."): str(value) for key, value in changes.items()}
+    launch(read_train_config(config, registry, changes), train_grpo)
 
 
 def lines(file):
@@ -80,16 +83,39 @@ def test_a_run_can_stop_at_an_alarm(work, tmp_path):
     assert list((tmp_path / "out/checkpoints").iterdir())
 
 
-def test_a_run_can_go_back_to_before_the_alarm(work, tmp_path):
-    """The final model is that of a checkpoint made while all was calm."""
-    from rewardkit.errors import RewardkitError
+def test_a_run_goes_back_to_before_the_alarm(work, tmp_path):
+    """Weights, optimiser and place in the data are those of the last calm checkpoint, bit for bit; later ones are gone."""
+    import torch
+    from safetensors.torch import load_file
 
-    try:
-        run(work, tmp_path, "rollback")
-    except RewardkitError as error:
-        assert "rolled back from step" in str(error) or "no checkpoint was made before the alarm" in str(error)  # noqa: PT017
-    else:
-        pytest.fail("there was no alarm")
+    changes = {  # gold rises at first
+        "evaluate__gold": "{components: {meant: {use: digits, weight: {steps: [[0, 1.0], [6, -1.0]]}}}}",
+        "evaluate__every": 1,
+        "checkpoint__every": 1,
+        "checkpoint__keep": 1,
+        "optimizer__lr": 1.0e-3,
+    }
+    with pytest.raises(AlarmError, match=r"rolled back from step \d+ to step \d+") as caught:
+        run(work, tmp_path, "rollback", **changes)
+    left, reached = map(int, re.search(r"from step (\d+) to step (\d+)", str(caught.value)).groups())
+    assert 0 < reached < left
+    *_, last = sorted((tmp_path / "out/checkpoints").iterdir())
+    state = json.loads((last / "state.json").read_text())
+    assert state["step"] == reached
+    assert not any(state["monitors"]["out_for"].values())
+
+    # A run that ends there by itself comes to the same.
+    run(work, tmp_path / "short", "rollback", steps=reached, **changes)
+    final = load_file(tmp_path / "out/final/model.safetensors")
+    short = load_file(tmp_path / "short/out/final/model.safetensors")
+    assert all(torch.equal(value, short[name]) for name, value in final.items())
+    before, after = (
+        torch.load(folder / "policy.optimizer.pt", weights_only=True)["state"]
+        for folder in (last, tmp_path / f"short/out/checkpoints/step-{reached:06d}")
+    )
+    assert all(torch.equal(value, after[key][name]) for key, entry in before.items() for name, value in entry.items())
+    alarms = lines(tmp_path / "out/alarms.jsonl")
+    assert alarms[-1]["step"] == left
 
 
 def test_an_alarm_needs_patience_and_is_raised_once():

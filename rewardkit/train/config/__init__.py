@@ -28,6 +28,7 @@ from rewardkit.train.config.preference import (
 )
 from rewardkit.train.config.rl import (
     AlgorithmConfig,
+    CanaryConfig,
     CorrectionConfig,
     FilterConfig,
     GrpoConfig,
@@ -47,6 +48,7 @@ from rewardkit.train.config.sft import (
 
 __all__ = [
     "AlgorithmConfig",
+    "CanaryConfig",
     "CheckpointConfig",
     "CorrectionConfig",
     "CriticConfig",

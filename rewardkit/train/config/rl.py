@@ -9,11 +9,21 @@ from pydantic import Field, model_validator
 from rewardkit.train.config.base import Count, NotNegative, Positive, RunConfig, Section, Share, TextData
 
 
+class CanaryConfig(Section):
+    """Proof that the sampler has taken over the trained weights: some fixed prompts are answered, and the trainer judges the answers."""
+
+    every: NotNegative = 1
+    """How often: after every so many updates; 0: never. An engine that shares the trainer's weights is looked at once."""
+    limit: Positive | None = None
+    """Stop when log-probs differ by more than this, in nats per token on average; by default 0.001 in float32, 0.1 otherwise."""
+
+
 class RolloutConfig(Section):
     """How completions are sampled."""
 
-    engine: Literal["hf"] = "hf"
-    """hf: transformers, on any device."""
+    engine: str | dict[str, Any] = "hf"
+    """hf: transformers, on any device · vllm · or another that is installed; with parameters, {use: vllm, with: {…}}."""
+    canary: CanaryConfig = CanaryConfig()
     prompts_per_step: Count = 32
     group_size: Count = 8
     """Completions of each prompt, which are compared with each other."""
@@ -25,7 +35,8 @@ class RolloutConfig(Section):
     stop: list[str] = Field(default_factory=list)
     """A completion ends after any of these texts, which stay part of it."""
     batch: Count = 256
-    """Completions that are sampled at once; whole groups, so at least group_size."""
+    """Completions that are sampled at once; whole groups, so at least group_size. While the next ones are sampled these are scored:
+    where scoring is slow (programs in a sandbox, a judge), a part of prompts_per_step × group_size hides it."""
     max_mismatch: Positive = 0.3
     """Stop when the sampler's log-probs differ from the trainer's by more than this on average: the weights are out of step."""
 
