@@ -1,0 +1,247 @@
+"""GRPO against PPO on the same verifiable task, with the same number of rollouts: accuracy, time, memory.
+
+    python benchmarks/literature/grpo_vs_ppo.py [--quick]
+
+GRPO (https://arxiv.org/abs/2402.03300) takes the mean of a group as its baseline, where PPO (https://arxiv.org/abs/1707.06347)
+learns a critic; the claim is about the same quality without the critic's time and memory. Column addition with the math reward,
+from a model that SFT has warmed up; 256 rollouts per step for each: 32 prompts × 8 for GRPO, 256 prompts × 1 for PPO. PPO runs with
+a critic of its own (as large as the policy) and, to save that, with a head on the policy. No KL penalty, the same learning rate, as
+many updates per batch.
+
+Each run is a process of its own. Time is CPU seconds per training step, the median over steps. Memory is the peak of the process
+beyond what it had when training began, and the bytes of trained weights, gradients and optimiser state, which is what counts where
+models are large. Eight minutes of one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any, Literal
+
+from common import SEEDS, arguments, build, figures, plot, report, smooth, spread, table, train
+
+from rewardkit.registry import Registry
+
+ARMS = {"grpo": "GRPO", "ppo_own": "PPO, own critic", "ppo_head": "PPO, head as critic"}
+BYTES_PER_PARAMETER = 16
+"""Of one that is trained: weight, gradient and two moments of Adam, in fp32."""
+
+SFT = """
+version: 1
+stage: sft
+output: set
+model: {path: set}
+data: {train: set}
+steps: 110
+batch_size: 64
+optimizer: {lr: 3.0e-3, warmup_steps: 20}
+checkpoint: {every: 0}
+"""
+SHARED = """
+version: 1
+output: set
+model: {path: set}
+data: {train: set, eval: set}
+reward:
+  components:
+    format:  {use: format.boxed, weight: 0.0}
+    correct: {use: math, with: {reference: answer}}
+  gate: "format > 0"
+steps: 50
+optimizer: {lr: 2.0e-4}
+micro_batch_tokens: 2048
+evaluate: {every: 10, correct: "correct == 1", limit: 200}
+checkpoint: {every: 0}
+log: {samples: 1}
+"""
+STAGE = {
+    "grpo": "stage: grpo\nrollout: {prompts_per_step: 32, group_size: 8, max_new_tokens: 56}\nalgorithm: {use: dapo}\n",
+    "ppo_own": "stage: ppo\nrollout: {prompts_per_step: 256, max_new_tokens: 56}\nkl: {coefficient: 0.0}\nepochs_per_batch: 1\n"
+    "critic: {kind: own, lr: 1.0e-3, warmup_steps: 2}\n",
+    "ppo_head": "stage: ppo\nrollout: {prompts_per_step: 256, max_new_tokens: 56}\nkl: {coefficient: 0.0}\nepochs_per_batch: 1\n"
+    "critic: {kind: head, warmup_steps: 2}\n",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is done."""
+
+    seeds: Sequence[int] = SEEDS
+    sft_steps: int = 110
+    steps: int = 50
+    prompts: int = 256
+    """Rollouts per step."""
+    limit: int = 200
+
+
+QUICK = Size(seeds=(0,), sft_steps=10, steps=2, prompts=16, limit=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One run."""
+
+    arm: str
+    seed: int
+    rewards: list[float]
+    """Mean of each step's rollouts."""
+    accuracy: list[tuple[int, float]]
+    """Greedy, on held-out sums, by step."""
+    cpu_s: float
+    """Per step."""
+    peak_mb: float
+    """Beyond what the process had before training."""
+    trained: int
+    """Parameters that learn."""
+
+
+def changes_for(folder: Path, arm: str, seed: int, size: Size) -> Mapping[str, object]:
+    """What an arm's configuration is completed with."""
+    group = 8 if arm == "grpo" else 1
+    return {
+        "seed": seed,
+        "model.path": folder / "sft/final",
+        "data.train": folder / "train.jsonl",
+        "data.eval": folder / "heldout.jsonl",
+        "steps": size.steps,
+        "rollout.prompts_per_step": size.prompts // group,
+        "evaluate.limit": size.limit,
+    }
+
+
+def run_one(folder: Path, arm: str, seed: int, size: Size) -> None:
+    """One run, in this process; its figures go to a file."""
+    from rewardkit.train.learn import Learner  # noqa: PLC0415 - heavy
+    from rewardkit.train.rl import Trainer  # noqa: PLC0415
+
+    seconds: list[float] = []
+    trained: set[int] = set()
+    before = memory_mb("VmRSS")
+    step = Trainer.step
+
+    def timed(self: Trainer, number: int) -> None:
+        if not seconds:
+            forget_peak()
+            learner: Learner = self.learner
+            parts = (
+                parameter for parameters, _ in learner.parts_to_keep().values() for parameter in parameters.values()
+            )
+            trained.add(sum(parameter.numel() for parameter in parts))
+        began = time.process_time()
+        step(self, number)
+        seconds.append(time.process_time() - began)
+
+    Trainer.step = timed  # type: ignore[method-assign]
+    train(SHARED + STAGE[arm], folder / arm, Registry.load(), changes_for(folder, arm, seed, size))
+    if seconds:  # none where the run had been done before
+        found = {"cpu_s": median(seconds), "peak_mb": memory_mb("VmHWM") - before, "trained": max(trained)}
+        (folder / f"{arm}.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+def memory_mb(kind: Literal["VmRSS", "VmHWM"]) -> float:
+    """Memory of this process now, or the most since ``forget_peak``, in MB (Linux)."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(kind)) / 1024
+
+
+def forget_peak() -> None:
+    """Begin anew with the peak. ``ru_maxrss`` can't, and begins with the peak of the process that started this one."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def study(folder: Path, seed: int, size: Size, quick: Sequence[str]) -> list[Finding]:
+    """One seed: the start, and each algorithm from there."""
+    build().write_data(folder)
+    build().write_model(folder / "base", hidden=96, layers=3, seed=seed)
+    start = {"seed": seed, "model.path": folder / "base", "data.train": folder / "sft.jsonl", "steps": size.sft_steps}
+    train(SFT, folder / "sft", Registry.load(), start)
+    found = []
+    for arm in ARMS:
+        one = [sys.executable, __file__, "--out", str(folder), "--only", arm, "--seed", str(seed), *quick]
+        subprocess.run(one, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        kept: dict[str, Any] = json.loads((folder / f"{arm}.json").read_text(encoding="utf-8"))
+        exams = [(int(line["step"]), line["accuracy"]) for line in figures(folder / arm, "eval")]
+        found.append(Finding(arm, seed, [line["reward"] for line in figures(folder / arm)], exams, **kept))
+    return found
+
+
+def findings(found: Sequence[Finding], size: Size) -> str:
+    """The table, and what it shows."""
+    by_arm = {arm: [item for item in found if item.arm == arm] for arm in ARMS}
+    rows = [
+        [
+            ARMS[arm],
+            spread([100 * item.accuracy[0][1] for item in own], ".0f"),
+            spread([100 * item.accuracy[-1][1] for item in own], ".0f"),
+            spread([fmean(item.rewards[-5:]) for item in own]),
+            spread([item.cpu_s for item in own]),
+            spread([item.peak_mb for item in own], ".0f"),
+            f"{own[0].trained * BYTES_PER_PARAMETER / 1e6:.1f}",
+        ]
+        for arm, own in by_arm.items()
+    ]
+    head = [
+        "",
+        "greedy % before",
+        "greedy % after",
+        "reward, last 5 steps",
+        "CPU s/step",
+        "peak MB more",
+        "weights, Adam MB",
+    ]
+    lines = [
+        table(head, rows),
+        "",
+        f"Means over {len(size.seeds)} seeds (least to greatest); {size.steps} steps of {size.prompts} rollouts.",
+    ]
+    for arm in ("ppo_own", "ppo_head"):
+        pairs = list(zip(by_arm["grpo"], by_arm[arm], strict=True))
+        higher = sum(one.accuracy[-1][1] > other.accuracy[-1][1] for one, other in pairs)
+        time_share = fmean(one.cpu_s / other.cpu_s for one, other in pairs)
+        lines.append(
+            f"GRPO ends above {ARMS[arm]} in {higher} of {len(pairs)}, in {time_share:.2f} of its time per step."
+        )
+    return "\n".join(lines)
+
+
+def draw(found: Sequence[Finding], axes: Sequence[Any]) -> None:
+    """Sampled reward and greedy accuracy over steps."""
+    for item in found:
+        colour = f"C{list(ARMS).index(item.arm)}"
+        label = ARMS[item.arm] if item.seed == found[0].seed else None
+        axes[0].plot(smooth(item.rewards, 5), color=colour, linewidth=1.3, alpha=0.8, label=label)
+        axes[1].plot(*zip(*item.accuracy, strict=True), "o-", color=colour, linewidth=1.3, markersize=3, alpha=0.8)
+    axes[0].set_ylabel("reward of the step's rollouts (mean of 5 steps)")
+    axes[1].set_ylabel("greedy accuracy on held-out sums")
+    for axis in axes:
+        axis.set_xlabel("step")
+    axes[0].legend()
+
+
+def main() -> None:
+    """Every seed and algorithm."""
+    hidden = {"help": argparse.SUPPRESS}
+    only: tuple[str, dict[str, Any]] = ("--only", {"choices": list(ARMS), **hidden})
+    options = arguments("grpo_vs_ppo", __doc__, only, ("--seed", {"type": int, "default": 0, **hidden}))
+    size = QUICK if options.quick else Size()
+    if options.only:
+        run_one(options.out, options.only, options.seed, size)
+        return
+    quick = ["--quick"] if options.quick else []
+    found = [item for seed in size.seeds for item in study(options.out / f"seed{seed}", seed, size, quick)]
+    report(options.out, findings(found, size), [asdict(item) for item in found])
+    plot(options.out / "grpo_vs_ppo.png", 2, lambda axes: draw(found, axes))
+
+
+if __name__ == "__main__":
+    main()
