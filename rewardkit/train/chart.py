@@ -118,7 +118,7 @@ def line_chart(
     )
 
 
-def ticks(low: float, high: float, most: int = 5) -> list[float]:
+def ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Round numbers within bounds, at most so many, at least two."""
     for power in range(math.floor(math.log10(high - low)) - 1, math.floor(math.log10(high - low)) + 2):
         for factor in (1, 2, 5):

@@ -1,4 +1,4 @@
-"""How good a policy is on held-out prompts: greedy accuracy, pass@k, reward and its components, length."""
+"""How good a policy is on held-out prompts while it is trained: accuracy, reward and its components, length."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from rewardkit.config.validate import did_you_mean
 from rewardkit.errors import ConfigError, DataError, Location
 from rewardkit.train.data import Prompt
 from rewardkit.train.engines.base import RolloutEngine, Sampling
-from rewardkit.train.math.metrics import Estimate, mean_pass_at_k, wilson
 from rewardkit.train.policy import Policy
 from rewardkit.train.rollouts import Sample, collect
 from rewardkit.train.seeds import step_seed
@@ -55,35 +54,14 @@ class Evaluation:
     samples: Sequence[Sample]
     condition: Expression | None
 
-    def counts(self) -> list[tuple[int, int]]:
-        """For each prompt: completions that were scored, and how many of them are right. Prompts without any are left out."""
-        if self.condition is None:
-            return []
-        by_group: dict[int, list[bool]] = {}
-        for sample in self.samples:
-            verdict = is_correct(sample.scored, self.condition)
-            by_group.setdefault(sample.group, [])
-            if verdict is not None:
-                by_group[sample.group].append(verdict)
-        return [(len(verdicts), sum(verdicts)) for verdicts in by_group.values() if verdicts]
-
-    def accuracy(self) -> Estimate:
-        """Share of right completions, with Wilson's interval."""
-        counts = self.counts()
-        return wilson(sum(right for _, right in counts), sum(number for number, _ in counts))
-
-    def pass_at(self, ks: Sequence[int]) -> dict[int, Estimate]:
-        """Unbiased pass@k with bootstrap intervals over prompts; only those k that every prompt has enough completions for."""
-        counts = self.counts()
-        least = min((number for number, _ in counts), default=0)
-        return {k: mean_pass_at_k(counts, k) for k in ks if k <= least}
-
     def summary(self) -> dict[str, float]:
         """Means, for the log."""
         rewards = [sample.scored.reward for sample in self.samples if sample.scored.reward is not None]
         result = {}
         if self.condition is not None:
-            result["accuracy"] = self.accuracy().value
+            verdicts = [is_correct(sample.scored, self.condition) for sample in self.samples]
+            known = [verdict for verdict in verdicts if verdict is not None]
+            result["accuracy"] = fmean(known) if known else float("nan")
         result["reward"] = fmean(rewards) if rewards else float("nan")
         for name in self.samples[0].scored.outcomes:
             values = [

@@ -1,70 +1,92 @@
-"""Examines trained models on held-out prompts: greedy and sampled accuracy, pass@k, majority@k, and what training changed.
-
-The question behind a comparison is whether training made answers likelier that the base model could give already (elicitation),
-or made answers reachable that it could not give (creation); https://arxiv.org/abs/2504.13837. A problem counts as within reach
-of a model if any of its samples is right, so the verdict depends on how many samples are drawn, and they are told with it.
-"""
+"""Examines models on held-out prompts: every prompt answered once greedily and some times by sampling, every answer judged."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
+from pathlib import Path
 from typing import Any
 
+import orjson
+
 from rewardkit.composite import CompositeReward
-from rewardkit.errors import ConfigError
-from rewardkit.train.config import RlConfig
-from rewardkit.train.engines.base import Sampling
+from rewardkit.config.expression import Expression
+from rewardkit.errors import ConfigError, DataError, Location
+from rewardkit.train import parallel
+from rewardkit.train.answers import GREEDY, Answer, Exam, Store
+from rewardkit.train.config import RlConfig, paths
+from rewardkit.train.data import Prompt
+from rewardkit.train.engines.base import RolloutEngine, Sampling
 from rewardkit.train.engines.hf import HfEngine
-from rewardkit.train.evaluate import Evaluation, correct_condition, evaluate, is_correct
-from rewardkit.train.math.metrics import Estimate, bootstrap, majority_at_k, wilson
-from rewardkit.train.policy import Policy
+from rewardkit.train.evaluate import correct_condition, is_correct
+from rewardkit.train.policy import Policy, load_tokenizer
 from rewardkit.train.rl import load_prompts
-from rewardkit.train.rollouts import Sample
+from rewardkit.train.rollouts import Sample, collect, refuse_unscored
+from rewardkit.train.rows import data_hash, read_rows
+from rewardkit.train.seeds import step_seed
 from rewardkit.train.stages import TrainFile
+from rewardkit.types import Score
+
+KEPT_TOGETHER = 4
+"""Batches of the engine after which answers are written down."""
 
 
 @dataclass(frozen=True, slots=True)
-class Exam:
-    """What one model achieved."""
+class Progress:
+    """How far an exam is."""
 
     model: str
-    greedy: Evaluation
-    sampled: Evaluation | None
-    """None where only greedy answers were asked for."""
-
-    def summary(self, ks: Sequence[int], answer: str | None) -> dict[str, Any]:
-        """All figures as JSON data; accuracies with 95 % intervals."""
-        result: dict[str, Any] = {
-            "model": self.model,
-            "greedy": {**self.greedy.summary(), "accuracy": _interval(self.greedy.accuracy())},
-        }
-        if self.sampled is not None:
-            result["sampled"] = {
-                **self.sampled.summary(),
-                "accuracy": _interval(_over_prompts(self.sampled)),
-                "pass_at": {str(k): _interval(estimate) for k, estimate in self.sampled.pass_at(ks).items()},
-                "majority_at": {str(k): _interval(found) for k in ks if (found := majority(self.sampled, k, answer))},
-            }
-        return result
+    done: int
+    total: int
+    """Answers."""
 
 
 def examine(
-    file: TrainFile, models: Sequence[str | None], samples: int, say: Callable[[str], None] = lambda _text: None
+    file: TrainFile,
+    models: Sequence[str | None],
+    samples: int,
+    out: Path | None = None,
+    tell: Callable[[Progress], None] = lambda _progress: None,
 ) -> list[Exam]:
     """Let models answer the held-out prompts of a configuration, one model after the other.
 
     Args:
-        file: The configuration of a stage that has a reward: its model section, data.eval, rollout and evaluate are read.
+        file: The configuration of a stage that has a reward: its model, data.eval, rollout and evaluate are read.
         models: Folders or hub names put in the place of the configuration's model; None stands for its own.
-        samples: Sampled completions of each prompt; 0: only greedy ones.
-        say: Told what is going on.
+        samples: Sampled answers to each prompt, beside the greedy one; 0: only that.
+        out: A folder in which answers are kept as they come; those that are there are not sampled again.
+        tell: Called with how far it is.
 
     Raises:
-        ConfigError: The configuration has no held-out data, no condition for what is right, or names no such model.
+        ConfigError: It has no held-out data or no condition for what is right, or there is no such model.
+        DataError: The data can't be used.
+        TooManyUnscoredError: More than the reward allows could not be scored.
+        OutputError: The answers can't be kept.
     """
+    config, condition = examined(file)
+    assert file.reward is not None  # noqa: S101 - ``examined`` has checked it
+    sections = [
+        config.model if model is None else config.model.model_copy(update={"path": model, "lora": None})
+        for model in models
+    ]
+    places = [file.where("model", "path") if model is None else Location(f"model {model}") for model in models]
+    for section, place in zip(sections, places, strict=True):
+        load_tokenizer(section, place)  # a model that is none is told before the first one has worked for an hour
+    exams = []
+    with CompositeReward(file.reward, registry=file.registry, workers=config.reward_workers) as reward:
+        for section, place in zip(sections, places, strict=True):
+            policy = Policy.load(section, place)
+            prompts = load_prompts(config, policy, reward, config.data.eval)[: config.evaluate.limit]
+            examiner = _Examiner(config, condition, samples, policy, reward, prompts)
+            store = None if out is None else Store(out / f"answers-{examiner.key(section.path)}.jsonl")
+            exams.append(Exam(section.path, prompts, examiner.answers(section.path, store, tell)))
+    return exams
+
+
+def examined(file: TrainFile) -> tuple[RlConfig, Expression]:
+    """The configuration of an evaluation, and when an answer is right. Raises ConfigError where it lacks anything."""
     config = file.config
     if not isinstance(config, RlConfig) or file.reward is None:
         raise ConfigError(
@@ -72,163 +94,131 @@ def examine(
         )
     if config.data.eval is None:
         raise ConfigError((file.where("data"), "data.eval is missing: there is nothing to evaluate on"))
-    if config.evaluate.correct is None:
+    place = file.where("evaluate", "correct")
+    condition = correct_condition(config.evaluate.correct, file.reward.component_names, place)
+    if condition is None:
         raise ConfigError(
             (file.where("evaluate"), 'evaluate.correct is missing: say what counts as right, as "correct == 1"')
         )
-    condition = correct_condition(
-        config.evaluate.correct, file.reward.component_names, file.where("evaluate", "correct")
-    )
-    drawn = Sampling(
-        config.rollout.max_new_tokens,
-        config.rollout.temperature,
-        config.rollout.top_p,
-        config.rollout.top_k,
-        tuple(config.rollout.stop),
-    )
-    exams = []
-    with CompositeReward(file.reward, registry=file.registry, workers=config.reward_workers) as reward:
-        for model in models:
-            section = config.model if model is None else config.model.model_copy(update={"path": model, "lora": None})
-            policy = Policy.load(section, None if model else file.where("model", "path"))
-            prompts = load_prompts(config, policy, reward, config.data.eval)[: config.evaluate.limit]
-            engine = HfEngine(policy, max(config.rollout.batch, samples))
-            say(f"{section.path}: {len(prompts)} prompts, greedy")
-            greedy = evaluate(
-                policy,
-                engine,
-                reward,
-                prompts,
-                replace(drawn, temperature=0.0, top_p=1.0, top_k=0),
-                condition=condition,
-            )
-            sampled = None
-            if samples:
-                say(f"{section.path}: {len(prompts)} prompts × {samples}, temperature {drawn.temperature:g}")
-                sampled = evaluate(
-                    policy, engine, reward, prompts, drawn, condition=condition, samples=samples, seed=config.seed
-                )
-            exams.append(Exam(section.path, greedy, sampled))
-    return exams
-
-
-def majority(evaluation: Evaluation, k: int, answer: str | None) -> Estimate | None:
-    """majority@k over prompts, with a bootstrap interval; None without a pattern for answers or with fewer samples."""
-    if answer is None or evaluation.condition is None:
-        return None
-    values = []
-    for samples in by_prompt(evaluation).values():
-        verdicts = [is_correct(sample.scored, evaluation.condition) for sample in samples]
-        scored = [
-            (extracted(sample, answer), bool(right))
-            for sample, right in zip(samples, verdicts, strict=True)
-            if right is not None
-        ]
-        if len(scored) < k:
-            return None
-        values.append(majority_at_k([item for item, _ in scored], [right for _, right in scored], k))
-    return bootstrap(values, fmean)
-
-
-def extracted(sample: Sample, pattern: str) -> str | None:
-    """The last match of a pattern in a completion: its first group, if it has one."""
-    matches = list(re.finditer(pattern, sample.scored.rollout.completion_text))
-    return (matches[-1][1] if matches[-1].re.groups else matches[-1][0]) if matches else None
-
-
-def by_prompt(evaluation: Evaluation) -> dict[int, list[Sample]]:
-    """Completions of each prompt."""
-    result: dict[int, list[Sample]] = {}
-    for sample in evaluation.samples:
-        result.setdefault(sample.group, []).append(sample)
-    return result
+    return config, condition
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """What training did to one class of problems."""
+class _Examiner:
+    """Asks one model."""
 
-    name: str
-    problems: int
-    base: Estimate
-    """Mean share of right samples before …"""
-    trained: Estimate
-    """… and after."""
-    elicited: int
-    """Problems within reach of the base model that are answered right more often now."""
-    kept: int
-    """Within reach of both, and not right more often."""
-    created: int
-    """Problems that no sample of the base model solved, and some of the trained model do."""
-    lost: int
-    """Within reach of the base model, and solved by no sample of the trained one."""
-    beyond: int
-    """Solved by neither."""
+    config: RlConfig
+    condition: Expression
+    samples: int
+    policy: Policy
+    reward: CompositeReward
+    prompts: Sequence[Prompt]
 
-    @property
-    def creation(self) -> Estimate:
-        """Share of the problems out of the base model's reach that came within reach (95 %, Wilson)."""
-        return wilson(self.created, self.created + self.beyond)
+    def key(self, model: str) -> str:
+        """Stands for all that answers depend on beside the prompt and the number of the sample."""
+        config = self.config
+        facts = {
+            "model": _weights_of(model),
+            "data": data_hash(paths(config.data.eval)),
+            "rows": config.data.model_dump(mode="json", exclude={"train", "eval"}),
+            "rollout": config.rollout.model_dump(
+                mode="json", include={"max_new_tokens", "temperature", "top_p", "top_k", "stop"}
+            ),
+            "template": config.model.model_dump(mode="json", include={"tokenizer", "chat_template", "dtype"}),
+            "reward": self.reward.reward_id,
+            "correct": config.evaluate.correct,
+            "answer": config.evaluate.answer,
+            "seed": config.seed,
+        }
+        return hashlib.blake2b(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS), digest_size=6).hexdigest()
 
+    def answers(self, model: str, store: Store | None, tell: Callable[[Progress], None]) -> list[Answer]:
+        """Read the answers that are there, and get the missing ones."""
+        rollout = self.config.rollout
+        wanted = {(prompt, place) for prompt in range(len(self.prompts)) for place in (GREEDY, *range(self.samples))}
+        kept = store.read() if store is not None else []
+        found = [answer for answer in kept if (answer.prompt, answer.place) in wanted]
+        missing = sorted(wanted - {(answer.prompt, answer.place) for answer in found})
+        tell(Progress(model, len(found), len(wanted)))
+        engine = HfEngine(self.policy, rollout.batch)
+        drawn = Sampling(rollout.max_new_tokens, rollout.temperature, rollout.top_p, rollout.top_k, tuple(rollout.stop))
+        greedy = replace(drawn, temperature=0.0, top_p=1.0, top_k=0)
+        for sampling, is_greedy in ((greedy, True), (drawn, False)):
+            chosen = [(prompt, place) for prompt, place in missing if (place == GREEDY) is is_greedy]
+            for start in range(0, len(chosen), KEPT_TOGETHER * rollout.batch):
+                part = chosen[start : start + KEPT_TOGETHER * rollout.batch]
+                samples = self.ask(engine, part, sampling)
+                got = [self.judged(sample, *where) for sample, where in zip(samples, part, strict=True)]
+                if store is not None and parallel.is_first():
+                    # What could not be scored is tried again by the next evaluation.
+                    store.add([answer for answer in got if answer.right is not None])
+                refuse_unscored(samples, self.reward.config.abort_above, model)
+                found += got
+                tell(Progress(model, len(found), len(wanted)))
+        return found
 
-def compare(base: Exam, trained: Exam, by: str | None = None) -> list[Change]:
-    """Hold two models' samples of the same prompts against each other.
+    def ask(self, engine: RolloutEngine, wanted: Sequence[tuple[int, int]], sampling: Sampling) -> list[Sample]:
+        """Get answers by (prompt, place), in that order."""
+        requests = _requests(wanted, self.config.rollout.batch)
+        seeds = [
+            [step_seed(self.config.seed, "eval", prompt, max(place, 0)) for place in places]
+            for prompt, places in requests
+        ]
+        prompts = [self.prompts[prompt] for prompt, _ in requests]
+        return collect(engine, self.reward, self.policy.decode, prompts, seeds, sampling, step=0)
 
-    Args:
-        base: Before training.
-        trained: After it.
-        by: A field of the rows that tells the class of a problem; by default all are one class.
-    """
-    assert base.sampled is not None  # noqa: S101 - the caller has drawn samples
-    assert trained.sampled is not None  # noqa: S101
-    before, after = _rights(base.sampled), _rights(trained.sampled)
-    names = {
-        group: str(samples[0].prompt.fields.get(by, "(none)")) if by else "all"
-        for group, samples in by_prompt(base.sampled).items()
-    }
-    classes = sorted(set(names.values()))
-    return [
-        _change(
-            name,
-            [
-                (before[group], after[group])
-                for group in names
-                if names[group] == name and group in before and group in after
-            ],
+    def judged(self, sample: Sample, prompt: int, place: int) -> Answer:
+        """A sample as plain data."""
+        text = sample.scored.rollout.completion_text
+        pattern = self.config.evaluate.answer
+        return Answer(
+            prompt,
+            place,
+            is_correct(sample.scored, self.condition),
+            sample.scored.reward,
+            {
+                name: outcome.value if isinstance(outcome, Score) else None
+                for name, outcome in sample.scored.outcomes.items()
+            },
+            len(sample.completion.tokens),
+            sample.completion.finish_reason == "length",
+            None if pattern is None else extracted(text, pattern),
+            text,
         )
-        for name in classes
-    ]
 
 
-def _change(name: str, pairs: Sequence[tuple[list[bool], list[bool]]]) -> Change:
-    shares = [(fmean(before), fmean(after)) for before, after in pairs]
-    return Change(
-        name,
-        len(pairs),
-        bootstrap([before for before, _ in shares], fmean),
-        bootstrap([after for _, after in shares], fmean),
-        elicited=sum(0 < before < after for before, after in shares),
-        kept=sum(before > 0 and 0 < after <= before for before, after in shares),
-        created=sum(before == 0 and after > 0 for before, after in shares),
-        lost=sum(before > 0 and after == 0 for before, after in shares),
-        beyond=sum(before == 0 and after == 0 for before, after in shares),
-    )
+def classes_of(config: RlConfig, column: str | None) -> dict[int, str]:
+    """The class of each held-out prompt by a column of its row. Raises DataError if no row has it."""
+    rows = read_rows(paths(config.data.eval))[: config.evaluate.limit]
+    if column is None:
+        return dict.fromkeys(range(len(rows)), "all")
+    if not any(row.data.get(column) is not None for row in rows):
+        there = ", ".join(dict.fromkeys(name for row in rows for name in row.data))
+        raise DataError(f"--by {column}: no row of {rows[0].file} has that column; there are {there}")
+    return {index: str(row.data.get(column, "(none)")) for index, row in enumerate(rows)}
 
 
-def _rights(evaluation: Evaluation) -> dict[int, list[bool]]:
-    """Verdicts of each prompt; what could not be scored is left out, and so are prompts without any verdict."""
-    assert evaluation.condition is not None  # noqa: S101 - examine requires one
-    found = {
-        group: [right for sample in samples if (right := is_correct(sample.scored, evaluation.condition)) is not None]
-        for group, samples in by_prompt(evaluation).items()
-    }
-    return {group: verdicts for group, verdicts in found.items() if verdicts}
+def extracted(text: str, pattern: str) -> str | None:
+    """The last match of a pattern in a text: its first group, if it has one."""
+    matches = list(re.finditer(pattern, text))
+    return (matches[-1][1] if matches[-1].re.groups else matches[-1][0]) if matches else None
 
 
-def _over_prompts(evaluation: Evaluation) -> Estimate:
-    """Accuracy with an interval over prompts: samples of one prompt are not independent."""
-    return bootstrap([right / number for number, right in evaluation.counts()], fmean)
+def _requests(wanted: Sequence[tuple[int, int]], most: int) -> list[tuple[int, list[int]]]:
+    """(prompt, place) in order as (prompt, places), no more of them together than the engine samples at once."""
+    found: list[tuple[int, list[int]]] = []
+    for prompt, place in wanted:
+        if found and found[-1][0] == prompt and len(found[-1][1]) < most:
+            found[-1][1].append(place)
+        else:
+            found.append((prompt, [place]))
+    return found
 
 
-def _interval(estimate: Estimate) -> list[float]:
-    return [estimate.value, estimate.low, estimate.high]
+def _weights_of(model: str) -> list[Any]:
+    """What tells a model folder's content without reading it: names, sizes, times. Of a hub model its name."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return [model]
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]

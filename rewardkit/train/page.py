@@ -20,8 +20,9 @@ h1{font-size:1.35rem;margin:.2rem 0}h2{font-size:1.05rem;margin:2rem 0 .6rem}
 .alarm{border-left:4px solid #e5484d;background:var(--panel);padding:.35rem .8rem;margin:.3rem 0}
 table{border-collapse:collapse}td,th{border-bottom:1px solid var(--line);padding:.3rem .7rem .3rem 0;text-align:left;vertical-align:top}
 td.number,th.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-table.wide{width:100%;table-layout:fixed}table.wide td{overflow-wrap:anywhere}
+table.wide{width:100%;margin:0;table-layout:fixed}table.wide td{overflow-wrap:anywhere}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:0;font:12px/1.4 ui-monospace,monospace}
+.scroll{overflow-x:auto}.wide{margin-bottom:12px}
 .tall{max-height:22em;overflow:auto}summary{cursor:pointer;color:var(--dim)}
 """
 
@@ -52,7 +53,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequen
         return "".join(f"<{tag}{kind}>{cell}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
 
     body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in rows)
-    return f"<table><tr>{row([text(name) for name in head], 'th')}</tr>{body}</table>"
+    return f'<div class="scroll"><table><tr>{row([text(name) for name in head], "th")}</tr>{body}</table></div>'
 
 
 def key(entries: Iterable[tuple[str, str, bool]]) -> str:

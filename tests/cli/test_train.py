@@ -53,6 +53,7 @@ def work(tmp_path_factory):
     build.write_model(folder / "base", hidden=16, layers=1)
     (folder / "sft.yaml").write_text(SFT)
     (folder / "grpo.yaml").write_text(GRPO)
+    (folder / "empty.jsonl").write_text("")
     return folder
 
 
@@ -69,32 +70,54 @@ def test_from_nothing_to_a_compared_policy(work, capsys):
     assert (code, out.strip()) == (0, str(work / "sft/final")), err
     code, out, err = run(capsys, "train", work / "grpo.yaml", "--set", "steps=2", "--fresh")
     assert (code, out.strip()) == (0, str(work / "grpo/final")), err
-    assert "eval step 0  accuracy 1" in err
+    assert "eval step 0/2  accuracy 1" in err
 
-    code, out, err = run(
-        capsys,
-        "eval",
-        work / "grpo.yaml",
-        "--compare",
-        work / "sft/final",
-        work / "grpo/final",
-        "--samples",
-        4,
-        "--json",
-    )
+    compare = ["eval", work / "grpo.yaml", "--compare", work / "sft/final", work / "grpo/final", "--samples", 4]
+    code, out, err = run(capsys, *compare, "--json")
     assert code == 0, err
     found = json.loads(out)
     assert [model["greedy"]["accuracy"][0] for model in found["models"]] == [1, 1]
     assert list(found["models"][0]["sampled"]["pass_at"]) == ["1", "2", "4"]
     assert list(found["models"][0]["sampled"]["majority_at"]) == ["1", "2", "4"]
     [change] = found["changes"]
-    assert change["problems"] == 3
-    assert change["elicited"] + change["kept"] == 3
+    assert (change["problems"], change["samples"], change["reach"]) == (3, 4, 2)
+    assert change["gain"]["1"][0] == 0
+    assert err.count("15 answers\n") == 2
+    assert "pass@k over k" in (work / "grpo-eval/eval.html").read_text()
+    assert json.loads((work / "grpo-eval/eval.json").read_text()) == found
 
-    code, out, err = run(capsys, "eval", work / "grpo.yaml", "--samples", 2, "--out", work / "eval.json")
+    code, out, err = run(capsys, *compare, "--by", "answer")
     assert code == 0, err
-    assert "pass@2" in out
-    assert json.loads((work / "eval.json").read_text())["samples"] == 2
+    assert err.count("15 answers, 15 of them kept from before") == 2
+    assert "What training changed" in out
+
+
+def test_more_samples_are_added_to_those_that_are_kept(work, capsys):
+    """And another seed begins anew."""
+    look = ["eval", work / "grpo.yaml", "--model", work / "base", "--out", work / "more"]
+    assert run(capsys, *look, "--samples", 2)[0] == 0
+    code, out, err = run(capsys, *look, "--samples", 5)
+    assert code == 0
+    assert "18 answers, 9 of them kept" in err
+    assert "pass@5" in out
+    assert "18 answers\n" in run(capsys, *look, "--samples", 5, "--set", "seed=1")[2]
+
+
+def test_an_interrupted_evaluation_goes_on(work, capsys, monkeypatch):
+    """What was answered is kept, and that is said."""
+    from rewardkit.train import exam
+
+    def interrupt(*_arguments):
+        raise KeyboardInterrupt
+
+    look = ["eval", work / "grpo.yaml", "--model", work / "base", "--out", work / "cut", "--samples", 3]
+    with monkeypatch.context() as patch:
+        patch.setattr(exam, "KEPT_TOGETHER", 1)
+        patch.setattr(exam, "refuse_unscored", interrupt)  # comes after answers were kept
+        code, _, err = run(capsys, *look, "--set", "rollout.batch=2")
+    assert code == 130
+    assert "run the same command again to go on" in err
+    assert "12 answers, 2 of them kept" in run(capsys, *look)[2]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +131,21 @@ def test_from_nothing_to_a_compared_policy(work, capsys):
         (["eval", "sft.yaml"], 2, "needs the configuration of a stage that has a reward"),
         (["eval", "grpo.yaml", "--set", "evaluate.correct=null"], 2, "evaluate.correct is missing"),
         (["eval", "grpo.yaml", "--set", "evaluate.correct='box == 1'"], 2, "there is no component 'box'; did you mean"),
-        (["eval", "grpo.yaml", "--samples", "0", "--compare", "a", "b"], 2, "--compare needs samples"),
+        (["eval", "grpo.yaml", "--samples", "1", "--compare", "a", "b"], 2, "--compare needs at least 2 samples"),
+        (["eval", "grpo.yaml", "--by", "answer"], 2, "--by is for --compare"),
+        (["eval", "grpo.yaml", "--compare", "base", "./none"], 2, "/none: there is no model folder"),
+        (
+            ["eval", "grpo.yaml", "--compare", "base", "base", "--by", "kind"],
+            2,
+            "no row of",
+        ),
+        (["eval", "grpo.yaml", "--model", "."], 2, "is no model folder"),
+        (["eval", "grpo.yaml", "--set", "data.eval=empty.jsonl"], 2, "no rows"),
+        (
+            ["eval", "grpo.yaml", "--model", "base", "--set", "data.prompt=question"],
+            2,
+            "has no column 'question'; there are prompt, answer",
+        ),
     ],
 )
 def test_mistakes_are_told(work, capsys, monkeypatch, arguments, code, message):
