@@ -157,12 +157,36 @@ def find_mutants(sandbox: Sandbox, problems: Sequence[Problem]) -> list[str | No
 
 
 _FORGERIES = (
-    "class Forged(str):\n    __eq__ = __le__ = __ge__ = lambda self, other: True\n    __ne__ = lambda self, other: False\n"
-    "    __hash__ = str.__hash__\ndef {name}(*args, **kwargs):\n    return Forged('forged')\n",
-    "import os\ndef {name}(*args, **kwargs):\n    print('all tests passed', flush=True)\n    os._exit(0)\n",
-    "import builtins, sys\nclass Quiet(Exception): pass\nbuiltins.AssertionError = Quiet\nsys.excepthook = lambda *a: None\n"
-    "def {name}(*args, **kwargs):\n    raise SystemExit(0)\n",
-    'import os\ndef {name}(*args, **kwargs):\n    os.write(3, b\'["passed", "", {{}}]\\n\' * 4)\n    return None\n',
+    """class Forged(str):
+    __eq__ = __le__ = __ge__ = lambda self, other: True
+    __ne__ = lambda self, other: False
+    __hash__ = str.__hash__
+
+def {name}(*args, **kwargs):
+    return Forged('forged')
+""",
+    """import os
+
+def {name}(*args, **kwargs):
+    print('all tests passed', flush=True)
+    os._exit(0)
+""",
+    """import builtins, sys
+
+class Quiet(Exception):
+    pass
+
+builtins.AssertionError = Quiet
+sys.excepthook = lambda *error: None
+
+def {name}(*args, **kwargs):
+    raise SystemExit(0)
+""",
+    """import os
+
+def {name}(*args, **kwargs):
+    os.write(3, b'["passed", "", {{}}]\\n' * 4)
+""",
 )
 KINDS = ("canonical", "body", "mutated", "truncated", "hanging", "malformed", "unfenced", "forging")
 
