@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -75,7 +75,10 @@ def train(file: TrainFile, config: RlConfig, make_learner: Callable[[Policy, Opt
         policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed)
         optimizer = Optimizer(policy.trained, config.optimizer, config.steps)
         gold = scope.enter_context(CompositeReward(file.gold, registry=file.registry)) if file.gold else None
-        return Trainer(config, run, policy, reward, condition, make_learner(policy, optimizer), gold).train()
+        learner = make_learner(policy, optimizer)
+        trainer = Trainer(config, run, policy, reward, condition, learner, file.engine, gold)
+        scope.callback(trainer.engine.close)
+        return trainer.train()
 
 
 class Trainer:
@@ -89,6 +92,7 @@ class Trainer:
         reward: CompositeReward,
         condition: Expression | None,
         learner: Learner,
+        engine: ChosenEngine,
         gold: CompositeReward | None = None,
     ) -> None:
         self.config = config
@@ -98,7 +102,8 @@ class Trainer:
         self.condition = condition
         self.prompts = load_prompts(config, policy, reward, config.data.train)
         self.held_out = load_prompts(config, policy, reward, config.data.eval)[: config.evaluate.limit]
-        self.engine = HfEngine(policy, config.rollout.batch)
+        tokens = [prompt.tokens for prompt in (*self.prompts, *self.held_out)]
+        self.engine = Sampler(engine, config.model, config.rollout, policy, tokens, self.sampling())
         self.learner = learner
         self.gold = gold
         self.monitors = Monitors(config.monitors)
@@ -122,11 +127,13 @@ class Trainer:
             if rolls_back:
                 self.keep(0)
         for step in run.steps(first):
-            self.step(step)
+            with self.keeping(step):
+                self.step(step)
             done = step + 1
             evaluated = run.is_due(done, config.evaluate.every)
             if evaluated:
-                self.evaluate(done)
+                with self.keeping(done):
+                    self.evaluate(done)
             if self.alarms:
                 self.alarm(done)
             stop = run.must_stop()
@@ -136,6 +143,21 @@ class Trainer:
                 raise run.interrupted(done)
         return run.save_model(self.policy.save, FINAL)
 
+    @contextmanager
+    def keeping(self, done: int) -> Iterator[None]:
+        """Whatever becomes of the sampler inside, the weights so far are kept."""
+        position = self.position
+        try:
+            yield
+        except EngineError as error:
+            self.position = position
+            if done == 0:
+                raise
+            self.keep(done)
+            raise EngineError(
+                f"{error}; step {done} is kept in {self.run.checkpoints.folder}: the same command goes on from there"
+            ) from error
+
     def step(self, step: int) -> None:
         """One step, from prompts to new weights."""
         began = time.monotonic()
@@ -143,6 +165,7 @@ class Trainer:
         samples, sampled = self.sample(step, spent)
         refuse_unscored(samples, self.reward.config.abort_above, f"step {step + 1}")
         scored = [sample for sample in samples if sample.scored.reward is not None]
+        self.engine.sleep()
         collected = time.monotonic()
         lesson = self.lesson(scored)
         learned = self.learner.learn(lesson, step)
@@ -153,6 +176,7 @@ class Trainer:
         metrics = {
             **statistics.rewards(samples),
             **learned,
+            **self.engine.figures,
             **statistics.components(samples),
             "prompts_sampled": sampled,
             "tokens": tokens,

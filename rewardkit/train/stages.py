@@ -17,7 +17,8 @@ from rewardkit.config.validate import did_you_mean, schema_problems, show
 from rewardkit.config.yaml import Document, Path_
 from rewardkit.errors import ConfigError, Location, UsageError
 from rewardkit.registry import Registry
-from rewardkit.train.config import RunConfig
+from rewardkit.train.config import RlConfig, RunConfig
+from rewardkit.train.engines.builtin import ChosenEngine, chosen_engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,8 @@ class TrainFile:
     gold: RewardConfig | None
     """A reward that is only measured."""
     registry: Registry
+    engine: ChosenEngine | None = None
+    """What samples, in a stage that does."""
 
     def where(self, *path: str | int) -> Location:
         """The place of a value, for messages."""
@@ -119,7 +122,9 @@ def read_train_config(
         ) from None
     registry = registry or Registry.load()
     reward = _reward(document, folder, registry, "reward")
-    return TrainFile(config, document, reward, _reward(document, folder, registry, "evaluate", "gold"), registry)
+    gold = _reward(document, folder, registry, "evaluate", "gold")
+    engine = chosen_engine(document, config, registry) if isinstance(config, RlConfig) else None
+    return TrainFile(config, document, reward, gold, registry, engine)
 
 
 def stage_of(document: Document) -> str:

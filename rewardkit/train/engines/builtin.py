@@ -8,9 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rewardkit.errors import UsageError
+from rewardkit.config.params import make_params, params_schema
+from rewardkit.config.validate import schema_problems
+from rewardkit.config.yaml import Document
+from rewardkit.errors import ConfigError, PluginError, UsageError
 from rewardkit.registry import OfferedEngine, Provenance, Registry
-from rewardkit.rollout_engine import EngineSetup, RolloutEngine, RolloutEngineType
+from rewardkit.rollout_engine import EngineSetup, RolloutEngine, RolloutEngineType, Sampling
+from rewardkit.train.config import RlConfig
 from rewardkit.train.config.base import Section
 from rewardkit.train.engines import vllm_params
 from rewardkit.train.engines.vllm_params import VllmParams
@@ -75,3 +79,45 @@ class ChosenEngine:
     def build(self, setup: EngineSetup) -> RolloutEngine:
         """The engine, ready to take over weights."""
         return self.offer.type.build(self.params, setup)
+
+
+def chosen_engine(document: Document, config: RlConfig, registry: Registry) -> ChosenEngine:
+    """The engine under ``rollout.engine`` of a configuration that has passed its schema.
+
+    Raises:
+        ConfigError: There is no such engine, or its parameters are wrong; every problem with file, line and column.
+    """
+    place = ("rollout", "engine")
+    found = config.rollout.engine
+    choice: dict[str, Any] = {"use": found} if isinstance(found, str) else found
+    if problems := schema_problems(document, _wrapped({"type": "object"}) if isinstance(found, dict) else {}):
+        raise ConfigError(*problems)
+    name_place = place if isinstance(found, str) else (*place, "use")
+    try:
+        offer = with_builtin(registry).engine(choice["use"])
+    except PluginError as error:
+        raise ConfigError((document.where(name_place), str(error))) from None
+    if problems := schema_problems(document, _wrapped(params_schema(offer.type)) if isinstance(found, dict) else {}):
+        raise ConfigError(*problems)
+    try:
+        params = make_params(offer.type, choice.get("with", {}))
+    except ValueError as error:
+        raise ConfigError((document.where((*place, "with")), str(error))) from None
+    rollout = config.rollout
+    sampling = Sampling(rollout.max_new_tokens, rollout.temperature, rollout.top_p, rollout.top_k, tuple(rollout.stop))
+    if offer.type.refuse is not None and (problem := offer.type.refuse(params, sampling)):
+        raise ConfigError((document.where(place), f"rollout.engine {offer.type.name}: {problem}"))
+    return ChosenEngine(offer, params)
+
+
+def _wrapped(params: dict[str, Any]) -> dict[str, Any]:
+    """A schema of the whole document that looks at the engine alone, so that problems have their full names and places."""
+    inner = {key: value for key, value in params.items() if key != "$defs"}
+    engine = {
+        "type": "object",
+        "properties": {"use": {"type": "string"}, "with": inner},
+        "required": ["use", "with"] if params.get("required") else ["use"],
+        "additionalProperties": False,
+    }
+    rollout = {"type": "object", "properties": {"engine": engine}}
+    return {"type": "object", "properties": {"rollout": rollout}, "$defs": params.get("$defs", {})}
