@@ -4,10 +4,9 @@ import json
 
 import pytest
 
-from rewardkit.errors import ConfigError, DataError, RewardkitError
+from rewardkit.errors import ConfigError, DataError
 from rewardkit.registry import Registry
 from rewardkit.train.launch import launch
-from rewardkit.train.run import Run
 from rewardkit.train.stages import STAGES, read_train_config
 
 CONFIG = """
@@ -83,26 +82,6 @@ def test_the_update_does_not_depend_on_micro_batches(tmp_path, work, pairs):
     all_ = weights(train(tmp_path, text, "all", model=work / "base", pairs=pairs, micro=8192))
     for name, value in one.items():
         torch.testing.assert_close(value, all_[name], atol=1e-5, rtol=0)
-
-
-def test_an_interrupted_run_goes_on(tmp_path, work, pairs, monkeypatch):
-    """The reference of a run that goes on is still the model it began with: the weights end bit by bit the same."""
-    import torch
-
-    text = CONFIG.replace("steps: 8", "steps: 4")
-    whole = weights(train(tmp_path, text, "whole", model=work / "base", pairs=pairs))
-    log = Run.log
-
-    def stop_after_two(self, step, metrics, *, kind="train"):
-        self.stop = step == 2
-        log(self, step, metrics, kind=kind)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "log", stop_after_two)
-        with pytest.raises(RewardkitError, match="stopped after step 2 of 4"):
-            train(tmp_path, text, "cut", model=work / "base", pairs=pairs)
-    resumed = weights(train(tmp_path, text, "cut", fresh=False, model=work / "base", pairs=pairs))
-    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
 
 @pytest.mark.parametrize("loss", ["ipo", "hinge"])

@@ -12,6 +12,13 @@ from pathlib import Path
 
 import pytest
 
+
+@pytest.fixture(scope="module", autouse=True)
+def held_out(work):
+    """A few rows to evaluate SFT on."""
+    (work / "held_sft.jsonl").write_text("".join((work / "sft.jsonl").read_text().splitlines(keepends=True)[-20:]))
+
+
 DRIVER = Path(__file__).with_name("driver.py")
 
 GRPO = """
@@ -38,11 +45,37 @@ version: 1
 stage: sft
 output: {output}
 model: {{path: {work}/base, lora: {{rank: 2, dropout: 0.3}}}}
-data: {{train: {work}/sft.jsonl}}
+data: {{train: {work}/sft.jsonl, eval: {work}/held_sft.jsonl}}
 steps: 14
 batch_size: 8
 checkpoint: {{every: 2}}
 evaluate: {{every: 7}}
+threads: 1
+"""
+REWARD_MODEL = """
+version: 1
+stage: reward_model
+output: {output}
+model: {{path: {work}/base, lora: {{rank: 2, dropout: 0.3}}}}
+dropout: true
+data: {{train: {work}/pairs.jsonl, eval_share: 0.02}}
+steps: 14
+batch_size: 8
+checkpoint: {{every: 2}}
+evaluate: {{every: 3}}
+threads: 1
+"""
+DPO = """
+version: 1
+stage: dpo
+output: {output}
+model: {{path: {work}/base}}
+data: {{train: {work}/pairs.jsonl, eval_share: 0.02}}
+optimizer: {{lr: 1.0e-3, warmup_steps: 4, schedule: linear}}
+steps: 14
+batch_size: 8
+checkpoint: {{every: 2}}
+evaluate: {{every: 3}}
 threads: 1
 """
 
@@ -79,30 +112,32 @@ def kill_after(config, folder, more):
 
 
 def weights(folder):
-    """A hash of the trained weights."""
-    files = sorted((folder / "final").glob("*.safetensors"))
-    assert files
+    """A hash of the trained weights and of the best ones."""
+    files = sorted(folder.glob("*/*.safetensors"))
+    assert {file.parent.name for file in files} == {"best", "final"}
     return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("text", "kills"), [(GRPO, (5,)), (SFT, (5,))], ids=["grpo", "sft"])
-def test_killed_and_resumed_is_bit_equal(work, tmp_path, text, kills):
-    """Weights are bit-equal, no step is missing or there twice, with dropout, adaptive KL and refilled groups."""
+@pytest.mark.parametrize("text", [GRPO, SFT, REWARD_MODEL, DPO], ids=["grpo", "sft", "reward_model", "dpo"])
+def test_killed_and_resumed_is_bit_equal(work, tmp_path, text):
+    """Weights are bit-equal, no step is missing or there twice: with dropout, adaptive KL, refilled groups, a reference."""
+    total = 8 if text is GRPO else 14
     results = []
     for name in ("whole", "killed"):
         folder = tmp_path / name
         config = tmp_path / f"{name}.yaml"
         config.write_text(text.format(output=folder, work=work))
         if name == "killed":
-            for more in kills:
-                kill_after(config, folder, more)
+            kill_after(config, folder, 5)
         finish(config)
         results.append(weights(folder))
-        steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        trained = [line["step"] for line in steps if line["kind"] == "train"]
-        assert trained == list(range(1, len(trained) + 1))
-        assert len(trained) == (8 if text is GRPO else 14)
+        records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert [record["step"] for record in records if record["kind"] == "train"] == list(range(1, total + 1))
+        evaluated = [record["step"] for record in records if record["kind"] == "eval"]
+        assert evaluated == sorted(set(evaluated))
+        assert evaluated[0] == 0
+        assert evaluated[-1] == total
     assert results[0] == results[1]
 
 
@@ -122,4 +157,6 @@ def test_ctrl_c_keeps_the_run(work, tmp_path):
     assert "run the same command again to go on" in errors
     kept = list((folder / "checkpoints").iterdir())
     assert len(kept) == 1
-    assert json.loads((kept[0] / "state.json").read_text())["step"] == lines(folder)
+    assert (
+        json.loads((kept[0] / "state.json").read_text())["step"] == lines(folder) - 1
+    )  # one is of the evaluation before

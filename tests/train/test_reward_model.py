@@ -5,10 +5,9 @@ import random
 
 import pytest
 
-from rewardkit.errors import ConfigError, DataError, RewardkitError
+from rewardkit.errors import ConfigError, DataError
 from rewardkit.registry import Registry
 from rewardkit.train.launch import launch
-from rewardkit.train.run import Run
 from rewardkit.train.stages import STAGES, read_train_config
 
 CONFIG = """
@@ -85,8 +84,8 @@ def test_the_plugin_reads_the_folder(run, pairs):
     from statistics import fmean, pstdev
 
     from rewardkit import Rollout
-    from rewardkit.train.pairs import read_pairs
     from rewardkit.train.config import PairData
+    from rewardkit.train.pairs import read_pairs
 
     _, held_out = read_pairs(PairData(train=pairs, eval_share=0.25))
     answers = [Rollout(row.data["prompt"], row.data[side]) for row in held_out for side in ("chosen", "rejected")]
@@ -107,26 +106,6 @@ def test_the_update_does_not_depend_on_micro_batches(tmp_path, work, pairs):
     all_ = weights(train(tmp_path, text, "all", model=work / "base", pairs=pairs, micro=8192))
     for name, value in one.items():
         torch.testing.assert_close(value, all_[name], atol=1e-5, rtol=0)
-
-
-def test_an_interrupted_run_goes_on(tmp_path, work, pairs, monkeypatch):
-    """A run that is stopped after two steps and started again ends with the weights of one that was not, bit by bit."""
-    import torch
-
-    text = CONFIG.replace("steps: 12", "steps: 4")
-    whole = weights(train(tmp_path, text, "whole", model=work / "base", pairs=pairs))
-    log = Run.log
-
-    def stop_after_two(self, step, metrics, *, kind="train"):
-        self.stop = step == 2
-        log(self, step, metrics, kind=kind)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "log", stop_after_two)
-        with pytest.raises(RewardkitError, match="stopped after step 2 of 4"):
-            train(tmp_path, text, "cut", model=work / "base", pairs=pairs)
-    resumed = weights(train(tmp_path, text, "cut", fresh=False, model=work / "base", pairs=pairs))
-    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
 
 def test_only_the_head(tmp_path, work, pairs):
