@@ -195,24 +195,6 @@ def test_adapters_are_trained_against_the_model_without_them(work, tmp_path, reg
     assert (tmp_path / "out/final/adapter_model.safetensors").is_file()
 
 
-def test_stale_weights_stop_the_run(work, tmp_path, registry, monkeypatch):
-    """A sampler that misses an update is noticed by its log-probs."""
-    import copy
-
-    from rewardkit.train import rl
-
-    class Stale(rl.HfEngine):
-        def __init__(self, policy, batch=256):
-            frozen = copy.copy(policy)
-            frozen.model = copy.deepcopy(policy.model)
-            frozen.lm, frozen._head = frozen.model, frozen.model.get_output_embeddings()
-            super().__init__(frozen, batch)
-
-    monkeypatch.setattr(rl, "HfEngine", Stale)
-    with pytest.raises(RewardkitError, match="it samples from other weights than are trained"):
-        run(work, tmp_path, registry, steps=20, **{"optimizer.lr": "0.01"})
-
-
 def test_prompts_that_leave_no_room_are_refused(work, tmp_path, registry):
     """Before anything is sampled, naming the row."""
     with pytest.raises(DataError, match=r"train\.jsonl:1: the prompt has 7 tokens.*context of 128"):
