@@ -100,9 +100,11 @@ MINUS_ONE = Expr("num", -1, None)
 
 
 def neg(value: Expr) -> Expr:
-    """−value, folded when it is a number."""
+    """−value, folded when it is a number or a number with a unit."""
     if value.head == "num":
         return Expr("num", -value.args[0], value.args[1])
+    if value.head in ("unit", "pct", "deg"):
+        return Expr(value.head, neg(value.args[0]), *value.args[1:])
     return Expr("mul", MINUS_ONE, value)
 
 

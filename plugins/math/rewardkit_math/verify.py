@@ -107,7 +107,7 @@ class _Question:
         if theirs.expr is not None and ours.expr is not None:
             return self.compared(theirs.expr, ours.expr)
         plain = texts.plain(first), texts.plain(second)
-        if plain[0] == plain[1] and plain[0]:
+        if plain[0] == plain[1] and plain[0] and not set(plain[0]) & _NOTATION:
             return _Settled(True, "text", "the same words")
         if ours.expr is None and not _is_words(second):
             return _Settled(None, "", f"the reference can't be understood: {ours.problem}")
@@ -202,6 +202,10 @@ def _shown(side: Read) -> str:
 
 
 # ---- deciding
+
+
+_NOTATION = frozenset("\\^_")
+"""Where these stand, a brace that is missing changes what is said."""
 
 
 def _is_words(content: str) -> bool:

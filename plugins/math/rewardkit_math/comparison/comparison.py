@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rewardkit_math.comparison.lists import Lists
 from rewardkit_math.comparison.relations import Relations
-from rewardkit_math.comparison.shapes import NUMBER_SETS, SETS, infinity, is_matrix, items, opened
+from rewardkit_math.comparison.shapes import NUMBER_SETS, SETS, infinity, is_matrix, is_name, items, opened
 from rewardkit_math.comparison.tables import Tables
 from rewardkit_math.comparison.values import Values
 from rewardkit_math.comparison.words import Words
@@ -35,7 +35,7 @@ class Comparison(Words, Lists, Relations, Tables, Values):
             return True
         if a.head == "cond" or b.head == "cond":
             return self.conditional(a, b)
-        if "text" in (a.head, b.head) or (a.head == b.head == "word"):
+        if "text" in (a.head, b.head) or (a.head == b.head == "word") or is_name(a) or is_name(b):
             return self.same_words(a, b)
         if a.head == "clock" or b.head == "clock":
             return self.clocks(a, b)

@@ -13,6 +13,8 @@ from rewardkit_math.errors import TooLarge, Undecided, Undefined
 from rewardkit_math.expr import Expr
 
 MAX_ITEMS = 60
+_FRENCH = {"[[": "[)", "]]": "(]", "][": "()"}
+"""Intervals in the notation that turns brackets round, and what they are in the other one."""
 
 
 class Lists(Part):
@@ -91,6 +93,12 @@ class Lists(Part):
         self.at("structure")
         return realset.equal(*found)
 
+    @staticmethod
+    def same_brackets(first: str, second: str, size: int) -> bool:
+        """Whether two pairs of brackets may hold the same: those of an interval must, (1, 2, 3) and [1, 2, 3] are one vector."""
+        first, second = _FRENCH.get(first, first), _FRENCH.get(second, second)
+        return first == second or (size != 2 and {first, second} == {"()", "[]"})
+
     def collections(self, a: Expr, b: Expr) -> bool:
         """Tuples, intervals, sets and unions that are no subsets of the real line."""
         self.at("structure")
@@ -105,11 +113,7 @@ class Lists(Part):
                     )
                 left, right = ([e for item in side for e in (items(item) or [item])] for side in (left, right))
                 return self.same_items(left, right, ordered=False)
-            if first != second and (len(left) == 2 or len(right) == 2):
-                same_ends = {first.replace("]", "[").count("["), second.replace("]", "[").count("[")}
-                if len(same_ends) > 1 or ({first, second} != {"[[", "[)"} and {first, second} != {"][", "()"}):
-                    return False
-            if len(left) != len(right):
+            if len(left) != len(right) or not self.same_brackets(first, second, len(left)):
                 return False
             return self.all_equal(list(zip(left, right, strict=True)))
         if a.head == b.head == "setop" and a.args[0] == b.args[0] and len(a.args) == len(b.args):

@@ -84,7 +84,7 @@ class Relations(Part):
         except (Undefined, TooLarge):
             solved = [None, None]
         if solved[0] is not None and solved[1] is not None:
-            names = {solved[0][0], solved[1][0]} - {""}
+            names = {solved[0][0], solved[1][0]} - {"?"}
             if len(names) <= 1:
                 return realset.equal(solved[0][1], solved[1][1])
             return False

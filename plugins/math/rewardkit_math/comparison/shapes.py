@@ -48,6 +48,11 @@ def is_product(letters: str) -> bool:
     return letters.islower() and not set(letters) & set("eiou")
 
 
+def is_name(expr: Expr) -> bool:
+    """Whether an expression is a word that can't be a product of variables, such as `Bob`."""
+    return expr.head == "word" and not is_product(expr.args[0])
+
+
 def spelled(expr: Expr) -> str | None:
     """The letters that an expression is written with, where it is nothing but letters."""
     if expr.head in _WORDLIKE:

@@ -100,7 +100,7 @@ class Lists(Cursor):
         if token.kind == "rel" and token.value in ("=", "~", "=>"):  # "= 5"
             self.at += 1
         unnamed = token.kind == "rel" and token.value in ("<", ">", "<=", ">=", "!=") and not self.at  # "≥ 5"
-        left = Expr("sym", "") if unnamed else self.expr(0)
+        left = Expr("sym", "?") if unnamed else self.expr(0)
         token = self.tokens[self.at]
         if token.kind != "rel":
             return left

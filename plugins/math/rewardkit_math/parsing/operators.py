@@ -27,6 +27,9 @@ _BINARY = {
 _POSTFIX = {"!": 70, "%": 65, "deg": 65, "'": 70, "_": 80}
 _STARTS = frozenset(("num", "var", "word", "fn", "const", "open", "begin"))
 
+_ARC = {"ft": 60, "in": 3600}
+"""What the signs of feet and inches mean behind degrees: minutes and seconds."""
+
 
 class Operators(Cursor):
     """Expressions with operators in them."""
@@ -119,6 +122,8 @@ class Operators(Cursor):
             raise ParseError("words, not mathematics")
         if left.head == right.head == "unit":
             return joined_units(left, right)
+        if left.head == "deg":
+            return self.minutes(left, right)
         if right.head == "div" and (unit := written_unit(right)) is not None:
             return Expr("unit", left, unit)
         if left.head in ("text", "word") and UNITS.get(left.args[0].strip(" .~")) in CURRENCIES:  # Rs. 500
@@ -131,6 +136,16 @@ class Operators(Cursor):
             return right
         if left.head == "mul":
             return Expr("mul", *left.args, right)
+        return Expr("mul", left, right)
+
+    @staticmethod
+    def minutes(left: Expr, right: Expr) -> Expr:
+        r"""What stands behind degrees: `30^\circ 15' 20''` has minutes and seconds, `30^\circ x` is a product."""
+        if right.head == "unit" and right.args[1] in _ARC:
+            part = Expr("div", right.args[0], Expr("num", _ARC[right.args[1]], None))
+            return Expr("deg", Expr("add", left.args[0], part))
+        if right.head == "num":
+            raise ParseError("a number behind degrees")
         return Expr("mul", left, right)
 
     def binary(self, left: Expr, operator: str, binding: int) -> Expr:
@@ -202,6 +217,8 @@ class Operators(Cursor):
             return Expr("sym", left.args[0] + "'")
         if left.head == "num":  # feet: 6'
             return Expr("unit", left, "ft")
+        if left.head == "unit" and left.args[1] == "ft":  # inches: 6''
+            return Expr("unit", left.args[0], "in")
         return Expr("call", "'", left)
 
     def postfix(self, left: Expr, operator: str) -> Expr:
