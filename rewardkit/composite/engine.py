@@ -277,7 +277,8 @@ class CompositeReward:
     def _keep(self, fresh: Mapping[bytes, Sequence[Outcome]]) -> None:
         if self._cache is not None:
             scores = {
-                key: [item for item in unit if isinstance(item, Score) and item.repeatable] for key, unit in fresh.items()
+                key: [item for item in unit if isinstance(item, Score) and item.repeatable]
+                for key, unit in fresh.items()
             }
             self._cache.put({key: unit for key, unit in scores.items() if unit and len(unit) == len(fresh[key])})
 

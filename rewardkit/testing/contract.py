@@ -221,6 +221,29 @@ class RewardContract:
             if not _same(one, two):
                 self._broken(clause, f"{_show(rollout)} got {one!r}, and {two!r} given those alone\n{declared}")
 
+    def test_rows_that_it_calls_equal_get_equal_results(self) -> None:
+        """Where it says by what it knows a row (``content``), nothing else of the row decides: one score may stand for several rows."""
+        self._require_repeatable()
+        component = self._component()
+        content = component.offer.type.content
+        if content is None:
+            raise unittest.SkipTest("it does not say by what it knows a row")
+        rollouts = self._rollouts()
+        for rollout, result in zip(rollouts, self._results(rollouts), strict=True):
+            others = [
+                replace(rollout, prompt=f"{rollout.prompt_text}\n# And quickly!"),
+                replace(rollout, completion=f"{rollout.completion_text}\n\nI hope that this helps."),
+                replace(rollout, fields={**rollout.fields, "surely_no_column_of_this_name": 1}),
+                replace(rollout, group="another", num_tokens=12_345, finish_reason="length"),
+            ]
+            known = content(component.params, rollout)
+            for other in (each for each in others if content(component.params, each) == known):
+                if not _same(result, again := self._results([other])[0]):
+                    self._broken(
+                        "rows that it calls equal get equal results",
+                        f"{_show(rollout)} got {result!r}, and {again!r} with a change that its content does not show: {other!r}",
+                    )
+
     def test_it_leaves_rollouts_alone(self) -> None:
         """Other rewards read the same rollouts: their fields and messages stay as they are."""
         self._require_built()

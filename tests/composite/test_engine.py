@@ -593,6 +593,56 @@ def test_unscored_is_never_kept(load, tmp_path: Path) -> None:
     cache.close()
 
 
+def shared(**more) -> Registry:
+    """A registry with a reward that knows a rollout by its completion alone, and tells what it was called with."""
+
+    @reward("by_content", deterministic=True, content=lambda _params, rollout: rollout.completion, **more)
+    def by_content(rollouts) -> list[Score]:
+        calls.append(("by_content", tuple(rollout.completion for rollout in rollouts)))
+        return [Score(1.0, repeatable=rollout.completion != "b") for rollout in rollouts]
+
+    own = Registry()
+    own.register(by_content)
+    return own
+
+
+def test_equal_rows_of_a_batch_are_scored_once(load) -> None:
+    """Where a reward says by what it knows a row, rows that differ in anything else are one, also without a cache."""
+    batch = [Rollout("p", text, {"v": number}, number) for number, text in enumerate("abaab")]
+    scored = load("a: {use: by_content}", known=shared()).score(batch)
+    assert rewards(scored) == [1.0] * 5
+    assert [item.rollout for item in scored] == batch
+    assert calls == [("by_content", ("a", "b"))]
+
+
+def test_what_is_not_repeatable_is_not_kept(load, tmp_path: Path) -> None:
+    """A score that another try might change is given, and tried again the next time."""
+    cache = ScoreCache(tmp_path)
+    for _ in range(2):
+        assert rewards(load("a: {use: by_content}", cache=cache, known=shared()).score(rows(1, 2))) == [1.0, 1.0]
+    assert calls == [("by_content", ("a", "b")), ("by_content", ("b",))]
+    cache.close()
+
+
+@pytest.mark.parametrize(
+    ("identities", "scored"),
+    [(["one", "one"], 1), (["one", "two"], 2), ([None, None], 2), ([ValueError("no"), ValueError("no")], 2)],
+)
+def test_what_else_decides_is_in_the_key(load, tmp_path: Path, identities: list, scored: int) -> None:
+    """A score is found again only where the reward names the same model, image, … as before."""
+    cache = ScoreCache(tmp_path)
+    for identity in identities:
+
+        def tell(_params, identity=identity) -> str | None:
+            if isinstance(identity, ValueError):
+                raise identity
+            return identity
+
+        load("a: {use: by_content}", cache=cache, known=shared(identity=tell)).score(rows(1))
+    assert calls == [("by_content", ("a",))] * scored
+    cache.close()
+
+
 def test_rows_without_a_key_are_scored_each_time(load, tmp_path: Path) -> None:
     """A row that holds an object is scored, is never taken for another one, and is not kept."""
     cache = ScoreCache(tmp_path)

@@ -56,6 +56,11 @@ def plain(rollout: Rollout, *, strict: bool = False) -> float:
     return float(is_right(rollout))
 
 
+@reward("by_content", deterministic=True, content=lambda _params, rollout: rollout.completion_text.strip())
+def by_content(rollout):
+    return is_right(rollout)
+
+
 @reward("batched")
 def batched(rollouts: list[Rollout]) -> list[Score]:
     return [Score(float(is_right(rollout)), "said so") for rollout in rollouts]
@@ -93,7 +98,7 @@ def needs_tokens(rollout: Rollout) -> float | Unscored:
     return float(is_right(rollout))
 
 
-@pytest.mark.parametrize("target", [plain, batched, WithState, asynchronous, grouped, needs_tokens])
+@pytest.mark.parametrize("target", [plain, by_content, batched, WithState, asynchronous, grouped, needs_tokens])
 def test_rewards_that_keep_the_contract_pass_every_test(target):
     """No clause fails for functions, batches, classes, coroutines and group rewards that are right."""
     assert broken_clauses(target) == {}
@@ -343,6 +348,12 @@ def declares_what_is_not_there(rollout: Rollout) -> float:
 def writes_into_the_row(rollout: Rollout) -> float:
     rollout.fields["extra"] = "seen"
     return float(is_right(rollout))
+
+
+@breaks("rows_that_it_calls_equal_get_equal_results", "with a change that its content does not show")
+@reward("short_content", deterministic=True, content=lambda _params, rollout: rollout.completion_text[:4])
+def short_content(rollout):
+    return is_right(rollout) - len(rollout.completion_text) / 1000
 
 
 @pytest.mark.parametrize("name", WRONG)

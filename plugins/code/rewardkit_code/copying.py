@@ -13,6 +13,8 @@ from annotated_types import Ge
 from rewardkit import FieldName, Rollout, Score, Unscored, reward
 from rewardkit_code.extract import Extraction, program
 
+MAX_CHARS = 200_000
+"""Of longer programs and references so much is compared."""
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -41,7 +43,8 @@ def tokens(source: str) -> list[str]:
 class Similarity:
     """The share of a program's runs of tokens that also stand in a reference, from 0 (nothing) to 1 (all copied).
 
-    Give it a negative weight to punish copying. Layout and comments don't count.
+    Give it a negative weight to punish copying. Layout and comments don't count. Of texts longer than 200,000 characters so
+    much is compared.
 
     Args:
         reference: The column with the solution that should not be copied; without one, the prompt.
@@ -65,7 +68,8 @@ class Similarity:
         source = program(rollout.completion_text, "python", self._extract)
         if source is None:
             return Score(0.0, "there is no python program in the completion")
-        ours, theirs = self._pieces(tokens(source)), set(self._pieces(tokens(reference)))
+        ours = self._pieces(tokens(source[:MAX_CHARS]))
+        theirs = set(self._pieces(tokens(reference[:MAX_CHARS])))
         if not ours:
             return Score(0.0, "the program is shorter than one piece")
         shared = sum(piece in theirs for piece in ours)

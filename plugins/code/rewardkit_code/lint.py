@@ -15,6 +15,9 @@ from annotated_types import Gt
 from rewardkit import Rollout, Score, Unscored, reward
 from rewardkit_code.extract import Extraction, program
 
+MAX_CHARS = 1_000_000
+"""Longer programs are not read: what a model writes for ever is no program to tidy."""
+
 
 def _ruff() -> list[str]:
     """The ruff that was installed beside this Python."""
@@ -53,6 +56,8 @@ class Lint:
         source = program(rollout.completion_text, "python", self._extract)
         if source is None:
             return Score(0.0, "there is no python program in the completion")
+        if len(source) > MAX_CHARS:
+            return Score(0.0, f"longer than {MAX_CHARS:,} characters, and not read")
         command = [*_ruff(), "check", "--isolated", "--no-cache", "--output-format=json", "--target-version=py311"]
         command += ["--ignore-noqa", f"--select={self._select}", "--stdin-filename=solution.py", "-"]
         try:
@@ -67,7 +72,12 @@ class Lint:
         broken = next((row for row in complaints if row.get("code") in (None, "invalid-syntax", "E999")), None)
         if broken is not None:
             return Score(0.0, f"does not parse: {broken['message']}"[:300])
-        count, length = len(complaints), max(source.count("\n") + 1, 1)
+        count, length = len(complaints), max(len(source.splitlines()), 1)
         first = f", first {complaints[0]['code']}: {complaints[0]['message']}" if complaints else ""
         value = 1.0 / (1.0 + count * self._lines / max(length, self._lines))
-        return Score(value, f"{count} complaints in {length} lines{first}"[:300], {"complaints": float(count)})
+        told = f"{_count(count, 'complaint')} in {_count(length, 'line')}{first}"
+        return Score(value, told[:300], {"complaints": float(count)})
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -121,7 +121,8 @@ def _outcome(test: Test, runs: Sequence[Execution]) -> TestOutcome:
     """The outcome of a test whose cases have been run, up to the first that did not end well."""
     bad = next((run for run in runs if not run.ok), None)
     if bad is not None:
-        return TestOutcome(False, ended(bad), overrun=bad.status in OVERRUN)
+        who = f"{call_text(test.case)} " if isinstance(test, CallTest) and bad.raised else ""
+        return TestOutcome(False, who + ended(bad), overrun=bad.status in OVERRUN)
     if isinstance(test, OutputTest):
         return _output(test, runs[0])
     if isinstance(test, CallTest):
