@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from typing import NamedTuple
 
 from rewardkit_math.errors import MathError, ParseError, TooLarge, Undefined
 from rewardkit_math.expr import Expr
@@ -16,8 +16,7 @@ from rewardkit_math.parsing import vocabulary as words
 from rewardkit_math.parsing.literals import number
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(NamedTuple):
     """One side, read: the answer found, and its expression where it has one."""
 
     answer: Answer
@@ -49,6 +48,12 @@ def read(text: str, sources: tuple[str, ...]) -> Read:
 
 
 _TRAILING = re.compile(r"(?:[\s.,;:]|\\[,;:! ]|\\\\)+$")
+_DIGIT = re.compile(r"\d")
+
+
+def _trimmed(content: str) -> str:
+    """`content` without punctuation and spacing at its end."""
+    return _TRAILING.sub("", content) if content[-1:] in " .,;:!\\\n\t\r" else content
 
 
 def understood(answer: Answer) -> Read:
@@ -57,12 +62,12 @@ def understood(answer: Answer) -> Read:
     rational = _rational(content)
     if rational is not None:
         return Read(answer, rational)
-    stripped = without_delimiters(_TRAILING.sub("", texts.single_backslashes(content))).strip()
+    stripped = without_delimiters(_trimmed(texts.single_backslashes(content))).strip()
     if stripped.startswith("``") and stripped.endswith("''"):
         stripped = stripped[2:-2].strip()
     if stripped.startswith("\\text{") and stripped.find("}") == len(stripped) - 1:
         stripped = stripped[6:-1].strip()
-    said = PHRASES.get(texts.plain(stripped)) if len(stripped) < 40 else None
+    said = PHRASES.get(texts.plain(stripped)) if len(stripped) < 40 and not _DIGIT.search(stripped) else None
     said = said or _clock(stripped) or _choice(stripped)
     said = said or _words(stripped)
     if said is not None:

@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from rewardkit_math import symbolic
 from rewardkit_math.comparison import Comparison
@@ -74,8 +74,7 @@ async def verify_async(prediction: str, reference: str, *, policy: Policy | None
     return question.verdict(settled)
 
 
-@dataclass(frozen=True, slots=True)
-class _Settled:
+class _Settled(NamedTuple):
     """An outcome: the verdict (None: none), its tier (where there is none, what failed), and why."""
 
     correct: bool | None
@@ -83,8 +82,7 @@ class _Settled:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
+class _Question(NamedTuple):
     """A prediction and a reference, read, and the policy to compare them by."""
 
     theirs: Read
@@ -102,10 +100,14 @@ class _Question:
         fault = self.fault()
         if fault is not None:
             return _Settled(False, "text", f"the form of the prediction: {fault}")
-        if texts.typographic(first) == texts.typographic(second):
+        a, b = theirs.expr, ours.expr
+        if a is not None and b is not None and a.head == b.head == "num" and a.args[1] is b.args[1] is None:
+            same = a.args[0] == b.args[0]
+            return _Settled(same, "rational", "equal" if same else "different")
+        if first == second or texts.typographic(first) == texts.typographic(second):
             return _Settled(True, "text", "written alike")
-        if theirs.expr is not None and ours.expr is not None:
-            return self.compared(theirs.expr, ours.expr)
+        if a is not None and b is not None:
+            return self.compared(a, b)
         plain = texts.plain(first), texts.plain(second)
         if plain[0] == plain[1] and plain[0] and not set(plain[0]) & _NOTATION:
             return _Settled(True, "text", "the same words")
@@ -231,7 +233,7 @@ def _quantity_equal(theirs: Read, ours: Read, comparison: Comparison) -> bool:
 
 def _quantity(side: Read) -> Expr | None:
     """A number with a unit, where that is how the letters behind a number can be read."""
-    if side.expr is None or not symbols(side.expr) or len(side.answer.text) > 100:
+    if side.expr is None or side.expr.features.isdisjoint(("sym", "word")) or len(side.answer.text) > 100:
         return None
     match = _QUANTITY.fullmatch(side.answer.text)
     if match is None or unit(match[2].replace("\\", "")) is None:

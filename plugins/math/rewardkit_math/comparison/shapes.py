@@ -181,6 +181,8 @@ def infinity(expr: Expr) -> int:
 
 def is_matrix(expr: Expr) -> bool:
     """Whether `expr` is a matrix, or computed from matrices."""
+    if "matrix" not in expr.features:
+        return False
     if expr.head == "matrix":
         return True
     if expr.head in ("add", "mul"):

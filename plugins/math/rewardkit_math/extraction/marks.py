@@ -47,9 +47,12 @@ def boxed_mark(text: str, _: tuple[str, ...]) -> Iterator[str]:
 
 def _stated_after_box(text: str) -> str | None:
     """The formula or number of a "final answer is …" that stands behind the last box."""
-    tail = text[max(text.rfind("boxed"), len(text) - TAIL) :]
+    start = max(text.rfind("boxed"), len(text) - TAIL, 0)
+    if text.find("inal", start) < 0:
+        return None
+    tail = text[start:]
     last = None
-    for match in FINAL.finditer(tail) if "inal" in tail else ():
+    for match in FINAL.finditer(tail):
         last = match
     if last is None:
         return None

@@ -32,6 +32,7 @@ _COMMON = re.compile(
 )
 """A few words that only a sentence has in this order: found early in most texts, and missing from bare answers."""
 _LABELLED = re.compile(r"A:\s|#+\s|.*[\u4e00-\u9fff\u3040-\u30ff\uac00-\ud7a3]", re.DOTALL)
+_ALPHA = re.compile(r"[^\W\d_]")
 _LETTERS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
 _LABEL = re.compile(r"^[\s*#>-]*([A-Za-zÀ-ÿ]{4,})\s*:")
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|mbox)[a-z]*\s*\{[^{}]*\}")
@@ -43,18 +44,20 @@ _BESIDE = _KNOWN | words.CONDITIONS | {"percent", "percentage", "some", "all", "
 
 def is_prose(text: str) -> bool:
     """Whether `text` holds words of a sentence, rather than mathematics, units and names."""
-    if not any(c.isalpha() for c in text):
+    if _ALPHA.search(text) is None:
         return False
     outside = _TEXT.sub(" ", text)
     if _LABEL.match(outside):
         return True
     found = _LETTERS.findall(outside)
-    return (len(found) > 1 and any(_PROSE.fullmatch(w) for w in found)) or sum(w not in _KNOWN for w in found) > 4
+    if len(found) > 1 and any(_PROSE.fullmatch(w) for w in found):
+        return True
+    return len(found) > 4 and sum(w not in _KNOWN for w in found) > 4
 
 
 def without_delimiters(text: str) -> str:
     """`text` without the signs that open and close formulas."""
-    if "$" not in text and "\\" not in text:
+    if "$" not in text and ("\\" not in text or _DELIMITERS.search(text) is None):
         return text
     text = text.replace("\\$", "\x00")
     return _DELIMITERS.sub(" ", text).replace("\x00", "\\$")
