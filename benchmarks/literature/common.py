@@ -91,37 +91,21 @@ class Accuracy:
 
 
 def accuracy(file: TrainFile, model: Path, samples: int = 0) -> Accuracy:
-    """Let a model answer the held-out prompts of an RL stage's configuration.
+    """Let a model answer the held-out prompts of an RL stage's configuration, as ``rewardkit eval`` does.
 
     Args:
-        file: Its data.eval, rollout, reward and evaluate.correct are used.
+        file: Its data.eval, rollout, reward and evaluate.correct are used; answers are kept in its output folder.
         model: A folder.
         samples: Sampled answers to each prompt, beside the greedy one.
     """
-    from rewardkit.composite import CompositeReward  # noqa: PLC0415 - heavy
-    from rewardkit.train.config import RlConfig  # noqa: PLC0415
-    from rewardkit.train.engines.base import Sampling  # noqa: PLC0415
-    from rewardkit.train.engines.hf import HfEngine  # noqa: PLC0415
-    from rewardkit.train.evaluate import correct_condition, evaluate  # noqa: PLC0415
-    from rewardkit.train.policy import Policy  # noqa: PLC0415
-    from rewardkit.train.rl import load_prompts  # noqa: PLC0415
+    from rewardkit.train.exam import examine  # noqa: PLC0415 - heavy
+    from rewardkit.train.launch import quiet  # noqa: PLC0415
 
-    config = file.config
-    assert isinstance(config, RlConfig)
-    assert file.reward is not None
-    condition = correct_condition(config.evaluate.correct, file.reward.component_names)
-    policy = Policy.load(config.model.model_copy(update={"path": str(model)}))
-    engine = HfEngine(policy, config.rollout.batch)
-    length = config.rollout.max_new_tokens
-    found = [math.nan, math.nan]
-    with CompositeReward(file.reward, registry=file.registry) as reward:
-        prompts = load_prompts(config, policy, reward, config.data.eval)[: config.evaluate.limit]
-        for place, (count, temperature) in enumerate(((1, 0.0), (samples, config.rollout.temperature))):
-            if count:
-                sampling = Sampling(length, temperature)
-                answers = evaluate(policy, engine, reward, prompts, sampling, condition=condition, samples=count)
-                found[place] = answers.accuracy().value
-    return Accuracy(*found)
+    quiet()
+    (exam,) = examine(file, [str(model)], samples, file.config.output)
+    counts = exam.counts().values()
+    sampled = sum(right for _, right in counts) / sum(number for number, _ in counts) if samples else math.nan
+    return Accuracy(exam.greedy_accuracy().value, sampled)
 
 
 @cache
@@ -184,7 +168,7 @@ def plot(file: Path, columns: int, draw: Callable[[Sequence[Any]], None], height
     mpl.use("agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    style = {
+    style: dict[Any, Any] = {
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.grid": True,

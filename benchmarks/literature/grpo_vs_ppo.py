@@ -127,9 +127,9 @@ def run_one(folder: Path, arm: str, seed: int, size: Size) -> None:
     seconds: list[float] = []
     trained: set[int] = set()
     before = memory_mb("VmRSS")
-    step = Trainer.step
+    untimed = Trainer.step
 
-    def timed(self: Trainer, number: int) -> None:
+    def timed(self: Trainer, step: int) -> None:
         if not seconds:
             forget_peak()
             learner: Learner = self.learner
@@ -138,7 +138,7 @@ def run_one(folder: Path, arm: str, seed: int, size: Size) -> None:
             )
             trained.add(sum(parameter.numel() for parameter in parts))
         began = time.process_time()
-        step(self, number)
+        untimed(self, step)
         seconds.append(time.process_time() - began)
 
     Trainer.step = timed  # type: ignore[method-assign]

@@ -157,7 +157,7 @@ def write_data(folder: Path, seed: int, pairs: int) -> None:
     write_lines(folder / "guests.jsonl", guests)
     tables = [{"prompt": f"{draw.choice(DISHES)}:", "completion": lay(draw)} for _ in range(4000)]
     write_lines(folder / "tables.jsonl", tables)
-    rows = []
+    rows: list[dict[str, object]] = []
     while len(rows) < pairs:
         favourite, one, other = draw.choice(DISHES), lay(draw), lay(draw)
         if one == other:

@@ -1,0 +1,76 @@
+"""The studies run from beginning to end at a reduced size, and show already there what does not need their full one."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rewardkit.registry import Registry
+
+pytest.importorskip("torch", reason="training needs torch: pip install 'rewardkit[train]'")
+pytest.importorskip("matplotlib", reason="plots need matplotlib: pip install 'rewardkit[plots]'")
+
+STUDIES = Path(__file__).parents[2] / "benchmarks/literature"
+
+
+def run(name, out):
+    """A study's results, after it has printed its table and drawn its plot."""
+    missing = {"math", "format.boxed", "format.regex", "reward_model"} - Registry.load().rewards.keys()
+    if missing:
+        pytest.skip(f"plugins are not installed: {', '.join(sorted(missing))}")
+    command = [sys.executable, str(STUDIES / f"{name}.py"), "--quick", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (out / "report.txt").read_text() in done.stdout
+    assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    return json.loads((out / "results.json").read_text())
+
+
+@pytest.mark.slow
+def test_over_optimisation_is_farther_from_the_start_without_kl(tmp_path):
+    """β = 0 goes where β = 10 does not, and both rewards and the distance are known at every step."""
+    free, held = run("over_optimisation", tmp_path)
+    assert (free["beta"], held["beta"]) == (0.0, 10.0)
+    assert sum(free["kl"][-5:]) > 10 * abs(sum(held["kl"][-5:]))
+    assert len(free["proxy"]) == len(free["gold"]) == len(free["kl"])
+
+
+@pytest.mark.slow
+def test_imitating_one_phrasing_takes_probability_from_the_others(tmp_path):
+    """Right answers that were not demonstrated become dearer by SFT on one phrasing, and not by the other ways."""
+    losses = {item["arm"]: item["other_loss"] for item in run("sft_vs_rl", tmp_path)}
+    assert losses["sft_one"] > losses["start"] + 1
+    assert max(losses["sft_all"], losses["grpo"]) < losses["start"] + 0.5
+
+
+@pytest.mark.slow
+def test_every_weighting_is_trained_and_examined(tmp_path):
+    """One accuracy for each arm."""
+    found = run("token_weighted_sft", tmp_path)
+    assert [item["arm"] for item in found] == ["plain", "decisive", "others"]
+    assert all(0 <= item["accuracy"] <= 1 for item in found)
+
+
+def test_decisive_tokens_are_results_carries_and_the_answer(monkeypatch):
+    """In a worked sum the pattern finds these digits and no others."""
+    monkeypatch.syspath_prepend(str(STUDIES))
+    study = importlib.import_module("token_weighted_sft")
+    worked = r"<think>7+8+0=15,5+6+1=12</think>\boxed{125}"
+    assert [match[0] for match in re.finditer(study.DECISIVE, worked)] == ["0", "15", "1", "12", "125"]
+
+
+@pytest.mark.slow
+def test_a_critic_of_its_own_doubles_what_is_trained(tmp_path):
+    """GRPO trains the policy, PPO a critic as well; a head is one layer only."""
+    found = {item["arm"]: item for item in run("grpo_vs_ppo", tmp_path)}
+    policy = found["grpo"]["trained"]
+    assert found["ppo_own"]["trained"] > 1.9 * policy
+    assert policy < found["ppo_head"]["trained"] < 1.01 * policy
+    assert all(item["cpu_s"] > 0 and item["peak_mb"] > 0 for item in found.values())
