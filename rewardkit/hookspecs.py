@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 from rewardkit.rollout_engine import RolloutEngineType
-from rewardkit.types import Finding, RewardType, ScoredRollout
+from rewardkit.types import Finding, RewardType, ScoredRollout, SpanWeights
 
 if TYPE_CHECKING:
     import click
@@ -54,6 +54,16 @@ def register_commands() -> Iterable[click.Command]:  # type: ignore[empty-body]
 
     Returns:
         click commands (or groups); the name of each becomes the verb. A verb of the core can't be replaced.
+    """
+
+
+@hookspec
+def register_span_weights() -> Mapping[str, SpanWeights]:  # type: ignore[empty-body]
+    """Offer functions that say how much parts of a response weigh in supervised fine-tuning: ``loss.weights: [{use: NAME}]``.
+
+    Returns:
+        By name, functions of a row and its response's text. Each gives spans of that text as (begin, end, weight), in characters;
+        where spans overlap the last one counts, and text in none of them keeps its weight.
     """
 
 

@@ -17,6 +17,9 @@ Message: TypeAlias = Mapping[str, Any]
 Text: TypeAlias = str | Sequence[Message]
 """A prompt or completion: plain text, or chat messages."""
 
+SpanWeights: TypeAlias = Callable[[Mapping[str, Any], str], Iterable[tuple[int, int, float]]]
+"""Of a row and the text of its response: spans of that text as (begin, end, weight)."""
+
 UnscoredKind: TypeAlias = Literal["infra", "timeout", "reference", "input", "plugin"]
 Scope: TypeAlias = Literal["rollout", "group"]
 Executor: TypeAlias = Literal["inline", "process", "async", "device"]

@@ -127,7 +127,7 @@ def test_an_imported_reward_is_not_offered_again(install_plugin) -> None:
         ),
         (
             "import rewardkit\n@rewardkit.hookimpl\ndef zzz(): return []",
-            "there is no hook 'zzz'; hooks are register_rewards, register_rollout_engines, register_commands, rollouts_scored",
+            "there is no hook 'zzz'; hooks are register_rewards, ",
         ),
         (
             "def register_rewards(): return []",
@@ -377,6 +377,11 @@ class Plugin:
         self.seen.append((rollouts, step))
 
     @hookimpl
+    def register_span_weights(self):
+        """Offer one."""
+        return {"made.here": lambda row, text: [(0, len(text), 0.5)]}
+
+    @hookimpl
     def training_step_finished(self, metrics, step):
         """Remember, without asking for the rollouts."""
         self.seen.append((step, metrics))
@@ -420,6 +425,12 @@ def exercise_rollouts_scored(registry: Registry, plugin: Plugin) -> None:
     scored = [ScoredRollout(Rollout("p", "c"), 1.0, {}, {}, {}, "id")]
     registry.hook.rollouts_scored(rollouts=scored, step=3)
     assert plugin.seen == [(scored, 3)]
+
+
+def exercise_register_span_weights(registry: Registry, _plugin: Plugin) -> None:
+    """What it returns can be asked for by name."""
+    (offered,) = registry.hook.register_span_weights()
+    assert offered["made.here"]({}, "text") == [(0, 4, 0.5)]
 
 
 def exercise_training_step_finished(registry: Registry, plugin: Plugin) -> None:

@@ -6,14 +6,14 @@ A prompt is rendered by one function for both, so that training and sampling can
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rewardkit.errors import DataError
-from rewardkit.train.config import SftData, SpanWeight, TextData
+from rewardkit.train.config import SftData, TextData
 from rewardkit.train.rows import Row
+from rewardkit.train.weights import Weigher, token_weights
 from rewardkit.types import Message, Text
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Renderer:
             raise DataError(f"{row.place}: the chat template refuses these messages: {error}") from None
         return tuple(tokens)
 
-    def examples(self, row: Row, spans: Sequence[SpanWeight] = ()) -> list[Example]:
+    def examples(self, row: Row, weighers: Sequence[Weigher] = ()) -> list[Example]:
         """What a row has to imitate: as a rule one example.
 
         A conversation whose template shows earlier turns otherwise once they are past (as some leave out what was thought)
@@ -127,28 +127,28 @@ class Renderer:
                     f"{row.place}: column {data.messages!r} holds text, not messages; use prompt and completion"
                 )
             return self.conversation(
-                [*self.system(), *found] if found[0]["role"] != "system" else list(found), 0, row, spans
+                [*self.system(), *found] if found[0]["role"] != "system" else list(found), 0, row, weighers
             )
         prompt, completion = self.text(row, data.prompt), self.text(row, data.completion)
         if not isinstance(prompt, str):
             answer: list[Message] = (
                 [{"role": "assistant", "content": completion}] if isinstance(completion, str) else list(completion)
             )
-            return self.conversation([*prompt, *answer], len(prompt), row, spans)
+            return self.conversation([*prompt, *answer], len(prompt), row, weighers)
         if not isinstance(completion, str):
             raise DataError(f"{row.place}: the prompt is text and the completion messages; use the same form for both")
-        return [self.plain(self.prompt_tokens(prompt, row), completion, row, spans)]
+        return [self.plain(self.prompt_tokens(prompt, row), completion, row, weighers)]
 
-    def plain(self, before: tuple[int, ...], completion: str, row: Row, spans: Sequence[SpanWeight]) -> Example:
+    def plain(self, before: tuple[int, ...], completion: str, row: Row, weighers: Sequence[Weigher]) -> Example:
         """A text after a prompt, ended by the end-of-sequence token."""
         tokens = tuple(self.tokenizer(completion, add_special_tokens=False)["input_ids"])
         eos = self.tokenizer.eos_token_id
         response = (*tokens, eos) if isinstance(eos, int) else tokens
         if not response:
             raise DataError(f"{row.place}: the completion is empty")
-        return Example((*before, *response), len(before), tuple(self.weights(response, spans)), row.place)
+        return Example((*before, *response), len(before), tuple(self.weights(response, row, weighers)), row.place)
 
-    def conversation(self, messages: list[Message], first: int, row: Row, spans: Sequence[SpanWeight]) -> list[Example]:
+    def conversation(self, messages: list[Message], first: int, row: Row, weighers: Sequence[Weigher]) -> list[Example]:
         """Assistant turns of a conversation from message ``first`` on."""
         turns = [index for index in range(first, len(messages)) if messages[index].get("role") == "assistant"]
         if not turns:
@@ -173,11 +173,11 @@ class Renderer:
             spoken.append((before, after, end if end > len(before) else len(after)))
         whole = spoken[-1][1]
         if not all(whole[: len(after)] == after for _, after, _ in spoken):
-            return [self.turns([one], row, spans) for one in spoken]
-        return [self.turns(spoken, row, spans)]
+            return [self.turns([one], row, weighers) for one in spoken]
+        return [self.turns(spoken, row, weighers)]
 
     def turns(
-        self, spoken: Sequence[tuple[tuple[int, ...], tuple[int, ...], int]], row: Row, spans: Sequence[SpanWeight]
+        self, spoken: Sequence[tuple[tuple[int, ...], tuple[int, ...], int]], row: Row, weighers: Sequence[Weigher]
     ) -> Example:
         """One example of the last rendering, with weight on what the assistant says up to the end of each turn."""
         whole = spoken[-1][1][: spoken[-1][2]]
@@ -185,22 +185,16 @@ class Renderer:
         weights = [0.0] * (len(whole) - start)
         for before, after, end in spoken:
             said = after[len(before) : end]
-            weights[len(before) - start : len(before) - start + len(said)] = self.weights(said, spans)
+            weights[len(before) - start : len(before) - start + len(said)] = self.weights(said, row, weighers)
         return Example(whole, start, tuple(weights), row.place)
 
-    def weights(self, response: Sequence[int], spans: Sequence[SpanWeight]) -> list[float]:
-        """Weight of each token of a response: that of the last pattern whose match it overlaps, else 1."""
-        weights = [1.0] * len(response)
-        if not spans:
-            return weights
-        ends = [len(self.read(response[: count + 1])) for count in range(len(response))]
+    def weights(self, response: Sequence[int], row: Row, weighers: Sequence[Weigher]) -> list[float]:
+        """Weight of each token of a response."""
+        if not weighers:
+            return [1.0] * len(response)
         text = self.read(response)
-        for span in spans:
-            for match in re.finditer(span.pattern, text):
-                for index, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
-                    if begin < match.end() and end > match.start():
-                        weights[index] = span.weight
-        return weights
+        ends = [len(self.read(response[: count + 1])) for count in range(len(response))]
+        return token_weights(ends, [span for weigher in weighers for span in weigher.spans(row, text)])
 
     def read(self, tokens: Sequence[int]) -> str:
         """Text of tokens, without special ones."""

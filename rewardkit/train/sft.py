@@ -22,6 +22,7 @@ from rewardkit.train.rows import read_rows
 from rewardkit.train.run import FINAL, Run
 from rewardkit.train.stages import TrainFile
 from rewardkit.train.supervised import Pupil, teach
+from rewardkit.train.weights import Weigher, weighers
 
 
 def train_sft(file: TrainFile) -> Path:
@@ -35,9 +36,10 @@ def train_sft(file: TrainFile) -> Path:
     """
     config = file.config
     assert isinstance(config, SftConfig)  # noqa: S101 - for the type checker
+    weighing = weighers(file)
     policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed)
-    train, left_out = load_examples(config, policy, config.data.train)
-    held_out, _ = load_examples(config, policy, config.data.eval) if config.data.eval else ([], 0)
+    train, left_out = load_examples(config, policy, weighing, config.data.train)
+    held_out, _ = load_examples(config, policy, weighing, config.data.eval) if config.data.eval else ([], 0)
     with Run.open(file, config.total_steps(len(train)), {"rows": len(train), "rows_too_long": left_out}) as run:
         if left_out:
             limit = config.token_limit(policy.context)
@@ -108,14 +110,16 @@ class Imitator(Pupil):
         self.policy.save(folder)
 
 
-def load_examples(config: SftConfig, policy: Policy, files: Path | Sequence[Path] | None) -> tuple[list[Example], int]:
+def load_examples(
+    config: SftConfig, policy: Policy, weighing: Sequence[Weigher], files: Path | Sequence[Path] | None
+) -> tuple[list[Example], int]:
     """Read and render the data; rows that are too long are left out, and counted.
 
     Raises:
         DataError: A row can't be used, or all are too long.
     """
     renderer = Renderer(policy.tokenizer, config.data)
-    examples = [item for row in read_rows(paths(files)) for item in renderer.examples(row, config.loss.weights)]
+    examples = [item for row in read_rows(paths(files)) for item in renderer.examples(row, weighing)]
     limit = config.token_limit(policy.context)
     kept = [item for item in examples if len(item.tokens) <= limit and any(item.weights)]
     if not kept:

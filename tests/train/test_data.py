@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewardkit.errors import DataError
-from rewardkit.train.config import SftData, SpanWeight, TextData
+from rewardkit.train.config import SftData, TextData
 from rewardkit.train.data import Order, Renderer, micro_batches
 from rewardkit.train.rows import Row, read_rows
+from rewardkit.train.weights import by_pattern
 
 TEMPLATE = (
     "{% for m in messages %}({{ m.role[-2] }}:{% if m.role == 'assistant' %}{{ m.content }}<|end|>;"
@@ -103,7 +104,7 @@ def test_messages_without_a_template_are_refused(policy, tmp_path):
 
 def test_spans_weigh_what_they_match(policy, tmp_path):
     """The last pattern that matches a token gives its weight."""
-    spans = [SpanWeight(pattern=r"\d+", weight=0.5), SpanWeight(pattern="=.*", weight=3)]
+    spans = [by_pattern(r"\d+", 0.5), by_pattern("=.*", 3)]
     [example] = renderer(policy).examples(row(tmp_path, prompt="x", completion="12+3=15"), spans)
     assert example.weights == (0.5, 0.5, 1, 0.5, 3, 3, 3, 1)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rewardkit.train.config.base import RowsConfig, Section, TextData
 
@@ -22,11 +23,25 @@ class SftData(TextData):
 
 
 class SpanWeight(Section):
-    """Weight of the response tokens that a pattern matches."""
+    """Weight of some tokens of a response: of those that a pattern matches, or those that a plugin names."""
 
-    pattern: str
+    pattern: str | None = None
     """A regular expression, searched in the response's text."""
-    weight: Annotated[float, Field(ge=0)]
+    weight: Annotated[float, Field(ge=0)] | None = None
+    """Of what the pattern matches."""
+    use: str | None = None
+    """A plugin's function that gives spans and their weights, instead of pattern and weight."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> SpanWeight:
+        if (self.pattern is None) == (self.use is None) or (self.pattern is None) != (self.weight is None):
+            raise ValueError("give either pattern and weight, or use")
+        if self.pattern is not None:
+            try:
+                re.compile(self.pattern)
+            except re.error as error:
+                raise ValueError(f"{self.pattern!r} is no regular expression: {error}") from None
+        return self
 
 
 class SftLoss(Section):
@@ -36,7 +51,7 @@ class SftLoss(Section):
     """token: every token of a batch counts alike · sequence_mean: every response does · sequence_sum: sum over a response, mean
     over responses."""
     weights: list[SpanWeight] = Field(default_factory=list)
-    """The last pattern that matches a token gives its weight; tokens that none matches weigh 1."""
+    """The last entry that names a token gives its weight; tokens that none names weigh 1."""
 
 
 class SftConfig(RowsConfig):
