@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 VERBS = {
     "score": "Score rollouts with a composite reward.",
-    "check": "Check a reward file, and hold it against data.",
+    "check": "Check a reward file or a training configuration, and the data.",
     "schema": "Print the JSON Schema of reward files, for editors.",
     "train": "Train a model: SFT, reward model, DPO, GRPO, PPO.",
     "eval": "Evaluate a model on held-out prompts, or compare two.",

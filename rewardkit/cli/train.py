@@ -19,16 +19,11 @@ from rewardkit.errors import UsageError
     help="Put a value over the file's, such as optimizer.lr=3e-5.",
 )
 @click.option("--fresh", is_flag=True, help="Start over, even where the output folder holds a run; it is removed.")
-@click.option(
-    "--check",
-    is_flag=True,
-    help="Only look: is the configuration right, what is in the loss, is anything odd about the data?",
-)
-def command(config: Path, overrides: tuple[str, ...], fresh: bool, check: bool) -> None:
+def command(config: Path, overrides: tuple[str, ...], fresh: bool) -> None:
     r"""Train a model as CONFIG (a YAML file) says.
 
     What is there of an earlier run of the same output folder is gone on from. Relative paths are taken from the folder of
-    CONFIG.
+    CONFIG. `rewardkit check CONFIG` looks at the data before.
     """
     from rewardkit.train.stages import read_train_config, stage_of, STAGES  # noqa: PLC0415, I001 - heavy
 
@@ -40,13 +35,6 @@ def command(config: Path, overrides: tuple[str, ...], fresh: bool, check: bool) 
     from rewardkit.train.launch import launch  # noqa: PLC0415
     from rewardkit.train.outcome import before_and_after  # noqa: PLC0415
 
-    if check:
-        from rewardkit.train.launch import quiet  # noqa: PLC0415 - needs torch
-        from rewardkit.train.preview import preview, show  # noqa: PLC0415
-
-        quiet()
-        show(file, preview(file), Console())
-        return
     folder = launch(file, runner, fresh=fresh)
     if parallel.is_first():
         console = Console(stderr=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,18 @@ import orjson
 from rewardkit.composite import CompositeReward
 from rewardkit.config.expression import Expression
 from rewardkit.errors import ConfigError, DataError, Location
+from rewardkit.rollout_engine import RolloutEngine, Sampling
 from rewardkit.train import parallel
 from rewardkit.train.answers import GREEDY, Answer, Exam, Store
-from rewardkit.train.config import RlConfig, paths
+from rewardkit.train.config import ModelConfig, RlConfig, paths
 from rewardkit.train.data import Prompt
-from rewardkit.train.engines.base import RolloutEngine, Sampling
-from rewardkit.train.engines.hf import HfEngine
+from rewardkit.train.engines.builtin import ChosenEngine
 from rewardkit.train.evaluate import correct_condition, is_correct
 from rewardkit.train.policy import Policy, load_tokenizer
 from rewardkit.train.rl import load_prompts
 from rewardkit.train.rollouts import Sample, collect, refuse_unscored
 from rewardkit.train.rows import data_hash, read_rows
+from rewardkit.train.sampler import Sampler
 from rewardkit.train.seeds import step_seed
 from rewardkit.train.stages import TrainFile
 from rewardkit.types import Score
@@ -67,6 +69,8 @@ def examine(
     """
     config, condition = examined(file)
     assert file.reward is not None  # noqa: S101 - ``examined`` has checked it
+    assert file.engine is not None  # noqa: S101 - it has a default
+    file.engine.require()
     sections = [
         config.model if model is None else config.model.model_copy(update={"path": model, "lora": None})
         for model in models
@@ -79,9 +83,9 @@ def examine(
         for section, place in zip(sections, places, strict=True):
             policy = Policy.load(section, place)
             prompts = load_prompts(config, policy, reward, config.data.eval)[: config.evaluate.limit]
-            examiner = _Examiner(config, condition, samples, policy, reward, prompts)
-            store = None if out is None else Store(out / f"answers-{examiner.key(section.path)}.jsonl")
-            exams.append(Exam(section.path, prompts, examiner.answers(section.path, store, tell)))
+            examiner = _Examiner(config, section, file.engine, condition, samples, policy, reward, prompts)
+            store = None if out is None else Store(out / f"answers-{examiner.key()}.jsonl")
+            exams.append(Exam(section.path, prompts, examiner.answers(store, tell)))
     return exams
 
 
@@ -108,17 +112,21 @@ class _Examiner:
     """Asks one model."""
 
     config: RlConfig
+    section: ModelConfig
+    """Where the model was loaded from."""
+    engine: ChosenEngine
     condition: Expression
     samples: int
     policy: Policy
     reward: CompositeReward
     prompts: Sequence[Prompt]
 
-    def key(self, model: str) -> str:
+    def key(self) -> str:
         """Stands for all that answers depend on beside the prompt and the number of the sample."""
         config = self.config
         facts = {
-            "model": _weights_of(model),
+            "model": _weights_of(self.section.path),
+            "engine": self.engine.offer.type.name,
             "data": data_hash(paths(config.data.eval)),
             "rows": config.data.model_dump(mode="json", exclude={"train", "eval"}),
             "rollout": config.rollout.model_dump(
@@ -132,29 +140,33 @@ class _Examiner:
         }
         return hashlib.blake2b(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS), digest_size=6).hexdigest()
 
-    def answers(self, model: str, store: Store | None, tell: Callable[[Progress], None]) -> list[Answer]:
+    def answers(self, store: Store | None, tell: Callable[[Progress], None]) -> list[Answer]:
         """Read the answers that are there, and get the missing ones."""
+        model = self.section.path
         rollout = self.config.rollout
         wanted = {(prompt, place) for prompt in range(len(self.prompts)) for place in (GREEDY, *range(self.samples))}
         kept = store.read() if store is not None else []
         found = [answer for answer in kept if (answer.prompt, answer.place) in wanted]
         missing = sorted(wanted - {(answer.prompt, answer.place) for answer in found})
         tell(Progress(model, len(found), len(wanted)))
-        engine = HfEngine(self.policy, rollout.batch)
+        if not missing:
+            return found
         drawn = Sampling(rollout.max_new_tokens, rollout.temperature, rollout.top_p, rollout.top_k, tuple(rollout.stop))
         greedy = replace(drawn, temperature=0.0, top_p=1.0, top_k=0)
-        for sampling, is_greedy in ((greedy, True), (drawn, False)):
-            chosen = [(prompt, place) for prompt, place in missing if (place == GREEDY) is is_greedy]
-            for start in range(0, len(chosen), KEPT_TOGETHER * rollout.batch):
-                part = chosen[start : start + KEPT_TOGETHER * rollout.batch]
-                samples = self.ask(engine, part, sampling)
-                got = [self.judged(sample, *where) for sample, where in zip(samples, part, strict=True)]
-                if store is not None and parallel.is_first():
-                    # What could not be scored is tried again by the next evaluation.
-                    store.add([answer for answer in got if answer.right is not None])
-                refuse_unscored(samples, self.reward.config.abort_above, model)
-                found += got
-                tell(Progress(model, len(found), len(wanted)))
+        tokens = [prompt.tokens for prompt in self.prompts]
+        with closing(Sampler(self.engine, self.section, rollout, self.policy, tokens, drawn)) as engine:
+            for sampling, is_greedy in ((greedy, True), (drawn, False)):
+                chosen = [(prompt, place) for prompt, place in missing if (place == GREEDY) is is_greedy]
+                for start in range(0, len(chosen), KEPT_TOGETHER * rollout.batch):
+                    part = chosen[start : start + KEPT_TOGETHER * rollout.batch]
+                    samples = self.ask(engine, part, sampling)
+                    got = [self.judged(sample, *where) for sample, where in zip(samples, part, strict=True)]
+                    if store is not None and parallel.is_first():
+                        # What could not be scored is tried again by the next evaluation.
+                        store.add([answer for answer in got if answer.right is not None])
+                    refuse_unscored(samples, self.reward.config.abort_above, model)
+                    found += got
+                    tell(Progress(model, len(found), len(wanted)))
         return found
 
     def ask(self, engine: RolloutEngine, wanted: Sequence[tuple[int, int]], sampling: Sampling) -> list[Sample]:

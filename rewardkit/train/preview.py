@@ -6,38 +6,37 @@ Loads the tokenizer, not the model, and runs no reward.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
+from rewardkit.errors import DataError
+from rewardkit.rollout_engine import Completion
 from rewardkit.train.config import RlConfig, SftConfig, paths
+from rewardkit.train.config.preference import DpoConfig, PreferenceConfig, RewardModelConfig
 from rewardkit.train.data import Example, Prompt, Renderer
+from rewardkit.train.evaluate import correct_condition
+from rewardkit.train.math.metrics import wilson
+from rewardkit.train.oddities import Findings, Oddities, Tokens, spread
+from rewardkit.train.pairs import AnswerRenderer, DialogueRenderer, read_pairs
 from rewardkit.train.policy import load_tokenizer, model_context
 from rewardkit.train.rollouts import rollout
-from rewardkit.train.rows import read_rows
+from rewardkit.train.rows import Row, read_rows
 from rewardkit.train.stages import TrainFile
+from rewardkit.train.weights import weighers
 
-SKEWED = 8
-"""Lengths are called skewed where the longest hundredth is so many times the median."""
+TELLING = 0.6
+"""Length is called telling where more than this share of the preferred answers is the longer (or the shorter) one, by the interval."""
 MOST_ROW_PROBLEMS = 5
 
 
-@dataclass(slots=True)
-class Findings:
-    """What was seen."""
-
-    facts: dict[str, str] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    sample: Text | None = None
-    """A rendered row; green is in the loss, dim is not."""
-
-
-def preview(file: TrainFile) -> Findings:
+def preview(file: TrainFile, most_rows: int | None = None) -> Findings:
     """Look at the data of a configuration.
+
+    Args:
+        file: The configuration.
+        most_rows: Look at no more than so many rows.
 
     Raises:
         ConfigError: There is no such model.
@@ -45,146 +44,249 @@ def preview(file: TrainFile) -> Findings:
     """
     config = file.config
     found = Findings()
+    looking = _Look(load_tokenizer(config.model, file.where("model", "path")), found, file, most_rows)
     if isinstance(config, SftConfig):
-        _sft(config, file, found)
+        looking.at_examples(config)
     elif isinstance(config, RlConfig):
-        _prompts(config, file, found)
+        looking.at_prompts(config)
+    elif isinstance(config, PreferenceConfig):
+        looking.at_pairs(config)
     return found
 
 
-def _sft(config: SftConfig, file: TrainFile, found: Findings) -> None:
-    tokenizer = load_tokenizer(config.model, file.where("model", "path"))
-    renderer = Renderer(tokenizer, config.data)
-    rows = read_rows(paths(config.data.train))
-    examples = [item for row in rows for item in renderer.examples(row, config.loss.weights)]
-    context = model_context(config.model)
-    limit = min(config.max_tokens or context, context)
-    lengths = [len(item.tokens) for item in examples]
-    in_loss = sum(weight > 0 for item in examples for weight in item.weights)
-    found.facts |= {
-        "rows": f"{len(rows):,} ({len(examples):,} examples)",
-        "tokens": f"{sum(lengths):,}, {in_loss / max(sum(lengths), 1):.0%} of them in the loss",
-        "length": _spread(lengths),
-    }
-    found.sample = _sample(examples[0], renderer)
-    _lengths(lengths, limit, "left out", found)
-    _repeats([item.tokens for item in examples], "examples", found)
-    if config.data.eval is not None:
-        held_out = {item.tokens for row in read_rows(paths(config.data.eval)) for item in renderer.examples(row)}
-        both = sum(item.tokens in held_out for item in examples)
-        if both:
-            found.warnings.append(f"{both} training examples are held-out ones, too")
-    echoes = sum(_echoes(item) for item in examples)
-    if echoes:
-        found.warnings.append(f"{echoes} responses begin with their own prompt: prompt tokens are in the loss")
-    if not any(item.tokens[-1] == tokenizer.eos_token_id for item in examples):
-        found.warnings.append("no example ends with the end-of-sequence token: the model will not learn to stop")
-    _template(renderer, rows[0].data.get(config.data.prompt), found)
+@dataclass(frozen=True, slots=True)
+class _Look(Oddities):
+    """One look at the data of a configuration."""
 
+    file: TrainFile
+    most_rows: int | None
 
-def _prompts(config: RlConfig, file: TrainFile, found: Findings) -> None:
-    tokenizer = load_tokenizer(config.model, file.where("model", "path"))
-    renderer = Renderer(tokenizer, config.data)
-    rows = read_rows(paths(config.data.train))
-    prompts = [renderer.prompt(row) for row in rows]
-    lengths = [len(item.tokens) for item in prompts]
-    found.facts |= {"prompts": f"{len(prompts):,}", "length": _spread(lengths)}
-    found.sample = Text(str(tokenizer.decode(list(prompts[0].tokens))), "dim")
-    _lengths(
-        [length + config.rollout.max_new_tokens for length in lengths], model_context(config.model), "refused", found
-    )
-    _repeats([item.tokens for item in prompts], "prompts", found)
-    _template(renderer, rows[0].data.get(config.data.prompt), found)
-    needed = config.rollout.prompts_per_step
-    if len(prompts) < needed:
-        found.warnings.append(
-            f"a step takes {needed} prompts and there are {len(prompts)}: it will hold some of them twice"
+    def at_examples(self, config: SftConfig) -> None:
+        """What SFT imitates."""
+        found = self.found
+        renderer = Renderer(self.tokenizer, config.data)
+        rows = self.rows(config.data.train)
+        weighing = weighers(self.file)
+        examples = [item for row in rows for item in renderer.examples(row, weighing)]
+        context = model_context(config.model)
+        limit = min(config.max_tokens or context, context)
+        lengths = [len(item.tokens) for item in examples]
+        in_loss = sum(weight > 0 for item in examples for weight in item.weights)
+        found.facts |= {
+            "rows": f"{len(rows):,}" if len(examples) == len(rows) else f"{len(rows):,} ({len(examples):,} examples)",
+            "tokens": f"{sum(lengths):,}, {in_loss / sum(lengths):.0%} of them in the loss",
+            "length": spread(lengths),
+        }
+        self.course(config.steps, config.epochs, config.batch_size, len(examples), "examples")
+        found.title = "the first row; green is in the loss"
+        found.sample = self.parts(examples[0])
+        self.lengths(lengths, limit, "left out")
+        if all(length > limit for length in lengths):
+            found.problems.append(f"no row fits into {limit} tokens, so nothing is left to learn from")
+        self.repeats([item.tokens for item in examples], "examples")
+        if config.data.eval is not None:
+            held_out = {item.tokens for row in self.rows(config.data.eval) for item in renderer.examples(row)}
+            self.leaks([item.tokens for item in examples], held_out, "examples")
+        if echoes := sum(map(_echoes, examples)):
+            found.warnings.append(
+                f"{echoes} of {len(examples)} responses begin with their own prompt: prompt tokens are in the loss"
+            )
+        self.endings(examples)
+        for weigher in weighing:
+            if all(renderer.examples(row, [weigher]) == renderer.examples(row) for row in rows):
+                found.warnings.append(f"{weigher.name} of loss.weights changes the weight of no token")
+        self.template(rows, config.data.prompt, renderer)
+        self.unread(rows, config.data.completion if config.data.messages is None else config.data.messages)
+
+    def at_prompts(self, config: RlConfig) -> None:
+        """What GRPO and PPO ask, and what a step costs."""
+        found = self.found
+        if self.file.reward is not None:
+            place = self.file.where("evaluate", "correct")
+            correct_condition(config.evaluate.correct, self.file.reward.component_names, place)
+        renderer = Renderer(self.tokenizer, config.data)
+        rows = self.rows(config.data.train)
+        prompts = [renderer.prompt(row) for row in rows]
+        lengths = [len(item.tokens) for item in prompts]
+        rollout_ = config.rollout
+        rollouts = rollout_.prompts_per_step * rollout_.group_size
+        tokens = rollouts * (median(lengths) + rollout_.max_new_tokens)
+        found.facts |= {
+            "prompts": f"{len(prompts):,}, {spread(lengths)}",
+            "a step": f"{rollout_.prompts_per_step} prompts × {rollout_.group_size} = {rollouts:,} rollouts, at most "
+            f"{rollouts * rollout_.max_new_tokens:,} sampled tokens ({tokens:,.0f} with prompts)",
+            "the run": f"{config.steps:,} steps, {config.steps * rollouts:,} rollouts, "
+            f"{config.steps * rollout_.prompts_per_step / len(prompts):.2g} × through the prompts",
+        }
+        found.title = "the first prompt"
+        found.sample = [(str(self.tokenizer.decode(list(prompts[0].tokens))), "context")]
+        self.lengths(
+            [length + rollout_.max_new_tokens for length in lengths], model_context(config.model), "refused", fatal=True
         )
-    _row_problems(prompts, file, found)
+        self.repeats([item.tokens for item in prompts], "prompts")
+        held_out = [renderer.prompt(row) for row in self.rows(config.data.eval)] if config.data.eval else []
+        self.leaks([item.tokens for item in prompts], {item.tokens for item in held_out}, "prompts")
+        self.template(rows, config.data.prompt, renderer)
+        self.unread(rows, config.data.prompt)
+        if len(prompts) < rollout_.prompts_per_step:
+            found.warnings.append(
+                f"a step takes {rollout_.prompts_per_step} prompts and there are {len(prompts)}: it will hold some of them twice"
+            )
+        self.columns(prompts, "data.train")
+        if held_out:
+            self.columns(held_out, "data.eval")
 
-
-def _row_problems(prompts: Sequence[Prompt], file: TrainFile, found: Findings) -> None:
-    """What the reward would miss in a row, told by the reward's own check."""
-    if file.reward is None:
-        return
-    problems: Counter[str] = Counter()
-    first: dict[str, str] = {}
-    from rewardkit.train.engines.base import Completion  # noqa: PLC0415 - for an empty completion alone
-
-    nothing = Completion((), (), "stop")
-    for index, prompt in enumerate(prompts):
-        for component, problem in file.reward.row_problems(rollout(prompt, index, nothing, lambda _tokens: "")):
-            text = f"{component}: {problem}"
-            problems[text] += 1
-            first.setdefault(text, prompt.place)
-    for text, count in problems.most_common(MOST_ROW_PROBLEMS):
-        found.warnings.append(f"{count} rows: {text} (the first: {first[text]})")
-
-
-def _lengths(lengths: Sequence[int], limit: int, fate: str, found: Findings) -> None:
-    long = sum(length > limit for length in lengths)
-    if long:
-        found.warnings.append(f"{long} of {len(lengths)} rows are longer than {limit} tokens and will be {fate}")
-    ordered = sorted(lengths)
-    longest = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
-    if longest > SKEWED * median(lengths):
-        found.warnings.append(
-            f"lengths are skewed: the median is {median(lengths):.0f} tokens, one in a hundred has {longest} or more"
+    def at_pairs(self, config: PreferenceConfig) -> None:
+        """What a reward model or DPO learns from."""
+        found = self.found
+        train, held_out = read_pairs(config.data)
+        train, held_out = train[: self.most_rows], held_out[: self.most_rows]
+        chosen, rejected, lengths = self._dialogues(config, train, "pairs")
+        found.facts |= {
+            "pairs": f"{len(train):,} to train on, {len(held_out):,} held out",
+            "length": f"{spread([length for pair in lengths for length in pair])} (of both answers)",
+        }
+        self.course(config.steps, config.epochs, config.batch_size, len(train), "pairs")
+        pairs = list(zip(chosen, rejected, strict=True))
+        self.repeats([(*one, -1, *two) for one, two in pairs], "pairs")
+        known = set(pairs)
+        if both_ways := sum((two, one) in known for one, two in pairs if one != two):
+            found.warnings.append(f"{both_ways} of {len(pairs)} pairs are there the other way round, too")
+        same = [row.place for row, (one, two) in zip(train, pairs, strict=True) if one == two]
+        if same:
+            found.warnings.append(
+                f"{len(same)} of {len(pairs)} pairs have two answers that are the same tokens once rendered"
+                f"{' and cut' if isinstance(config, RewardModelConfig) else ''} (the first: {same[0]}): they teach nothing"
+            )
+        self._tells(lengths)
+        held = self._dialogues(config, held_out, "held-out pairs") if held_out else ([], [], [])
+        self.leaks(
+            [(*one, -1, *two) for one, two in pairs], {(*a, -1, *b) for a, b, _ in zip(*held, strict=True)}, "pairs"
         )
-
-
-def _repeats(tokens: Sequence[tuple[int, ...]], what: str, found: Findings) -> None:
-    repeated = len(tokens) - len(set(tokens))
-    if repeated:
-        found.warnings.append(f"{repeated} of {len(tokens)} {what} are there more than once")
-
-
-def _template(renderer: Renderer, prompt: object, found: Findings) -> None:
-    if isinstance(prompt, str) and renderer.tokenizer.chat_template and not renderer.data.as_chat:
-        found.warnings.append(
-            "prompts are plain text, but the tokenizer has a chat template: set data.as_chat if the model is used as a chat model"
+        if not held_out:
+            found.warnings.append("no pairs are held out: nothing will be known of how good the result is")
+        self._show_pair(chosen[0], rejected[0])
+        self.template(
+            train,
+            config.data.prompt,
+            Renderer(self.tokenizer, config.data),
+            samples=not isinstance(config, RewardModelConfig),
         )
+        self.unread(train, config.data.chosen)
+
+    def _dialogues(
+        self, config: PreferenceConfig, rows: Sequence[Row], what: str
+    ) -> tuple[list[Tokens], list[Tokens], list[tuple[int, int]]]:
+        """Both renderings of each pair as the stage sees them, and the lengths of the two before anything is cut."""
+        context = model_context(config.model)
+        if isinstance(config, RewardModelConfig):
+            limit = min(config.max_tokens or context, context, self.tokenizer.model_max_length)
+            whole = DialogueRenderer(self.tokenizer, config.data, 1 << 30)
+            found = [whole.pair(row, config.loss.margin) for row in rows]
+            lengths = [(len(pair.chosen.tokens), len(pair.rejected.tokens)) for pair in found]
+            cut = DialogueRenderer(self.tokenizer, config.data, limit)
+            kept = [cut.pair(row, config.loss.margin) for row in rows] if max(map(max, lengths)) > limit else found
+            self.lengths([max(pair) for pair in lengths], limit, "cut at their beginning", what)
+            self.cut_apart(
+                sum(
+                    one.chosen.tokens != one.rejected.tokens and two.chosen.tokens == two.rejected.tokens
+                    for one, two in zip(found, kept, strict=True)
+                )
+            )
+            return [pair.chosen.tokens for pair in kept], [pair.rejected.tokens for pair in kept], lengths
+        assert isinstance(config, DpoConfig)  # noqa: S101 - there are no others
+        limit = min(config.max_tokens or context, context)
+        renderer = AnswerRenderer(self.tokenizer, config.data)
+        answers = [renderer.pair(row) for row in rows]
+        lengths = [(len(pair.chosen.tokens), len(pair.rejected.tokens)) for pair in answers]
+        self.lengths([max(pair) for pair in lengths], limit, "left out", what)
+        self.endings([pair.chosen for pair in answers])
+        return [pair.chosen.tokens for pair in answers], [pair.rejected.tokens for pair in answers], lengths
+
+    def cut_apart(self, lost: int) -> None:
+        """Pairs that differ only in what is cut off."""
+        if lost:
+            self.found.warnings.append(
+                f"{lost} pairs differ only in what max_tokens cuts off, so both answers look alike: raise it"
+            )
+
+    def _tells(self, lengths: Sequence[tuple[int, int]]) -> None:
+        """Whether length alone would do."""
+        longer, shorter = (sum(one > two for one, two in lengths), sum(one < two for one, two in lengths))
+        self.found.facts["preferred is longer"] = (
+            f"{longer / len(lengths):.0%} of the pairs, shorter {shorter / len(lengths):.0%}"
+        )
+        for word, count in (("longer", longer), ("shorter", shorter)):
+            if wilson(count, len(lengths)).low > TELLING:
+                self.found.warnings.append(
+                    f"the preferred answer is the {word} one in {count / len(lengths):.0%} of the pairs: length alone predicts the "
+                    "preference, and that is what may be learned"
+                )
+
+    def _show_pair(self, chosen: Tokens, rejected: Tokens) -> None:
+        shared = next(
+            (index for index, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b),
+            min(len(chosen), len(rejected)),
+        )
+        self.found.title = "the first pair; green is preferred, red is not"
+        self.found.sample = [
+            (self.decoded(tokens), kind)
+            for tokens, kind in (
+                (chosen[:shared], "context"),
+                (chosen[shared:], "chosen"),
+                (rejected[shared:], "rejected"),
+            )
+        ]
+        self.found.sample.insert(2, ("\n", "context"))
+
+    def rows(self, files: Any) -> list[Row]:
+        """The rows that are looked at."""
+        return read_rows(paths(files))[: self.most_rows]
+
+    def parts(self, example: Example) -> list[tuple[str, str]]:
+        """The example's text in parts by what weight they have in the loss."""
+        weights = [0.0] * example.start + list(example.weights)
+        found = []
+        begin = 0
+        for end in range(1, len(weights) + 1):
+            if end == len(weights) or weights[end] != weights[begin]:
+                kind = {0.0: "context", 1.0: "loss"}.get(weights[begin], "weighted")
+                found.append((self.decoded(example.tokens[begin:end]), kind))
+                begin = end
+        return found
+
+    def course(self, steps: int | None, epochs: float | None, batch: int, rows: int, what: str) -> None:
+        """How long it goes on."""
+        count = steps if steps is not None else -(-int((epochs or 1) * rows) // batch)
+        self.found.facts["the run"] = f"{count:,} steps of {batch} {what}, {count * batch / rows:.2g} × through them"
+
+    def columns(self, prompts: Sequence[Prompt], name: str) -> None:
+        """What the reward would miss, told by the reward's own check."""
+        if self.file.reward is None:
+            return
+        for column, users in self.file.reward.needed_fields().items():
+            if not any(prompt.fields.get(column) is not None for prompt in prompts):
+                self.found.problems.append(f"{users[0][1]} reads the column {column!r}, which no row of {name} has")
+        problems: Counter[str] = Counter()
+        first: dict[str, str] = {}
+        nothing = Completion((), (), "stop")
+        for index, prompt in enumerate(prompts):
+            try:
+                missing = self.file.reward.row_problems(rollout(prompt, index, nothing, _no_text))
+            except DataError as error:
+                missing = [("reward", str(error))]
+            for component, problem in missing:
+                text = f"{component}: {problem}"
+                problems[text] += 1
+                first.setdefault(text, prompt.place)
+        for text, count in problems.most_common(MOST_ROW_PROBLEMS):
+            self.found.warnings.append(f"{count} of {len(prompts)} rows: {text} (the first: {first[text]})")
+
+
+_no_text: Callable[[Sequence[int]], str] = lambda _tokens: ""  # noqa: E731
 
 
 def _echoes(example: Example) -> bool:
     """Whether the response begins with the whole prompt."""
     prompt = example.tokens[: example.start]
     return len(prompt) > 1 and example.tokens[example.start : 2 * example.start] == prompt
-
-
-def _spread(lengths: Sequence[int]) -> str:
-    return f"{min(lengths)}–{max(lengths)} tokens, median {median(lengths):.0f}"
-
-
-def _sample(example: Example, renderer: Renderer) -> Text:
-    """The example's text; the colour tells what is in the loss, brightness with what weight."""
-    text = Text()
-    decode = renderer.tokenizer.decode
-    weights = [0.0] * example.start + list(example.weights)
-    begin = 0
-    for end in range(1, len(weights) + 1):
-        if end == len(weights) or weights[end] != weights[begin]:
-            weight = weights[begin]
-            style = "dim" if weight == 0 else "green" if weight == 1 else "bold magenta"
-            text.append(str(decode(list(example.tokens[begin:end]))), style)
-            begin = end
-    return text
-
-
-def show(file: TrainFile, found: Findings, console: Console) -> None:
-    """Print the findings."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for name, value in {"stage": file.document.data["stage"], "output": str(file.config.output), **found.facts}.items():
-        table.add_row(name, Text(str(value)))
-    console.print(table)
-    if found.sample is not None:
-        console.print(
-            "\nthe first row, what is in the loss in green:"
-            if isinstance(file.config, SftConfig)
-            else "\nthe first prompt:"
-        )
-        console.print(found.sample, soft_wrap=True)
-    for warning in found.warnings:
-        console.print(Text(f"! {warning}", "yellow"), soft_wrap=True)
-    if not found.warnings:
-        console.print("nothing odd about the data", style="green")

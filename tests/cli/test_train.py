@@ -92,6 +92,23 @@ def test_from_nothing_to_a_compared_policy(work, capsys):
     assert "What training changed" in out
 
 
+def test_a_training_configuration_is_checked(work, capsys):
+    """By the verb that checks reward files, which tells them apart; what is refused ends with 2, what is odd with 0."""
+    code, out, err = run(capsys, "check", work / "sft.yaml", "--set", "max_tokens=49", "--set", "data.shuffle=false")
+    assert code == 0, err
+    assert "green is in the loss" in out
+    assert "longer than 49 tokens and will be left out" in out
+    code, out, err = run(capsys, "check", work / "grpo.yaml", "--set", "model.path=./base", "--json", "--limit", 5)
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["stage"], found["problems"], found["facts"]["prompts"]) == ("grpo", [], "5, 7–7 tokens, median 7")
+    refused = ["check", work / "grpo.yaml", "--set", "model.path=./base", "--set", "rollout.max_new_tokens=500"]
+    code, out, err = run(capsys, *refused)
+    assert code == 2
+    assert "will be refused" in " ".join(out.split())
+    assert "1 problem found: training would refuse this" in err
+
+
 def test_more_samples_are_added_to_those_that_are_kept(work, capsys):
     """And another seed begins anew."""
     look = ["eval", work / "grpo.yaml", "--model", work / "base", "--out", work / "more"]
@@ -128,6 +145,8 @@ def test_an_interrupted_evaluation_goes_on(work, capsys, monkeypatch):
         (["train", "sft.yaml", "--set", "model.path=./none", "--fresh"], 2, "there is no model folder"),
         (["train", "sft.yaml", "--set", "data.train=none.jsonl", "--fresh"], 2, "there is no file"),
         (["train", "sft.yaml", "--set", "output=.", "--fresh"], 2, "--fresh removes runs only"),
+        (["check", "sft.yaml", "--data", "sft.jsonl"], 2, "a training configuration names its data"),
+        (["check", "sft.yaml", "--set", "stage=null"], 2, "lacks the key 'stage'"),
         (["eval", "sft.yaml"], 2, "needs the configuration of a stage that has a reward"),
         (["eval", "grpo.yaml", "--set", "evaluate.correct=null"], 2, "evaluate.correct is missing"),
         (["eval", "grpo.yaml", "--set", "evaluate.correct='box == 1'"], 2, "there is no component 'box'; did you mean"),

@@ -1,0 +1,84 @@
+"""``rewardkit check`` on a training configuration: what is in the loss, what a step costs, what is odd about the data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import orjson
+
+from rewardkit.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console
+
+    from rewardkit.train.oddities import Findings
+    from rewardkit.train.stages import TrainFile
+
+STYLES = {"context": "dim", "loss": "green", "weighted": "bold magenta", "chosen": "green", "rejected": "red"}
+"""Of the parts of a sample."""
+MOST_CHARACTERS = 2000
+"""Of a part that is shown."""
+
+
+def check_training(config: str, overrides: Mapping[str, str], limit: int | None, *, as_json: bool) -> None:
+    """Look at a configuration and its data, and print what was seen. Raises DataError where training would refuse them."""
+    from rewardkit.train.stages import read_train_config, require_torch  # noqa: PLC0415 - heavy
+
+    file = read_train_config(Path(config), overrides=overrides)
+    require_torch()
+    from rewardkit.train.launch import quiet  # noqa: PLC0415 - needs torch
+    from rewardkit.train.preview import preview  # noqa: PLC0415
+
+    quiet()
+    found = preview(file, limit)
+    if as_json:
+        report = {"stage": file.document.data["stage"], "output": str(file.config.output), **asdict(found)}
+        click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
+    else:
+        from rich.console import Console  # noqa: PLC0415 - heavy
+
+        show(file, found, Console())
+    if found.problems:
+        count = len(found.problems)
+        raise DataError(f"{count} problem{'s' * (count != 1)} found: training would refuse this")
+
+
+def show(file: TrainFile, found: Findings, console: Console) -> None:
+    """Print the findings."""
+    from rich.table import Table  # noqa: PLC0415 - heavy
+    from rich.text import Text  # noqa: PLC0415
+
+    from rewardkit.cli.check import print_composite  # noqa: PLC0415 - it imports this module
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in {"stage": file.document.data["stage"], "output": str(file.config.output), **found.facts}.items():
+        table.add_row(name, Text(str(value)))
+    console.print(table)
+    if file.reward is not None:
+        console.print()
+        for composite in file.reward.composites.values():
+            print_composite(console, composite)
+    console.print(f"\n[dim]{found.title}:[/dim]")
+    sample = Text()
+    for text, kind in found.sample:
+        hidden = len(text) - MOST_CHARACTERS
+        shown = f"{text[: MOST_CHARACTERS // 2]} […{hidden:,} characters…] {text[-MOST_CHARACTERS // 2 :]}"
+        sample.append(shown if hidden > 0 else text, STYLES[kind])
+    console.print(sample, soft_wrap=True)
+    console.print()
+    for words, mark, style in ((found.problems, "✗", "red"), (found.warnings, "!", "yellow")):
+        for text in words:
+            line = Table.grid(padding=(0, 1))
+            line.add_row(Text(mark, style), Text(text, style))
+            console.print(line)
+    if not found.problems and not found.warnings:
+        console.print(
+            f"[green]ok[/green]  {file.document.file} is valid, and nothing is odd about the data", highlight=False
+        )
