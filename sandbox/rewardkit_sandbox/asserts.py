@@ -11,33 +11,70 @@ import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
+from rewardkit_sandbox.box.codec import hashable
 from rewardkit_sandbox.types import Call, Execution
 
-_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
         abs,
         all,
         any,
         bool,
-        dict,
         float,
-        frozenset,
-        int,
         len,
         list,
         max,
         min,
-        round,
-        set,
         sorted,
         str,
-        sum,
         tuple,
     )
 }
+
+
+def _whole(value: Any, *more: Any) -> Any:
+    """`int`, but for numbers with an exponent that would take minutes and gigabytes to write out."""
+    _refuse_far(value)
+    return int(value, *more)
+
+
+def _rounded(value: Any, digits: Any = None) -> Any:
+    _refuse_far(value)
+    if isinstance(digits, int) and abs(digits) > 1000:
+        raise ValueError("too many digits")
+    return round(value, digits) if digits is not None else round(value)
+
+
+def _refuse_far(value: Any) -> None:
+    if isinstance(value, Decimal) and (not value.is_finite() or abs(value.adjusted()) > 10_000):
+        raise ValueError("too large a number")
+
+
+def _total(values: Any, start: Any = 0) -> Any:
+    if not isinstance(start, (int, float, complex)) and len(values) > 1000:
+        raise ValueError("joining so many takes quadratic time")
+    return sum(values, start)
+
+
+def _hashed(kind: Callable[..., Any]) -> Callable[..., Any]:
+    """A set or dict of the program's values, unless it would take quadratic time."""
+
+    def make(*values: Any) -> Any:
+        if values and not isinstance(values[0], (dict, set, frozenset, str)):
+            items = list(values[0])
+            hashable([item[0] for item in items] if kind is dict else items)
+        return kind(*values)
+
+    return make
+
+
+_FUNCTIONS.update(
+    int=_whole, round=_rounded, sum=_total, set=_hashed(set), frozenset=_hashed(frozenset), dict=_hashed(dict)
+)
 _MATH: Mapping[str, Callable[..., Any]] = {
     "isclose": math.isclose,
     "fabs": math.fabs,
@@ -83,7 +120,7 @@ class Assertion:
             return False
         try:
             return bool(_evaluate(self._condition, [run.value for run in runs]))
-        except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError, _Unsplittable):
+        except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError, RecursionError, _Unsplittable):
             return False
 
 
@@ -258,11 +295,11 @@ def _arithmetic(operation: ast.operator, left: Any, right: Any) -> Any:
     numbers = (int, float, complex)
     plain = isinstance(left, numbers) and isinstance(right, numbers)
     joined = isinstance(operation, (ast.Add, ast.Sub))
-    repeated = isinstance(operation, ast.Mult) and all(_is_small(value) for value in (left, right))
+    repeated = isinstance(operation, ast.Mult) and _size(left) * _size(right) < 1_000_000
     if not (plain or joined or repeated):
         raise _Unsplittable
     return _ARITHMETIC[type(operation)](left, right)
 
 
-def _is_small(value: Any) -> bool:
-    return value < 10_000 if isinstance(value, int) else hasattr(value, "__len__") and len(value) < 10_000
+def _size(value: Any) -> float:
+    return abs(value) if isinstance(value, int) else len(value) if hasattr(value, "__len__") else math.inf

@@ -151,6 +151,7 @@ def _verdict(judged: Outcome, candidate: Execution) -> Verdict:
         state, reason, tests = codec.loads(judged.result)
     except (codec.CodecError, TypeError, ValueError) as error:
         raise SlotDied(f"the judge gave no verdict: {error}") from error
+    reason, tests = codec.printable(reason), {codec.printable(name): passed for name, passed in tests.items()}
     if state == "bad_tests":
         raise BadTests(reason)
     if state == "gone":

@@ -324,12 +324,16 @@ def returned(execution: Execution, result: bytes) -> Execution:
     if not execution.ok and not (execution.exit_code == 1 and result):
         return execution
     try:
-        line = codec.loads(result)
-        kind, value = line
+        kind, value = codec.loads(result)
+        if kind == "raised":
+            raised, message, _ = value
     except (codec.CodecError, TypeError, ValueError):
         return replace(execution, status="error", note="ended without returning")
     if kind == "returned" and execution.ok:
         return replace(execution, value=value)
     if kind == "raised":
-        return replace(execution, status="error", raised=str(value[0]), note=f"raised {value[0]}: {value[1]}"[:500])
-    return replace(execution, status="error", note=f"the returned value can't be compared: {value}"[:500])
+        name, message = (codec.printable(str(text)[:500]) for text in (raised, message))
+        return replace(execution, status="error", raised=name, note=f"raised {name}: {message}"[:500])
+    return replace(
+        execution, status="error", note=codec.printable(f"the returned value can't be compared: {value!s:.400}")
+    )

@@ -161,8 +161,16 @@ class _Rule:
     unless: bool = False
 
 
+@dataclass(frozen=True)
+class _Both:
+    """Allows what neither of two rules answers with an error; the first may have one value only."""
+
+    first: _Rule
+    second: _Rule
+
+
 _SELF_ONLY = _Rule(0, EPERM, (0,), unless=True)
-_RULES = {
+_RULES: dict[str, int | _Rule | _Both] = {
     "socket": _Rule(0, EAFNOSUPPORT, (1,), unless=True),
     "socketpair": _Rule(0, EAFNOSUPPORT, (1,), unless=True),
     "clone": _Rule(0, EPERM, mask=_NAMESPACES),
@@ -172,8 +180,9 @@ _RULES = {
     "sched_setscheduler": _SELF_ONLY,
     "sched_setparam": _SELF_ONLY,
     "sched_setattr": _SELF_ONLY,
-    "setpriority": _Rule(1, EPERM, (0,), unless=True),
-    "ioprio_set": _Rule(1, EPERM, (0,), unless=True),
+    # Of all processes of a user (the last of the three kinds) the box's server may be one.
+    "setpriority": _Both(_Rule(0, EPERM, (2,)), _Rule(1, EPERM, (0,), unless=True)),
+    "ioprio_set": _Both(_Rule(0, EPERM, (3,)), _Rule(1, EPERM, (0,), unless=True)),
     # TIOCSTI, TIOCLINUX, TIOCSETD, and the calls that set inode flags
     "ioctl": _Rule(1, EPERM, (0x5412, 0x541C, 0x5423, 0x40086602, 0x40046602, 0x401C5820)),
     "prctl": _Rule(0, EPERM, (22,)),
@@ -192,9 +201,13 @@ def _return(action: int) -> bytes:
     return _instruction(0x06, 0, 0, action)
 
 
-def _leaf(action: int | _Rule) -> list[bytes]:
+def _leaf(action: int | _Rule | _Both) -> list[bytes]:
     if isinstance(action, int):
         return [_return(action)]
+    if isinstance(action, _Both):
+        first = action.first
+        refuse = [_instruction(0x15, 0, 1, first.values[0]), _return(_ERRNO | first.error)]
+        return [_load(16 + 8 * first.argument), *refuse, *_leaf(action.second)]
     deny, allow = _return(_ERRNO | action.error), _return(ALLOW)
     code = [_load(16 + 8 * action.argument)]
     if action.mask:
@@ -205,7 +218,7 @@ def _leaf(action: int | _Rule) -> list[bytes]:
     return [*code, otherwise, matched]
 
 
-def _tree(segments: list[tuple[int, int | _Rule]]) -> list[bytes]:
+def _tree(segments: list[tuple[int, int | _Rule | _Both]]) -> list[bytes]:
     if len(segments) == 1:
         return _leaf(segments[0][1])
     middle = len(segments) // 2
@@ -232,8 +245,8 @@ def build(*, memory_files: bool, machine: str | None = None) -> bytes:
     if machine not in _ARCHITECTURES:
         raise Unavailable(f"no system call table for {machine}; there are tables for {', '.join(_ARCHITECTURES)}")
     column = list(_ARCHITECTURES).index(machine)
-    actions: dict[int, int | _Rule] = {}
-    answers: dict[str, int | _Rule] = dict.fromkeys(_DENIED, _ERRNO | EPERM)
+    actions: dict[int, int | _Rule | _Both] = {}
+    answers: dict[str, int | _Rule | _Both] = dict.fromkeys(_DENIED, _ERRNO | EPERM)
     answers |= dict.fromkeys(_UNSUPPORTED, _ERRNO | EOPNOTSUPP) | _RULES | {"clone3": _ERRNO | ENOSYS}
     if not memory_files:
         answers["memfd_create"] = _ERRNO | EPERM
@@ -241,7 +254,7 @@ def build(*, memory_files: bool, machine: str | None = None) -> bytes:
         number = _NUMBERS[name][column]
         if number is not None:
             actions[number] = answer
-    segments: list[tuple[int, int | _Rule]] = []
+    segments: list[tuple[int, int | _Rule | _Both]] = []
     for number in range(LAST_KNOWN + 1):
         action = actions.get(number, ALLOW)
         if not segments or segments[-1][1] != action:

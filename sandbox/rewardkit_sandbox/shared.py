@@ -66,7 +66,7 @@ def _read(
                 _slice(descriptor, *span)
                 for descriptor, span in zip(outputs, zip(starts, ends, strict=True), strict=True)
             ]
-        except (codec.CodecError, TypeError, ValueError, OSError):
+        except (codec.CodecError, TypeError, ValueError, OSError, OverflowError):
             break
         if index != expected or index >= count:
             break

@@ -38,6 +38,9 @@ COMMON_MODULES = (
     "queue", "random", "re", "statistics", "string", "struct", "textwrap", "time", "typing", "threading", "traceback",
 )  # fmt: skip
 GRACE_S = 5.0
+_BUSY_READS = 200
+_PAUSE_S = 0.001
+"""After so many reads, the pause between them: who writes byte by byte must not keep this process busy."""
 _CHUNK = 1 << 18
 _CANCEL = b"x"
 
@@ -167,8 +170,24 @@ class Outcome:
 class Slot:
     """A running box. Used by one thread at a time; never reused after an error."""
 
-    def __init__(self, name: str, connection: socket.socket, end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        connection: socket.socket,
+        end: Callable[[], None],
+        watch: Callable[[], Callable[[], bool]] | None = None,
+    ) -> None:
+        """Takes over a connection.
+
+        Args:
+            name: what it is called in messages.
+            connection: the control socket.
+            end: ends the box and gives back what it holds.
+            watch: called before a program; what it returns is asked after a violent end whether the kernel killed in the
+                box for want of memory since. None where the host can't tell.
+        """
         self.name = name
+        self._watch = watch or (lambda: lambda: False)
         self.broken = False
         self.python: tuple[int, ...] = ()
         self._connection = connection
@@ -232,18 +251,28 @@ class Slot:
             exchange = _Exchange(job)
         except OSError as error:
             raise SandboxError(f"this process is short of descriptors: {error}") from error
+        starved = self._watch()
         try:
             exchange.send(self._connection)
             exchange.pump(self._connection)
+            if exchange.answer.get("oom", False) is None:
+                exchange.answer["oom"] = starved()
             return exchange.outcome()
-        except (OSError, ValueError) as error:
+        except (_Ended, OSError, ValueError) as error:
             self.broken = True
+            if starved():
+                # The program was alone in the box: it is for the program's memory that the box's server was killed.
+                return Outcome(Execution("memory_limit", note=f"used more than {job.limits.memory_mb} MiB"))
             raise SlotDied(f"{self.name}: {error}") from error
         except SandboxError:
             self.broken = True
             raise
         finally:
             exchange.close()
+
+
+class _Ended(Exception):
+    """The box hung up."""
 
 
 class _Exchange:
@@ -302,7 +331,11 @@ class _Exchange:
         for descriptor in self._readers:
             poll.register(descriptor, select.POLLIN)
         cancelled = False
+        reads = 0
         while not self.answer:
+            reads += 1
+            if reads > _BUSY_READS:
+                time.sleep(_PAUSE_S)
             events = poll.poll(max(deadline - time.monotonic(), 0) * 1000)
             if not events:
                 raise SlotDied("no answer after the deadline")
@@ -310,7 +343,7 @@ class _Exchange:
                 if descriptor == control:
                     packet, self.files, _, _ = socket.recv_fds(connection, 65536, 4)
                     if not packet:
-                        raise SlotDied("it ended with a program inside")
+                        raise _Ended("it ended with a program inside")
                     self.answer = json.loads(packet)
                     poll.unregister(control)
                 elif not self._read(descriptor):

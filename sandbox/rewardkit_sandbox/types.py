@@ -10,6 +10,15 @@ Status = Literal["ok", "error", "time_limit", "memory_limit", "output_limit", "k
 Isolation = Literal["fresh", "shared"]
 
 
+_MOST_SECONDS = 1_000_000
+_MOST = {
+    **dict.fromkeys(("memory_mb", "scratch_mb", "file_mb"), 1 << 24),
+    **dict.fromkeys(("processes", "open_files"), 1 << 20),
+    **dict.fromkeys(("output_bytes", "scratch_files"), 1 << 32),
+}
+"""What the kernel's counters can hold, and no more than anyone can mean."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one program may use. Those of a sandbox are also the most that a single run can ask for."""
@@ -36,8 +45,10 @@ class Limits:
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"Limits.{name} must be above 0, not {value!r}")
+            if value is not None and not 0 < value <= _MOST.get(name, _MOST_SECONDS):
+                raise ValueError(
+                    f"Limits.{name} must be above 0 and at most {_MOST.get(name, _MOST_SECONDS):,}, not {value!r}"
+                )
 
     @property
     def deadline_s(self) -> float:

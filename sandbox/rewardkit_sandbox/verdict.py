@@ -11,6 +11,10 @@ Types = Literal["python", "json", "strict"]
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.ASCII | re.IGNORECASE)
 
 
+_LONGEST_NUMBER = 1000
+"""The pattern takes quadratic time for what is nearly a number."""
+
+
 def same_output(actual: str | bytes, expected: str, *, float_tolerance: float | None = None) -> bool:
     """Whether two outputs say the same, line by line, word by word.
 
@@ -44,7 +48,7 @@ def _same_line(actual: str, expected: str, tolerance: float | None) -> bool:
 def _same_number(actual: str, expected: str, tolerance: float) -> bool:
     if _is_integer(actual) and _is_integer(expected):
         return int(actual) == int(expected) if len(actual) < 4000 > len(expected) else False
-    if not (_NUMBER.fullmatch(actual) and _NUMBER.fullmatch(expected)):
+    if len(actual) > _LONGEST_NUMBER or not (_NUMBER.fullmatch(actual) and _NUMBER.fullmatch(expected)):
         return False
     return close(float(actual), float(expected), tolerance)
 

@@ -60,7 +60,6 @@ def test_walls_that_are_down_are_seen():
     assert [each.name for each in properties if each.holds] == []
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the SDK leaves a socket open
 def test_what_is_missing_is_told_with_what_to_do(monkeypatch, tmp_path):
     """Neither engine, bubblewrap, images nor control groups: each is a row with a remedy, and nothing raises."""
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")

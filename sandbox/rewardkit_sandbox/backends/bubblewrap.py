@@ -12,6 +12,7 @@ import socket
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -92,7 +93,8 @@ class BubblewrapBackend:
                     process = self._process(theirs.fileno(), tell, complaints)
                 finally:
                     os.close(tell)
-                slot = Slot(f"bubblewrap {process.pid}", ours, lambda: _end(process, group, complaints))
+                end = partial(_end, process, group, complaints)
+                slot = Slot(f"bubblewrap {process.pid}", ours, end, group.watch if group is not None else None)
                 undo.callback(slot.close)
                 facts = info.read()
                 if group is not None and facts:
@@ -154,8 +156,9 @@ class BubblewrapBackend:
             "--cap-add",
             "CAP_SETPCAP",
         ]
-        walls += ["--clearenv"]
-        for key, value in {**ENVIRONMENT, OWNER: owner.label()}.items():
+        # The owner is for `sweep`, which reads this command line; the box's own environment is none of its business.
+        walls += ["--setenv", OWNER, owner.label(), "--clearenv"]
+        for key, value in ENVIRONMENT.items():
             walls += ["--setenv", key, value]
         if self.root is not None:
             files = ["--ro-bind", str(self.root), "/"]

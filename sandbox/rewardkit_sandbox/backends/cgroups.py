@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,11 @@ class Group:
                     lines = (folder / name).read_text().splitlines()
                     return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
         return 0
+
+    def watch(self) -> Callable[[], bool]:
+        """From now on: did the kernel kill in it for want of memory?"""
+        before = self.oom_kills()
+        return lambda: self.oom_kills() > before
 
     def remove(self) -> None:
         """Removes it once its processes are gone."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import shutil
 import socket
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +23,8 @@ from rewardkit_sandbox.types import Limits
 if TYPE_CHECKING:
     import docker
 
+_EVENTS_S = 1.0
+"""How long after a container's end the engine may take to tell why."""
 _PREFIX = "rewardkit-sandbox-"
 LABEL = "rewardkit.sandbox.owner"
 SERVER_MB = 64
@@ -39,6 +44,9 @@ def client(timeout_s: float = 60) -> docker.DockerClient:
         import docker.errors
     except ImportError as error:
         raise Unavailable("the Docker SDK is not installed: pip install 'rewardkit-sandbox[docker]'") from error
+    path = (os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock").removeprefix("unix://")
+    if path.startswith("/") and not Path(path).exists():
+        raise Unavailable(f"no Docker engine answers: there is no {path}")
     try:
         return docker.from_env(timeout=int(timeout_s))
     except docker.errors.DockerException as error:
@@ -119,7 +127,8 @@ class DockerBackend:
                 container = engine.containers.create(self.image, **self._options(folder))
                 container.start()
                 connection = self._accept(listener, container)
-            slot = Slot(f"container {container.short_id}", connection, lambda: _remove(container.id, folder))
+            end = partial(_remove, container.id, folder)
+            slot = Slot(f"container {container.short_id}", connection, end, partial(_memory_watch, container.id))
             try:
                 slot.start(self._config())
             except SlotDied as error:
@@ -200,6 +209,29 @@ def _logs(container: Any) -> str:
         if not is_engine_error(error):
             raise
         return "it left no log"
+
+
+def _memory_watch(identity: str) -> Callable[[], bool]:
+    """From now on: did the kernel kill in this container for want of memory? The engine remembers of removed ones, too."""
+    since = time.time()
+
+    def starved() -> bool:
+        try:
+            engine = client(timeout_s=20)
+        except Unavailable:
+            return False
+        try:
+            filters = {"container": identity, "event": "oom"}
+            until = time.time() + _EVENTS_S  # fractions of seconds, which the annotations of the SDK do not know
+            return any(engine.api.events(since=since, until=until, filters=filters))  # type: ignore[call-overload]
+        except Exception as error:
+            if not is_engine_error(error):
+                raise
+            return False
+        finally:
+            engine.close()
+
+    return starved
 
 
 def _remove(identity: str, folder: Path) -> None:

@@ -4,8 +4,9 @@ It never reads a submission: code, input and output are descriptors that it pass
 inherits) holds nothing of another program. The host speaks to it over one SOCK_SEQPACKET socket, JSON with descriptors;
 the end of that socket is the end of the box, and with it of every process inside.
 
-Descriptors of the server: 3 to 6 placeholders, 7 and 8 the pipe on which a child reports that a wall could not be put
-up, 9 the control socket. Received ones are therefore 10 and up: first the code, then what becomes 0, 1, 2 …
+Descriptors of the server: 3 to 5 placeholders, 6 the memory group's events (or a placeholder), 7 and 8 the pipe on which
+a child reports that a wall could not be put up, 9 the control socket. Received ones are therefore 10 and up: first the
+code, then what becomes 0, 1, 2 …
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from rewardkit_box import harness, scratch  # type: ignore[import-not-found]
 
 PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 22, 24, 38
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_NOATIME, MS_BIND = 1, 2, 4, 8, 32, 1024, 4096
-FAULT_READ, FAULT_WRITE, CONTROL, FIRST_RECEIVED = 7, 8, 9, 10
+OOM, FAULT_READ, FAULT_WRITE, CONTROL, FIRST_RECEIVED = 6, 7, 8, 9, 10
 MAX_DESCRIPTORS = 250
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -201,6 +202,9 @@ def _filter_system_calls(code: bytes) -> None:
 def _arrange_descriptors(connection: socket.socket) -> socket.socket:
     read, write = os.pipe2(os.O_NONBLOCK)
     sources = {CONTROL: connection.detach(), FAULT_READ: read, FAULT_WRITE: write, 0: os.open("/dev/null", os.O_RDWR)}
+    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
+        if os.access(path, os.R_OK):
+            sources[OOM] = os.open(path, os.O_RDONLY)
     high = {target: os.dup2(source, 200 + target) for target, source in sources.items()}
     for descriptor in (0, 1, *range(3, CONTROL + 1)):
         os.dup2(high.get(descriptor, high[0]), descriptor, inheritable=False)
@@ -208,15 +212,12 @@ def _arrange_descriptors(connection: socket.socket) -> socket.socket:
     return socket.socket(fileno=CONTROL)
 
 
-def _oom_kills() -> int:
-    """How often the box's memory group has killed, where that can be read from inside."""
-    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
-        try:
-            with open(path) as file:
-                return sum(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
-        except (OSError, ValueError, IndexError):
-            continue
-    return 0
+def _oom_kills() -> int | None:
+    """How often the box's memory group has killed; None where that can't be read from inside."""
+    for line in os.pread(OOM, 4096, 0).splitlines():
+        if line.startswith(b"oom_kill "):
+            return int(line.split()[1])
+    return None
 
 
 def _prepare(config: dict[str, Any]) -> tuple[Walls, scratch.Scratch]:
@@ -237,7 +238,6 @@ def main(connection: socket.socket, config: dict[str, Any]) -> NoReturn:
     except Exception as error:
         control.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         raise
-    killed = _oom_kills()
     control.send(json.dumps({"python": list(sys.version_info[:3])}).encode())
     while True:
         packet, received, _, _ = socket.recv_fds(control, 65536, MAX_DESCRIPTORS)
@@ -246,10 +246,10 @@ def main(connection: socket.socket, config: dict[str, Any]) -> NoReturn:
         if packet == b"x":  # a cancellation that came after the end
             continue
         job = json.loads(packet)
+        killed = _oom_kills()
         answer = run(control, walls, job, received)
         if answer["status"] & 0x7F == signal.SIGKILL and answer["ended"] == "exited":
-            before, killed = killed, _oom_kills()
-            answer["oom"] = killed > before
+            answer["oom"] = None if killed is None else _oom_kills() != killed
         files = _collected(job["collect"]) if job.get("collect") and answer["status"] == 0 else []
         socket.send_fds(control, [json.dumps(answer).encode()], files)
         for descriptor in files:

@@ -21,6 +21,7 @@ from typing import Any
 
 MAX_DEPTH = 100
 MAX_NODES = 2_000_000
+_ALIKE = 50
 _EXACT = 2**53
 
 
@@ -34,7 +35,7 @@ class Opaque:
     __slots__ = ("handle", "type_name")
 
     def __init__(self, type_name: str, handle: int = 0) -> None:
-        self.type_name = type_name
+        self.type_name = printable(type_name)
         self.handle = handle
 
     def __eq__(self, other: object) -> bool:
@@ -44,6 +45,11 @@ class Opaque:
 
     def __repr__(self) -> str:
         return f"<{self.type_name} object>"
+
+
+def printable(text: str) -> str:
+    """Text for messages: what a terminal or a file could choke on (lone surrogates, control characters) is U+FFFD."""
+    return "".join([letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text])
 
 
 class _Encoder:
@@ -140,10 +146,10 @@ def _decode(tree: Any, opaque: Callable[[str, int], Any], depth: int) -> Any:
     if tag == "t":
         return tuple(_decode(item, opaque, depth + 1) for item in body)
     if tag == "d":
-        keys = _hashable([_decode(k, opaque, depth + 1) for k, _ in body])
+        keys = hashable([_decode(k, opaque, depth + 1) for k, _ in body])
         return dict(zip(keys, [_decode(v, opaque, depth + 1) for _, v in body]))
     if tag == "s" or tag == "z":
-        items = _hashable([_decode(item, opaque, depth + 1) for item in body])
+        items = hashable([_decode(item, opaque, depth + 1) for item in body])
         return set(items) if tag == "s" else frozenset(items)
     if tag == "i":
         return int(body, 16)
@@ -162,10 +168,20 @@ def _decode(tree: Any, opaque: Callable[[str, int], Any], depth: int) -> Any:
     raise CodecError(f"unknown tag {tag!r}")
 
 
-def _hashable(items: list[Any]) -> list[Any]:
-    """The items, if not many of them have one hash: a set of such would take quadratic time."""
-    if len(items) > 1000 and len({hash(item) for item in items}) < len(items) // 2:
-        raise CodecError("too many equal hashes")
+def hashable(items: list[Any]) -> list[Any]:
+    """The items, if not many different ones have one hash: a set of such would take quadratic time.
+
+    Raises:
+        CodecError: they do.
+    """
+    if len(items) > 1000:
+        alike: dict[int, list[Any]] = {}
+        for item in items:
+            known = alike.setdefault(hash(item), [])
+            if all(item is not other and item != other for other in known):
+                known.append(item)
+                if len(known) > _ALIKE:
+                    raise CodecError("too many equal hashes")
     return items
 
 
