@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from rewardkit.testing.contract import ContractBrokenError, RewardContract
 from rewardkit.testing.docs import DocsContract
+from rewardkit.testing.engine_contract import RolloutEngineContract
 from rewardkit.testing.hostile import hostile_rollouts
 
-__all__ = ["ContractBrokenError", "DocsContract", "RewardContract", "hostile_rollouts"]
+__all__ = ["ContractBrokenError", "DocsContract", "RewardContract", "RolloutEngineContract", "hostile_rollouts"]

@@ -90,12 +90,6 @@ class Canary:
         trainer_N = self._judge(answers)
         apart_N = (sampler_N - trainer_N).abs()
         seen = Seen(float(apart_N.mean()), float(apart_N.max()))
-        if not math.isfinite(seen.mean_difference) or seen.mean_difference > self.limit:
-            raise EngineError(
-                f"the sampler's log-probs differ from the trainer's by {seen.mean_difference:.3g} per token on average after "
-                f"taking over the weights (at most {seen.max_difference:.3g}), more than {self.limit:g}: it samples from other "
-                "weights than are trained; where its type is meant to be coarser, set rollout.canary.limit"
-            )
         if self._before is not None and self._before[0] == answers:
             moved = float((trainer_N - self._before[1]).abs().mean())
             if moved > STALE_SHARE * self.limit:
@@ -103,6 +97,12 @@ class Canary:
                     f"the sampler answers to the last bit as it did before the update, which moved the trainer's log-probs by {moved:.3g} "
                     "per token on average: it has not taken over the weights"
                 )
+        if not math.isfinite(seen.mean_difference) or seen.mean_difference > self.limit:
+            raise EngineError(
+                f"the sampler's log-probs differ from the trainer's by {seen.mean_difference:.3g} per token on average after "
+                f"taking over the weights (at most {seen.max_difference:.3g}), more than {self.limit:g}: it samples from other "
+                "weights than are trained; where its type is meant to be coarser, set rollout.canary.limit"
+            )
         self._before = answers, trainer_N
         return seen
 

@@ -161,12 +161,12 @@ class Trainer:
     def step(self, step: int) -> None:
         """One step, from prompts to new weights."""
         began = time.monotonic()
-        spent = Spent()
+        spent, synced = Spent(), self.engine.seconds_sync
         samples, sampled = self.sample(step, spent)
         refuse_unscored(samples, self.reward.config.abort_above, f"step {step + 1}")
         scored = [sample for sample in samples if sample.scored.reward is not None]
         self.engine.sleep()
-        collected = time.monotonic()
+        collected, synced = time.monotonic(), self.engine.seconds_sync - synced
         lesson = self.lesson(scored)
         learned = self.learner.learn(lesson, step)
         self.refuse_stale(learned, step)
@@ -182,7 +182,8 @@ class Trainer:
             "tokens": tokens,
             "tokens_per_s": tokens / (ended - began),
             "scoring_seconds": spent.scoring,
-            "seconds_generate": collected - began - spent.waiting,
+            "seconds_generate": collected - began - spent.waiting - synced,
+            "seconds_sync": synced,
             "seconds_await_scores": spent.waiting,
             "seconds_learn": ended - collected,
             "seconds": ended - began,

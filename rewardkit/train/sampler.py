@@ -71,7 +71,9 @@ class Sampler:
         self.canary = Canary(policy, self.engine, prompts, sampling, longest, rollout.canary.limit)
         self.syncs = 0
         self.figures: dict[str, float] = {}
-        """Of the latest time that weights were taken over."""
+        """What the canary saw of the latest weights."""
+        self.seconds_sync = 0.0
+        """Spent so far on taking over weights."""
         self._is_stale = True
         self._is_asleep = False
 
@@ -113,7 +115,6 @@ class Sampler:
         if self.every and self.syncs % self.every == 0 and not (self.shares_weights and self.syncs):
             seen = self.canary.check()
             self.figures = {"canary": seen.mean_difference, "canary_max": seen.max_difference}
-        if not self.shares_weights:
-            self.figures["seconds_sync"] = time.monotonic() - began
+        self.seconds_sync += time.monotonic() - began
         self.syncs += 1
         self._is_stale = False
