@@ -134,13 +134,14 @@ class _Question(NamedTuple):
         comparison = Comparison(self.policy)
         try:
             same = comparison.equal(theirs, ours)
+            as_units = not same and _quantity_equal(self.theirs, self.ours, comparison)
         except Undefined as error:
             return _Settled(False, comparison.tier, f"one side has no value: {error}")
         except RecursionError:
             return TooLarge("an expression nested too deeply")
         except (Undecided, TooLarge) as error:
             return error
-        if not same and _quantity_equal(self.theirs, self.ours, comparison):
+        if as_units:
             return _Settled(True, comparison.tier, "equal up to a unit")
         return _Settled(same, comparison.tier, "equal" if same else "different")
 
@@ -233,7 +234,7 @@ def _quantity_equal(theirs: Read, ours: Read, comparison: Comparison) -> bool:
 
 def _quantity(side: Read) -> Expr | None:
     """A number with a unit, where that is how the letters behind a number can be read."""
-    if side.expr is None or side.expr.features.isdisjoint(("sym", "word")) or len(side.answer.text) > 100:
+    if side.expr is None or len(side.answer.text) > 100 or side.expr.features.isdisjoint(("sym", "word")):
         return None
     match = _QUANTITY.fullmatch(side.answer.text)
     if match is None or unit(match[2].replace("\\", "")) is None:

@@ -109,6 +109,32 @@ def test_the_deadline_holds():
     assert verify(*SYMBOLIC, **PATIENT).correct is True
 
 
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        r"\binom per 1,234" * 2000,
+        r"\binom{9000}{4500}" * 200,
+        "1000!" * 500,
+        "2000!!" * 200,
+        r"\binom{1.5}{3000}" * 100,
+        r"\prod_{k=1}^{3000}\binom{x}{k}",
+        r"\sum_{k=1}^{5000}\sin k^k",
+        "e^{e^{e^{2.1}}} + 1",
+        r"(\sqrt2+\sqrt3+\sqrt5+\sqrt7)^{39}",
+        r"\tan(" * 80 + "1" + ")" * 80,
+        r"x\loge" * 2000,
+        r"\pm9 square feet" * 600,
+    ],
+)
+def test_hostile_work_is_refused(hostile):
+    """The tiers in this process give up on what would cost them long, well before the deadline."""
+    started = time.process_time()
+    verdict = verify(hostile, "9", symbolic=False)
+    assert verdict.correct is False
+    assert verify("9", hostile, symbolic=False).correct is not True
+    assert time.process_time() - started < 4.0  # two deadlines; it takes a tenth of one
+
+
 def test_killed_workers_are_replaced():
     """Workers killed at random moments are replaced; at worst there is no verdict, never a wrong one."""
     stop = threading.Event()

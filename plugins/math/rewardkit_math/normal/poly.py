@@ -62,17 +62,17 @@ def multiply(left: Poly, right: Poly) -> Poly:
     """left·right."""
     if not left or not right:
         return {}
-    if len(left) == 1 and CONST in left:
-        return scale(right, left[CONST])
-    if len(right) == 1 and CONST in right:
-        return scale(left, right[CONST])
+    for number, other in ((left, right), (right, left)):
+        if len(number) == 1 and CONST in number:
+            bounded(number[CONST] * next(iter(other.values())))
+            return scale(other, number[CONST])
     if len(left) * len(right) > MAX_TERMS:
         raise TooLarge("a product of too many terms")
     result: Poly = {}
     for m1, c1 in left.items():
         for m2, c2 in right.items():
             mono, factor = _join(m1, m2)
-            total = result.get(mono, 0) + _bounded(c1 * c2 * factor)
+            total = result.get(mono, 0) + bounded(c1 * c2 * factor)
             if total:
                 result[mono] = whole(total)
             else:
@@ -80,8 +80,9 @@ def multiply(left: Poly, right: Poly) -> Poly:
     return result
 
 
-def _bounded(value: Number) -> Number:
-    if value.numerator.bit_length() + value.denominator.bit_length() > MAX_BITS:
+def bounded(value: Number) -> Number:
+    """`value`, unless it has too many digits."""
+    if value.numerator.bit_length() + value.denominator.bit_length() > 4 * MAX_BITS:
         raise TooLarge("a number of too many digits")
     return value
 

@@ -46,6 +46,13 @@ class Evaluator(Functions):
         self.point = point
         self.log = log
         self.angle = False
+        self.cost = 1 + (digits // 150) ** 2
+
+    def spend(self, steps: int) -> None:
+        """Note that `steps` have been made; with many digits each takes longer, and counts for more."""
+        self.budget.left -= steps * self.cost
+        if self.budget.left < 0:
+            raise TooLarge("an evaluation of too many steps")
 
     def __call__(self, expr: Expr) -> Ball:
         """The value of `expr`.
@@ -54,9 +61,7 @@ class Evaluator(Functions):
             Undecided: It can't be bounded here.
             Undefined: It has no value at this point.
         """
-        self.budget.left -= 1
-        if self.budget.left < 0:
-            raise TooLarge("an evaluation of too many steps")
+        self.spend(1)
         handler = _HANDLERS.get(expr.head)
         if handler is None:
             raise Undecided(f"no numeric value for {expr.head}")

@@ -18,6 +18,14 @@ class Functions(Arithmetic):
 
     log: str
 
+    def spend(self, steps: int) -> None:
+        """Note that `steps` have been made.
+
+        Raises:
+            TooLarge: There have been too many.
+        """
+        raise NotImplementedError
+
     def _tan(self, a: Ball) -> Ball:
         return self.mul(self.sin(a), self.inverse(self.cos(a)))
 
@@ -128,6 +136,7 @@ class Functions(Arithmetic):
                 return self.exp(total)
         if not 0 <= k <= 3000:
             raise Undecided("a binomial coefficient beyond all bounds")
+        self.spend(k)
         result: Ball = (D1, None, D0)
         for j in range(k):
             result = self.mul(result, self.mul(self.add(a, (Decimal(-j), None, D0)), self.exact(Fraction(1, j + 1))))
