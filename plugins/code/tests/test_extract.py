@@ -1,0 +1,153 @@
+"""The program in a completion, however a model writes it down."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rewardkit_code.extract import blocks, program
+
+from rewardkit import Rollout
+from rewardkit.testing import hostile_rollouts
+
+LINES = st.lists(
+    st.text(
+        st.characters(blacklist_categories=("Cs",), blacklist_characters="\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029")
+    )
+    .filter(lambda line: line.lstrip("\t -*+0123456789.)")[:3] not in ("```", "~~~") and "<" not in line)
+    .map(str.rstrip),
+    min_size=1,
+    max_size=6,
+).filter(lambda lines: any(line.strip() for line in lines))
+TAGS = st.sampled_from(["python", "py", "python3", "Python", "PY", "{.python}", "python title=a.py", "py3"])
+FENCES = st.sampled_from(["```", "~~~", "````", "~~~~~"])
+PROSE = st.sampled_from(["", "Here it is.", "Let me `think`.\n\nSo:", "1. First", "> quoted", "no ``` fence here"])
+
+
+@given(LINES, TAGS, FENCES, PROSE, PROSE, st.booleans(), st.booleans())
+def test_what_stands_in_a_block_comes_out(lines, tag, fence, before, after, crlf, spaced):
+    """Whatever the code, the fence, the tag, the prose around it, and the line ends."""
+    end = "\r\n" if crlf else "\n"
+    text = end.join([before, f"{fence}{' ' * spaced}{tag}", *lines, fence, after])
+    assert program(text, "python", "fenced") == "\n".join(lines) + "\n"
+
+
+@given(LINES, st.sampled_from(["  ", "\t", "    ", "- ", "1. ", "12) "]), st.booleans())
+def test_indentation_of_the_fence_is_taken_off(lines, indent, closed):
+    """A block in a list, or indented as a whole, gives the code as it would stand by itself; closed or cut off."""
+    width = " " * len(indent) if indent.strip() else indent
+    text = "\n".join(
+        [f"{indent}```python", *(f"{width}{line}" if line else "" for line in lines), *([f"{width}```"] * closed)]
+    )
+    assert program(text, "python", "fenced") == "\n".join(lines) + "\n" * closed
+
+
+@given(LINES, PROSE)
+def test_a_block_that_is_not_closed_reaches_to_the_end(lines, before):
+    """A completion that was cut off gives what there is."""
+    assert program("\n".join([before, "```python", *lines]), "python", "fenced") == "\n".join(lines)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["python", "py", "", "text", "js", "output"]), LINES), max_size=5))
+def test_the_last_block_of_the_language_counts(written):
+    """Or the last without a language, where none names it."""
+    text = "\n\n".join("\n".join([f"```{tag}", *lines, "```"]) for tag, lines in written)
+    own = [lines for tag, lines in written if tag in ("python", "py")] or [lines for tag, lines in written if tag == ""]
+    assert program(text, "python", "fenced") == ("\n".join(own[-1]) + "\n" if own else None)
+
+
+@given(LINES, LINES)
+def test_the_answer_comes_before_what_was_thought(thought, said):
+    """A block in `<answer>`, or after `</think>`, wins over any other, also over one that was left open in thought."""
+    open_block = "\n".join(["<think>", "```python", *thought])
+    for text in (
+        "\n".join([open_block, "</think>", "```python", *said, "```"]),
+        "\n".join(
+            [
+                open_block,
+                "```",
+                "</think>",
+                "<answer>",
+                "```py",
+                *said,
+                "```",
+                "</answer>",
+                "```python",
+                *thought,
+                "```",
+            ]
+        ),
+        "\n".join([open_block, "```", "</think>", "<answer>", *said, "</answer>"]),
+    ):
+        assert program(text, "python", "fenced").strip("\n") == "\n".join(said).strip("\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("```python\na\n```python\nb\n```", "b\n"),
+        ("```python\na\n\n```python\nb", "b"),
+        (
+            '```python\ndef f():\n    """\n    ```\n    f()\n    ```\n    """\n```',
+            'def f():\n    """\n    ```\n    f()\n    ```\n    """\n',
+        ),
+        (
+            '```python\nd = """\n     ```python\n     x\n     ```\n"""\n```',
+            'd = """\n     ```python\n     x\n     ```\n"""\n',
+        ),
+        ("```python\nx = '```'\n```", "x = '```'\n"),
+        ("Use ```x``` here\n```python\na\n```", "a\n"),
+        ("```x``` is inline\n```python\na\n```", "a\n"),
+        ("~~~python\n```\na\n~~~", "```\na\n"),
+        ("```python\na\n~~~", "a\n~~~"),
+        ("```python\na\n````", "a\n"),
+        ("````python\n```\na\n````", "```\na\n"),
+        ("```\npython\n```", "python\n"),
+        ("<answer>x = 1</answer> or <answer>x = 2", "x = 2"),
+        ("<answer>\n    return 1\n</answer>", "    return 1"),
+        ("<answer>see above</answer>", "see above"),
+        ("```python\nprint('</think>')\n```", "print('</think>')\n"),
+        ("<answer> \n</answer>\n```python\na\n```", "a\n"),
+        ("<answer>```python\na\n```</answer>", "a\n"),
+        ("</think>```python\na\n```", "a\n"),
+        ("```python\n \n```", None),
+        ("```python", None),
+        ("```", None),
+        ("", None),
+    ],
+)
+def test_by_hand(text, found):
+    """What a person would take."""
+    assert program(text, "python", "fenced") == found
+
+
+@pytest.mark.parametrize(
+    ("language", "tags"),
+    [("cpp", ["cpp", "C++", "cc"]), ("c", ["c", "C"]), ("javascript", ["js", "javascript", "node"]), ("go", ["go", "golang"]),
+     ("rust", ["rust", "rs"]), ("bash", ["bash", "sh", "shell"])],
+)  # fmt: skip
+def test_languages(language, tags):
+    """Each language is known by its usual names, and by no other's."""
+    for tag in tags:
+        assert program(f"```{tag}\nx\n```", language, "fenced") == "x\n"
+        assert program(f"```{tag}\nx\n```", "python", "fenced") is None
+
+
+@given(st.text(alphabet="`~ \n\tpython<>/answerthink-1.", max_size=200))
+def test_anything_can_be_read(text):
+    """No text raises, and what is found stands in it."""
+    for mode in ("fenced", "whole"):
+        found = program(text, "python", mode)
+        assert found is None or found.strip()
+    assert all("\n" not in tag for tag, _ in blocks(text))
+
+
+def test_long_texts_take_no_long_time():
+    """Work is linear: a megabyte of fences, of white space, of tags."""
+    texts = [rollout.completion_text for _, rollout in hostile_rollouts(Rollout("", ""))]
+    texts += [
+        unit * (1_000_000 // len(unit))
+        for unit in ("```\n", "```python\n", " ", "\t\n", "~", "`", "<answer>", "1. ", "- ```\n")
+    ]
+    for text, language in itertools.product(texts, ("python", "cpp")):
+        program(text, language, "fenced")

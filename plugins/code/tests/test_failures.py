@@ -1,0 +1,125 @@
+"""A sandbox that can't do its work is no program's fault."""
+
+import asyncio
+import gc
+import threading
+from pathlib import Path
+
+import pytest
+from rewardkit_code import CodeTests, Runs, boxes
+from rewardkit_sandbox import Unavailable
+
+from rewardkit import Rollout, Unscored
+from rewardkit.composite import load_reward
+from rewardkit.errors import ConfigError
+
+ROW = Rollout("", "```python\nprint(input())\n```", {"tests": [{"stdin": "1", "expected": "1"}]})
+
+
+def score(reward, rows):
+    """The results of a batch."""
+    try:
+        return asyncio.run(reward(rows))
+    finally:
+        reward.close()
+
+
+@pytest.mark.parametrize("error", [Unavailable("no engine: start one"), OSError(28, "No space left on device")])
+def test_without_a_sandbox_nothing_is_scored(monkeypatch, error):
+    """Each rollout is unscored and says what to do; and it isn't tried anew for each."""
+    tried = []
+
+    def fail(*_args, **_more):
+        tried.append(1)
+        raise error
+
+    monkeypatch.setattr(boxes, "open_sandbox", fail)
+    assert score(CodeTests(slots=2), [ROW] * 20) == [Unscored("infra", str(error))] * 20
+    assert tried == [1]
+
+
+@pytest.mark.usefixtures("_needs_sandbox")
+def test_a_sandbox_that_comes_back_is_used(monkeypatch):
+    """Some seconds later it is tried again."""
+    real = boxes.open_sandbox
+    monkeypatch.setattr(boxes, "RETRY_S", 0.0)
+    failures = iter([True])
+
+    def sometimes(*args, **more):
+        if next(failures, False):
+            raise Unavailable("not yet")
+        return real(*args, **more)
+
+    monkeypatch.setattr(boxes, "open_sandbox", sometimes)
+    results = score(Runs(slots=2), [ROW] * 4)
+    assert [isinstance(result, Unscored) for result in results].count(True) == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the SDK drops its socket
+def test_a_missing_engine_and_image(monkeypatch):
+    """The message names what is missing."""
+    if Path("/var/run/docker.sock").exists():
+        (missing,) = score(CodeTests(backend="docker", image="surely-not:there"), [ROW])
+        assert "no image surely-not:there" in missing.message
+    (missing,) = score(CodeTests(backend="bubblewrap", image="/surely/not/there"), [ROW])
+    assert "no root file system in /surely/not/there" in missing.message
+    monkeypatch.setenv("DOCKER_HOST", "unix:///surely/not/there.sock")
+    (missing,) = score(CodeTests(backend="docker"), [ROW])
+    assert (missing.kind, "no Docker engine answers" in missing.message) == ("infra", True)
+    gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("language: pyhton", "pyhton"),
+        ("backend: dokcer", "unknown backend 'dokcer'; there are auto, docker, bubblewrap"),
+        ("cpu_s: 0", "cpu_s"),
+        ("slots: 1", "slots"),
+        ("score: some", "some"),
+        ("memory: 5", "memory"),
+    ],
+)
+def test_wrong_parameters(given, says):
+    """They are told with their place before anything runs."""
+    text = f"version: 1\ncomponents:\n  correct: {{use: code.tests, with: {{{given}}}}}\n"
+    with pytest.raises(ConfigError, match=r":3:\d+: ") as caught:
+        load_reward(text).close()
+    assert says in str(caught.value)
+
+
+@pytest.mark.usefixtures("_needs_sandbox")
+def test_boxes_that_are_killed_in_the_middle():
+    """Every program has its own right score although boxes die under it, one after the other."""
+    rows = [
+        Rollout(
+            "",
+            f"```python\nprint({number})\n```",
+            {"tests": [{"stdin": "", "expected": str(number)}, {"stdin": "", "expected": "x"}]},
+        )
+        for number in range(60)
+    ]
+    reward = CodeTests(slots=3)
+    pool = reward._boxes._shared.get().pool
+    done = threading.Event()
+
+    def kill():
+        for killed in range(4):
+            while not (done.is_set() or pool._slots):
+                done.wait(0.01)
+            for slot in list(pool._slots)[:1]:
+                slot._end()  # the container or the process, without a word to the pool
+            while not (done.is_set() or pool.replaced > killed):
+                done.wait(0.01)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        results = asyncio.run(reward(rows))
+    finally:
+        done.set()
+        killer.join()
+        replaced = pool.replaced
+        reward.close()
+    assert [result.value for result in results] == [0.5] * 60
+    assert replaced > 0
