@@ -1,0 +1,229 @@
+"""Programs through `rewardkit score`, as a user runs it: HumanEval, Ctrl-C, a sandbox that is not there, and the examples."""
+
+import importlib.util
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rewardkit_code", reason="the code plugin is not installed")
+pytest.importorskip("rewardkit_format", reason="the format plugin is not installed")
+pytest.importorskip("rewardkit_length", reason="the length plugin is not installed")
+
+from rewardkit_sandbox import Unavailable, open_sandbox
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples/code"
+PROBLEMS = 20
+HANGING = 3
+"""Programs that hang take their whole CPU limit: so many are enough."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _works():
+    try:
+        open_sandbox(slots=1).close()
+    except Unavailable as error:
+        pytest.skip(str(error))
+
+
+def command(*arguments):
+    """The command line of a verb."""
+    return [sys.executable, "-m", "rewardkit", *map(str, arguments)]
+
+
+def score(data, reward, out, *more, env=None):
+    """How `rewardkit score` ended."""
+    line = command("score", data, "--reward", reward, "--out", out, "--no-cache", *more)
+    return subprocess.run(line, capture_output=True, text=True, env={**os.environ, "COLUMNS": "100", **(env or {})})
+
+
+def read(path):
+    """Rows of JSON Lines."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def write(path, rows):
+    """The file, with these rows."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def humaneval(tmp_path_factory):
+    """What `rewardkit score` says on HumanEval's first problems, each with a completion of every kind: (process, rows)."""
+    path = Path(os.environ.get("REWARDKIT_DATA", ROOT / "../shared/data")) / "code/HumanEval.jsonl.gz"
+    if not path.exists():
+        pytest.skip(f"no {path} (set REWARDKIT_DATA)")
+    spec = importlib.util.spec_from_file_location("humaneval_rows", ROOT / "benchmarks/humaneval_rows.py")
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    problems = made.read_problems(path)[:PROBLEMS]
+    with open_sandbox(limits=made.LIMITS) as sandbox:
+        found = made.find_mutants(sandbox, problems)
+    rows = list(made.rows(problems, found))
+    hanging = [row for row in rows if row["kind"] == "hanging"][HANGING:]
+    folder = tmp_path_factory.mktemp("humaneval")
+    data = write(folder / "rows.jsonl", [row for row in rows if row not in hanging])
+    done = score(data, EXAMPLES / "humaneval.yaml", folder / "scored.jsonl", "--json")
+    assert done.returncode == 0, done.stderr
+    return done, read(folder / "scored.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("kind", "correct", "says"),
+    [
+        ("canonical", 1.0, "the tests passed"),
+        ("body", 1.0, "the tests passed"),
+        ("mutated", 0.0, "the tests failed: "),
+        ("hanging", 0.0, "the tests failed: "),
+        ("malformed", 0.0, "the tests failed: SyntaxError: unmatched ')' (line "),
+        ("forging", 0.0, "the tests failed: "),
+        ("truncated", None, "gate shut"),
+        ("unfenced", None, "gate shut"),
+    ],
+)
+def test_humaneval(humaneval, kind, correct, says):
+    """Right solutions pass, whole or as a body; wrong, hanging, malformed and forging ones fail; the gate shuts out the others."""
+    rows = [row for row in humaneval[1] if row["kind"] == kind]
+    assert len(rows) == (HANGING if kind == "hanging" else PROBLEMS)
+    for row in rows:
+        part = row["components"]["correct"]
+        assert part["value"] == correct, row
+        assert part["reason"].startswith(says), row
+        if correct:
+            assert row["reward"] == pytest.approx(1.1, abs=0.1001)
+        else:
+            assert row["reward"] == (0.0 if correct is None else pytest.approx(0.1))
+
+
+def test_the_summary_of_humaneval(humaneval):
+    """It counts what was run, what the gate shut out, and shows a table that fits."""
+    done, rows = humaneval
+    summary = json.loads(done.stdout)
+    parts = summary["components"]
+    assert summary["rows"] == len(rows) == 7 * PROBLEMS + HANGING
+    assert parts["correct"]["n"] == 5 * PROBLEMS + HANGING
+    assert parts["correct"]["skipped"] == 2 * PROBLEMS
+    assert parts["correct"]["mean"] == pytest.approx(2 * PROBLEMS / (5 * PROBLEMS + HANGING))
+    assert parts["brevity"]["n"] == 2 * PROBLEMS
+    assert summary["reward"]["unscored"] == 0
+    assert "correct skipped: 40" in done.stderr
+    assert max(map(len, done.stderr.splitlines())) <= 100
+
+
+YAML = "version: 1\ncomponents:\n  correct: {use: code.tests, with: {score: all%s}}\n"
+
+
+def programs(count):
+    """Rollouts of small programs, each another one; every third is wrong."""
+    for number in range(count):
+        tests = [{"stdin": "1\n", "expected": f"{number + 1 + (number % 3 == 0)}\n"}]
+        yield {
+            "prompt": "",
+            "completion": f"```python\nprint(int(input()) + {number})\n```",
+            "id": number,
+            "tests": tests,
+        }
+
+
+def test_interrupted_and_resumed(tmp_path):
+    """Ctrl-C in the middle keeps what is done; the same command goes on; each row is there once, as it would have been."""
+    count = 700
+    data = write(tmp_path / "rows.jsonl", programs(count))
+    (tmp_path / "reward.yaml").write_text(YAML % "")
+    out = tmp_path / "scored.jsonl"
+    line = command("score", data, "--reward", tmp_path / "reward.yaml", "--out", out, "--no-cache")
+    part = Path(f"{out}.part")
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
+        while not (part.exists() and part.stat().st_size) and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        told = process.communicate()[1]
+    assert process.returncode == 130, told
+    assert "Run the same command again to go on" in told
+    assert not out.exists()
+    assert 0 < len(part.read_text().splitlines()) < count
+
+    done = score(data, tmp_path / "reward.yaml", out)
+    assert done.returncode == 0, done.stderr
+    assert [(row["id"], row["reward"]) for row in read(out)] == [(n, float(n % 3 != 0)) for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("params", "env", "says"),
+    [
+        (", backend: docker", {"DOCKER_HOST": "unix:///surely/not/there.sock"}, "no Docker engine answers"),
+        (", backend: bubblewrap, image: /surely/not/there", {}, "no root file system in /surely/not/there"),
+    ],
+)
+def test_without_a_sandbox(tmp_path, params, env, says):
+    """No row gets a 0: they are unscored, the run ends with 3, and says why."""
+    data = write(tmp_path / "rows.jsonl", programs(20))
+    (tmp_path / "reward.yaml").write_text(YAML % params)
+    done = score(data, tmp_path / "reward.yaml", tmp_path / "scored.jsonl", env=env)
+    assert done.returncode == 3
+    assert "20 of 20 rows (100%) could not be scored" in done.stderr
+    assert says in done.stderr
+    rows = read(tmp_path / "scored.jsonl")
+    assert {(row["reward"], row["reward_status"], row["components"]["correct"]["status"]) for row in rows} == {
+        (None, "unscored", "unscored")
+    }
+
+
+def test_what_a_new_user_gets_wrong(tmp_path):
+    """A missing column and a wrong word in the YAML are told before anything runs; odd rows are told each for itself."""
+    data = write(tmp_path / "rows.jsonl", [{"prompt": "", "completion": "x"}])
+    (tmp_path / "reward.yaml").write_text(YAML % "")
+    done = score(data, tmp_path / "reward.yaml", tmp_path / "scored.jsonl")
+    assert done.returncode == 2
+    assert "tests" in done.stderr
+    (tmp_path / "typo.yaml").write_text(YAML % ", langauge: python")
+    done = score(data, tmp_path / "typo.yaml", tmp_path / "scored.jsonl")
+    assert done.returncode == 2
+    assert "typo.yaml:3:" in done.stderr
+    assert "langauge" in done.stderr
+
+    right = next(programs(2))
+    odd = [[], "", [{"stdin": "1"}], [{"stdin": "1", "expected": "1"}, 7], "assert f("]
+    huge = {**right, "completion": "```python\n" + "x = 1\n" * 800_000 + "print(input())\n```"}
+    rows = [{**right, "tests": tests if isinstance(tests, str) else json.dumps(tests)} for tests in odd]
+    rows += [{**huge, "tests": json.dumps([{"stdin": "5", "expected": "5"}])}]
+    (tmp_path / "lax.yaml").write_text(YAML % "" + "unscored: {abort_above: 1.0}\n")
+    done = score(write(tmp_path / "odd.jsonl", rows), tmp_path / "lax.yaml", tmp_path / "odd-scored.jsonl")
+    assert done.returncode == 0, done.stderr
+    parts = [row["components"]["correct"] for row in read(tmp_path / "odd-scored.jsonl")]
+    assert [part["status"] for part in parts[:-1]] == ["unscored"] * len(odd)
+    assert "there are no tests" in parts[0]["reason"]
+    assert "test 1 needs" in parts[2]["reason"]
+    assert "test 2 must be" in parts[3]["reason"]
+    assert parts[-1]["status"] == "scored"
+
+
+def test_the_example_rollouts_are_what_their_script_writes():
+    """rollouts.jsonl is the output of make_rollouts.py, so that nobody edits one without the other."""
+    made = runpy.run_path(str(EXAMPLES / "make_rollouts.py"))
+    assert read(EXAMPLES / "rollouts.jsonl") == list(made["rows"]())
+
+
+def test_the_example(tmp_path):
+    """Of each kind of test, the right program gets all and the wrong ones less; nothing is left unscored."""
+    done = score(EXAMPLES / "rollouts.jsonl", EXAMPLES / "reward.yaml", tmp_path / "scored.jsonl")
+    assert done.returncode == 0, done.stderr
+    rows = read(tmp_path / "scored.jsonl")
+    assert len({row["group"] for row in rows}) == 6
+    for row in rows:
+        value = row["components"]["correct"]["value"]
+        assert (value == 1.0) is row["what"].startswith("right"), row
+    checked = subprocess.run(
+        command("check", EXAMPLES / "reward.yaml", "--data", EXAMPLES / "rollouts.jsonl"),
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
