@@ -88,7 +88,7 @@ def check(backend: str = "auto", image: str = "python") -> tuple[str, list[Prope
     Raises:
         SandboxError: none can be opened; the message says why.
     """
-    limits = Limits(cpu_s=2, wall_s=10, memory_mb=512, file_mb=256)
+    limits = Limits(cpu_s=20, wall_s=120, memory_mb=512, file_mb=256)  # wide: a busy machine is no wall that is down
     with open_sandbox(backend, slots=1, image=image, limits=limits) as sandbox:
         return sandbox.description, list(_properties(sandbox, limits))
 
@@ -142,7 +142,7 @@ def _properties(sandbox: Sandbox, limits: Limits) -> Iterator[Property]:
     size, files = map(int, (_run(sandbox, _DISK, limits).text or "512 99999").split())
     yield Property("disk bounded", size <= limits.scratch_mb, f"{size} MiB and {files} files fitted into /tmp")
     yield Property("inodes bounded", files <= limits.scratch_files, f"{files} files")
-    forked = _run(sandbox, _PROCESSES, replace(limits, wall_s=3))
+    forked = _run(sandbox, _PROCESSES, limits)
     count = int(forked.text or 0)
     yield Property("processes bounded", 0 < count < limits.processes, f"{count} forks")
     memory = _run(sandbox, _MEMORY, limits)

@@ -3,7 +3,8 @@
 import pytest
 from sandbox_support import BACKENDS, opened
 
-from rewardkit_sandbox import LANGUAGES, Limits, Program, Stdin
+from rewardkit_sandbox import LANGUAGES, Call, Limits, Program, Stdin
+from rewardkit_sandbox.slot import COMMON_MODULES
 
 ADD = {
     "cpp": "#include <iostream>\nint main(){ long a, b; std::cin >> a >> b; std::cout << a + b << std::endl; }",
@@ -75,6 +76,46 @@ def test_a_compiled_program_is_confined(box):
 #include <cstdio>
 int main(){ printf("%d %d %d\\n", socket(AF_INET, SOCK_STREAM, 0), mount("x", "/tmp", "tmpfs", 0, 0), getuid() == 0); }"""
     assert box.run(Program(source, "cpp"), [Stdin("")]).runs[0].text == "-1 -1 0\n"
+
+
+MORE = {
+    "rust": 'use std::io;\nfn main(){ let mut s = String::new(); io::stdin().read_line(&mut s).unwrap(); let t: i64 = s.split_whitespace().map(|x| x.parse::<i64>().unwrap()).sum(); println!("{}", t); }',
+    "go": 'package main\n\nimport "fmt"\n\nfunc main() { var a, b int; fmt.Scan(&a, &b); fmt.Println(a + b) }',
+}
+"""Languages of the image `all`, which takes minutes to make."""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("language", MORE)
+def test_a_program_of_a_language_that_is_seldom_built(backend, language):
+    """Rust and Go compile under limits, run, time out and fail to compile as the others do, where their image is built."""
+    with opened(backend, slots=1, image="all", limits=Limits(cpu_s=10, wall_s=60, memory_mb=768)) as box:
+        result = box.run(Program(MORE[language], language), [Stdin("1 2\n"), Stdin("10 -4\n")])
+        assert [run.text for run in result.runs] == ["3\n", "6\n"], result
+        loops = {"rust": "fn main(){ loop { std::hint::spin_loop() } }", "go": "package main\nfunc main() { for {} }"}
+        assert (
+            box.run(Program(loops[language], language), [Stdin("")], Limits(cpu_s=1, wall_s=8)).runs[0].status
+            == "time_limit"
+        )
+        assert box.run(Program("nonsense", language), [Stdin("")]).runs[0].status == "compile_error"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_numbers_and_tables(backend):
+    """numpy, scipy, pandas and sympy work behind the walls, warm or not, and arrays come back as lists."""
+    source = """
+import numpy as np, pandas as pd, scipy.linalg, sympy
+def f(n):
+    a = np.arange(n * n, dtype=float).reshape(n, n) + 10 * np.eye(n)
+    assert np.allclose(scipy.linalg.inv(a) @ a, np.eye(n))
+    assert sympy.integrate(sympy.Symbol("x") ** 2) == sympy.Symbol("x") ** 3 / 3
+    return pd.DataFrame({"a": np.arange(n)}).a.cumsum().to_numpy()
+"""
+    limits = Limits(cpu_s=20, wall_s=60, memory_mb=1024)
+    for preimport in (None, (*COMMON_MODULES, "numpy", "pandas")):
+        with opened(backend, slots=1, image="science", limits=limits, preimport=preimport) as box:
+            run = box.run(Program(source), [Call("f", (4,))]).runs[0]
+            assert run.value == [0, 1, 3, 6], run
 
 
 def test_every_recipe_says_how():
