@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -42,11 +42,16 @@ ENVIRONMENT = {
 
 
 class VllmEngine:
-    """vLLM with the policy's weights."""
+    """Samples with vLLM from the policy's weights."""
+
+    _is_running: ClassVar[bool] = False
+    """Of this process: vLLM keeps its groups of processes in global variables."""
 
     def __init__(self, params: VllmParams, setup: EngineSetup) -> None:
         if parallel.size() > 1:
             raise UsageError("engine vllm samples in one process; several training processes need engine: hf")
+        if VllmEngine._is_running:
+            raise EngineError("a process holds one vLLM at a time; close the other first")
         self.params = params
         self.setup = setup
         self.dtype = setup.dtype if params.dtype == "auto" else params.dtype
@@ -56,6 +61,7 @@ class VllmEngine:
         self._llm: Any = None
         self._cache_asleep = False
         self._thread = DeadlineThread("vLLM")
+        VllmEngine._is_running = True
         try:
             self._thread.call("starting", params.load_timeout_s, partial(self._start, torch.get_num_threads()))
         except BaseException:
@@ -101,6 +107,7 @@ class VllmEngine:
         try:
             if self._llm is not None:
                 self._thread.call("shutting down", min(60.0, self.params.timeout_s), self._stop)
+            VllmEngine._is_running = False
         except EngineError:
             pass  # it has been said already what hangs
         finally:
