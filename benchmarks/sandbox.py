@@ -1,7 +1,7 @@
 """Programs per second of the sandbox, beside a plain unprotected subprocess and `docker run --rm`, all in one run.
 
     python benchmarks/sandbox.py                 # the table
-    python benchmarks/sandbox.py --soak 10000    # also: does anything grow over so many programs?
+    python benchmarks/sandbox.py --soak 10000    # instead: does anything grow over so many programs?
 
 The program is a typical one: common imports, a thousand integers from stdin, an answer that is compared by the host.
 CPU is that of the whole machine (all processes, kernel included) over the measurement, so a busy machine disturbs it.
@@ -18,8 +18,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from rewardkit_sandbox import Limits, Program, Sandbox, Stdin, Unavailable, open_sandbox, same_output
+from rewardkit_sandbox import Limits, Program, Sandbox, Stdin, Unavailable, open_sandbox, owner, same_output
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 SOURCE = """\
@@ -123,41 +124,90 @@ def twenty(sandbox: Sandbox, isolation: str) -> Callable[[int], None]:
     return one
 
 
-def slot_memory_mb(sandbox: Sandbox) -> float:
-    """Proportional set size of each box's fork server on the host, the mean over boxes."""
-    sizes = []
-    for folder in Path("/proc").iterdir():
+def servers(sandbox: Sandbox) -> list[Path]:
+    """The fork server of each of this process's boxes, as a folder in /proc."""
+    if sandbox.description.startswith("docker"):
+        ours = ["docker", "ps", "-q", "--filter", f"label=rewardkit.sandbox.owner={owner.label()}"]
+        names = subprocess.run(ours, capture_output=True, text=True, check=True).stdout.split()
+        inspect = ["docker", "inspect", "-f", "{{.State.Pid}}", *names]
+        pids = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout.split()
+        return [Path("/proc", pid) for pid in pids]
+    parents = {slot.name.split()[1] for slot in sandbox.pool._slots}  # noqa: SLF001
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
         try:
-            arguments = (folder / "cmdline").read_bytes().split(b"\0")
-            if b"-P" in arguments and any(b"The first thing that runs in the box" in text for text in arguments):
-                rollup = (folder / "smaps_rollup").read_text()
-                sizes.append(next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")))
-        except (OSError, StopIteration):
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+        except OSError:
             continue
-    return sum(sizes) / max(len(sizes), 1) / 1024 if sandbox.pool.size else 0.0
+        if parent in parents:
+            found.append(folder)
+    return found
 
 
-def state() -> dict[str, int]:
-    """What could grow: this process's memory (KiB) and descriptors, mounts, processes of the machine."""
-    rss = next(
-        int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS")
-    )
-    containers = subprocess.run(["docker", "ps", "-aq"], capture_output=True, text=True, check=False).stdout.split()
+def memory_mib(folder: Path) -> float:
+    """Proportional set size of a process."""
+    rollup = (folder / "smaps_rollup").read_text()
+    return next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1024
+
+
+def state(sandbox: Sandbox) -> dict[str, float]:
+    """What could grow: of this process, and of its boxes."""
+    boxes = servers(sandbox)
+    groups = [folder for folder in Path("/sys/fs/cgroup").glob("*/rewardkit-sandbox/*") if owner.label() in folder.name]
     return {
-        "memory KiB": rss,
-        "descriptors": len(list(Path("/proc/self/fd").iterdir())),
-        "mounts": len(Path("/proc/self/mountinfo").read_text().splitlines()),
-        "containers": len(containers),
+        "memory of this process, MiB": memory_mib(Path("/proc/self")),
+        "its descriptors": len(list(Path("/proc/self/fd").iterdir())),
+        "its threads": len(list(Path("/proc/self/task").iterdir())),
+        "boxes": len(boxes),
+        "their memory, MiB": sum(map(memory_mib, boxes)),
+        "their descriptors": sum(len(list((box / "fd").iterdir())) for box in boxes),
+        "their mounts": sum(len((box / "mountinfo").read_text().splitlines()) for box in boxes),
+        "control groups": len(groups),
+        "replaced boxes": sandbox.pool.replaced,
     }
+
+
+GROWTH = {"memory of this process, MiB": 4.0, "their memory, MiB": 4.0}
+"""How much may be more after a soak; of anything else, nothing."""
+
+
+def soak(backend: str, programs: int, console: Console) -> bool:
+    """Runs so many programs in four boxes and tells what grew; whether all stayed within limits."""
+    with (
+        open_sandbox(backend, slots=4, limits=Limits(cpu_s=10, wall_s=120)) as sandbox,
+        ThreadPoolExecutor(4) as executor,
+    ):
+        one = boxed(sandbox)
+        list(executor.map(one, range(1000)))
+        before, start = state(sandbox), time.perf_counter()
+        for done in track(range(0, programs, 500), f"{backend}: {programs:,} programs", console=Console(stderr=True)):
+            list(executor.map(one, range(done, min(done + 500, programs))))
+        took = time.perf_counter() - start
+        after = state(sandbox)
+    table = Table(
+        "", "before", "after", "grew by", "may grow by", title=f"{backend}: {programs:,} programs in {took:.0f} s"
+    )
+    kept = True
+    for name, was in before.items():
+        grown, most = after[name] - was, GROWTH.get(name, 0)
+        kept &= grown <= most
+        table.add_row(
+            name, f"{was:.4g}", f"{after[name]:.4g}", f"{grown:.4g}", f"{most:g}", style="" if grown <= most else "red"
+        )
+    console.print(table)
+    return kept
 
 
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="per measurement")
-    parser.add_argument("--soak", type=int, default=0, help="programs to run in a row while watching for growth")
+    parser.add_argument("--soak", type=int, default=0, help="only run so many programs, and tell what grew")
     options = parser.parse_args()
     console = Console()
+    if options.soak:
+        kept = [soak(backend, options.soak, console) for backend in ("docker", "bubblewrap")]
+        sys.exit(0 if all(kept) else 1)
     table = Table("way", "in flight", "programs/s", "CPU ms", "× plain", title="one program, one test")
     more = Table(
         "backend", "isolation", "tests/s (2 programs in flight)", "CPU ms per test", title="one program, twenty tests"
@@ -189,17 +239,7 @@ def main() -> None:
             for isolation in ("fresh", "shared"):
                 rate, cpu = measure(twenty(sandbox, isolation), 2, min(options.seconds, 2.9))
                 more.add_row(backend, isolation, f"{20 * rate:.0f}", f"{1000 * cpu / 20:.2f}")
-            facts.add_row(backend, f"{started:.2f} s for 4", f"{slot_memory_mb(sandbox):.1f} MB")
-            if options.soak:
-                one = boxed(sandbox)
-                with ThreadPoolExecutor(4) as executor:
-                    list(executor.map(one, range(500)))
-                    before = state()
-                    for done in range(0, options.soak, 500):
-                        list(executor.map(one, range(done, done + 500)))
-                after = state()
-                grown = ", ".join(f"{key} {before[key]} → {after[key]}" for key in before)
-                console.print(f"{backend}: after {options.soak} programs: {grown}")
+            facts.add_row(backend, f"{started:.2f} s for 4", f"{sum(map(memory_mib, servers(sandbox))) / 4:.1f} MiB")
     for each in (table, more, facts):
         console.print(each)
 
