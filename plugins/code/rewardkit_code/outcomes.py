@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from rewardkit_sandbox import Call, Execution, same_output, show
 
 _WIDTH = 60
-_RAISED = re.compile(r"[A-Za-z_][\w.]*(?:: .*)?")
+_RAISED = re.compile(
+    r"[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Iteration|Warning|Group)\b.*|[A-Z]\w*(?:\.\w+)*(?:: .*)?"
+)
+"""The last line of what Python says about an exception that nobody caught."""
 _LINE = re.compile(r'^  File "solution\.py", line (\d+)', re.MULTILINE)
 _IN_PROGRAM = re.compile(r"\(solution\.py, line (\d+)\)")
 _WHILE_LOADING = re.compile(r"^raised (.*) while loading$", re.DOTALL)
@@ -57,12 +60,10 @@ def ended(run: Execution) -> str:
     last = text.rpartition("\n")[2][:200]
     if not last:
         return run.note
-    if run.exit_code == 1 and "Traceback" in text[:2000] + text[-20_000:] and _RAISED.fullmatch(last):
-        places = _LINE.findall(text[-20_000:])
-        return f"{last} (line {places[-1]})" if places else last
-    if run.exit_code == 1 and (places := _LINE.findall(text[-2000:])):  # a SyntaxError has no traceback above it
-        return f"{last} (line {places[-1]})"
-    return f"{run.note}: {last}"
+    if run.exit_code != 1 or not _RAISED.fullmatch(last):
+        return f"{run.note}: {last}"
+    places = _LINE.findall(text[:2000] + text[-20_000:])
+    return f"{last} (line {places[-1]})" if places else last
 
 
 def difference(got: Execution, expected: str, tolerance: float | None) -> str:
