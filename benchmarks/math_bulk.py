@@ -1,9 +1,9 @@
 """`rewardkit score` with the reward `math` in bulk, while worker processes are killed at random: nothing is lost.
 
-    python benchmarks/math_bulk.py [--rows 100000] [--calm] [--seed 0]
+    python benchmarks/math_bulk.py [--rows 100000] [--rare 500] [--calm] [--seed 0]
 
 Writes rows made from the labelled data (`../shared/data` beside the repository, or REWARDKIT_DATA; without it, from the plugin's own
-test cases), one in 500 with an integral that only sympy decides, and scores them with two workers. Meanwhile a process chosen at random
+test cases), one in --rare with an integral that only sympy decides, and scores them with two workers. Meanwhile a process chosen at random
 among all that the command has started gets SIGKILL every second or so; where that ends the command itself, it is given again, and goes
 on where it was. At the end every row must be there once, in order, with the verdict that `verify` gives undisturbed; a row over which
 workers were killed three times may be unscored (`infra`), and no row may be scored wrongly. Prints rows per second, the CPU time of
@@ -14,11 +14,11 @@ all processes as a share of the wall clock (2.0: both cores), kills and restarts
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -52,9 +52,9 @@ def pairs() -> list[Pair]:
     return found
 
 
-def question(index: int, found: list[Pair]) -> Pair:
-    """The completion and the reference of a row."""
-    if index % 500 == 250:
+def question(index: int, found: list[Pair], rare: int) -> Pair:
+    """The completion and the reference of a row; one in `rare` is an integral."""
+    if rare and index % rare == rare // 2:
         power = index % 7 + 1
         return rf"It is \boxed{{\int_0^1 x^{{{power}}}\,dx}}", rf"\frac{{1}}{{{power + 1 + index % 2}}}"
     return found[index % len(found)]
@@ -76,10 +76,25 @@ def killer(root: int, stop: threading.Event, seed: int, counts: list[int]) -> No
                 continue
 
 
+def watch(root: int, stop: threading.Event, spent: dict[int, float]) -> None:
+    """Note the CPU seconds of every process of the command, whether or not anyone waits for its end."""
+    while not stop.wait(0.1):
+        try:
+            top = psutil.Process(root)
+            processes = [top, *top.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                spent[process.pid] = times.user + times.system
+
+
 def score(command: list[str], arguments: argparse.Namespace) -> tuple[float, float, int, int]:
     """Wall and CPU seconds, kills, and how often the command had to be given again."""
     kills, restarts = [0], -1
-    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent: dict[int, float] = {}
+    started = time.monotonic()
     code = None
     while code != 0:
         restarts += 1
@@ -88,19 +103,19 @@ def score(command: list[str], arguments: argparse.Namespace) -> tuple[float, flo
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         stop = threading.Event()
         seed = arguments.seed + 1000 * restarts
-        thread = threading.Thread(target=killer, args=(process.pid, stop, seed, kills))
+        threads = [threading.Thread(target=watch, args=(process.pid, stop, spent))]
         if not arguments.calm:
+            threads.append(threading.Thread(target=killer, args=(process.pid, stop, seed, kills)))
+        for thread in threads:
             thread.start()
         _, errors = process.communicate()
         code = process.returncode
         stop.set()
-        if not arguments.calm:
+        for thread in threads:
             thread.join()
         if code:
             print(f"  ended with {code}: {errors.strip().splitlines()[-1:]}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return time.monotonic() - started, cpu, kills[0], restarts
+    return time.monotonic() - started, sum(spent.values()), kills[0], restarts
 
 
 def main() -> int:
@@ -108,6 +123,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--rare", type=int, default=500, help="one row in this many needs sympy; 0: none (default %(default)s)"
+    )
     parser.add_argument("--calm", action="store_true", help="kill nothing")
     arguments = parser.parse_args()
     found = pairs()
@@ -116,7 +134,7 @@ def main() -> int:
         reward.write_text(REWARD, encoding="utf-8")
         with source.open("w", encoding="utf-8") as file:
             for index in range(arguments.rows):
-                completion, answer = question(index, found)
+                completion, answer = question(index, found, arguments.rare)
                 row = {"id": index, "prompt": f"Problem {index}", "completion": completion, "answer": answer}
                 file.write(json.dumps(row) + "\n")
         command = [sys.executable, "-m", "rewardkit", "score", str(source), "--reward", str(reward), "--out", str(out)]
@@ -126,7 +144,7 @@ def main() -> int:
     right: dict[Pair, float | None] = {}
     wrong = unscored = 0
     for index, row in enumerate(rows):
-        pair = question(row["id"], found)
+        pair = question(row["id"], found, arguments.rare)
         if pair not in right:
             verdict = verify(*pair, deadline_s=20)
             right[pair] = None if verdict.correct is None else float(verdict.correct)
