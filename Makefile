@@ -2,6 +2,7 @@
 # make demo-score: the first half alone, which needs no torch.
 #   TORCH_INDEX=https://download.pytorch.org/whl/cpu takes the small build of torch, for machines without a GPU.
 # make test: install everything and run all checks and tests.
+# make test-vllm: install vLLM for CPUs into an environment of its own (it pins other versions) and run its tests.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -14,8 +15,10 @@ LIGHT := $(foreach folder,$(filter-out . plugins/reward_model,$(DISTRIBUTIONS)),
 PACKAGES := rewardkit $(patsubst %/__init__.py,%,$(wildcard sandbox/rewardkit_*/__init__.py plugins/*/rewardkit_*/__init__.py))
 WORK := examples/train/work
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+VLLM_VENV ?= .venv-vllm
+VLLM_PIP := $(VLLM_VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: demo demo-score test lint typecheck pytest clean help
+.PHONY: demo demo-score test lint typecheck pytest test-vllm clean help
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -67,5 +70,15 @@ pytest: $(VENV)/installed-dev
 
 test: lint typecheck pytest
 
+$(VLLM_VENV)/installed: pyproject.toml constraints.txt requirements-vllm.txt
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_PIP) install -q -c constraints.txt $(addprefix --index-url ,$(TORCH_INDEX)) torch
+	$(VLLM_PIP) install -q --no-deps -r requirements-vllm.txt
+	$(VLLM_PIP) install -q --no-deps --no-build-isolation -e . -e plugins/format -e plugins/length -e plugins/math
+	@touch $@
+
+test-vllm: $(VLLM_VENV)/installed
+	$(VLLM_VENV)/bin/python -m pytest tests/train/engines $(PYTEST_ARGS)
+
 clean:
-	rm -rf $(VENV) demo-out $(WORK) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM_VENV) demo-out $(WORK) .pytest_cache .mypy_cache .ruff_cache
