@@ -24,19 +24,19 @@ PROGRAMS = int(os.environ.get("REWARDKIT_KILL_PROGRAMS", "5000"))
 ADD = Program("a, b = map(int, input().split())\nprint(a + b)\n")
 
 
-def agents():
-    """Fork servers of boxes on this machine, as host pids with the pid of the process that they came from."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                arguments = (folder / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if arguments[0] == b"/usr/bin/python3" and any(
-                b"The first thing that runs in the box" in a for a in arguments
-            ):
-                found.append(int(folder.name))
+def servers(backend, names):
+    """The host's pids of the fork servers in boxes of these names (see `identities`)."""
+    if backend == "docker":
+        inspected = ["docker", "inspect", "-f", "{{.State.Pid}}", *names]
+        return set(subprocess.run(inspected, capture_output=True, text=True, check=True).stdout.split())
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+        except OSError:
+            continue
+        if parent in names:
+            found.add(folder.name)
     return found
 
 
@@ -130,14 +130,15 @@ def test_an_owner_that_is_killed_takes_its_boxes_along(backend, busy, tmp_path):
         {"box.run(Program('import time; time.sleep(50)'), [Stdin('')])" if busy else "input()"}
         """)
     )
-    before = set(agents())
     owner = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
     with owner:
-        assert owner.stdout.readline().startswith("ready")
-        assert len(set(agents()) - before) >= 2
+        ready, *names = owner.stdout.readline().split()
+        assert ready == "ready"
+        pids = servers(backend, names)
+        assert len(pids) == 2
         owner.kill()
         owner.wait()
-        assert wait_for(lambda: not set(agents()) - before, 30)
+        assert wait_for(lambda: not any(Path("/proc", pid).exists() for pid in pids), 30)
 
 
 def test_leftovers_of_dead_owners_are_swept():
