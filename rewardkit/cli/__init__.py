@@ -23,6 +23,7 @@ VERBS = {
     "check": "Check a reward file or a training configuration, and the data.",
     "schema": "Print the JSON Schema of reward files, for editors.",
     "train": "Train a model: SFT, reward model, DPO, GRPO, PPO.",
+    "report": "Draw training runs as one HTML page.",
     "eval": "Evaluate a model on held-out prompts, or compare two.",
     "plugins": "List the installed rewards, or explain one.",
     "new-plugin": "Write the package of a new reward plugin.",

@@ -29,7 +29,7 @@ from rewardkit.train.engines.builtin import ChosenEngine
 from rewardkit.train.evaluate import correct_condition, evaluate
 from rewardkit.train.learn import Learner, Lesson
 from rewardkit.train.math.advantages import group_statistics, steps_of_tokens
-from rewardkit.train.monitors import Alarm, Monitors
+from rewardkit.train.monitors import Alarm, Monitors, standard_error
 from rewardkit.train.optim import Optimizer
 from rewardkit.train.policy import Policy
 from rewardkit.train.rollouts import Sample, Spent, collect, refuse_long_prompts, refuse_unscored
@@ -323,7 +323,7 @@ class Trainer:
             values = [item.reward for item in scored if item.reward is not None]
             if values:
                 found["gold"] = fmean(values)
-                self.alarms += self.monitors.watch_gold(found["reward"], found["gold"])
+                self.alarms += self.monitors.watch_gold(found["reward"], found["gold"], standard_error(values))
         self.run.log(step, found, kind="eval")
         value = found.get("gold", found.get("accuracy", found["reward"]))
         if step > 0:

@@ -31,6 +31,7 @@ def rewards(samples: Sequence[Sample]) -> dict[str, float]:
         "length": fmean(lengths),
         "truncated": fmean(sample.completion.finish_reason == "length" for sample in samples),
         "duplicates": 1 - len({(sample.group, sample.completion.tokens) for sample in samples}) / len(samples),
+        "copied": copied(samples),
         "repetition": fmean(repetition(sample.completion.tokens) for sample in samples),
         "length_correlation": _correlation(scored),
         "groups": float(len(groups)),
@@ -61,6 +62,14 @@ def components(samples: Sequence[Sample]) -> dict[str, float]:
         for kind, count in Counter(outcome.kind for outcome in outcomes if isinstance(outcome, Unscored)).items():
             result[f"component/{name}/unscored_{kind}"] = count / len(outcomes)
     return result
+
+
+def copied(samples: Sequence[Sample]) -> float:
+    """Share of completions that some other prompt was given as well."""
+    groups: dict[tuple[int, ...], set[int]] = {}
+    for sample in samples:
+        groups.setdefault(sample.completion.tokens, set()).add(sample.group)
+    return fmean(len(groups[sample.completion.tokens]) > 1 for sample in samples)
 
 
 def repetition(tokens: Sequence[int], run: int = 4) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from rewardkit.registry import Registry
 from rewardkit.train.config import MonitorsConfig
 from rewardkit.train.grpo import train_grpo
 from rewardkit.train.launch import launch
-from rewardkit.train.monitors import Monitors
+from rewardkit.train.monitors import FIGURES, Monitors, standard_error
 from rewardkit.train.run import AlarmError
 from rewardkit.train.stages import read_train_config
 from rewardkit.train.statistics import repetition
@@ -137,6 +138,90 @@ def test_entropy_is_held_against_the_first_step():
     assert monitors.watch({"entropy": 0.02}) == []
     assert monitors.watch({"entropy": 0.01}) == []
     assert [alarm.name for alarm in monitors.watch({"entropy": 0.001})] == ["entropy_share"]
+
+
+@pytest.mark.parametrize("name", ["repetition", "copied"])
+def test_what_was_there_from_the_start_is_no_alarm(name):
+    """Some tasks repeat themselves by nature; a rise to more than half of the way to 1 is told."""
+    monitors = Monitors(MonitorsConfig(patience=1, **{name: 0.5}))
+    assert monitors.watch({name: 0.6}) == []
+    assert monitors.watch({name: 0.79}) == []
+    [alarm] = monitors.watch({name: 0.81})
+    assert alarm.name == name
+    assert "0.81, up from 0.6 at first" in alarm.message
+
+
+def test_a_task_that_is_solved_is_no_alarm():
+    """Groups without spread are one only while the reward is no higher than at first."""
+    monitors = Monitors(MonitorsConfig(patience=1))
+    assert monitors.watch({"reward": 0.3, "zero_spread": 0.2}) == []
+    assert monitors.watch({"reward": 0.99, "zero_spread": 0.99}) == []
+    assert [alarm.name for alarm in monitors.watch({"reward": 0.3, "zero_spread": 0.99})] == ["zero_spread"]
+
+
+def test_a_reward_that_is_always_the_same_is_an_alarm():
+    """From the first step on: nothing will be learned."""
+    monitors = Monitors(MonitorsConfig(patience=2))
+    seen = [len(monitors.watch({"reward": 1.0, "zero_spread": 1.0})) for _ in range(3)]
+    assert seen == [0, 1, 0]
+
+
+def test_chance_in_a_small_evaluation_is_no_alarm():
+    """A fall of the held-out reward counts from three standard errors on."""
+    monitors = Monitors(MonitorsConfig(gold_drop=0.05))
+    assert monitors.watch_gold(0.5, 0.60, noise=0.1) == []
+    assert monitors.watch_gold(0.6, 0.40, noise=0.1) == []
+    assert [alarm.name for alarm in monitors.watch_gold(0.6, 0.25, noise=0.1)] == ["gold_drop"]
+    assert standard_error([0.0, 1.0, 0.0, 1.0]) == 0.25
+
+
+BAD = {
+    "kl": {"kl_per_token": 0.6},
+    "length_correlation": {"length_correlation": 0.95},
+    "repetition": {"repetition": 0.9},
+    "copied": {"copied": 0.9},
+    "truncated": {"truncated": 0.6},
+    "clipped": {"clipped_low": 0.3, "clipped_high": 0.3},
+    "mismatch_kl": {"mismatch_kl": 0.2},
+    "zero_spread": {"zero_spread": 1.0},
+    "entropy_share": {"entropy": 0.01},
+    "mismatch_ess": {"mismatch_ess": 0.4},
+    "explained_variance": {"explained_variance": -1.5},
+}
+HEALTHY = (
+    {"reward": 0.5, "kl_per_token": 0.02, "length_correlation": -0.3, "repetition": 0.08, "copied": 0.1}
+    | {
+        "truncated": 0.01,
+        "clipped_low": 0.0,
+        "clipped_high": 0.01,
+        "mismatch_kl": 0.0,
+        "zero_spread": 0.3,
+        "entropy": 0.5,
+    }
+    | {"mismatch_ess": 1.0, "explained_variance": 0.5}
+)
+
+
+def test_every_monitor_has_a_default_that_fires():
+    """Each by its own figure and no other, with a message that says what it may mean; and a figure that the report knows."""
+    assert BAD.keys() == {
+        name for name in MonitorsConfig.model_fields if name not in {"on_alarm", "patience", "gold_drop"}
+    }
+    assert FIGURES.keys() == {*BAD, "gold_drop"}
+    for name, figures in BAD.items():
+        monitors = Monitors(MonitorsConfig())
+        assert monitors.watch(HEALTHY) == []
+        alarms = [alarm for _ in range(4) for alarm in monitors.watch({**HEALTHY, **figures})]
+        assert [alarm.name for alarm in alarms] == [name]
+        assert not monitors.is_calm
+
+
+def test_the_manual_lists_every_monitor_with_its_default():
+    """As the configuration has it."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (-?[\d.]+) \|", readme, flags=re.MULTILINE))
+    defaults = MonitorsConfig()
+    assert rows == {name: f"{getattr(defaults, name):g}" for name in [*BAD, "gold_drop"]}
 
 
 def test_the_state_goes_on_from_a_checkpoint():

@@ -144,7 +144,10 @@ class MonitorsConfig(Section):
     length_correlation: Positive | None = 0.9
     """Highest correlation of length and reward over a batch."""
     repetition: Positive | None = 0.5
-    """Highest mean share of a completion's runs of four tokens that occurred in it before."""
+    """Highest rise of the mean share of a completion's runs of four tokens that occurred in it before: 0.5 is half of the way from
+    the first step's value to 1."""
+    copied: Positive | None = 0.5
+    """Highest rise of the share of completions that another prompt was given, too."""
     truncated: Share | None = 0.5
     """Highest share of completions cut off by max_new_tokens."""
     clipped: Positive | None = 0.5
@@ -152,7 +155,7 @@ class MonitorsConfig(Section):
     mismatch_kl: Positive | None = 0.1
     """Highest KL divergence of sampler and trainer per token, in nats."""
     zero_spread: Share | None = 0.95
-    """Highest share of groups without spread."""
+    """Highest share of groups without spread, while the reward is no higher than in the first step."""
     entropy_share: Share | None = 0.05
     """Least entropy as a share of the first step's."""
     mismatch_ess: Share | None = 0.5
