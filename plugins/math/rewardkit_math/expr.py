@@ -18,7 +18,8 @@ Heads and their arguments (an argument is an `Expr` unless said otherwise):
 `deg`       value                                             (`90^\circ`)
 `unit`      value, unit: str                                  (`10 \text{ cm}`)
 `ratio`     operands…                                         (`11:21`)
-`seq`       brackets: str, items…    brackets: "" for a bare list, "{}" for a set, else opening + closing bracket
+`seq`       brackets: str, items…    brackets: "" for a bare list, "or" for inequalities with "or" between
+            them, "{}" for a set, else opening + closing bracket
 `rel`       operators: tuple[str, …], operands…               (a chain of relations)
 `setop`     operator: str: union, inter, minus; operands…
 `builder`   element, condition                                (`\{x \mid x > 0\}`)

@@ -47,7 +47,7 @@ def read(text: str, sources: tuple[str, ...]) -> Read:
     return first or Read(Answer("", ""), None, "no answer found")
 
 
-_TRAILING = re.compile(r"(?:[\s.,;:]|\\[,;:! ]|\\\\)+$")
+_TRAILING = re.compile(r"(?:[\s.,;:]|\\[,;:! ]|\\\\|\\$)+$")
 _DIGIT = re.compile(r"\d")
 
 
@@ -68,6 +68,9 @@ def understood(answer: Answer) -> Read:
     if stripped.startswith("\\text{") and stripped.find("}") == len(stripped) - 1:
         stripped = stripped[6:-1].strip()
     said = PHRASES.get(texts.plain(stripped)) if len(stripped) < 40 and not _DIGIT.search(stripped) else None
+    count = words.NUMBER_WORDS.get(stripped.casefold())
+    if count is not None:
+        return Read(answer, Expr("num", count, None))
     said = said or _clock(stripped) or _choice(stripped)
     said = said or _words(stripped)
     if said is not None:

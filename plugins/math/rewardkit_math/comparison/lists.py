@@ -34,6 +34,8 @@ class Lists(Part):
             if brackets == "{}":
                 elements = [e for item in elements for e in (items(item) or [item])]
                 return self.same_items(*((elements, known) if swapped else (known, elements)), ordered=False)
+            if brackets == "or":
+                return bool(sets)
             if len(brackets) == 2 and brackets in ("()", "[]"):
                 return self.same_items(*((elements, known) if swapped else (known, elements)), ordered=True)
         if is_matrix(other):
@@ -105,6 +107,8 @@ class Lists(Part):
         if a.head == b.head == "seq":
             first, second = a.args[0], b.args[0]
             left, right = list(a.args[1:]), list(b.args[1:])
+            if first == second == "or":
+                return self.same_items(left, right, ordered=False)
             if "{}" in (first, second):
                 if first != second:
                     single, other = (left, b) if first == "{}" else (right, a)

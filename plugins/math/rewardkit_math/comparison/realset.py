@@ -211,8 +211,8 @@ def from_relation(expr: Expr) -> tuple[str, Pieces] | None:
     """
     if expr.head == "cond":
         expr = expr.args[0]
-    if expr.head == "seq" and expr.args[0] == "" and all(item.head == "rel" for item in expr.args[1:]):
-        return _from_relations([from_relation(item) for item in expr.args[1:]])
+    if expr.head == "seq" and expr.args[0] in ("", "or") and all(item.head == "rel" for item in expr.args[1:]):
+        return _from_relations([from_relation(item) for item in expr.args[1:]], alternatives=expr.args[0] == "or")
     if expr.head != "rel":
         return None
     operators, operands = expr.args[0], expr.args[1:]
@@ -234,7 +234,7 @@ def from_relation(expr: Expr) -> tuple[str, Pieces] | None:
     return name, result
 
 
-def _from_relations(found: list[tuple[str, Pieces] | None]) -> tuple[str, Pieces] | None:
+def _from_relations(found: list[tuple[str, Pieces] | None], *, alternatives: bool) -> tuple[str, Pieces] | None:
     if any(f is None for f in found):
         return None
     known = [f for f in found if f is not None]
@@ -245,8 +245,8 @@ def _from_relations(found: list[tuple[str, Pieces] | None]) -> tuple[str, Pieces
     for _, pieces in known:
         meet = intersection(meet, pieces)
         join = canonical(join + pieces)
-    # "x > 1 and x < 2" meet in an interval; "x < 1 or x > 2" do not meet; x ≠ 1, x ≠ 2 hold together
-    return known[0][0], meet or join
+    # x > 1, x < 2 meet in an interval; x < 1, x > 2 do not meet; x ≠ 1, x ≠ 2 hold together
+    return known[0][0], join if alternatives else meet or join
 
 
 def _name(expr: Expr) -> str:

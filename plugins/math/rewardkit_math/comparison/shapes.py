@@ -166,7 +166,7 @@ def is_region(expr: Expr) -> bool:
     if expr.head == "const":
         return expr.args[0] in ("R", "empty")
     if expr.head == "seq":
-        if expr.args[0] == "":
+        if expr.args[0] in ("", "or"):
             return all(e.head == "rel" and not set(e.args[0]) <= EQUALS for e in expr.args[1:])
         return len(expr.args) == 3 and (
             expr.args[0] not in ("()", "{}", "[]") or any(infinity(e) for e in expr.args[1:])

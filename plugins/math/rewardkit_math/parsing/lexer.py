@@ -111,6 +111,9 @@ def tokenize(text: str) -> list[Token]:
             if depth and "," in value and _SINGLE.match(value):
                 value = value[: value.index(",")]
                 position = match.start() + len(value)
+            if tokens and " " in value and tokens[-1].value in ("_", "^", "frac"):  # \log_5 125
+                value = value[: value.index(" ")]
+                position = match.start() + len(value)
             exact, places = number(value)
             append(Token("num", value, spaced, exact, places))
         elif kind == "word":
@@ -170,7 +173,7 @@ def _word(word: str, spaced: bool, tokens: list[Token]) -> None:
     if len(word) == 1:
         append(Token("var", word, spaced))
     elif word in words.CONNECTORS:
-        append(Token("sep", word, spaced=True))
+        append(Token("sep", words.CONNECTORS[word], spaced=True))
     elif word == "to":
         append(Token("op", ":", spaced))
     elif word in words.CONSTANTS:
@@ -237,7 +240,7 @@ def _command(name: str, text: str, position: int, spaced: bool, tokens: list[Tok
         append(Token("fn", words.FUNCTIONS[name], spaced))
     elif name in words.OPERATORS:
         value = words.OPERATORS[name]
-        append(Token("sep" if value == "," else "op", value, spaced))
+        append(Token("sep" if value in (",", "or") else "op", value, spaced))
     elif name in words.CONSTANTS:
         append(Token("const", words.CONSTANTS[name], spaced))
     elif name in words.GREEK:
@@ -312,7 +315,7 @@ def _text(content: str, is_text: bool, spaced: bool, tokens: list[Token]) -> Non
         if content:
             tokens.append(Token("sep", ","))
     elif lowered in words.CONNECTORS:
-        tokens.append(Token("sep", lowered, spaced=True))
+        tokens.append(Token("sep", words.CONNECTORS[lowered], spaced=True))
     elif lowered == "to":
         tokens.append(Token("op", ":", spaced))
     elif not is_text and bare in words.FUNCTIONS:

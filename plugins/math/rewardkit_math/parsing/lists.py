@@ -29,11 +29,12 @@ class Lists(Cursor):
         """Relations with separators between them, up to a closing token that is left in place."""
         found: list[Expr] = []
         condition: Expr | None = None
-        separated = False
+        separated = alternatives = False
         while True:
             token = self.tokens[self.at]
             while token.kind in ("sep", "gap", "row") or (token.kind == "op" and token.value == "."):
                 separated = separated or token.kind != "op"
+                alternatives = alternatives or token.value == "or"
                 self.at += 1
                 token = self.tokens[self.at]
             if token.kind == closing_kind and (not closing or token.value == closing):
@@ -63,7 +64,10 @@ class Lists(Cursor):
             return joined_units(*found)
         if len(found) == 2 and condition is None and found[0].head != "seq" and _ranges(found[1]):  # kπ, k ∈ Z
             condition = found.pop()
-        value = found[0] if len(found) == 1 else Expr("seq", "", *found)
+        alternatives = (
+            alternatives and all(e.head == "rel" for e in found) and any(set(e.args[0]) - {"="} for e in found)
+        )
+        value = found[0] if len(found) == 1 else Expr("seq", "or" if alternatives else "", *found)
         return Expr("cond", value, condition) if condition is not None else value
 
     @staticmethod

@@ -44,8 +44,8 @@ RELATIONS = {
 OPERATORS = {
     "cdot": "*", "times": "*", "ast": "*", "star": "*", "bullet": "*", "div": "/", "pm": "+-", "mp": "-+", "bmod": "mod",
     "cup": "union", "bigcup": "union", "cap": "inter", "bigcap": "inter", "setminus": "minus", "smallsetminus": "minus",
-    "backslash": "minus", "land": ",", "lor": ",", "wedge": ",", "vee": ",", "mid": "|", "colon": ":", "prime": "'",
-    "circ": "circ", "degree": "deg", "bmod ": "mod", "percent": "%", "ldots": "dots", "dots": "dots", "cdots": "dots",
+    "backslash": "minus", "land": ",", "lor": "or", "wedge": ",", "vee": "or", "mid": "|", "colon": ":", "prime": "'",
+    "circ": "circ", "degree": "deg", "bmod ": "mod", "percent": "%", "textdegree": "deg", "ldots": "dots", "dots": "dots", "cdots": "dots",
     "dotsc": "dots", "dotsb": "dots", "vdots": "dots", "ddots": "dots", "pmod": "pmod", "pod": "pmod", "mod": "mod",
     "union": "union", "times ": "*",
 }  # fmt: skip
@@ -69,10 +69,11 @@ TRANSPARENT = frozenset(
     "boxed fbox framebox underline ensuremath mathstrut beginboxed bbox underbrace overbrace mathchoice".split()
 )
 SKIP_WITH_ARGUMENT = frozenset(
-    "hspace vspace phantom hphantom vphantom label tag color kern mspace hskip vskip".split()
+    "textcolor hspace vspace phantom hphantom vphantom label tag color kern mspace hskip vskip".split()
 )
 
-CONNECTORS = {"and": ",", "or": ",", "и": ",", "und": ",", "oder": ",", "et": ",", "ou": ","}
+CONNECTORS = {"and": ",", "or": "or", "и": ",", "или": "or", "und": ",", "oder": "or", "et": ",", "ou": "or"}
+"""Words between the items of a list; "or" tells inequalities that hold one or the other from those that hold together."""
 
 CONDITIONS = frozenset("for where if when with such provided assuming unless".split())
 
