@@ -4,6 +4,8 @@ import dataclasses
 from pathlib import Path
 
 import rewardkit_math
+from click.testing import CliRunner
+from rewardkit_math.plugin import register_commands
 
 from rewardkit.testing import DocsContract
 
@@ -30,3 +32,10 @@ def test_every_convention_is_in_the_table():
     """Each field of Policy is described in the README."""
     for field in dataclasses.fields(rewardkit_math.Policy):
         assert f"`{field.name}`" in README or field.name == "memory_bytes"
+
+
+def test_the_command_in_the_readme_prints_what_stands_below_it():
+    """`rewardkit math` explains a pair as the README shows."""
+    (shown,) = re.findall(r"```console\n\$ rewardkit math (.*?)\n(.*?)```", README, re.DOTALL)
+    (command,) = register_commands()
+    assert CliRunner().invoke(command, shlex.split(shown[0])).output == shown[1]

@@ -66,6 +66,32 @@ def test_the_event_loop_runs_on():
     assert verdict.correct is not True
 
 
+def test_the_main_thread_runs_on():
+    """While another thread waits for a worker that computes, the main thread is not held up: it has thousands of turns."""
+    verify(*SYMBOLIC, **PATIENT)
+    verdicts = []
+    thread = threading.Thread(target=lambda: verdicts.append(verify(*ENDLESS, deadline_s=1.0)))
+    turns = 0
+    thread.start()
+    while thread.is_alive():
+        turns += 1
+        time.sleep(0)  # gives the interpreter away, as any blocking call does
+    thread.join()
+    assert turns > 1000
+    assert verdicts[0].correct is not True
+
+
+@pytest.mark.parametrize("arithmetic", ["python", "gmpy"])
+def test_with_and_without_gmpy2(arithmetic):
+    """The symbolic tier works on either of sympy's arithmetics; gmpy2 is never loaded into this process."""
+    if arithmetic == "gmpy":
+        pytest.importorskip("gmpy2", reason="gmpy2 is not installed")
+    program = f"import sys, rewardkit_math as m; v = m.verify(*{SYMBOLIC!r}, deadline_s=60); print(v.correct, v.tier, 'gmpy2' in sys.modules)"
+    environment = {**os.environ, "SYMPY_GROUND_TYPES": arithmetic}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["True", "symbolic", "False"]
+
+
 def _forked(queue):
     queue.put(verify(*SYMBOLIC, **PATIENT).correct)
 
