@@ -1,6 +1,8 @@
 """What the README of this plugin promises."""
 
 import dataclasses
+import re
+import shlex
 from pathlib import Path
 
 import rewardkit_math

@@ -56,6 +56,7 @@ POLICIES = [
     ({"decimal_places": 2}, "3.50", "3.5", True),
     ({"decimal_places": 2}, "3.5", "3.5", False),
     ({"extraction": ("boxed",)}, "The answer is 4", "4", False),
+    ({"extraction": ("boxed",)}, "The final answer is $4$.", "4", False),
     ({"extraction": ("boxed",)}, r"\boxed{4}", "4", True),
 ]
 

@@ -47,8 +47,9 @@ def boxed_mark(text: str, _: tuple[str, ...]) -> Iterator[str]:
 
 def _stated_after_box(text: str) -> str | None:
     """The formula or number of a "final answer is …" that stands behind the last box."""
-    start = max(text.rfind("boxed"), len(text) - TAIL, 0)
-    if text.find("inal", start) < 0:
+    box = text.rfind("boxed")
+    start = max(box, len(text) - TAIL)
+    if box < 0 or text.find("inal", start) < 0:
         return None
     tail = text[start:]
     last = None
