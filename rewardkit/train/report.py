@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from rewardkit.errors import DataError, OutputError
 from rewardkit.train.chart import COLOURS, Line, Mark, Point, line_chart, rolling_mean
 from rewardkit.train.monitors import FIGURES
 from rewardkit.train.page import key, page, table, text
+from rewardkit.train.preference_report import reliability_svg
 from rewardkit.train.view import duration, shown
 
 MOST_SAMPLES = 24
@@ -38,6 +39,8 @@ class Course:
     """By kind (train, eval) and name: (step, value)."""
     alarms: Sequence[Mapping[str, Any]]
     samples: Sequence[Mapping[str, Any]]
+    evaluation: Mapping[str, Any] | None
+    """``evaluation.json``, which a reward model has."""
 
     @classmethod
     def read(cls, folder: Path) -> Course:
@@ -55,7 +58,12 @@ class Course:
                     figures.setdefault(line["kind"], {}).setdefault(name, []).append((line["step"], value))
         [record] = _lines(folder / "config.json", whole=True)
         return cls(
-            folder.resolve().name, record, figures, _lines(folder / "alarms.jsonl"), _lines(folder / "samples.jsonl")
+            folder.resolve().name,
+            record,
+            figures,
+            _lines(folder / "alarms.jsonl"),
+            _lines(folder / "samples.jsonl"),
+            next(iter(_lines(folder / "evaluation.json", whole=True)), None),
         )
 
     @property
@@ -90,7 +98,7 @@ def write_report(folders: Sequence[Path], path: Path) -> Path:
             if is_open
             else f"<h2>{heading}</h2><details><summary>{len(names)} curves</summary>{body}</details>"
         )
-    parts += [_over_kl(courses), _time(courses)]
+    parts += [_over_kl(courses), _pairs(courses), _time(courses)]
     parts += [part for course in courses for part in _samples(course, len(courses) > 1)]
     parts.append(_configuration(courses))
     try:
@@ -104,13 +112,7 @@ def _named(courses: Sequence[Course]) -> list[Course]:
     """Runs in folders of the same name are told apart by number."""
     names = [course.name for course in courses]
     return [
-        Course(
-            f"{course.name} ({index + 1})" if names.count(course.name) > 1 else course.name,
-            course.record,
-            course.figures,
-            course.alarms,
-            course.samples,
-        )
+        replace(course, name=f"{course.name} ({index + 1})") if names.count(course.name) > 1 else course
         for index, course in enumerate(courses)
     ]
 
@@ -232,6 +234,35 @@ def _over_kl(courses: Sequence[Course]) -> str:
         return ""
     legend = key([("trained reward", COLOURS[0], False), ("held-out (gold) reward", COLOURS[1], False)])
     return f'<h2>Rewards on held-out data over KL from the start</h2>{legend}<div class="grid">{"".join(charts)}</div>'
+
+
+def _pairs(courses: Sequence[Course]) -> str:
+    """How good reward models are on held-out pairs, beside what length alone would achieve."""
+    judged = [(course, course.evaluation) for course in courses if course.evaluation is not None]
+    if not judged:
+        return ""
+    labels = {
+        "accuracy": "prefers the preferred answer",
+        "where_chosen_is_longer": "… where that is the longer one",
+        "where_chosen_is_shorter": "… where that is the shorter one",
+        "always_longer": "always the longer answer",
+        "always_shorter": "always the shorter answer",
+    }
+    rows = [[label, *(_share(found[name]) for _, found in judged)] for name, label in labels.items()]
+    for name, label in (
+        ("calibration_error", "calibration error"),
+        ("length_correlation", "correlation of score and length (Spearman)"),
+        ("lead_length_correlation", "correlation of lead and difference in length"),
+    ):
+        rows.append([label, *("–" if found[name] is None else f"{found[name]:.3f}" for _, found in judged)])
+    figures = table(["", *(course.name for course, _ in judged)], rows, numbers=range(1, len(judged) + 1))
+    charts = "".join(reliability_svg(found) for _, found in judged)
+    return f'<h2>Held-out pairs</h2>{figures}<br><div class="grid">{charts}</div>'
+
+
+def _share(found: Mapping[str, float | None]) -> str:
+    value, low, high = (found[name] for name in ("value", "low", "high"))
+    return "–" if value is None or low is None or high is None else f"{value:.1%} ({low:.1%}…{high:.1%})"
 
 
 def _time(courses: Sequence[Course]) -> str:

@@ -162,7 +162,7 @@ def show(run: Run, report: PreferenceReport) -> None:
     """Write down how good the finished model is, and tell it. Raises OutputError."""
     try:
         (run.folder / "evaluation.json").write_bytes(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2))
-        (run.folder / "reliability.svg").write_text(reliability_svg(report), encoding="utf-8")
+        (run.folder / "reliability.svg").write_text(reliability_svg(report.as_json()), encoding="utf-8")
     except OSError as error:
         raise OutputError(f"the evaluation can't be written to {run.folder}: {error.strerror}") from None
     run.view.console.print(summary(report))

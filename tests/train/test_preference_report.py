@@ -68,8 +68,15 @@ def test_json_has_no_nan():
 
 def test_the_picture_is_well_formed():
     """The SVG parses, and has a point for every bin that holds pairs."""
-    root = ET.fromstring(reliability_svg(preference_report(PAIRS)))  # noqa: S314 - our own
+    root = ET.fromstring(reliability_svg(preference_report(PAIRS).as_json()))  # noqa: S314 - our own
     assert len(root.findall("{http://www.w3.org/2000/svg}circle")) == 2
+
+
+def test_pairs_without_a_lead_make_a_picture():
+    """All ties: no confidence, no calibration error, no point."""
+    picture = reliability_svg(preference_report([PairScores(1.0, 1.0, 1, 1)]).as_json())
+    assert "calibration error" not in picture
+    assert "circle" not in picture
 
 
 def test_no_pairs():

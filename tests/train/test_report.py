@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from rewardkit.errors import DataError, OutputError
+from rewardkit.train.preference_report import PairScores, preference_report
 from rewardkit.train.report import write_report
 
 
@@ -146,6 +147,16 @@ def test_gold_is_drawn_over_kl(make_run):
         *({"step": step, "kind": "eval", "gold": 1.0, "reward": 0.5} for step in (0, 4, 8)),
     ]
     assert "Rewards on held-out data over KL" in read(make_run(metrics=metrics)).text
+
+
+def test_a_reward_model_shows_its_calibration(make_run):
+    """Beside what length alone would achieve."""
+    folder = make_run(metrics=train((1, 2), loss=1.0))
+    pairs = [PairScores(2.0, 0.0, 10, 20), PairScores(1.0, 0.5, 30, 20), PairScores(-1.0, 1.0, 5, 9)]
+    (folder / "evaluation.json").write_text(json.dumps(preference_report(pairs).as_json()))
+    report = read(folder)
+    assert "always the longer answer" in report.text
+    assert "3 held-out pairs, accuracy 0.667" in report.text
 
 
 def test_the_parts_of_a_step_stand_upon_each_other(make_run):
