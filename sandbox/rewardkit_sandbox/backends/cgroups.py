@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from rewardkit_sandbox import owner
@@ -27,14 +28,22 @@ class Group:
         for folder in self.folders:
             (folder / "cgroup.procs").write_text(str(pid))
 
-    def oom_kills(self) -> int:
-        """How often the kernel killed in it for want of memory."""
+    @cached_property
+    def _events(self) -> int:
+        """A descriptor of the group's memory events, kept open: it is read before each program."""
         for folder in self.folders:
             for name in ("memory.events", "memory.oom_control"):
                 with contextlib.suppress(OSError):
-                    lines = (folder / name).read_text().splitlines()
-                    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
-        return 0
+                    return os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def oom_kills(self) -> int:
+        """How often the kernel killed in it for want of memory."""
+        try:
+            lines = os.pread(self._events, 4096, 0).splitlines()
+        except OSError:
+            return 0
+        return sum(int(line.split()[1]) for line in lines if line.startswith(b"oom_kill "))
 
     def watch(self) -> Callable[[], bool]:
         """From now on: did the kernel kill in it for want of memory?"""
@@ -43,6 +52,8 @@ class Group:
 
     def remove(self) -> None:
         """Removes it once its processes are gone."""
+        if "_events" in self.__dict__:
+            os.close(self.__dict__.pop("_events"))
         for folder in self.folders:
             for _ in range(100):
                 try:
