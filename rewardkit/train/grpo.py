@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from rewardkit.train.config import GrpoConfig
-from rewardkit.train.learn import Learner
-from rewardkit.train.rl import reference_of, train
+from rewardkit.train.learn import Learner, reference_of
+from rewardkit.train.rl import train
 from rewardkit.train.stages import TrainFile
 
 

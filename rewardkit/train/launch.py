@@ -12,7 +12,8 @@ from accelerate import PartialState
 
 from rewardkit.errors import OutputError, UsageError
 from rewardkit.train import parallel
-from rewardkit.train.config import plain
+from rewardkit.train.config import paths, plain
+from rewardkit.train.rows import data_hash
 from rewardkit.train.stages import TrainFile
 
 _MAY_CHANGE = (
@@ -62,10 +63,11 @@ def launch(file: TrainFile, runner: Callable[[TrainFile], Path], *, fresh: bool 
 def _refuse_other_run(file: TrainFile) -> None:
     """A folder goes on with the configuration that it was begun with."""
     record = file.config.output / "config.json"
-    if not record.is_file():
-        return
+    if not record.is_file() or not (file.config.output / "metrics.jsonl").is_file():
+        return  # nothing has been begun
     try:
-        before = orjson.loads(record.read_bytes())["config"]
+        content = orjson.loads(record.read_bytes())
+        before, data = content["config"], content["data"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(f"{record} can't be read ({error}); use another output folder, or --fresh") from None
     now = plain(file.config)
@@ -74,6 +76,11 @@ def _refuse_other_run(file: TrainFile) -> None:
         raise UsageError(
             f"{file.config.output} holds a run with other values of {', '.join(changed)}; use another output folder, or --fresh"
         )
+    for path in paths(file.config.data.train):
+        if path.is_file() and str(path) in data and data_hash([path]) != data[str(path)]:
+            raise UsageError(
+                f"{path} has changed since the run in {file.config.output} began; use another output folder, or --fresh"
+            )
 
 
 def quiet() -> None:

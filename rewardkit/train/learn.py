@@ -6,6 +6,7 @@ of an update is then Σ loss × weight over its tokens, however it is cut into m
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from rewardkit.train import parallel
 from rewardkit.train.config import AlgorithmConfig, KlConfig, RlConfig
 from rewardkit.train.data import micro_batches
+from rewardkit.train.lesson import Lesson
 from rewardkit.train.math.advantages import (
     ADVANTAGES,
     GroupStatistics,
@@ -32,7 +34,7 @@ from rewardkit.train.math.policy_loss import PolicyLossSettings, TokenLoss, poli
 from rewardkit.train.math.presets import PRESETS, Preset
 from rewardkit.train.math.reduction import BatchTotals, token_weights, weighted_loss
 from rewardkit.train.optim import Optimizer, learning_rate
-from rewardkit.train.policy import Judged, Passage, Policy, Tokens
+from rewardkit.train.policy import Judged, Policy
 from rewardkit.train.seeds import step_seed
 
 _LOSS_SETTINGS = (
@@ -47,46 +49,6 @@ _LOSS_SETTINGS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """Completions with their rewards; every one of them is scored."""
-
-    prompts: Sequence[Tokens]
-    completions: Sequence[Tokens]
-    rollout_logprobs: Sequence[Sequence[float]]
-    """The sampler's, of the completions' tokens."""
-    rewards_B: Tensor
-    groups_B: Tensor
-    """int64. Equal for completions of one prompt."""
-    counts_B: Tensor
-    """bool. True: the completion's tokens are in the loss."""
-
-    steps: Sequence[Sequence[float]] | None = None
-    """Of process rewards: one value per step of a completion."""
-    step_of_token: Sequence[Sequence[int]] | None = None
-    """Which step each token of a completion belongs to, from 0."""
-
-    @property
-    def mask_B_T(self) -> Tensor:
-        """True: a token that counts."""
-        lengths_B = torch.tensor([len(tokens) for tokens in self.completions])
-        columns = torch.arange(int(lengths_B.max()))
-        return (columns[None, :] < lengths_B[:, None]) & self.counts_B[:, None]
-
-    @property
-    def rollout_logprobs_B_T(self) -> Tensor:
-        """Padded with 0."""
-        return pad_sequence([torch.tensor(row) for row in self.rollout_logprobs], batch_first=True)
-
-    def sequence(self, row: int) -> Passage:
-        """Prompt and completion of a row."""
-        return Passage((*self.prompts[row], *self.completions[row]), len(self.prompts[row]))
-
-    def lengths(self, rows: Sequence[int]) -> list[int]:
-        """Tokens of rows, prompts included."""
-        return [len(self.prompts[row]) + len(self.completions[row]) for row in rows]
-
-
 def resolve_algorithm(config: AlgorithmConfig) -> Preset:
     """The named algorithm with the parts that the configuration replaces."""
     preset = PRESETS[config.use]
@@ -95,6 +57,19 @@ def resolve_algorithm(config: AlgorithmConfig) -> Preset:
     if config.loss is not None:
         settings = replace(settings, kind=config.loss)
     return Preset(config.advantage or preset.advantage, config.reduction or preset.reduction, settings)
+
+
+def reference_of(config: RlConfig, policy: Policy) -> Policy | None:
+    """The policy as it is before training, where KL needs one. With adapters the model itself is it, without them."""
+    if config.kl.coefficient == 0 and config.kl.target is None:
+        return None
+    if config.model.lora is not None:
+        return policy
+    frozen = copy.copy(policy)
+    frozen.model = copy.deepcopy(policy.model).requires_grad_(requires_grad=False).eval()
+    frozen.lm = frozen.model
+    frozen._head = frozen.lm.get_output_embeddings() if policy._head is not None else None  # noqa: SLF001 - its own copy
+    return frozen
 
 
 def kl_controller(config: KlConfig) -> KLController:

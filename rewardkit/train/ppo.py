@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from rewardkit.train import parallel
 from rewardkit.train.config import PpoConfig
 from rewardkit.train.critic import Critic
-from rewardkit.train.learn import Inputs, Learner, Lesson, Notes
+from rewardkit.train.learn import Inputs, Learner, Notes, reference_of
+from rewardkit.train.lesson import Lesson
 from rewardkit.train.math.gae import Estimates, gae, value_loss, whiten
 from rewardkit.train.math.kl import kl_estimate, token_rewards
 from rewardkit.train.math.masked import masked_mean
@@ -23,7 +24,7 @@ from rewardkit.train.math.metrics import explained_variance
 from rewardkit.train.math.reduction import BatchTotals, token_weights, weighted_loss
 from rewardkit.train.optim import Optimizer
 from rewardkit.train.policy import Judged, Policy
-from rewardkit.train.rl import reference_of, train
+from rewardkit.train.rl import train
 from rewardkit.train.stages import TrainFile
 
 

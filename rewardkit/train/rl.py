@@ -6,7 +6,6 @@ device.
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,26 +18,26 @@ import torch
 
 from rewardkit.composite import CompositeReward
 from rewardkit.config.expression import Expression
-from rewardkit.errors import ConfigError, DataError, EngineError, RewardkitError
+from rewardkit.errors import ConfigError, EngineError, RewardkitError
 from rewardkit.rollout_engine import Sampling
 from rewardkit.train import parallel, statistics
 from rewardkit.train.checkpoint import step_of
-from rewardkit.train.config import ProcessConfig, RlConfig, paths
-from rewardkit.train.data import Order, Prompt, Renderer
+from rewardkit.train.config import RlConfig
+from rewardkit.train.data import Order, Prompt
 from rewardkit.train.engines.builtin import ChosenEngine
 from rewardkit.train.evaluate import correct_condition, evaluate
-from rewardkit.train.learn import Learner, Lesson
-from rewardkit.train.math.advantages import group_statistics, steps_of_tokens
+from rewardkit.train.learn import Learner
+from rewardkit.train.lesson import lesson_of
+from rewardkit.train.math.advantages import group_statistics
 from rewardkit.train.monitors import Alarm, Monitors, standard_error
 from rewardkit.train.optim import Optimizer
 from rewardkit.train.policy import Policy
-from rewardkit.train.rollouts import Sample, Spent, collect, refuse_long_prompts, refuse_unscored
-from rewardkit.train.rows import read_rows
+from rewardkit.train.prompts import load_prompts
+from rewardkit.train.rollouts import Sample, Spent, collect, refuse_unscored
 from rewardkit.train.run import FINAL, AlarmError, Run
 from rewardkit.train.sampler import Sampler
 from rewardkit.train.seeds import step_seed
 from rewardkit.train.stages import TrainFile
-from rewardkit.types import Score
 
 
 def train(file: TrainFile, config: RlConfig, make_learner: Callable[[Policy, Optimizer], Learner]) -> Path:
@@ -70,13 +69,16 @@ def train(file: TrainFile, config: RlConfig, make_learner: Callable[[Policy, Opt
     with (
         ExitStack() as scope,
         CompositeReward(file.reward, registry=file.registry, workers=config.reward_workers) as reward,
-        Run.open(file, config.steps, {"reward": file.reward.resolved, "reward_id": reward.reward_id}) as run,
     ):
         policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed)
+        prompts = load_prompts(config, policy, reward, config.data.train)
+        held_out = load_prompts(config, policy, reward, config.data.eval)[: config.evaluate.limit]
+        facts = {"reward": file.reward.resolved, "reward_id": reward.reward_id}
+        run = scope.enter_context(Run.open(file, config.steps, facts))
         optimizer = Optimizer(policy.trained, config.optimizer, config.steps)
         gold = scope.enter_context(CompositeReward(file.gold, registry=file.registry)) if file.gold else None
         learner = make_learner(policy, optimizer)
-        trainer = Trainer(config, run, policy, reward, condition, learner, file.engine, gold)
+        trainer = Trainer(config, run, policy, reward, condition, learner, prompts, held_out, file.engine, gold)
         scope.callback(trainer.engine.close)
         return trainer.train()
 
@@ -92,6 +94,8 @@ class Trainer:
         reward: CompositeReward,
         condition: Expression | None,
         learner: Learner,
+        prompts: Sequence[Prompt],
+        held_out: Sequence[Prompt],
         engine: ChosenEngine,
         gold: CompositeReward | None = None,
     ) -> None:
@@ -100,8 +104,8 @@ class Trainer:
         self.policy = policy
         self.reward = reward
         self.condition = condition
-        self.prompts = load_prompts(config, policy, reward, config.data.train)
-        self.held_out = load_prompts(config, policy, reward, config.data.eval)[: config.evaluate.limit]
+        self.prompts = prompts
+        self.held_out = held_out
         tokens = [prompt.tokens for prompt in (*self.prompts, *self.held_out)]
         self.engine = Sampler(engine, config.model, config.rollout, policy, tokens, self.sampling())
         self.learner = learner
@@ -167,7 +171,7 @@ class Trainer:
         scored = [sample for sample in samples if sample.scored.reward is not None]
         self.engine.sleep()
         collected, synced = time.monotonic(), self.engine.seconds_sync - synced
-        lesson = self.lesson(scored)
+        lesson = lesson_of(scored, self.config, self.policy.decode)
         learned = self.learner.learn(lesson, step)
         self.refuse_stale(learned, step)
         self.engine.sync()
@@ -272,32 +276,6 @@ class Trainer:
             tuple(rollout.stop),
         )
 
-    def lesson(self, samples: Sequence[Sample]) -> Lesson:
-        """What the learner needs of the scored rollouts."""
-        process = self.config.algorithm.process
-        steps = step_of_token = None
-        if process is not None:
-            texts = [[self.policy.decode([token]) for token in sample.completion.tokens] for sample in samples]
-            step_of_token = [steps_of_tokens(tokens, process.separator) for tokens in texts]
-            steps = [
-                rewards_of_steps(sample, process, max(own) + 1)
-                for sample, own in zip(samples, step_of_token, strict=True)
-            ]
-        masks_truncated = self.config.filter.truncated == "mask"
-        return Lesson(
-            prompts=[sample.prompt.tokens for sample in samples],
-            completions=[sample.completion.tokens for sample in samples],
-            rollout_logprobs=[sample.completion.logprobs for sample in samples],
-            rewards_B=torch.tensor([_reward(sample) for sample in samples], dtype=torch.float32),
-            groups_B=torch.tensor([sample.group for sample in samples], dtype=torch.long),
-            counts_B=torch.tensor(
-                [not (masks_truncated and sample.completion.finish_reason == "length") for sample in samples],
-                dtype=torch.bool,
-            ),
-            steps=steps,
-            step_of_token=step_of_token,
-        )
-
     def refuse_stale(self, learned: dict[str, float], step: int) -> None:
         """The sampler's weights must be the trainer's. Raises RewardkitError."""
         mismatch = learned.get("mismatch", 0.0)
@@ -361,59 +339,6 @@ class Trainer:
         self.engine.sync()
         step: int = state["step"]
         return step
-
-
-def load_prompts(
-    config: RlConfig, policy: Policy, reward: CompositeReward, files: Path | Sequence[Path] | None
-) -> list[Prompt]:
-    """Read and render prompts, and hold them against the reward and the model's context.
-
-    Raises:
-        DataError: A row can't be used: names file and row.
-    """
-    if files is None:
-        return []
-    renderer = Renderer(policy.tokenizer, config.data)
-    prompts = [renderer.prompt(row) for row in read_rows(paths(files))]
-    refuse_long_prompts(prompts, policy.context, config.rollout.max_new_tokens)
-    for field, users in reward.config.needed_fields().items():
-        if not any(prompt.fields.get(field) is not None for prompt in prompts):
-            composite, who, place = users[0]
-            del composite
-            raise DataError(
-                f"{place or reward.config.file}: {who} reads the column {field!r}, which no row of {files} has"
-            )
-    return prompts
-
-
-def rewards_of_steps(sample: Sample, process: ProcessConfig, count: int) -> Sequence[float]:
-    """One reward per step of a completion that has ``count`` steps. Raises RewardkitError where the component gives another number."""
-    outcome = sample.scored.outcomes[process.component]
-    found = outcome.steps if isinstance(outcome, Score) and outcome.steps is not None else []
-    if len(found) != count:
-        raise RewardkitError(
-            f"{sample.prompt.place}: component {process.component!r} rewards {len(found)} steps of a completion that "
-            f"algorithm.process.separator {process.separator!r} divides into {count}"
-        )
-    return found
-
-
-def reference_of(config: RlConfig, policy: Policy) -> Policy | None:
-    """The policy as it is before training, where KL needs one. With adapters the model itself is it, without them."""
-    if config.kl.coefficient == 0 and config.kl.target is None:
-        return None
-    if config.model.lora is not None:
-        return policy
-    frozen = copy.copy(policy)
-    frozen.model = copy.deepcopy(policy.model).requires_grad_(requires_grad=False).eval()
-    frozen.lm = frozen.model
-    frozen._head = frozen.lm.get_output_embeddings() if policy._head is not None else None  # noqa: SLF001 - its own copy
-    return frozen
-
-
-def _reward(sample: Sample) -> float:
-    assert sample.scored.reward is not None  # noqa: S101 - unscored ones have been taken out
-    return sample.scored.reward
 
 
 def _with_spread(samples: Sequence[Sample]) -> list[Sample]:

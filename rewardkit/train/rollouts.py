@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from rewardkit.composite import CompositeReward
-from rewardkit.errors import DataError, TooManyUnscoredError
+from rewardkit.errors import TooManyUnscoredError
 from rewardkit.train import parallel
 from rewardkit.train.data import Prompt
 from rewardkit.train.engines.base import Completion, Request, RolloutEngine, Sampling
@@ -131,13 +131,3 @@ def refuse_unscored(samples: Sequence[Sample], most: float, where: str) -> None:
             f"{where}: {len(unscored)} of {len(samples)} rollouts could not be scored ({kinds}), more than the {most:.0%} that "
             f"unscored.abort_above allows; the first: {unscored[0].message}"
         )
-
-
-def refuse_long_prompts(prompts: Sequence[Prompt], context: int, max_new_tokens: int) -> None:
-    """Raise DataError if a prompt leaves no room for its completion."""
-    for prompt in prompts:
-        if len(prompt.tokens) + max_new_tokens > context:
-            raise DataError(
-                f"{prompt.place}: the prompt has {len(prompt.tokens)} tokens; with rollout.max_new_tokens {max_new_tokens} that is "
-                f"more than the model's context of {context}"
-            )

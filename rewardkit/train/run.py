@@ -150,8 +150,8 @@ class Run:
             if plugin not in self._failed_observers:
                 self._failed_observers.add(plugin)
                 self.view.say(
-                    f"step {step}: training_step_finished of {plugin} raised {type(error).__name__}: {error}; the run goes on, "
-                    "and further failures of it are not told"
+                    f"step {step}: training_step_finished of plugin {plugin.plugin!r} ({plugin}) raised "
+                    f"{type(error).__name__}: {error}; the run goes on, and further failures of it are not told"
                 )
 
     def keep_samples(self, step: int, samples: Sequence[Mapping[str, Any]]) -> None:

@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rewardkit.train.config import GrpoConfig
-from rewardkit.train.learn import Learner, Lesson
+from rewardkit.train.learn import Learner
+from rewardkit.train.lesson import Lesson
 from rewardkit.train.optim import Optimizer
 from rewardkit.train.policy import Passage
 
