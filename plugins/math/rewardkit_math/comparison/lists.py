@@ -129,6 +129,9 @@ class Lists(Part):
                 return True
             raise Undecided("sets given by conditions")
         if "builder" in (a.head, b.head) or "setop" in (a.head, b.head):
+            for pair, other in ((a, b), (b, a)):
+                if pair.head == "seq" and pair.args[0] != "{}" and realset.from_expr(other) is not None:
+                    return False  # a point, or an interval the wrong way round
             if {a.head, b.head} <= SETS | {"const", "rel"}:
                 raise Undecided("sets of different descriptions")
             return False

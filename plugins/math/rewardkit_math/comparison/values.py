@@ -130,6 +130,9 @@ class Values(Part):
         gap = abs(exact[0] - exact[1])
         if gap.numerator.bit_length() - gap.denominator.bit_length() > 40:
             return False
+        places = min(first[0], second[0]) if first is not None and second is not None else 0
+        if places and self.policy.tolerance <= 1e-6 and gap >= Fraction(10) ** -places:
+            return False  # of two decimals, the shorter must be what the longer is rounded or cut off to
         tolerance = Fraction(self.policy.tolerance)
         # the default tolerance is meant for rounding: absolute above 1. One that the user chose is relative throughout
         scale_of = (
