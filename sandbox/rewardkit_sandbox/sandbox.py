@@ -29,7 +29,8 @@ Stop = Callable[[int, Execution], bool]
 ATTEMPTS = 5
 """How many boxes may die under one program before that is told as a failure of ours."""
 COMPILE_LIMITS = Limits(cpu_s=30, wall_s=60, memory_mb=1024, processes=64, file_mb=128, output_bytes=1 << 16)
-_BINARIES_KEPT = 64
+_BINARIES_BYTES = 64 << 20
+"""How much of compiled programs is kept in memory, for those that come again."""
 SKIPPED = Execution("not_run", note="an earlier case decided")
 
 
@@ -230,8 +231,9 @@ class Sandbox:
         if compiled[1].status in ("ok", "error"):
             with self._lock:
                 self._binaries[key] = compiled
-                while len(self._binaries) > _BINARIES_KEPT:
-                    self._binaries.popitem(last=False)
+                kept = sum(_weight(each) for each in self._binaries.values())
+                while kept > _BINARIES_BYTES:
+                    kept -= _weight(self._binaries.popitem(last=False)[1])
         return compiled
 
 
@@ -280,6 +282,10 @@ def compile_source(slot: Slot, source: bytes, language: Language, most: Limits) 
     elif not execution.ok:
         execution = replace(execution, note=execution.note if execution.exit_code is None else "does not compile")
     return binary, execution
+
+
+def _weight(compiled: tuple[bytes, Execution]) -> int:
+    return len(compiled[0]) + len(compiled[1].stderr) + 4096
 
 
 def _take(outcome: Outcome, cap: int) -> bytes:

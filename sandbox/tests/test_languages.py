@@ -68,6 +68,14 @@ def test_programs_that_attack_the_compiler(box, source):
     assert box.run(Program(ADD["python"]), [Stdin("1 2\n")]).runs[0].text == "3\n"
 
 
+def test_large_binaries_are_not_hoarded(box):
+    """What compilers leave is kept for the next time only up to a limit on bytes, so that no program can fill this machine."""
+    for number in range(6):
+        source = f"char a[20 << 20] = {{ {number + 1} }};\nint main(void) {{ return a[0] - {number + 1}; }}"
+        assert box.run(Program(source, "c"), [Stdin("")]).runs[0].ok
+    assert sum(len(binary) for binary, _ in box._binaries.values()) <= 64 << 20
+
+
 def test_a_compiled_program_is_confined(box):
     """It has no socket, no privilege, and finds nothing but itself."""
     source = """#include <sys/socket.h>
