@@ -151,6 +151,7 @@ def _properties(sandbox: Sandbox, limits: Limits) -> Iterator[Property]:
         "memory of all processes bounded",
         memory.ok and fitted < 8,
         f"{200 * fitted} MiB of 1600 fitted ({memory.status})",
+        "use Docker, or let this user make control groups: as root, or systemd-run --user --scope -p Delegate=yes",
     )
     yield Property(
         "CPU bounded",
