@@ -99,7 +99,7 @@ class CodeTests:
         memory_mb: Annotated[int, Gt(0)] = 512,
         backend: str = "auto",
         image: str | None = None,
-        slots: Annotated[int, Ge(2)] | None = None,
+        slots: Annotated[int, Ge(1)] | None = None,
     ) -> None:
         self._tests, self._entry_point, self._tolerance = tests, entry_point, float_tolerance
         self._language, self._extract, self._score = language, extract, score

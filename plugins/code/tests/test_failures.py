@@ -2,16 +2,19 @@
 
 import asyncio
 import gc
+import itertools
+import json
 import threading
 from pathlib import Path
 
 import pytest
 from rewardkit_code import CodeTests, Runs, boxes
-from rewardkit_sandbox import Unavailable
+from rewardkit_sandbox import Execution, Result, Unavailable
 
 from rewardkit import Rollout, Unscored
 from rewardkit.composite import load_reward
-from rewardkit.errors import ConfigError
+from rewardkit.errors import ConfigError, TooManyUnscoredError
+from rewardkit.scoring.run import ScoreOptions, score_files
 
 ROW = Rollout("", "```python\nprint(input())\n```", {"tests": [{"stdin": "1", "expected": "1"}]})
 
@@ -75,7 +78,7 @@ def test_a_missing_engine_and_image(monkeypatch):
         ("language: pyhton", "pyhton"),
         ("backend: dokcer", "unknown backend 'dokcer'; there are auto, docker, bubblewrap"),
         ("cpu_s: 0", "cpu_s"),
-        ("slots: 1", "slots"),
+        ("slots: 0", "slots"),
         ("score: some", "some"),
         ("memory: 5", "memory"),
     ],
@@ -123,3 +126,29 @@ def test_boxes_that_are_killed_in_the_middle():
         reward.close()
     assert [result.value for result in results] == [0.5] * 60
     assert replaced > 0
+
+
+def test_a_sandbox_that_goes_in_the_middle_of_a_run(monkeypatch, tmp_path):
+    """The run stops with exit code 3 and says what to do; what was scored is kept, and nothing became a 0."""
+    gone = Unavailable("no box could be started for 120 s: start the engine")
+    ran = itertools.count()
+
+    class Dying:
+        def run(self, _program, cases, **_more):
+            if next(ran) >= 300:
+                raise gone
+            return Result(tuple(Execution("ok", b"1\n") for _ in cases))
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(boxes, "open_sandbox", lambda *_a, **_k: Dying())
+    rows = ({"prompt": "", "completion": f"```python\nprint({n})\n```", **ROW.fields} for n in range(1500))
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ScoreOptions([str(tmp_path / "rows.jsonl")], tmp_path / "scored.jsonl")
+    text = "version: 1\ncomponents:\n  a: {use: code.tests}\n"
+    with load_reward(text) as reward, pytest.raises(TooManyUnscoredError, match="start the engine") as caught:
+        score_files(options, reward)
+    assert caught.value.exit_code == 3
+    kept = [json.loads(line)["reward"] for line in (tmp_path / "scored.jsonl.part").read_text().splitlines()]
+    assert set(kept) == {1.0, None}
