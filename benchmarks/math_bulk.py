@@ -1,10 +1,10 @@
 """`rewardkit score` with the reward `math` in bulk, while worker processes are killed at random: nothing is lost.
 
-    python benchmarks/math_bulk.py [--rows 100000] [--rare 500] [--calm] [--seed 0]
+    python benchmarks/math_bulk.py [--rows 100000] [--rare 500] [--every 2] [--calm] [--seed 0]
 
 Writes rows made from the labelled data (`../shared/data` beside the repository, or REWARDKIT_DATA; without it, from the plugin's own
 test cases), one in --rare with an integral that only sympy decides, and scores them with two workers. Meanwhile a process chosen at random
-among all that the command has started gets SIGKILL every second or so; where that ends the command itself, it is given again, and goes
+among all that the command has started gets SIGKILL every --every seconds or so; where that ends the command itself, it is given again, and goes
 on where it was. At the end every row must be there once, in order, with the verdict that `verify` gives undisturbed; a row over which
 workers were killed three times may be unscored (`infra`), and no row may be scored wrongly. Prints rows per second, the CPU time of
 all processes as a share of the wall clock (2.0: both cores), kills and restarts. Exits with 1 where something is missing or wrong.
@@ -60,10 +60,10 @@ def question(index: int, found: list[Pair], rare: int) -> Pair:
     return found[index % len(found)]
 
 
-def killer(root: int, stop: threading.Event, seed: int, counts: list[int]) -> None:
-    """Kill a process below `root` every second or so."""
+def killer(root: int, stop: threading.Event, seed: int, every_s: float, counts: list[int]) -> None:
+    """Kill a process below `root` every so many seconds, at random moments."""
     chance = random.Random(seed)  # noqa: S311
-    while not stop.wait(chance.uniform(0.5, 1.5)):
+    while not stop.wait(chance.uniform(0.5, 1.5) * every_s):
         try:
             below = psutil.Process(root).children(recursive=True)
         except psutil.NoSuchProcess:
@@ -105,7 +105,7 @@ def score(command: list[str], arguments: argparse.Namespace) -> tuple[float, flo
         seed = arguments.seed + 1000 * restarts
         threads = [threading.Thread(target=watch, args=(process.pid, stop, spent))]
         if not arguments.calm:
-            threads.append(threading.Thread(target=killer, args=(process.pid, stop, seed, kills)))
+            threads.append(threading.Thread(target=killer, args=(process.pid, stop, seed, arguments.every, kills)))
         for thread in threads:
             thread.start()
         _, errors = process.communicate()
@@ -126,6 +126,7 @@ def main() -> int:
     parser.add_argument(
         "--rare", type=int, default=500, help="one row in this many needs sympy; 0: none (default %(default)s)"
     )
+    parser.add_argument("--every", type=float, default=2.0, help="seconds between kills (default %(default)s)")
     parser.add_argument("--calm", action="store_true", help="kill nothing")
     arguments = parser.parse_args()
     found = pairs()
