@@ -3,12 +3,12 @@
     python benchmarks/math_bulk.py [--rows 100000] [--rare 500] [--every 2] [--calm] [--seed 0]
 
 Writes rows made from the labelled data (`../shared/data` beside the repository, or REWARDKIT_DATA; without it, from the plugin's own
-test cases), one in --rare with an integral that only sympy decides, and scores them with two workers. Meanwhile a process chosen at random
-among all that the command has started gets SIGKILL every --every seconds or so; where that ends the command itself, it is given again, and goes
-on where it was. At the end every row must be there once, in order, with the verdict that `verify` gives undisturbed; a row over which
-workers were killed three times may be unscored (`infra`), and no row may be scored wrongly. Prints rows per second, the CPU time of
-all processes as a share of the wall clock (2.0: both cores), kills and restarts. Exits with 1 where something is missing or wrong.
---calm kills nothing. Needs psutil.
+test cases), one in --rare with an integral that only sympy decides, and scores them with two workers. Meanwhile a process chosen at
+random among all that the command has started gets SIGKILL every --every seconds or so; where that ends the command itself, it is given
+again, and goes on where it was. At the end every row must be there once, in order, with the verdict that `verify` gives undisturbed; a
+row over which workers were killed three times may be unscored (`infra`), and no row may be scored wrongly. Prints rows per second, the
+CPU time of all processes as a share of the wall clock (2.0: both cores), kills and restarts. Exits with 1 where something is missing or
+wrong. --calm kills nothing. Needs psutil.
 """
 
 from __future__ import annotations
