@@ -278,7 +278,7 @@ def write_model(folder: Path) -> None:
     )
     state = torch.get_rng_state()
     torch.manual_seed(0)
-    model = Qwen2ForCausalLM(  # type: ignore[no-untyped-call]
+    model = Qwen2ForCausalLM(
         Qwen2Config(
             vocab_size=len(vocabulary),
             hidden_size=64,

@@ -223,7 +223,8 @@ def _memory_watch(identity: str) -> Callable[[], bool]:
         try:
             filters = {"container": identity, "event": "oom"}
             until = time.time() + _EVENTS_S  # fractions of seconds, which the annotations of the SDK do not know
-            return any(engine.api.events(since=since, until=until, filters=filters))  # type: ignore[call-overload]
+            events: Any = engine.api.events
+            return any(events(since=since, until=until, filters=filters))
         except Exception as error:
             if not is_engine_error(error):
                 raise
