@@ -99,7 +99,7 @@ class Sandbox:
         language = languages.find(program.language)
         if language.name != "python" and any(isinstance(case, Call) for case in cases):
             raise ValueError(f"calls need a Python program, not {language.name}")
-        with _short_of_nothing(), self._code(program, language) as code:
+        with _failures_of_ours(), self._code(program, language) as code:
             if code.compilation is not None and not code.compilation.ok:
                 failed = Execution("compile_error", stderr=code.compilation.stderr, note=code.compilation.note)
                 return Result(tuple(failed for _ in cases), code.compilation)
@@ -136,7 +136,7 @@ class Sandbox:
         limits = self._checked(limits)
         if languages.find(program.language).name != "python":
             raise ValueError("test code needs a Python program")
-        with _short_of_nothing():
+        with _failures_of_ours():
             twin = self.pool.twin()
             source = memory_file(program.source.encode("utf-8", "surrogatepass"))
             try:
@@ -238,7 +238,7 @@ class Sandbox:
 
 
 @contextlib.contextmanager
-def _short_of_nothing() -> Iterator[None]:
+def _failures_of_ours() -> Iterator[None]:
     """A machine with no descriptor or memory left for us is a failure of ours, not the program's."""
     try:
         yield
