@@ -24,9 +24,9 @@ def test_all_attacks_hold(backend, way, canaries):
     """Verdict, wall time, host and next program are as each attack says; a process per test, or a judge for asserts."""
     file = json.loads(data("code/attacks.json").read_text())
     limits = attacks.limits_of(file)
-    # Several workers of one box each (a judge needs two), so that the next program is in the box of the attack.
+    # Several workers of one box each, so that the next program is in the box of the attack.
     workers = 4
-    boxes = [opened(backend, slots=2 if way == "judge" else 1, limits=limits) for _ in range(workers)]
+    boxes = [opened(backend, slots=1, limits=limits) for _ in range(workers)]
     try:
         with ThreadPoolExecutor(workers) as executor:
             jobs = [

@@ -1,5 +1,6 @@
 """Programs of our own against each backend: none gets what it is after, none harms who reads its answer, honest ones pass."""
 
+import json
 import os
 import secrets
 import socket
@@ -8,10 +9,25 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sandbox_hostile as programs
+from hypothesis import given
+from hypothesis import strategies as st
 from sandbox_support import BACKENDS, opened
 
-from rewardkit_sandbox import Call, Limits, Program, Stdin, Tests, same_output, same_value, show, split
+from rewardkit_sandbox import (
+    Call,
+    Execution,
+    Limits,
+    Program,
+    Stdin,
+    Tests,
+    same_output,
+    same_value,
+    shared,
+    show,
+    split,
+)
 from rewardkit_sandbox.box import codec
+from rewardkit_sandbox.sandbox import returned
 
 LIMITS = Limits(cpu_s=1, wall_s=3, memory_mb=256)
 
@@ -162,3 +178,40 @@ def test_every_run_has_its_own_chance(box):
 def test_messages_are_printable():
     """Text for people has no control characters and no lone surrogates; letters of any language stay."""
     assert codec.printable("\x1b[2J\ud800é\n名") == "\ufffd[2J\ufffdé\n名"
+
+
+TAGS = st.sampled_from(["l", "t", "s", "z", "d", "i", "f", "b", "c", "n", "r", "x"])
+TREES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.sampled_from(["returned", "raised", "0x1", "nan", "Decimal", "1E99"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TAGS, inner | st.lists(inner, max_size=4), max_size=2),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(
+    TREES
+    | st.tuples(st.sampled_from(["returned", "raised", "unencodable"]), TREES).map(lambda pair: {"l": list(pair)}),
+    st.booleans(),
+)
+def test_any_answer_is_taken(tree, ended_well):
+    """Whatever JSON stands in the place of an answer becomes an execution with a printable note, never an exception."""
+    execution = Execution("ok", exit_code=0) if ended_well else Execution("error", exit_code=1, note="exit code 1")
+    done = returned(execution, json.dumps(tree).encode() + b"\n")
+    assert done.ok is (done.note == "")
+    assert not done.ok or ended_well
+    done.note.encode()
+    show(done.value).encode()
+    assert not same_value(done.value, object())
+
+
+@given(st.lists(TREES.map(json.dumps) | st.text(max_size=20), max_size=5))
+def test_any_lines_of_a_shared_process_are_taken(lines):
+    """Whatever a shared process says, each case has an execution that ended well or is left open."""
+    files = (os.memfd_create("stdout"), os.memfd_create("stderr"))
+    try:
+        runs = shared._read("\n".join(lines).encode("utf-8", "surrogatepass"), files, 3, Execution("ok"), LIMITS)
+    finally:
+        for file in files:
+            os.close(file)
+    assert len(runs) == 3
+    assert all(run is None or run.ok for run in runs)
