@@ -266,6 +266,8 @@ def _refuse_missing(source: str, location: Location | None) -> None:
         (path / name).is_file() for name in ("config.json", "tokenizer.json", "tokenizer_config.json")
     ):
         raise ConfigError((location, f"{path} is no model folder: it holds no config.json"))
+    if (path / "metrics.jsonl").is_file():
+        raise ConfigError((location, f"{path} is the folder of a run; the model that it trained is {path / 'final'}"))
 
 
 def _with_adapters(model: Any, config: ModelConfig, location: Location | None) -> Any:

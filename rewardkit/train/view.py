@@ -132,7 +132,7 @@ def ranked(keys: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def speed(metrics: Mapping[str, float]) -> str:
-    """Tokens per second, seconds per step, and what a step's time goes to."""
+    """Tokens per second, seconds per step, and what a step's time goes to, as far as it is anything."""
     whole = metrics.get("seconds", 0.0)
     parts = []
     if "tokens_per_s" in metrics:
@@ -141,7 +141,7 @@ def speed(metrics: Mapping[str, float]) -> str:
         shares = [
             f"{name.removeprefix('seconds_')} {value / whole:.0%}"
             for name, value in metrics.items()
-            if name.startswith("seconds_")
+            if name.startswith("seconds_") and value / whole >= 0.005
         ]
         parts.append(f"{whole:.2g} s/step" + (f" ({', '.join(shares)})" if shares else ""))
     return "  ".join(parts)

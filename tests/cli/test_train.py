@@ -54,6 +54,9 @@ def work(tmp_path_factory):
     (folder / "sft.yaml").write_text(SFT)
     (folder / "grpo.yaml").write_text(GRPO)
     (folder / "empty.jsonl").write_text("")
+    (folder / "run").mkdir()
+    for name in ("config.json", "metrics.jsonl"):
+        (folder / "run" / name).write_text("{}")
     return folder
 
 
@@ -159,6 +162,7 @@ def test_an_interrupted_evaluation_goes_on(work, capsys, monkeypatch):
             "no row of",
         ),
         (["eval", "grpo.yaml", "--model", "."], 2, "is no model folder"),
+        (["eval", "grpo.yaml", "--model", "./run"], 2, "the model that it trained is"),
         (["eval", "grpo.yaml", "--set", "data.eval=empty.jsonl"], 2, "no rows"),
         (
             ["eval", "grpo.yaml", "--model", "base", "--set", "data.prompt=question"],

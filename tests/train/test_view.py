@@ -19,6 +19,7 @@ FIGURES = {
     "tokens_per_s": 1234.0,
     "seconds": 4.0,
     "seconds_rollout": 3.0,
+    "seconds_sync": 0.001,
     "seconds_update": 1.0,
 }
 
