@@ -11,6 +11,8 @@ _JOIN = re.compile(
     r"(?:\s*[A-Za-z]{1,12}(?=\s+(?:and|or)\b))?"
     r"(?:[\s,;$&+~]|\\\\?$|\\[()\[\],;:! ]|\\q?quad|\\(?:text|mathrm)\s*\{[\s,]*(?:and|or)?\s*\}|\b(?:and|or)\b)*"
 )
+_JOIN_NAMED = re.compile(r"[\s$,]*(?:\\text\s*\{\s*)?\b(?:and|or)\b[\s},$]*[A-Za-z](?:_\{?\w\}?)?\s*=\s*")
+"""The same with a name before the next box: `x = \\boxed{1}` or `x = \\boxed{2}`."""
 _BEHIND = re.compile(r"[\s$~]*(?:\\[)\]])?\s*(?:\\?%|percent\b)")
 _BRACE = re.compile(r"\\[{}]|\\\\|[{}]")
 
@@ -29,7 +31,7 @@ def boxed_mark(text: str, _: tuple[str, ...]) -> Iterator[str]:
         content, end = _box_content(text, start)
         if boxes:
             between = text[end:before] if content is not None and end <= before <= end + 60 else "."
-            if "\n\n" in between or not _JOIN.fullmatch(between):
+            if "\n\n" in between or not (_JOIN.fullmatch(between) or _JOIN_NAMED.fullmatch(between)):
                 break
         elif content is not None and (percent := _BEHIND.match(text, end)) and percent[0].strip(" $"):
             content += "%"

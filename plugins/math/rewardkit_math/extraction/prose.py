@@ -34,7 +34,7 @@ _COMMON = re.compile(
 _LABELLED = re.compile(r"A:\s|#+\s|.*[\u4e00-\u9fff\u3040-\u30ff\uac00-\ud7a3]", re.DOTALL)
 _ALPHA = re.compile(r"[^\W\d_]")
 _LETTERS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
-_LABEL = re.compile(r"^[\s*#>-]*([A-Za-zÀ-ÿ]{4,})\s*:")
+_LABEL = re.compile(r"^[\s*#>-]*([^\W\d_]{4,})\s*:")
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|mbox)[a-z]*\s*\{[^{}]*\}")
 _DELIMITERS = re.compile(r"\$\$?|\\[()\[\]]")
 _KNOWN = words.FUNCTIONS.keys() | UNITS.keys() | GLUE | words.CONNECTORS.keys() | words.CONSTANTS.keys() | words.GREEK
@@ -102,6 +102,13 @@ _PHRASES = tuple(
 )
 FINAL = _PHRASES[0][1]
 """Most trusted first; of each, the last in the text. Before the pattern stand parts of words one of which must be there."""
+_FILLER = re.compile(
+    r"\A(?:(?:therefore|thus|then|hence|simply|just|indeed|also|clearly|now|exactly|equal to|given by)\b[\s,:]*)+",
+    re.IGNORECASE,
+)
+"""Words between "the answer is" and the answer."""
+_IN_WORDS = re.compile(r"\s+\([A-Za-z][A-Za-z' -]{2,60}\)$")
+"""The answer again in words: 48 (forty-eight)."""
 SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$|\*)|。")
 
 
@@ -122,11 +129,13 @@ def phrase(text: str, _: tuple[str, ...]) -> Iterator[str]:
 
 def _stated(rest: str) -> Iterator[str]:
     """What the sentence says that `rest` begins with."""
+    rest = _FILLER.sub("", rest, count=1)
     formulas = formulas_at(rest)
     if formulas is not None:
         yield formulas
     end = SENTENCE_END.search(rest)
     sentence = (rest[: end.start()] if end else rest).strip().strip("*").strip()
+    sentence = _IN_WORDS.sub("", sentence)
     if formulas is None and not is_prose(sentence):
         yield without_delimiters(sentence)
     yield from _last(sentence)
