@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,8 +16,9 @@ from annotated_types import Gt
 from rewardkit import Rollout, Score, Unscored, reward
 from rewardkit_code.extract import Extraction, program
 
-MAX_CHARS = 1_000_000
-"""Longer programs are not read: what a model writes for ever is no program to tidy."""
+TIMEOUT_S = 30
+MAX_CHARS = 200_000
+"""Longer programs are not read: complaints about them take some hundred times their memory."""
 
 
 def _ruff() -> list[str]:
@@ -29,7 +31,7 @@ def _ruff() -> list[str]:
 class Lint:
     """1 for a Python program without complaints by ruff, down to 0 as they get denser; 0 where it does not parse.
 
-    The value is 1 / (1 + complaints per `lines` lines).
+    The value is 1 / (1 + complaints per `lines` lines). A program longer than 200,000 characters is not read, and gets 0.
 
     Args:
         select: Rules of ruff, as in `E`, `F`, `B`.
@@ -62,10 +64,17 @@ class Lint:
         command += ["--ignore-noqa", f"--select={self._select}", "--stdin-filename=solution.py", "-"]
         try:
             done = subprocess.run(
-                command, input=source.encode("utf-8", "replace"), capture_output=True, check=False, timeout=30
+                command, input=source.encode("utf-8", "replace"), capture_output=True, check=False, timeout=TIMEOUT_S
             )
-        except (OSError, subprocess.TimeoutExpired) as error:
+        except subprocess.TimeoutExpired:
+            return Unscored("timeout", f"ruff took longer than {TIMEOUT_S} s")
+        except OSError as error:
             return Unscored("infra", f"ruff could not be run: {error}")
+        if done.returncode in (
+            -signal.SIGABRT,
+            -signal.SIGSEGV,
+        ):  # a stack that overflows, which takes a program made for it
+            return Score(0.0, "nested too deeply to be read")
         if done.returncode not in (0, 1):
             return Unscored("infra", f"ruff failed: {done.stderr.decode('utf-8', 'replace')[:300]}")
         complaints = json.loads(done.stdout)

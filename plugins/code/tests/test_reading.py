@@ -49,6 +49,12 @@ def test_lint():
     assert lint("import os  # noqa\nimport sys  # noqa").value == messy.value
 
 
+def test_what_lint_can_not_read_is_worth_nothing():
+    """A program that is too long, or that the linter breaks down over, is no tidy one; it is not left out either."""
+    for code in ("x = 1\n" * 50_000, "\\boxed{" * 50_000, "(" * 100_000, "\0", "\ud800"):
+        assert lint(code).value == 0.0
+
+
 def test_similarity():
     """A copy is 1 whatever its layout, something else 0."""
     solution = "def f(numbers):\n    total = 0\n    for number in numbers:\n        total += number\n    return total\n"
