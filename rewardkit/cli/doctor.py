@@ -161,7 +161,8 @@ def _library(library: Library) -> Finding:
     """Whether it is there and can be imported; tried in a process of its own, as a broken one may take its process along."""
     if importlib.util.find_spec(library.module) is None:
         return Finding(library.module, "note", f"not installed; for {library.purpose}", library.install)
-    code = f"import {library.module} as m; print(); print(m.__version__, {library.show or repr('')})"
+    shown = f", {library.show}" if library.show else ""
+    code = f"import {library.module} as m; print(); print(getattr(m, '__version__', 'there'){shown}, sep=', ')"
     try:
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, timeout=IMPORT_LIMIT_S, check=False

@@ -106,7 +106,7 @@ def test_what_is_not_installed_can_be(capsys: pytest.CaptureFixture, monkeypatch
 @pytest.mark.parametrize(
     ("source", "status", "said"),
     [
-        ("__version__ = '3'", "ok", "3 yes; for tests"),
+        ("__version__ = '3'", "ok", "3, yes; for tests"),
         ("raise ValueError('a half installed one')", "problem", "can't be imported: ValueError: a half installed one"),
         ("import os\nos.abort()", "problem", "can't be imported: exit code -6"),
     ],
