@@ -332,14 +332,23 @@ def test_a_process_without_descriptors(backend, tmp_path):
 def test_judging_takes_one_box_of_the_pool(backend):
     """A program that hangs under test code leaves the pool's other boxes to others; a sandbox of one box can judge."""
     hangs = Program("import time\ndef f(): time.sleep(60)")
+    told = []
+
+    def hang():
+        try:
+            box.judge(hangs, Tests("f()"), Limits(cpu_s=1, wall_s=60))
+        except SandboxError as error:
+            told.append(error)
+
     with opened(backend, slots=2, limits=Limits(cpu_s=5, wall_s=60)) as box:
-        thread = threading.Thread(target=lambda: box.judge(hangs, Tests("f()"), Limits(cpu_s=1, wall_s=3)))
+        thread = threading.Thread(target=hang)
         thread.start()
         assert wait_for(lambda: len(box.pool._free) == 1, 30)
         assert box.judge(Program("def f(): return 1"), Tests("assert f() == 1")).passed
         assert thread.is_alive()
-        thread.join()
         assert len(box.pool._slots) == 2
+    thread.join(30)
+    assert isinstance(told[0], SandboxError)
 
 
 def test_folders_of_dead_owners_are_swept(tmp_path, monkeypatch):
