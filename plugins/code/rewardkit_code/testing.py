@@ -15,23 +15,28 @@ from rewardkit_code import plans
 from rewardkit_code.boxes import Boxes, Options, image_for
 from rewardkit_code.extract import Extraction, Language, program
 from rewardkit_code.outcomes import TestOutcome, told
-from rewardkit_code.plans import CodeTest, ReferenceFault, Test
+from rewardkit_code.plans import CodeTest, OutputTest, ReferenceFault, Test
 from rewardkit_code.running import Plan, run_tests
 
 _FUTURE = re.compile(r"^from __future__ import [^\n]*$", re.MULTILINE)
 
 
-def _read(rollout: Rollout, field: str, entry_field: str | None, tolerance: float | None) -> list[Test]:
+def _read(
+    rollout: Rollout, field: str, entry_field: str | None, tolerance: float | None, language: Language
+) -> list[Test]:
     if field not in rollout.fields:
         raise ReferenceFault(f"the row has no {field!r}")
     entry = rollout.fields.get(entry_field) if entry_field else None
-    return plans.read(rollout.fields[field], entry_point=str(entry) if entry else None, float_tolerance=tolerance)
+    tests = plans.read(rollout.fields[field], entry_point=str(entry) if entry else None, float_tolerance=tolerance)
+    if language != "python" and not all(isinstance(test, OutputTest) for test in tests):
+        raise ReferenceFault(f"programs in {language} take tests with stdin only")
+    return tests
 
 
 def _check(params: Any, rollout: Rollout) -> str | None:
     """What is wrong with a row's tests, before anything is run."""
     try:
-        _read(rollout, params.tests, params.entry_point, params.float_tolerance)
+        _read(rollout, params.tests, params.entry_point, params.float_tolerance, params.language)
     except ReferenceFault as error:
         return str(error)
     return None
@@ -102,7 +107,8 @@ class CodeTests:
         slots: Annotated[int, Ge(1)] | None = None,
     ) -> None:
         self._tests, self._entry_point, self._tolerance = tests, entry_point, float_tolerance
-        self._language, self._extract, self._score = language, extract, score
+        self._language: Language = language
+        self._extract, self._score = extract, score
         self._isolation, self._max_timeouts = isolation, max_timeouts
         limits = Limits(cpu_s=cpu_s, wall_s=wall_s, memory_mb=memory_mb)
         self._boxes = Boxes(Options(backend, image or image_for(language), slots, limits))
@@ -117,7 +123,7 @@ class CodeTests:
 
     def _one(self, sandbox: Sandbox, rollout: Rollout) -> Score | Unscored:
         try:
-            tests = _read(rollout, self._tests, self._entry_point, self._tolerance)
+            tests = _read(rollout, self._tests, self._entry_point, self._tolerance, self._language)
         except ReferenceFault as error:
             return Unscored("reference", str(error))
         source = program(rollout.completion_text, self._language, self._extract)

@@ -103,6 +103,16 @@ def test_unusable_tests_are_the_references_fault(rewards, tests):
     assert result.kind == "reference"
 
 
+def test_other_languages_take_output_tests(rewards):
+    """Calls, assertions and test code for a program that is not Python are the reference's fault; output tests are run."""
+    reward = rewards(language="bash", image="rewardkit-sandbox:python")
+    rollout = lambda tests: Rollout("", "```sh\necho 3\n```", {"tests": tests})  # noqa: E731
+    call, output = [{"call": "f", "args": [], "expected": 1}], [{"stdin": "", "expected": "3"}]
+    refused, scored = asyncio.run(reward([rollout(call), rollout(output)]))
+    assert refused == Unscored("reference", "programs in bash take tests with stdin only")
+    assert scored.value == 1.0
+
+
 def test_scores(rewards):
     """The share of tests, all or nothing, or the share of weights."""
     tests = [{"call": "f", "args": [1], "expected": 1, "weight": 3}, {"call": "f", "args": [2], "expected": 9}]
