@@ -77,7 +77,7 @@ class WandB:
             )
         except wandb.errors.Error as error:
             raise RewardkitError(
-                f"log.wandb: {error}; log in with `wandb login`, or set WANDB_MODE=offline to keep the run on disk"
+                f"log.wandb: {str(error).rstrip('.')}; WANDB_MODE=offline keeps the run on disk instead"
             ) from None
         record.write_text(self._run.id, encoding="utf-8")
 

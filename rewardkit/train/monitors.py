@@ -115,9 +115,11 @@ class Monitors:
         """What is held against the limit; None where there is nothing to hold."""
         if value is None or bound.kind == "value":
             return value
+        if bound.kind == "share_of_first" and value == 0 and bound.figure not in self.first:
+            return None  # nothing has been measured yet: while a critic warms up, no policy is looked at
         first = self.first.setdefault(bound.figure, value)
         if bound.kind == "share_of_first":
-            return value / first if first > 0 else None
+            return value / first
         return (value - first) / (1 - first) if first < 1 else None
 
     def _words(self, name: str, bound: _Bound, value: float, limit: float) -> str:

@@ -135,6 +135,7 @@ def test_a_bound_of_null_is_no_bound():
 def test_entropy_is_held_against_the_first_step():
     """A collapse is a fall, not a low value."""
     monitors = Monitors(MonitorsConfig(patience=1, entropy_share=0.1))
+    assert monitors.watch({"entropy": 0.0}) == [], "not measured while a critic warms up"
     assert monitors.watch({"entropy": 0.02}) == []
     assert monitors.watch({"entropy": 0.01}) == []
     assert [alarm.name for alarm in monitors.watch({"entropy": 0.001})] == ["entropy_share"]
