@@ -94,6 +94,7 @@ def _list(registry: Registry, as_json: bool) -> None:
     if as_json:
         listing = {
             "rewards": [_describe(offer) for name in registry.names() for offer in registry.rewards[name]],
+            "rollout_engines": {name: str(offers[0].provenance) for name, offers in sorted(registry.engines.items())},
             "commands": {name: str(offers[0][1]) for name, offers in sorted(registry.commands.items())},
             "broken": [
                 {
@@ -147,6 +148,8 @@ def _print_list(registry: Registry) -> None:
         console.print("\n[dim]`rewardkit plugins NAME` shows parameters and an example.[/dim]")
     else:
         console.print("No reward plugins are installed. Try: pip install 'rewardkit\\[format,length,math]'")
+    for engine, engines in sorted(registry.engines.items()):
+        console.print(f"rollout engine [cyan]{escape(engine)}[/cyan] from {escape(str(engines[0].provenance))}")
     for verb, commands in sorted(registry.commands.items()):
         console.print(f"verb [cyan]{escape(verb)}[/cyan] from {escape(str(commands[0][1]))}")
     for item in registry.broken:

@@ -10,8 +10,8 @@ from rewardkit.composite import CompositeReward
 from rewardkit.config.expression import EvaluationError, Expression, ExpressionError, parse_expression
 from rewardkit.config.validate import did_you_mean
 from rewardkit.errors import ConfigError, DataError, Location
+from rewardkit.rollout_engine import RolloutEngine, Sampling
 from rewardkit.train.data import Prompt
-from rewardkit.train.engines.base import RolloutEngine, Sampling
 from rewardkit.train.policy import Policy
 from rewardkit.train.rollouts import Sample, collect
 from rewardkit.train.seeds import step_seed

@@ -73,7 +73,11 @@ def train(file: TrainFile, config: RlConfig, make_learner: Callable[[Policy, Opt
         policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed)
         prompts = load_prompts(config, policy, reward, config.data.train)
         held_out = load_prompts(config, policy, reward, config.data.eval)[: config.evaluate.limit]
-        facts = {"reward": file.reward.resolved, "reward_id": reward.reward_id}
+        facts = {
+            "reward": file.reward.resolved,
+            "reward_id": reward.reward_id,
+            "engine": file.engine.record(),
+        }
         run = scope.enter_context(Run.open(file, config.steps, facts))
         optimizer = Optimizer(policy.trained, config.optimizer, config.steps)
         gold = scope.enter_context(CompositeReward(file.gold, registry=file.registry)) if file.gold else None

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from rewardkit.composite import CompositeReward
 from rewardkit.errors import TooManyUnscoredError
+from rewardkit.rollout_engine import Completion, Request, RolloutEngine, Sampling
 from rewardkit.train import parallel
 from rewardkit.train.data import Prompt
-from rewardkit.train.engines.base import Completion, Request, RolloutEngine, Sampling
 from rewardkit.types import Rollout, ScoredRollout
 
 

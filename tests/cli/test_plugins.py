@@ -101,6 +101,26 @@ def test_verbs_that_clash_are_told(install_plugin, capsys: pytest.CaptureFixture
     assert "verb 'shine' is offered twice, by one 1.0 (plugin 'one') and two 1.0" in capsys.readouterr().err
 
 
+ENGINE = """
+    from rewardkit import RolloutEngineType, hookimpl
+
+    @hookimpl
+    def register_rollout_engines():
+        return [RolloutEngineType("remote", lambda params, setup: None, dict)]
+"""
+
+
+def test_rollout_engines_are_listed(install_plugin, capsys: pytest.CaptureFixture) -> None:
+    """With where they come from, as text and as JSON; two of one name are a clash."""
+    install_plugin(ENGINE, "acme", "1.5")
+    assert "rollout engine remote from acme 1.5" in said(capsys)
+    assert run(["plugins", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rollout_engines"] == {"remote": "acme 1.5"}
+    install_plugin(ENGINE, "other")
+    assert run(["plugins"]) == 2
+    assert "rollout engine 'remote' is offered twice, by acme 1.5" in capsys.readouterr().err
+
+
 def test_a_reward_is_explained(install_plugin, capsys: pytest.CaptureFixture) -> None:
     """One reward is shown with its doc, parameters (type, default, what they do), needs, how it runs, and an example."""
     install_plugin(PLUGIN)

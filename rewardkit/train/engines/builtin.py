@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rewardkit.config.params import make_params, params_schema
+from rewardkit.config.params import make_params, params_schema, plain_params
 from rewardkit.config.validate import schema_problems
 from rewardkit.config.yaml import Document
 from rewardkit.errors import ConfigError, PluginError, UsageError
@@ -75,6 +75,17 @@ class ChosenEngine:
             raise UsageError(
                 f"rollout.engine {self.offer.type.name} needs {name}, which is not installed; install it with: {how}"
             )
+
+    def record(self) -> dict[str, Any]:
+        """What it was, for the record of a run: parameters, where it came from, and the version of what it needs."""
+        owners = importlib.metadata.packages_distributions() if self.offer.type.modules else {}
+        distributions = [name for module in self.offer.type.modules or {} for name in owners.get(module, [])]
+        return {
+            "use": self.offer.type.name,
+            "with": plain_params(self.params),
+            "from": str(self.offer.provenance),
+            "versions": {name: importlib.metadata.version(name) for name in distributions},
+        }
 
     def build(self, setup: EngineSetup) -> RolloutEngine:
         """The engine, ready to take over weights."""

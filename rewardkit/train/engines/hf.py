@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from rewardkit.train.engines.base import Completion, FinishReason, Request, Sampling
+from rewardkit.rollout_engine import Completion, FinishReason, Request, Sampling
 from rewardkit.train.policy import Policy
 
 RETIRE_SHARE = 0.125

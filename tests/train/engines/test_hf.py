@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from rewardkit.train.engines.base import Request, Sampling
+from rewardkit.rollout_engine import Request, Sampling
 from rewardkit.train.engines.hf import HfEngine, draw, uniform
 from rewardkit.train.policy import Passage
 
