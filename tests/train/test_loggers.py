@@ -60,9 +60,9 @@ def offline(monkeypatch, tmp_path):
 def test_wandb_keeps_what_was_logged(tmp_path, capfd, offline):
     """Read back from its offline files: figures by step, configuration, alarm; a resumed run has the same id; nothing is printed."""
     folder = tmp_path / "my-run"
-    log(LogConfig(wandb="project"), folder, [1, 2])
-    offline.teardown()  # as the end of the process does
-    log(LogConfig(wandb="project"), folder, [3], first_step=2)
+    for steps, first in (([1, 2], 0), ([3], 2)):
+        log(LogConfig(wandb="project"), folder, steps, first)
+        offline.teardown()  # as the end of the process does; its service writes until then
     history, ids, config, alerts = read_wandb(folder)
     rewards = [(step, "train/reward", step / 10) for step in (1, 2, 3)]
     assert sorted(history) == sorted([*rewards, (2, "eval/accuracy", 0.5), (3, "eval/accuracy", 0.5)])
