@@ -27,6 +27,9 @@ THREADS = 8
 """Batches in flight where the work is done elsewhere: enough that workers never wait for the next."""
 _FIRST_ROWS = 128
 _CHUNK_SECONDS = 1.0
+MIN_SECONDS_FOR_PROCESSES = 4.0
+"""What will take longer than this here is shared with worker processes."""
+_JUDGED_AFTER_S = 0.3
 MAX_LOSSES = 10
 """How often in a row worker processes may die without one chunk being finished in between."""
 PER_PROCESS = 3
@@ -79,6 +82,33 @@ def here(scorer: Callable[[Chunk], Piece], chunks: Iterable[Chunk], reader: Read
             reader.max_rows = min(most, reader.max_rows * 2)
         elif seconds > _CHUNK_SECONDS:
             reader.max_rows = max(1, reader.max_rows // 2)
+
+
+def here_while_quick(
+    order: RewardOrder,
+    task: Task,
+    count: int,
+    scorer: Callable[[Chunk], Piece],
+    chunks: Iterator[Chunk],
+    reader: Reader,
+    stop: Callable[[], bool],
+) -> Iterator[Piece]:
+    """In this thread as long as the rest takes no longer than workers take to start; what takes longer is shared with them."""
+    most = reader.max_rows
+    began: tuple[float, int] | None = None
+    for piece in here(scorer, chunks, reader):
+        yield piece
+        if began is None:
+            began = time.monotonic(), piece.position
+            continue
+        seconds, read = time.monotonic() - began[0], piece.position - began[1]
+        if (
+            seconds > _JUDGED_AFTER_S
+            and seconds * (reader.total_bytes - piece.position) > MIN_SECONDS_FOR_PROCESSES * read
+        ):
+            reader.max_rows = most
+            yield from in_processes(order, task, count, scorer, chunks, stop)
+            return
 
 
 def in_threads(scorer: Callable[[Chunk], Piece], chunks: Iterable[Chunk], stop: Callable[[], bool]) -> Iterator[Piece]:

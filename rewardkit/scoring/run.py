@@ -17,7 +17,7 @@ from rewardkit.scoring.check import check_columns
 from rewardkit.scoring.fold import fold_part
 from rewardkit.scoring.groups import GroupPlan, gather, plan_groups
 from rewardkit.scoring.journal import OutputPaths, read_manifest, writing
-from rewardkit.scoring.local import RewardOrder, here, in_processes, in_threads
+from rewardkit.scoring.local import RewardOrder, here, here_while_quick, in_processes, in_threads
 from rewardkit.scoring.output import Job, Output, finished_manifest, protected_paths
 from rewardkit.scoring.progress import Quiet
 from rewardkit.scoring.readers import Chunk, Reader, find_inputs
@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 MIN_ROWS_TO_ABORT = 200
 """Below this many rows the share of unscored ones says too little to stop a run for it."""
+MAX_HELD_ROWS = 10_000
+"""So many rows at most wait in memory for the end of an outage."""
 MIN_BYTES_FOR_PROCESSES = 64 << 20
-"""Input smaller than this is scored before worker processes would have started."""
+"""Input smaller than this is mostly scored before worker processes would have started; they are where the rewards are slow."""
 _CHUNK_ROWS = 2048
 _CHUNK_ROWS_ELSEWHERE = 128
 """Rows in a chunk whose rewards run in workers: few, so that little is under way when a run ends early."""
@@ -173,9 +175,12 @@ def _pieces(
         return on_ray(order, task, chunks)
     if not reward.is_inline:
         return in_threads(ChunkScorer(reward, task), chunks, stop.asked)
-    if order is not None and options.processes > 1 and reader.total_bytes >= MIN_BYTES_FOR_PROCESSES:
-        return in_processes(order, task, options.processes, ChunkScorer(reward, task), chunks, stop.asked)
-    return here(ChunkScorer(reward, task), chunks, reader)
+    scorer = ChunkScorer(reward, task)
+    if order is None or options.processes == 1:
+        return here(scorer, chunks, reader)
+    if reader.total_bytes >= MIN_BYTES_FOR_PROCESSES:
+        return in_processes(order, task, options.processes, scorer, chunks, stop.asked)
+    return here_while_quick(order, task, options.processes, scorer, chunks, reader, stop.asked)
 
 
 def _write(
@@ -186,22 +191,33 @@ def _write(
     stop: _StopOnSignal,
     shown: Quiet,
 ) -> None:
-    """Append pieces as they come. However this ends, what was appended is committed."""
+    """Append pieces as they come. However this ends, what was appended is committed.
+
+    Pieces of which nothing could be scored because a service was away are held back until one comes that was scored: a run
+    that ends before that does not keep them, and the same command tries them again.
+    """
     before = summary.rows, summary.unscored
+    held: list[Piece] = []
     try:
         for piece in pieces:
-            output.append(piece)
+            held.append(piece)
+            if not _is_lost(piece) or sum(each.rows for each in held) > MAX_HELD_ROWS:
+                _append(output, held)
             summary.merge(piece.summary)
             rows = summary.rows - before[0]
             if rows >= MIN_ROWS_TO_ABORT:
                 # Of this run alone: who has repaired what was broken goes on with the same command.
-                kept = f"the {summary.rows:,} rows done so far are kept; when it is repaired, the same command goes on"
+                kept = (
+                    f"the {output.now.rows:,} rows done so far are kept; when it is repaired, the same command goes on"
+                )
                 if told := _too_many(summary.unscored - before[1], rows, summary.reasons, reward, kept):
                     raise TooManyUnscoredError(told)
             total = summary.series[0]
             shown.update(piece.position, summary.rows, total.mean if total.count else None, summary.unscored)
             if stop.asked():
                 break
+        if not stop.asked():
+            _append(output, held)
     finally:
         close = getattr(pieces, "close", None)
         output.commit()
@@ -211,6 +227,19 @@ def _write(
         raise InterruptedRunError(
             f"interrupted; {output.now.rows:,} rows are done and kept. Run the same command again to go on"
         )
+
+
+def _append(output: Output, held: list[Piece]) -> None:
+    """Append all pieces that are held, and hold none any more."""
+    for piece in held:
+        output.append(piece)
+    held.clear()
+
+
+def _is_lost(piece: Piece) -> bool:
+    """Whether no row of a piece could be scored, because of a service alone."""
+    kinds = {kind for counter in piece.summary.kinds for kind in counter}
+    return bool(piece.rows) and piece.summary.unscored == piece.rows and kinds == {"infra"} and not piece.rejected
 
 
 def _result(manifest: dict[str, Any], reward: CompositeReward, out: Path, *, already_complete: bool) -> RunResult:

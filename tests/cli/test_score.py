@@ -94,6 +94,29 @@ def test_worker_processes(monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
     assert spread["components"] == here["components"]
 
 
+def test_small_input_is_shared_when_it_is_slow(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What turns out to take long goes on in worker processes, and gives the same rows in the same order."""
+    _write(9000)
+    arguments = ["score", "rows.jsonl", "--reward", "reward.yaml", "--json"]
+    assert run([*arguments, "--out", "here.jsonl", "--workers", "1"]) == 0
+    shared: list[int] = []
+    spread = local.in_processes
+
+    def noted(*given: Any) -> Any:
+        shared.append(given[2])
+        return spread(*given)
+
+    monkeypatch.setattr(local, "in_processes", noted)
+    monkeypatch.setattr(local, "MIN_SECONDS_FOR_PROCESSES", 0)
+    monkeypatch.setattr(local, "_JUDGED_AFTER_S", 0)
+    assert run([*arguments, "--out", "shared.jsonl", "--workers", "2"]) == 0
+    capfd.readouterr()
+    assert shared == [2]
+    assert Path("shared.jsonl").read_bytes() == Path("here.jsonl").read_bytes()
+
+
 DEADLY = """
 import os, signal
 from pathlib import Path
