@@ -7,7 +7,8 @@ test cases), one in --rare with an integral that only sympy decides, and scores 
 random among all that the command has started gets SIGKILL every --every seconds or so; where that ends the command itself, it is given
 again, and goes on where it was. At the end every row must be there once, in order, with the verdict that `verify` gives undisturbed; a
 row over which workers were killed three times may be unscored (`infra`), and no row may be scored wrongly. Prints rows per second, the
-CPU time of all processes as a share of the wall clock (2.0: both cores), kills and restarts. Exits with 1 where something is missing or
+CPU time of all processes as a share of the wall clock (2.0: both cores, on a machine that does nothing else) and of the three busiest
+alone, kills and restarts. Exits with 1 where something is missing or
 wrong. --calm kills nothing. Needs psutil.
 """
 
@@ -90,8 +91,8 @@ def watch(root: int, stop: threading.Event, spent: dict[int, float]) -> None:
                 spent[process.pid] = times.user + times.system
 
 
-def score(command: list[str], arguments: argparse.Namespace) -> tuple[float, float, int, int]:
-    """Wall and CPU seconds, kills, and how often the command had to be given again."""
+def score(command: list[str], arguments: argparse.Namespace) -> tuple[float, list[float], int, int]:
+    """Wall seconds, CPU seconds of each process, kills, and how often the command had to be given again."""
     kills, restarts = [0], -1
     spent: dict[int, float] = {}
     started = time.monotonic()
@@ -115,7 +116,7 @@ def score(command: list[str], arguments: argparse.Namespace) -> tuple[float, flo
             thread.join()
         if code:
             print(f"  ended with {code}: {errors.strip().splitlines()[-1:]}")
-    return time.monotonic() - started, sum(spent.values()), kills[0], restarts
+    return time.monotonic() - started, sorted(spent.values(), reverse=True), kills[0], restarts
 
 
 def main() -> int:
@@ -151,10 +152,11 @@ def main() -> int:
             right[pair] = None if verdict.correct is None else float(verdict.correct)
         unscored += row["reward"] is None and right[pair] is not None
         wrong += row["id"] != index or (row["reward"] is not None and row["reward"] != right[pair])
+    busiest = ", ".join(f"{seconds:.1f} s" for seconds in cpu[:3])
     print(
-        f"{len(rows):,} of {arguments.rows:,} rows in {wall:.1f} s: {arguments.rows / wall:,.0f}/s, CPU {cpu / wall:.2f} of "
-        f"{os.cpu_count()} cores, {kills} processes killed, command given again {restarts} times, "
-        f"{wrong} wrong or out of order, {unscored} unscored that need not be"
+        f"{len(rows):,} of {arguments.rows:,} rows in {wall:.1f} s: {arguments.rows / wall:,.0f}/s, CPU {sum(cpu) / wall:.2f} of "
+        f"{os.cpu_count()} cores (the busiest processes: {busiest}), {kills} processes killed, command given again "
+        f"{restarts} times, {wrong} wrong or out of order, {unscored} unscored that need not be"
     )
     return int(len(rows) != arguments.rows or wrong > 0 or unscored > arguments.rows // 1000)
 
