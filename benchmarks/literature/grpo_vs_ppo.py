@@ -10,7 +10,7 @@ each batch twice, for the critic's sake, and lets the critic learn alone at firs
 
 Each run is a process of its own. Time is CPU seconds per training step, the median over steps. Memory is the peak of the process
 beyond what it had when training began, and the bytes of trained weights, gradients and optimiser state, which is what counts where
-models are large. Five minutes of one core.
+models are large. Ten minutes of one core.
 """
 
 from __future__ import annotations
