@@ -318,6 +318,21 @@ def test_too_many_unscored(tmp_path: Path, toy: ModuleType, files: ModuleType, m
     assert len(files.read_rows(tmp_path / "out.jsonl.part")) == 400
 
 
+def test_what_an_outage_left_is_tried_again(
+    tmp_path: Path, toy: ModuleType, files: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that only a service could not score are not kept by a run that stops for them: the same command scores them."""
+    monkeypatch.setattr(run, "_CHUNK_ROWS", 100)
+    text = "version: 1\ncomponents:\n  a: {use: toy.away}\n"
+    path = files.write_rows(tmp_path / "rows.jsonl", files.make_rows(1000))
+    with pytest.raises(TooManyUnscoredError, match="the 0 rows done so far are kept"):
+        toy.score([path], tmp_path / "out.jsonl", text)
+    monkeypatch.setattr(toy, "is_away", False)
+    result = toy.score([path], tmp_path / "out.jsonl", text)
+    assert result.summary["reward"]["unscored"] == 0
+    assert [row["reward"] for row in files.read_rows(tmp_path / "out.jsonl")] == [1.0] * 1000
+
+
 def test_few_rows_too_many_unscored(tmp_path: Path, toy: ModuleType, files: ModuleType) -> None:
     """Few rows are all written before it is said that too many are unscored."""
     path = files.write_rows(tmp_path / "rows.jsonl", files.make_rows(10))

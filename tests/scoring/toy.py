@@ -73,6 +73,16 @@ def broken(rollout: Rollout) -> float:
     raise OSError(f"no service for {rollout.prompt_text[:3]}")
 
 
+is_away = True
+"""Whether the service of the next reward is away."""
+
+
+@reward("toy.away")
+def away(rollout: Rollout) -> float | Unscored:
+    """Needs a service."""
+    return Unscored("infra", "the service is away") if is_away else 1.0
+
+
 @reward("toy.slow", executor="async")
 async def slow(rollout: Rollout) -> float:
     """Waits for nothing, on the event loop."""
@@ -82,7 +92,7 @@ async def slow(rollout: Rollout) -> float:
 def registry() -> Registry:
     """Only the rewards above."""
     found = Registry()
-    for function in (hashed, size, right, best, broken, slow):
+    for function in (hashed, size, right, best, broken, away, slow):
         found.register(function)
     assert not found.broken, found.broken
     return found

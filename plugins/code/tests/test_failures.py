@@ -129,26 +129,37 @@ def test_boxes_that_are_killed_in_the_middle():
 
 
 def test_a_sandbox_that_goes_in_the_middle_of_a_run(monkeypatch, tmp_path):
-    """The run stops with exit code 3 and says what to do; what was scored is kept, and nothing became a 0."""
+    """The run stops with exit code 3 and says what to do; nothing became a 0. When it is repaired, the same command scores the rest."""
     gone = Unavailable("no box could be started for 120 s: start the engine")
     ran = itertools.count()
+    is_repaired = threading.Event()
 
     class Dying:
         def run(self, _program, cases, **_more):
-            if next(ran) >= 300:
+            if next(ran) >= 300 and not is_repaired.is_set():
                 raise gone
             return Result(tuple(Execution("ok", b"1\n") for _ in cases))
 
         def close(self):
             pass
 
+    def run():
+        text = "version: 1\ncomponents:\n  a: {use: code.tests}\n"
+        with load_reward(text) as reward:
+            return score_files(ScoreOptions([str(tmp_path / "rows.jsonl")], tmp_path / "scored.jsonl"), reward)
+
     monkeypatch.setattr(boxes, "open_sandbox", lambda *_a, **_k: Dying())
     rows = ({"prompt": "", "completion": f"```python\nprint({n})\n```", **ROW.fields} for n in range(1500))
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    options = ScoreOptions([str(tmp_path / "rows.jsonl")], tmp_path / "scored.jsonl")
-    text = "version: 1\ncomponents:\n  a: {use: code.tests}\n"
-    with load_reward(text) as reward, pytest.raises(TooManyUnscoredError, match="start the engine") as caught:
-        score_files(options, reward)
+    with pytest.raises(TooManyUnscoredError, match="start the engine") as caught:
+        run()
     assert caught.value.exit_code == 3
     kept = [json.loads(line)["reward"] for line in (tmp_path / "scored.jsonl.part").read_text().splitlines()]
-    assert set(kept) == {1.0, None}
+    assert set(kept) <= {1.0, None}
+    is_repaired.set()
+    run()
+    rewards = [json.loads(line)["reward"] for line in (tmp_path / "scored.jsonl").read_text().splitlines()]
+    assert len(rewards) == 1500
+    # Rows that were under way beside others that were scored stay without a reward; the outage itself leaves none.
+    assert rewards.count(None) <= 256
+    assert rewards[-400:] == [1.0] * 400
