@@ -10,6 +10,8 @@ from statistics import fmean
 
 import pytest
 
+from rewardkit import hookimpl
+from rewardkit.errors import TooManyUnscoredError
 from rewardkit.registry import Registry
 from rewardkit.train.launch import launch
 from rewardkit.train.stages import STAGES, read_train_config, stage_of
@@ -65,3 +67,77 @@ def test_rl_raises_the_sampled_reward(warmed, name, changes):
     rewards = [line["reward"] for line in figures]
     assert fmean(rewards[-4:]) > fmean(rewards[:4])
     assert all(line["mismatch"] < 1e-4 for line in figures)
+    assert not (folder / "work" / name / "alarms.jsonl").exists(), "a healthy run raises no alarm"
+
+
+@pytest.fixture(scope="module")
+def coder(tmp_path_factory):
+    """The examples' folder with a model of reduced size after sft_code.yaml, and few functions to learn; the plugins."""
+    sandbox = pytest.importorskip("rewardkit_sandbox", reason="rewardkit-sandbox is not installed")
+    registry = Registry.load()
+    if "code.tests" not in registry.rewards:
+        pytest.skip("the plugin code is not installed")
+    try:
+        sandbox.open_sandbox(slots=1).close()
+    except sandbox.Unavailable as error:
+        pytest.skip(str(error))
+    folder = tmp_path_factory.mktemp("code")
+    spec = importlib.util.spec_from_file_location("rewardkit_example_build", EXAMPLES / "build.py")
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
+    build.write_data(folder / "work")
+    build.write_model(folder / "work/base", hidden=64, layers=2)
+    train = folder / "work/code_train.jsonl"
+    train.write_text("".join(train.read_text().splitlines(keepends=True)[:16]))
+    run(folder, "sft_code", registry, steps="120", threads="1")
+    return folder
+
+
+FEW = {
+    "data.eval": "null",
+    "rollout.prompts_per_step": "16",
+    "optimizer.lr": "5.0e-4",
+    "optimizer.schedule": "constant",
+    "threads": "1",
+}
+
+
+@pytest.mark.slow
+def test_tests_in_a_sandbox_teach_functions(coder):
+    """More of them pass at the end than at the beginning; each step tells how long it waited for scores."""
+    figures = run(coder, "grpo_code", Registry.load(), steps="12", **FEW)
+    rewards = [line["reward"] for line in figures]
+    assert fmean(rewards[-4:]) > fmean(rewards[:4]) + 0.05
+    assert all(line["unscored"] == 0 for line in figures)
+    assert all(line["seconds_await_scores"] < line["scoring_seconds"] for line in figures)
+
+
+@pytest.mark.slow
+def test_a_sandbox_that_dies_stops_the_run(coder):
+    """As a failure of ours, at the step at which it happens; what was learned before is kept as it was."""
+    registry = Registry.load()
+    registry.register(Saboteur())
+    with pytest.raises(TooManyUnscoredError, match=r"step 2: \d+ of 32 rollouts could not be scored \(\d+ infra\)"):
+        run(
+            coder,
+            "grpo_code",
+            registry,
+            steps="3",
+            output=str(coder / "dies"),
+            **FEW | {"rollout.prompts_per_step": "4"},
+        )
+    lines = [json.loads(line) for line in (coder / "dies/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1]
+    assert lines[0]["unscored"] == 0
+
+
+class Saboteur:
+    """Takes the sandbox away after the first step."""
+
+    @hookimpl
+    def training_step_finished(self):
+        """Close every sandbox that rewards have open."""
+        from rewardkit_code import boxes
+
+        for shared in boxes._OPEN.values():
+            shared.get().close()
