@@ -7,7 +7,7 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewardkit.train.chart import Line, Mark, line_chart, rolling_mean, thinned, ticks
@@ -15,6 +15,7 @@ from rewardkit.train.chart import Line, Mark, line_chart, rolling_mean, thinned,
 values = st.floats(-1e12, 1e12).map(lambda value: 0.0 if abs(value) < 1e-12 else value)
 
 
+@settings(deadline=None)
 @given(st.lists(values, min_size=1, max_size=50), st.booleans())
 def test_every_point_is_within_the_frame(ys, dots):
     """Whatever the figures are."""
@@ -27,6 +28,7 @@ def test_every_point_is_within_the_frame(ys, dots):
             assert 0 <= y <= 150
 
 
+@settings(deadline=None)
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
 def test_ticks_are_few_and_round_and_inside(low, span):
     """Two to six, equally far apart."""

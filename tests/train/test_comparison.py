@@ -36,6 +36,7 @@ def exam(rights, text="x"):
     return Exam("model", [], [*answers, Answer(0, GREEDY, True, 1.0, {}, 1, is_cut=False, answer=None, text="")])
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.data())
 def test_pass_at_all_is_pass_at_k(samples, data):
     """The running product is the definition, for every k."""
@@ -44,7 +45,7 @@ def test_pass_at_all_is_pass_at_k(samples, data):
     assert found == pytest.approx([pass_at_k(samples, right, k) for k in range(1, samples + 1)], abs=1e-12)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=4))
 def test_shares_are_expectations_over_which_half_is_which(counts):
     """By going through every choice of 2 of 4 samples, of either model."""
