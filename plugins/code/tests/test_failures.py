@@ -5,11 +5,10 @@ import gc
 import itertools
 import json
 import threading
-from pathlib import Path
 
 import pytest
 from rewardkit_code import CodeTests, Runs, boxes
-from rewardkit_sandbox import Execution, Result, Unavailable
+from rewardkit_sandbox import Execution, Result, Unavailable, identify
 
 from rewardkit import Rollout, Unscored
 from rewardkit.composite import load_reward
@@ -61,7 +60,7 @@ def test_a_sandbox_that_comes_back_is_used(monkeypatch):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the SDK drops its socket
 def test_a_missing_engine_and_image(monkeypatch):
     """The message names what is missing."""
-    if Path("/var/run/docker.sock").exists():
+    if identify("docker"):
         (missing,) = score(CodeTests(backend="docker", image="surely-not:there"), [ROW])
         assert "no image surely-not:there" in missing.message
     (missing,) = score(CodeTests(backend="bubblewrap", image="/surely/not/there"), [ROW])
@@ -160,6 +159,6 @@ def test_a_sandbox_that_goes_in_the_middle_of_a_run(monkeypatch, tmp_path):
     run()
     rewards = [json.loads(line)["reward"] for line in (tmp_path / "scored.jsonl").read_text().splitlines()]
     assert len(rewards) == 1500
-    # Rows that were under way beside others that were scored stay without a reward; the outage itself leaves none.
-    assert rewards.count(None) <= 256
-    assert rewards[-400:] == [1.0] * 400
+    # Chunks that were under way when it went, up to eight, may hold some rows without a reward; the outage itself leaves none.
+    assert rewards.count(None) <= 8 * 128
+    assert rewards[-200:] == [1.0] * 200

@@ -45,8 +45,17 @@ def client(timeout_s: float = 60) -> docker.DockerClient:
     except ImportError as error:
         raise Unavailable("the Docker SDK is not installed: pip install 'rewardkit-sandbox[docker]'") from error
     path = (os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock").removeprefix("unix://")
-    if path.startswith("/") and not Path(path).exists():
-        raise Unavailable(f"no Docker engine answers: there is no {path}")
+    if path.startswith("/"):
+        if not Path(path).exists():
+            raise Unavailable(f"no Docker engine answers: there is no {path}")
+        try:  # before the SDK does, which leaves its sockets open where nobody answers
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.settimeout(timeout_s)
+                probe.connect(path)
+        except OSError as error:
+            raise Unavailable(
+                f"no Docker engine answers on {path} ({error.strerror or error}): is it running?"
+            ) from error
     try:
         return docker.from_env(timeout=int(timeout_s))
     except docker.errors.DockerException as error:
