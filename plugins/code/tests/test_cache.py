@@ -75,11 +75,10 @@ def test_equal_programs_of_a_batch_run_once(ran, tmp_path):
         ({"tests": [{"call": "add", "args": [1, 2], "expected": 3.0}]}, {}),
         ({}, {"cpu_s": 4}),
         ({}, {"score": "all"}),
-        ({}, {"image": "rewardkit-sandbox:languages"}),
     ],
 )
 def test_what_is_in_the_key(ran, tmp_path, change, params):
-    """Another program, test, limit, or image is another score."""
+    """Another program, test, limit, or way to count is another score."""
     score(yaml(), [row()], tmp_path)
     ran.clear()
     score(yaml(**params), [row(**change)], tmp_path)

@@ -105,7 +105,7 @@ def test_unusable_tests_are_the_references_fault(rewards, tests):
 
 def test_other_languages_take_output_tests(rewards):
     """Calls, assertions and test code for a program that is not Python are the reference's fault; output tests are run."""
-    reward = rewards(language="bash", image="rewardkit-sandbox:python")
+    reward = rewards(language="bash", image="python")
     rollout = lambda tests: Rollout("", "```sh\necho 3\n```", {"tests": tests})  # noqa: E731
     call, output = [{"call": "f", "args": [], "expected": 1}], [{"stdin": "", "expected": "3"}]
     refused, scored = asyncio.run(reward([rollout(call), rollout(output)]))
