@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from rewardkit.errors import WorkerError
+from rewardkit.rollout_engine import Completion, Sampling
 from rewardkit.train.data import Prompt
-from rewardkit.train.engines.base import Completion, Sampling
 from rewardkit.train.rollouts import Spent, collect
 from rewardkit.types import ScoredRollout
 
