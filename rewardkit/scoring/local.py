@@ -30,6 +30,8 @@ _CHUNK_SECONDS = 1.0
 MIN_SECONDS_FOR_PROCESSES = 4.0
 """What will take longer than this here is shared with worker processes."""
 _JUDGED_AFTER_S = 0.3
+_BREAKS_AFTER_S = 2.0
+"""How long after a worker's death the executor may take to see it."""
 MAX_LOSSES = 10
 """How often in a row worker processes may die without one chunk being finished in between."""
 PER_PROCESS = 3
@@ -167,6 +169,7 @@ class _Workers:
         self._pool = self._start_pool()
         self._stop = stop
         self._losses = 0
+        self._dead_since: float | None = None
         self.waiting: deque[tuple[Chunk, Future[Piece]]] = deque()
         """In the order of the input."""
 
@@ -191,13 +194,27 @@ class _Workers:
         """The first piece that is waited for; None where the run is to stop and it isn't ready."""
         while True:
             try:
-                piece = _result(self.waiting[0][1], self._stop)
+                piece = _result(self.waiting[0][1], self._asked)
             except BrokenProcessPool as error:
                 self._replace(error)
                 continue
             self._losses = 0
             self.waiting.popleft()
             return piece
+
+    def _asked(self) -> bool:
+        """Whether the run is to stop. Also breaks a pool that a worker left in the middle of an answer: it would wait for ever."""
+        processes = list((self._pool._processes or {}).values())  # noqa: SLF001 - the executor has no word for this
+        if all(process.is_alive() for process in processes):
+            self._dead_since = None
+        elif self._dead_since is None:
+            self._dead_since = time.monotonic()
+        elif time.monotonic() - self._dead_since > _BREAKS_AFTER_S:
+            self._dead_since = None
+            for process in processes:
+                process.kill()
+            self._pool._result_queue._writer.close()  # type: ignore[attr-defined]  # noqa: SLF001 - the reader meets the end
+        return self._stop()
 
     def _replace(self, error: BrokenProcessPool) -> None:
         self._losses += 1
