@@ -77,8 +77,8 @@ class Size:
     """How much is done."""
 
     seeds: Sequence[int] = SEEDS
-    sft_steps: int = 150
-    steps: int = 40
+    sft_steps: int = 100
+    steps: int = 30
     prompts: int = 256
     """Rollouts per step."""
     limit: int = 200
