@@ -94,6 +94,42 @@ def test_worker_processes(monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
     assert spread["components"] == here["components"]
 
 
+HALFWAY = """
+import multiprocessing.connection, os, signal
+from pathlib import Path
+from rewardkit import reward
+
+def _half(self, buffer, write=os.write):
+    os.write(self._handle, bytes(buffer)[: len(buffer) // 2])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@reward("halfway")
+def halfway(rollout) -> float:
+    mark = Path("died")
+    if rollout.fields["id"] == 1000 and os.environ["MAIN"] != str(os.getpid()) and not mark.exists():
+        mark.touch()
+        multiprocessing.connection.Connection._send = _half
+    return 1.0
+"""
+
+
+def test_worker_killed_in_the_middle_of_an_answer(
+    install_plugin: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Half an answer in the pipe holds up nothing: the chunk goes to another worker."""
+    install_plugin(HALFWAY, "halfway")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.setenv("MAIN", str(os.getpid()))
+    monkeypatch.setattr(scoring_run, "MIN_BYTES_FOR_PROCESSES", 0)
+    monkeypatch.setattr(scoring_run, "_CHUNK_ROWS", 600)
+    monkeypatch.setattr(local, "_BREAKS_AFTER_S", 0)
+    Path("reward.yaml").write_text("version: 1\ncomponents:\n  a: {use: halfway}\n")
+    _write(4000)
+    assert run(["score", "rows.jsonl", "--reward", "reward.yaml", "--out", "out.jsonl", "--workers", "2"]) == 0
+    assert Path("died").exists()
+    assert [row["id"] for row in _read("out.jsonl")] == list(range(4000))
+
+
 def test_small_input_is_shared_when_it_is_slow(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
