@@ -121,22 +121,19 @@ def test_the_summary_of_humaneval(humaneval):
 YAML = "version: 1\ncomponents:\n  correct: {use: code.tests, with: {score: all%s}}\n"
 
 
-def programs(count):
-    """Rollouts of small programs, each another one; every third is wrong."""
+def programs(count, slow_from=10_000):
+    """Rollouts of small programs, each another one; every third is wrong. From one on they take their time."""
     for number in range(count):
+        wait = "import time\ntime.sleep(0.3)\n" if number >= slow_from else ""
         tests = [{"stdin": "1\n", "expected": f"{number + 1 + (number % 3 == 0)}\n"}]
-        yield {
-            "prompt": "",
-            "completion": f"```python\nprint(int(input()) + {number})\n```",
-            "id": number,
-            "tests": tests,
-        }
+        completion = f"```python\n{wait}print(int(input()) + {number})\n```"
+        yield {"prompt": "", "completion": completion, "id": number, "tests": tests}
 
 
 def test_interrupted_and_resumed(tmp_path):
     """Ctrl-C in the middle keeps what is done; the same command goes on; each row is there once, as it would have been."""
     count = 700
-    data = write(tmp_path / "rows.jsonl", programs(count))
+    data = write(tmp_path / "rows.jsonl", programs(count, slow_from=400))
     (tmp_path / "reward.yaml").write_text(YAML % "")
     out = tmp_path / "scored.jsonl"
     line = command("score", data, "--reward", tmp_path / "reward.yaml", "--out", out, "--no-cache")
