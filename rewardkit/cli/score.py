@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -99,10 +100,11 @@ def command(
         workers,
         kept.file.parent if kept is not None else None,
     )
-    with CompositeReward(config, registry=registry, step=step, workers=workers, cache=kept) as reward:
+    with (
+        contextlib.nullcontext() if kept is None else contextlib.closing(kept),
+        CompositeReward(config, registry=registry, step=step, workers=workers, cache=kept) as reward,
+    ):
         result = score_files(options, reward, order=order, progress=make_progress)
-    if kept is not None:
-        kept.close()
     tell_result(result, out)
     if as_json:
         click.echo(json.dumps({"out": str(out), "reward_id": config.reward_id, **_told_as_json(result)}))
