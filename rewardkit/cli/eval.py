@@ -245,7 +245,9 @@ def _words(value: float | Estimate | None, *, sign: bool = False) -> str:
     style = "+.3f" if sign else ".3f"
     if isinstance(value, Estimate):
         return f"{value.value:{style}} [dim]{value.low:{style}}…{value.high:{style}}[/dim]"
-    return "" if value is None else f"{value:{style}}"
+    if value is None:
+        return ""
+    return "–" if math.isnan(value) else f"{value:{style}}"  # of what no answer has
 
 
 def _show_changes(console: Console, changes: Sequence[Change]) -> None:
