@@ -32,7 +32,7 @@ def warmed(tmp_path_factory):
     spec.loader.exec_module(build)
     build.write_data(folder / "work")
     build.write_model(folder / "work/base")
-    return folder, run(folder, "sft", registry, **{"steps": "65", "optimizer.schedule": "constant"}), registry
+    return folder, run(folder, "sft", registry, steps="65"), registry
 
 
 def run(folder, name, registry, **overrides):

@@ -33,7 +33,7 @@ def folder(tmp_path_factory, work):
         shutil.copy(file, folder)
     build.write_data(folder / "work")
     build.write_model(folder / "work/base", hidden=64, layers=2)
-    run(folder, "sft", steps=80, optimizer__schedule="constant", threads=1)
+    run(folder, "sft", steps=80, threads=1)
     return folder
 
 
