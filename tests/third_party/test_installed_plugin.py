@@ -89,8 +89,10 @@ def test_its_shipped_tests_fail_when_the_reward_is_wrong(python, folders, tmp_pa
     """The contract is really held: where good and bad are swapped, one test fails and says why."""
     swapped = (folders["written"] / "tests" / "test_says_hence.py").read_text().replace("good =", "was_good =")
     swapped = swapped.replace("bad =", "good =").replace("was_good =", "bad =")
-    (tmp_path / "test_swapped.py").write_text(swapped)
-    said = pytest_in(python, "test_swapped.py", cwd=tmp_path, code=1)
+    shutil.copy(folders["written"] / "README.md", tmp_path)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_swapped.py").write_text(swapped)
+    said = pytest_in(python, "tests", cwd=tmp_path, code=1)
     assert "1 failed" in said
     assert "'good gets more than bad'" in said
 
