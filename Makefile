@@ -1,4 +1,4 @@
-# make demo: install everything into .venv, score the shipped rollouts, then train a small model with a reward (about six minutes).
+# make demo: install everything into .venv, score the shipped rollouts, then train a small model with a reward (some minutes).
 # make demo-score: the first half alone, which needs no torch.
 #   TORCH_INDEX=https://download.pytorch.org/whl/cpu takes the small build of torch, for machines without a GPU.
 # make test: install everything and run all checks and tests.
