@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from rewardkit_math.errors import MathError, TooLarge, Undecided
@@ -11,7 +12,7 @@ from rewardkit_math.policy import Policy
 TIERS = ("text", "rational", "normal form", "structure", "numeric", "symbolic")
 
 
-class Part:
+class Part(ABC):
     """One comparison. `tier` is the deepest tier that it needed."""
 
     def __init__(self, policy: Policy) -> None:
@@ -43,18 +44,18 @@ class Part:
 
     # ---- what the parts ask of one another
 
+    @abstractmethod
     def equal(self, a: Expr, b: Expr) -> bool:
         """Whether the prediction `a` and the reference `b` are the same answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def value(self, a: Expr, b: Expr) -> bool:
         """Whether two numbers or expressions are equal."""
-        raise NotImplementedError
 
+    @abstractmethod
     def same_items(self, left: Sequence[Expr], right: Sequence[Expr], *, ordered: bool) -> bool:
         """Whether two lists hold the same items."""
-        raise NotImplementedError
 
+    @abstractmethod
     def real_sets(self, a: Expr, b: Expr) -> bool | None:
         """The comparison as subsets of the real line, where it is one."""
-        raise NotImplementedError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -27,15 +28,15 @@ from rewardkit_math.normal.powers import factored, integer_power, positive, powe
 MAX_FACTORIAL = 1200
 
 
-class Functions:
+class Functions(ABC):
     """Values of `fn` nodes; `__call__` is the normal form of an argument."""
 
     log: str
     angle: bool
 
+    @abstractmethod
     def __call__(self, expr: Expr) -> Poly:
         """The normal form of `expr`."""
-        raise NotImplementedError
 
     def _fn(self, expr: Expr) -> Poly:
         name = expr.args[0]

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from decimal import MAX_EMAX, MIN_EMIN, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
@@ -13,18 +14,18 @@ from rewardkit_math.errors import TooLarge, Undecided, Undefined
 from rewardkit_math.numeric.arithmetic import D0, D1, D2, ERR, Arithmetic, Ball, HugeError
 
 
-class Functions(Arithmetic):
+class Functions(Arithmetic, ABC):
     """What `fn` nodes name."""
 
     log: str
 
+    @abstractmethod
     def spend(self, steps: int) -> None:
         """Note that `steps` have been made.
 
         Raises:
             TooLarge: There have been too many.
         """
-        raise NotImplementedError
 
     def _tan(self, a: Ball) -> Ball:
         return self.mul(self.sin(a), self.inverse(self.cos(a)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from rewardkit_math.expr import Expr
 from rewardkit_math.parsing.lexer import Token
 
@@ -9,7 +11,7 @@ MAX_DEPTH = 90
 """Deeper nesting is refused."""
 
 
-class Cursor:
+class Cursor(ABC):
     """A position in a list of tokens. Each method here is defined by one of the parts that `parser.Parser` is put together from."""
 
     __slots__ = ("at", "bars", "builder", "depth", "integrals", "tokens")
@@ -25,86 +27,86 @@ class Cursor:
         self.integrals = 0
         """How many integrals wait for their differential."""
 
+    @abstractmethod
     def answer(self) -> Expr:
         """The whole input."""
-        raise NotImplementedError
 
+    @abstractmethod
     def items(self, closing_kind: str, closing: str) -> Expr:
         """Relations with separators between them, up to a closing token that is left in place."""
-        raise NotImplementedError
 
+    @abstractmethod
     def starts_condition(self, token: Token) -> bool:
         """Whether a word begins a condition, as "if" and "for" do."""
-        raise NotImplementedError
 
+    @abstractmethod
     def relation(self) -> Expr:
         """An expression, or several with =, <, ∈ between them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def expr(self, power: int) -> Expr:
         """An expression whose operators all bind tighter than `power`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def holds_relation(self) -> bool:
         """Whether a relation stands directly inside the parenthesis here."""
-        raise NotImplementedError
 
+    @abstractmethod
     def power(self, left: Expr) -> Expr:
         """What stands behind `left` and a `^`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def operand(self) -> Expr:
         """The shortest expression that stands here."""
-        raise NotImplementedError
 
+    @abstractmethod
     def group(self) -> Expr:
         """What stands between plain braces."""
-        raise NotImplementedError
 
+    @abstractmethod
     def argument(self, *, whole_number: bool = False) -> Expr:
         """The argument of a command: a group, or a single token."""
-        raise NotImplementedError
 
+    @abstractmethod
     def number(self, token: Token) -> Expr:
         """A numeral, or a mixed number."""
-        raise NotImplementedError
 
+    @abstractmethod
     def subscripted(self, left: Expr) -> Expr:
         """What a subscript makes of what stands before it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def subscript(self) -> str:
         """The text of a subscript."""
-        raise NotImplementedError
 
+    @abstractmethod
     def bracketed(self, opening: str) -> Expr:
         """What stands behind an opening bracket."""
-        raise NotImplementedError
 
+    @abstractmethod
     def absolute(self, bar: str) -> Expr:
         """What stands behind an opening bar."""
-        raise NotImplementedError
 
+    @abstractmethod
     def closes_interval(self) -> bool:
         """Whether `[` ends a French interval: `[1, 2[`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def environment(self, name: str) -> Expr:
         r"""What stands behind `\begin{…}`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def function(self, name: str) -> Expr:
         """A named function with its exponent, base and arguments."""
-        raise NotImplementedError
 
+    @abstractmethod
     def command(self, name: str) -> Expr:
         """A fraction, root, binomial, sum and the like."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_unit(self, token: Token) -> bool:
         """Whether a word behind an operand is a unit."""
-        raise NotImplementedError
 
+    @abstractmethod
     def unit(self, left: Expr) -> Expr:
         """A value with its unit."""
-        raise NotImplementedError
