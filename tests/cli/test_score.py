@@ -113,18 +113,30 @@ def halfway(rollout) -> float:
 """
 
 
-def test_worker_killed_in_the_middle_of_an_answer(
+@pytest.fixture
+def in_workers(
     install_plugin: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[[str, str, str], None]:
+    """Has 4,000 rows scored by a plugin of one reward in worker processes, 600 rows at a time; MAIN names the process that is none."""
+
+    def prepare(source: str, name: str, use: str) -> None:
+        install_plugin(source, name)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+        monkeypatch.setenv("MAIN", str(os.getpid()))
+        monkeypatch.setattr(scoring_run, "MIN_BYTES_FOR_PROCESSES", 0)
+        monkeypatch.setattr(scoring_run, "_CHUNK_ROWS", 600)
+        Path("reward.yaml").write_text(f"version: 1\ncomponents:\n  a: {use}\n")
+        _write(4000)
+
+    return prepare
+
+
+def test_worker_killed_in_the_middle_of_an_answer(
+    in_workers: Callable[[str, str, str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half an answer in the pipe holds up nothing: the chunk goes to another worker."""
-    install_plugin(HALFWAY, "halfway")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
-    monkeypatch.setenv("MAIN", str(os.getpid()))
-    monkeypatch.setattr(scoring_run, "MIN_BYTES_FOR_PROCESSES", 0)
-    monkeypatch.setattr(scoring_run, "_CHUNK_ROWS", 600)
+    in_workers(HALFWAY, "halfway", "{use: halfway}")
     monkeypatch.setattr(local, "_BREAKS_AFTER_S", 0)
-    Path("reward.yaml").write_text("version: 1\ncomponents:\n  a: {use: halfway}\n")
-    _write(4000)
     assert run(["score", "rows.jsonl", "--reward", "reward.yaml", "--out", "out.jsonl", "--workers", "2"]) == 0
     assert Path("died").exists()
     assert [row["id"] for row in _read("out.jsonl")] == list(range(4000))
@@ -173,20 +185,13 @@ def deadly(rollout, *, times: int) -> float:
 @pytest.mark.parametrize("times", [1, 100])
 def test_killed_worker_process(
     times: int,
-    install_plugin: Callable[..., str],
+    in_workers: Callable[[str, str, str], None],
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
-    tmp_path: Path,
 ) -> None:
     """A worker that is killed loses nothing; rows that kill every worker are named, and what was done before is kept."""
-    install_plugin(DEADLY, "deadly")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
-    monkeypatch.setenv("MAIN", str(os.getpid()))
-    monkeypatch.setattr(scoring_run, "MIN_BYTES_FOR_PROCESSES", 0)
-    monkeypatch.setattr(scoring_run, "_CHUNK_ROWS", 600)
+    in_workers(DEADLY, "deadly", f"{{use: deadly, with: {{times: {times}}}}}")
     monkeypatch.setattr(local, "MAX_LOSSES", 3)
-    Path("reward.yaml").write_text(f"version: 1\ncomponents:\n  a: {{use: deadly, with: {{times: {times}}}}}\n")
-    _write(4000)
     code = run(["score", "rows.jsonl", "--reward", "reward.yaml", "--out", "out.jsonl", "--workers", "2"])
     err = capfd.readouterr().err
     if times == 1:
