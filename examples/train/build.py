@@ -127,7 +127,9 @@ def write_model(folder: Path, hidden: int = 128, layers: int = 4, seed: int = 0)
     import torch  # noqa: PLC0415 - writing the data alone needs none of these
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers  # noqa: PLC0415
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM  # noqa: PLC0415
+    from transformers.utils import logging  # noqa: PLC0415
 
+    logging.disable_progress_bar()
     # Qwen2's own way of writing bytes, without merges: each character is a token.
     special = ["<|pad|>", "<|end|>"]
     written = [character.replace(" ", "Ġ").replace("\n", "Ċ") for character in ALPHABET]

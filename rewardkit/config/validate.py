@@ -137,11 +137,14 @@ def _required_params(error: ValidationError) -> str:
 
 
 def _decimal_comma(found: Any, kinds: list[str]) -> str:
+    """The number that a text was meant to be."""
     if isinstance(found, str) and {"number", "integer"} & set(kinds):
         try:
-            return f"; did you mean {float(found.replace(',', '.'))}?"
+            number = float(found.replace(",", "."))
         except ValueError:
             return ""
+        whole = number.is_integer() and not set(found) & set(".,eE")
+        return f"; did you mean {int(number) if whole else number}?"
     return ""
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,8 +117,9 @@ def read_train_config(
     except ValidationError as error:
         raise ConfigError(
             *(
-                (document.where(tuple(problem["loc"])), problem["msg"].removeprefix("Value error, "))
+                (document.where(_path_of(words, problem["loc"])), words)
                 for problem in error.errors()
+                if (words := problem["msg"].removeprefix("Value error, "))
             )
         ) from None
     registry = registry or Registry.load()
@@ -134,8 +136,14 @@ def stage_of(document: Document) -> str:
         raise ConfigError((document.where(()), f"lacks the key 'stage'; stages are {', '.join(STAGES)}"))
     if not isinstance(found, str) or found not in STAGES:
         hint = did_you_mean(str(found), STAGES) or f"; stages are {', '.join(STAGES)}"
-        raise ConfigError((document.where(("stage",)), f"there is no stage {show(found)}{hint}"))
+        raise ConfigError((document.where(("stage",)), f"there is no stage {found!r}{hint}"))
     return found
+
+
+def _path_of(words: str, found_in: Sequence[str | int]) -> Path_:
+    """The value that a problem is about: a check of several values names the one to change at the beginning of its message."""
+    named = re.match(r"[a-z_]+(\.[a-z_]+)*", words)
+    return (*found_in, *(named[0].split(".") if named else ()))
 
 
 def _override(document: Document, path: str, text: str) -> None:

@@ -54,6 +54,8 @@ def test_paths_are_taken_from_the_files_folder(tmp_path, registry):
     assert config.model.path == str(tmp_path / "base")
     hub = read(tmp_path, GRPO.replace("./base", "Qwen/Qwen3-0.6B"), registry).config
     assert hub.model.path == "Qwen/Qwen3-0.6B"
+    deep = read(tmp_path, GRPO.replace("./base", "runs/one/final"), registry).config
+    assert deep.model.path == str(tmp_path / "runs/one/final"), "no hub has names of three parts"
 
 
 def test_the_reward_may_be_a_file(tmp_path, registry):
@@ -66,7 +68,7 @@ def test_the_reward_may_be_a_file(tmp_path, registry):
 @pytest.mark.parametrize(
     ("old", "new", "place", "message"),
     [
-        ("stage: grpo", "stage: gpro", ":2:8", "there is no stage the text 'gpro'; did you mean 'grpo'?"),
+        ("stage: grpo", "stage: gpro", ":2:8", "there is no stage 'gpro'; did you mean 'grpo'?"),
         ("stage: grpo\n", "", ":1:1", "lacks the key 'stage'"),
         ("steps: 10", "step: 10", ":7:1", "unknown key 'step'; did you mean 'steps'?"),
         ("steps: 10", "steps: ten", ":7:8", "steps must be a whole number, found the text 'ten'"),
@@ -75,7 +77,7 @@ def test_the_reward_may_be_a_file(tmp_path, registry):
         ("{use: even}", "{use: evne}", ":6:35", "did you mean even?"),
         ("{components: {even: {use: even}}}", "{components: {}}", ":6:22", "components is empty"),
         ("{components: {even: {use: even}}}", "nowhere.yaml", ":6:9", "there is no reward file"),
-        ("steps: 10", "steps: 10\nrollout: {group_size: 1}", ":1:1", "compares the completions of a group"),
+        ("steps: 10", "steps: 10\nrollout: {group_size: 1}", ":8:23", "compares the completions of a group"),
         ("steps: 10", "steps: 10\nrollout: {temperature: 0}", ":8:24", "rollout.temperature must be more than 0"),
         ("steps: 10", "steps: 10\nalgorithm: {use: grop}", ":8:18", "did you mean 'grpo'?"),
     ],

@@ -16,12 +16,13 @@ def _from_folder(value: object, info: ValidationInfo) -> object:
 
 
 def _model_source(value: object, info: ValidationInfo) -> object:
-    """A folder's path made absolute; a hub name as it is."""
+    """A folder's path made absolute; a hub name (``name`` or ``owner/name``) as it is."""
     folder = (info.context or {}).get("folder")
     if not isinstance(value, str) or folder is None:
         return value
     path = Path(folder, Path(value).expanduser())
-    return str(path) if path.exists() or value.startswith((".", "/", "~")) else value
+    is_folder = path.exists() or value.startswith((".", "/", "~")) or value.count("/") > 1
+    return str(path) if is_folder else value
 
 
 FilePath = Annotated[Path, BeforeValidator(_from_folder)]
