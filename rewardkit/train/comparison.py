@@ -195,6 +195,19 @@ def passes(exam: Exam, ks: Sequence[int]) -> dict[int, Estimate]:
     return {k: estimate(draws_R_P @ passes_P_K[:, k - 1] / len(counts), len(counts)) for k in ks}
 
 
+def greedy_gain(base: Exam, trained: Exam) -> Estimate | None:
+    """Greedy accuracy after less before, over the problems whose greedy answers could both be scored; None where there are none."""
+    before, after = ({answer.prompt: answer.right for answer in exam.greedy} for exam in (base, trained))
+    gains = [
+        float(after[prompt] or 0) - float(right)
+        for prompt, right in before.items()
+        if right is not None and after.get(prompt) is not None
+    ]
+    if not gains:
+        return None
+    return estimate(resamples(len(gains)) @ torch.tensor(gains, dtype=torch.float64) / len(gains), len(gains), -1.0)
+
+
 def majorities(exam: Exam, ks: Sequence[int]) -> dict[int, Estimate]:
     """majority@k of one model over the same problems; none where no answer could be read from any sample."""
     if not any(answer.answer is not None for answer in exam.answers):

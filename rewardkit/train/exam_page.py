@@ -10,10 +10,12 @@ from typing import Any
 from rewardkit.errors import OutputError
 from rewardkit.train.answers import Answer, Exam
 from rewardkit.train.chart import ALARM, COLOURS, Line, Mark, line_chart
-from rewardkit.train.comparison import Change
+from rewardkit.train.comparison import Change, greedy_gain
 from rewardkit.train.math.metrics import Estimate
 from rewardkit.train.page import key, page, table, text
 
+GREEDY_ACCURACY = "greedy accuracy"
+"""The label of that figure."""
 MOST_PROBLEMS = 4
 """Of each kind that are shown with their answers."""
 MOST_POINTS = 48
@@ -47,7 +49,7 @@ def write_page(
 
 def _figures(figures: Sequence[Mapping[str, Any]], exams: Sequence[Exam], changes: Sequence[Change]) -> str:
     labels = list(dict.fromkeys(label for of in figures for label in of))
-    gains = differences(changes)
+    gains = differences(exams, changes)
     rows = [
         [text(label), *(words(of.get(label)) for of in figures)]
         + ([words(gains.get(label), sign=True)] if changes else [])
@@ -59,9 +61,13 @@ def _figures(figures: Sequence[Mapping[str, Any]], exams: Sequence[Exam], change
     return table(head, rows, numbers=range(1, len(head)))
 
 
-def differences(changes: Sequence[Change]) -> dict[str, Estimate]:
+def differences(exams: Sequence[Exam], changes: Sequence[Change]) -> dict[str, Estimate]:
     """Gains over all problems by the label of their figure."""
-    return {f"pass@{k}": gain for k, gain in enumerate(changes[0].gain, 1)} if changes else {}
+    if not changes:
+        return {}
+    greedy = greedy_gain(*exams)
+    found = {f"pass@{k}": gain for k, gain in enumerate(changes[0].gain, 1)}
+    return found if greedy is None else {GREEDY_ACCURACY: greedy, **found}
 
 
 def short(model: str) -> str:

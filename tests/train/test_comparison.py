@@ -17,6 +17,7 @@ from rewardkit.train.comparison import (
     change,
     compare,
     estimate,
+    greedy_gain,
     majorities,
     pass_at_all,
     passes,
@@ -178,6 +179,21 @@ def test_figures_of_one_model():
     assert set(majorities(found, [1, 2])) == {1, 2}
     assert majorities(exam([[True, False]], text=None), [1]) == {}
     assert passes(exam([[None, None]]), [1]) == {}
+
+
+def test_the_gain_of_greedy_answers_is_paired():
+    """Problem by problem; one that either model's answer to could not be scored is in none."""
+
+    def greedy(*rights):
+        answers = [
+            Answer(prompt, GREEDY, right, 1.0, {}, 1, is_cut=False, answer=None, text="")
+            for prompt, right in enumerate(rights)
+        ]
+        return Exam("model", [], answers)
+
+    found = greedy_gain(greedy(False, True, None, False), greedy(True, True, True, None))
+    assert (found.value, found.low, found.high) == (0.5, 0.0, 1.0)
+    assert greedy_gain(greedy(None), greedy(True)) is None
 
 
 def test_ks_double_up_to_the_number_of_samples():

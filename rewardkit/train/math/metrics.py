@@ -117,12 +117,14 @@ def majority_at_k(
 ) -> float:
     """Chance that the most frequent answer among k of the completions of one problem is right (self-consistency).
 
-    Wang et al. 2022, https://arxiv.org/abs/2203.11171. Where several answers are equally frequent, each is as likely. With
-    k = all completions the result is exact; with fewer it is the mean over ``draws`` draws without replacement.
+    Wang et al. 2022, https://arxiv.org/abs/2203.11171. Where several answers are equally frequent, each is as likely. Where
+    completions with one and the same answer are not all right (one of them breaks the format), each of them is as likely to be
+    the one that is given. With k = 1 or all completions the result is exact; else it is the mean over ``draws`` draws without
+    replacement.
 
     Args:
         answers: The final answer of each completion, equal where they mean the same; None (no answer) has no vote.
-        is_right: Whether each is right; equal for equal answers.
+        is_right: Whether each is right.
         k: At most as many as there are completions.
         draws: How often to draw.
         seed: The same seed gives the same result.
@@ -133,18 +135,22 @@ def majority_at_k(
         raise ValueError(
             f"majority@{k} needs at least {max(k, 1)} completions of each problem, and there are {len(answers)}"
         )
-    verdict = dict(zip(answers, is_right, strict=True))
+    voters = [(answer, right) for answer, right in zip(answers, is_right, strict=True) if answer is not None]
+    if k == 1:
+        return sum(right for _, right in voters) / len(answers)
 
-    def share(chosen: Sequence[Hashable | None]) -> float:
-        votes = Counter(answer for answer in chosen if answer is not None)
+    def share(chosen: Sequence[int]) -> float:
+        """Of the completions with a most frequent answer, by place, how many are right."""
+        votes = Counter(answers[place] for place in chosen if answers[place] is not None)
         most = max(votes.values(), default=0)
-        winners = [answer for answer, count in votes.items() if count == most]
-        return fmean(verdict[answer] for answer in winners) if winners else 0.0
+        winners = [is_right[place] for place in chosen if votes[answers[place]] == most]
+        return fmean(winners) if most else 0.0  # each winner has as many, so their mean is that over winners
 
+    everything = range(len(answers))
     if k == len(answers):
-        return share(answers)
+        return share(everything)
     generator = random.Random(seed)  # noqa: S311 - no secrets here
-    return fmean(share(generator.sample(answers, k)) for _ in range(draws))
+    return fmean(share(generator.sample(everything, k)) for _ in range(draws))
 
 
 def pearson(xs: Sequence[float], ys: Sequence[float]) -> float:
@@ -153,11 +159,18 @@ def pearson(xs: Sequence[float], ys: Sequence[float]) -> float:
         raise ValueError(f"{len(xs)} values can't be correlated with {len(ys)}")
     if len(xs) < 2 or min(xs) == max(xs) or min(ys) == max(ys):
         return math.nan
-    mean_x, mean_y = fmean(xs), fmean(ys)
-    covariance = math.fsum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True))
-    variance_x = math.fsum((x - mean_x) ** 2 for x in xs)
-    variance_y = math.fsum((y - mean_y) ** 2 for y in ys)
-    return max(-1.0, min(1.0, covariance / math.sqrt(variance_x) / math.sqrt(variance_y)))
+    off_x, off_y = _deviations(xs), _deviations(ys)
+    covariance = math.fsum(x * y for x, y in zip(off_x, off_y, strict=True))
+    scale = math.sqrt(math.fsum(x * x for x in off_x)) * math.sqrt(math.fsum(y * y for y in off_y))
+    return max(-1.0, min(1.0, covariance / scale))
+
+
+def _deviations(values: Sequence[float]) -> list[float]:
+    """From the mean, the greatest being 1, so that no square over- or underflows."""
+    mean = fmean(values)
+    off = [value - mean for value in values]
+    greatest = max(map(abs, off))
+    return [value / greatest for value in off]
 
 
 def spearman(xs: Sequence[float], ys: Sequence[float]) -> float:

@@ -79,9 +79,32 @@ def test_majority_by_hand():
 
 
 def test_majority_at_1_is_the_accuracy():
-    """With k = 1 the majority is the one answer: the mean over draws is near the share of right ones."""
-    found = metrics.majority_at_k(list("aabbbbcc"), [True, True] + [False] * 6, 1, draws=4000)
-    assert found == pytest.approx(0.25, abs=0.03)
+    """With k = 1 the majority is the one answer: the share of right ones, exactly."""
+    assert metrics.majority_at_k(list("aabbbbcc"), [True, True] + [False] * 6, 1) == 0.25
+    assert metrics.majority_at_k(["a", None], [True, True], 1) == 0.5, "without an answer there is nothing to give"
+
+
+def test_majority_of_answers_that_are_not_all_right():
+    """Two completions say the same, and one of them breaks the format: in whatever order they come, half of that answer is right."""
+    assert metrics.majority_at_k(["1", "1", "2"], [True, False, True], 3) == 0.5
+    assert metrics.majority_at_k(["1", "1", "2"], [False, True, True], 3) == 0.5
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_majority_is_the_mean_over_all_subsets(data):
+    """By going through every choice of k completions and every winner of each."""
+    answers = data.draw(st.lists(st.sampled_from(["a", "b", None]), min_size=2, max_size=6))
+    is_right = [answer is not None and data.draw(st.booleans()) for answer in answers]
+    k = data.draw(st.integers(1, len(answers)))
+    chances = []
+    for chosen in itertools.combinations(range(len(answers)), k):
+        said = [answers[place] for place in chosen if answers[place] is not None]
+        winners = [answer for answer in set(said) if said.count(answer) == max(map(said.count, said))]
+        of_winner = [fmean(is_right[place] for place in chosen if answers[place] == winner) for winner in winners]
+        chances.append(fmean(of_winner) if of_winner else 0.0)
+    found = metrics.majority_at_k(answers, is_right, k, draws=3000)
+    assert found == pytest.approx(fmean(chances), abs=0.05)
 
 
 def test_correlations_by_hand():
@@ -92,6 +115,7 @@ def test_correlations_by_hand():
     assert metrics.spearman([1, 2, 2, 4], [4, 2, 2, 1]) == pytest.approx(-1.0)
     assert math.isnan(metrics.pearson([1, 1], [1, 2]))
     assert math.isnan(metrics.pearson([], []))
+    assert metrics.pearson([0.0, 1.0], [0.0, 1e-300]) == pytest.approx(1.0), "nor is anything too small to be a difference"
 
 
 @settings(max_examples=60, deadline=None)

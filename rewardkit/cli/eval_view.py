@@ -1,0 +1,125 @@
+"""What a person sees of an evaluation: how far it is, its figures, and what training changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from rewardkit.train.answers import Exam
+from rewardkit.train.comparison import Change
+from rewardkit.train.exam import Progress as ExamProgress
+from rewardkit.train.exam_page import differences, sentences, short
+from rewardkit.train.math.metrics import Estimate
+
+SHOWN_CLASSES = 20
+"""Classes of problems in the terminal; all are on the page."""
+
+
+class Bar:
+    """How far the models are: a bar on a terminal, elsewhere a line for each model. A context manager."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.progress.stop()
+
+    def say(self, words: str) -> None:
+        """A line of its own."""
+        self.console.print(words, highlight=False, markup=False, soft_wrap=True)
+
+    def tell(self, progress: ExamProgress) -> None:
+        """Move on."""
+        if progress.model not in self.tasks:
+            self.tasks[progress.model] = self.progress.add_task(short(progress.model), total=progress.total)
+            if not self.console.is_terminal:
+                kept = f", {progress.done:,} of them kept from before" if progress.done else ""
+                self.say(f"{progress.model}: {progress.total:,} answers{kept}")
+        self.progress.update(self.tasks[progress.model], completed=progress.done)
+
+
+def show(exams: Sequence[Exam], labelled: Sequence[Mapping[str, float | Estimate]], changes: Sequence[Change]) -> None:
+    """Print the figures of each model, and what changed between two.
+
+    Args:
+        exams: Of each model.
+        labelled: The figures of each by the words that a person reads.
+        changes: The whole first; none for a single model.
+    """
+    console = Console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for exam in exams:
+        table.add_column(short(exam.model), justify="right", overflow="fold")
+    if changes:
+        table.add_column("difference", justify="right")
+    gains = differences(exams, changes)
+    for label in labelled[0]:
+        cells = [_words(of.get(label)) for of in labelled]
+        table.add_row(label, *cells, *([_words(gains.get(label), sign=True)] if changes else []))
+    console.print(table)
+    if changes:
+        _show_changes(console, changes)
+
+
+def _words(value: float | Estimate | None, *, sign: bool = False) -> str:
+    style = "+.3f" if sign else ".3f"
+    if isinstance(value, Estimate):
+        return f"{value.value:{style}} [dim]{value.low:{style}}…{value.high:{style}}[/dim]"
+    if value is None:
+        return ""
+    return "–" if math.isnan(value) else f"{value:{style}}"  # of what no answer has
+
+
+def _show_changes(console: Console, changes: Sequence[Change]) -> None:
+    console.print("\n[bold]What training changed[/bold]")
+    points = Table.grid(padding=(0, 1))
+    for sentence in sentences(changes[0]):
+        points.add_row("·", escape(sentence))
+    console.print(points)
+    table = Table(box=None, pad_edge=False, header_style="bold", show_footer=False)
+    table.add_column("problems", overflow="ellipsis", max_width=18)
+    for name in ("", "pass@1", "gain within reach", "gain out of reach", "new − luck"):
+        table.add_column(name, justify="right")
+    for change in changes[: SHOWN_CLASSES + 1]:
+        table.add_row(
+            escape(change.name),
+            str(change.problems),
+            f"{change.base[0].value:.2f} → {change.trained[0].value:.2f}",
+            *(_gain(value) for value in (change.elicited, change.created, change.new_beyond_luck)),
+        )
+    console.print()
+    console.print(table)
+    hidden = len(changes) - SHOWN_CLASSES - 1
+    more = f" {hidden} more classes are on the page." if hidden > 0 else ""
+    console.print(
+        f"[dim]Within reach: the base model solves it in {changes[0].reach} tries. Gain within reach is elicitation, gain out of "
+        f"reach and new problems beyond luck are creation. Intervals: 95 %, over problems.{more}[/dim]",
+        highlight=False,
+    )
+
+
+def _gain(value: Estimate) -> str:
+    if math.isnan(value.value):  # there are no such problems
+        return "–"
+    return f"{value.value:+.2f} [dim]±{(value.high - value.low) / 2:.2f}[/dim]"
