@@ -132,6 +132,8 @@ class Trainer:
         self.policy.model.train()
         if first == 0:
             self.evaluate(0)
+            if run.must_stop():
+                raise run.interrupted(0)
             if rolls_back:
                 self.keep(0)
         for step in run.steps(first):

@@ -71,6 +71,8 @@ class Run:
     def open(cls, file: TrainFile, total_steps: int, facts: Mapping[str, Any]) -> Iterator[Run]:
         """Make the folder and take notice of Ctrl-C: the first ends the run after its step, the second at once.
 
+        SIGTERM, by which schedulers take a machine back, is as the first.
+
         Args:
             file: The configuration, and the plugins that may watch.
             total_steps: Of the whole run.
@@ -104,6 +106,9 @@ class Run:
         with run._interruptible(), run.view:
             try:
                 yield run
+            except KeyboardInterrupt:
+                run.view.say(f"left at once; the same command goes on {run._place_to_go_on()}")
+                raise
             finally:
                 for logger in run.loggers:
                     logger.close()
@@ -212,28 +217,37 @@ class Run:
 
     def interrupted(self, step: int) -> Interrupted:
         """What to raise once everything is kept."""
+        if step == 0:
+            return Interrupted("stopped before the first step: run the same command again to begin anew")
         return Interrupted(
             f"stopped after step {step} of {self.total_steps}; all is kept in {self.checkpoints.folder}: "
             "run the same command again to go on"
         )
 
+    def _place_to_go_on(self) -> str:
+        """Where the same command would begin."""
+        latest = self.checkpoints.latest()
+        return "from the beginning" if latest is None else f"after step {step_of(latest)}"
+
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        def notice(_number: int, _frame: FrameType | None) -> None:
-            if self.stop:
+        def notice(number: int, _frame: FrameType | None) -> None:
+            if self.stop and number == signal.SIGINT:
                 raise KeyboardInterrupt
+            if not self.stop:
+                self.view.say("finishing this step, then keeping everything; Ctrl-C again to leave at once")
             self.stop = True
-            self.view.say("finishing this step, then keeping everything; Ctrl-C again to leave at once")
 
         try:
-            before = signal.signal(signal.SIGINT, notice)
+            before = {number: signal.signal(number, notice) for number in (signal.SIGINT, signal.SIGTERM)}
         except ValueError:  # not the main thread: whoever started it there stops it by other means
             yield
             return
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _report(self) -> None:
         """Draw what there is, however the run ended."""

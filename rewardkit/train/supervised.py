@@ -85,6 +85,8 @@ def teach(run: Run, pupil: Pupil, config: RowsConfig, *, shuffle: bool = True) -
     else:
         run.rewind(-1)
         _evaluate(run, pupil, 0)
+        if run.must_stop():
+            raise run.interrupted(0)
     pupil.model.train()
     for step in run.steps(first):
         began = time.monotonic()

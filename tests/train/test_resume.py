@@ -142,8 +142,9 @@ def test_killed_and_resumed_is_bit_equal(work, tmp_path, text):
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_the_run(work, tmp_path):
-    """SIGINT ends the run after its step with a checkpoint, exit code 130 and a word on how to go on."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_keeps_the_run(work, tmp_path, number):
+    """It ends the run after its step with a checkpoint, exit code 130 and a word on how to go on; so does a scheduler's SIGTERM."""
     folder = tmp_path / "run"
     config = tmp_path / "run.yaml"
     config.write_text(SFT.format(output=folder, work=work).replace("every: 2", "every: 0").replace("14", "4000"))
@@ -151,7 +152,7 @@ def test_ctrl_c_keeps_the_run(work, tmp_path):
     with start(config) as process:
         while lines(folder) < 2 and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.002)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "run the same command again to go on" in errors
@@ -160,3 +161,65 @@ def test_ctrl_c_keeps_the_run(work, tmp_path):
     assert (
         json.loads((kept[0] / "state.json").read_text())["step"] == lines(folder) - 1
     )  # one is of the evaluation before
+
+
+def asked_to_end(monkeypatch, number, times):
+    """Every step begins with so many signals."""
+    from rewardkit.train.run import Run
+
+    original = Run.steps
+
+    def steps(self, first):
+        for step in original(self, first):
+            for _ in range(times):
+                signal.raise_signal(number)
+            yield step
+
+    monkeypatch.setattr(Run, "steps", steps)
+
+
+def launched(config):
+    """Run in this process."""
+    from rewardkit.registry import Registry
+    from rewardkit.train.launch import launch
+    from rewardkit.train.stages import STAGES, read_train_config
+
+    file = read_train_config(config, Registry())
+    return launch(file, STAGES["sft"].runner())
+
+
+def test_ctrl_c_twice_leaves_at_once(work, tmp_path, capsys, monkeypatch):
+    """And says where the same command goes on; Ctrl-C is afterwards what it was."""
+    config = tmp_path / "run.yaml"
+    config.write_text(SFT.format(output=tmp_path / "run", work=work))
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    asked_to_end(monkeypatch, signal.SIGINT, 2)
+    with pytest.raises(KeyboardInterrupt):
+        launched(config)
+    assert "left at once; the same command goes on from the beginning" in capsys.readouterr().err
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_sigterm_twice_is_still_patient(work, tmp_path, monkeypatch):
+    """Schedulers repeat themselves; the checkpoint is made all the same."""
+    from rewardkit.train.run import Interrupted
+
+    config = tmp_path / "run.yaml"
+    config.write_text(SFT.format(output=tmp_path / "run", work=work))
+    asked_to_end(monkeypatch, signal.SIGTERM, 2)
+    with pytest.raises(Interrupted, match="stopped after step 1 of 14; all is kept"):
+        launched(config)
+
+
+def test_asked_to_end_while_the_start_is_evaluated(work, tmp_path, monkeypatch):
+    """No step is begun."""
+    from rewardkit.train.run import Interrupted
+    from rewardkit.train.sft import Imitator
+
+    config = tmp_path / "run.yaml"
+    config.write_text(SFT.format(output=tmp_path / "run", work=work))
+    with monkeypatch.context() as patch:
+        patch.setattr(Imitator, "evaluate", lambda _self: signal.raise_signal(signal.SIGINT) or {"loss": 1.0})
+        with pytest.raises(Interrupted, match="stopped before the first step"):
+            launched(config)
+    assert lines(tmp_path / "run") == 1
