@@ -30,6 +30,8 @@ VERBS = {
     "doctor": "Tell what works on this machine, and what to do about the rest.",
 }
 """Each verb's line in the help, so that listing them imports none."""
+INTERRUPTED = 130
+"""The exit code of what somebody asked to end."""
 
 
 class _ReaderLeftError(Exception):
@@ -118,7 +120,8 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         result: Any = cli.main(args=arguments, prog_name="rewardkit", standalone_mode=False)
     except RewardkitError as error:
-        click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+        if error.exit_code != INTERRUPTED:  # that was asked for
+            click.secho("error: ", fg="red", bold=True, nl=False, err=True)
         click.echo(str(error), err=True)
         return error.exit_code
     except click.ClickException as error:
@@ -126,7 +129,7 @@ def run(arguments: list[str] | None = None) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        return 130
+        return INTERRUPTED
     except _ReaderLeftError:
         # Nothing more can be said on that pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -14,6 +14,8 @@ MOST_POINTS = 300
 """A longer line is thinned out; its peaks stay."""
 TITLE, RIGHT, BOTTOM = 32, 12, 22
 """Room around the plot, in pixels."""
+FLAT = 1e-5
+"""Values that differ by less than this share of themselves are drawn as equal: that is rounding, and labels could not tell them apart."""
 CHARACTER = 6.2
 """Width of a character of 11 pixels, about."""
 
@@ -77,7 +79,8 @@ def line_chart(
     width: int = 340,
     height: int = 180,
     log_x: bool = False,
-    x_name: str = "",
+    note: str = "",
+    meaning: str = "",
     bounds: tuple[float, float] | None = None,
     marks: Sequence[Mark] = (),
 ) -> str:
@@ -89,7 +92,8 @@ def line_chart(
         width: In pixels.
         height: In pixels.
         log_x: Whether the horizontal axis is logarithmic, to base 2.
-        x_name: What the horizontal axis shows; as a rule steps, which needs no saying.
+        note: Stands at the right above: what the axes show, where that is not plain (steps are), such as a unit.
+        meaning: Shown when the pointer rests on the chart.
         bounds: Of the vertical axis; by default of what is drawn.
         marks: Vertical lines.
 
@@ -113,8 +117,9 @@ def line_chart(
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="{shown}" font-family="system-ui,sans-serif" font-size="11" fill="currentColor">'
+        f"{f'<title>{html.escape(meaning)}</title>' if meaning else ''}"
         f'<text x="6" y="15" font-size="12" font-weight="600">{shown}</text>'
-        f'<text x="{width - RIGHT}" y="15" text-anchor="end" fill-opacity=".65">{html.escape(x_name)}</text>{"".join(body)}</svg>'
+        f'<text x="{width - RIGHT}" y="15" text-anchor="end" fill-opacity=".65">{html.escape(note)}</text>{"".join(body)}</svg>'
     )
 
 
@@ -130,11 +135,13 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def rolling_mean(points: Sequence[Point], window: int) -> list[Point]:
-    """Each value's mean with those before it, over ``window`` points."""
-    return [
-        (x, math.fsum(y for _, y in points[max(0, index + 1 - window) : index + 1]) / min(window, index + 1))
-        for index, (x, _) in enumerate(points)
-    ]
+    """Each value's mean with its neighbours, about ``window`` points; towards the ends with fewer, as many on either side."""
+    found = []
+    for index, (x, _) in enumerate(points):
+        reach = min(window // 2, index, len(points) - 1 - index)
+        inside = points[index - reach : index + reach + 1]
+        found.append((x, math.fsum(y for _, y in inside) / len(inside)))
+    return found
 
 
 def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
@@ -160,7 +167,8 @@ def _bounds(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
     if low == high == 0:
         return 0.0, 1.0
-    room = 0.05 * (high - low) if high - low > 1e-9 * max(abs(low), abs(high), 1e-300) else max(abs(low) * 0.1, 1e-6)
+    is_flat = high - low <= FLAT * max(abs(low), abs(high))
+    room = max(abs(low) * 0.1, 1e-6) if is_flat else 0.05 * (high - low)
     # A figure that can't be negative should not seem so.
     return (max(low - room, 0.0) if low >= 0 else low - room), high + room
 

@@ -103,7 +103,7 @@ def curve_chart(change: Change, lowest: float, *, width: int = 520, height: int 
     marks = [Mark(change.crossover, "base overtakes", strong=True)] if change.crossover else []
     bounds = (lowest, 1.0)
     return line_chart(
-        title, lines, width=width, height=height, log_x=True, x_name="pass@k over k", bounds=bounds, marks=marks
+        title, lines, width=width, height=height, log_x=True, note="pass@k over k", bounds=bounds, marks=marks
     )
 
 

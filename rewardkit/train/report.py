@@ -14,6 +14,7 @@ import orjson
 
 from rewardkit.errors import DataError, OutputError
 from rewardkit.train.chart import COLOURS, Line, Mark, Point, line_chart, rolling_mean
+from rewardkit.train.glossary import Meaning, meaning_of
 from rewardkit.train.monitors import FIGURES
 from rewardkit.train.page import key, page, table, text
 from rewardkit.train.preference_report import reliability_svg
@@ -100,7 +101,7 @@ def write_report(folders: Sequence[Path], path: Path) -> Path:
         )
     parts += [_over_kl(courses), _pairs(courses), _time(courses)]
     parts += [part for course in courses for part in _samples(course, len(courses) > 1)]
-    parts.append(_configuration(courses))
+    parts += [_meanings(courses), _configuration(courses)]
     try:
         path.write_text(page(title, parts), encoding="utf-8")
     except OSError as error:
@@ -154,10 +155,11 @@ def _alarms(courses: Sequence[Course]) -> list[str]:
 
 
 def _key(courses: Sequence[Course]) -> str:
+    is_evaluated = any(course.figures.get("eval") for course in courses)
     if len(courses) == 1:
-        return key([("training", COLOURS[0], False), ("held-out data", COLOURS[1], False)])
+        return key([("training", COLOURS[0], False), *([("held-out data", COLOURS[1], False)] if is_evaluated else [])])
     entries = [(course.name, _colour(index), False) for index, course in enumerate(courses)]
-    return key([*entries, ("held-out data", "currentColor", True)])
+    return key([*entries, *([("held-out data", "currentColor", True)] if is_evaluated else [])])
 
 
 def _colour(index: int) -> str:
@@ -209,7 +211,23 @@ def _figure(name: str, courses: Sequence[Course]) -> str:
                 marks[item["step"]] = Mark(item["step"], f"step {item['step']}: {item['message']}", strong=True)
             elif item["step"] not in marks and len(courses) == 1:
                 marks[item["step"]] = Mark(item["step"], f"step {item['step']}: {item['message']}")
-    return line_chart(name.removeprefix("component/"), lines, marks=list(marks.values()))
+    meaning = meaning_of(name) or Meaning("")
+    title = name.removeprefix("component/")
+    return line_chart(title, lines, marks=list(marks.values()), note=meaning.unit, meaning=meaning.words)
+
+
+def _meanings(courses: Sequence[Course]) -> str:
+    """In words, what was drawn; of all components together."""
+    names = sorted({name for course in courses for of in course.figures.values() for name in of})
+    rows: dict[str, list[str]] = {}
+    for name in names:
+        if (meaning := meaning_of(name)) is not None:
+            shown_as = "/".join(["component", "…", *name.split("/")[2:]]) if name.startswith("component/") else name
+            rows[shown_as] = [text(shown_as), text(meaning.words), text(meaning.unit)]
+    if not rows:
+        return ""
+    body = table(["figure", "meaning", "unit"], rows.values())
+    return f"<h2>What the figures mean</h2><details><summary>show</summary>{body}</details>"
 
 
 def _over_kl(courses: Sequence[Course]) -> str:
@@ -229,7 +247,7 @@ def _over_kl(courses: Sequence[Course]) -> str:
                 Line("gold", sorted(gold), COLOURS[1], dots=True),
                 Line("trained reward", sorted(reward), COLOURS[0], dots=True),
             ]
-            charts.append(line_chart(course.name, lines, width=520, height=240, x_name="KL, nats"))
+            charts.append(line_chart(course.name, lines, width=520, height=240, note="over KL, nats"))
     if not charts:
         return ""
     legend = key([("trained reward", COLOURS[0], False), ("held-out (gold) reward", COLOURS[1], False)])
@@ -279,7 +297,7 @@ def _time(courses: Sequence[Course]) -> str:
         floors = [[0.0] * len(steps), *totals]
         lines = [
             Line(
-                name.removeprefix("seconds_"),
+                _part_of_time(name),
                 list(zip(steps, tops, strict=True)),
                 _colour(index),
                 band=list(zip(steps, floor, tops, strict=True)),
@@ -287,13 +305,17 @@ def _time(courses: Sequence[Course]) -> str:
             for index, (name, floor, tops) in enumerate(zip(parts, floors, totals, strict=False))
         ]
         legend = key(
-            (f"{name.removeprefix('seconds_')} {math.fsum(column) / whole:.0%}", _colour(index), False)
+            (f"{_part_of_time(name)} {math.fsum(column) / whole:.0%}", _colour(index), False)
             for index, (name, column) in enumerate(zip(parts, columns, strict=True))
         )
         charts.append(
             f"<div>{legend}{line_chart(f'{course.name}: seconds per step', lines, width=520, height=220)}</div>"
         )
     return f'<h2>Time</h2><div class="grid">{"".join(charts)}</div>' if charts else ""
+
+
+def _part_of_time(name: str) -> str:
+    return name.removeprefix("seconds_").replace("_", " ")
 
 
 def _samples(course: Course, is_one_of_many: bool) -> list[str]:

@@ -295,6 +295,7 @@ class Trainer:
         """Greedy answers to the held-out prompts; the best model so far is kept."""
         if not self.held_out:
             return
+        self.run.view.activity = f"evaluating {len(self.held_out):,} held-out prompts"
         sampling = replace(self.sampling(temperature=0.0), top_p=1.0, top_k=0)
         evaluation = evaluate(
             self.policy, self.engine, self.reward, self.held_out, sampling, condition=self.condition, step=step

@@ -7,6 +7,7 @@ In the folder: ``config.json`` (resolved, with versions and the data's hash), ``
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -192,6 +193,9 @@ class Run:
             part = file.with_name(f".{name}.part")
             part.write_bytes(b"".join(kept))
             part.replace(file)
+            if name == "metrics.jsonl":
+                for record in map(orjson.loads, kept):
+                    self.view.recall(_figures_of(record), record["kind"])
 
     def is_due(self, step: int, every: int) -> bool:
         """Whether something is to be done after so many steps: every so often, and at the end."""
@@ -262,6 +266,13 @@ class Run:
 def seed_step(seed: int, step: int) -> None:
     """Make what a step draws (dropout, for one) depend on the run's seed and the step alone."""
     torch.manual_seed(step_seed(seed, step))
+
+
+def _figures_of(record: Mapping[str, Any]) -> dict[str, float]:
+    """What was logged, without where it belongs; what was not finite is null in the file."""
+    return {
+        name: math.nan if value is None else value for name, value in record.items() if name not in {"step", "kind"}
+    }
 
 
 def _step_of(line: bytes) -> int:

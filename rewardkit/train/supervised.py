@@ -125,7 +125,9 @@ def teach(run: Run, pupil: Pupil, config: RowsConfig, *, shuffle: bool = True) -
 
 
 def _evaluate(run: Run, pupil: Pupil, done: int) -> None:
+    run.view.activity = "evaluating the held-out rows"
     found = pupil.evaluate()
+    run.view.activity = ""
     if not found:
         return
     run.log(done, found, kind="eval")

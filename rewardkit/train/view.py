@@ -36,6 +36,8 @@ class View:
         self.console = console or Console(stderr=True)
         self.values: dict[tuple[str, str], list[float]] = defaultdict(list)
         """By kind (train, eval) and name."""
+        self.activity = ""
+        """What takes long just now, if it is not a step."""
         self.notes: list[str] = []
         self.progress = Progress(
             TextColumn("step"),
@@ -67,11 +69,16 @@ class View:
 
     def show(self, step: int, metrics: Mapping[str, float], kind: str) -> None:
         """Take in the figures of a step."""
-        for name, value in metrics.items():
-            self.values[kind, name].append(value)
+        self.recall(metrics, kind)
+        self.activity = ""
         self.progress.update(self.task, completed=step)
         if self.live is None:
             self._print_line(step, metrics, kind)
+
+    def recall(self, metrics: Mapping[str, float], kind: str) -> None:
+        """Take in figures of a part of the run that is over."""
+        for name, value in metrics.items():
+            self.values[kind, name].append(value)
 
     def say(self, text: str) -> None:
         """Tell something that is no figure: a warning, an alarm."""
@@ -88,7 +95,7 @@ class View:
         """The panel: how far, the figures that matter most, the others as far as there is room, speed, notes."""
         table = Table.grid(padding=(0, 2))
         table.add_column("figure", no_wrap=True, overflow="ellipsis")
-        table.add_column("value", no_wrap=True, justify="right")
+        table.add_column("value", no_wrap=True, justify="right", min_width=10)
         table.add_column("course", no_wrap=True, style="cyan")
         room = max(self.console.height - 6 - 2 * len(self.notes), 4)
         for kind, name in ranked(list(self.values))[:room]:
@@ -98,7 +105,9 @@ class View:
         latest = {name: values[-1] for (kind, name), values in self.values.items() if kind == "train"}
         notes = [f"[yellow]{escape(note)}[/yellow]" for note in self.notes]
         return Panel(
-            Group(self.progress, table, f"[dim]{speed(latest)}[/dim]", *notes),
+            Group(
+                self.progress, table, f"[dim]{'  '.join(filter(None, [speed(latest), self.activity]))}[/dim]", *notes
+            ),
             title=escape(self.title),
             title_align="left",
         )
@@ -139,7 +148,7 @@ def speed(metrics: Mapping[str, float]) -> str:
         parts.append(f"{metrics['tokens_per_s']:,.0f} tokens/s")
     if whole:
         shares = [
-            f"{name.removeprefix('seconds_')} {value / whole:.0%}"
+            f"{name.removeprefix('seconds_').replace('_', ' ')} {value / whole:.0%}"
             for name, value in metrics.items()
             if name.startswith("seconds_") and value / whole >= 0.005
         ]

@@ -40,7 +40,9 @@ def test_ticks_are_few_and_round_and_inside(low, span):
 
 def test_text_is_escaped():
     """A figure may have any name."""
-    picture = line_chart("<b>", [Line("<i>", [(0, 0), (1, 1)])], marks=[Mark(0.5, "<script>")], x_name="<u>")
+    picture = line_chart(
+        "<b>", [Line("<i>", [(0, 0), (1, 1)])], marks=[Mark(0.5, "<script>")], note="<u>", meaning="<i>"
+    )
     assert {element.tag.split("}")[1] for element in ET.fromstring(picture).iter()} <= {  # noqa: S314
         *("svg", "text", "line", "g", "title", "path", "polyline"),
     }
@@ -61,9 +63,18 @@ def test_thinning_keeps_ends_and_peaks():
     assert {points[0], points[-1], (4321, 100.0), (777, -50.0)} <= set(found)
 
 
-def test_a_rolling_mean_looks_back():
-    """By hand, over two points."""
-    assert rolling_mean([(0, 1.0), (1, 3.0), (2, 5.0)], 2) == [(0, 1.0), (1, 2.0), (2, 4.0)]
+def test_a_rolling_mean_does_not_lag():
+    """By hand, over three points; a straight line stays where it is, up to its ends."""
+    assert rolling_mean([(0, 1.0), (1, 3.0), (2, 8.0)], 3) == [(0, 1.0), (1, 4.0), (2, 8.0)]
+    line = [(x, 2.0 * x) for x in range(9)]
+    assert rolling_mean(line, 5) == line
+
+
+def test_rounding_is_drawn_as_a_flat_line():
+    """Shares of 1 that differ in the seventh digit would make labels that all say 1."""
+    picture = line_chart("x", [Line("a", [(0, 1.0), (1, 0.9999997)])])
+    labels = re.findall(r'text-anchor="end"[^>]*>([^<]+)<', picture)
+    assert len(labels) == len(set(labels)) >= 2
 
 
 @pytest.mark.parametrize("points", [[], [(3, 5.0)], [(0, 0.0), (1, 0.0)]])

@@ -199,3 +199,53 @@ def test_mistakes_are_told(make_run, tmp_path):
         write_report([folder], tmp_path / "report.html")
     with pytest.raises(OutputError, match="can't be written"):
         write_report([make_run("good")], tmp_path / "nowhere/report.html")
+
+
+def test_the_key_names_held_out_data_only_where_there_are_any(make_run):
+    """A run that was not evaluated has no such curve."""
+    assert "held-out data" not in read(make_run("one", metrics=train((1, 2), loss=0.1))).text
+    evaluated = [*train((1, 2), loss=0.1), {"step": 2, "kind": "eval", "loss": 0.1}]
+    assert "held-out data" in read(make_run("two", metrics=evaluated)).text
+
+
+def test_figures_are_explained(make_run):
+    """Each once, with its unit; all components together, and nothing of what nobody knows."""
+    names = {"entropy": 1.0, "component/a": 1.0, "component/b": 1.0, "component/a/unscored_infra": 1.0, "odd": 1.0}
+    words = read(make_run(metrics=train((1, 2), **names))).text.split("What the figures mean")[1]
+    assert words.count("nats/token") == 1
+    assert words.count("mean of the component's value") == 1
+    assert "could not score" in words
+    assert "odd" not in words
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo", "reward_model", "grpo", "ppo"])
+def test_every_figure_of_a_run_has_a_meaning(work, tmp_path, stage):
+    """Whatever a stage writes into metrics.jsonl."""
+    from rewardkit import Rollout, reward
+    from rewardkit.registry import Registry
+    from rewardkit.train.glossary import meaning_of
+    from rewardkit.train.launch import launch
+    from rewardkit.train.stages import STAGES, read_train_config
+
+    @reward("digits")
+    def digits(rollout: Rollout) -> float:
+        """Digits."""
+        return float(sum(map(str.isdigit, rollout.completion_text)))
+
+    registry = Registry()
+    registry.register(digits)
+    data = {"sft": f"{{train: {work}/held.jsonl, eval: {work}/held.jsonl}}"}
+    data |= dict.fromkeys(("dpo", "reward_model"), f"{{train: {work}/pairs.jsonl, eval_share: 0.01}}")
+    data |= dict.fromkeys(("grpo", "ppo"), f"{{train: {work}/train.jsonl, eval: {work}/heldout.jsonl}}")
+    (work / "held.jsonl").write_text("".join((work / "sft.jsonl").read_text().splitlines(keepends=True)[:8]))
+    more = "batch_size: 4\n"
+    if stage in {"grpo", "ppo"}:
+        more = "reward: {components: {digits: {use: digits}}}\nkl: {coefficient: 0.1}\nmonitors: {zero_spread: null}\n"
+        more += "rollout: {prompts_per_step: 4, max_new_tokens: 6}\n"
+        more += 'evaluate: {limit: 3, correct: "digits > 1", gold: {components: {digits: {use: digits}}}}\n'
+    text = f"version: 1\nstage: {stage}\noutput: {tmp_path}/out\nmodel: {{path: {work}/base}}\ndata: {data[stage]}\nsteps: 2\n"
+    (tmp_path / "run.yaml").write_text(text + more)
+    launch(read_train_config(tmp_path / "run.yaml", registry), STAGES[stage].runner())
+    lines = [json.loads(line) for line in (tmp_path / "out/metrics.jsonl").read_text().splitlines()]
+    names = {name for line in lines for name in line} - {"step", "kind"}
+    assert [name for name in sorted(names) if meaning_of(name) is None] == []

@@ -67,6 +67,21 @@ def test_elsewhere_there_are_plain_lines(monkeypatch):
     assert "\x1b" not in console.file.getvalue()
 
 
+def test_an_evaluation_is_told_while_it_goes_on():
+    """Beside the speed, until its figures are there."""
+    console = terminal()
+    view = View("grpo → out", 100, console)
+    view.activity = "evaluating 500 held-out prompts"
+
+    def shown_now():
+        found = console.render_lines(view.render(), console.options, pad=False)
+        return "".join(segment.text for line in found for segment in line)
+
+    assert "evaluating 500 held-out prompts" in shown_now()
+    view.show(0, {"accuracy": 0.25}, "eval")
+    assert "evaluating" not in shown_now()
+
+
 def test_lines_are_not_too_many():
     """Of a hundred quick steps the first and the last have one; every evaluation has."""
     console = Console(file=io.StringIO(), force_terminal=False, width=80)
