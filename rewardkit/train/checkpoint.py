@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from rewardkit.train import parallel
 from rewardkit.train.optim import Optimizer
 
 PREFIX = "step-"
+FULL = 1 << 20
+"""A disk with fewer bytes free is full, for messages."""
 
 
 def step_of(path: Path) -> int:
@@ -80,7 +83,7 @@ class Checkpoints:
             write_folder(path, write)
             for old in self.all()[: -self.keep]:
                 if step_of(old) != spare:
-                    shutil.rmtree(old, ignore_errors=True)
+                    _remove(old)
         parallel.wait()
         return path
 
@@ -89,7 +92,7 @@ class Checkpoints:
         if parallel.is_first():
             for path in self.all():
                 if step_of(path) > step:
-                    shutil.rmtree(path)
+                    _remove(path)
         parallel.wait()
 
     def restore(self, path: Path, parts: Mapping[str, tuple[Mapping[str, nn.Parameter], Optimizer]]) -> dict[str, Any]:
@@ -123,6 +126,8 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
     part = path.with_name(f".{path.name}.part")
     old = path.with_name(f".{path.name}.old")
     try:
+        if old.exists() and not path.exists():  # killed between the two renames below
+            old.rename(path)
         for leftover in (part, old):
             shutil.rmtree(leftover, ignore_errors=True)
         part.mkdir(parents=True)
@@ -137,7 +142,38 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(old, ignore_errors=True)
     # safetensors and torch have errors of their own for a full disk.
     except (OSError, RuntimeError, SafetensorError) as error:
+        reason = _reason(error, path)
         shutil.rmtree(part, ignore_errors=True)
         if old.exists() and not path.exists():
             old.rename(path)
-        raise OutputError(f"{path} can't be written: {error}; what was there before is untouched") from error
+        raise OutputError(f"{path} can't be written: {reason}; what was there before is untouched") from error
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file that is there whole or not at all, in place of one of that name. Raises OutputError."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise OutputError(f"{path} can't be written: {error.strerror}; what was there before is untouched") from error
+
+
+def _remove(path: Path) -> None:
+    """Remove a checkpoint at once: killed in the middle, half of one must not pass for a whole one."""
+    gone = path.with_name(f".{path.name}.old")
+    try:
+        path.rename(gone)
+    except OSError as error:
+        raise OutputError(f"{path} can't be removed: {error.strerror}") from error
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """Why something could not be written; torch tells of a full disk in words of its own."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else FULL
+    return f"No space left on device ({free:,} bytes are free)" if free < FULL else str(error)

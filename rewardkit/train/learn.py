@@ -131,7 +131,8 @@ class Learner:
             )
         noted = Notes(mask_B_T)
         for update, rows in enumerate(self.parts(len(mask_B_T), step)):
-            totals = BatchTotals.of(mask_B_T if self.algorithm.reduction == "dapo" else mask_B_T[rows])
+            whole = BatchTotals.of(mask_B_T).shared_by(config.updates_per_epoch)
+            totals = whole if self.algorithm.reduction == "dapo" else BatchTotals.of(mask_B_T[rows])
             weights_of_part = weights_B_T.clone()
             weights_of_part[rows] = weights_B_T[rows] * token_weights(
                 mask_B_T[rows],
@@ -252,9 +253,10 @@ class Learner:
             loss_B_T = loss_B_T + self.kl.value * kl_estimate(
                 logprobs_B_T, part(inputs.ref_B_T), self.config.kl.estimator
             )
-        loss = self.policy_share() * weighted_loss(loss_B_T, part(inputs.weights_B_T))
-        if (extra := self.extra_loss(judged, rows)) is not None:
-            loss = loss + extra
+        loss = self.extra_loss(judged, rows)
+        if self.policy_learns():
+            loss = weighted_loss(loss_B_T, part(inputs.weights_B_T)) + (0 if loss is None else loss)
+        assert loss is not None  # noqa: S101 - one of the two learns
         loss.backward()  # type: ignore[no-untyped-call]
         noted.take(rows, part(inputs.weights_B_T) * loss_B_T.detach(), logprobs_B_T, judged.entropy_B_T, token_loss)
 
@@ -262,9 +264,9 @@ class Learner:
         """A term that learns from the same forward pass."""
         return None
 
-    def policy_share(self) -> float:
-        """What the policy's loss is multiplied by."""
-        return 1.0
+    def policy_learns(self) -> bool:
+        """Whether the policy's loss is part of the step's."""
+        return True
 
     def first_figures(
         self, old_B_T: Tensor, rollout_B_T: Tensor, ref_B_T: Tensor | None, mask_B_T: Tensor
@@ -278,7 +280,8 @@ class Learner:
             "mismatch_ess": found.effective_share,
         }
         if ref_B_T is not None:
-            figures["kl"] = float(sequence_kl(old_B_T - ref_B_T, mask_B_T).mean())
+            counts_B = mask_B_T.any(1)  # completions that are masked as a whole say nothing of the policy
+            figures["kl"] = float(masked_mean(sequence_kl(old_B_T - ref_B_T, mask_B_T), counts_B))
             figures["kl_per_token"] = float(masked_mean(kl_estimate(old_B_T, ref_B_T, "k3"), mask_B_T))
         return figures
 

@@ -93,7 +93,8 @@ class Monitors:
         figures["clipped"] = metrics.get("clipped_low", 0.0) + metrics.get("clipped_high", 0.0)
         if metrics.get("rows_learned") == 0:
             figures.pop("entropy", None)  # of no tokens
-        if "reward" in metrics and metrics["reward"] > self.first.setdefault("reward", metrics["reward"]):
+        reward = metrics.get("reward", math.nan)
+        if math.isfinite(reward) and reward > self.first.setdefault("reward", reward):
             # Groups are alike at the end of a task that has been learned, too.
             figures.pop("zero_spread", None)
         alarms = []
@@ -113,7 +114,7 @@ class Monitors:
 
     def _watched(self, bound: _Bound, value: float | None) -> float | None:
         """What is held against the limit; None where there is nothing to hold."""
-        if value is None or bound.kind == "value":
+        if value is None or bound.kind == "value" or not math.isfinite(value):
             return value
         if bound.kind == "share_of_first" and value == 0 and bound.figure not in self.first:
             return None  # nothing has been measured yet: while a critic warms up, no policy is looked at

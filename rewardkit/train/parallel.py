@@ -48,7 +48,10 @@ def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Add up the gradients of all processes; a process without rows has none, which counts as 0."""
     if size() == 1:
         return
-    for parameter in parameters:
+    chosen = list(parameters)
+    # What has a gradient in no process keeps none: of one that is 0, decay and momentum would still move the weights.
+    known = added(torch.tensor([float(parameter.grad is not None) for parameter in chosen])).tolist()
+    for parameter in (parameter for parameter, count in zip(chosen, known, strict=True) if count):
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         distributed.all_reduce(parameter.grad)

@@ -135,9 +135,9 @@ class PpoLearner(Learner):
         values_B_T = self.critic.values_of(judged, detached=self.warming_up)
         return self.ppo.coefficient * self.value_term(rows, values_B_T)
 
-    def policy_share(self) -> float:
-        """0 while only the critic learns."""
-        return 0.0 if self.warming_up else 1.0
+    def policy_learns(self) -> bool:
+        """Not while only the critic does: a gradient of 0 would not leave the policy alone, which decays and has momentum."""
+        return not self.warming_up
 
     def value_term(self, rows: list[int], values_B_T: Tensor) -> Tensor:
         """The critic's loss on some rows."""

@@ -128,9 +128,10 @@ class Trainer:
         """All steps that are left."""
         run, config = self.run, self.config
         rolls_back = config.monitors.on_alarm == "rollback"
-        first = self.resume()
+        resumed = self.resume()
+        first = resumed or 0
         self.policy.model.train()
-        if first == 0:
+        if resumed is None:
             self.evaluate(0)
             if run.must_stop():
                 raise run.interrupted(0)
@@ -172,9 +173,8 @@ class Trainer:
         """One step, from prompts to new weights."""
         began = time.monotonic()
         spent, synced = Spent(), self.engine.seconds_sync
-        samples, sampled = self.sample(step, spent)
-        refuse_unscored(samples, self.reward.config.abort_above, f"step {step + 1}")
-        scored = [sample for sample in samples if sample.scored.reward is not None]
+        samples, kept = self.sample(step, spent)
+        scored = [sample for sample in kept if sample.scored.reward is not None]
         self.engine.sleep()
         collected, synced = time.monotonic(), self.engine.seconds_sync - synced
         lesson = lesson_of(scored, self.config, self.policy.decode)
@@ -183,12 +183,14 @@ class Trainer:
         self.engine.sync()
         ended = time.monotonic()
         tokens = sum(len(sample.completion.tokens) for sample in samples)
+        sampled, used = (len({sample.group for sample in some}) for some in (samples, kept))
         metrics = {
             **statistics.rewards(samples),
             **learned,
             **self.engine.figures,
             **statistics.components(samples),
             "prompts_sampled": sampled,
+            **({} if self.config.filter.zero_spread == "keep" else {"prompts_kept": used / sampled}),
             "tokens": tokens,
             "tokens_per_s": tokens / (ended - began),
             "scoring_seconds": spent.scoring,
@@ -242,13 +244,14 @@ class Trainer:
         self.run.checkpoints.drop_after(step_of(calm[-1]))
         return self.restore(calm[-1])
 
-    def sample(self, step: int, spent: Spent) -> tuple[list[Sample], int]:
-        """The step's scored rollouts, and how many prompts were sampled for them; the time that it takes is added to ``spent``.
+    def sample(self, step: int, spent: Spent) -> tuple[list[Sample], list[Sample]]:
+        """The step's rollouts, and those of them that are learned from; the time that it takes is added to ``spent``.
 
         With ``zero_spread: refill`` groups without any spread are replaced by those of further prompts, for some rounds.
         """
         config = self.config
         wanted = config.rollout.prompts_per_step
+        everything: list[Sample] = []
         kept: list[Sample] = []
         sampled = 0
         for round_ in range(1 + (config.filter.refill_rounds if config.filter.zero_spread == "refill" else 0)):
@@ -266,10 +269,11 @@ class Trainer:
             )
             sampled += missing
             refuse_unscored(samples, self.reward.config.abort_above, f"step {step + 1}")
+            everything += samples
             kept += samples if config.filter.zero_spread == "keep" else _with_spread(samples)
             if config.filter.zero_spread == "drop" and not kept:
                 self.run.view.say(f"step {step + 1}: no group has any spread, so nothing is learned")
-        return kept, sampled
+        return everything, kept
 
     def sampling(self, temperature: float | None = None) -> Sampling:
         """How completions are drawn."""
@@ -292,19 +296,23 @@ class Trainer:
             )
 
     def evaluate(self, step: int) -> None:
-        """Greedy answers to the held-out prompts; the best model so far is kept."""
+        """Greedy answers to the held-out prompts; the best model so far is kept.
+
+        Scheduled weights are those of the last step, or a reward would seem to rise as its penalties fade.
+        """
         if not self.held_out:
             return
         self.run.view.activity = f"evaluating {len(self.held_out):,} held-out prompts"
+        last = self.config.steps
         sampling = replace(self.sampling(temperature=0.0), top_p=1.0, top_k=0)
         evaluation = evaluate(
-            self.policy, self.engine, self.reward, self.held_out, sampling, condition=self.condition, step=step
+            self.policy, self.engine, self.reward, self.held_out, sampling, condition=self.condition, step=last
         )
         refuse_unscored(evaluation.samples, self.reward.config.abort_above, f"the evaluation after step {step}")
         found = evaluation.summary()
         if self.gold is not None:
             own = parallel.share([sample.scored.rollout for sample in evaluation.samples])
-            scored = parallel.gathered(self.gold.score(own, step=step))
+            scored = parallel.gathered(self.gold.score(own, step=last))
             values = [item.reward for item in scored if item.reward is not None]
             if values:
                 found["gold"] = fmean(values)
@@ -324,12 +332,12 @@ class Trainer:
             "calm_step": self.calm_step,
         }
 
-    def resume(self) -> int:
-        """Go on from the latest checkpoint; returns how many steps are done."""
+    def resume(self) -> int | None:
+        """Go on from the latest checkpoint; returns how many steps are done, or None where there is none."""
         latest = self.run.checkpoints.latest()
         if latest is None:
             self.run.rewind(-1)
-            return 0
+            return None
         step = self.restore(latest)
         self.run.rewind(step)
         self.run.view.resumed(step)

@@ -23,7 +23,7 @@ from rich.console import Console
 from rewardkit.errors import OutputError, RewardkitError
 from rewardkit.registry import Provenance, Registry
 from rewardkit.train import parallel
-from rewardkit.train.checkpoint import Checkpoints, step_of, write_folder
+from rewardkit.train.checkpoint import Checkpoints, step_of, write_file, write_folder
 from rewardkit.train.config import RunConfig, paths, plain
 from rewardkit.train.loggers import Logger, open_loggers
 from rewardkit.train.report import write_report
@@ -97,7 +97,7 @@ class Run:
         try:
             if parallel.is_first():
                 run.folder.mkdir(parents=True, exist_ok=True)
-                (run.folder / "config.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
+                write_file(run.folder / "config.json", orjson.dumps(record, option=orjson.OPT_INDENT_2))
         except OSError as error:
             raise OutputError(f"{run.folder} can't be written: {error.strerror}") from None
         parallel.wait()
@@ -190,9 +190,7 @@ class Run:
             if not file.exists():
                 continue
             kept = [line for line in file.read_bytes().splitlines(keepends=True) if _step_of(line) <= step]
-            part = file.with_name(f".{name}.part")
-            part.write_bytes(b"".join(kept))
-            part.replace(file)
+            write_file(file, b"".join(kept))
             if name == "metrics.jsonl":
                 for record in map(orjson.loads, kept):
                     self.view.recall(_figures_of(record), record["kind"])

@@ -141,11 +141,13 @@ def ranked(keys: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def speed(metrics: Mapping[str, float]) -> str:
-    """Tokens per second, seconds per step, and what a step's time goes to, as far as it is anything."""
+    """Tokens per second, prompts that were sampled for nothing, seconds per step, and what a step's time goes to."""
     whole = metrics.get("seconds", 0.0)
     parts = []
     if "tokens_per_s" in metrics:
         parts.append(f"{metrics['tokens_per_s']:,.0f} tokens/s")
+    if "prompts_kept" in metrics:
+        parts.append(f"{metrics['prompts_kept']:.0%} of {metrics['prompts_sampled']:.0f} prompts learned from")
     if whole:
         shares = [
             f"{name.removeprefix('seconds_').replace('_', ' ')} {value / whole:.0%}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -138,8 +139,47 @@ def test_a_constant_reward_changes_nothing(work, tmp_path, registry):
 def test_refilling_samples_further_prompts(work, tmp_path, registry):
     """Dynamic sampling has a bound, and its cost is shown."""
     extra = "filter: {zero_spread: refill, refill_rounds: 2}\n"
-    figures = run(work, tmp_path, registry, use="constant", steps=1, extra=extra)
-    assert figures["train"][0]["prompts_sampled"] == 12
+    [line] = run(work, tmp_path, registry, use="constant", steps=1, extra=extra)["train"]
+    assert line["prompts_sampled"] == 12
+    assert line["prompts_kept"] == 0
+    assert (line["reward"], line["zero_spread"]) == (0.25, 1), "of all that was sampled"
+    assert line["component/main/zero_spread"] == 1
+
+
+def test_what_is_filtered_out_is_still_told(work, tmp_path, registry):
+    """Figures are of all that was sampled, and what was not scored is held against all of that, not against what is left."""
+    extra = "filter: {zero_spread: refill, refill_rounds: 2}\n"
+    changes = {"rollout.max_new_tokens": "1", "rollout.group_size": "8", "data.eval": "null"}
+    CALLS.clear()
+    [line] = run(work, tmp_path, registry, use="flaky", abort=0.9, steps=1, extra=extra, **changes)["train"]
+    assert len(CALLS) == 8 * line["prompts_sampled"]
+    assert line["prompts_kept"] < 0.5, "nearly all completions of one token have the score 1"
+    unscored = sum(rollout.completion_text[:1].isdigit() for rollout in CALLS) / len(CALLS)
+    assert line["unscored"] == pytest.approx(unscored)
+    assert line["component/main/unscored_infra"] == pytest.approx(unscored)
+    assert unscored > 0
+
+
+def test_evaluations_can_be_compared_while_weights_change(work, tmp_path, registry):
+    """Scheduled weights are those of the last step in every evaluation, and those of the step in training."""
+    weight = "{linear: {from: 1.0, to: 0.0, steps: [0, 4]}}"
+    changes = {"reward.components.main.weight": weight, "evaluate.every": "1", "optimizer.lr": "1e-12"}
+    figures = run(work, tmp_path, registry, use="constant", steps=3, **changes)
+    assert [line["reward"] for line in figures["eval"]] == [pytest.approx(0.25 * 0.25)] * 4
+    assert [line["reward"] for line in figures["train"]] == pytest.approx([0.25, 0.25 * 0.75, 0.25 * 0.5])
+
+
+def test_a_run_that_is_begun_again_at_its_first_checkpoint_evaluates_once(work, tmp_path, registry):
+    """With rollback a checkpoint is made before the first step; an evaluation of then is not written down twice."""
+    changes = {"monitors.on_alarm": "rollback", "evaluate.every": "1"}
+    whole = run(work, tmp_path, registry, steps=2, **changes)
+    shutil.rmtree(tmp_path / "out/checkpoints/step-000002")
+    shutil.rmtree(tmp_path / "out/checkpoints/step-000001", ignore_errors=True)
+    if not (tmp_path / "out/checkpoints/step-000000").exists():
+        shutil.rmtree(tmp_path / "out/checkpoints")
+        run(work, tmp_path, registry, steps=2, **changes)
+    again = run(work, tmp_path, registry, steps=2, **changes)
+    assert [line["step"] for line in again["eval"]] == [line["step"] for line in whole["eval"]] == [0, 1, 2]
 
 
 def test_truncated_completions_can_be_left_out(work, tmp_path, registry):

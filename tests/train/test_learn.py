@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import math
+from dataclasses import replace
+
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -50,18 +55,19 @@ def lesson(policy, groups=3, size=4, seed=0):
 
 
 def gradient(policy, settings_, batch):
-    """The gradient that one update would apply."""
-    found = {}
+    """The gradient that one update would apply; of several, which all begin at the same weights, the sum."""
+    found = []
 
     class Recorder(Optimizer):
         def step(self, step):
-            found.update({name: value.grad.clone() for name, value in self.parameters.items()})
+            found.append(torch.cat([value.grad.flatten() for value in self.parameters.values()]))
             self.adamw.zero_grad()
             return 0.0
 
     learner = Learner(settings_, policy, Recorder(policy.trained, settings_.optimizer, 10), None)
     learner.learn(batch, 0)
-    return torch.cat([value.flatten() for value in found.values()])
+    assert len(found) == settings_.updates_per_epoch * settings_.epochs_per_batch
+    return torch.stack(found).sum(0)
 
 
 def test_the_gradient_is_that_of_the_formula(policy):
@@ -101,3 +107,82 @@ def test_the_gradient_does_not_depend_on_how_the_batch_is_cut(policy, micro, alg
     cut = gradient(policy, config(algorithm={"use": algorithm}, micro_batch_tokens=micro), batch)
     assert torch.allclose(whole, cut, atol=1e-5, rtol=1e-5)
     assert whole.norm() > 0
+
+
+@pytest.mark.parametrize("algorithm", ["dapo", "cispo"])
+def test_more_updates_are_no_smaller_ones(policy, algorithm):
+    """Where a batch makes several updates each is as large as one of the whole batch: its tokens are shared by them."""
+    batch = lesson(policy)
+    whole = gradient(policy, config(algorithm={"use": algorithm}), batch)
+    parts = gradient(policy, config(algorithm={"use": algorithm}, updates_per_epoch=4), batch)
+    assert torch.allclose(parts / 4, whole, atol=1e-6)
+    assert whole.norm() > 1e-3
+
+
+def test_kl_is_of_the_completions_that_count(policy):
+    """One that is masked as a whole, as a truncated one may be, is no completion without KL."""
+    settings_ = config(kl={"coefficient": 0.1})
+    learner = Learner(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), policy)
+    old = torch.tensor([[-1.0, -1.0], [-2.0, -1.0], [-1.0, -3.0]])
+    ref = torch.tensor([[-1.5, -1.0], [-9.0, -9.0], [-2.0, -4.0]])
+    mask = torch.tensor([[True, True], [False, False], [True, True]])
+    figures = learner.first_figures(old, old, ref, mask)
+    assert figures["kl"] == pytest.approx((0.5 + 2.0) / 2)
+
+
+def test_kl_is_a_term_of_every_token_or_of_the_reward(policy):
+    """In the loss β times the estimate, with the loss's weight; in the reward β times its sum, before groups are compared."""
+    batch = lesson(policy)
+    reference = copy.deepcopy(policy)
+    with torch.no_grad():
+        for value in reference.trained.values():
+            value.mul_(1.2)
+    said = [policy.judge([batch.sequence(row)]).logprobs_B_T[0] for row in range(12)]
+    was = [reference.judge([batch.sequence(row)]).logprobs_B_T[0].detach() for row in range(12)]
+    tokens = sum(len(answer) for row, answer in enumerate(batch.completions) if batch.counts_B[row])
+    for place, estimator in (("loss", "k3"), ("loss", "k2"), ("reward", "k1")):
+        settings_ = config(kl={"coefficient": 0.5, "place": place, "estimator": estimator}, algorithm={"use": "dapo"})
+        found = []
+
+        class Recorder(Optimizer):
+            def step(self, step, found=found):
+                found.append(torch.cat([value.grad.flatten() for value in self.parameters.values()]))
+                self.adamw.zero_grad()
+                return 0.0
+
+        Learner(settings_, policy, Recorder(policy.trained, settings_.optimizer, 10), reference).learn(batch, 0)
+        rewards = batch.rewards_B.clone()
+        if place == "reward":
+            for row in range(12):
+                if batch.counts_B[row]:
+                    rewards[row] -= 0.5 * (said[row].detach() - was[row]).sum()
+        loss = 0.0
+        for row in range(12):
+            if not batch.counts_B[row]:
+                continue
+            group = rewards[batch.groups_B == batch.groups_B[row]]
+            advantage = (rewards[row] - group.mean()) / (group.std() + 1e-4)
+            advantage = advantage if float(group.max() - group.min()) > 1e-6 else 0.0
+            per_token = -advantage * said[row]
+            if place == "loss":
+                apart = was[row] - said[row]
+                per_token = per_token + 0.5 * (apart.exp() - apart - 1 if estimator == "k3" else apart.square() / 2)
+            loss = loss + per_token.sum() / tokens
+        loss.backward(retain_graph=True)
+        expected = torch.cat([value.grad.flatten() for value in policy.trained.values()])
+        policy.model.zero_grad()
+        assert torch.allclose(found[0], expected, atol=1e-5, rtol=1e-4), (place, estimator)
+
+
+def test_the_correction_multiplies_the_loss_of_each_token(policy):
+    """Truncated importance sampling: what the sampler found likelier than the trainer does weighs less."""
+    batch = lesson(policy)
+    plain = gradient(policy, config(algorithm={"use": "dapo"}), batch)
+    off = replace(batch, rollout_logprobs=[[value + 0.7 for value in row] for row in batch.rollout_logprobs])
+    corrected = gradient(policy, config(algorithm={"use": "dapo"}, correction={"kind": "truncate"}), off)
+    assert torch.allclose(corrected, plain * math.exp(-0.7), atol=1e-6)
+    masked = gradient(
+        policy, config(algorithm={"use": "grpo"}, correction={"kind": "mask", "low": 0.4, "high": 2}), off
+    )
+    whole = gradient(policy, config(algorithm={"use": "grpo"}), batch)
+    assert torch.allclose(masked, whole * math.exp(-0.7), atol=1e-6)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 
+import orjson
 import pytest
 
 from rewardkit import Rollout, reward
@@ -242,3 +244,11 @@ def test_repetition_is_the_share_of_runs_seen_before():
     assert repetition((1, 2, 1, 2, 1, 2)) == pytest.approx(1 / 3)
     assert repetition((1, 2, 3, 4, 5)) == 0
     assert repetition((1, 2)) == 0
+
+
+def test_a_first_step_without_any_reward_can_be_gone_on_from():
+    """What is no number is no first value: JSON has none for it."""
+    monitors = Monitors(MonitorsConfig())
+    monitors.watch({"reward": math.nan, "entropy": math.nan, "repetition": math.nan})
+    monitors.restore(json.loads(orjson.dumps(monitors.state())))
+    assert monitors.watch({"reward": 0.5, "entropy": 1.0, "repetition": 0.1}) == []

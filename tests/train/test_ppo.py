@@ -63,10 +63,10 @@ def test_policy_and_critic_learn(work, tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ["own", "head"])
 def test_warm_up_leaves_the_policy_alone(work, tmp_path, kind):
-    """The critic learns while the policy's weights stay bit-equal."""
+    """The critic learns while the policy's weights stay bit-equal; nor do they decay."""
     from safetensors.torch import load_file
 
-    figures = run(work, tmp_path, kind, steps=2, warmup=2)
+    figures = run(work, tmp_path, kind, steps=2, warmup=2, **{"optimizer.weight_decay": "0.1"})
     before, after = load_file(work / "base/model.safetensors"), load_file(tmp_path / "out/final/model.safetensors")
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert figures[0]["value_loss"] > 0

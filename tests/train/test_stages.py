@@ -139,3 +139,23 @@ def test_steps_or_epochs(tmp_path):
     with pytest.raises(ConfigError, match="give either steps or epochs"):
         read(tmp_path, text, Registry())
     assert isinstance(read(tmp_path, text + "epochs: 2\n", Registry()).config, SftConfig)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kl.target": "2.0"}, "target: an adaptive coefficient is multiplied, so it needs a start above 0"),
+        (
+            {"algorithm": "{process: {component: even}, advantage: rloo}"},
+            "algorithm.advantage: process rewards make the advantages",
+        ),
+        (
+            {"algorithm": "{process: {component: even}}", "kl": "{coefficient: 0.1, place: reward}"},
+            "kl.place: the advantages are made of process rewards",
+        ),
+    ],
+)
+def test_settings_without_effect_are_refused(tmp_path, registry, changes, message):
+    """What one setting makes of another's is told before anything runs."""
+    with pytest.raises(ConfigError, match=message):
+        read(tmp_path, GRPO, registry, **changes)

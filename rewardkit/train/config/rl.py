@@ -54,6 +54,14 @@ class KlConfig(Section):
     horizon: Positive = 10000.0
     """Completions over which an error of 20 % changes an adaptive coefficient by 20 %."""
 
+    @model_validator(mode="after")
+    def _can_adapt(self) -> KlConfig:
+        if self.target is not None and self.coefficient == 0:
+            raise ValueError(
+                "target: an adaptive coefficient is multiplied, so it needs a start above 0: set coefficient"
+            )
+        return self
+
 
 class ProcessConfig(Section):
     """Learn from a component's rewards per step instead of the total (process rewards)."""
@@ -191,6 +199,18 @@ class RlConfig(RunConfig):
     def _whole_groups(self) -> RlConfig:
         if self.rollout.batch < self.rollout.group_size:
             raise ValueError(f"rollout.batch ({self.rollout.batch}) is less than one group ({self.rollout.group_size})")
+        return self
+
+    @model_validator(mode="after")
+    def _process_rewards_are_the_reward(self) -> RlConfig:
+        if self.algorithm.process is None:
+            return self
+        if self.algorithm.advantage is not None:
+            raise ValueError("algorithm.advantage: process rewards make the advantages; leave one of the two out")
+        if self.kl.place == "reward" and self.kl.coefficient > 0:
+            raise ValueError(
+                "kl.place: the advantages are made of process rewards, which KL is no part of; use place: loss"
+            )
         return self
 
 
