@@ -35,7 +35,7 @@ _ROLLOUTS: Mapping[str, Meaning] = {
     "unscored": Meaning("completions that could not be scored, by no fault of theirs", "share"),
     "length": Meaning("mean length of a completion", "tokens"),
     "truncated": Meaning("completions cut off by max_new_tokens", "share"),
-    "duplicates": Meaning("completions that their own prompt was given before in the same step", "share"),
+    "duplicates": Meaning("completions that their own prompt was given before, the first of each left aside", "share"),
     "copied": Meaning("completions that another prompt was given, too", "share"),
     "repetition": Meaning("a completion's runs of four tokens that occurred in it before, on average", "share"),
     "groups": Meaning("prompts that were answered"),

@@ -43,6 +43,12 @@ _BOUNDS: Mapping[str, _Bound] = {
         "length_correlation", is_upper=True, meaning="longer answers are rewarded for being long"
     ),
     "repetition": _Bound("repetition", is_upper=True, kind="rise", meaning="completions repeat themselves"),
+    "duplicates": _Bound(
+        "duplicates",
+        is_upper=True,
+        kind="rise",
+        meaning="a prompt is answered with one and the same completion, and the reward is no higher than at first",
+    ),
     "copied": _Bound("copied", is_upper=True, kind="rise", meaning="different prompts get one and the same completion"),
     "truncated": _Bound("truncated", is_upper=True, meaning="completions are cut off before they end"),
     "clipped": _Bound(
@@ -97,6 +103,7 @@ class Monitors:
         if math.isfinite(reward) and reward > self.first.setdefault("reward", reward):
             # Groups are alike at the end of a task that has been learned, too.
             figures.pop("zero_spread", None)
+            figures.pop("duplicates", None)
         alarms = []
         for name, bound in _BOUNDS.items():
             limit = getattr(self.config, name)

@@ -30,7 +30,7 @@ def rewards(samples: Sequence[Sample]) -> dict[str, float]:
         "unscored": 1 - len(values) / len(samples),
         "length": fmean(lengths),
         "truncated": fmean(sample.completion.finish_reason == "length" for sample in samples),
-        "duplicates": 1 - len({(sample.group, sample.completion.tokens) for sample in samples}) / len(samples),
+        "duplicates": duplicates(samples),
         "copied": copied(samples),
         "repetition": fmean(repetition(sample.completion.tokens) for sample in samples),
         "length_correlation": _correlation(scored),
@@ -62,6 +62,13 @@ def components(samples: Sequence[Sample]) -> dict[str, float]:
         for kind, count in Counter(outcome.kind for outcome in outcomes if isinstance(outcome, Unscored)).items():
             result[f"component/{name}/unscored_{kind}"] = count / len(outcomes)
     return result
+
+
+def duplicates(samples: Sequence[Sample]) -> float:
+    """Share of completions that their own prompt was given before, the first of each prompt left aside: 1 where all groups are of one."""
+    distinct = len({(sample.group, sample.completion.tokens) for sample in samples})
+    further = len(samples) - len(_groups(samples))
+    return (len(samples) - distinct) / further if further else 0.0
 
 
 def copied(samples: Sequence[Sample]) -> float:

@@ -89,7 +89,8 @@ class View:
     def resumed(self, step: int) -> None:
         """Begin at a step that is not the first."""
         self.progress.reset(self.task, completed=step)  # what was done before says nothing about the time that is left
-        self.say(f"going on after step {step}")
+        done = step == self.total_steps
+        self.say(f"all {step} steps were done before" if done else f"going on after step {step}")
 
     def render(self) -> RenderableType:
         """The panel: how far, the figures that matter most, the others as far as there is room, speed, notes."""

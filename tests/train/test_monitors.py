@@ -162,6 +162,16 @@ def test_a_task_that_is_solved_is_no_alarm():
     assert [alarm.name for alarm in monitors.watch({"reward": 0.3, "zero_spread": 0.99})] == ["zero_spread"]
 
 
+def test_one_answer_to_each_prompt_is_an_alarm_only_where_nothing_was_won():
+    """A policy that has learned its task says the same again and again, too."""
+    monitors = Monitors(MonitorsConfig(patience=1))
+    assert monitors.watch({"reward": 0.3, "duplicates": 0.7}) == []
+    assert monitors.watch({"reward": 0.9, "duplicates": 1.0}) == []
+    assert monitors.watch({"reward": 0.3, "duplicates": 0.95}) == []
+    [alarm] = monitors.watch({"reward": 0.3, "duplicates": 0.98})
+    assert "duplicates is 0.98, up from 0.7 at first" in alarm.message
+
+
 def test_a_reward_that_is_always_the_same_is_an_alarm():
     """From the first step on: nothing will be learned."""
     monitors = Monitors(MonitorsConfig(patience=2))
@@ -183,6 +193,7 @@ BAD = {
     "length_correlation": {"length_correlation": 0.95},
     "repetition": {"repetition": 0.9},
     "copied": {"copied": 0.9},
+    "duplicates": {"duplicates": 0.99},
     "truncated": {"truncated": 0.6},
     "clipped": {"clipped_low": 0.3, "clipped_high": 0.3},
     "mismatch_kl": {"mismatch_kl": 0.2},
@@ -192,7 +203,14 @@ BAD = {
     "explained_variance": {"explained_variance": -1.5},
 }
 HEALTHY = (
-    {"reward": 0.5, "kl_per_token": 0.02, "length_correlation": -0.3, "repetition": 0.08, "copied": 0.1}
+    {
+        "reward": 0.5,
+        "kl_per_token": 0.02,
+        "length_correlation": -0.3,
+        "repetition": 0.08,
+        "copied": 0.1,
+        "duplicates": 0.4,
+    }
     | {
         "truncated": 0.01,
         "clipped_low": 0.0,

@@ -154,6 +154,9 @@ class MonitorsConfig(Section):
     repetition: Positive | None = 0.5
     """Highest rise of the mean share of a completion's runs of four tokens that occurred in it before: 0.5 is half of the way from
     the first step's value to 1."""
+    duplicates: Positive | None = 0.9
+    """Highest rise of the share of completions that their own prompt was given before, while the reward is no higher than in the first
+    step: 0.9 is nine tenths of the way from the first step's value to 1, where every prompt has one answer only."""
     copied: Positive | None = 0.5
     """Highest rise of the share of completions that another prompt was given, too."""
     truncated: Share | None = 0.5
