@@ -23,6 +23,18 @@ from rewardkit.train.stages import STAGES, TrainFile, read_train_config, stage_o
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 SEEDS = (0, 1, 2)
+SFT = """
+version: 1
+stage: sft
+output: set
+model: {path: set}
+data: {train: set}
+steps: 1
+batch_size: 64
+optimizer: {lr: 3.0e-3, warmup_steps: 20, schedule: cosine}
+checkpoint: {every: 0}
+"""
+"""Warms up a model of random weights; a study sets the paths, the seed and the steps."""
 
 
 def arguments(name: str, doc: str | None, *more: tuple[str, dict[str, Any]]) -> argparse.Namespace:

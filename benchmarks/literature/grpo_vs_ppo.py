@@ -27,7 +27,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal
 
-from common import SEEDS, arguments, build, figures, plot, report, smooth, spread, table, train
+from common import SEEDS, SFT, arguments, build, figures, plot, report, smooth, spread, table, train
 
 from rewardkit.registry import Registry
 
@@ -35,17 +35,6 @@ ARMS = {"grpo": "GRPO", "ppo_own": "PPO, own critic", "ppo_head": "PPO, head as 
 BYTES_PER_PARAMETER = 16
 """Of one that is trained: weight, gradient and two moments of Adam, in fp32."""
 
-SFT = """
-version: 1
-stage: sft
-output: set
-model: {path: set}
-data: {train: set}
-steps: 110
-batch_size: 64
-optimizer: {lr: 3.0e-3, warmup_steps: 20}
-checkpoint: {every: 0}
-"""
 SHARED = """
 version: 1
 output: set
@@ -164,7 +153,7 @@ def study(folder: Path, seed: int, size: Size, quick: Sequence[str]) -> list[Fin
     build().write_data(folder)
     build().write_model(folder / "base", hidden=96, layers=3, seed=seed)
     start = {"seed": seed, "model.path": folder / "base", "data.train": folder / "sft.jsonl", "steps": size.sft_steps}
-    train(SFT, folder / "sft", Registry.load(), start)
+    train(SFT, folder / "sft", Registry.load(), {**start, "optimizer.schedule": "constant"})
     found = []
     for arm in ARMS:
         one = [sys.executable, __file__, "--out", str(folder), "--only", arm, "--seed", str(seed), *quick]

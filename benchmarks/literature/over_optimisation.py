@@ -25,7 +25,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from common import SEEDS, arguments, build, figures, plot, report, smooth, spread, table, train, write_lines
+from common import SEEDS, SFT, arguments, build, figures, plot, report, smooth, spread, table, train, write_lines
 
 from rewardkit import Rollout, Score, reward
 from rewardkit.registry import Registry
@@ -38,17 +38,6 @@ NOISE = 0.5
 WINDOW = 9
 """Steps that a point of a curve is the mean of."""
 
-SFT = """
-version: 1
-stage: sft
-output: set
-model: {path: set}
-data: {train: set}
-steps: 150
-batch_size: 64
-optimizer: {lr: 3.0e-3, warmup_steps: 20, schedule: cosine}
-checkpoint: {every: 0}
-"""
 REWARD_MODEL = """
 version: 1
 stage: reward_model

@@ -26,6 +26,7 @@ from typing import Any
 
 from common import (
     SEEDS,
+    SFT,
     accuracy,
     arguments,
     build,
@@ -45,17 +46,6 @@ PHRASINGS = (r"so \boxed{%s}", r"thus \boxed{%s}", r"we get \boxed{%s}", r"it is
 HELD_OUT, QUESTIONS = 200, 4000
 ARMS = {"start": "before", "sft_one": "SFT, one shown", "sft_all": "SFT, all shown", "grpo": "GRPO"}
 
-SFT = """
-version: 1
-stage: sft
-output: set
-model: {path: set}
-data: {train: set}
-steps: 100
-batch_size: 64
-optimizer: {lr: 3.0e-3, warmup_steps: 20, schedule: cosine}
-checkpoint: {every: 0}
-"""
 GRPO = r"""
 version: 1
 stage: grpo

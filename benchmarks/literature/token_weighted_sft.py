@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from common import SEEDS, accuracy, arguments, build, configuration, plot, report, spread, table, train
+from common import SEEDS, SFT, accuracy, arguments, build, configuration, plot, report, spread, table, train
 
 from rewardkit.registry import Registry
 
@@ -33,17 +33,6 @@ ARMS = {
 }
 NAMES = {"plain": "plain", "decisive": f"decisive tokens × {WEIGHT:g}", "others": f"all others × {WEIGHT:g}"}
 
-SFT = """
-version: 1
-stage: sft
-output: set
-model: {path: set}
-data: {train: set}
-steps: 100
-batch_size: 64
-optimizer: {lr: 3.0e-3, warmup_steps: 20, schedule: cosine}
-checkpoint: {every: 0}
-"""
 EXAM = """
 version: 1
 stage: grpo
