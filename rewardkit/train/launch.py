@@ -15,6 +15,7 @@ from rewardkit.train import parallel
 from rewardkit.train.config import paths, plain
 from rewardkit.train.rows import data_hash
 from rewardkit.train.stages import TrainFile
+from rewardkit.train.together import together
 
 _MAY_CHANGE = (
     "checkpoint",
@@ -43,10 +44,18 @@ def launch(file: TrainFile, runner: Callable[[TrainFile], Path], *, fresh: bool 
     Raises:
         UsageError: The folder holds a run of another configuration.
     """
+        PeerError: Another of several processes has failed.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     quiet()
     PartialState()  # of several processes, makes them know each other
     output = file.config.output
+    with together():
+        _prepare(file, fresh=fresh)
+        return runner(file)
+
+
+def _prepare(file: TrainFile, *, fresh: bool) -> None:
+    """See to the output folder."""
     if not parallel.is_first():
         parallel.wait()
     elif fresh and (output / "config.json").is_file():
@@ -57,7 +66,6 @@ def launch(file: TrainFile, runner: Callable[[TrainFile], Path], *, fresh: bool 
         parallel.wait()
     _refuse_other_run(file)
     parallel.wait()
-    return runner(file)
 
 
 def _refuse_other_run(file: TrainFile) -> None:

@@ -37,6 +37,7 @@ from rewardkit.train.rollouts import Sample, Spent, collect, refuse_unscored
 from rewardkit.train.run import FINAL, AlarmError, Run
 from rewardkit.train.sampler import Sampler
 from rewardkit.train.seeds import step_seed
+from rewardkit.train.together import agreed
 from rewardkit.train.stages import TrainFile
 
 
@@ -175,7 +176,8 @@ class Trainer:
         spent, synced = Spent(), self.engine.seconds_sync
         samples, kept = self.sample(step, spent)
         scored = [sample for sample in kept if sample.scored.reward is not None]
-        self.engine.sleep()
+        with agreed():
+            self.engine.sleep()
         collected, synced = time.monotonic(), self.engine.seconds_sync - synced
         lesson = lesson_of(scored, self.config, self.policy.decode)
         learned = self.learner.learn(lesson, step)
@@ -187,7 +189,7 @@ class Trainer:
         metrics = {
             **statistics.rewards(samples),
             **learned,
-            **self.engine.figures,
+            **_greatest(parallel.gathered([self.engine.figures])),
             **statistics.components(samples),
             "prompts_sampled": sampled,
             **({} if self.config.filter.zero_spread == "keep" else {"prompts_kept": used / sampled}),
@@ -354,6 +356,11 @@ class Trainer:
         self.engine.sync()
         step: int = state["step"]
         return step
+
+def _greatest(figures: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The worst of each process's."""
+    return {name: max(of[name] for of in figures) for name in figures[0]}
+
 
 
 def _with_spread(samples: Sequence[Sample]) -> list[Sample]:

@@ -17,6 +17,7 @@ from rewardkit.errors import TooManyUnscoredError
 from rewardkit.rollout_engine import Completion, Request, RolloutEngine, Sampling
 from rewardkit.train import parallel
 from rewardkit.train.data import Prompt
+from rewardkit.train.together import agreed, check
 from rewardkit.types import Rollout, ScoredRollout
 
 
@@ -68,6 +69,10 @@ def collect(
 
     Returns:
         All completions of the first prompt, then of the second …
+
+    Raises:
+        EngineError: The engine of any process has failed.
+        PeerError: Another process has failed otherwise.
     """
     own = parallel.share(range(len(prompts)))
     requests = [Request(prompts[index].tokens, seeds[index]) for index in own]
@@ -81,9 +86,10 @@ def collect(
 
     began = time.monotonic()
     pending: list[tuple[list[tuple[int, Completion]], Future[list[ScoredRollout]]]] = []
-    with ThreadPoolExecutor(1, thread_name_prefix="rewardkit-score") as scorer:
+    with agreed(), ThreadPoolExecutor(1, thread_name_prefix="rewardkit-score") as scorer:
         try:
             for done in engine.generate(requests, sampling):
+                check()
                 flat = [(own[place], completion) for place, completions in done for completion in completions]
                 rollouts = [
                     rollout(prompts[index], first_group + index, completion, decode) for index, completion in flat

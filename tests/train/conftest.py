@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -55,3 +58,36 @@ def policy(work):
     from rewardkit.train.policy import Policy
 
     return Policy.load(ModelConfig(path=str(work / "base")))
+
+
+@pytest.fixture
+def start_world():
+    """Starts Python in so many processes that know each other; whatever is left of them at the end is killed."""
+    started = []
+
+    def start(arguments, processes, **environment):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        world = {"WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        new = []
+        for rank in range(processes):
+            own = {**world, "RANK": rank, "LOCAL_RANK": rank} if processes > 1 else {}
+            settings = {"ACCELERATE_USE_CPU": 1, "COLUMNS": 200, "OMP_NUM_THREADS": 1, **environment, **own}
+            new.append(
+                subprocess.Popen(
+                    [sys.executable, *arguments],
+                    env=os.environ | {name: str(value) for name, value in settings.items()},
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    start_new_session=True,
+                )
+            )
+        started.extend(new)
+        return new
+
+    yield start
+    for process in started:
+        with process:
+            process.kill()

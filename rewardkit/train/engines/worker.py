@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -15,6 +16,8 @@ from typing import Generic, TypeVar
 from rewardkit.errors import EngineError
 
 T = TypeVar("T")
+CHECK_S = 0.5
+"""Longest time from one check to the next while a call is waited for."""
 END_S = 10.0
 """How long a call that nobody waits for any more may take to end."""
 
@@ -41,8 +44,15 @@ class _Job(Generic[T]):
 class DeadlineThread:
     """One thread that does what it is given, one thing after the other."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, check: Callable[[], None] = lambda: None) -> None:
+        """Start the thread.
+
+        Args:
+            name: For messages.
+            check: Called now and then while somebody waits for a call; what it raises ends the waiting.
+        """
         self.name = name
+        self.check = check
         self._jobs: queue.SimpleQueue[_Job[object] | None] = queue.SimpleQueue()
         self._lost = ""
         """What it was doing when it missed its deadline."""
@@ -88,12 +98,7 @@ class DeadlineThread:
         ended = False
         try:
             while True:
-                try:
-                    item = job.out.get(timeout=timeout_s)
-                except queue.Empty:
-                    self._lost = what
-                    raise EngineError(f"{self.name}: {what} got nowhere for {timeout_s:g} s") from None
-                match item:
+                match self._next(job, what, timeout_s):
                     case _Done(error):
                         ended = True
                         if error is not None:
@@ -106,6 +111,18 @@ class DeadlineThread:
         finally:
             if not ended and not self._lost:
                 self._cancel(job, what)
+
+    def _next(self, job: _Job[T], what: str, timeout_s: float) -> T | _Alive | _Done:
+        end = time.monotonic() + timeout_s
+        while True:
+            left = end - time.monotonic()
+            try:
+                return job.out.get(timeout=max(min(left, CHECK_S), 0))
+            except queue.Empty:
+                self.check()
+                if left <= CHECK_S:
+                    self._lost = what
+                    raise EngineError(f"{self.name}: {what} got nowhere for {timeout_s:g} s") from None
 
     def _cancel(self, job: _Job[T], what: str) -> None:
         """Wait until a call that nobody wants any more is over, so that the next finds the thread free."""

@@ -1,0 +1,82 @@
+"""``driver.py`` with a fault in one of the processes: ``faulty.py CONFIG FAULT RANK``."""
+
+import os
+import signal
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+spec = spec_from_file_location("driver", Path(__file__).with_name("driver.py"))
+driver = module_from_spec(spec)
+sys.modules["driver"] = driver
+spec.loader.exec_module(driver)
+
+
+def after(calls, target, name, fault):
+    """Put a fault in place of a function once it has been called so often."""
+    original, count = getattr(target, name), 0
+
+    def wrapped(*args, **settings):
+        nonlocal count
+        count += 1
+        if count > calls:
+            fault()
+        return original(*args, **settings)
+
+    setattr(target, name, wrapped)
+
+
+def stumble():
+    """Raise what nobody expects."""
+    raise RuntimeError("a bug")
+
+
+def engine_breaks():
+    """Raise what engines raise."""
+    from rewardkit.errors import EngineError
+
+    raise EngineError("the engine is broken")
+
+
+def disk_is_full():
+    """Raise what a full disk does."""
+    raise OSError(28, "No space left on device")
+
+
+def die():
+    """As by the kernel, out of memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def break_down(name):
+    """Make this process fail."""
+    from rewardkit.train import checkpoint, policy
+    from rewardkit.train.engines import hf
+    from rewardkit.train.optim import Optimizer
+
+    match name:
+        case "model":
+            after(0, policy.Policy, "judge", stumble)
+            after(0, policy, "load_tokenizer", engine_breaks)
+        case "engine":
+            after(2, hf.HfEngine, "generate", engine_breaks)  # canary, step 1, step 2
+        case "backward":
+            after(1, Optimizer, "accumulate", stumble)
+        case "disk":
+            after(0, checkpoint, "save_file", disk_is_full)
+        case "killed":
+            after(2, hf.HfEngine, "generate", die)
+        case "killed in an update":
+            after(1, Optimizer, "accumulate", die)
+
+
+if __name__ == "__main__":
+    from rewardkit.cli import run
+    from rewardkit.train import stages
+
+    read = stages.read_train_config
+    stages.read_train_config = lambda path, overrides: read(path, driver.registry(), overrides=overrides)
+    config, fault, rank = sys.argv[1:]
+    if os.environ.get("RANK", "0") == rank:
+        break_down(fault)
+    sys.exit(run(["train", config]))
