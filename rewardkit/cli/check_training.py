@@ -27,10 +27,12 @@ MOST_CHARACTERS = 2000
 
 def check_training(config: str, overrides: Mapping[str, str], limit: int | None, *, as_json: bool) -> None:
     """Look at a configuration and its data, and print what was seen. Raises DataError where training would refuse them."""
-    from rewardkit.train.stages import read_train_config, require_torch  # noqa: PLC0415 - heavy
+    from rewardkit.cli.loading import leaving_at_once  # noqa: PLC0415 - imports this package
+    from rewardkit.train.stages import import_heavy, read_train_config  # noqa: PLC0415 - heavy
 
     file = read_train_config(Path(config), overrides=overrides)
-    require_torch()
+    with leaving_at_once():
+        import_heavy()
     from rewardkit.train.launch import quiet  # noqa: PLC0415 - needs torch
     from rewardkit.train.preview import preview  # noqa: PLC0415
 

@@ -61,10 +61,12 @@ def command(
     number = samples if samples is not None else SAMPLES_TO_COMPARE if compare else SAMPLES
     if compare is not None and number < 2:
         raise UsageError("--compare needs at least 2 samples of each prompt: one half says what is within reach")
-    from rewardkit.train.stages import read_train_config, require_torch  # noqa: PLC0415 - heavy
+    from rewardkit.cli.loading import leaving_at_once  # noqa: PLC0415 - imports this package
+    from rewardkit.train.stages import import_heavy, read_train_config  # noqa: PLC0415 - heavy
 
     file = read_train_config(config, overrides=split_overrides(overrides))
-    require_torch()
+    with leaving_at_once():
+        import_heavy()
     from rewardkit.cli.eval_view import Bar, show  # noqa: PLC0415 - needs torch, as do these
     from rewardkit.train.comparison import compare as compare_exams  # noqa: PLC0415
     from rewardkit.train.exam import classes_of, examine, examined  # noqa: PLC0415

@@ -64,6 +64,18 @@ def require_torch() -> None:
             )
 
 
+def import_heavy() -> None:
+    """Import what training takes long to import: torch, and transformers with its models."""
+    require_torch()
+    for name in (
+        "torch",
+        "accelerate",
+        "transformers.models.auto.modeling_auto",
+        "transformers.models.auto.tokenization_auto",
+    ):
+        importlib.import_module(name)
+
+
 def _load(place: str) -> Any:
     module, _, name = place.partition(":")
     return getattr(importlib.import_module(module), name)
