@@ -22,6 +22,7 @@ _MAY_CHANGE = (
     "log",
     "evaluate",
     "threads",
+    "shard",
     "micro_batch_tokens",
     "monitors",
     "reward_workers",
@@ -43,12 +44,11 @@ def launch(file: TrainFile, runner: Callable[[TrainFile], Path], *, fresh: bool 
 
     Raises:
         UsageError: The folder holds a run of another configuration.
-    """
         PeerError: Another of several processes has failed.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     quiet()
     PartialState()  # of several processes, makes them know each other
-    output = file.config.output
     with together():
         _prepare(file, fresh=fresh)
         return runner(file)
@@ -56,6 +56,7 @@ def launch(file: TrainFile, runner: Callable[[TrainFile], Path], *, fresh: bool 
 
 def _prepare(file: TrainFile, *, fresh: bool) -> None:
     """See to the output folder."""
+    output = file.config.output
     if not parallel.is_first():
         parallel.wait()
     elif fresh and (output / "config.json").is_file():
