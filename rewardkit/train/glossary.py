@@ -40,6 +40,7 @@ _ROLLOUTS: Mapping[str, Meaning] = {
     "repetition": Meaning("a completion's runs of four tokens that occurred in it before, on average", "share"),
     "groups": Meaning("prompts that were answered"),
     "prompts_sampled": Meaning("prompts that were answered, those of groups without spread included"),
+    "prompts_kept": Meaning("prompts that are learned from: those whose groups have some spread", "share"),
     "length_correlation": Meaning("of length and reward over the batch, from -1 to 1"),
     "rows_learned": Meaning("completions that had a gradient"),
     "canary": Meaning("mean difference of the sampler's and the trainer's log-probs of fixed prompts", "nats/token"),

@@ -118,9 +118,9 @@ class Learner:
         )
         ref_B_T = self.judge(lesson, self.reference) if self.reference is not None else None
         advantages_B_T = self.advantages(lesson, mask_B_T, old_B_T, ref_B_T)
-        weights_B_T = torch.ones(mask_B_T.shape)
+        correction_B_T = torch.ones(mask_B_T.shape)
         if config.correction.kind != "none" and old_B_T is not None:
-            weights_B_T = correction_weights(
+            correction_B_T = correction_weights(
                 old_B_T,
                 rollout_B_T,
                 mask_B_T,
@@ -133,14 +133,14 @@ class Learner:
         for update, rows in enumerate(self.parts(len(mask_B_T), step)):
             whole = BatchTotals.of(mask_B_T).shared_by(config.updates_per_epoch)
             totals = whole if self.algorithm.reduction == "dapo" else BatchTotals.of(mask_B_T[rows])
-            weights_of_part = weights_B_T.clone()
-            weights_of_part[rows] = weights_B_T[rows] * token_weights(
+            weights_B_T = torch.zeros(mask_B_T.shape)
+            weights_B_T[rows] = token_weights(
                 mask_B_T[rows],
                 totals,
                 self.algorithm.reduction,
                 max_completion_length=config.rollout.max_new_tokens,
             )
-            inputs = Inputs(lesson, mask_B_T, advantages_B_T, weights_of_part, old_B_T, ref_B_T)
+            inputs = Inputs(lesson, mask_B_T, advantages_B_T, weights_B_T, correction_B_T, old_B_T, ref_B_T)
             active = self.active(rows, inputs)
             norm = self.update(active, inputs, noted, step)
             noted.add_up(active)
@@ -205,7 +205,7 @@ class Learner:
         """Rows that have a gradient: those of flat groups have none, unless KL is in the loss."""
         if self.adds_kl(inputs):
             return [row for row in rows if bool(inputs.mask_B_T[row].any())]
-        pull_B_T = inputs.advantages_B_T * inputs.weights_B_T * inputs.mask_B_T
+        pull_B_T = inputs.advantages_B_T * inputs.weights_B_T * inputs.correction_B_T * inputs.mask_B_T
         return [row for row in rows if bool((pull_B_T[row] != 0).any())]
 
     def adds_kl(self, inputs: Inputs) -> bool:
@@ -248,7 +248,7 @@ class Learner:
         mask_B_T = part(inputs.mask_B_T)
         old_B_T = logprobs_B_T.detach() if inputs.old_B_T is None else part(inputs.old_B_T)
         token_loss = policy_loss(logprobs_B_T, old_B_T, part(inputs.advantages_B_T), mask_B_T, self.algorithm.loss)
-        loss_B_T = token_loss.loss_B_T
+        loss_B_T = part(inputs.correction_B_T) * token_loss.loss_B_T
         if inputs.ref_B_T is not None and self.adds_kl(inputs):
             loss_B_T = loss_B_T + self.kl.value * kl_estimate(
                 logprobs_B_T, part(inputs.ref_B_T), self.config.kl.estimator
@@ -294,6 +294,8 @@ class Inputs:
     mask_B_T: Tensor
     advantages_B_T: Tensor
     weights_B_T: Tensor
+    correction_B_T: Tensor
+    """What the policy's loss of each token is multiplied by, since another policy sampled it; KL goes without, as in TRL and verl."""
     old_B_T: Tensor | None
     """None: the batch is used once, so the log-probs of the update itself are the old ones."""
     ref_B_T: Tensor | None

@@ -131,7 +131,7 @@ def test_kl_is_of_the_completions_that_count(policy):
 
 
 def test_kl_is_a_term_of_every_token_or_of_the_reward(policy):
-    """In the loss β times the estimate, with the loss's weight; in the reward β times its sum, before groups are compared."""
+    """In the loss β times the estimate, whatever the sampler; in the reward β times its sum, before groups are compared."""
     batch = lesson(policy)
     reference = copy.deepcopy(policy)
     with torch.no_grad():
@@ -140,8 +140,15 @@ def test_kl_is_a_term_of_every_token_or_of_the_reward(policy):
     said = [policy.judge([batch.sequence(row)]).logprobs_B_T[0] for row in range(12)]
     was = [reference.judge([batch.sequence(row)]).logprobs_B_T[0].detach() for row in range(12)]
     tokens = sum(len(answer) for row, answer in enumerate(batch.completions) if batch.counts_B[row])
-    for place, estimator in (("loss", "k3"), ("loss", "k2"), ("reward", "k1")):
-        settings_ = config(kl={"coefficient": 0.5, "place": place, "estimator": estimator}, algorithm={"use": "dapo"})
+    for place, estimator, factor in (("loss", "k3", 1), ("loss", "k2", 0.5), ("reward", "k1", 1)):
+        settings_ = config(
+            kl={"coefficient": 0.5, "place": place, "estimator": estimator},
+            algorithm={"use": "dapo"},
+            correction={"kind": "none" if factor == 1 else "truncate"},
+        )
+        sampled = replace(
+            batch, rollout_logprobs=[[value - math.log(factor) for value in row] for row in batch.rollout_logprobs]
+        )
         found = []
 
         class Recorder(Optimizer):
@@ -150,7 +157,7 @@ def test_kl_is_a_term_of_every_token_or_of_the_reward(policy):
                 self.adamw.zero_grad()
                 return 0.0
 
-        Learner(settings_, policy, Recorder(policy.trained, settings_.optimizer, 10), reference).learn(batch, 0)
+        Learner(settings_, policy, Recorder(policy.trained, settings_.optimizer, 10), reference).learn(sampled, 0)
         rewards = batch.rewards_B.clone()
         if place == "reward":
             for row in range(12):
@@ -163,7 +170,7 @@ def test_kl_is_a_term_of_every_token_or_of_the_reward(policy):
             group = rewards[batch.groups_B == batch.groups_B[row]]
             advantage = (rewards[row] - group.mean()) / (group.std() + 1e-4)
             advantage = advantage if float(group.max() - group.min()) > 1e-6 else 0.0
-            per_token = -advantage * said[row]
+            per_token = -factor * advantage * said[row]
             if place == "loss":
                 apart = was[row] - said[row]
                 per_token = per_token + 0.5 * (apart.exp() - apart - 1 if estimator == "k3" else apart.square() / 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import socket
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from rewardkit.train.launch import launch
+from rewardkit.train.stages import STAGES, read_train_config
 
 DRIVER = Path(__file__).with_name("driver.py")
 GRPO = """
@@ -40,9 +44,61 @@ optimizer: {{lr: 1.0e-3, eps: 1.0e-3}}
 threads: 1
 """
 
+REWARD_MODEL = """
+version: 1
+stage: reward_model
+output: {output}
+model: {{path: {work}/base}}
+data: {{train: {work}/pairs.jsonl, eval_share: 0.05}}
+loss: {{centring: 0.1}}
+steps: 3
+batch_size: 7
+optimizer: {{lr: 1.0e-3, eps: 1.0e-3}}
+threads: 1
+"""
+DPO = """
+version: 1
+stage: dpo
+output: {output}
+model: {{path: {work}/base}}
+data: {{train: {work}/pairs.jsonl, eval_share: 0.05}}
+steps: 3
+batch_size: 7
+optimizer: {{lr: 1.0e-3, eps: 1.0e-3}}
+threads: 1
+"""
+PPO = """
+version: 1
+stage: ppo
+output: {output}
+model: {{path: {work}/base}}
+data: {{train: {work}/train.jsonl, eval: {work}/heldout.jsonl}}
+reward: {{components: {{digits: {{use: digits}}}}}}
+steps: 3
+rollout: {{prompts_per_step: 7, max_new_tokens: 10}}
+critic: {{kind: own, lr: 1.0e-3, warmup_steps: 1}}
+kl: {{coefficient: 0.05}}
+epochs_per_batch: 2
+optimizer: {{lr: 1.0e-3, eps: 1.0e-3, weight_decay: 0.1}}
+evaluate: {{every: 0, limit: 5}}
+threads: 1
+"""
+HEAD = PPO.replace("kind: own, lr: 1.0e-3", "kind: head")
+NOTHING_TO_LEARN = GRPO.replace("use: digits", "use: digits, weight: {{steps: [[0, 1.0], [1, 0.0]]}}").replace(
+    "kl: {{coefficient: 0.05}}\n", ""
+)
+"""After a step that learns, steps that do not: momentum must not move the weights of two processes alone."""
+
 
 def run(config, processes):
-    """Train with so many processes that know each other."""
+    """Train with so many processes that know each other; one is this."""
+    if processes == 1:
+        spec = importlib.util.spec_from_file_location("rewardkit_driver", DRIVER)
+        driver = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(driver)
+        file = read_train_config(config, driver.registry())
+        launch(file, STAGES[file.document.data["stage"]].runner())
+        return
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -75,7 +131,11 @@ def run(config, processes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text", [GRPO, SFT], ids=["grpo", "sft"])
+@pytest.mark.parametrize(
+    "text",
+    [GRPO, SFT, REWARD_MODEL, DPO, PPO, HEAD, NOTHING_TO_LEARN],
+    ids=["grpo", "sft", "reward_model", "dpo", "ppo", "ppo_head", "nothing_to_learn"],
+)
 def test_two_processes_update_like_one(work, tmp_path, text):
     """Weights agree to 1e-5 after some steps, and every figure and file is written once."""
     from safetensors.torch import load_file
@@ -89,7 +149,7 @@ def test_two_processes_update_like_one(work, tmp_path, text):
         weights.append(load_file(folder / "final/model.safetensors"))
         figures.append([json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()])
     assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-5) for name in weights[0])
-    timed = ("seconds", "tokens_per_s", "mismatch")
+    timed = ("seconds", "scoring_seconds", "tokens_per_s", "mismatch")
     for one, two in zip(*figures, strict=True):
         assert one.keys() == two.keys()
         for name, value in one.items():

@@ -20,7 +20,8 @@ from torch.testing import assert_close
 
 from rewardkit.train.math import presets
 from rewardkit.train.math.advantages import ADVANTAGES, group_statistics
-from rewardkit.train.math.kl import kl_estimate
+from rewardkit.train.math.correction import correction_weights
+from rewardkit.train.math.kl import kl_estimate, sequence_kl
 from rewardkit.train.math.policy_loss import PolicyLossSettings, policy_loss
 from rewardkit.train.math.preference import bradley_terry, dpo, sequence_logprobs
 from rewardkit.train.math.reduction import BatchTotals, token_weights, weighted_loss
@@ -55,6 +56,8 @@ def _trainer(logprobs, **settings):
         "epsilon_low": 0.2,
         "epsilon_high": 0.2,
         "importance_sampling_level": "token",
+        "use_vllm": False,
+        "vllm_importance_sampling_correction": False,
         **settings,
     }
     args = SimpleNamespace(
@@ -75,8 +78,6 @@ def _trainer(logprobs, **settings):
         top_entropy_quantile=1.0,
         off_policy_mask_threshold=None,
         aux_loss_enabled=False,
-        use_vllm=False,
-        vllm_importance_sampling_correction=False,
         _entropy_bonus_enabled=False,
         **names,
     )
@@ -171,14 +172,114 @@ def test_advantages_are_those_of_trl(ours, theirs, tmp_path):
     assert_close(found, expected, atol=1e-6, rtol=1e-5)
 
 
+REWARDS = [1.0, 2.0, 6.0, 0.5, 0.5, 0.5, 3.0, None, 0.0]
+GROUPS = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2])
+
+
 def _advantages_of_a_step(ours, theirs, folder):
+    [output] = _step_of(GRPOTrainer, folder, scale_rewards=theirs)
+    scored = torch.tensor([reward is not None for reward in REWARDS])
+    values = torch.tensor([float("nan") if reward is None else reward for reward in REWARDS])
+    groups = group_statistics(values, GROUPS, scored)
+    return ADVANTAGES[ours](values, groups), output["advantages"]
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3])
+def test_rloo_with_kl_in_the_reward_is_that_of_trl(tmp_path, beta):
+    """The advantages of a real RLOOTrainer whose policy is away from its reference: reward less β·Σ k1, less the others' mean."""
+    [output] = _step_of(RLOOTrainer, tmp_path, beta=beta)
+    mask = output["completion_mask"].bool()
+    rewards = torch.tensor([0.0 if reward is None else reward for reward in REWARDS])
+    if beta:
+        now, ref = output["judged"]
+        kl_B = sequence_kl(kl_estimate(now, ref, "k1"), mask)
+        assert kl_B.abs().min() > 1e-3
+        rewards = rewards - beta * kl_B
+    groups = group_statistics(rewards, GROUPS, torch.tensor([reward is not None for reward in REWARDS]))
+    assert_close(ADVANTAGES["rloo"](rewards, groups), output["advantages"], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+@pytest.mark.parametrize("kind", ["truncate", "mask"])
+def test_the_correction_for_the_sampler_is_that_of_trl(tmp_path, kind, level):
+    """The weights of a real GRPOTrainer whose sampler reports log-probs that are off, and what they do to its loss."""
+    [output] = _step_of(
+        _Off,
+        tmp_path,
+        vllm_importance_sampling_mode=f"{level}_{kind}",
+        vllm_importance_sampling_clip_max=1.2,
+        vllm_importance_sampling_clip_min=0.9 if kind == "mask" else None,
+    )
+    mask = output["completion_mask"].bool()
+    found = correction_weights(
+        output["old_per_token_logps"],
+        output["sampling_per_token_logps"],
+        mask,
+        kind=kind,
+        level=level,
+        low=0.9,
+        high=1.2,
+    )
+    expected = output["importance_sampling_ratio"].expand(mask.shape)
+    assert_close(found[mask], expected[mask], atol=1e-6, rtol=1e-5)
+    assert len(expected[mask].unique()) > 2
+    assert (expected[mask] == (1.2 if kind == "truncate" else 0.0)).any()
+
+
+def test_the_corrected_loss_is_that_of_trl(batch):
+    """The weights multiply the policy's loss of each token, not the KL term."""
+    generator = torch.Generator().manual_seed(2)
+    weights = correction_weights(
+        batch.old, batch.old + 0.4 * torch.randn(ROWS, COLUMNS, generator=generator), batch.mask
+    )
+    trainer = _trainer(
+        batch.now,
+        loss_type="bnpo",
+        beta=0.1,
+        use_vllm=True,
+        vllm_importance_sampling_correction=True,
+        vllm_importance_sampling_mode="token_truncate",
+    )
+    expected = GRPOTrainer._compute_loss(trainer, None, {**_inputs(batch), "importance_sampling_ratio": weights})
+    found_BT = policy_loss(batch.now, batch.old, batch.advantages[:, None], batch.mask, PolicyLossSettings()).loss_B_T
+    found_BT = weights * found_BT + 0.1 * kl_estimate(batch.now, batch.ref, "k3")
+    token = token_weights(batch.mask, BatchTotals.of(batch.mask), "bnpo")
+    assert_close(weighted_loss(found_BT, token), expected, atol=1e-6, rtol=1e-6)
+
+
+class _Off(GRPOTrainer):
+    """A trainer whose sampler's log-probs are off by up to half a nat."""
+
+    def _generate(self, prompts):
+        found = list(super()._generate(prompts))
+        generator = torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            found[4] = [
+                (self._said(prompt, said) + 0.3 * torch.randn(len(said), generator=generator)).tolist()
+                for prompt, said in zip(found[0], found[1], strict=True)
+            ]
+        self.use_vllm = True
+        return tuple(found)
+
+    def _said(self, prompt, said):
+        logits = self.model(torch.tensor([[*prompt, *said]])).logits[0, len(prompt) - 1 : -1]
+        return logits.log_softmax(-1).gather(1, torch.tensor(said)[:, None]).squeeze(1)
+
+    def _generate_and_score_completions(self, inputs):
+        output = super()._generate_and_score_completions(inputs)
+        self.use_vllm = False
+        return output
+
+
+def _step_of(trainer_class, folder, **settings):
+    """What a trainer of TRL makes of the rewards above in one step."""
     pytest.importorskip("datasets", reason="datasets is not installed")
     from datasets import Dataset
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
-    from trl import GRPOConfig
+    from trl import GRPOConfig, RLOOConfig
 
-    rewards = [1.0, 2.0, 6.0, 0.5, 0.5, 0.5, 3.0, None, 0.0]
+    config_class = RLOOConfig if trainer_class is RLOOTrainer else GRPOConfig
     characters = {c: i for i, c in enumerate("_$0123456789+=")}
     raw = Tokenizer(models.WordLevel(characters, unk_token="_"))  # noqa: S106 - no secret
     raw.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
@@ -199,26 +300,37 @@ def _advantages_of_a_step(ours, theirs, folder):
     )
     seen = []
 
-    class Recording(GRPOTrainer):
+    class Recording(trainer_class):
+        def _get_per_token_logps_and_entropies(self, *args, **kwargs):
+            found = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+            self.judged = [*getattr(self, "judged", []), found[0]]
+            return found
+
         def _generate_and_score_completions(self, inputs):
+            if settings.get("beta"):
+                with torch.no_grad():
+                    for value in self.ref_model.parameters():
+                        value.mul_(1.5)
+            self.judged = []
             output = super()._generate_and_score_completions(inputs)
-            seen.append(output["advantages"].clone())
+            seen.append({**output, "judged": self.judged})
             return output
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        model.save_pretrained(folder / "model")  # of a name, from which a reference can be loaded
         trainer = Recording(
-            model=model,
+            model=str(folder / "model"),
             processing_class=tokenizer,
-            reward_funcs=lambda completions, **_: rewards,
+            reward_funcs=lambda completions, **_: REWARDS,
             train_dataset=Dataset.from_dict({"prompt": ["1+1=", "2+2=", "3+3="]}),
-            args=GRPOConfig(
+            args=config_class(
                 output_dir=str(folder),
                 per_device_train_batch_size=9,
                 num_generations=3,
                 max_completion_length=4,
                 max_steps=1,
-                scale_rewards=theirs,
+                **settings,
                 report_to=[],
                 save_strategy="no",
                 use_cpu=True,
@@ -227,10 +339,7 @@ def _advantages_of_a_step(ours, theirs, folder):
             ),
         )
         trainer.train()
-    scored = torch.tensor([reward is not None for reward in rewards])
-    values = torch.tensor([float("nan") if reward is None else reward for reward in rewards])
-    groups = group_statistics(values, torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2]), scored)
-    return ADVANTAGES[ours](values, groups), seen[0]
+    return seen
 
 
 def test_bradley_terry_is_that_of_trl():
