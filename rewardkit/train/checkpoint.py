@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rewardkit.errors import OutputError, RewardkitError
-from rewardkit.train import parallel
+from rewardkit.train import parallel, sharding
 from rewardkit.train.optim import Optimizer
 
 PREFIX = "step-"
@@ -68,14 +68,18 @@ class Checkpoints:
         Raises:
             OutputError: It can't be written; the earlier ones are untouched.
         """
+        whole = {
+            name: sharding.gathered((dict(parameters), optimizer.state()))
+            for name, (parameters, optimizer) in parts.items()
+        }
 
         def write(folder: Path) -> None:
-            for name, (parameters, optimizer) in parts.items():
+            for name, (parameters, optimizer_state) in whole.items():
                 save_file(
                     {key: value.detach().contiguous() for key, value in parameters.items()},
                     folder / f"{name}.safetensors",
                 )
-                torch.save(optimizer.state(), folder / f"{name}.optimizer.pt")
+                torch.save(optimizer_state, folder / f"{name}.optimizer.pt")
             (folder / "state.json").write_bytes(orjson.dumps({"step": step, **state}, option=orjson.OPT_INDENT_2))
 
         path = self.folder / f"{PREFIX}{step:06d}"
@@ -111,7 +115,7 @@ class Checkpoints:
                 )
             with torch.no_grad():
                 for key, parameter in parameters.items():
-                    parameter.copy_(weights[key])
+                    parameter.copy_(sharding.part_of(weights[key], parameter))
             optimizer.restore(torch.load(path / f"{name}.optimizer.pt", weights_only=True, map_location="cpu"))
         state: dict[str, Any] = orjson.loads((path / "state.json").read_bytes())
         return state

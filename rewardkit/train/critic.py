@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -22,7 +21,7 @@ class Critic(nn.Module):
     def __init__(self, policy: Policy, *, own: bool) -> None:
         super().__init__()
         self.policy = policy
-        self.reader = _copy_of(policy) if own else None
+        self.reader = policy.twin() if own else None
         """The critic's own model; None for a head on the policy."""
         width = policy.lm.get_input_embeddings().embedding_dim
         self.head = nn.Linear(width, 1, device=policy.device)
@@ -61,7 +60,3 @@ class Critic(nn.Module):
     def _padded(self, hidden_N_H: Tensor, mask_B_T: Tensor) -> Tensor:
         values_N: Tensor = self.head(hidden_N_H.float()).squeeze(-1)
         return values_N.new_zeros(mask_B_T.shape).masked_scatter(mask_B_T, values_N)
-
-
-def _copy_of(policy: Policy) -> Policy:
-    return Policy(copy.deepcopy(policy.model), policy.tokenizer, policy.device)

@@ -24,6 +24,7 @@ from rewardkit.train.pairs import AnswerPair, AnswerRenderer, read_pairs
 from rewardkit.train.policy import Passage, Policy
 from rewardkit.train.rows import Row
 from rewardkit.train.run import FINAL, Run
+from rewardkit.train.sharding import Shards
 from rewardkit.train.stages import TrainFile
 from rewardkit.train.supervised import Pupil, teach
 
@@ -40,7 +41,7 @@ def train_dpo(file: TrainFile) -> Path:
     config = file.config
     assert isinstance(config, DpoConfig)  # noqa: S101 - for the type checker
     train_rows, held_out_rows = read_pairs(config.data)
-    policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed)
+    policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed, shard=config.shard)
     limit = config.token_limit(policy.context)
     train = load_pairs(config, policy, train_rows, limit)
     held_out = load_pairs(config, policy, held_out_rows, limit) if held_out_rows else []
@@ -104,6 +105,11 @@ class Chooser(Pupil):
     def trained(self) -> Mapping[str, nn.Parameter]:
         """Its parameters that change."""
         return self.policy.trained
+
+    @property
+    def shards(self) -> Shards | None:
+        """Set where it is divided."""
+        return self.policy.shards
 
     @property
     def lengths(self) -> list[int]:

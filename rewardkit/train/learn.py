@@ -6,7 +6,6 @@ of an update is then Σ loss × weight over its tokens, however it is cut into m
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -17,7 +16,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rewardkit.train import parallel
 from rewardkit.train.config import AlgorithmConfig, KlConfig, RlConfig
-from rewardkit.train.data import micro_batches
 from rewardkit.train.lesson import Lesson
 from rewardkit.train.math.advantages import (
     ADVANTAGES,
@@ -65,10 +63,8 @@ def reference_of(config: RlConfig, policy: Policy) -> Policy | None:
         return None
     if config.model.lora is not None:
         return policy
-    frozen = copy.copy(policy)
-    frozen.model = copy.deepcopy(policy.model).requires_grad_(requires_grad=False).eval()
-    frozen.lm = frozen.model
-    frozen._head = frozen.lm.get_output_embeddings() if policy._head is not None else None  # noqa: SLF001 - its own copy
+    frozen = policy.twin()
+    frozen.model.requires_grad_(requires_grad=False).eval()
     return frozen
 
 
@@ -219,11 +215,12 @@ class Learner:
         was_training = policy.model.training
         policy.model.eval()
         with torch.no_grad(), without_adapters:
-            own = parallel.share(range(len(lesson.completions)))
-            for indices in micro_batches(lesson.lengths(own), self.micro):
-                part = [own[index] for index in indices]
+            parts, idle = parallel.own_micro_batches(lesson.lengths(range(len(lesson.completions))), self.micro)
+            for part in parts:
                 judged = policy.judge([lesson.sequence(row) for row in part], self.config.rollout.temperature)
                 result_B_T[part, : judged.logprobs_B_T.shape[1]] = judged.logprobs_B_T.cpu()
+            if policy.shards is not None:
+                policy.shards.idle(idle)
         policy.model.train(was_training)
         return parallel.added(result_B_T)
 
@@ -233,12 +230,15 @@ class Learner:
         def backward(part: list[int]) -> None:
             self.backward([rows[index] for index in part], inputs, noted)
 
-        self.micro = self.optimizer.accumulate(inputs.lesson.lengths(rows), self.micro, backward)
+        self.micro = self.optimizer.accumulate(
+            inputs.lesson.lengths(rows), self.micro, backward, through_model=self.policy_learns()
+        )
         return self.optimizer.step(step)
 
     def backward(self, rows: list[int], inputs: Inputs, noted: Notes) -> None:
         """Add the gradient of some rows."""
-        judged = self.policy.judge([inputs.lesson.sequence(row) for row in rows], self.config.rollout.temperature)
+        with torch.set_grad_enabled(self.policy_learns()):
+            judged = self.policy.judge([inputs.lesson.sequence(row) for row in rows], self.config.rollout.temperature)
         logprobs_B_T = judged.logprobs_B_T
         columns = logprobs_B_T.shape[1]
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from rewardkit.train import parallel
+from rewardkit.errors import RewardkitError
+from rewardkit.train import parallel, sharding
 from rewardkit.train.config import OptimizerConfig
-from rewardkit.train.data import micro_batches
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,22 @@ def learning_rate(config: OptimizerConfig, step: int, total: int) -> float:
 class Optimizer:
     """AdamW over named parameters."""
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], config: OptimizerConfig, total_steps: int) -> None:
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        config: OptimizerConfig,
+        total_steps: int,
+        shards: sharding.Shards | None = None,
+    ) -> None:
+        """Begin.
+
+        Args:
+            parameters: What it changes.
+            config: How.
+            total_steps: Of the run, for the course of the learning rate.
+            shards: Of the model that they belong to, if it is divided among the processes.
+        """
+        self.shards = shards
         self.config = config
         self.total_steps = total_steps
         self.parameters = parameters
@@ -46,43 +61,61 @@ class Optimizer:
             [group for group in groups if group["params"]], lr=config.lr, betas=config.betas, eps=config.eps
         )
 
-    def accumulate(self, lengths: Sequence[int], most_tokens: int, backward: Callable[[list[int]], None]) -> int:
+    def accumulate(
+        self,
+        lengths: Sequence[int],
+        most_tokens: int,
+        backward: Callable[[list[int]], None],
+        *,
+        through_model: bool = True,
+    ) -> int:
         """Add up the gradients of a batch, cut into micro-batches, and over all processes.
 
         Of several processes each takes its share of the rows; afterwards all have the gradient of the whole batch.
 
         Out of memory, the gradients so far are thrown away and the batch is cut finer; what ``backward`` notes down must
-        therefore not be added up over calls for one row.
+        therefore not be added up over calls for one row. A model that is divided can't do that: the processes would not agree.
 
         Args:
             lengths: Tokens of each row of the whole batch.
             most_tokens: Most tokens of a micro-batch, padding included.
             backward: Called with the indices of some rows; adds their gradients.
+            through_model: Whether that goes backward through the model, not only through what stands on it.
 
         Returns:
             The micro-batch size that went well.
 
         Raises:
             torch.OutOfMemoryError: A single row does not fit.
+            RewardkitError: Out of memory, and the model is divided.
         """
-        own = parallel.share(sorted(range(len(lengths)), key=lambda row: -lengths[row]))
         while True:
             self.adamw.zero_grad(set_to_none=True)
-            parts = [
-                [own[index] for index in part] for part in micro_batches([lengths[row] for row in own], most_tokens)
-            ]
+            parts, idle = parallel.own_micro_batches(lengths, most_tokens)
             try:
                 for part in parts:
                     backward(part)
+                if self.shards is not None:
+                    with torch.set_grad_enabled(through_model):
+                        self.shards.idle(idle)
             except RuntimeError as error:
-                if not is_out_of_memory(error) or all(len(part) == 1 for part in parts):
+                if not is_out_of_memory(error):
+                    raise
+                if self.shards is not None:
+                    raise RewardkitError(
+                        f"out of memory with micro_batch_tokens {most_tokens}, which is not halved in passing with shard: true; "
+                        "set it lower, and the same command goes on from the latest checkpoint"
+                    ) from error
+                if all(len(part) == 1 for part in parts):
                     raise
                 most_tokens = max(most_tokens // 2, 1)
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
                 logger.warning("out of memory: going on with micro-batches of %s tokens", most_tokens)
                 continue
-            parallel.add_gradients(self.parameters.values())
+            # What is divided has been added up in passing; a batch of no rows has no gradient anywhere.
+            if lengths:
+                parallel.add_gradients(value for value in self.parameters.values() if not sharding.is_sharded(value))
             return most_tokens
 
     def step(self, step: int) -> float:
@@ -93,7 +126,10 @@ class Optimizer:
         trained = [value for value in self.parameters.values() if value.grad is not None]
         if not trained:
             return 0.0
-        norm = float(nn.utils.clip_grad_norm_(trained, self.config.max_grad_norm or math.inf))
+        if self.shards is None:
+            norm = float(nn.utils.clip_grad_norm_(trained, self.config.max_grad_norm or math.inf))
+        else:
+            norm = sharding.clip([value.grad for value in trained if value.grad is not None], self.config.max_grad_norm)
         if math.isfinite(norm):
             for group in self.adamw.param_groups:
                 group["lr"] = learning_rate(self.config, step, self.total_steps)
@@ -108,7 +144,12 @@ class Optimizer:
         return self.adamw.state_dict()
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Go on from a checkpoint, which holds whole tensors."""
+        parameters = [value for group in self.adamw.param_groups for value in group["params"]]
+        for index, moments in state["state"].items():
+            for name, value in moments.items():
+                if value.shape == parameters[index].shape:
+                    moments[name] = sharding.part_of(value, parameters[index])
         self.adamw.load_state_dict(state)
 
 

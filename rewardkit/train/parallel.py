@@ -1,7 +1,8 @@
 """Several processes on one batch (``torchrun`` or ``accelerate launch``): each takes its share of the rows, gradients are added up.
 
 Every process knows the whole batch (tokens and rewards are small), so that advantages and weights of tokens are those of one
-process; what is divided is sampling, scoring and the passes through the model. Every process holds all weights.
+process; what is divided is sampling, scoring and the passes through the model. Every process holds all weights, unless ``sharding``
+divides these, too.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
+
+from rewardkit.train.data import micro_batches
 
 T = TypeVar("T")
 
@@ -35,6 +38,23 @@ def share(items: Sequence[T]) -> list[T]:
     return list(items[rank() :: size()])
 
 
+def own_micro_batches(lengths: Sequence[int], most_tokens: int) -> tuple[list[list[int]], int]:
+    """This process's part of a batch, cut into micro-batches, and how many more of them the process with most has.
+
+    Args:
+        lengths: Tokens of each row of the whole batch.
+        most_tokens: Most tokens of a micro-batch, padding included.
+    """
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    cuts = []
+    for process in range(size()):
+        rows = order[process :: size()]
+        parts = micro_batches([lengths[row] for row in rows], most_tokens)
+        cuts.append([[rows[index] for index in part] for part in parts])
+    own = cuts[rank()]
+    return own, max(map(len, cuts)) - len(own)
+
+
 def gathered(own: list[T]) -> list[T]:
     """The parts of all processes, put together in the order that ``share`` divided."""
     if size() == 1:
@@ -44,7 +64,7 @@ def gathered(own: list[T]) -> list[T]:
     return [parts[index % size()][index // size()] for index in range(sum(map(len, parts)))]
 
 
-def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
+def add_gradients(parameters: Iterable[Tensor]) -> None:
     """Add up the gradients of all processes; a process without rows has none, which counts as 0."""
     if size() == 1:
         return

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from rewardkit.errors import ConfigError, Location
+from rewardkit.train import parallel
 from rewardkit.train.config import ModelConfig
 from rewardkit.train.logprobs import plain_logprobs, token_logprobs
 from rewardkit.train.seeds import step_seed
+from rewardkit.train.sharding import Shards, shards_of, weights_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+T = TypeVar("T")
 Tokens: TypeAlias = Sequence[int]
 HEAD_TOLERANCE = 1e-3
 
@@ -56,8 +61,12 @@ class Judged:
 class Policy:
     """A causal language model and its tokenizer."""
 
-    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> None:
-        self.model: Any = model.to(device)
+    def __init__(
+        self, model: Any, tokenizer: PreTrainedTokenizerBase, device: torch.device, shards: Shards | None = None
+    ) -> None:
+        self.shards = shards
+        """Set where the model is divided among several processes. All that passes it then is for all of them at once."""
+        self.model: Any = model.to(device) if shards is None else model
         self.tokenizer = tokenizer
         self.device = device
         self.lm: Any = model.get_base_model() if hasattr(model, "peft_config") else model
@@ -65,19 +74,24 @@ class Policy:
         config = self.lm.config.get_text_config()
         self.context: int = int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
         """Most tokens that the model can read."""
-        self._head = _plain_head(self.lm)
+        with torch.no_grad():
+            self._head = self._inside(_plain_head, self.lm)
+        self._again: Callable[[], Policy] | None = None
 
     @classmethod
-    def load(cls, config: ModelConfig, location: Location | None = None, *, seed: int = 0) -> Policy:
+    def load(
+        cls, config: ModelConfig, location: Location | None = None, *, seed: int = 0, shard: bool = False
+    ) -> Policy:
         """Load a model, and give it adapters if the configuration asks for them.
 
         Args:
             config: The section of the configuration.
             location: Where its path stands, for messages.
             seed: Of the adapters' random weights.
+            shard: Divide it among the processes, if there are several.
 
         Raises:
-            ConfigError: There is no such model, or it is no causal language model with a usable tokenizer.
+            ConfigError: There is no such model, it is no causal language model with a usable tokenizer, or it can't be divided.
         """
         torch.manual_seed(step_seed(seed, "model"))
         tokenizer = load_tokenizer(config, location)
@@ -90,7 +104,17 @@ class Policy:
             raise ConfigError(
                 (location, f"the tokenizer of {config.path} has no end-of-sequence token: completions could not end")
             )
-        return cls(model, tokenizer, best_device())
+        device = best_device()
+        policy = cls(model, tokenizer, device, shards_of(model, device, location) if shard else None)
+        policy._again = partial(cls.load, config, location, seed=seed, shard=shard)
+        return policy
+
+    def twin(self) -> Policy:
+        """Another model with the weights that this one has as long as nothing has been trained."""
+        if self.shards is None:
+            return Policy(copy.deepcopy(self.model), self.tokenizer, self.device)
+        assert self._again is not None  # noqa: S101 - what is divided has been loaded
+        return self._again()
 
     @property
     def trained(self) -> dict[str, nn.Parameter]:
@@ -101,6 +125,14 @@ class Policy:
         """The model without its head."""
         return getattr(self.lm, self.lm.base_model_prefix)(**inputs)
 
+    def whole(self) -> AbstractContextManager[None]:
+        """Inside, passes without gradient are this process's own affair."""
+        return nullcontext() if self.shards is None else self.shards.whole()
+
+    def _inside(self, function: Callable[..., T], *args: Any) -> T:
+        """Call what uses weights."""
+        return function(*args) if self.shards is None else self.shards(function, *args)
+
     def judge(self, batch: Sequence[Passage], temperature: float = 1.0, *, packed: bool = False) -> Judged:
         """Log-probability and entropy of each looked-at token.
 
@@ -109,9 +141,7 @@ class Policy:
             temperature: Divides the logits.
             packed: Put the sequences one behind the other instead of padding them. The result is the same.
         """
-        hidden_N_H = self.states(batch, packed=packed)
-        targets_N = torch.tensor([token for row in batch for token in row.tokens[row.start :]], device=self.device)
-        logprobs_N, entropy_N = self._score(hidden_N_H, targets_N, temperature)
+        hidden_N_H, logprobs_N, entropy_N = self._inside(self._judged, batch, temperature, packed)
         mask_B_T = self.mask(batch)
         empty_B_T = logprobs_N.new_zeros(mask_B_T.shape)
         return Judged(
@@ -121,6 +151,11 @@ class Policy:
             hidden_N_H,
         )
 
+    def _judged(self, batch: Sequence[Passage], temperature: float, packed: bool) -> tuple[Tensor, Tensor, Tensor]:
+        hidden_N_H = self._states(batch, packed)
+        targets_N = torch.tensor([token for row in batch for token in row.tokens[row.start :]], device=self.device)
+        return hidden_N_H, *self._score(hidden_N_H, targets_N, temperature)
+
     def mask(self, batch: Sequence[Passage]) -> Tensor:
         """True: a token that is looked at, not padding. Shape: (B, T)."""
         lengths_B = torch.tensor([row.length for row in batch], device=self.device)
@@ -128,6 +163,9 @@ class Policy:
 
     def states(self, batch: Sequence[Passage], *, packed: bool = False) -> Tensor:
         """The hidden states that the looked-at tokens are predicted from, row after row without padding. Shape: (N, H)."""
+        return self._inside(self._states, batch, packed)
+
+    def _states(self, batch: Sequence[Passage], packed: bool) -> Tensor:
         if packed:
             hidden_X_H = self._packed(batch)
             width = None
@@ -171,6 +209,9 @@ class Policy:
 
     def next_logits(self, hidden_B_H: Tensor) -> Tensor:
         """Logits that a hidden state gives. Shape: (B, V)."""
+        return self._inside(self._next_logits, hidden_B_H)
+
+    def _next_logits(self, hidden_B_H: Tensor) -> Tensor:
         if self._head is not None:
             return nn.functional.linear(hidden_B_H, self._head.weight, self._head.bias)
         return self._logits(hidden_B_H)
@@ -186,9 +227,11 @@ class Policy:
             yield
 
     def save(self, folder: Path) -> None:
-        """Write a folder that transformers loads (of a model with adapters: one that peft loads)."""
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        """Write a folder that transformers loads (of a model with adapters: one that peft loads); the first process does."""
+        weights = None if self.shards is None else weights_of(self.model)
+        if parallel.is_first():
+            self.model.save_pretrained(folder, state_dict=weights)
+            self.tokenizer.save_pretrained(folder)
 
 
 @contextmanager

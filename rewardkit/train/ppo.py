@@ -49,11 +49,12 @@ class PpoLearner(Learner):
         self.critic = Critic(policy, own=config.critic.kind == "own")
         updates = config.optimizer.model_copy(update={"lr": config.critic.lr})
         if config.critic.kind == "own":
-            self.critic_optimizer: Optimizer | None = Optimizer(self.critic.trained, updates, config.steps)
+            shards = self.critic.reader.shards if self.critic.reader is not None else None
+            self.critic_optimizer: Optimizer | None = Optimizer(self.critic.trained, updates, config.steps, shards)
         else:
             self.critic_optimizer = None
             head = {f"critic.{name}": value for name, value in self.critic.trained.items()}
-            optimizer = Optimizer({**optimizer.parameters, **head}, config.optimizer, config.steps)
+            optimizer = Optimizer({**optimizer.parameters, **head}, config.optimizer, config.steps, policy.shards)
         super().__init__(config, policy, optimizer, reference)
         self.step = 0
         self.estimates: Estimates

@@ -26,6 +26,7 @@ from rewardkit.train.pairs import DialogueRenderer, ScoredPair, read_pairs
 from rewardkit.train.preference_report import PairScores, PreferenceReport, preference_report, reliability_svg
 from rewardkit.train.run import FINAL, Run
 from rewardkit.train.scorer import Scorer
+from rewardkit.train.sharding import Shards
 from rewardkit.train.stages import TrainFile
 from rewardkit.train.supervised import Pupil, teach
 
@@ -42,7 +43,9 @@ def train_reward_model(file: TrainFile) -> Path:
     config = file.config
     assert isinstance(config, RewardModelConfig)  # noqa: S101 - for the type checker
     train_rows, held_out_rows = read_pairs(config.data)
-    scorer = Scorer.load(config.model, file.where("model", "path"), trained=config.trained, seed=config.seed)
+    scorer = Scorer.load(
+        config.model, file.where("model", "path"), trained=config.trained, seed=config.seed, shard=config.shard
+    )
     limit = config.token_limit(scorer.context)
     renderer = DialogueRenderer(scorer.tokenizer, config.data, limit)
     train = [renderer.pair(row, config.loss.margin) for row in train_rows]
@@ -91,6 +94,11 @@ class Judge(Pupil):
     def trained(self) -> Mapping[str, nn.Parameter]:
         """Its parameters that change."""
         return self.scorer.trained
+
+    @property
+    def shards(self) -> Shards | None:
+        """Set where it is divided."""
+        return self.scorer.shards
 
     @property
     def lengths(self) -> list[int]:

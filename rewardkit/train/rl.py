@@ -1,7 +1,6 @@
 """Reinforcement learning: prompts → rollouts → scores → advantages → loss → update → sync, in ``Trainer.step``.
 
-What is learned from the scored rollouts is the learner's business (``learn``, ``ppo``). Left out: models that do not fit one
-device.
+What is learned from the scored rollouts is the learner's business (``learn``, ``ppo``).
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ from rewardkit.train.rollouts import Sample, Spent, collect, refuse_unscored
 from rewardkit.train.run import FINAL, AlarmError, Run
 from rewardkit.train.sampler import Sampler
 from rewardkit.train.seeds import step_seed
-from rewardkit.train.together import agreed
 from rewardkit.train.stages import TrainFile
+from rewardkit.train.together import agreed
 
 
 def train(file: TrainFile, config: RlConfig, make_learner: Callable[[Policy, Optimizer], Learner]) -> Path:
@@ -71,7 +70,7 @@ def train(file: TrainFile, config: RlConfig, make_learner: Callable[[Policy, Opt
         ExitStack() as scope,
         CompositeReward(file.reward, registry=file.registry, workers=config.reward_workers) as reward,
     ):
-        policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed)
+        policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed, shard=config.shard)
         prompts = load_prompts(config, policy, reward, config.data.train)
         held_out = load_prompts(config, policy, reward, config.data.eval)[: config.evaluate.limit]
         facts = {
@@ -80,7 +79,7 @@ def train(file: TrainFile, config: RlConfig, make_learner: Callable[[Policy, Opt
             "engine": file.engine.record(),
         }
         run = scope.enter_context(Run.open(file, config.steps, facts))
-        optimizer = Optimizer(policy.trained, config.optimizer, config.steps)
+        optimizer = Optimizer(policy.trained, config.optimizer, config.steps, policy.shards)
         gold = scope.enter_context(CompositeReward(file.gold, registry=file.registry)) if file.gold else None
         learner = make_learner(policy, optimizer)
         trainer = Trainer(config, run, policy, reward, condition, learner, prompts, held_out, file.engine, gold)
@@ -357,10 +356,10 @@ class Trainer:
         step: int = state["step"]
         return step
 
+
 def _greatest(figures: Sequence[dict[str, float]]) -> dict[str, float]:
     """The worst of each process's."""
     return {name: max(of[name] for of in figures) for name in figures[0]}
-
 
 
 def _with_spread(samples: Sequence[Sample]) -> list[Sample]:

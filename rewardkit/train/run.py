@@ -200,16 +200,18 @@ class Run:
         return step == self.total_steps or (every > 0 and step % every == 0)
 
     def save_model(self, save: Callable[[Path], None], name: str) -> Path:
-        """Write the model to ``final`` or ``best``."""
+        """Write the model to ``final`` or ``best``; all processes call ``save``, the first one writes."""
         path = self.folder / name
         if parallel.is_first():
             write_folder(path, save)
+        else:
+            save(path)
         parallel.wait()
         return path
 
     def offer_best(self, quality: float, save: Callable[[Path], None]) -> None:
         """Write the model to ``best`` if no evaluation has given a higher figure before."""
-        if self.best is None or quality > self.best:
+        if parallel.is_true_anywhere(self.best is None or quality > self.best):
             self.best = quality
             self.save_model(save, BEST)
 

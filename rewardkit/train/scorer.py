@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from rewardkit.errors import ConfigError, Location
+from rewardkit.train import parallel
 from rewardkit.train.config import ModelConfig
 from rewardkit.train.data import micro_batches
 from rewardkit.train.policy import best_device, load_tokenizer
+from rewardkit.train.sharding import Shards, shards_of, weights_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,12 +28,17 @@ UNBOUNDED = 1 << 20
 class Scorer:
     """Gives token sequences a score each."""
 
-    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> None:
-        self.model = model.to(device)
+    def __init__(
+        self, model: Any, tokenizer: PreTrainedTokenizerBase, device: torch.device, shards: Shards | None = None
+    ) -> None:
+        self.shards = shards
+        """Set where the model is divided among several processes. All that passes it then is for all of them at once."""
+        self.model = model.to(device) if shards is None else model
         self.tokenizer = tokenizer
         self.device = device
         self.config: Any = model.config
         self.pad_id = self._choose_pad_id()
+        self._build: Callable[[], Any] | None = None
 
     @classmethod
     def load(
@@ -39,6 +48,7 @@ class Scorer:
         *,
         trained: Literal["all", "head"] = "all",
         seed: int = 0,
+        shard: bool = False,
     ) -> Scorer:
         """Load a backbone and put a head with one output on it, if it has none.
 
@@ -47,20 +57,18 @@ class Scorer:
             location: Where its path stands, for messages.
             trained: Whether the backbone is trained or only what is on it.
             seed: Of the weights of a new head.
+            shard: Divide the model among the processes, if there are several.
 
         Raises:
-            ConfigError: There is no such model, or transformers has no sequence classifier for it.
+            ConfigError: There is no such model, transformers has no sequence classifier for it, or it can't be divided.
         """
         tokenizer = load_tokenizer(config, location)
         torch.manual_seed(seed)
-        model = _load_classifier(config, location)
-        if trained == "head":
-            getattr(model, model.base_model_prefix).requires_grad_(requires_grad=False)
-        if config.lora is not None:
-            model = _with_adapters(model, config, location)
-        if config.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
-        return cls(model, tokenizer, best_device())
+        build = partial(_load_model, config, location, trained)
+        model, device = build(), best_device()
+        scorer = cls(model, tokenizer, device, shards_of(model, device, location) if shard else None)
+        scorer._build = build
+        return scorer
 
     @property
     def trained(self) -> dict[str, nn.Parameter]:
@@ -82,15 +90,21 @@ class Scorer:
         for index, row in enumerate(rows):
             ids[index, : len(row)] = torch.tensor(row, dtype=torch.long)
             mask[index, : len(row)] = 1
-        logits_N_1 = self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).logits
-        return logits_N_1.squeeze(-1).float()  # type: ignore[no-any-return]
+        logits_N_1: Tensor = self._inside(ids.to(self.device), mask.to(self.device))
+        return logits_N_1.squeeze(-1).float()
+
+    def _inside(self, *inputs: Tensor) -> Tensor:
+        return self._logits(*inputs) if self.shards is None else self.shards(self._logits, *inputs)
+
+    def _logits(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return self.model(input_ids=ids, attention_mask=mask).logits  # type: ignore[no-any-return]
 
     def score_all(self, rows: Sequence[Sequence[int]], most_tokens: int) -> list[float]:
         """Scores of many sequences, without gradient, a micro-batch at a time."""
         found = [0.0] * len(rows)
         was_training = self.model.training
         self.model.eval()
-        with torch.inference_mode():
+        with torch.no_grad():
             for part in micro_batches([len(row) for row in rows], most_tokens):
                 for index, score in zip(part, self.scores([rows[index] for index in part]).tolist(), strict=True):
                     found[index] = score
@@ -98,20 +112,30 @@ class Scorer:
         return found
 
     def save(self, folder: Path, facts: dict[str, Any]) -> None:
-        """Write a folder that transformers loads without us; adapters are merged into the weights.
+        """Write a folder that transformers loads without us; adapters are merged into the weights. The first process writes.
 
         Args:
             folder: Where to.
             facts: Written into its config.json, where whoever scores with the model finds them.
         """
+        weights = None if self.shards is None else weights_of(self.model)
+        if not parallel.is_first():
+            return
         model = self.model
-        if hasattr(model, "peft_config"):
-            import copy  # noqa: PLC0415 - the run goes on with its adapters, if it goes on
-
-            model = copy.deepcopy(model).merge_and_unload()
+        if hasattr(model, "peft_config"):  # the run goes on with its adapters, if it goes on
+            model, weights = self._plain(weights).merge_and_unload(), None
         model.config.update({"pad_token_id": self.pad_id, **facts})
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=weights)
         self.tokenizer.save_pretrained(folder)
+
+    def _plain(self, weights: dict[str, Tensor] | None) -> Any:
+        """A copy of the model for this process alone, from the whole weights of one that is divided."""
+        if weights is None:
+            return copy.deepcopy(self.model)
+        assert self._build is not None  # noqa: S101 - what is divided has been loaded
+        model = self._build()
+        model.load_state_dict(weights)
+        return model
 
     def _choose_pad_id(self) -> int:
         """A token to pad with. Decoders look for the last token that is another, so it should not occur elsewhere."""
@@ -128,6 +152,17 @@ class Scorer:
                 "the tokenizer has neither a padding nor an end-of-sequence token that the model knows: it can't pad",
             )
         )
+
+
+def _load_model(config: ModelConfig, location: Location | None, trained: Literal["all", "head"]) -> Any:
+    model = _load_classifier(config, location)
+    if trained == "head":
+        getattr(model, model.base_model_prefix).requires_grad_(requires_grad=False)
+    if config.lora is not None:
+        model = _with_adapters(model, config, location)
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
 
 
 def _load_classifier(config: ModelConfig, location: Location | None) -> Any:

@@ -20,6 +20,7 @@ from rewardkit.train.data import Example, Renderer, micro_batches
 from rewardkit.train.policy import Passage, Policy
 from rewardkit.train.rows import read_rows
 from rewardkit.train.run import FINAL, Run
+from rewardkit.train.sharding import Shards
 from rewardkit.train.stages import TrainFile
 from rewardkit.train.supervised import Pupil, teach
 from rewardkit.train.weights import Weigher, weighers
@@ -37,7 +38,7 @@ def train_sft(file: TrainFile) -> Path:
     config = file.config
     assert isinstance(config, SftConfig)  # noqa: S101 - for the type checker
     weighing = weighers(file)
-    policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed)
+    policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed, shard=config.shard)
     train, left_out = load_examples(config, policy, weighing, config.data.train)
     held_out, _ = load_examples(config, policy, weighing, config.data.eval) if config.data.eval else ([], 0)
     with Run.open(file, config.total_steps(len(train)), {"rows": len(train), "rows_too_long": left_out}) as run:
@@ -74,6 +75,11 @@ class Imitator(Pupil):
     def trained(self) -> Mapping[str, nn.Parameter]:
         """Its parameters that change."""
         return self.policy.trained
+
+    @property
+    def shards(self) -> Shards | None:
+        """Set where it is divided."""
+        return self.policy.shards
 
     @property
     def lengths(self) -> list[int]:

@@ -16,6 +16,7 @@ from rewardkit.train.config import RowsConfig
 from rewardkit.train.data import Order
 from rewardkit.train.optim import Optimizer, learning_rate
 from rewardkit.train.run import Run
+from rewardkit.train.sharding import Shards
 
 
 class Pupil(ABC):
@@ -35,6 +36,11 @@ class Pupil(ABC):
     @abstractmethod
     def trained(self) -> Mapping[str, nn.Parameter]:
         """The parameters that change."""
+
+    @property
+    @abstractmethod
+    def shards(self) -> Shards | None:
+        """Set where the model is divided among the processes."""
 
     @property
     @abstractmethod
@@ -73,7 +79,7 @@ def teach(run: Run, pupil: Pupil, config: RowsConfig, *, shuffle: bool = True) -
         OutputError: The run can't be written down.
         Interrupted: Somebody asked it to end; it can go on.
     """
-    optimizer = Optimizer(pupil.trained, config.optimizer, run.total_steps)
+    optimizer = Optimizer(pupil.trained, config.optimizer, run.total_steps, pupil.shards)
     parts = {pupil.name: (pupil.trained, optimizer)}
     order = Order(len(pupil.lengths), config.seed, shuffle=shuffle)
     micro, first = config.micro_batch_tokens, 0

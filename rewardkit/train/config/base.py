@@ -131,6 +131,9 @@ class RunConfig(Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
     seed: int = 0
+    shard: bool = False
+    """Divide weights, gradients and the optimiser's state among the processes that torchrun or accelerate launch has started, for
+    models that do not fit one device. The result does not depend on it."""
     threads: Count | None = None
     """Threads of one process on a CPU; by default what torch chooses, or OMP_NUM_THREADS."""
 

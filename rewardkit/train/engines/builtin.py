@@ -114,6 +114,9 @@ def chosen_engine(document: Document, config: RlConfig, registry: Registry) -> C
         params = make_params(offer.type, choice.get("with", {}))
     except ValueError as error:
         raise ConfigError((document.where((*place, "with")), str(error))) from None
+    if config.shard and offer.type.shares_weights and offer.type is not HF:
+        problem = f"rollout.engine {offer.type.name} samples with the trainer's own tensors, which shard: true divides; use hf or vllm"
+        raise ConfigError((document.where(place), problem))
     rollout = config.rollout
     sampling = Sampling(rollout.max_new_tokens, rollout.temperature, rollout.top_p, rollout.top_k, tuple(rollout.stop))
     if offer.type.refuse is not None and (problem := offer.type.refuse(params, sampling)):

@@ -40,10 +40,11 @@ class HfEngine:
         was_training = model.training
         model.eval()
         try:
-            for indices in self._batches(requests):
-                with torch.inference_mode():
-                    done = _Batch(self.policy, [requests[index] for index in indices], sampling).run()
-                yield list(zip(indices, done, strict=True))
+            with self.policy.whole():
+                for indices in self._batches(requests):
+                    with torch.inference_mode():
+                        done = _Batch(self.policy, [requests[index] for index in indices], sampling).run()
+                    yield list(zip(indices, done, strict=True))
         finally:
             model.train(was_training)
 

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from rewardkit.errors import EngineError
+from rewardkit.train import sharding
 
 
 def checkpoint_weights(lm: Any) -> Iterator[tuple[str, Tensor]]:
     """All weights of a causal language model as they are now, without gradient.
+
+    Those of a model that is divided among processes are put together: all of them have to begin at once.
 
     Adapters are merged on the way, layer by layer: the model itself stays as it is. Tied weights come under each of their
     names, because a sampler that ties them need not know that one name stands for both.
@@ -40,17 +43,19 @@ def _merged(lm: Any) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in lm.state_dict().items():
         owner = next((prefix for prefix in adapted if name.startswith(prefix)), None)
         if owner is None:
-            yield name, tensor.detach()
+            yield name, sharding.whole(tensor.detach())
             continue
         own = name.removeprefix(owner)
         if not own.startswith("base_layer."):
             continue  # a part of the adapter
         plain = own.removeprefix("base_layer.")
+        tensor = sharding.whole(tensor.detach())  # noqa: PLW2901
         if plain == "weight":
             with torch.no_grad():
                 for adapter in adapted[owner].active_adapters:
-                    tensor = tensor + adapted[owner].get_delta_weight(adapter).to(tensor.dtype)  # noqa: PLW2901
-        yield owner + plain, tensor.detach()
+                    delta = sharding.whole(adapted[owner].get_delta_weight(adapter))
+                    tensor = tensor + delta.to(tensor.dtype)  # noqa: PLW2901
+        yield owner + plain, tensor
 
 
 def _adapted_embedding(lm: Any) -> str | None:
