@@ -25,8 +25,8 @@ def before_and_after(folder: Path) -> Table | None:
     if len(evaluations) < 2:
         return None
     first, last = evaluations[0], evaluations[-1]
-    table = Table(title="Held out", title_justify="left")
-    table.add_column("figure")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("held out")
     for record in (first, last):
         table.add_column(f"step {record['step']}", justify="right")
     table.add_column("change", justify="right")
