@@ -18,7 +18,7 @@ from rewardkit.errors import UsageError
     metavar="KEY=VALUE",
     help="Put a value over the file's, such as optimizer.lr=3e-5.",
 )
-@click.option("--fresh", is_flag=True, help="Start over, even where the output folder holds a run; it is removed.")
+@click.option("--fresh", is_flag=True, help="Start over where the output folder holds a run: what it wrote is removed.")
 def command(config: Path, overrides: tuple[str, ...], fresh: bool) -> None:
     r"""Train a model as CONFIG (a YAML file) says.
 

@@ -29,6 +29,11 @@ _MAY_CHANGE = (
     "version",
 )
 """Keys that may be changed between two parts of one run, since the weights don't depend on them."""
+WRITTEN = (
+    *("config.json", "metrics.jsonl", "samples.jsonl", "alarms.jsonl", "evaluation.json", "reliability.svg", "report.html"),
+    *("checkpoints", "best", "final", "tensorboard", "wandb"),
+)
+"""What a run writes into its folder."""
 
 
 def launch(file: TrainFile, runner: Callable[[TrainFile], Path], *, fresh: bool = False) -> Path:
@@ -59,8 +64,8 @@ def _prepare(file: TrainFile, *, fresh: bool) -> None:
     output = file.config.output
     if not parallel.is_first():
         parallel.wait()
-    elif fresh and (output / "config.json").is_file():
-        shutil.rmtree(output)
+    elif fresh and _holds_run(output):
+        _remove_run(output)
     elif fresh and output.exists() and any(output.iterdir()):
         raise UsageError(f"{output} is not empty and holds no run; --fresh removes runs only")
     if parallel.is_first():
@@ -69,10 +74,38 @@ def _prepare(file: TrainFile, *, fresh: bool) -> None:
     parallel.wait()
 
 
+def _holds_run(folder: Path) -> bool:
+    """Whether there is a run, and not a model or anything else that has a config.json."""
+    try:
+        record = orjson.loads((folder / "config.json").read_bytes())
+    except FileNotFoundError:
+        return False
+    except (OSError, orjson.JSONDecodeError):
+        return (folder / "metrics.jsonl").is_file()  # the record was cut off; other folders have no such figures
+    return isinstance(record, dict) and {"config", "versions", "data"} <= record.keys()
+
+
+def _remove_run(folder: Path) -> None:
+    """Remove what a run has written, and nothing else that is there."""
+    for name in WRITTEN:
+        for path in (folder / name, *folder.glob(f".{name}.*")):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
 def _refuse_other_run(file: TrainFile) -> None:
     """A folder goes on with the configuration that it was begun with."""
-    record = file.config.output / "config.json"
-    if not record.is_file() or not (file.config.output / "metrics.jsonl").is_file():
+    output = file.config.output
+    record = output / "config.json"
+    if not record.is_file():
+        return
+    if not _holds_run(output):
+        raise UsageError(f"{record} is not of a run (but of a model, as it seems); use another output folder")
+    if not (output / "metrics.jsonl").is_file():
         return  # nothing has been begun
     try:
         content = orjson.loads(record.read_bytes())

@@ -140,6 +140,26 @@ def test_an_interrupted_evaluation_goes_on(work, capsys, monkeypatch):
     assert "12 answers, 2 of them kept" in run(capsys, *look)[2]
 
 
+def test_beginning_anew_removes_what_the_run_wrote_and_nothing_else(work, capsys):
+    """Whatever else a person keeps in its folder; and a record that was cut off does not stand in the way."""
+    folder = work / "anew"
+    train = ["train", work / "sft.yaml", "--set", f"output={folder}", "--set", "log.tensorboard=false"]
+    assert run(capsys, *train)[0] == 0
+    (folder / "notes.txt").write_text("mine")
+    (folder / "config.json").write_text('{"config"')
+    assert "can't be read" in run(capsys, *train)[2]
+    assert run(capsys, *train, "--fresh", "--set", "steps=1")[0] == 0
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
+
+    from rewardkit.train.launch import WRITTEN, _remove_run
+
+    assert {path.name for path in folder.iterdir()} <= {*WRITTEN, "notes.txt"}
+    (folder / "notes.txt").unlink()
+    _remove_run(folder)
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -148,6 +168,8 @@ def test_an_interrupted_evaluation_goes_on(work, capsys, monkeypatch):
         (["train", "sft.yaml", "--set", "model.path=./none", "--fresh"], 2, "there is no model folder"),
         (["train", "sft.yaml", "--set", "data.train=none.jsonl", "--fresh"], 2, "there is no file"),
         (["train", "sft.yaml", "--set", "output=.", "--fresh"], 2, "--fresh removes runs only"),
+        (["train", "sft.yaml", "--set", "output=base", "--fresh"], 2, "--fresh removes runs only"),
+        (["train", "sft.yaml", "--set", "output=base"], 2, "base/config.json is not of a run"),
         (["check", "sft.yaml", "--data", "sft.jsonl"], 2, "a training configuration names its data"),
         (["check", "sft.yaml", "--set", "stage=null"], 2, "lacks the key 'stage'"),
         (["eval", "sft.yaml"], 2, "needs the configuration of a stage that has a reward"),

@@ -79,6 +79,11 @@ def test_the_reward_may_be_a_file(tmp_path, registry):
         ("{components: {even: {use: even}}}", "nowhere.yaml", ":6:9", "there is no reward file"),
         ("steps: 10", "steps: 10\nrollout: {group_size: 1}", ":8:23", "compares the completions of a group"),
         ("steps: 10", "steps: 10\nrollout: {temperature: 0}", ":8:24", "rollout.temperature must be more than 0"),
+        ("steps: 10", "steps: 10\nevaluate: {answer: '('}", ":8:20", "'(' is no regular expression"),
+        ("steps: 10", "steps: 10\nrollout: {stop: ['']}", ":8:18", "rollout.stop[0]"),
+        ("steps: 10", "steps: 10\noptimizer: {betas: [0.9, 1]}", ":8:26", "must be less than 1"),
+        ("steps: 10", 'steps: "10"', ":7:8", "found the text '10'; did you mean 10?"),
+        ("{train: prompts.jsonl}", "{train: []}", ":5:15", "data.train"),
         ("steps: 10", "steps: 10\nalgorithm: {use: grop}", ":8:18", "did you mean 'grpo'?"),
     ],
 )

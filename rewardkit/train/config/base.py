@@ -29,6 +29,7 @@ FilePath = Annotated[Path, BeforeValidator(_from_folder)]
 ModelSource = Annotated[str, BeforeValidator(_model_source)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 
@@ -73,7 +74,7 @@ class OptimizerConfig(Section):
     """AdamW and the course of its learning rate."""
 
     lr: Positive = 1e-5
-    betas: tuple[Share, Share] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     eps: Positive = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled; matrices only (biases and norms are left alone)."""
@@ -107,9 +108,9 @@ class LogConfig(Section):
 class TextData(Section):
     """Rows with prompts."""
 
-    train: FilePath | list[FilePath]
+    train: FilePath | Annotated[list[FilePath], Field(min_length=1)]
     """JSONL (plain or .gz) or Parquet."""
-    eval: FilePath | list[FilePath] | None = None
+    eval: FilePath | Annotated[list[FilePath], Field(min_length=1)] | None = None
     """Held-out rows of the same shape."""
     prompt: str = "prompt"
     """The column with the prompt: text, or chat messages."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rewardkit.train.config.base import Count, NotNegative, Positive, RunConfig, Section, Share, TextData
 
@@ -32,7 +33,7 @@ class RolloutConfig(Section):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: NotNegative = 0
     """0: no limit."""
-    stop: list[str] = Field(default_factory=list)
+    stop: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
     """A completion ends after any of these texts, which stay part of it."""
     batch: Count = 256
     """Completions that are sampled at once; whole groups, so at least group_size. While the next ones are sampled these are scored:
@@ -135,6 +136,15 @@ class RlEval(Section):
     """For majority@k: a regular expression whose last match in a completion is its answer (or its first group, if it has one)."""
     limit: Count | None = None
     """Use only the first rows."""
+
+    @field_validator("answer")
+    @classmethod
+    def _is_a_pattern(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"{value!r} is no regular expression: {error}") from None
+        return value
 
 
 class MonitorsConfig(Section):
