@@ -102,7 +102,11 @@ class Policy:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         if not _eos_ids(model, tokenizer):
             raise ConfigError(
-                (location, f"the tokenizer of {config.path} has no end-of-sequence token: completions could not end")
+                (
+                    location,
+                    f"the tokenizer of {config.path} has no end-of-sequence token, so completions could not end; name one as eos_token "
+                    "in its tokenizer_config.json",
+                )
             )
         device = best_device()
         policy = cls(model, tokenizer, device, shards_of(model, device, location) if shard else None)
@@ -304,7 +308,8 @@ def _load_model(config: ModelConfig, location: Location | None) -> Any:
 def _refuse_missing(source: str, location: Location | None) -> None:
     path = Path(source)
     if path.is_absolute() and not path.is_dir():
-        raise ConfigError((location, f"there is no model folder {path}"))
+        hint = "; a run ends with writing it: do that run first" if path.name in {"final", "best"} else ""
+        raise ConfigError((location, f"there is no model folder {path}{hint}"))
     if path.is_dir() and not any(
         (path / name).is_file() for name in ("config.json", "tokenizer.json", "tokenizer_config.json")
     ):
