@@ -251,7 +251,7 @@ def _end(line: Line, error: BaseException) -> None:
         line.tell(own)
         if line.rank > 0 and not isinstance(error, RewardkitError | KeyboardInterrupt | SystemExit):
             traceback.print_exception(error)
-    if distributed.get_backend() == "gloo":
+    if distributed.is_initialized() and distributed.get_backend() == "gloo":
         traceback.clear_frames(error.__traceback__)  # what they hold would keep the connections open
         with suppress(RuntimeError, ValueError, AssertionError):
             distributed.destroy_process_group()  # so that who waits for this process in a collective waits no more

@@ -1,4 +1,4 @@
-"""``driver.py`` with a fault in one of the processes: ``faulty.py CONFIG FAULT RANK``."""
+"""``driver.py`` with a fault in one of the processes: ``faulty.py [CONFIG THAT GOES WELL] CONFIG FAULT RANK``."""
 
 import os
 import signal
@@ -50,18 +50,29 @@ def die():
 
 def break_down(name):
     """Make this process fail."""
-    from rewardkit.train import checkpoint, policy
+    from rewardkit.train import checkpoint
     from rewardkit.train.engines import hf
     from rewardkit.train.optim import Optimizer
 
     match name:
-        case "model":
-            after(0, policy.Policy, "judge", stumble)
-            after(0, policy, "load_tokenizer", engine_breaks)
         case "engine":
             after(2, hf.HfEngine, "generate", engine_breaks)  # canary, step 1, step 2
         case "backward":
             after(1, Optimizer, "accumulate", stumble)
+        case "vllm does not start":
+            from rewardkit.train.engines.vllm import VllmEngine
+
+            after(0, VllmEngine, "_arguments", stumble)
+        case "vllm keeps its weights":
+            from rewardkit.train.engines.vllm import VllmEngine
+
+            whole = VllmEngine._hand_over
+            VllmEngine._hand_over = lambda self, weights: whole(self, weights) if next(left, None) else list(weights)
+            left = iter((1, 1))
+        case "vllm killed":
+            from rewardkit.train.engines.vllm import VllmEngine
+
+            after(4, VllmEngine, "_sample", die)  # canary, step 1, canary, step 2
         case "disk":
             after(0, checkpoint, "save_file", disk_is_full)
         case "killed":
@@ -76,7 +87,9 @@ if __name__ == "__main__":
 
     read = stages.read_train_config
     stages.read_train_config = lambda path, overrides: read(path, driver.registry(), overrides=overrides)
-    config, fault, rank = sys.argv[1:]
+    *configs, config, fault, rank = sys.argv[1:]
+    for good in configs:
+        assert run(["train", good]) == 0
     if os.environ.get("RANK", "0") == rank:
         break_down(fault)
     sys.exit(run(["train", config]))

@@ -17,7 +17,7 @@ import random
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -263,29 +263,31 @@ class VllmEngine:
             self._cache_asleep = True
 
     def _stop(self) -> None:
-        with _said_by_us("can't be shut down"):
+        with _said_by_us("can't be shut down"), _trainers_world() if self._shares_world else nullcontext():
+            from vllm.distributed.parallel_state import cleanup_dist_env_and_memory  # noqa: PLC0415
+
             self._llm.llm_engine.engine_core.shutdown()
             self._llm = None
             gc.collect()
-            if self._shares_world:
-                _forget_groups()
-            else:
-                from vllm.distributed.parallel_state import cleanup_dist_env_and_memory  # noqa: PLC0415
-
-                cleanup_dist_env_and_memory()
+            cleanup_dist_env_and_memory()
 
 
-def _forget_groups() -> None:
-    """Take back what vLLM has made of the trainer's process group, and leave that as it is; vLLM's own clean-up would end it."""
-    from vllm.distributed import parallel_state  # noqa: PLC0415
+@contextmanager
+def _trainers_world() -> Iterator[None]:
+    """Leave the trainer's process group as it is; vLLM's clean-up would end it with the groups that are its own."""
+    from vllm.distributed import parallel_state  # noqa: PLC0415 - imported already
 
-    gc.unfreeze()
-    parallel_state.destroy_model_parallel()
-    if (world := parallel_state._WORLD) is not None:  # noqa: SLF001 - there is no other way
-        world.destroy()
-    parallel_state._WORLD = parallel_state._NODE_COUNT = None  # noqa: SLF001
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    def forget() -> None:
+        if (world := parallel_state._WORLD) is not None:  # noqa: SLF001 - there is no other way
+            world.destroy()
+        parallel_state._WORLD = parallel_state._NODE_COUNT = None  # noqa: SLF001
+
+    whole = parallel_state.destroy_distributed_environment
+    parallel_state.destroy_distributed_environment = forget
+    try:
+        yield
+    finally:
+        parallel_state.destroy_distributed_environment = whole
 
 
 def _external(name: str) -> str:
