@@ -101,13 +101,8 @@ class Policy:
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         if not _eos_ids(model, tokenizer):
-            raise ConfigError(
-                (
-                    location,
-                    f"the tokenizer of {config.path} has no end-of-sequence token, so completions could not end; name one as eos_token "
-                    "in its tokenizer_config.json",
-                )
-            )
+            words = "has no end-of-sequence token, so completions could not end; name one as eos_token in its tokenizer_config.json"
+            raise ConfigError((location, f"the tokenizer of {config.path} {words}"))
         device = best_device()
         policy = cls(model, tokenizer, device, shards_of(model, device, location) if shard else None)
         policy._again = partial(cls.load, config, location, seed=seed, shard=shard)
