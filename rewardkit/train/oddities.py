@@ -76,6 +76,10 @@ class Oddities:
         if both := sum(item in held_out for item in tokens):
             self.found.warnings.append(f"{both} of {len(tokens)} training {what} are held-out ones, too")
 
+    def says_anything(self, example: Example) -> bool:
+        """Whether a response is more than its end."""
+        return any(token != self.tokenizer.eos_token_id for token in example.tokens[example.start :])
+
     def endings(self, examples: Sequence[Example]) -> None:
         """Whether responses end."""
         if not any(item.tokens[-1] == self.tokenizer.eos_token_id for item in examples):
@@ -101,6 +105,11 @@ class Oddities:
         if prompt is None:
             return
         rendered = renderer.text(rows[0], column)
+        if not isinstance(rendered, str):  # of a whole conversation, what stands before the first answer
+            turns = [index for index, message in enumerate(rendered) if message.get("role") == "assistant"]
+            rendered = rendered[: turns[0]] if turns else rendered
+            if not rendered:
+                return
         tokens = renderer.prompt_tokens(rendered, rows[0])
         if tokens[-1] == self.tokenizer.eos_token_id and isinstance(rendered, str):
             warn(

@@ -108,7 +108,8 @@ class Optimizer:
                     ) from error
                 if all(len(part) == 1 for part in parts):
                     raise
-                most_tokens = max(most_tokens // 2, 1)
+                largest = max(len(part) * lengths[part[0]] for part in parts)  # may be far below what is allowed
+                most_tokens = max(min(most_tokens, largest) // 2, 1)
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
                 logger.warning("out of memory: going on with micro-batches of %s tokens", most_tokens)

@@ -92,11 +92,18 @@ class _Look(Oddities):
                 f"{echoes} of {len(examples)} responses begin with their own prompt: prompt tokens are in the loss"
             )
         self.endings(examples)
+        if silent := sum(not self.says_anything(item) for item in examples):
+            found.warnings.append(
+                f"{silent} of {len(examples)} responses are empty: that is what would be learned from them"
+            )
         for weigher in weighing:
             if all(renderer.examples(row, [weigher]) == renderer.examples(row) for row in rows):
                 found.warnings.append(f"{weigher.name} of loss.weights changes the weight of no token")
-        self.template(rows, config.data.prompt, renderer)
-        self.unread(rows, config.data.completion if config.data.messages is None else config.data.messages)
+        if config.data.messages is None:
+            self.template(rows, config.data.prompt, renderer)
+            self.unread(rows, config.data.completion)
+        else:
+            self.template(rows, config.data.messages, renderer)
 
     def at_prompts(self, config: RlConfig) -> None:
         """What GRPO and PPO ask, and what a step costs."""

@@ -252,7 +252,7 @@ def test_another_configuration_does_not_go_on_in_the_same_folder(work, tmp_path,
 
 
 def test_out_of_memory_halves_the_micro_batch(work, tmp_path, registry, monkeypatch):
-    """And the weights are those of a run that had enough."""
+    """And the weights are those of a run that had enough; half is of what was too much, not of what would have been allowed."""
     import torch
     from safetensors.torch import load_file
 
@@ -261,7 +261,11 @@ def test_out_of_memory_halves_the_micro_batch(work, tmp_path, registry, monkeypa
     run(work, tmp_path, registry, steps=1)
     original = Policy.judge
 
+    sizes = []
+
     def small(self, batch, *args, **kwargs):
+        if torch.is_grad_enabled():
+            sizes.append(len(batch))
         if len(batch) > 5:
             raise torch.OutOfMemoryError("out of memory")
         return original(self, batch, *args, **kwargs)
@@ -269,5 +273,7 @@ def test_out_of_memory_halves_the_micro_batch(work, tmp_path, registry, monkeypa
     monkeypatch.setattr(Policy, "judge", small)
     (tmp_path / "2").mkdir()
     run(work, tmp_path / "2", registry, steps=1)
+    tried = [size for size in sizes if size > 5]
+    assert len(tried) <= 2
     one, other = (load_file(folder / "out/final/model.safetensors") for folder in (tmp_path, tmp_path / "2"))
     assert all(torch.allclose(one[name], other[name], atol=1e-4) for name in one)

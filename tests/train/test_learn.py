@@ -92,6 +92,71 @@ def test_the_gradient_is_that_of_the_formula(policy):
     assert expected.norm() > 1e-3
 
 
+def spread(rewards):
+    """GRPO's."""
+    return (rewards - rewards.mean()) / (rewards.std() + 1e-4)
+
+
+def centred(rewards):
+    """Dr. GRPO's."""
+    return rewards - rewards.mean()
+
+
+def beside_the_others(rewards):
+    """RLOO's."""
+    return rewards - (rewards.sum() - rewards) / (len(rewards) - 1)
+
+
+def as_it_is(rewards):
+    """Of REINFORCE++, whose baseline is the batch."""
+    return rewards
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "advantage", "whitens", "averages"),
+    [
+        ("grpo", spread, False, "rows"),
+        ("dr_grpo", centred, False, "longest"),
+        ("bnpo", spread, False, "tokens"),
+        ("dapo", spread, False, "tokens"),
+        ("cispo", spread, False, "tokens"),
+        ("gspo", spread, False, "rows"),
+        ("sapo", spread, False, "rows"),
+        ("rloo", beside_the_others, False, "tokens"),
+        ("reinforce++", as_it_is, True, "tokens"),
+        ("reinforce++-baseline", centred, True, "tokens"),
+    ],
+)
+def test_every_algorithm_is_its_papers(policy, algorithm, advantage, whitens, averages):
+    """In the first update each is −Σ A·log p·weight: they differ in the advantage and in how tokens are averaged."""
+    batch = lesson(policy)
+    got = gradient(
+        policy, config(algorithm={"use": algorithm}, rollout={"max_new_tokens": 20, "temperature": 0.7}), batch
+    )
+    rows = [row for row in range(12) if batch.counts_B[row]]
+    lengths = {row: len(batch.completions[row]) for row in rows}
+    advantages = {}
+    for row in rows:
+        group = batch.groups_B == batch.groups_B[row]
+        place = int(group[:row].sum())
+        advantages[row] = float(advantage(batch.rewards_B[group])[place])
+    if whitens:
+        every = torch.tensor([advantages[row] for row in rows for _ in range(lengths[row])])
+        mean, std = float(every.mean()), float((every.var() + 1e-8).sqrt())
+        advantages = {row: (value - mean) / std for row, value in advantages.items()}
+    loss = 0.0
+    for row in rows:
+        said = policy.judge([batch.sequence(row)], 0.7).logprobs_B_T.sum()
+        weight = {"rows": 1 / (lengths[row] * 12), "tokens": 1 / sum(lengths.values()), "longest": 1 / (12 * 20)}[
+            averages
+        ]
+        loss = loss - advantages[row] * said * weight
+    loss.backward()
+    expected = torch.cat([value.grad.flatten() for value in policy.trained.values()])
+    assert torch.allclose(got, expected, atol=1e-6)
+    assert expected.norm() > 1e-4
+
+
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     micro=st.integers(1, 400),
@@ -113,8 +178,9 @@ def test_the_gradient_does_not_depend_on_how_the_batch_is_cut(policy, micro, alg
 def test_more_updates_are_no_smaller_ones(policy, algorithm):
     """Where a batch makes several updates each is as large as one of the whole batch: its tokens are shared by them."""
     batch = lesson(policy)
-    whole = gradient(policy, config(algorithm={"use": algorithm}), batch)
-    parts = gradient(policy, config(algorithm={"use": algorithm}, updates_per_epoch=4), batch)
+    rollout = {"temperature": 0.7}  # that of the log-probs before the first update, too: their ratio is 1
+    whole = gradient(policy, config(algorithm={"use": algorithm}, rollout=rollout), batch)
+    parts = gradient(policy, config(algorithm={"use": algorithm}, rollout=rollout, updates_per_epoch=4), batch)
     assert torch.allclose(parts / 4, whole, atol=1e-6)
     assert whole.norm() > 1e-3
 

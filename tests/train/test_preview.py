@@ -93,6 +93,7 @@ def test_weighted_spans_are_shown_and_patterns_that_match_nothing_told(work, tmp
             "1 of 1 training examples are held-out ones, too",
         ),
         ([{"prompt": "1", "completion": "çççç"}], {}, "the tokenizer can't represent 1 of the first 1 texts"),
+        ([{"prompt": "1", "completion": ""}, {"prompt": "2", "completion": "2"}], {}, "1 of 2 responses are empty"),
     ],
 )
 def test_odd_rows_are_told(work, tmp_path, rows, overrides, warning):
@@ -178,6 +179,10 @@ def test_chat_templates_are_looked_at(work, tmp_path):
     (tmp_path / "template.jinja").write_text("{% for m in messages %}{{ m['content'] }}{% endfor %}")
     chat = [{"prompt": [{"role": "user", "content": "1+1"}], "answer": "2"}]
     _, found = look(work, tmp_path, chat, "grpo", **{"model.chat_template": "template.jinja"})
+    assert any("the chat template has no generation prompt" in text for text in found.warnings)
+    whole = [{"messages": [*chat[0]["prompt"], {"role": "assistant", "content": "2"}]}]
+    changes = {"model.chat_template": "template.jinja", "data.messages": "messages"}
+    _, found = look(work, tmp_path, whole, **changes)
     assert any("the chat template has no generation prompt" in text for text in found.warnings)
     text = [{"prompt": "1+1", "answer": "2"}]
     _, found = look(work, tmp_path, text, "grpo", **{"model.chat_template": "template.jinja"})

@@ -109,6 +109,15 @@ def test_gspo_gradient_is_that_of_the_mean_under_its_reduction():
     assert_close(ours.grad, plain.grad)
 
 
+def test_gspo_holds_its_ratio_below_e_to_the_10th():
+    """As verl does: a row whose mean log-ratio is 15 counts with e¹⁰ where the advantage is negative and nothing clips it."""
+    logprobs = torch.tensor([[-1.0, -1.0]])
+    found = policy_loss(
+        logprobs, logprobs - 15, torch.tensor([[-1.0]]), torch.tensor([[True, True]]), PolicyLossSettings("gspo")
+    )
+    assert_close(found.loss_B_T, torch.full((1, 2), math.exp(10)))
+
+
 def test_sequence_clip_by_hand():
     """The ratio of a whole completion is the product of its tokens' that count."""
     found, _, _ = _loss(PolicyLossSettings("sequence_clip"), MASK)
