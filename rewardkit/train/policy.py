@@ -99,7 +99,7 @@ class Policy:
         if config.lora is not None:
             model = _with_adapters(model, config, location)
         if config.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            checkpoint_activations(model)
         if not _eos_ids(model, tokenizer):
             words = "has no end-of-sequence token, so completions could not end; name one as eos_token in its tokenizer_config.json"
             raise ConfigError((location, f"the tokenizer of {config.path} {words}"))
@@ -326,11 +326,24 @@ def _with_adapters(model: Any, config: ModelConfig, location: Location | None) -
         task_type="CAUSAL_LM",
     )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for names that are on their way out
+        with on_their_way_out():  # names that peft asks transformers for
             return peft.get_peft_model(model, settings)
     except ValueError as error:
         raise ConfigError((location, f"model.lora: {_first_line(error)}")) from None
+
+
+def checkpoint_activations(model: Any) -> None:
+    """Let a model compute its activations twice, to hold fewer of them."""
+    with on_their_way_out():
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+
+
+@contextmanager
+def on_their_way_out() -> Iterator[None]:
+    """Inside, names of transformers may be used that its later versions will not have."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def _first_line(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from rewardkit.errors import ConfigError, Location
 from rewardkit.train import parallel
 from rewardkit.train.config import ModelConfig
 from rewardkit.train.data import micro_batches
-from rewardkit.train.policy import best_device, load_tokenizer
+from rewardkit.train.policy import best_device, checkpoint_activations, load_tokenizer, on_their_way_out
 from rewardkit.train.sharding import Shards, shards_of, weights_of
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _load_model(config: ModelConfig, location: Location | None, trained: Literal
     if config.lora is not None:
         model = _with_adapters(model, config, location)
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(model)
     return model
 
 
@@ -198,6 +198,7 @@ def _with_adapters(model: Any, config: ModelConfig, location: Location | None) -
         task_type="SEQ_CLS",
     )
     try:
-        return peft.get_peft_model(model, settings)
+        with on_their_way_out():  # names that peft asks transformers for
+            return peft.get_peft_model(model, settings)
     except ValueError as error:
         raise ConfigError((location, f"model.lora: {error}")) from None

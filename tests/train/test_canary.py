@@ -92,6 +92,7 @@ class Plugin:
         """One engine, and one that needs a module that nobody has."""
         return [
             RolloutEngineType("copy", CopyEngine, CopyParams),
+            RolloutEngineType("shares", CopyEngine, CopyParams, shares_weights=True),
             RolloutEngineType("absent", CopyEngine, CopyParams, modules={"no_such_module": "pip install no-such"}),
         ]
 
@@ -206,6 +207,19 @@ def test_a_wrong_engine_is_told_with_its_place(work, tmp_path, registry, engine,
         run(work, tmp_path, registry, engine)
     place, text = error.value.problems[0]
     assert (place.line, bool(place.column), message in text) == (line, True, True), str(error.value)
+
+
+def test_an_engine_that_shares_tensors_cannot_sample_from_divided_ones(work, tmp_path, registry):
+    """With shard: true it is refused with the configuration; one that takes weights over is not."""
+    config = tmp_path / "run.yaml"
+    text = CONFIG.format(folder=tmp_path, work=work, engine="shares", canary="{}") + "shard: true\n"
+    config.write_text(text)
+    with pytest.raises(
+        ConfigError, match=r"run\.yaml:9:\d+: rollout\.engine shares samples with the trainer's own tensors"
+    ):
+        read_train_config(config, registry)
+    config.write_text(text.replace("engine: shares", "engine: copy"))
+    assert read_train_config(config, registry).config.shard
 
 
 def test_a_clash_with_the_cores_names_is_told(work, tmp_path, registry):

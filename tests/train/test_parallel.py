@@ -88,6 +88,12 @@ NOTHING_TO_LEARN = GRPO.replace("use: digits", "use: digits, weight: {{steps: [[
     "kl: {{coefficient: 0.05}}\n", ""
 )
 """After a step that learns, steps that do not: momentum must not move the weights of two processes alone."""
+SHARD = """
+shard: true
+micro_batch_tokens: 60
+"""
+"""Weights divided, and so few tokens at once that one process has more micro-batches than the other."""
+LORA = "base, lora: {{rank: 2}}}}\n"
 
 
 def run(config, processes):
@@ -133,11 +139,43 @@ def run(config, processes):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
-    [GRPO, SFT, REWARD_MODEL, DPO, PPO, HEAD, NOTHING_TO_LEARN],
-    ids=["grpo", "sft", "reward_model", "dpo", "ppo", "ppo_head", "nothing_to_learn"],
+    [
+        GRPO,
+        SFT,
+        REWARD_MODEL,
+        DPO,
+        PPO,
+        HEAD,
+        NOTHING_TO_LEARN,
+        GRPO + SHARD,
+        GRPO.replace("base}}\n", LORA) + SHARD,
+        SFT.replace("base}}\n", "base, gradient_checkpointing: true}}\n") + SHARD,
+        REWARD_MODEL.replace("base}}\n", LORA) + SHARD,
+        DPO + SHARD,
+        PPO + SHARD,
+        HEAD + SHARD,
+        NOTHING_TO_LEARN + SHARD,
+    ],
+    ids=[
+        "grpo",
+        "sft",
+        "reward_model",
+        "dpo",
+        "ppo",
+        "ppo_head",
+        "nothing_to_learn",
+        "grpo_sharded",
+        "grpo_lora_sharded",
+        "sft_sharded",
+        "reward_model_lora_sharded",
+        "dpo_sharded",
+        "ppo_sharded",
+        "ppo_head_sharded",
+        "nothing_to_learn_sharded",
+    ],
 )
 def test_two_processes_update_like_one(work, tmp_path, text):
-    """Weights agree to 1e-5 after some steps, and every figure and file is written once."""
+    """Weights agree to 1e-5 after some steps, divided or not, and every figure and file is written once."""
     from safetensors.torch import load_file
 
     weights, figures = [], []
@@ -146,8 +184,10 @@ def test_two_processes_update_like_one(work, tmp_path, text):
         folder = tmp_path / str(processes)
         config.write_text(text.format(output=folder, work=work))
         run(config, processes)
-        weights.append(load_file(folder / "final/model.safetensors"))
+        (file,) = (folder / "final").glob("*model.safetensors")
+        weights.append(load_file(file))
         figures.append([json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()])
+    assert weights[0].keys() == weights[1].keys()
     assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-5) for name in weights[0])
     timed = ("seconds", "scoring_seconds", "tokens_per_s", "mismatch")
     for one, two in zip(*figures, strict=True):
