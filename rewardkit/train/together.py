@@ -126,8 +126,8 @@ class Line:
         """All know what became of each."""
         with self._changed:
             self.meetings += 1
-            if self.failure is not None and self.failure.meeting is not None:
-                self.failure = None
+            if self.failure is not None and self.failure.meeting is not None and self.failure.meeting < self.meetings:
+                self.failure = None  # who is quicker may have told of the next one
                 self._be_patient()
 
     def leave(self) -> bool:

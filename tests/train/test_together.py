@@ -181,3 +181,22 @@ def test_a_run_ends_with_a_word_in_all_processes(start_world, work, tmp_path, fa
     assert re.search(message, said[0])
     assert said[1] == ""
     assert sorted(path.name for path in (tmp_path / "out/checkpoints").glob("step-*")) == kept
+
+
+def test_ctrl_c_is_kept_and_said_once(start_world, work, tmp_path):
+    """Both processes finish the step, one says how to go on, and both exit with 130."""
+    config = tmp_path / "run.yaml"
+    config.write_text(GRPO.format(output=tmp_path / "out", work=work).replace("steps: 4", "steps: 40000"))
+    processes = start_world([str(FAULTY), str(config), "none", "-"], 2)
+    figures = tmp_path / "out/metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (figures.exists() and figures.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    for process in processes:
+        process.send_signal(signal.SIGINT)
+    codes, said = ended(processes, 120)
+    assert codes == [130, 130]
+    assert said[0].count("run the same command again to go on") == 1
+    assert said[1] == ""
+    assert len(list((tmp_path / "out/checkpoints").glob("step-*"))) >= 1
