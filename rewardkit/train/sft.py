@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from rewardkit.errors import DataError
+from rewardkit.errors import ConfigError, DataError, Location
 from rewardkit.train.config import SftConfig, paths
 from rewardkit.train.data import Example, Renderer, micro_batches
 from rewardkit.train.policy import Passage, Policy
@@ -39,6 +39,8 @@ def train_sft(file: TrainFile) -> Path:
     assert isinstance(config, SftConfig)  # noqa: S101 - for the type checker
     weighing = weighers(file)
     policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed, shard=config.shard)
+    if config.packing:
+        refuse_mixing(policy, file.where("packing"))
     train, left_out = load_examples(config, policy, weighing, config.data.train)
     held_out, _ = load_examples(config, policy, weighing, config.data.eval) if config.data.eval else ([], 0)
     with Run.open(file, config.total_steps(len(train)), {"rows": len(train), "rows_too_long": left_out}) as run:
@@ -131,6 +133,32 @@ def load_examples(
     if not kept:
         raise DataError(f"none of {len(examples)} examples has weight and fits into {limit} tokens; see max_tokens")
     return kept, len(examples) - len(kept)
+
+
+def refuse_mixing(policy: Policy, location: Location | None = None) -> None:
+    """Raise ConfigError if packed rows of this model see each other, as those of state space models and of ALiBi do.
+
+    Found out by trying: a row must be judged alike behind whatever stands before it, and as it is when it stands alone.
+    """
+    words = policy.lm.get_input_embeddings().num_embeddings
+    row, one, other = ([(start + 7 * place) % words for place in range(6)] for start in (3, 1, 2))
+    was_training = policy.model.training
+    policy.model.eval()
+    with torch.no_grad():
+        alone = policy.judge([Passage(row, 1)]).logprobs_B_T[0]
+        behind = [
+            policy.judge([Passage(before, 1), Passage(row, 1)], packed=True).logprobs_B_T[1] for before in (one, other)
+        ]
+    policy.model.train(was_training)
+    near = 1e-4 if policy.lm.dtype == torch.float32 else 0.1  # other shapes, other rounding
+    if not (
+        torch.allclose(behind[0], behind[1], rtol=0, atol=1e-5) and torch.allclose(alone, behind[0], rtol=0, atol=near)
+    ):
+        kind = type(policy.lm).__name__
+        problem = (
+            f"packing: rows that are packed see each other in a {kind}, which reads across positions that start anew"
+        )
+        raise ConfigError((location, f"{problem}; leave packing out"))
 
 
 def loss_weights(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from itertools import chain
 
 import pytest
 import torch
@@ -259,3 +260,31 @@ def test_the_correction_multiplies_the_loss_of_each_token(policy):
     )
     whole = gradient(policy, config(algorithm={"use": "grpo"}), batch)
     assert torch.allclose(masked, whole * math.exp(-0.7), atol=1e-6)
+
+
+@pytest.mark.parametrize("target", [None, 0.5])
+def test_the_coefficient_of_kl_follows_its_target(policy, target):
+    """After each batch, by the KL of its completions and their number; without a target it stays."""
+    batch = lesson(policy)
+    reference = copy.deepcopy(policy)
+    with torch.no_grad():
+        for value in reference.trained.values():
+            value.mul_(1.5)
+    settings_ = config(kl={"coefficient": 0.2, "target": target, "horizon": 100})
+    learner = Learner(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), reference)
+    figures = learner.learn(batch, 0)
+    assert abs(figures["kl"] / 0.5 - 1) > 0.2, "beyond where it is held"
+    factor = 1 if target is None else 1 + (0.2 if figures["kl"] > 0.5 else -0.2) * 12 / 100
+    assert learner.kl.value == figures["kl_coefficient"] == pytest.approx(0.2 * factor)
+
+
+def test_each_pass_over_a_batch_is_shuffled_anew(policy):
+    """Every row once a pass, in another order the next time; the same order whenever the step is done again."""
+    settings_ = config(epochs_per_batch=2, updates_per_epoch=3)
+    learner = Learner(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), None)
+    parts = learner.parts(9, step=4)
+    assert [len(part) for part in parts] == [3] * 6
+    first, second = (list(chain(*parts[start : start + 3])) for start in (0, 3))
+    assert sorted(first) == sorted(second) == list(range(9))
+    assert first != second
+    assert parts == learner.parts(9, step=4) != learner.parts(9, step=5)

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from rewardkit.errors import DataError, OutputError
+from rewardkit.errors import ConfigError, DataError, OutputError
 from rewardkit.registry import Registry
 from rewardkit.train.data import Example
 from rewardkit.train.launch import launch
@@ -112,3 +112,38 @@ def test_a_full_disk_leaves_what_was_there(work, tmp_path, held_out, monkeypatch
     [kept] = (tmp_path / "out/checkpoints").iterdir()
     assert kept.name == "step-000001"
     assert {path.name for path in kept.iterdir()} == {"policy.safetensors", "policy.optimizer.pt", "state.json"}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "settings"),
+    [
+        ("OPT", {"hidden_size": 32, "ffn_dim": 32, "word_embed_proj_dim": 32, "num_hidden_layers": 2}),
+        ("Bloom", {"hidden_size": 32, "n_layer": 2, "n_head": 2}),
+        ("GPT2", {"n_embd": 32, "n_layer": 2, "n_head": 2}),
+        ("Llama", {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}),
+    ],
+)
+def test_models_whose_packed_rows_see_each_other_are_refused(work, tmp_path, held_out, architecture, settings):
+    """Silently mixed rows would train something else; models that keep rows apart are trained."""
+    import transformers
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(work / "base")
+    tokenizer.save_pretrained(tmp_path / "model")
+    heads = {"num_attention_heads": 2} if "hidden_size" in settings and architecture != "Bloom" else {}
+    ids = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": None, "pad_token_id": tokenizer.pad_token_id}
+    config = getattr(transformers, f"{architecture}Config")(vocab_size=len(tokenizer), **heads, **settings, **ids)
+    torch.manual_seed(0)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+    changes = {
+        "packing": "true",
+        "model.attention": "eager",
+        "model.path": str(tmp_path / "model"),
+        "data.eval": "null",
+    }
+    if architecture in {"OPT", "Bloom"}:
+        with pytest.raises(ConfigError, match=rf"packing: rows that are packed see each other in a {architecture}"):
+            run(work, tmp_path / "run", held_out, steps=1, **changes)
+        assert not (tmp_path / "run/out").exists()
+    else:
+        assert len(run(work, tmp_path / "run", held_out, steps=1, **changes)["train"]) == 1
