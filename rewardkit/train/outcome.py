@@ -11,8 +11,12 @@ from rich.table import Table
 from rewardkit.train.view import shown
 
 
+LEFT_OUT = frozenset({"step", "kind", "always_shorter", "always_longer"})
+"""What is no figure, or does not change by training."""
+
+
 def before_and_after(folder: Path) -> Table | None:
-    """The figures of the first and the last evaluation of a run.
+    """The figures of the first and the last evaluation of a run, without the ends of intervals.
 
     Args:
         folder: The run's.
@@ -30,7 +34,7 @@ def before_and_after(folder: Path) -> Table | None:
     for record in (first, last):
         table.add_column(f"step {record['step']}", justify="right")
     table.add_column("change", justify="right")
-    for name in (name for name in last if name not in {"step", "kind"}):
+    for name in (name for name in last if name not in LEFT_OUT and not name.endswith(("_low", "_high"))):
         old, new = _number(first.get(name)), _number(last[name])
         change = new - old
         table.add_row(name, _shown(old), _shown(new), f"{change:+.4g}" if math.isfinite(change) else "")
