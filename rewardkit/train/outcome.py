@@ -10,7 +10,6 @@ from rich.table import Table
 
 from rewardkit.train.view import shown
 
-
 LEFT_OUT = frozenset({"step", "kind", "always_shorter", "always_longer"})
 """What is no figure, or does not change by training."""
 
