@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 VERBS = {
     "score": "Score rollouts with a composite reward.",
     "check": "Check a reward file or a training configuration, and the data.",
-    "schema": "Print the JSON Schema of reward files, for editors.",
+    "schema": "Print the JSON Schema of reward files or training configurations, for editors.",
     "train": "Train a model: SFT, reward model, DPO, GRPO, PPO.",
     "report": "Draw training runs as one HTML page.",
     "eval": "Evaluate a model on held-out prompts, or compare two.",

@@ -1,23 +1,67 @@
-"""``rewardkit schema``: the JSON Schema of reward files with everything installed."""
+"""``rewardkit schema``: the JSON Schema of reward files and training configurations, and the keys of the latter in words."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import click
 import orjson
 
 from rewardkit.cli import load_registry
+from rewardkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rewardkit.train.keys import Key
+
+REWARD = "reward"
+STAGES = ("sft", "reward_model", "dpo", "grpo", "ppo")
 
 
 @click.command("schema")
-def command() -> None:
-    r"""Print the JSON Schema of reward files, for editors.
+@click.argument("kind", type=click.Choice([REWARD, *STAGES]), default=REWARD)
+@click.option("--keys", is_flag=True, help="List the keys of a training configuration in words instead.")
+def command(kind: str, keys: bool) -> None:
+    r"""Print the JSON Schema of reward files, or of the training configurations of a stage, for editors.
 
-    It is made from the core and from the parameters of every installed plugin. In VS Code with the YAML extension:
+    That of reward files is made from the core and from the parameters of every installed plugin. In VS Code with the YAML extension:
 
     \b
       rewardkit schema > reward.schema.json
       # yaml-language-server: $schema=reward.schema.json      (first line of reward.yaml)
     """
-    from rewardkit.config import reward_schema  # noqa: PLC0415 - heavy
+    if kind == REWARD:
+        if keys:
+            raise UsageError(f"--keys is for training configurations: rewardkit schema {'|'.join(STAGES)} --keys")
+        from rewardkit.config import reward_schema  # noqa: PLC0415 - heavy
 
-    click.echo(orjson.dumps(reward_schema(load_registry()), option=orjson.OPT_INDENT_2).decode())
+        click.echo(orjson.dumps(reward_schema(load_registry()), option=orjson.OPT_INDENT_2).decode())
+        return
+    from rewardkit.train.keys import keys_of, schema_of  # noqa: PLC0415 - heavy
+    from rewardkit.train.stages import STAGES as FOUND  # noqa: PLC0415
+
+    config = FOUND[kind].config_class()
+    if keys:
+        _show(keys_of(config))
+    else:
+        click.echo(orjson.dumps(schema_of(config), option=orjson.OPT_INDENT_2).decode())
+
+
+def _show(keys: Sequence[Key]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - heavy
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("key", overflow="fold")
+    table.add_column("default", overflow="fold", max_width=14)
+    table.add_column("what it is", overflow="fold", ratio=1)
+    for key in keys:
+        is_section = "section" in key.kind
+        default = "" if is_section else key.default or "must be given"
+        words = Text(key.meaning)
+        if not is_section or key.default == "null":
+            words = Text.assemble((key.kind, "dim"), ("  " if key.meaning else ""), key.meaning)
+        table.add_row(Text(key.name, "bold" if is_section else "cyan"), Text(default), words)
+    Console().print(table)
