@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
@@ -10,10 +11,13 @@ import torch
 from rewardkit import Rollout, reward
 from rewardkit.errors import ConfigError
 from rewardkit.registry import Registry
+from rewardkit.train.config import PpoConfig
 from rewardkit.train.critic import Critic
 from rewardkit.train.launch import launch
+from rewardkit.train.lesson import Lesson
+from rewardkit.train.optim import Optimizer
 from rewardkit.train.policy import Passage
-from rewardkit.train.ppo import train_ppo
+from rewardkit.train.ppo import PpoLearner, train_ppo
 from rewardkit.train.stages import read_train_config
 
 CONFIG = """
@@ -118,3 +122,81 @@ def test_what_makes_no_sense_is_refused(work, tmp_path, override, message):
     """Before anything starts."""
     with pytest.raises(ConfigError, match=message):
         run(work, tmp_path, **override)
+
+
+def learner(policy, **changes):
+    """One that has seen nothing yet, with a reference far from the policy."""
+    config = PpoConfig.model_validate(
+        {"version": 1, "stage": "ppo", "output": "out", "model": {"path": "x"}, "data": {"train": "x"}, "reward": {}}
+        | {"steps": 4, "epochs_per_batch": 1, **changes}
+    )
+    reference = copy.deepcopy(policy)
+    with torch.no_grad():
+        for value in reference.trained.values():
+            value.mul_(1.3)
+    found = PpoLearner(config, policy, Optimizer(policy.trained, config.optimizer, config.steps), reference)
+    with torch.no_grad():
+        found.critic.head.weight.normal_(generator=torch.Generator().manual_seed(1))
+    return found, reference
+
+
+BATCH = Lesson(
+    [(5, 6), (7,)],
+    [(8, 9, 10), (11, 12)],
+    [[0.0] * 3, [0.0] * 2],
+    torch.tensor([1.0, -2.0]),
+    torch.arange(2),
+    torch.tensor([True, True]),
+)
+
+
+@pytest.mark.parametrize("whitens", [True, False])
+def test_advantages_are_those_of_penalised_rewards(policy, whitens):
+    """Each token pays β times its log-ratio to the reference, the last has the reward; then GAE, then whitening."""
+    ppo, reference = learner(
+        policy, kl={"coefficient": 0.3}, critic={"kind": "head", "lam": 0.5, "gamma": 0.9, "whiten": whitens}
+    )
+    passages = [BATCH.sequence(0), BATCH.sequence(1)]
+    now, then = (one.judge(passages).logprobs_B_T.detach() for one in (policy, reference))
+    found = ppo.advantages(BATCH, BATCH.mask_B_T, now, then)
+    values = ppo.critic.estimate(passages, 100)
+    expected = []
+    for row, count in ((0, 3), (1, 2)):
+        rewards = [-0.3 * float(now[row, t] - then[row, t]) for t in range(count)]
+        rewards[-1] += float(BATCH.rewards_B[row])
+        later, following, own = 0.0, 0.0, []
+        for t in reversed(range(count)):
+            later = rewards[t] + 0.9 * following - float(values[row, t]) + 0.9 * 0.5 * later
+            following = float(values[row, t])
+            own.append(later)
+        expected += own[::-1]
+    advantages = torch.tensor(expected)
+    if whitens:
+        advantages = (advantages - advantages.mean()) / advantages.std()
+    assert torch.allclose(found[BATCH.mask_B_T], advantages, atol=1e-4)
+
+
+def test_policy_and_critic_learn_at_rates_of_their_own(policy):
+    """Adam's first step is as long as the rate."""
+    ppo, _ = learner(policy, optimizer={"lr": 1e-4, "eps": 1e-12}, critic={"kind": "own", "lr": 1e-2})
+    before = {name: value.detach().clone() for name, value in policy.trained.items()}
+    head = ppo.critic.head.weight.detach().clone()
+    ppo.learn(BATCH, 0)
+    moved = max(float((value.detach() - before[name]).abs().max()) for name, value in policy.trained.items())
+    assert moved == pytest.approx(1e-4, rel=0.05)
+    assert float((ppo.critic.head.weight.detach() - head).abs().max()) == pytest.approx(1e-2, rel=0.05)
+
+
+def test_values_are_held_near_what_they_were(policy):
+    """The critic's loss is the clipped one, over the tokens of the update."""
+    for clip in (None, 0.2):
+        ppo, _ = learner(policy, critic={"kind": "own", "clip": clip}, optimizer={"lr": 1e-9})
+        ppo.learn(BATCH, 0)
+        values = ppo.values_B_T + torch.tensor([[0.5, -0.1, 3.0], [-4.0, 1.0, 0.0]])
+        expected = 0.0
+        for row, count in ((0, 3), (1, 2)):
+            for t in range(count):
+                now, was, target = (float(one[row, t]) for one in (values, ppo.values_B_T, ppo.estimates.returns_B_T))
+                held = now if clip is None else min(max(now, was - clip), was + clip)
+                expected += 0.5 * max((now - target) ** 2, (held - target) ** 2) / 5
+        assert float(ppo.value_term([0, 1], values)) == pytest.approx(expected, rel=1e-4)
