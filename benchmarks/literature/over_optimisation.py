@@ -35,6 +35,8 @@ WORTH = dict(zip(DISHES, (0.9, -0.6, 0.5, -0.2, 0.7, -0.9, 0.1, 0.3, -0.4, 0.8, 
 FAVOURITE, WELCOME, TOO_MUCH = 1.0, 2, 0.5
 NOISE = 0.5
 """Preferences are drawn with probability σ(difference of gold / NOISE)."""
+NEXT_TO_NOTHING = 1e-9
+"""The KL coefficient for β = 0: with 0 itself no reference would be kept, and KL not measured."""
 WINDOW = 9
 """Steps that a point of a curve is the mean of."""
 
@@ -50,7 +52,6 @@ optimizer: {lr: 1.0e-3, warmup_steps: 10, schedule: cosine}
 evaluate: {every: 0}
 checkpoint: {every: 0}
 """
-# A target with a coefficient of 0 keeps the reference, so that KL is measured there, too; the coefficient stays as it is.
 GRPO = """
 version: 1
 stage: grpo
@@ -64,7 +65,7 @@ reward:
 steps: 150
 rollout: {prompts_per_step: 14, group_size: 16, max_new_tokens: 21, temperature: 1.0}
 algorithm: {use: dr_grpo}
-kl: {coefficient: 0.0, estimator: k1, place: reward, target: 1.0e9, horizon: 1.0e18}
+kl: {coefficient: set, estimator: k1, place: reward}
 optimizer: {lr: 5.0e-4, warmup_steps: 5}
 monitors: {gold_drop: 0.25, kl: null, length_correlation: null, repetition: null, truncated: null, entropy_share: null}
 evaluate: {every: 10, gold: {components: {gold: {use: table.gold}}}}
@@ -178,7 +179,7 @@ def optimise(folder: Path, seed: int, beta: float, registry: Registry, size: Siz
         "data.train": folder / "guests.jsonl",
         "data.eval": folder / "guests.jsonl",
         "reward.components.proxy.with.model": folder / "proxy/final",
-        "kl.coefficient": beta,
+        "kl.coefficient": beta or NEXT_TO_NOTHING,
         "steps": size.steps,
     }
     train(GRPO, run, registry, changes)
