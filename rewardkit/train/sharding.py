@@ -49,7 +49,9 @@ class Shards(nn.Module):
 
         It returns a tensor or a tuple of tensors, by which the beginning of the backward pass is noticed.
         """
-        return function(*args)
+        found = function(*args)
+        # torch warns of views, which would lose the hook if somebody wrote into them.
+        return tree_map_only(Tensor, lambda tensor: tensor.clone() if tensor._is_view() else tensor, found)  # type: ignore[no-any-return]  # noqa: SLF001
 
     def idle(self, passes: int) -> None:
         """Passes without effect, beside those that another process makes: backward, too, where gradients are on."""
@@ -86,6 +88,8 @@ def shards_of(model: Any, device: torch.device, location: Location | None = None
     """
     if parallel.size() == 1:
         return None
+    if not hasattr(FSDPModule, "set_reduce_scatter_unused_params"):
+        raise ConfigError((location, f"shard: needs a later torch than {torch.__version__}; 2.13 will do"))
     try:
         shards = Shards(model, device)
         with torch.no_grad():

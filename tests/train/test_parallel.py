@@ -134,6 +134,7 @@ def run(config, processes):
     for process in started:
         _, errors = process.communicate(timeout=180)
         assert process.returncode == 0, errors
+        assert "Warning" not in errors, errors
 
 
 @pytest.mark.slow

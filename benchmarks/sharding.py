@@ -1,0 +1,115 @@
+"""What ``shard: true`` saves and costs: bytes of weights, gradients and moments in each of several processes, beside the same undivided.
+
+    python benchmarks/sharding.py --hidden 512 --layers 8
+
+Each process makes steps of SFT on random tokens, on one thread, connected by gloo on this machine; the median of them is told. The
+model is that of examples/train with random weights; its size can be set. Beside the bytes of tensors stands what the operating
+system counts for a process after its last step, with all that torch takes for itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).parents[1]
+MB = 1e6
+
+
+def measure(args: argparse.Namespace) -> None:
+    """One process's figures, written to a file."""
+    import torch  # noqa: PLC0415 - in the processes that train alone
+    from accelerate import PartialState  # noqa: PLC0415
+
+    from rewardkit.train import parallel  # noqa: PLC0415
+    from rewardkit.train.config import ModelConfig, OptimizerConfig  # noqa: PLC0415
+    from rewardkit.train.optim import Optimizer  # noqa: PLC0415
+    from rewardkit.train.policy import Passage, Policy  # noqa: PLC0415
+
+    torch.set_num_threads(1)
+    PartialState()
+    policy = Policy.load(ModelConfig(path=args.model), shard=args.shard)
+    optimizer = Optimizer(policy.trained, OptimizerConfig(), args.steps, policy.shards)
+    draw = torch.Generator().manual_seed(0)
+    rows = [Passage(torch.randint(2, 60, (100,), generator=draw).tolist(), 1) for _ in range(args.rows)]
+
+    def backward(part: list[int]) -> None:
+        (-policy.judge([rows[row] for row in part]).logprobs_B_T.mean()).backward()  # type: ignore[no-untyped-call]
+
+    def held(tensors: list[torch.Tensor]) -> float:
+        return sum(getattr(tensor, "_local_tensor", tensor).nbytes for tensor in tensors) / MB
+
+    seconds, gradients = [], 0.0
+    for step in range(args.steps):
+        began = time.monotonic()
+        optimizer.accumulate([len(row.tokens) for row in rows], 400, backward)
+        gradients = held([value.grad for value in policy.trained.values() if value.grad is not None])
+        optimizer.step(step)
+        seconds.append(time.monotonic() - began)
+    figures = {
+        "weights": held(list(policy.model.parameters())),
+        "gradients": gradients,
+        "moments": held([value for state in optimizer.adamw.state.values() for value in state.values()]),
+        "resident": int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        * os.sysconf("SC_PAGE_SIZE")
+        / MB,
+        "step": median(seconds),
+    }
+    (Path(args.out) / f"{parallel.rank()}.json").write_text(json.dumps(figures), encoding="utf-8")
+
+
+def run(args: argparse.Namespace, model: Path, *, shard: bool) -> list[dict[str, float]]:
+    """The figures of all processes."""
+    with tempfile.TemporaryDirectory() as out:
+        own = ["--worker", "--model", str(model), "--out", out, "--rows", str(args.rows), "--steps", str(args.steps)]
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(args.processes)]
+        environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, *launcher, __file__, *own, *(["--shard"] if shard else [])]
+        subprocess.run(command, check=True, env=environment)
+        return [json.loads((Path(out) / f"{rank}.json").read_text()) for rank in range(args.processes)]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hidden", type=int, default=512, help="width of the model")
+    parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--rows", type=int, default=8, help="rows of 100 tokens per step")
+    parser.add_argument("--steps", type=int, default=5)
+    for name in ("--worker", "--shard"):
+        parser.add_argument(name, action="store_true", help=argparse.SUPPRESS)
+    for name in ("--model", "--out"):
+        parser.add_argument(name, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        measure(args)
+        return
+    spec = importlib.util.spec_from_file_location("build", ROOT / "examples/train/build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
+    with tempfile.TemporaryDirectory() as folder:
+        build.write_model(Path(folder) / "model", hidden=args.hidden, layers=args.layers)
+        found = {shard: run(args, Path(folder) / "model", shard=shard) for shard in (False, True)}
+    print(f"{args.processes} processes, hidden {args.hidden}, {args.layers} layers: the process that holds most, MB")
+    print(f"{'':16}{'weights':>10}{'gradients':>11}{'moments':>10}{'resident':>10}{'s/step':>9}")
+    for shard, figures in found.items():
+        most = {name: max(of[name] for of in figures) for name in figures[0]}
+        print(
+            f"shard: {'true' if shard else 'false':9}{most['weights']:>10.1f}{most['gradients']:>11.1f}{most['moments']:>10.1f}"
+            f"{most['resident']:>10.0f}{most['step']:>9.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
