@@ -249,7 +249,7 @@ def draw(courses: Sequence[Course], betas: Sequence[float], axes: Sequence[Any])
         for axis, xs in ((axes[0], distance), (axes[1], list(range(len(distance))))):
             axis.plot(xs, smooth(course.proxy, WINDOW), "--", color=colour, linewidth=1, alpha=0.7)
             axis.plot(xs, smooth(course.gold, WINDOW), color=colour, linewidth=1.6, alpha=0.9, label=label)
-    axes[0].set_xlabel("√KL from the start")
+    axes[0].set_xlabel("√KL from the start (KL in nats)")
     axes[1].set_xlabel("step")
     for axis in axes:
         axis.set_ylabel("reward, standard deviations of the start")
