@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, logsigmoid
 
-from rewardkit.train.config import DpoConfig, ModelConfig, PpoConfig, RewardModelConfig, SftConfig
+from rewardkit.train.config import DpoConfig, LoraConfig, ModelConfig, PpoConfig, RewardModelConfig, SftConfig
 from rewardkit.train.data import Example
 from rewardkit.train.dpo import Chooser
 from rewardkit.train.lesson import Lesson
@@ -104,14 +104,16 @@ def test_sft(policy, micro, packing, reduction):
 
 
 @PROPERTY
-@given(micro=st.sampled_from(CUTS), loss=st.sampled_from(["sigmoid", "ipo", "hinge"]))
+@given(micro=st.sampled_from(CUTS), loss=st.sampled_from(["sigmoid", "smoothed", "ipo", "hinge"]))
 def test_dpo(policy, micro, loss):
     """The mean over pairs of the loss of the lead over the reference."""
-    config = DpoConfig.model_validate({**COMMON, "stage": "dpo", "steps": 1, "loss": loss, "beta": 0.7})
+    kind = {"loss": "sigmoid", "label_smoothing": 0.2} if loss == "smoothed" else {"loss": loss}
+    config = DpoConfig.model_validate({**COMMON, "stage": "dpo", "steps": 1, "beta": 0.7, **kind})
 
     def answer(seed):
         row = example(seed)
-        return Example(row.tokens, row.start, (1.0,) * len(row.weights), "here")
+        said_before = 0.0 if len(row.weights) > 1 else 1.0  # as what a user says between two turns
+        return Example(row.tokens, row.start, (said_before, *[1.0] * (len(row.weights) - 1)), "here")
 
     pairs = [AnswerPair(answer(seed), answer(seed + 3)) for seed in range(5)]
     pupil = Chooser(config, policy, pairs, [])
@@ -120,7 +122,7 @@ def test_dpo(policy, micro, loss):
             value.mul_(1.3)  # away from the reference
 
     def said(row):
-        found = logprobs(policy.model, row.tokens, row.start)
+        found = logprobs(policy.model, row.tokens, row.start)[torch.tensor(row.weights) > 0]
         return found.mean() if loss == "ipo" else found.sum()
 
     leads = [said(pair.chosen) - said(pair.rejected) for pair in pairs]
@@ -129,6 +131,7 @@ def test_dpo(policy, micro, loss):
     lead_P = torch.stack([lead - reference for lead, reference in known])
     loss_P = {
         "sigmoid": -logsigmoid(0.7 * lead_P),
+        "smoothed": -0.8 * logsigmoid(0.7 * lead_P) - 0.2 * logsigmoid(-0.7 * lead_P),
         "ipo": (lead_P - 1 / 1.4).square(),
         "hinge": (1 - 0.7 * lead_P).clamp(min=0),
     }[loss]
@@ -257,3 +260,69 @@ def test_ppo(work, kind):
     for name, gradient in whole.items():
         assert torch.allclose(gradient, parameters[name].grad, atol=1e-5, rtol=1e-4), name
     assert max(float(gradient.abs().max()) for gradient in whole.values()) > 1e-2
+
+
+def dropouts(model):
+    """The probabilities of all of a model's dropout."""
+    return {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
+
+
+def test_chance_does_not_tell_two_passes_apart(work):
+    """DPO compares passes, and a reward model the answers of a pair: without dropout, unless a reward model is told to use it."""
+    config = ModelConfig(path=str(work / "base"), lora=LoraConfig(rank=2, dropout=0.4))
+    policy = Policy.load(config)
+    assert dropouts(policy.model) == {0.4}
+    pair = AnswerPair(example(1), example(2))
+    Chooser(DpoConfig.model_validate({**COMMON, "stage": "dpo", "steps": 1}), policy, [pair], [])
+    assert dropouts(policy.model) == {0.0}
+    assert policy.model.training
+    for uses in (True, False):
+        scorer = Scorer.load(config)
+        settings_ = {**COMMON, "stage": "reward_model", "steps": 1, "dropout": uses}
+        Judge(RewardModelConfig.model_validate(settings_), scorer, [], [])
+        assert dropouts(scorer.model) == ({0.4} if uses else {0.0})
+
+
+def test_held_out_rows_are_measured_by_their_tokens_in_the_loss(policy):
+    """Loss and accuracy of SFT leave out tokens without weight; the better of two models is the one with less loss."""
+    row = example(4, weights=(0.0, 1.0, 0.0))
+    config = SftConfig.model_validate({**COMMON, "stage": "sft", "steps": 1})
+    pupil = Imitator(config, policy, [row], [row])
+    found = pupil.evaluate()
+    with torch.no_grad():
+        logits = policy.model(torch.tensor([row.tokens])).logits[0, row.start : row.start + 1]
+    token = row.tokens[row.start + 1]
+    assert found["loss"] == pytest.approx(-float(logits.log_softmax(-1)[0, token]), rel=1e-5)
+    assert found["token_accuracy"] == float(int(logits.argmax()) == token)
+    assert pupil.quality({"loss": 1.0}) > pupil.quality({"loss": 2.0})
+
+
+def test_held_out_pairs_have_references_of_their_own(policy):
+    """Where the policy is its reference every pair has loss log 2; less loss is better."""
+    pairs = [AnswerPair(example(seed), example(seed + 3)) for seed in range(5)]
+    config = DpoConfig.model_validate({**COMMON, "stage": "dpo", "steps": 1})
+    pupil = Chooser(config, policy, pairs[:3], pairs[3:])
+    assert pupil.evaluate()["loss"] == pytest.approx(0.693147, abs=1e-4)
+    assert pupil.quality({"loss": 1.0}) > pupil.quality({"loss": 2.0})
+
+
+def test_a_reward_model_is_judged_on_held_out_pairs(scorer):
+    """By the share of them that it ranks right; less loss is better."""
+
+    def dialogue(seed):
+        return Dialogue(numbers(5, seed), 5, is_cut=False, is_chat=False)
+
+    pairs = [ScoredPair(dialogue(seed), dialogue(seed + 20), 0.0) for seed in range(6)]
+    pupil = Judge(
+        RewardModelConfig.model_validate({**COMMON, "stage": "reward_model", "steps": 1}), scorer, pairs[:2], pairs[2:]
+    )
+    with torch.no_grad():
+        scores = [
+            [float(scorer.model(torch.tensor([side.tokens])).logits) for side in (pair.chosen, pair.rejected)]
+            for pair in pairs[2:]
+        ]
+    report = pupil.report()
+    assert report.pairs == 4
+    assert report.accuracy.value == sum(one > two for one, two in scores) / 4
+    assert report.mean == pytest.approx(sum(map(sum, scores)) / 8, abs=1e-5)
+    assert pupil.quality({"loss": 1.0}) > pupil.quality({"loss": 2.0})
