@@ -83,3 +83,19 @@ def test_signs_of_life_put_the_deadline_off(worker):
         yield 3
 
     assert list(worker.stream("counting", 0.4, values)) == [3]
+
+
+def test_a_check_that_raises_ends_the_waiting():
+    """Long before the deadline; the thread is given up only if the call goes on."""
+    free = threading.Event()
+
+    def check():
+        free.set()
+        raise EngineError("another process has failed")
+
+    worker = DeadlineThread("engine", check)
+    with pytest.raises(EngineError, match="another process has failed"):
+        worker.call("loading", 600, free.wait)
+    worker.check = lambda: None
+    assert worker.call("adding", 10, lambda: 2) == 2
+    worker.close()
