@@ -30,7 +30,8 @@ _MAY_CHANGE = (
 )
 """Keys that may be changed between two parts of one run, since the weights don't depend on them."""
 WRITTEN = (
-    *("config.json", "metrics.jsonl", "samples.jsonl", "alarms.jsonl", "evaluation.json", "reliability.svg", "report.html"),
+    *("config.json", "metrics.jsonl", "samples.jsonl", "alarms.jsonl", "report.html"),
+    *("evaluation.json", "reliability.svg"),
     *("checkpoints", "best", "final", "tensorboard", "wandb"),
 )
 """What a run writes into its folder."""
