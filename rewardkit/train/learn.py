@@ -147,7 +147,7 @@ class Learner:
                     seen_B_T = mask_B_T & noted.seen_B[:, None]
                     figures |= self.first_figures(noted.logprobs_B_T, rollout_B_T, ref_B_T, seen_B_T)
         if ref_B_T is not None:
-            self.kl.update(figures["kl"], len(mask_B_T))
+            self.kl.update(figures["kl"], int(mask_B_T.any(1).sum()))
             figures["kl_coefficient"] = self.kl.value
         return figures | noted.figures() | {"grad_norm": norm, "rows_learned": float(noted.seen_B.sum())}
 
