@@ -21,7 +21,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples/train"
 
 @pytest.fixture(scope="module")
 def warmed(tmp_path_factory):
-    """The examples' folder with model and data, after a third of what sft.yaml reads."""
+    """The examples' folder with model and data, after most of sft.yaml's steps."""
     registry = Registry.load()
     if not {"math", "format.boxed"} <= registry.rewards.keys():
         pytest.skip("the plugins math and format are not installed")
@@ -32,7 +32,7 @@ def warmed(tmp_path_factory):
     spec.loader.exec_module(build)
     build.write_data(folder / "work")
     build.write_model(folder / "work/base")
-    return folder, run(folder, "sft", registry, steps="65", batch_size="64"), registry
+    return folder, run(folder, "sft", registry, steps="90"), registry
 
 
 def run(folder, name, registry, **overrides):
