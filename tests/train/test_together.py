@@ -200,3 +200,19 @@ def test_ctrl_c_is_kept_and_said_once(start_world, work, tmp_path):
     assert said[0].count("run the same command again to go on") == 1
     assert said[1] == ""
     assert len(list((tmp_path / "out/checkpoints").glob("step-*"))) >= 1
+
+
+def test_a_stranger_at_the_door_is_no_process(world):
+    """Whoever else connects to the port of the first process is turned away, and the others are heard."""
+    stranger = """
+def visited(self, server, secret, await_others=together.Line._await_others):
+    import socket
+    for greeting in (b"GET / HTTP/1.1\\r\\n", b"1 wrong\\n", b"\\xff\\n"):
+        socket.create_connection(server.getsockname()).sendall(greeting)
+    await_others(self, server, secret)
+
+together.Line._await_others = visited
+"""
+    codes, said = world("if rank == 1: raise OutputError('the disk is full')\nmeet()", prelude=stranger)
+    assert codes == [1, 1]
+    assert said == ["error: process 1: the disk is full\n", ""]
