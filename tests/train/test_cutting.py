@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -91,7 +93,9 @@ def test_sft(policy, micro, packing, reduction):
     )
     rows = [example(seed) for seed in range(7)]
     pupil = Imitator(config, policy, rows, [])
-    found, figures = given_rows(pupil, 7, micro)
+    with mock.patch.object(policy, "judge", wraps=policy.judge) as judge:
+        found, figures = given_rows(pupil, 7, micro)
+    assert {call.kwargs["packed"] for call in judge.call_args_list} == {packing}
     each = [(-logprobs(policy.model, row.tokens, row.start) * torch.tensor(row.weights)).sum() for row in rows]
     loss = {
         "token": lambda: sum(each) / sum(sum(row.weights) for row in rows),
