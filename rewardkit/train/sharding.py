@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -94,7 +94,7 @@ def shards_of(model: Any, device: torch.device, location: Location | None = None
         shards = Shards(model, device)
         with torch.no_grad():
             shards.idle(1)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, distributed.DistError):
         raise
     except (ValueError, AssertionError, NotImplementedError, RuntimeError) as error:  # FSDP has no errors of its own
         problem = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -150,7 +150,7 @@ def clip(gradients: Sequence[Tensor], longest: float | None) -> float:
     """Scale gradients, divided ones and others, down to a length as a whole; returns the length before."""
     divided = [gradient.to_local() for gradient in gradients if isinstance(gradient, DTensor)]
     others = [gradient for gradient in gradients if not isinstance(gradient, DTensor)]
-    square = parallel.added(nn.utils.get_total_norm(divided) ** 2)
+    square = parallel.added(nn.utils.get_total_norm(divided).float() ** 2)
     norm = math.sqrt(float(square + nn.utils.get_total_norm(others).to(square.device) ** 2))
     if longest is not None and longest < norm < math.inf:
         for gradient in (*divided, *others):
