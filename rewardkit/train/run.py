@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -239,7 +240,9 @@ class Run:
             if self.stop and number == signal.SIGINT:
                 raise KeyboardInterrupt
             if not self.stop:
-                self.view.say("finishing this step, then keeping everything; Ctrl-C again to leave at once")
+                text = "finishing this step, then keeping everything; Ctrl-C again to leave at once"
+                # Not in here: what prints may have been interrupted halfway through an import.
+                threading.Thread(target=self.view.say, args=(text,)).start()
             self.stop = True
 
         try:

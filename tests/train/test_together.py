@@ -160,7 +160,7 @@ def test_a_process_killed_while_others_agree(world):
 def test_interrupted_processes_say_so_once(world):
     """With the exit code of an interruption, also where only one of them has been interrupted."""
     codes, said = world("if rank == 1: raise KeyboardInterrupt\nmeet()")
-    assert codes == [130, 130]
+    assert codes == [130, 130], said
     assert said == ["process 1: interrupted\n", ""]
 
 
@@ -196,7 +196,7 @@ def test_ctrl_c_is_kept_and_said_once(start_world, work, tmp_path):
     for process in processes:
         process.send_signal(signal.SIGINT)
     codes, said = ended(processes, 120)
-    assert codes == [130, 130]
+    assert codes == [130, 130], said
     assert said[0].count("run the same command again to go on") == 1
     assert said[1] == ""
     assert len(list((tmp_path / "out/checkpoints").glob("step-*"))) >= 1
