@@ -277,3 +277,15 @@ def test_out_of_memory_halves_the_micro_batch(work, tmp_path, registry, monkeypa
     assert len(tried) <= 2
     one, other = (load_file(folder / "out/final/model.safetensors") for folder in (tmp_path, tmp_path / "2"))
     assert all(torch.allclose(one[name], other[name], atol=1e-4) for name in one)
+
+
+def test_what_was_best_is_gone_on_from(work, tmp_path, registry):
+    """A resumed run does not take its next evaluation for the best so far."""
+    changes = {"checkpoint.every": "1", "evaluate.every": "1"}
+    run(work, tmp_path, registry, steps=2, **changes)
+    shutil.rmtree(tmp_path / "out/best")
+    shutil.rmtree(tmp_path / "out/checkpoints/step-000002")
+    state = tmp_path / "out/checkpoints/step-000001/state.json"
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"best": 1e9}))
+    run(work, tmp_path, registry, steps=2, **changes)
+    assert not (tmp_path / "out/best").exists()

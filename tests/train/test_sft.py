@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -147,3 +148,15 @@ def test_models_whose_packed_rows_see_each_other_are_refused(work, tmp_path, hel
         assert not (tmp_path / "run/out").exists()
     else:
         assert len(run(work, tmp_path / "run", held_out, steps=1, **changes)["train"]) == 1
+
+
+def test_what_was_best_is_gone_on_from(work, tmp_path, held_out):
+    """A resumed run does not take its next evaluation for the best so far."""
+    changes = {"checkpoint.every": "1", "evaluate.every": "1"}
+    run(work, tmp_path, held_out, steps=2, **changes)
+    shutil.rmtree(tmp_path / "out/best")
+    shutil.rmtree(tmp_path / "out/checkpoints/step-000002")
+    state = tmp_path / "out/checkpoints/step-000001/state.json"
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"best": 1e9}))
+    run(work, tmp_path, held_out, steps=2, **changes)
+    assert not (tmp_path / "out/best").exists()
