@@ -115,7 +115,9 @@ def test_correlations_by_hand():
     assert metrics.spearman([1, 2, 2, 4], [4, 2, 2, 1]) == pytest.approx(-1.0)
     assert math.isnan(metrics.pearson([1, 1], [1, 2]))
     assert math.isnan(metrics.pearson([], []))
-    assert metrics.pearson([0.0, 1.0], [0.0, 1e-300]) == pytest.approx(1.0), "nor is anything too small to be a difference"
+    assert metrics.pearson([0.0, 1.0], [0.0, 1e-300]) == pytest.approx(1.0), (
+        "nor is anything too small to be a difference"
+    )
 
 
 @settings(max_examples=60, deadline=None)
