@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -96,7 +92,7 @@ micro_batch_tokens: 60
 LORA = "base, lora: {{rank: 2}}}}\n"
 
 
-def run(config, processes):
+def run(config, processes, start_world):
     """Train with so many processes that know each other; one is this."""
     if processes == 1:
         spec = importlib.util.spec_from_file_location("rewardkit_driver", DRIVER)
@@ -105,33 +101,7 @@ def run(config, processes):
         file = read_train_config(config, driver.registry())
         launch(file, STAGES[file.document.data["stage"]].runner())
         return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    started = []
-    for rank in range(processes):
-        world = {
-            "RANK": rank,
-            "LOCAL_RANK": rank,
-            "WORLD_SIZE": processes,
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": port,
-        }
-        environment = {
-            **os.environ,
-            "ACCELERATE_USE_CPU": "1",
-            **({k: str(v) for k, v in world.items()} if processes > 1 else {}),
-        }
-        started.append(
-            subprocess.Popen(
-                [sys.executable, str(DRIVER), str(config)],
-                env=environment,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-    for process in started:
+    for process in start_world([str(DRIVER), str(config)], processes):
         _, errors = process.communicate(timeout=180)
         assert process.returncode == 0, errors
         assert "Warning" not in errors, errors
@@ -175,7 +145,7 @@ def run(config, processes):
         "nothing_to_learn_sharded",
     ],
 )
-def test_two_processes_update_like_one(work, tmp_path, text):
+def test_two_processes_update_like_one(work, tmp_path, start_world, text):
     """Weights agree to 1e-5 after some steps, divided or not, and every figure and file is written once."""
     from safetensors.torch import load_file
 
@@ -184,7 +154,7 @@ def test_two_processes_update_like_one(work, tmp_path, text):
         config = tmp_path / f"{processes}.yaml"
         folder = tmp_path / str(processes)
         config.write_text(text.format(output=folder, work=work))
-        run(config, processes)
+        run(config, processes, start_world)
         (file,) = (folder / "final").glob("*model.safetensors")
         weights.append(load_file(file))
         figures.append([json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()])
