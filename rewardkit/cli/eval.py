@@ -104,5 +104,9 @@ def command(
 
 def _absolute(model: str | None) -> str | None:
     """Folders on the command line are relative to where one stands; other names are the hub's."""
-    is_path = model is not None and (Path(model).exists() or model.startswith((".", "/", "~")))
-    return str(Path(model).expanduser().resolve()) if model is not None and is_path else model
+    from rewardkit.train.config.base import model_source  # noqa: PLC0415 - heavy
+
+    if model is None:
+        return None
+    source = model_source(model, Path.cwd())
+    return str(Path(source).resolve()) if Path(source).is_absolute() else source

@@ -91,6 +91,11 @@ COMPONENT: Mapping[str, Meaning] = {
 """Of a reward's component, by the last part of ``component/NAME/…``."""
 
 
+def part_of_time(name: str) -> str:
+    """What a step's ``seconds_…`` were spent on, for a legend."""
+    return name.removeprefix("seconds_").replace("_", " ")
+
+
 def meaning_of(name: str) -> Meaning | None:
     """What a figure means; None where nobody knows, as of what a plugin adds."""
     if not name.startswith("component/"):

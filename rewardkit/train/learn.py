@@ -126,8 +126,8 @@ class Learner:
                 high=config.correction.high,
             )
         noted = Notes(mask_B_T)
+        whole = BatchTotals.of(mask_B_T).shared_by(config.updates_per_epoch)
         for update, rows in enumerate(self.parts(len(mask_B_T), step)):
-            whole = BatchTotals.of(mask_B_T).shared_by(config.updates_per_epoch)
             totals = whole if self.algorithm.reduction == "dapo" else BatchTotals.of(mask_B_T[rows])
             weights_B_T = torch.zeros(mask_B_T.shape)
             weights_B_T[rows] = token_weights(

@@ -14,7 +14,7 @@ import orjson
 
 from rewardkit.errors import DataError, OutputError
 from rewardkit.train.chart import COLOURS, Line, Mark, Point, line_chart, rolling_mean
-from rewardkit.train.glossary import Meaning, meaning_of
+from rewardkit.train.glossary import Meaning, meaning_of, part_of_time
 from rewardkit.train.monitors import FIGURES
 from rewardkit.train.page import key, page, table, text
 from rewardkit.train.preference_report import reliability_svg
@@ -297,7 +297,7 @@ def _time(courses: Sequence[Course]) -> str:
         floors = [[0.0] * len(steps), *totals]
         lines = [
             Line(
-                _part_of_time(name),
+                part_of_time(name),
                 list(zip(steps, tops, strict=True)),
                 _colour(index),
                 band=list(zip(steps, floor, tops, strict=True)),
@@ -305,17 +305,13 @@ def _time(courses: Sequence[Course]) -> str:
             for index, (name, floor, tops) in enumerate(zip(parts, floors, totals, strict=False))
         ]
         legend = key(
-            (f"{_part_of_time(name)} {math.fsum(column) / whole:.0%}", _colour(index), False)
+            (f"{part_of_time(name)} {math.fsum(column) / whole:.0%}", _colour(index), False)
             for index, (name, column) in enumerate(zip(parts, columns, strict=True))
         )
         charts.append(
             f"<div>{legend}{line_chart(f'{course.name}: seconds per step', lines, width=520, height=220)}</div>"
         )
     return f'<h2>Time</h2><div class="grid">{"".join(charts)}</div>' if charts else ""
-
-
-def _part_of_time(name: str) -> str:
-    return name.removeprefix("seconds_").replace("_", " ")
 
 
 def _samples(course: Course, is_one_of_many: bool) -> list[str]:

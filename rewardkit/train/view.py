@@ -16,6 +16,8 @@ from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from rewardkit.train.glossary import part_of_time
+
 BARS = "▁▂▃▄▅▆▇█"
 COURSE = 32
 """How many of the latest values a course shows."""
@@ -151,7 +153,7 @@ def speed(metrics: Mapping[str, float]) -> str:
         parts.append(f"{metrics['prompts_kept']:.0%} of {metrics['prompts_sampled']:.0f} prompts learned from")
     if whole:
         shares = [
-            f"{name.removeprefix('seconds_').replace('_', ' ')} {value / whole:.0%}"
+            f"{part_of_time(name)} {value / whole:.0%}"
             for name, value in metrics.items()
             if name.startswith("seconds_") and value / whole >= 0.005
         ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 
 def _from_folder(value: object, info: ValidationInfo) -> object:
@@ -16,19 +17,31 @@ def _from_folder(value: object, info: ValidationInfo) -> object:
 
 
 def _model_source(value: object, info: ValidationInfo) -> object:
-    """A folder's path made absolute; a hub name (``name`` or ``owner/name``) as it is."""
     folder = (info.context or {}).get("folder")
-    if not isinstance(value, str) or folder is None:
-        return value
+    return model_source(value, folder) if isinstance(value, str) and folder is not None else value
+
+
+def model_source(value: str, folder: Path) -> str:
+    """Where a model is, as named from a folder: a path made absolute, or a hub name (``name`` or ``owner/name``) as it is."""
     path = Path(folder, Path(value).expanduser())
     is_folder = path.exists() or value.startswith((".", "/", "~")) or value.count("/") > 1
     return str(path) if is_folder else value
+
+
+def regular_expression(value: str) -> str:
+    """The same text. Raises ValueError where it is no regular expression."""
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"{value!r} is no regular expression: {error}") from None
+    return value
 
 
 FilePath = Annotated[Path, BeforeValidator(_from_folder)]
 ModelSource = Annotated[str, BeforeValidator(_model_source)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Pattern = Annotated[str, AfterValidator(regular_expression)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from rewardkit.train.config.base import Count, NotNegative, Positive, RunConfig, Section, Share, TextData
+from rewardkit.train.config.base import Count, NotNegative, Pattern, Positive, RunConfig, Section, Share, TextData
 
 
 class CanaryConfig(Section):
@@ -132,19 +131,10 @@ class RlEval(Section):
     gold: str | dict[str, Any] | None = None
     """Another reward (a file, or its content) that is only measured: where it falls while the trained one rises, the policy
     exploits the latter."""
-    answer: str | None = None
+    answer: Pattern | None = None
     """For majority@k: a regular expression whose last match in a completion is its answer (or its first group, if it has one)."""
     limit: Count | None = None
     """Use only the first rows."""
-
-    @field_validator("answer")
-    @classmethod
-    def _is_a_pattern(cls, value: str | None) -> str | None:
-        try:
-            re.compile(value or "")
-        except re.error as error:
-            raise ValueError(f"{value!r} is no regular expression: {error}") from None
-        return value
 
 
 class MonitorsConfig(Section):
