@@ -60,7 +60,7 @@ def test_a_plugin_weighs_spans(tmp_path, registry):
         ("{use: acme.know}", r"sft.yaml:10:13: no plugin offers weights named 'acme.know'.*acme.known"),
         ("{pattern: a}", r"sft.yaml:10:7: give either pattern and weight, or use"),
         ("{pattern: a, weight: 1, use: b}", r"give either pattern and weight, or use"),
-        ("{pattern: '(', weight: 1}", r"sft.yaml:10:7: '\(' is no regular expression"),
+        ("{pattern: '(', weight: 1}", r"sft.yaml:10:17: '\(' is no regular expression"),
     ],
 )
 def test_what_cannot_be_used_is_told_with_its_place(tmp_path, registry, entry, message):
