@@ -11,7 +11,7 @@ import rewardkit
 
 PACKAGE = Path(rewardkit.__file__).parent
 LAYERS = [
-    {"types", "errors", "rollout_engine"},
+    {"types", "errors", "rollout_engine", "files", "interrupts"},
     {"authoring", "hookspecs"},
     {"registry"},
     {"config"},

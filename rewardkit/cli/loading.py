@@ -11,6 +11,7 @@ from types import FrameType
 import click
 
 from rewardkit.cli import INTERRUPTED
+from rewardkit.interrupts import answering
 
 
 @contextmanager
@@ -25,12 +26,5 @@ def leaving_at_once() -> Iterator[None]:
         click.echo("interrupted", err=True)
         os._exit(INTERRUPTED)
 
-    try:
-        before = signal.signal(signal.SIGINT, leave)
-    except ValueError:  # not the main thread: whoever started it there stops it by other means
+    with answering(leave, signal.SIGINT):
         yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

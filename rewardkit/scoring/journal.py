@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rewardkit.errors import OutputError, UsageError
+from rewardkit.files import sync_folder
 
 _VERSION = 1
 
@@ -196,28 +197,6 @@ def writing(paths: OutputPaths, kept: int = 0) -> Iterator[None]:
         what = error.strerror or str(error)
         advice = f"; the {kept:,} rows written so far are kept, run the same command again to go on" if kept else ""
         raise OutputError(f"{paths.out} can't be written: {what}{advice}") from error
-
-
-def sync_file(path: Path) -> None:
-    """Bring a file's content to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(path: Path) -> None:
-    """Bring new, renamed and removed names in a folder to the disk."""
-    sync_file(path)
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a small file so that it is there whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    sync_file(temporary)
-    temporary.replace(path)
 
 
 def read_manifest(paths: OutputPaths) -> dict[str, Any] | None:

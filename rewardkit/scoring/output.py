@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from rewardkit.errors import OutputError, RewardkitError, UsageError
+from rewardkit.files import sync_folder, write_whole
 from rewardkit.scoring.journal import (
     Journal,
     OutputPaths,
     Segment,
     differences,
     read_manifest,
-    replace_text,
-    sync_folder,
     writing,
 )
 from rewardkit.scoring.work import Piece
@@ -192,7 +191,7 @@ class Output:
     def _finish_rows(self, part: Part, manifest: Mapping[str, Any]) -> None:
         paths = self.paths
         finished = part.finish(self.journal.ends, paths.rewritten)
-        replace_text(paths.manifest, json.dumps(manifest, indent=2) + "\n")
+        write_whole(paths.manifest, json.dumps(manifest, indent=2).encode() + b"\n")
         # The part goes last: as long as it is there, all of this can be done again.
         finished.replace(paths.out)
         if finished != paths.part:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rewardkit.scoring.journal import sync_file
+from rewardkit.files import sync_file
 from rewardkit.scoring.writers import SEGMENT_ROWS, Payload, SchemaUnion, conform, open_part
 
 if TYPE_CHECKING:

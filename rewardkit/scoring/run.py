@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 from rewardkit.errors import RewardkitError, TooManyUnscoredError, UsageError
+from rewardkit.interrupts import answering
 from rewardkit.scoring.check import check_columns
 from rewardkit.scoring.fold import fold_part
 from rewardkit.scoring.groups import GroupPlan, gather, plan_groups
@@ -152,9 +153,9 @@ def _run(
     summary.seconds = dict(output.now.seconds or {})
     if not output.journal.complete:
         chunks = reader.chunks(done) if plan is None else gather(reader, options.columns, plan, done)
-        with _StopOnSignal() as stop, seldom_collecting(), progress(reader.total_bytes) as shown:
-            pieces = _pieces(options, reward, order, task, reader, chunks, stop)
-            _write(pieces, output, summary, reward, stop, shown)
+        with _stop_on_signal() as asked, seldom_collecting(), progress(reader.total_bytes) as shown:
+            pieces = _pieces(options, reward, order, task, reader, chunks, asked)
+            _write(pieces, output, summary, reward, asked, shown)
     return _manifest(job, reward, output, summary)
 
 
@@ -165,7 +166,7 @@ def _pieces(
     task: Task,
     reader: Reader,
     chunks: Iterator[Chunk],
-    stop: _StopOnSignal,
+    asked: Callable[[], bool],
 ) -> Iterator[Piece]:
     if options.engine == "ray":
         from rewardkit.scoring.ray_engine import on_ray  # noqa: PLC0415 - an extra
@@ -174,13 +175,13 @@ def _pieces(
             raise UsageError("--engine ray needs a reward that comes from a file")
         return on_ray(order, task, chunks)
     if not reward.is_inline:
-        return in_threads(ChunkScorer(reward, task), chunks, stop.asked)
+        return in_threads(ChunkScorer(reward, task), chunks, asked)
     scorer = ChunkScorer(reward, task)
     if order is None or options.processes == 1:
         return here(scorer, chunks, reader)
     if reader.total_bytes >= MIN_BYTES_FOR_PROCESSES:
-        return in_processes(order, task, options.processes, scorer, chunks, stop.asked)
-    return here_while_quick(order, task, options.processes, scorer, chunks, reader, stop.asked)
+        return in_processes(order, task, options.processes, scorer, chunks, asked)
+    return here_while_quick(order, task, options.processes, scorer, chunks, reader, asked)
 
 
 def _write(
@@ -188,7 +189,7 @@ def _write(
     output: Output,
     summary: Summary,
     reward: CompositeReward,
-    stop: _StopOnSignal,
+    asked: Callable[[], bool],
     shown: Quiet,
 ) -> None:
     """Append pieces as they come. However this ends, what was appended is committed.
@@ -214,16 +215,16 @@ def _write(
                     raise TooManyUnscoredError(told)
             total = summary.series[0]
             shown.update(piece.position, summary.rows, total.mean if total.count else None, summary.unscored)
-            if stop.asked():
+            if asked():
                 break
-        if not stop.asked():
+        if not asked():
             _append(output, held)
     finally:
         close = getattr(pieces, "close", None)
         output.commit()
         if close is not None:
             close()
-    if stop.asked():
+    if asked():
         raise InterruptedRunError(
             f"interrupted; {output.now.rows:,} rows are done and kept. Run the same command again to go on"
         )
@@ -276,29 +277,16 @@ def _manifest(job: Job, reward: CompositeReward, output: Output, summary: Summar
     }
 
 
-class _StopOnSignal:
+@contextmanager
+def _stop_on_signal() -> Iterator[Callable[[], bool]]:
     """Turns the first Ctrl-C or SIGTERM into a question that is asked between pieces; the second acts at once."""
+    stop = False
 
-    def __init__(self) -> None:
-        self._asked = False
-        self._before: dict[int, Any] = {}
-
-    def asked(self) -> bool:
-        """Whether the run is to end."""
-        return self._asked
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self._asked:
-            signal.signal(number, self._before[number])
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        nonlocal stop
+        if stop:
             raise KeyboardInterrupt
-        self._asked = True
+        stop = True
+
+    with answering(ask, signal.SIGINT, signal.SIGTERM):
+        yield lambda: stop

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from rewardkit.errors import OutputError, UsageError
-from rewardkit.scoring.journal import sync_file
+from rewardkit.files import sync_file
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -6,10 +6,8 @@ Random numbers need no keeping, since every step seeds them from the run's seed 
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rewardkit.errors import OutputError, RewardkitError
+from rewardkit.files import sync_file, write_whole
 from rewardkit.train import parallel, sharding
 from rewardkit.train.optim import Optimizer
 
@@ -138,8 +137,7 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
         write(part)
         for file in part.rglob("*"):
             if file.is_file():
-                with file.open("rb") as stream:
-                    os.fsync(stream.fileno())
+                sync_file(file)
         if path.exists():
             path.rename(old)
         part.rename(path)
@@ -155,13 +153,9 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_file(path: Path, data: bytes) -> None:
     """Write a file that is there whole or not at all, in place of one of that name. Raises OutputError."""
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_bytes(data)
-        part.replace(path)
+        write_whole(path, data)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
         raise OutputError(f"{path} can't be written: {error.strerror}; what was there before is untouched") from error
 
 

@@ -22,6 +22,7 @@ import torch
 from rich.console import Console
 
 from rewardkit.errors import OutputError, RewardkitError
+from rewardkit.interrupts import answering
 from rewardkit.registry import Provenance, Registry
 from rewardkit.train import parallel
 from rewardkit.train.checkpoint import Checkpoints, step_of, write_file, write_folder
@@ -245,16 +246,8 @@ class Run:
                 threading.Thread(target=self.view.say, args=(text,)).start()
             self.stop = True
 
-        try:
-            before = {number: signal.signal(number, notice) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread: whoever started it there stops it by other means
+        with answering(notice, signal.SIGINT, signal.SIGTERM):
             yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _report(self) -> None:
         """Draw what there is, however the run ended."""
