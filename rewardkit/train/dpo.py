@@ -6,13 +6,12 @@ step, and no second model is held in memory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rewardkit.errors import DataError
 from rewardkit.train.config import DpoConfig
@@ -24,7 +23,6 @@ from rewardkit.train.pairs import AnswerPair, AnswerRenderer, read_pairs
 from rewardkit.train.policy import Passage, Policy
 from rewardkit.train.rows import Row
 from rewardkit.train.run import FINAL, Run
-from rewardkit.train.sharding import Shards
 from rewardkit.train.stages import TrainFile
 from rewardkit.train.supervised import Pupil, teach
 
@@ -97,19 +95,9 @@ class Chooser(Pupil):
         self.held_out_references = self._references(held_out)
 
     @property
-    def model(self) -> Any:
-        """The model itself."""
-        return self.policy.model
-
-    @property
-    def trained(self) -> Mapping[str, nn.Parameter]:
-        """Its parameters that change."""
-        return self.policy.trained
-
-    @property
-    def shards(self) -> Shards | None:
-        """Set where it is divided."""
-        return self.policy.shards
+    def learner(self) -> Policy:
+        """The model."""
+        return self.policy
 
     @property
     def lengths(self) -> list[int]:
@@ -140,10 +128,6 @@ class Chooser(Pupil):
         found = figures(noted_P_3)
         interval = wilson(round(found["accuracy"] * len(noted_P_3)), len(noted_P_3))
         return {**found, "accuracy_low": interval.low, "accuracy_high": interval.high}
-
-    def quality(self, figures: Mapping[str, float]) -> float:
-        """The less loss the better."""
-        return -figures["loss"]
 
     def save(self, folder: Path) -> None:
         """Write a folder that transformers loads."""

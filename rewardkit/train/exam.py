@@ -22,7 +22,8 @@ from rewardkit.train.config import ModelConfig, RlConfig, paths
 from rewardkit.train.data import Prompt
 from rewardkit.train.engines.builtin import ChosenEngine
 from rewardkit.train.evaluate import correct_condition, is_correct
-from rewardkit.train.policy import Policy, load_tokenizer
+from rewardkit.train.loading import load_tokenizer
+from rewardkit.train.policy import Policy
 from rewardkit.train.prompts import load_prompts
 from rewardkit.train.rollouts import Sample, collect, refuse_unscored
 from rewardkit.train.rows import data_hash, read_rows

@@ -1,23 +1,23 @@
-"""The model that is trained, with its tokenizer: loaded, given adapters, asked for log-probabilities, saved."""
+"""The model that is trained, with its tokenizer: asked for log-probabilities, saved."""
 
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from rewardkit.errors import ConfigError, Location
 from rewardkit.train import parallel
 from rewardkit.train.config import ModelConfig
+from rewardkit.train.learner import Learner
+from rewardkit.train.loading import as_configured, best_device, load_model, load_tokenizer
 from rewardkit.train.logprobs import plain_logprobs, token_logprobs
 from rewardkit.train.seeds import step_seed
 from rewardkit.train.sharding import Shards, shards_of, weights_of
@@ -25,7 +25,6 @@ from rewardkit.train.sharding import Shards, shards_of, weights_of
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-T = TypeVar("T")
 Tokens: TypeAlias = Sequence[int]
 HEAD_TOLERANCE = 1e-3
 
@@ -58,17 +57,13 @@ class Judged:
     """The hidden states that the tokens were predicted from, row after row without padding."""
 
 
-class Policy:
+class Policy(Learner):
     """A causal language model and its tokenizer."""
 
     def __init__(
         self, model: Any, tokenizer: PreTrainedTokenizerBase, device: torch.device, shards: Shards | None = None
     ) -> None:
-        self.shards = shards
-        """Set where the model is divided among several processes. All that passes it then is for all of them at once."""
-        self.model: Any = model.to(device) if shards is None else model
-        self.tokenizer = tokenizer
-        self.device = device
+        super().__init__(model, tokenizer, device, shards)
         self.lm: Any = model.get_base_model() if hasattr(model, "peft_config") else model
         self.eos_ids = _eos_ids(self.lm, tokenizer)
         config = self.lm.config.get_text_config()
@@ -93,13 +88,12 @@ class Policy:
         Raises:
             ConfigError: There is no such model, it is no causal language model with a usable tokenizer, or it can't be divided.
         """
+        from transformers import AutoModelForCausalLM  # noqa: PLC0415 - heavy
+
         torch.manual_seed(step_seed(seed, "model"))
         tokenizer = load_tokenizer(config, location)
-        model = _load_model(config, location)
-        if config.lora is not None:
-            model = _with_adapters(model, config, location)
-        if config.gradient_checkpointing:
-            checkpoint_activations(model)
+        model = load_model(AutoModelForCausalLM, "causal language model", config, location)
+        model = as_configured(model, "CAUSAL_LM", config, location)
         if not _eos_ids(model, tokenizer):
             words = "has no end-of-sequence token, so completions could not end; name one as eos_token in its tokenizer_config.json"
             raise ConfigError((location, f"the tokenizer of {config.path} {words}"))
@@ -115,11 +109,6 @@ class Policy:
         assert self._again is not None  # noqa: S101 - what is divided has been loaded
         return self._again()
 
-    @property
-    def trained(self) -> dict[str, nn.Parameter]:
-        """The parameters that an optimiser changes, by name."""
-        return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
-
     def backbone(self, **inputs: Any) -> Any:
         """The model without its head."""
         return getattr(self.lm, self.lm.base_model_prefix)(**inputs)
@@ -127,10 +116,6 @@ class Policy:
     def whole(self) -> AbstractContextManager[None]:
         """Inside, passes without gradient are this process's own affair."""
         return nullcontext() if self.shards is None else self.shards.whole()
-
-    def _inside(self, function: Callable[..., T], *args: Any) -> T:
-        """Call what uses weights."""
-        return function(*args) if self.shards is None else self.shards(function, *args)
 
     def judge(self, batch: Sequence[Passage], temperature: float = 1.0, *, packed: bool = False) -> Judged:
         """Log-probability and entropy of each looked-at token.
@@ -244,111 +229,6 @@ def _answering(module: Any, hidden: Tensor) -> Iterator[None]:
         yield
     finally:
         module.forward = original
-
-
-def best_device() -> torch.device:
-    """This process's device, as accelerate sees it."""
-    from accelerate import PartialState  # noqa: PLC0415 - takes a second
-
-    return torch.device(PartialState().device)
-
-
-def model_context(config: ModelConfig) -> int:
-    """Most tokens that a model can read, told by its configuration alone; a very large number where it does not say."""
-    from transformers import AutoConfig  # noqa: PLC0415 - heavy
-
-    found = AutoConfig.from_pretrained(config.path, trust_remote_code=config.trust_remote_code).get_text_config()
-    return int(getattr(found, "max_position_embeddings", 0) or 1 << 30)
-
-
-def load_tokenizer(config: ModelConfig, location: Location | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer, with the chat template that the configuration names. Raises ConfigError."""
-    from transformers import AutoTokenizer  # noqa: PLC0415 - heavy
-
-    source = config.tokenizer or config.path
-    _refuse_missing(source, location)
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            source, trust_remote_code=config.trust_remote_code
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError((location, f"no tokenizer can be loaded from {source}: {_first_line(error)}")) from None
-    if config.chat_template is not None:
-        try:
-            tokenizer.chat_template = config.chat_template.read_text(encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(
-                (location, f"the chat template {config.chat_template} can't be read: {error.strerror}")
-            ) from None
-    return tokenizer
-
-
-def _load_model(config: ModelConfig, location: Location | None) -> Any:
-    from transformers import AutoModelForCausalLM  # noqa: PLC0415 - heavy
-
-    _refuse_missing(config.path, location)
-    try:
-        return AutoModelForCausalLM.from_pretrained(
-            config.path,
-            dtype=getattr(torch, config.dtype),
-            attn_implementation=config.attention,
-            trust_remote_code=config.trust_remote_code,
-        )
-    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ConfigError(
-            (location, f"no causal language model can be loaded from {config.path}: {_first_line(error)}")
-        ) from None
-
-
-def _refuse_missing(source: str, location: Location | None) -> None:
-    path = Path(source)
-    if path.is_absolute() and not path.is_dir():
-        hint = "; a run ends with writing it: do that run first" if path.name in {"final", "best"} else ""
-        raise ConfigError((location, f"there is no model folder {path}{hint}"))
-    if path.is_dir() and not any(
-        (path / name).is_file() for name in ("config.json", "tokenizer.json", "tokenizer_config.json")
-    ):
-        raise ConfigError((location, f"{path} is no model folder: it holds no config.json"))
-    if (path / "metrics.jsonl").is_file():
-        raise ConfigError((location, f"{path} is the folder of a run; the model that it trained is {path / 'final'}"))
-
-
-def _with_adapters(model: Any, config: ModelConfig, location: Location | None) -> Any:
-    import peft  # noqa: PLC0415 - heavy
-
-    lora = config.lora
-    assert lora is not None  # noqa: S101 - for the type checker
-    settings = peft.LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # any number will do
-        lora_dropout=lora.dropout,
-        target_modules=lora.targets,
-        task_type="CAUSAL_LM",
-    )
-    try:
-        with on_their_way_out():  # names that peft asks transformers for
-            return peft.get_peft_model(model, settings)
-    except ValueError as error:
-        raise ConfigError((location, f"model.lora: {_first_line(error)}")) from None
-
-
-def checkpoint_activations(model: Any) -> None:
-    """Let a model compute its activations twice, to hold fewer of them."""
-    with on_their_way_out():
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-
-
-@contextmanager
-def on_their_way_out() -> Iterator[None]:
-    """Inside, names of transformers may be used that its later versions will not have."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        yield
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 def _eos_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

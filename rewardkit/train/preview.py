@@ -17,10 +17,10 @@ from rewardkit.train.config import RlConfig, SftConfig, paths
 from rewardkit.train.config.preference import DpoConfig, PreferenceConfig, RewardModelConfig
 from rewardkit.train.data import Example, Prompt, Renderer
 from rewardkit.train.evaluate import correct_condition
+from rewardkit.train.loading import load_tokenizer, model_context
 from rewardkit.train.math.metrics import wilson
 from rewardkit.train.oddities import Findings, Oddities, Tokens, spread
 from rewardkit.train.pairs import AnswerRenderer, DialogueRenderer, read_pairs
-from rewardkit.train.policy import load_tokenizer, model_context
 from rewardkit.train.rollouts import rollout
 from rewardkit.train.rows import Row, read_rows
 from rewardkit.train.stages import TrainFile

@@ -7,14 +7,13 @@ were rendered and what mean and standard deviation its scores have, which the pl
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import orjson
 import torch
 from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor
 
 from rewardkit.errors import DataError, OutputError
 from rewardkit.train import parallel
@@ -26,7 +25,6 @@ from rewardkit.train.pairs import DialogueRenderer, ScoredPair, read_pairs
 from rewardkit.train.preference_report import PairScores, PreferenceReport, preference_report, reliability_svg
 from rewardkit.train.run import FINAL, Run
 from rewardkit.train.scorer import Scorer
-from rewardkit.train.sharding import Shards
 from rewardkit.train.stages import TrainFile
 from rewardkit.train.supervised import Pupil, teach
 
@@ -86,19 +84,9 @@ class Judge(Pupil):
             switch_off_dropout(scorer.model)
 
     @property
-    def model(self) -> Any:
-        """The model itself."""
-        return self.scorer.model
-
-    @property
-    def trained(self) -> Mapping[str, nn.Parameter]:
-        """Its parameters that change."""
-        return self.scorer.trained
-
-    @property
-    def shards(self) -> Shards | None:
-        """Set where it is divided."""
-        return self.scorer.shards
+    def learner(self) -> Scorer:
+        """The model."""
+        return self.scorer
 
     @property
     def lengths(self) -> list[int]:
@@ -131,10 +119,6 @@ class Judge(Pupil):
     def evaluate(self) -> dict[str, float]:
         """Figures of the held-out rows."""
         return self.report().figures() if self.held_out else {}
-
-    def quality(self, figures: Mapping[str, float]) -> float:
-        """The less loss the better."""
-        return -figures["loss"]
 
     def report(self) -> PreferenceReport:
         """How the model as it is now scores held-out pairs; without any, those that it is trained on."""

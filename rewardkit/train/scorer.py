@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rewardkit.errors import ConfigError, Location
 from rewardkit.train import parallel
 from rewardkit.train.config import ModelConfig
 from rewardkit.train.data import micro_batches
-from rewardkit.train.policy import best_device, checkpoint_activations, load_tokenizer, on_their_way_out
+from rewardkit.train.learner import Learner
+from rewardkit.train.loading import as_configured, best_device, load_model, load_tokenizer
 from rewardkit.train.sharding import Shards, shards_of, weights_of
 
 if TYPE_CHECKING:
@@ -25,17 +26,13 @@ UNBOUNDED = 1 << 20
 """Tokenizers that know no limit give a number far above this."""
 
 
-class Scorer:
+class Scorer(Learner):
     """Gives token sequences a score each."""
 
     def __init__(
         self, model: Any, tokenizer: PreTrainedTokenizerBase, device: torch.device, shards: Shards | None = None
     ) -> None:
-        self.shards = shards
-        """Set where the model is divided among several processes. All that passes it then is for all of them at once."""
-        self.model = model.to(device) if shards is None else model
-        self.tokenizer = tokenizer
-        self.device = device
+        super().__init__(model, tokenizer, device, shards)
         self.config: Any = model.config
         self.pad_id = self._choose_pad_id()
         self._build: Callable[[], Any] | None = None
@@ -71,11 +68,6 @@ class Scorer:
         return scorer
 
     @property
-    def trained(self) -> dict[str, nn.Parameter]:
-        """The parameters that an optimiser changes, by name."""
-        return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
-
-    @property
     def context(self) -> int:
         """Most tokens that the model can read."""
         config = self.config.get_text_config()
@@ -90,11 +82,8 @@ class Scorer:
         for index, row in enumerate(rows):
             ids[index, : len(row)] = torch.tensor(row, dtype=torch.long)
             mask[index, : len(row)] = 1
-        logits_N_1: Tensor = self._inside(ids.to(self.device), mask.to(self.device))
+        logits_N_1: Tensor = self._inside(self._logits, ids.to(self.device), mask.to(self.device))
         return logits_N_1.squeeze(-1).float()
-
-    def _inside(self, *inputs: Tensor) -> Tensor:
-        return self._logits(*inputs) if self.shards is None else self.shards(self._logits, *inputs)
 
     def _logits(self, ids: Tensor, mask: Tensor) -> Tensor:
         return self.model(input_ids=ids, attention_mask=mask).logits  # type: ignore[no-any-return]
@@ -155,50 +144,10 @@ class Scorer:
 
 
 def _load_model(config: ModelConfig, location: Location | None, trained: Literal["all", "head"]) -> Any:
-    model = _load_classifier(config, location)
-    if trained == "head":
-        getattr(model, model.base_model_prefix).requires_grad_(requires_grad=False)
-    if config.lora is not None:
-        model = _with_adapters(model, config, location)
-    if config.gradient_checkpointing:
-        checkpoint_activations(model)
-    return model
-
-
-def _load_classifier(config: ModelConfig, location: Location | None) -> Any:
     from transformers import AutoModelForSequenceClassification  # noqa: PLC0415 - heavy
 
-    try:
-        return AutoModelForSequenceClassification.from_pretrained(
-            config.path,
-            num_labels=1,
-            dtype=getattr(torch, config.dtype),
-            attn_implementation=config.attention,
-            trust_remote_code=config.trust_remote_code,
-        )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
-        raise ConfigError(
-            (
-                location,
-                f"no sequence classifier with one output can be made of {config.path}: {str(error).strip().splitlines()[0]}",
-            )
-        ) from None
-
-
-def _with_adapters(model: Any, config: ModelConfig, location: Location | None) -> Any:
-    import peft  # noqa: PLC0415 - heavy
-
-    lora = config.lora
-    assert lora is not None  # noqa: S101 - for the type checker
-    settings = peft.LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type,unused-ignore] # scales by alpha / rank, whatever its type
-        lora_dropout=lora.dropout,
-        target_modules=lora.targets,
-        task_type="SEQ_CLS",
-    )
-    try:
-        with on_their_way_out():  # names that peft asks transformers for
-            return peft.get_peft_model(model, settings)
-    except ValueError as error:
-        raise ConfigError((location, f"model.lora: {error}")) from None
+    what = "sequence classifier with one output"
+    model = load_model(AutoModelForSequenceClassification, what, config, location, num_labels=1)
+    if trained == "head":
+        getattr(model, model.base_model_prefix).requires_grad_(requires_grad=False)
+    return as_configured(model, "SEQ_CLS", config, location)

@@ -7,12 +7,12 @@ do not change it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rewardkit.errors import ConfigError, DataError, Location
 from rewardkit.train.config import SftConfig, paths
@@ -20,7 +20,6 @@ from rewardkit.train.data import Example, Renderer, micro_batches
 from rewardkit.train.policy import Passage, Policy
 from rewardkit.train.rows import read_rows
 from rewardkit.train.run import FINAL, Run
-from rewardkit.train.sharding import Shards
 from rewardkit.train.stages import TrainFile
 from rewardkit.train.supervised import Pupil, teach
 from rewardkit.train.weights import Weigher, weighers
@@ -69,19 +68,9 @@ class Imitator(Pupil):
         """Of the tokens of each example of the batch."""
 
     @property
-    def model(self) -> Any:
-        """The model itself."""
-        return self.policy.model
-
-    @property
-    def trained(self) -> Mapping[str, nn.Parameter]:
-        """Its parameters that change."""
-        return self.policy.trained
-
-    @property
-    def shards(self) -> Shards | None:
-        """Set where it is divided."""
-        return self.policy.shards
+    def learner(self) -> Policy:
+        """The model."""
+        return self.policy
 
     @property
     def lengths(self) -> list[int]:
@@ -108,10 +97,6 @@ class Imitator(Pupil):
     def evaluate(self) -> dict[str, float]:
         """Figures of the held-out rows."""
         return evaluate(self.policy, self.held_out, self.config.micro_batch_tokens) if self.held_out else {}
-
-    def quality(self, figures: Mapping[str, float]) -> float:
-        """The less loss the better."""
-        return -figures["loss"]
 
     def save(self, folder: Path) -> None:
         """Write a folder that transformers loads."""

@@ -6,17 +6,16 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rewardkit.train import parallel
 from rewardkit.train.config import RowsConfig
 from rewardkit.train.data import Order
+from rewardkit.train.learner import Learner
 from rewardkit.train.optim import Optimizer, learning_rate
 from rewardkit.train.run import Run
-from rewardkit.train.sharding import Shards
 
 
 class Pupil(ABC):
@@ -29,18 +28,8 @@ class Pupil(ABC):
 
     @property
     @abstractmethod
-    def model(self) -> Any:
-        """What is put into training mode."""
-
-    @property
-    @abstractmethod
-    def trained(self) -> Mapping[str, nn.Parameter]:
-        """The parameters that change."""
-
-    @property
-    @abstractmethod
-    def shards(self) -> Shards | None:
-        """Set where the model is divided among the processes."""
+    def learner(self) -> Learner:
+        """The model."""
 
     @property
     @abstractmethod
@@ -63,9 +52,9 @@ class Pupil(ABC):
     def evaluate(self) -> dict[str, float]:
         """Figures of the held-out rows; none where there are no such rows."""
 
-    @abstractmethod
     def quality(self, figures: Mapping[str, float]) -> float:
-        """How good an evaluation is, for choosing the best model: higher is better."""
+        """How good an evaluation is, for choosing the best model: the less loss, the better."""
+        return -figures["loss"]
 
     @abstractmethod
     def save(self, folder: Path) -> None:
@@ -79,8 +68,9 @@ def teach(run: Run, pupil: Pupil, config: RowsConfig, *, shuffle: bool = True) -
         OutputError: The run can't be written down.
         Interrupted: Somebody asked it to end; it can go on.
     """
-    optimizer = Optimizer(pupil.trained, config.optimizer, run.total_steps, pupil.shards)
-    parts = {pupil.name: (pupil.trained, optimizer)}
+    trained = pupil.learner.trained
+    optimizer = Optimizer(trained, config.optimizer, run.total_steps, pupil.learner.shards)
+    parts = {pupil.name: (trained, optimizer)}
     order = Order(len(pupil.lengths), config.seed, shuffle=shuffle)
     micro, first = config.micro_batch_tokens, 0
     if (latest := run.checkpoints.latest()) is not None:
@@ -93,7 +83,7 @@ def teach(run: Run, pupil: Pupil, config: RowsConfig, *, shuffle: bool = True) -
         _evaluate(run, pupil, 0)
         if run.must_stop():
             raise run.interrupted(0)
-    pupil.model.train()
+    pupil.learner.model.train()
     for step in run.steps(first):
         began = time.monotonic()
         rows = list(order.take(step * config.batch_size, config.batch_size))
