@@ -4,8 +4,8 @@
 
 writes FOLDER/base (a Qwen2 of random weights) and
 
-sums: sft.jsonl, train.jsonl, heldout.jsonl and pairs.jsonl. The sums are of two numbers between 10 and 99; the 500 sums that are
-held out occur in none of the other files.
+sums: sft.jsonl, train.jsonl, pairs.jsonl, and heldout.jsonl with sft_heldout.jsonl. The sums are of two numbers between 10 and 99; the
+500 sums that are held out occur in none of the other files.
 
 functions: code_sft.jsonl, code_train.jsonl and code_heldout.jsonl. A prompt says in words what a Python function of one line is to
 compute; the row's tests call it.
@@ -103,16 +103,15 @@ def write_data(folder: Path) -> None:
 
 
 def write_sums(folder: Path) -> None:
-    """Four files of sums, the same at every call."""
+    """Five files of sums, the same at every call."""
     folder.mkdir(parents=True, exist_ok=True)
     pairs = [(first, second) for first in range(10, 100) for second in range(10, 100)]
     random.Random(0).shuffle(pairs)  # noqa: S311 - no secrets here
-    parts = {"heldout": pairs[:HELD_OUT], "sft": pairs[HELD_OUT:], "train": pairs[HELD_OUT:]}
-    for name, part in parts.items():
-        lines = [row(*pair) for pair in part]
-        if name != "sft":
-            lines = [{key: line[key] for key in ("prompt", "answer")} for line in lines]
+    held_out, rest = ([row(*pair) for pair in part] for part in (pairs[:HELD_OUT], pairs[HELD_OUT:]))
+    for name, lines in (("sft", rest), ("sft_heldout", held_out)):
         write_lines(folder / f"{name}.jsonl", lines)
+    for name, lines in (("train", rest), ("heldout", held_out)):
+        write_lines(folder / f"{name}.jsonl", [{key: line[key] for key in ("prompt", "answer")} for line in lines])
     draw = random.Random(1)  # noqa: S311 - no secrets here
     write_lines(folder / "pairs.jsonl", [preference(*pair, draw) for pair in pairs[HELD_OUT : HELD_OUT + PREFERENCES]])
 

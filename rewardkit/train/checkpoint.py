@@ -86,7 +86,7 @@ class Checkpoints:
             write_folder(path, write)
             for old in self.all()[: -self.keep]:
                 if step_of(old) != spare:
-                    _remove(old)
+                    remove_folder(old)
         parallel.wait()
         return path
 
@@ -95,7 +95,7 @@ class Checkpoints:
         if parallel.is_first():
             for path in self.all():
                 if step_of(path) > step:
-                    _remove(path)
+                    remove_folder(path)
         parallel.wait()
 
     def restore(self, path: Path, parts: Mapping[str, tuple[Mapping[str, nn.Parameter], Optimizer]]) -> dict[str, Any]:
@@ -159,8 +159,8 @@ def write_file(path: Path, data: bytes) -> None:
         raise OutputError(f"{path} can't be written: {error.strerror}; what was there before is untouched") from error
 
 
-def _remove(path: Path) -> None:
-    """Remove a checkpoint at once: killed in the middle, half of one must not pass for a whole one."""
+def remove_folder(path: Path) -> None:
+    """Remove a folder at once: killed in the middle, half of one must not pass for a whole one. Raises OutputError."""
     gone = path.with_name(f".{path.name}.old")
     try:
         path.rename(gone)

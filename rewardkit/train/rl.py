@@ -348,7 +348,7 @@ class Trainer:
         """Be as at a checkpoint; returns how many steps are done."""
         state = self.run.checkpoints.restore(checkpoint, self.parts)
         self.position = state["position"]
-        self.run.best = state["best"]
+        self.run.take_back_best(state["best"])
         self.learner.kl.value = state["kl"]
         self.monitors.restore(state["monitors"])
         self.calm_step = state["calm_step"]

@@ -25,7 +25,7 @@ from rewardkit.errors import OutputError, RewardkitError
 from rewardkit.interrupts import answering
 from rewardkit.registry import Provenance, Registry
 from rewardkit.train import parallel
-from rewardkit.train.checkpoint import Checkpoints, step_of, write_file, write_folder
+from rewardkit.train.checkpoint import Checkpoints, remove_folder, step_of, write_file, write_folder
 from rewardkit.train.config import RunConfig, paths, plain
 from rewardkit.train.loggers import Logger, open_loggers
 from rewardkit.train.report import write_report
@@ -216,6 +216,14 @@ class Run:
         if parallel.is_true_anywhere(self.best is None or quality > self.best):
             self.best = quality
             self.save_model(save, BEST)
+
+    def take_back_best(self, best: float | None) -> None:
+        """Be as when ``best`` was the highest figure: a model kept in ``best`` since then is gone, as all that came later."""
+        path = self.folder / BEST
+        if parallel.is_first() and self.best not in {None, best} and path.is_dir():
+            remove_folder(path)
+        parallel.wait()
+        self.best = best if path.is_dir() else None
 
     def must_stop(self) -> bool:
         """Whether somebody asked any of the processes to end."""

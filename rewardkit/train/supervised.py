@@ -75,7 +75,8 @@ def teach(run: Run, pupil: Pupil, config: RowsConfig, *, shuffle: bool = True) -
     micro, first = config.micro_batch_tokens, 0
     if (latest := run.checkpoints.latest()) is not None:
         state = run.checkpoints.restore(latest, parts)
-        first, run.best = state["step"], state["best"]
+        first = state["step"]
+        run.take_back_best(state["best"])
         run.rewind(first)
         run.view.resumed(first)
     else:

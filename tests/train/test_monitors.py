@@ -119,6 +119,17 @@ def test_a_run_goes_back_to_before_the_alarm(work, tmp_path):
     assert all(torch.equal(value, after[key][name]) for key, entry in before.items() for name, value in entry.items())
     alarms = lines(tmp_path / "out/alarms.jsonl")
     assert alarms[-1]["step"] == left
+    assert (tmp_path / "out/best").is_dir()  # what was best before the trouble still is
+
+
+def test_what_was_best_after_the_trouble_began_goes_with_it(work, tmp_path):
+    """It was best by what is being exploited."""
+    changes = {"evaluate__gold": "null", "evaluate__every": 1, "monitors__length_correlation": 1e-9}
+    with pytest.raises(AlarmError, match="rolled back from step"):
+        run(work, tmp_path, "rollback", monitors__patience=1, **changes)
+    evals = [line["reward"] for line in lines(tmp_path / "out/metrics.jsonl") if line["kind"] == "eval"]
+    assert evals[-1] > max(evals[:-1])
+    assert not (tmp_path / "out/best").exists()
 
 
 def test_an_alarm_needs_patience_and_is_raised_once():
