@@ -30,9 +30,10 @@ steps: 4
 rollout: {{engine: {engine}, prompts_per_step: 5, group_size: 4, max_new_tokens: 10}}
 optimizer: {{lr: 1.0e-3, eps: 1.0e-3}}
 evaluate: {{every: 2, limit: 5}}
-checkpoint: {{every: 4}}
+checkpoint: {{every: 2, keep: 2}}
 log: {{samples: 20}}
 threads: 1
+shard: {shard}
 """
 
 
@@ -41,9 +42,11 @@ def config(work, tmp_path):
     """Writes the configuration of a run, beside a model that vLLM has kernels for."""
     module("build", FAULTY.parents[2] / "examples/train/build.py").write_model(tmp_path / "base", hidden=128, layers=2)
 
-    def write(name, engine="vllm"):
+    def write(name, engine="vllm", shard="false"):
         file = tmp_path / f"{name}.yaml"
-        file.write_text(GRPO.format(output=tmp_path / name, base=tmp_path / "base", work=work, engine=engine))
+        file.write_text(
+            GRPO.format(output=tmp_path / name, base=tmp_path / "base", work=work, engine=engine, shard=shard)
+        )
         return file
 
     return write
@@ -81,21 +84,23 @@ def left_behind(processes):
 
 
 def test_two_processes_do_what_one_does_and_a_stale_one_stops_both(start_world, config, tmp_path):
-    """Every prompt is sampled once, with the same tokens, and weights agree to 1e-5.
+    """Every prompt is sampled once, with the same tokens, and weights agree to 1e-5, be the model divided between the two or not.
 
-    A second run in the same processes then ends in both, since the vLLM of one of them keeps its old weights; it is kept.
+    The run that does not divide it ends in both processes, since the vLLM of one of them keeps its old weights; it is kept.
     """
     from safetensors.torch import load_file
 
-    one, two, stale = config("one"), config("two"), config("stale")
+    one, two, stale = config("one"), config("two", shard="true"), config("stale")
     assert ended(start_world([str(FAULTY), str(one), "none", "-"], 1))[0] == [0]
     codes, said = ended(start_world([str(FAULTY), str(two), str(stale), "vllm keeps its weights", "1"], 2))
     assert codes == [1, 1], said
-    samples = [lines(tmp_path / name, "samples.jsonl") for name in ("one", "two")]
+    samples = [lines(tmp_path / name, "samples.jsonl") for name in ("one", "two", "stale")]
     assert len(samples[0]) == 4 * 5 * 4
     assert samples[0] == samples[1]
-    weights = [load_file(tmp_path / name / "final/model.safetensors") for name in ("one", "two")]
-    assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-5) for name in weights[0])
+    assert samples[0][: 2 * 5 * 4] == samples[2]
+    for other, file in (("two", "final/model"), ("stale", "checkpoints/step-000002/policy")):
+        weights = [load_file(tmp_path / name / f"{file}.safetensors") for name in ("one", other)]
+        assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-5) for name in weights[0])
     figures = [line for line in lines(tmp_path / "two", "metrics.jsonl") if line["kind"] == "train"]
     assert all(line["canary_max"] < 1e-4 and line["mismatch_max"] < 1e-4 for line in figures)
     errors = [line for line in said[0].splitlines() if line.startswith("error: ")]
