@@ -23,14 +23,15 @@ STAGES = ("sft", "reward_model", "dpo", "grpo", "ppo")
 @click.argument("kind", type=click.Choice([REWARD, *STAGES]), default=REWARD)
 @click.option("--keys", is_flag=True, help="List the keys of a training configuration in words instead.")
 def command(kind: str, keys: bool) -> None:
-    r"""Print the JSON Schema of reward files, or of the training configurations of a stage, for editors.
+    """Print the JSON Schema of reward files, or of the training configurations of a stage, for editors.
 
-    That of reward files is made from the core and from the parameters of every installed plugin. In VS Code with the YAML extension:
+    That of reward files is made from the core and from the parameters of every installed plugin. In VS Code with the YAML
+    extension write it to a file, and name that in the first line of reward.yaml:
 
     \b
       rewardkit schema > reward.schema.json
-      # yaml-language-server: $schema=reward.schema.json      (first line of reward.yaml)
-    """
+      # yaml-language-server: $schema=reward.schema.json
+    """  # noqa: D301 - click takes \b itself for "leave these lines as they are"
     if kind == REWARD:
         if keys:
             raise UsageError(f"--keys is for training configurations: rewardkit schema {'|'.join(STAGES)} --keys")

@@ -37,12 +37,15 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture) -> None:
-    """Every verb loads, and explains itself in the words of the list."""
+def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every verb loads, and explains itself in the words of the list, on a terminal of 80 columns and without marks for click."""
+    monkeypatch.setenv("COLUMNS", "80")
     assert run([verb, "--help"]) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"Usage: rewardkit {verb} ")
     assert len(out.splitlines()) > 3
+    assert max(map(len, out.splitlines())) <= 80
+    assert "\\b" not in out
 
 
 def test_the_version(capsys: pytest.CaptureFixture) -> None:
