@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rewardkit.train.data import micro_batches
+from rewardkit.train.dropout import switch_off_dropout
 from rewardkit.train.policy import Judged, Passage, Policy
 
 
@@ -23,6 +24,8 @@ class Critic(nn.Module):
         self.policy = policy
         self.reader = policy.twin() if own else None
         """The critic's own model; None for a head on the policy."""
+        if self.reader is not None:
+            switch_off_dropout(self.reader.model)
         width = policy.lm.get_input_embeddings().embedding_dim
         self.head = nn.Linear(width, 1, device=policy.device)
         nn.init.zeros_(self.head.weight)

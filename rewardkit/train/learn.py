@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rewardkit.train import parallel
 from rewardkit.train.config import AlgorithmConfig, KlConfig, RlConfig
+from rewardkit.train.dropout import switch_off_dropout
 from rewardkit.train.lesson import Lesson
 from rewardkit.train.math.advantages import (
     ADVANTAGES,
@@ -89,6 +90,7 @@ class Learner:
         self.algorithm = resolve_algorithm(config.algorithm)
         self.kl = kl_controller(config.kl)
         self.micro = config.micro_batch_tokens
+        switch_off_dropout(policy.model)
 
     def parts_to_keep(self) -> dict[str, tuple[Mapping[str, nn.Parameter], Optimizer]]:
         """What a checkpoint keeps, by name."""
@@ -105,14 +107,14 @@ class Learner:
         uses_kl = self.reference is not None
         figures: dict[str, float] = {"lr": learning_rate(config.optimizer, step, config.steps)}
         old_B_T = (
-            self.judge(lesson, self.policy)
+            self.judge(lesson)
             if self.always_old
             or updates > 1
             or config.correction.kind != "none"
             or (uses_kl and config.kl.place == "reward")
             else None
         )
-        ref_B_T = self.judge(lesson, self.reference) if self.reference is not None else None
+        ref_B_T = self.judge(lesson, by_reference=True) if uses_kl else None
         advantages_B_T = self.advantages(lesson, mask_B_T, old_B_T, ref_B_T)
         correction_B_T = torch.ones(mask_B_T.shape)
         if config.correction.kind != "none" and old_B_T is not None:
@@ -208,10 +210,12 @@ class Learner:
         """Whether KL is a term of the loss."""
         return inputs.ref_B_T is not None and self.config.kl.place == "loss"
 
-    def judge(self, lesson: Lesson, policy: Policy) -> Tensor:
-        """Log-probs of all completions without gradient, (B, T), on the CPU."""
+    def judge(self, lesson: Lesson, *, by_reference: bool = False) -> Tensor:
+        """Log-probs of all completions without gradient, (B, T), on the CPU: by the policy as it is, or by the reference."""
         result_B_T = torch.zeros(len(lesson.completions), max(map(len, lesson.completions)))
-        without_adapters = policy.reference() if policy is self.reference and policy is self.policy else nullcontext()
+        policy = self.reference if by_reference and self.reference is not None else self.policy
+        # With adapters the two are one model, so it is not the model that tells who is asked.
+        without_adapters = policy.reference() if by_reference and policy is self.policy else nullcontext()
         was_training = policy.model.training
         policy.model.eval()
         with torch.no_grad(), without_adapters:

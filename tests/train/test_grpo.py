@@ -235,6 +235,29 @@ def test_adapters_are_trained_against_the_model_without_them(work, tmp_path, reg
     assert (tmp_path / "out/final/adapter_model.safetensors").is_file()
 
 
+@pytest.mark.parametrize("extra", ["epochs_per_batch: 2\n", "correction: {kind: truncate}\n"])
+def test_adapters_are_on_when_the_policy_is_asked(work, tmp_path, registry, extra):
+    """LoRA beside KL: the old log-probs are the policy's own, not the reference's, though the two are one model."""
+    changes = {"model.lora": "{rank: 4}", "optimizer.lr": "0.02"}
+    figures = run(work, tmp_path, registry, steps=3, extra=f"kl: {{coefficient: 0.01}}\n{extra}", **changes)
+    assert all(line["mismatch"] < 1e-5 for line in figures["train"])
+    assert figures["train"][-1]["kl_per_token"] > 1e-3
+
+
+def test_chance_does_not_tell_two_passes_apart(work, tmp_path, registry):
+    """Trained without dropout, whatever the model has: the sampler's log-probs are the trainer's, and any cut gives the same weights."""
+    import torch
+    from safetensors.torch import load_file
+
+    changes = {"model.lora": "{rank: 4, dropout: 0.5}", "optimizer.eps": "1.0e-3"}
+    for name, size in (("one", "1"), ("whole", "4096")):
+        (tmp_path / name).mkdir()
+        figures = run(work, tmp_path / name, registry, steps=3, **changes, micro_batch_tokens=size)
+        assert all(line["mismatch"] < 1e-5 for line in figures["train"])
+    one, whole = (load_file(tmp_path / name / "out/final/adapter_model.safetensors") for name in ("one", "whole"))
+    assert all(torch.allclose(one[name], whole[name], rtol=0, atol=1e-5) for name in one)
+
+
 def test_prompts_that_leave_no_room_are_refused(work, tmp_path, registry):
     """Before anything is sampled, naming the row."""
     with pytest.raises(DataError, match=r"train\.jsonl:1: the prompt has 7 tokens.*context of 128"):

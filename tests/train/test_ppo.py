@@ -7,16 +7,17 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
 from rewardkit import Rollout, reward
 from rewardkit.errors import ConfigError
 from rewardkit.registry import Registry
-from rewardkit.train.config import PpoConfig
+from rewardkit.train.config import LoraConfig, ModelConfig, PpoConfig
 from rewardkit.train.critic import Critic
 from rewardkit.train.launch import launch
 from rewardkit.train.lesson import Lesson
 from rewardkit.train.optim import Optimizer
-from rewardkit.train.policy import Passage
+from rewardkit.train.policy import Passage, Policy
 from rewardkit.train.ppo import PpoLearner, train_ppo
 from rewardkit.train.stages import read_train_config
 
@@ -63,6 +64,27 @@ def test_policy_and_critic_learn(work, tmp_path, kind):
     assert figures[-1]["value"] > 0.5 * figures[-1]["returns"] > 0.2
     assert figures[0]["kl"] == pytest.approx(0, abs=1e-4)
     assert figures[0]["explained_variance"] == pytest.approx(0, abs=1e-4)  # the head starts at 0
+
+
+@pytest.mark.parametrize("kind", ["own", "head"])
+def test_adapters_have_a_policy_a_reference_and_no_dropout(work, tmp_path, kind):
+    """LoRA: what clips and what KL is measured from are two different things, and chance is in neither."""
+    figures = run(work, tmp_path, kind, steps=3, **{"model.lora": "{rank: 4, dropout: 0.5}", "optimizer.lr": "0.02"})
+    assert all(line["mismatch"] < 1e-5 for line in figures)
+    assert figures[-1]["kl_per_token"] > 1e-3
+
+
+def test_a_critic_of_its_own_has_no_dropout(work):
+    """Its values before an update and in it are of one model."""
+    policy = Policy.load(ModelConfig(path=str(work / "base"), lora=LoraConfig(rank=2, dropout=0.5)))
+    critic = Critic(policy, own=True)
+    assert critic.reader is not None
+    passages = [Passage((5, 6, 7, 8), 1)]
+    critic.reader.model.train()
+    for value in critic.reader.trained.values():
+        nn.init.constant_(value, 0.1)  # adapters begin as nothing, of which dropout leaves nothing
+    once, again = (critic.reader.states(passages) for _ in range(2))
+    assert torch.equal(once, again)
 
 
 @pytest.mark.parametrize("kind", ["own", "head"])

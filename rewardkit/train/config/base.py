@@ -61,6 +61,8 @@ class LoraConfig(Section):
     alpha: Positive = 32.0
     """Scale: what an adapter adds is multiplied by alpha / rank."""
     dropout: Share = 0.0
+    """For sft, and for reward_model with dropout: true. The other stages compare passes of one model, which chance must not tell apart:
+    they train without dropout."""
     targets: str | list[str] = "all-linear"
     """Names of the modules that get adapters."""
 
@@ -169,7 +171,7 @@ class RowsConfig(RunConfig):
     batch_size: Count = 32
     """Rows per optimiser step."""
     micro_batch_tokens: Count = 8192
-    """Most tokens (padding included) that are in memory at once. The result does not depend on it."""
+    """Most tokens (padding included) that are in memory at once. The result does not depend on it, but for the chance of dropout."""
 
     max_tokens: Count | None = None
     """Rows with more are left out and counted; by default the model's context."""
