@@ -95,7 +95,7 @@ class Chooser(Pupil):
         self.held_out_references = self._references(held_out)
 
     @property
-    def learner(self) -> Policy:
+    def model(self) -> Policy:
         """The model."""
         return self.policy
 

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from rewardkit.errors import ConfigError, Location
 from rewardkit.train import parallel
 from rewardkit.train.config import ModelConfig
-from rewardkit.train.learner import Learner
 from rewardkit.train.loading import as_configured, best_device, load_model, load_tokenizer
 from rewardkit.train.logprobs import plain_logprobs, token_logprobs
 from rewardkit.train.seeds import step_seed
 from rewardkit.train.sharding import Shards, shards_of, weights_of
+from rewardkit.train.trained_model import TrainedModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -57,7 +57,7 @@ class Judged:
     """The hidden states that the tokens were predicted from, row after row without padding."""
 
 
-class Policy(Learner):
+class Policy(TrainedModel):
     """A causal language model and its tokenizer."""
 
     def __init__(

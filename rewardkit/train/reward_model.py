@@ -84,7 +84,7 @@ class Judge(Pupil):
             switch_off_dropout(scorer.model)
 
     @property
-    def learner(self) -> Scorer:
+    def model(self) -> Scorer:
         """The model."""
         return self.scorer
 

@@ -15,9 +15,9 @@ from rewardkit.errors import ConfigError, Location
 from rewardkit.train import parallel
 from rewardkit.train.config import ModelConfig
 from rewardkit.train.data import micro_batches
-from rewardkit.train.learner import Learner
 from rewardkit.train.loading import as_configured, best_device, load_model, load_tokenizer
 from rewardkit.train.sharding import Shards, shards_of, weights_of
+from rewardkit.train.trained_model import TrainedModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,7 +26,7 @@ UNBOUNDED = 1 << 20
 """Tokenizers that know no limit give a number far above this."""
 
 
-class Scorer(Learner):
+class Scorer(TrainedModel):
     """Gives token sequences a score each."""
 
     def __init__(

@@ -68,7 +68,7 @@ class Imitator(Pupil):
         """Of the tokens of each example of the batch."""
 
     @property
-    def learner(self) -> Policy:
+    def model(self) -> Policy:
         """The model."""
         return self.policy
 

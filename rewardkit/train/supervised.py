@@ -13,9 +13,9 @@ from torch import Tensor
 from rewardkit.train import parallel
 from rewardkit.train.config import RowsConfig
 from rewardkit.train.data import Order
-from rewardkit.train.learner import Learner
 from rewardkit.train.optim import Optimizer, learning_rate
 from rewardkit.train.run import Run
+from rewardkit.train.trained_model import TrainedModel
 
 
 class Pupil(ABC):
@@ -28,7 +28,7 @@ class Pupil(ABC):
 
     @property
     @abstractmethod
-    def learner(self) -> Learner:
+    def model(self) -> TrainedModel:
         """The model."""
 
     @property
@@ -68,8 +68,8 @@ def teach(run: Run, pupil: Pupil, config: RowsConfig, *, shuffle: bool = True) -
         OutputError: The run can't be written down.
         Interrupted: Somebody asked it to end; it can go on.
     """
-    trained = pupil.learner.trained
-    optimizer = Optimizer(trained, config.optimizer, run.total_steps, pupil.learner.shards)
+    trained = pupil.model.trained
+    optimizer = Optimizer(trained, config.optimizer, run.total_steps, pupil.model.shards)
     parts = {pupil.name: (trained, optimizer)}
     order = Order(len(pupil.lengths), config.seed, shuffle=shuffle)
     micro, first = config.micro_batch_tokens, 0
@@ -84,7 +84,7 @@ def teach(run: Run, pupil: Pupil, config: RowsConfig, *, shuffle: bool = True) -
         _evaluate(run, pupil, 0)
         if run.must_stop():
             raise run.interrupted(0)
-    pupil.learner.model.train()
+    pupil.model.model.train()
     for step in run.steps(first):
         began = time.monotonic()
         rows = list(order.take(step * config.batch_size, config.batch_size))

@@ -49,7 +49,7 @@ def gradients(parameters):
 
 def given_rows(pupil, count, micro, rows=None):
     """The gradient that a stage on rows adds up over micro-batches."""
-    optimizer = Optimizer(pupil.learner.trained, pupil.config.optimizer, 10)
+    optimizer = Optimizer(pupil.model.trained, pupil.config.optimizer, 10)
     rows = list(range(count)) if rows is None else rows
     pupil.begin(rows)
     noted = torch.zeros(len(rows), pupil.notes)
@@ -60,7 +60,7 @@ def given_rows(pupil, count, micro, rows=None):
         noted[part] = seen.detach()
 
     optimizer.accumulate([pupil.lengths[row] for row in rows], micro, backward)
-    found = gradients(pupil.learner.trained)
+    found = gradients(pupil.model.trained)
     optimizer.adamw.zero_grad()
     return found, pupil.figures(noted)
 
@@ -68,8 +68,8 @@ def given_rows(pupil, count, micro, rows=None):
 def by_hand(pupil, loss):
     """The gradient of a loss that was worked out row by row."""
     loss.backward()
-    found = gradients(pupil.learner.trained)
-    for value in pupil.learner.trained.values():
+    found = gradients(pupil.model.trained)
+    for value in pupil.model.trained.values():
         value.grad = None
     return found
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Learner:
+class TrainedModel:
     """What policies and reward models have in common."""
 
     def __init__(
