@@ -31,6 +31,7 @@ def check_training(config: str, overrides: Mapping[str, str], limit: int | None,
     from rewardkit.train.stages import import_heavy, read_train_config  # noqa: PLC0415 - heavy
 
     file = read_train_config(Path(config), overrides=overrides)
+    file.require_data("train", "eval")
     with leaving_at_once():
         import_heavy()
     from rewardkit.train.launch import quiet  # noqa: PLC0415 - needs torch

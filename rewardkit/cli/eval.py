@@ -76,6 +76,7 @@ def command(
 
     quiet()
     settings, _ = examined(file)
+    file.require_data("eval")
     classes = classes_of(settings, by)
     folder = out or settings.output.with_name(f"{settings.output.name}-eval")
     models = [_absolute(item) for item in (compare or (model,))]

@@ -29,6 +29,7 @@ def command(config: Path, overrides: tuple[str, ...], fresh: bool) -> None:
     from rewardkit.train.stages import STAGES, import_heavy, read_train_config, stage_of  # noqa: PLC0415 - heavy
 
     file = read_train_config(config, overrides=split_overrides(overrides))
+    file.require_data("train", "eval")
     with leaving_at_once():
         import_heavy()
         runner = STAGES[stage_of(file.document)].runner()

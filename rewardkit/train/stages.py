@@ -19,6 +19,7 @@ from rewardkit.config.yaml import Document, Path_
 from rewardkit.errors import ConfigError, Location, UsageError
 from rewardkit.registry import Registry
 from rewardkit.train.config import RlConfig, RunConfig
+from rewardkit.train.config.base import paths
 from rewardkit.train.engines.builtin import ChosenEngine, chosen_engine
 
 
@@ -98,6 +99,21 @@ class TrainFile:
     def where(self, *path: str | int) -> Location:
         """The place of a value, for messages."""
         return self.document.where(path)
+
+    def require_data(self, *keys: str) -> None:
+        """Raise ConfigError where a file of data is not there, before anything heavy is loaded.
+
+        Args:
+            keys: Of the section ``data``: ``train``, ``eval``.
+        """
+        missing = [
+            (self.where("data", key, index), f"there is no file {file}")
+            for key in keys
+            for index, file in enumerate(paths(getattr(self.config.data, key)))
+            if not file.exists()
+        ]
+        if missing:
+            raise ConfigError(*missing)
 
 
 def read_train_config(
