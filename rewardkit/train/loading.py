@@ -45,7 +45,11 @@ def load_tokenizer(config: ModelConfig, location: Location | None = None) -> Pre
             source, trust_remote_code=config.trust_remote_code
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError((location, f"no tokenizer can be loaded from {source}: {_first_line(error)}")) from None
+        raise ConfigError(
+            (location, f"no tokenizer can be loaded from {_named(source)}: {_first_line(error)}")
+        ) from None
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes of a folder without any
+        raise ConfigError((location, f"there is no tokenizer in {source}; name one as model.tokenizer"))
     if config.chat_template is not None:
         try:
             tokenizer.chat_template = config.chat_template.read_text(encoding="utf-8")
@@ -79,7 +83,9 @@ def load_model(auto: Any, what: str, config: ModelConfig, location: Location | N
             **settings,
         )
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ConfigError((location, f"no {what} can be loaded from {config.path}: {_first_line(error)}")) from None
+        raise ConfigError(
+            (location, f"no {what} can be loaded from {_named(config.path)}: {_first_line(error)}")
+        ) from None
 
 
 def as_configured(model: Any, task: str, config: ModelConfig, location: Location | None = None) -> Any:
@@ -137,6 +143,11 @@ def _on_their_way_out() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield
+
+
+def _named(source: str) -> str:
+    """A folder, or what has been taken for a model's name because it is none."""
+    return source if Path(source).is_absolute() else f"{source} (a model's name on the hub, as there is no such folder)"
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+import transformers
 
 from rewardkit.errors import ConfigError
 from rewardkit.train.config import LoraConfig, ModelConfig
@@ -79,6 +80,26 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
         Policy.load(ModelConfig(path=str(tmp_path)))
     with pytest.raises(ConfigError, match="there is no model folder"):
         Policy.load(ModelConfig(path=str(tmp_path / "none")))
+
+
+def test_a_folder_without_a_tokenizer_is_refused(work, tmp_path):
+    """Transformers would make an empty one, and every prompt would be empty."""
+    folder = shutil.copytree(work / "base", tmp_path / "wordless")
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(ConfigError, match=r"there is no tokenizer in .*wordless; name one as model\.tokenizer"):
+        Policy.load(ModelConfig(path=str(folder)))
+
+
+def test_a_name_on_the_hub_is_told_as_one(monkeypatch):
+    """Who meant a folder sees what it was taken for."""
+
+    def away(*_args, **_settings):
+        raise OSError("We couldn't connect")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", away)
+    with pytest.raises(ConfigError, match="from work/none \\(a model's name on the hub, as there is no such folder\\)"):
+        Policy.load(ModelConfig(path="work/none"))
 
 
 def test_weights_that_are_none_are_refused(work, tmp_path):
