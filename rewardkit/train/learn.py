@@ -128,8 +128,9 @@ class Learner:
                 high=config.correction.high,
             )
         noted = Notes(mask_B_T)
-        whole = BatchTotals.of(mask_B_T).shared_by(config.updates_per_epoch)
-        for update, rows in enumerate(self.parts(len(mask_B_T), step)):
+        parts = self.parts(len(mask_B_T), step)
+        whole = BatchTotals.of(mask_B_T).shared_by(len(parts) // config.epochs_per_batch)
+        for update, rows in enumerate(parts):
             totals = whole if self.algorithm.reduction == "dapo" else BatchTotals.of(mask_B_T[rows])
             weights_B_T = torch.zeros(mask_B_T.shape)
             weights_B_T[rows] = token_weights(
@@ -154,7 +155,7 @@ class Learner:
         return figures | noted.figures() | {"grad_norm": norm, "rows_learned": float(noted.seen_B.sum())}
 
     def parts(self, rows: int, step: int) -> list[list[int]]:
-        """The rows of each update: of one epoch after the other, each shuffled and divided."""
+        """The rows of each update: of one epoch after the other, each shuffled and divided; no update is without rows."""
         config = self.config
         if config.updates_per_epoch == 1:
             return [list(range(rows))] * config.epochs_per_batch
@@ -162,7 +163,7 @@ class Learner:
         for epoch in range(config.epochs_per_batch):
             generator = torch.Generator().manual_seed(step_seed(config.seed, step, "parts", epoch))
             order = torch.randperm(rows, generator=generator)
-            result += [part.tolist() for part in order.chunk(config.updates_per_epoch)]
+            result += [part.tolist() for part in order.tensor_split(min(config.updates_per_epoch, rows))]
         return result
 
     def advantages(self, lesson: Lesson, mask_B_T: Tensor, old_B_T: Tensor | None, ref_B_T: Tensor | None) -> Tensor:

@@ -61,7 +61,11 @@ def gradient(policy, settings_, batch):
 
     class Recorder(Optimizer):
         def step(self, step):
-            found.append(torch.cat([value.grad.flatten() for value in self.parameters.values()]))
+            # An update of rows that teach nothing has no gradient at all.
+            grads = [
+                torch.zeros_like(value) if value.grad is None else value.grad for value in self.parameters.values()
+            ]
+            found.append(torch.cat([value.flatten() for value in grads]))
             self.adamw.zero_grad()
             return 0.0
 
@@ -175,14 +179,15 @@ def test_the_gradient_does_not_depend_on_how_the_batch_is_cut(policy, micro, alg
     assert whole.norm() > 0
 
 
+@pytest.mark.parametrize("updates", [4, 5, 8])
 @pytest.mark.parametrize("algorithm", ["dapo", "cispo"])
-def test_more_updates_are_no_smaller_ones(policy, algorithm):
+def test_more_updates_are_no_smaller_ones(policy, algorithm, updates):
     """Where a batch makes several updates each is as large as one of the whole batch: its tokens are shared by them."""
     batch = lesson(policy)
     rollout = {"temperature": 0.7}  # that of the log-probs before the first update, too: their ratio is 1
     whole = gradient(policy, config(algorithm={"use": algorithm}, rollout=rollout), batch)
-    parts = gradient(policy, config(algorithm={"use": algorithm}, rollout=rollout, updates_per_epoch=4), batch)
-    assert torch.allclose(parts / 4, whole, atol=1e-6)
+    parts = gradient(policy, config(algorithm={"use": algorithm}, rollout=rollout, updates_per_epoch=updates), batch)
+    assert torch.allclose(parts / updates, whole, atol=1e-6)
     assert whole.norm() > 1e-3
 
 
@@ -288,3 +293,27 @@ def test_each_pass_over_a_batch_is_shuffled_anew(policy):
     assert sorted(first) == sorted(second) == list(range(9))
     assert first != second
     assert parts == learner.parts(9, step=4) != learner.parts(9, step=5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "updates", "sizes"), [(10, 4, [3, 3, 2, 2]), (12, 5, [3, 3, 2, 2, 2]), (3, 5, [1, 1, 1])]
+)
+def test_a_pass_is_divided_into_as_many_updates_as_asked(policy, rows, updates, sizes):
+    """Of sizes as equal as can be; fewer updates only where there are fewer rows."""
+    settings_ = config(updates_per_epoch=updates)
+    learner = Learner(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), None)
+    assert [len(part) for part in learner.parts(rows, step=0)] == sizes
+
+
+def test_updates_that_rows_do_not_suffice_for_do_not_make_the_others_larger(policy):
+    """Four rows make four updates, and a token weighs what it does with four asked for."""
+    batch = lesson(policy, groups=2, size=2)
+    batch = replace(batch, rewards_B=torch.tensor([0.0, 1.0, 0.0, 2.0]), counts_B=torch.ones(4, dtype=torch.bool))
+    updates = []
+    for asked in (4, 7):
+        settings_ = config(algorithm={"use": "dapo"}, updates_per_epoch=asked)
+        optimizer = Optimizer(policy.trained, settings_.optimizer, 10)
+        optimizer.step = lambda _step, adamw=optimizer.adamw: adamw.zero_grad() or 0.0
+        updates.append(Learner(settings_, policy, optimizer, None).learn(batch, 0)["loss"])
+    assert updates[0] == pytest.approx(updates[1])
+    assert updates[0] != pytest.approx(0)
