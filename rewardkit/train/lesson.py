@@ -61,7 +61,7 @@ def lesson_of(samples: Sequence[Sample], config: RlConfig, decode: Callable[[Tok
     """What a learner needs of scored rollouts.
 
     Args:
-        samples: Every one of them is scored.
+        samples: Every one of them has rewards to learn from (see ``rewards_learned``).
         config: Whether rewards are of steps, and whether truncated completions count.
         decode: Text of tokens.
 
@@ -92,6 +92,16 @@ def lesson_of(samples: Sequence[Sample], config: RlConfig, decode: Callable[[Tok
         steps=steps,
         step_of_token=step_of_token,
     )
+
+
+def rewards_learned(sample: Sample, process: ProcessConfig | None) -> Sequence[float]:
+    """What a sample's advantages are made of: its reward, or those of its steps. None where that could not be scored or was not asked."""
+    if sample.scored.reward is None:
+        return ()
+    if process is None:
+        return (sample.scored.reward,)
+    outcome = sample.scored.outcomes[process.component]
+    return (outcome.steps or (outcome.value,)) if isinstance(outcome, Score) else ()
 
 
 def rewards_of_steps(sample: Sample, process: ProcessConfig, count: int) -> Sequence[float]:

@@ -5,6 +5,7 @@ What is learned from the scored rollouts is the learner's business (``learn``, `
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,12 +22,12 @@ from rewardkit.errors import ConfigError, EngineError, RewardkitError
 from rewardkit.rollout_engine import Sampling
 from rewardkit.train import parallel, statistics
 from rewardkit.train.checkpoint import step_of
-from rewardkit.train.config import RlConfig
+from rewardkit.train.config import ProcessConfig, RlConfig
 from rewardkit.train.data import Order, Prompt
 from rewardkit.train.engines.builtin import ChosenEngine
 from rewardkit.train.evaluate import correct_condition, evaluate
 from rewardkit.train.learn import Learner
-from rewardkit.train.lesson import lesson_of
+from rewardkit.train.lesson import lesson_of, rewards_learned
 from rewardkit.train.math.advantages import group_statistics
 from rewardkit.train.monitors import Alarm, Monitors, standard_error
 from rewardkit.train.optim import Optimizer
@@ -174,7 +175,7 @@ class Trainer:
         began = time.monotonic()
         spent, synced = Spent(), self.engine.seconds_sync
         samples, kept = self.sample(step, spent)
-        scored = [sample for sample in kept if sample.scored.reward is not None]
+        scored = [sample for sample in kept if rewards_learned(sample, self.config.algorithm.process)]
         with agreed():
             self.engine.sleep()
         collected, synced = time.monotonic(), self.engine.seconds_sync - synced
@@ -271,7 +272,7 @@ class Trainer:
             sampled += missing
             refuse_unscored(samples, self.reward.config.abort_above, f"step {step + 1}")
             everything += samples
-            kept += samples if config.filter.zero_spread == "keep" else _with_spread(samples)
+            kept += samples if config.filter.zero_spread == "keep" else _with_spread(samples, config.algorithm.process)
             if config.filter.zero_spread == "drop" and not kept:
                 self.run.view.say(f"step {step + 1}: no group has any spread, so nothing is learned")
         return everything, kept
@@ -319,7 +320,8 @@ class Trainer:
                 found["gold"] = fmean(values)
                 self.alarms += self.monitors.watch_gold(found["reward"], found["gold"], standard_error(values))
         self.run.log(step, found, kind="eval")
-        value = found.get("gold", found.get("accuracy", found["reward"]))
+        # One kind of figure for the whole run: where gold could not be scored, accuracy does not stand in for it.
+        value = found.get("accuracy", found["reward"]) if self.gold is None else found.get("gold", math.nan)
         if step > 0:
             self.run.offer_best(value, self.policy.save)
 
@@ -362,9 +364,10 @@ def _greatest(figures: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: max(of[name] for of in figures) for name in figures[0]}
 
 
-def _with_spread(samples: Sequence[Sample]) -> list[Sample]:
-    """Groups whose scored rewards are not all alike."""
-    scored = torch.tensor([sample.scored.reward is not None for sample in samples])
-    rewards = torch.tensor([sample.scored.reward or 0.0 for sample in samples])
-    flat = group_statistics(rewards, torch.tensor([sample.group for sample in samples]), scored).is_flat_B()
-    return [sample for sample, is_flat in zip(samples, flat.tolist(), strict=True) if not is_flat]
+def _with_spread(samples: Sequence[Sample], process: ProcessConfig | None) -> list[Sample]:
+    """Groups whose rewards are not all alike, nor those of their steps where these are learned from."""
+    found = [(sample.group, value) for sample in samples for value in rewards_learned(sample, process)]
+    groups = torch.tensor([group for group, _ in found], dtype=torch.long)
+    flat = group_statistics(torch.tensor([value for _, value in found]), groups).is_flat_B()
+    spread = set(groups[~flat].tolist())
+    return [sample for sample in samples if sample.group in spread]

@@ -212,8 +212,9 @@ class Run:
         return path
 
     def offer_best(self, quality: float, save: Callable[[Path], None]) -> None:
-        """Write the model to ``best`` if no evaluation has given a higher figure before."""
-        if parallel.is_true_anywhere(self.best is None or quality > self.best):
+        """Write the model to ``best`` if no evaluation has given a higher figure before; NaN, where nothing could be scored, is none."""
+        is_better = not math.isnan(quality) and (self.best is None or quality > self.best)
+        if parallel.is_true_anywhere(is_better):
             self.best = quality
             self.save_model(save, BEST)
 

@@ -57,16 +57,35 @@ def flaky(rollout: Rollout) -> Score | Unscored:
     return Unscored("infra", "the service is down") if text[:1].isdigit() else Score(float(len(set(text))))
 
 
-@reward("stepwise")
-def stepwise(rollout: Rollout) -> Score:
+def stepwise_of(text: str) -> Score:
     """Each step, as the character 1 divides them, is rewarded with its share of digits."""
     from rewardkit.train.math.advantages import steps_of_tokens
 
-    text = rollout.completion_text
     steps = steps_of_tokens(list(text), "1") or [0]
     parts = ["".join(c for c, own in zip(text, steps, strict=False) if own == step) for step in range(max(steps) + 1)]
     shares = [sum(map(str.isdigit, part)) / max(len(part), 1) for part in parts]
     return Score(sum(shares) / len(shares), steps=shares)
+
+
+@reward("stepwise")
+def stepwise(rollout: Rollout) -> Score:
+    """Steps and their shares of digits."""
+    return stepwise_of(rollout.completion_text)
+
+
+@reward("moody")
+def moody(rollout: Rollout) -> Score | Unscored:
+    """As stepwise, of completions that don't begin with a digit."""
+    text = rollout.completion_text
+    return Unscored("infra", "the service is down") if text[:1].isdigit() else stepwise_of(text)
+
+
+@reward("late")
+def late(rollout: Rollout, *, calls: int = 0) -> Score | Unscored:
+    """Less than 0, and nothing for so many calls."""
+    CALLS.append(rollout)
+    share = sum(map(str.isdigit, rollout.completion_text)) / max(len(rollout.completion_text), 1)
+    return Unscored("infra", "the service is starting") if len(CALLS) <= calls else Score(share - 2)
 
 
 @reward("picky")
@@ -79,7 +98,7 @@ def picky(rollout: Rollout, *, column: str = "missing") -> float:
 def registry():
     """The rewards above."""
     found = Registry()
-    for item in (digits, constant, nan, flaky, picky, stepwise):
+    for item in (digits, constant, nan, flaky, picky, stepwise, moody, late):
         found.register(item)
     return found
 
@@ -225,6 +244,60 @@ def test_process_rewards_must_fit_the_steps(work, tmp_path, registry):
     extra = "algorithm: {use: grpo, process: {component: main, separator: '1'}}\n"
     with pytest.raises(RewardkitError, match=r"rewards 0 steps of a completion that .* divides into"):
         run(work, tmp_path, registry, steps=1, extra=extra, **{"data.eval": "null"})
+
+
+@pytest.mark.parametrize("reward", ["moody", "stepwise, when: 'd > 0.2'"])
+def test_what_has_no_process_rewards_leaves_its_group(work, tmp_path, registry, reward):
+    """A component that could not be scored, or was not asked, has rewarded no steps; that the total is known does not matter."""
+    text = (
+        f"{{components: {{main: {{use: {reward}}}, d: {{use: digits}}}}, unscored: {{policy: zero, abort_above: 1}}}}"
+    )
+    extra = "algorithm: {use: grpo, process: {component: main, separator: '1'}}\n"
+    figures = run(work, tmp_path, registry, steps=2, extra=extra, **{"data.eval": "null", "reward": text})
+    assert all(0 < line["rows_learned"] < 16 for line in figures["train"])
+
+
+def test_groups_are_alike_by_the_rewards_of_their_steps(work, tmp_path, registry):
+    """Where these are learned from, groups whose totals are all equal are not dropped for it."""
+    extra = "algorithm: {use: grpo, process: {component: main, separator: '1'}}\nfilter: {zero_spread: drop}\n"
+    text = "{components: {main: {use: stepwise, weight: 0}}}"
+    figures = run(work, tmp_path, registry, steps=1, extra=extra, **{"data.eval": "null", "reward": text})
+    [line] = figures["train"]
+    assert line["zero_spread"] == 1
+    assert line["rows_learned"] > 0
+
+
+def test_nothing_is_learned_where_nothing_is_scored(work, tmp_path, registry):
+    """All groups are dropped then, and the run goes on."""
+    changes = {"data.eval": "null", "reward": "{components: {main: {use: nan}}, unscored: {abort_above: 1}}"}
+    figures = run(work, tmp_path, registry, steps=2, extra="filter: {zero_spread: drop}\n", **changes)
+    assert [line["prompts_kept"] for line in figures["train"]] == [0, 0]
+
+
+def best_of(folder):
+    """The highest figure of an evaluation, as the last checkpoint has it."""
+    [state] = (folder / "out/checkpoints").glob("*/state.json")
+    return json.loads(state.read_text())["best"]
+
+
+def test_an_evaluation_that_could_not_be_scored_is_not_the_best(work, tmp_path, registry):
+    """Nor are later ones held against it."""
+    CALLS.clear()
+    text = "{components: {main: {use: late, with: {calls: 48}}}, unscored: {abort_above: 1}}"  # before step 1, in it, after it
+    changes = {"reward": text, "evaluate.every": "1", "evaluate.correct": "null"}
+    figures = run(work, tmp_path, registry, steps=3, **changes)
+    assert [line["reward"] is None for line in figures["eval"]] == [True, True, False, False]
+    assert best_of(tmp_path) == max(line["reward"] for line in figures["eval"][2:])
+
+
+def test_an_evaluation_without_gold_is_not_held_against_others(work, tmp_path, registry):
+    """Its accuracy is of another kind than their gold reward."""
+    CALLS.clear()
+    changes = {"evaluate.gold": "{components: {meant: {use: late, with: {calls: 32}}}}", "evaluate.every": "1"}
+    figures = run(work, tmp_path, registry, steps=3, **changes)
+    gold = [line.get("gold") for line in figures["eval"]]
+    assert gold[:2] == [None, None]
+    assert best_of(tmp_path) == max(gold[2:])
 
 
 def test_adapters_are_trained_against_the_model_without_them(work, tmp_path, registry):
