@@ -345,8 +345,10 @@ class Notes:
         self.fresh_B.zero_()
 
     def figures(self) -> dict[str, float]:
-        """Of the rows that had a gradient, at their latest update."""
+        """Of the rows that had a gradient, at their latest update; where there were none, the loss alone."""
         mask_B_T = self.mask_B_T & self.seen_B[:, None]
+        if not mask_B_T.any():
+            return {"loss": 0.0}
         return {
             "loss": float(self.loss_B.sum()),
             "entropy": float(masked_mean(self.entropy_B_T, mask_B_T)),

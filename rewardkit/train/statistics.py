@@ -16,7 +16,10 @@ from rewardkit.types import Score, Skipped, Unscored
 
 
 def rewards(samples: Sequence[Sample]) -> dict[str, float]:
-    """Of the completions as a whole: reward, spread, length, what was cut off or is there twice."""
+    """Of the completions as a whole: reward, spread, length, what was cut off or is there twice.
+
+    Where no prompt has two completions, there is nothing to tell of spread within groups.
+    """
     if not samples:
         return {}
     values = [sample.scored.reward for sample in samples if sample.scored.reward is not None]
@@ -26,7 +29,7 @@ def rewards(samples: Sequence[Sample]) -> dict[str, float]:
     return {
         "reward": fmean(values) if values else float("nan"),
         "reward_std": pstdev(values) if values else float("nan"),
-        "zero_spread": _share_flat(samples),
+        **({"zero_spread": _share_flat(samples)} if _has_groups(samples) else {}),
         "unscored": 1 - len(values) / len(samples),
         "length": fmean(lengths),
         "truncated": fmean(sample.completion.finish_reason == "length" for sample in samples),
@@ -41,21 +44,23 @@ def rewards(samples: Sequence[Sample]) -> dict[str, float]:
 def components(samples: Sequence[Sample]) -> dict[str, float]:
     """Of each component: mean, standard deviation, share of groups without spread, share of the advantage, what is unscored.
 
-    The share of the advantage is that of the within-group variance of the reward, which is what advantages are made of.
+    The share of the advantage is that of the within-group variance of the reward, which is what advantages are made of; like the
+    share of groups, it is left out where no prompt has two completions.
     """
     if not samples:
         return {}
     names = list(samples[0].scored.outcomes)
     result: dict[str, float] = {}
-    shares = _shares(samples, names)
+    shares = _shares(samples, names) if _has_groups(samples) else None
     for name in names:
         outcomes = [sample.scored.outcomes[name] for sample in samples]
         values = [outcome.value for outcome in outcomes if isinstance(outcome, Score)]
         if values:
             result[f"component/{name}"] = fmean(values)
             result[f"component/{name}/std"] = pstdev(values)
-        result[f"component/{name}/zero_spread"] = _component_flat(samples, name)
-        result[f"component/{name}/advantage_share"] = shares[name]
+        if shares is not None:
+            result[f"component/{name}/zero_spread"] = _component_flat(samples, name)
+            result[f"component/{name}/advantage_share"] = shares[name]
         skipped = sum(isinstance(outcome, Skipped) for outcome in outcomes)
         if skipped:
             result[f"component/{name}/skipped"] = skipped / len(outcomes)
@@ -105,6 +110,11 @@ def record(sample: Sample) -> dict[str, Any]:
 
 def _groups(samples: Sequence[Sample]) -> set[int]:
     return {sample.group for sample in samples}
+
+
+def _has_groups(samples: Sequence[Sample]) -> bool:
+    """Whether any prompt has two completions, which can be compared."""
+    return len(samples) > len(_groups(samples))
 
 
 def _share_flat(samples: Sequence[Sample]) -> float:

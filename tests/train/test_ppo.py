@@ -89,7 +89,7 @@ def test_a_critic_of_its_own_has_no_dropout(work):
 
 @pytest.mark.parametrize("kind", ["own", "head"])
 def test_warm_up_leaves_the_policy_alone(work, tmp_path, kind):
-    """The critic learns while the policy's weights stay bit-equal; nor do they decay."""
+    """The critic learns while the policy's weights stay bit-equal; nor do they decay. Nothing is said of tokens that nobody looked at."""
     from safetensors.torch import load_file
 
     figures = run(work, tmp_path, kind, steps=2, warmup=2, **{"optimizer.weight_decay": "0.1"})
@@ -97,6 +97,7 @@ def test_warm_up_leaves_the_policy_alone(work, tmp_path, kind):
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert figures[0]["value_loss"] > 0
     assert figures[1]["value"] != 0
+    assert all(("entropy" in line) == (kind == "head") for line in figures)  # which reads the policy's hidden states
 
 
 def test_the_critic_is_kept(work, tmp_path):

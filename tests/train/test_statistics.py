@@ -42,6 +42,17 @@ def test_the_batch_as_a_whole():
     assert statistics.rewards([]) == {}
 
 
+def test_spread_within_groups_is_told_where_there_are_groups():
+    """One completion of each prompt, as PPO samples them, is no group without spread: it would look like nothing to learn."""
+    single = [sample(0, [1], 1.0, a=1.0), sample(1, [2], 0.0, a=0.0)]
+    found = {**statistics.rewards(single), **statistics.components(single)}
+    assert not [name for name in found if name.endswith(("zero_spread", "advantage_share"))]
+    assert (found["reward_std"], found["component/a/std"]) == (0.5, 0.5)
+    pair = [*single, sample(1, [3], 0.0, a=0.0)]
+    assert statistics.rewards(pair)["zero_spread"] == 1.0
+    assert statistics.components(pair)["component/a/advantage_share"] == 0.0
+
+
 def test_duplicates_are_of_one_prompt_and_copies_of_several():
     """Whatever the size of a group: 1 where each says only one thing, 0 where all differ, and 0 where there is one of each."""
     same, other = [1, 2], [3]
