@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from torch.testing import assert_close
 
-from rewardkit.train.math.correction import correction_weights, mismatch
+from rewardkit.train.math.correction import Mismatch, correction_weights, mismatch
 
 RATIOS = torch.tensor([[0.5, 1.0, 3.0], [1.5, 0.4, 7.0], [1.0, 1.0, 1.0]])
 ROLL = torch.tensor([[-1.0, -2.0, -3.0], [-0.5, -1.5, -2.5], [-1.0, -1.0, -1.0]])
@@ -57,4 +57,4 @@ def test_mismatch_by_hand():
 
 def test_mismatch_of_nothing():
     """Where no token counts there is no mismatch, and no NaN."""
-    assert mismatch(OLD, ROLL, torch.zeros_like(MASK)).effective_share == 1.0
+    assert mismatch(OLD, ROLL, torch.zeros_like(MASK)) == Mismatch(0.0, 0.0, 0.0, 1.0)
