@@ -118,7 +118,10 @@ def _refuse_missing(source: str, location: Location | None) -> None:
     ):
         raise ConfigError((location, f"{path} is no model folder: it holds no config.json"))
     if (path / "metrics.jsonl").is_file():
-        raise ConfigError((location, f"{path} is the folder of a run; the model that it trained is {path / 'final'}"))
+        is_done, best = (path / "final").is_dir(), path / "best"
+        model = f"; the model that it trained is {path / 'final'}" if is_done else " that has not ended"
+        so_far = f"; its best model so far is {best}" if not is_done and best.is_dir() else ""
+        raise ConfigError((location, f"{path} is the folder of a run{model}{so_far}"))
 
 
 def _with_adapters(model: Any, task: str, lora: LoraConfig, location: Location | None) -> Any:

@@ -192,7 +192,7 @@ def test_beginning_anew_removes_what_the_run_wrote_and_nothing_else(work, capsys
             "no row of",
         ),
         (["eval", "grpo.yaml", "--model", "."], 2, "is no model folder"),
-        (["eval", "grpo.yaml", "--model", "./run"], 2, "the model that it trained is"),
+        (["eval", "grpo.yaml", "--model", "./run"], 2, "is the folder of a run that has not ended"),
         (["eval", "grpo.yaml", "--set", "data.eval=empty.jsonl"], 2, "no rows"),
         (
             ["eval", "grpo.yaml", "--model", "base", "--set", "data.prompt=question"],

@@ -82,6 +82,24 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
         Policy.load(ModelConfig(path=str(tmp_path / "none")))
 
 
+@pytest.mark.parametrize(
+    ("folders", "told"),
+    [
+        (["best", "final"], "of a run; the model that it trained is .*final$"),
+        (["best"], "of a run that has not ended; its best model so far is .*best$"),
+        ([], "of a run that has not ended$"),
+    ],
+)
+def test_the_folder_of_a_run_is_refused(tmp_path, folders, told):
+    """With the model in it that there is."""
+    for name in ("config.json", "metrics.jsonl"):
+        (tmp_path / name).touch()
+    for name in folders:
+        (tmp_path / name).mkdir()
+    with pytest.raises(ConfigError, match=told):
+        Policy.load(ModelConfig(path=str(tmp_path)))
+
+
 def test_a_folder_without_a_tokenizer_is_refused(work, tmp_path):
     """Transformers would make an empty one, and every prompt would be empty."""
     folder = shutil.copytree(work / "base", tmp_path / "wordless")
