@@ -158,9 +158,40 @@ def test_steps_or_epochs(tmp_path):
             {"algorithm": "{process: {component: even}}", "kl": "{coefficient: 0.1, place: reward}"},
             "kl.place: the advantages are made of process rewards",
         ),
+        ({"algorithm": "{use: grpo, dual_clip: 3}"}, "dual_clip is for loss: dual_clip, and the loss is clip"),
+        ({"algorithm": "{use: rloo, eps_high: 0.3}"}, "eps_high is for loss: clip or .*, and the loss is reinforce"),
+        ({"algorithm": "{cispo_low: 2, cispo_high: 1, loss: cispo}"}, "cispo_low .2. is not below cispo_high .1."),
+        ({"algorithm": "{eps_low: 0}"}, "eps_low"),
+        ({"algorithm": "{max_ratio: 1}"}, "max_ratio"),
+        ({"correction": "{kind: mask, low: 2.5}"}, "low .2.5. is not below high .2., so nothing would be learned"),
+        ({"optimizer": "{lr: 1.0e-5, min_lr: 1.0e-4, schedule: cosine}"}, "min_lr .0.0001. is above lr .1e-05."),
+        (
+            {"data.eval": "null", "evaluate.gold": "{components: {even: {use: even}}}"},
+            "evaluate.gold: is measured on held-out prompts, and there are none; set data.eval",
+        ),
     ],
 )
 def test_settings_without_effect_are_refused(tmp_path, registry, changes, message):
     """What one setting makes of another's is told before anything runs."""
     with pytest.raises(ConfigError, match=message):
         read(tmp_path, GRPO, registry, **changes)
+
+
+def test_a_head_alone_is_trained_without_adapters(tmp_path):
+    """They would change the backbone, which trained: head promises to leave alone; told at the key."""
+    text = "version: 1\nstage: reward_model\noutput: out\nmodel: {path: ./m, lora: {rank: 2}}\ndata: {train: a.jsonl}\nsteps: 1\n"
+    with pytest.raises(
+        ConfigError, match=r"config\.yaml:7:\d+: trained: head leaves the backbone as it is, and model\.lora"
+    ):
+        read(tmp_path, text + "trained: head\n", Registry())
+
+
+def test_named_algorithms_have_the_losses_that_settings_are_checked_against():
+    """The table that needs no torch agrees with the algorithms."""
+    pytest.importorskip("torch")
+    from rewardkit.train.config.rl import LOSSES, READ_BY
+    from rewardkit.train.learn import _LOSS_SETTINGS
+    from rewardkit.train.math.presets import PRESETS
+
+    assert {name: preset.loss.kind for name, preset in PRESETS.items() if preset.loss.kind != "clip"} == LOSSES
+    assert set(READ_BY) == set(_LOSS_SETTINGS)

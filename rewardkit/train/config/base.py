@@ -100,6 +100,12 @@ class OptimizerConfig(Section):
     max_grad_norm: Positive | None = 1.0
     """Longer gradients are scaled down to this length."""
 
+    @model_validator(mode="after")
+    def _falls(self) -> OptimizerConfig:
+        if self.schedule != "constant" and self.min_lr > self.lr:
+            raise ValueError(f"min_lr ({self.min_lr:g}) is above lr ({self.lr:g}), which is to fall to it")
+        return self
+
 
 class CheckpointConfig(Section):
     """When the whole state of a run is kept, so that it can go on as if nothing had happened."""

@@ -51,6 +51,14 @@ class RewardModelConfig(PreferenceConfig):
     max_tokens: Count | None = None
     """Of longer dialogues the beginning is cut off; by default the model's context."""
 
+    @model_validator(mode="after")
+    def _the_backbone_is_trained_or_not(self) -> RewardModelConfig:
+        if self.trained == "head" and self.model.lora is not None:
+            raise ValueError(
+                "trained: head leaves the backbone as it is, and model.lora trains adapters in it; leave one of the two out"
+            )
+        return self
+
 
 class DpoConfig(PreferenceConfig):
     """Direct preference optimisation. The reference is the model that the run starts from."""

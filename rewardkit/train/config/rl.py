@@ -74,6 +74,21 @@ class ProcessConfig(Section):
     """A token gets the rewards of its own step and of those after it, rather than of its own alone."""
 
 
+LOSSES = {"cispo": "cispo", "gspo": "gspo", "sapo": "sapo", "rloo": "reinforce"}
+"""The losses of named algorithms (see ``math.presets``, which needs torch), where they are not ``clip``."""
+READ_BY = {
+    "eps_low": ("clip", "dual_clip", "gspo"),
+    "eps_high": ("clip", "dual_clip", "gspo"),
+    "max_ratio": ("clip", "gspo"),
+    "dual_clip": ("dual_clip",),
+    "cispo_low": ("cispo",),
+    "cispo_high": ("cispo",),
+    "sapo_tau_positive": ("sapo",),
+    "sapo_tau_negative": ("sapo",),
+}
+"""The losses that each setting has an effect on."""
+
+
 class AlgorithmConfig(Section):
     """A named algorithm; what else is given replaces a part of it."""
 
@@ -87,16 +102,26 @@ class AlgorithmConfig(Section):
     loss: Literal["clip", "dual_clip", "cispo", "gspo", "sapo", "reinforce"] | None = None
     """The loss of one token."""
     process: ProcessConfig | None = None
-    eps_low: Annotated[float, Field(ge=0)] | None = None
+    eps_low: Positive | None = None
     """The ratio is held above 1 - eps_low."""
-    eps_high: Annotated[float, Field(ge=0)] | None = None
+    eps_high: Positive | None = None
     """The ratio is held below 1 + eps_high."""
-    max_ratio: Positive | None = None
+    max_ratio: Annotated[float, Field(gt=1)] | None = None
     dual_clip: Annotated[float, Field(gt=1)] | None = None
     cispo_low: Annotated[float, Field(ge=0)] | None = None
     cispo_high: Positive | None = None
     sapo_tau_positive: Positive | None = None
     sapo_tau_negative: Positive | None = None
+
+    @model_validator(mode="after")
+    def _settings_are_those_of_the_loss(self) -> AlgorithmConfig:
+        kind = self.loss or LOSSES.get(self.use, "clip")
+        for name, kinds in READ_BY.items():
+            if getattr(self, name) is not None and kind not in kinds:
+                raise ValueError(f"{name} is for loss: {' or '.join(kinds)}, and the loss is {kind}")
+        if self.cispo_low is not None and self.cispo_high is not None and self.cispo_low >= self.cispo_high:
+            raise ValueError(f"cispo_low ({self.cispo_low:g}) is not below cispo_high ({self.cispo_high:g})")
+        return self
 
 
 class CorrectionConfig(Section):
@@ -107,6 +132,12 @@ class CorrectionConfig(Section):
     level: Literal["token", "sequence"] = "token"
     low: Annotated[float, Field(ge=0)] = 0.0
     high: Positive = 2.0
+
+    @model_validator(mode="after")
+    def _keeps_something(self) -> CorrectionConfig:
+        if self.kind == "mask" and self.low >= self.high:
+            raise ValueError(f"low ({self.low:g}) is not below high ({self.high:g}), so nothing would be learned")
+        return self
 
 
 class FilterConfig(Section):
@@ -202,6 +233,12 @@ class RlConfig(RunConfig):
     def _whole_groups(self) -> RlConfig:
         if self.rollout.batch < self.rollout.group_size:
             raise ValueError(f"rollout.batch ({self.rollout.batch}) is less than one group ({self.rollout.group_size})")
+        return self
+
+    @model_validator(mode="after")
+    def _gold_has_prompts(self) -> RlConfig:
+        if self.evaluate.gold is not None and self.data.eval is None:
+            raise ValueError("evaluate.gold: is measured on held-out prompts, and there are none; set data.eval")
         return self
 
     @model_validator(mode="after")
