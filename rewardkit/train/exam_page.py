@@ -115,7 +115,7 @@ def _curves(changes: Sequence[Change]) -> list[str]:
     whole, *classes = changes
     note = (
         '<p class="dim">Bands: 95 %, bootstrap over problems, each curve by itself. Whether the curves differ is told by the '
-        "differences below, which are taken problem by problem.</p>"
+        "differences above, which are taken problem by problem.</p>"
     )
     least = min(of[0].low for item in changes for of in (item.base, item.trained))
     lowest = 0.0 if least < 0.5 else math.floor(10 * least) / 10
