@@ -256,6 +256,13 @@ def test_the_manual_lists_every_monitor_with_its_default():
     assert rows == {name: f"{getattr(defaults, name):g}" for name in [*BAD, "gold_drop"]}
 
 
+def test_a_figure_at_its_bound_is_within():
+    """What is called out of bounds is beyond it."""
+    monitors = Monitors(MonitorsConfig(patience=1, kl=0.5, mismatch_ess=0.5))
+    assert monitors.watch({"kl_per_token": 0.5, "mismatch_ess": 0.5}) == []
+    assert monitors.is_calm
+
+
 def test_the_state_goes_on_from_a_checkpoint():
     """Counts, the first entropy and the best gold are kept."""
     first = Monitors(MonitorsConfig(patience=2, kl=0.5))
@@ -263,6 +270,7 @@ def test_the_state_goes_on_from_a_checkpoint():
     first.watch_gold(0.1, 0.9)
     second = Monitors(MonitorsConfig(patience=2, kl=0.5))
     second.restore(json.loads(json.dumps(first.state())))
+    assert second.state() == first.state()
     assert [alarm.name for alarm in second.watch({"kl_per_token": 1.0, "entropy": 0.01})] == ["kl"]
     assert [alarm.name for alarm in second.watch_gold(0.5, 0.5)] == ["gold_drop"]
     assert not second.is_calm

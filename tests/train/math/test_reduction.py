@@ -29,6 +29,13 @@ def test_reductions_by_hand(reduction, expected):
     assert_close(weighted_loss(LOSS, weights), torch.tensor(expected))
 
 
+def test_a_row_of_one_token_counts_as_much_as_any_other():
+    """GRPO means over a row's tokens, be there one or many."""
+    mask = torch.tensor([[True, False], [True, True]])
+    weights = token_weights(mask, BatchTotals.of(mask), "grpo")
+    assert_close(weights, torch.tensor([[1 / 2, 0.0], [1 / 4, 1 / 4]]))
+
+
 def test_dapo_divides_by_the_generation_batch():
     """Given the totals of a larger batch, a step weighs its tokens by those."""
     weights = token_weights(MASK, BatchTotals(rows=6, tokens=20), "dapo")
