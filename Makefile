@@ -54,7 +54,9 @@ demo: demo-score $(VENV)/installed-train $(WORK)/base
 	$(BIN)/rewardkit train examples/train/grpo_math.yaml
 	@echo "A model of 0.8 million parameters has learned to add, from a reward. Next: README.md."
 
-$(WORK)/base: $(VENV)/installed-train examples/train/build.py
+# What was learned from another model or other data can't be gone on with.
+$(WORK)/base: examples/train/build.py | $(VENV)/installed-train
+	rm -rf $(WORK)/sft $(WORK)/grpo_math
 	$(BIN)/python examples/train/build.py $(WORK)
 	@touch $@
 

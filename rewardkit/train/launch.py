@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import orjson
 from accelerate import PartialState
@@ -111,19 +112,50 @@ def _refuse_other_run(file: TrainFile) -> None:
     try:
         content = orjson.loads(record.read_bytes())
         before, data = content["config"], content["data"]
+        began_in = before["output"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(f"{record} can't be read ({error}); use another output folder, or --fresh") from None
-    now = plain(file.config)
-    changed = [key for key in sorted({*before, *now}) if key not in _MAY_CHANGE and before.get(key) != now.get(key)]
+    now = dict(plain(file.config))
+    if file.reward is not None:
+        before["reward"] = _scoring(content.get("reward"))
+        now["reward"] = _scoring(orjson.loads(orjson.dumps(file.reward.resolved)))
+    changed = [
+        key
+        for key in sorted({*before, *now})
+        if key not in _MAY_CHANGE
+        and before.get(key) != now.get(key)
+        # A run that was moved with all that it reads is the same run.
+        and _seen_from(began_in, before.get(key)) != _seen_from(now["output"], now.get(key))
+    ]
     if changed:
         raise UsageError(
             f"{file.config.output} holds a run with other values of {', '.join(changed)}; use another output folder, or --fresh"
         )
+    known = {_seen_from(began_in, path): digest for path, digest in data.items()}
     for path in paths(file.config.data.train):
-        if path.is_file() and str(path) in data and data_hash([path]) != data[str(path)]:
+        digest = data.get(str(path)) or known.get(_seen_from(now["output"], str(path)))
+        if path.is_file() and digest is not None and data_hash([path]) != digest:
             raise UsageError(
                 f"{path} has changed since the run in {file.config.output} began; use another output folder, or --fresh"
             )
+
+
+def _scoring(resolved: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """What a reward file says, without the versions of what reads it."""
+    return None if resolved is None else {key: value for key, value in resolved.items() if key != "plugins"}
+
+
+def _seen_from(folder: str, value: Any) -> Any:
+    """JSON data with absolute paths as they are seen from a folder."""
+    match value:
+        case str():
+            return os.path.relpath(value, folder) if Path(value).is_absolute() else value
+        case dict():
+            return {key: _seen_from(folder, item) for key, item in value.items()}
+        case list():
+            return [_seen_from(folder, item) for item in value]
+        case _:
+            return value
 
 
 def quiet() -> None:

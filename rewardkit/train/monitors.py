@@ -97,8 +97,6 @@ class Monitors:
         """Look at a training step's figures. An alarm is raised once, when its monitor has been out for ``patience`` steps."""
         figures = dict(metrics)
         figures["clipped"] = metrics.get("clipped_low", 0.0) + metrics.get("clipped_high", 0.0)
-        if metrics.get("rows_learned") == 0:
-            figures.pop("entropy", None)  # of no tokens
         reward = metrics.get("reward", math.nan)
         if math.isfinite(reward) and reward > self.first.setdefault("reward", reward):
             # Groups are alike at the end of a task that has been learned, too.

@@ -78,9 +78,9 @@ def _read_lines(file: Path) -> Iterator[Row]:
             if not line.strip():
                 continue
             try:
-                data = orjson.loads(line)
+                data = orjson.loads(line.rstrip())
             except orjson.JSONDecodeError as error:
-                raise DataError(f"{file}:{number}: is no JSON: {error}") from None
+                raise DataError(f"{file}:{number}:{error.colno}: is no JSON: {error.msg}") from None
             if not isinstance(data, dict):
                 raise DataError(f"{file}:{number}: is a {type(data).__name__}, not an object with columns")
             yield Row(data, file, number)

@@ -160,3 +160,30 @@ class Saboteur:
         """Do it."""
         if step == 1:
             self.act()
+
+
+def test_a_run_that_was_moved_goes_on(tmp_path, work):
+    """With all that it reads; the data are still compared."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    shutil.copytree(work, before)
+    train(before, before, "sft", data=before, steps=1)
+    before.rename(after)
+    config = after / "out/config.json"
+    train(after, after, "sft", data=after, steps=1)
+    assert json.loads(config.read_text())["config"]["output"] == str(after / "out")
+    (after / "sft.jsonl").write_text("")
+    after.rename(before)
+    with pytest.raises(UsageError, match=r"sft\.jsonl has changed"):
+        train(before, before, "sft", data=before, steps=1)
+
+
+def test_a_reward_file_that_changed_since_the_run_began(tmp_path, work):
+    """A run does not go on with another reward, be it written elsewhere."""
+    reward = tmp_path / "reward.yaml"
+    reward.write_text("version: 1\ncomponents: {digits: {use: digits}}\n")
+    train(tmp_path, work, "grpo", reward=reward, steps=1)
+    reward.write_text("version: 1\n# the same\ncomponents: {digits: {use: digits}}\n")
+    train(tmp_path, work, "grpo", reward=reward, steps=1)
+    reward.write_text("version: 1\ncomponents: {digits: {use: digits, weight: 2}}\n")
+    with pytest.raises(UsageError, match="holds a run with other values of reward;"):
+        train(tmp_path, work, "grpo", reward=reward, steps=1)
