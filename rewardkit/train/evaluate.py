@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from rewardkit.composite import CompositeReward
+from rewardkit.config import RewardConfig
 from rewardkit.config.expression import EvaluationError, Expression, ExpressionError, parse_expression
 from rewardkit.config.validate import did_you_mean
 from rewardkit.errors import ConfigError, DataError, Location
 from rewardkit.rollout_engine import RolloutEngine, Sampling
+from rewardkit.train.config import RlConfig
 from rewardkit.train.data import Prompt
 from rewardkit.train.policy import Policy
 from rewardkit.train.rollouts import Sample, collect
@@ -33,6 +35,17 @@ def correct_condition(
             hint = did_you_mean(name, components) or f"; there are {', '.join(components)}"
             raise ConfigError((location, f"there is no component {name!r}{hint}"))
     return expression
+
+
+def doubt(config: RlConfig, reward: RewardConfig) -> str | None:
+    """What to warn of before evaluations whose reward says little; None where it says what it should."""
+    measure = config.evaluate
+    if config.data.eval is None or measure.correct is not None or measure.gold is not None or not reward.needs_groups:
+        return None
+    return (
+        "the reward compares the completions of a prompt, and an evaluation has one of each: what it then says of a model, and "
+        "which is the best, means little; set evaluate.correct or evaluate.gold"
+    )
 
 
 def is_correct(scored: ScoredRollout, condition: Expression) -> bool | None:

@@ -16,7 +16,7 @@ from rewardkit.rollout_engine import Completion
 from rewardkit.train.config import RlConfig, SftConfig, paths
 from rewardkit.train.config.preference import DpoConfig, PreferenceConfig, RewardModelConfig
 from rewardkit.train.data import Example, Prompt, Renderer
-from rewardkit.train.evaluate import correct_condition
+from rewardkit.train.evaluate import correct_condition, doubt
 from rewardkit.train.loading import load_tokenizer, model_context
 from rewardkit.train.math.metrics import wilson
 from rewardkit.train.oddities import Findings, Oddities, Tokens, spread
@@ -109,6 +109,7 @@ class _Look(Oddities):
         """What GRPO and PPO ask, and what a step costs."""
         found = self.found
         if self.file.reward is not None:
+            found.warnings += filter(None, [doubt(config, self.file.reward)])
             place = self.file.where("evaluate", "correct")
             correct_condition(config.evaluate.correct, self.file.reward.component_names, place)
         renderer = Renderer(self.tokenizer, config.data)

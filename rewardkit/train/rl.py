@@ -25,7 +25,7 @@ from rewardkit.train.checkpoint import step_of
 from rewardkit.train.config import ProcessConfig, RlConfig
 from rewardkit.train.data import Order, Prompt
 from rewardkit.train.engines.builtin import ChosenEngine
-from rewardkit.train.evaluate import correct_condition, evaluate
+from rewardkit.train.evaluate import correct_condition, doubt, evaluate
 from rewardkit.train.learn import Learner
 from rewardkit.train.lesson import lesson_of, rewards_learned
 from rewardkit.train.math.advantages import group_statistics
@@ -80,6 +80,8 @@ def train(file: TrainFile, config: RlConfig, make_learner: Callable[[Policy, Opt
             "engine": file.engine.record(),
         }
         run = scope.enter_context(Run.open(file, config.steps, facts))
+        if (warning := doubt(config, file.reward)) is not None:
+            run.view.say(warning)
         optimizer = Optimizer(policy.trained, config.optimizer, config.steps, policy.shards)
         gold = scope.enter_context(CompositeReward(file.gold, registry=file.registry)) if file.gold else None
         learner = make_learner(policy, optimizer)

@@ -331,6 +331,13 @@ def test_chance_does_not_tell_two_passes_apart(work, tmp_path, registry):
     assert all(torch.allclose(one[name], whole[name], rtol=0, atol=1e-5) for name in one)
 
 
+def test_an_evaluation_that_says_little_is_told(work, tmp_path, registry, capsys):
+    """At the run's begin, for who has not asked for a check."""
+    changes = {"reward.components.main": "{use: digits, scale: zscore}", "evaluate.correct": "null"}
+    run(work, tmp_path, registry, steps=1, **changes)
+    assert capsys.readouterr().err.replace("\n", " ").count("set evaluate.correct or evaluate.gold") == 1
+
+
 def test_prompts_that_leave_no_room_are_refused(work, tmp_path, registry):
     """Before anything is sampled, naming the row."""
     with pytest.raises(DataError, match=r"train\.jsonl:1: the prompt has 7 tokens.*context of 128"):

@@ -127,6 +127,17 @@ def test_prompts_that_are_held_out_or_too_few_are_told(work, tmp_path):
     assert any("a step takes 2 prompts and there are 1" in text for text in found.warnings)
 
 
+@pytest.mark.parametrize(
+    ("measure", "told"), [({}, True), ({"evaluate.correct": "a > 0"}, False), ({"data.eval": "null"}, False)]
+)
+def test_an_evaluation_that_says_little_is_told(work, tmp_path, measure, told):
+    """One completion of a prompt has none to be compared to, so a reward that is scaled in its group says nothing of a model."""
+    rows = [{"prompt": f"{one}+1=?", "answer": "1"} for one in range(4)]
+    scaled = {"reward.components.a": "{use: needy, scale: zscore}", "data.eval": str(tmp_path / "rows.jsonl")}
+    _, found = look(work, tmp_path, rows, "grpo", **scaled | measure)
+    assert any("set evaluate.correct or evaluate.gold" in warning for warning in found.warnings) is told
+
+
 def test_a_condition_on_no_component_is_refused(work, tmp_path):
     """As training would."""
     with pytest.raises(ConfigError, match="there is no component 'b'"):
