@@ -191,6 +191,16 @@ def test_more_updates_are_no_smaller_ones(policy, algorithm, updates):
     assert whole.norm() > 1e-3
 
 
+@pytest.mark.parametrize("several", [{"updates_per_epoch": 2}, {"epochs_per_batch": 2}])
+def test_ratios_are_to_the_policy_before_the_first_update(policy, several):
+    """The later of two updates finds tokens whose ratio the first one has moved out of the clip."""
+    settings_ = config(optimizer={"lr": 0.05, "warmup_steps": 0}, **several)
+    figures = Learner(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), None).learn(
+        lesson(policy), 0
+    )
+    assert figures["clipped_low"] + figures["clipped_high"] > 0.05
+
+
 def test_kl_is_of_the_completions_that_count(policy):
     """One that is masked as a whole, as a truncated one may be, is no completion without KL."""
     settings_ = config(kl={"coefficient": 0.1})
