@@ -63,6 +63,6 @@ def test_curves_are_kept_by_k():
     record = record_of(4, [base, trained], [figures_of(base, 4), figures_of(trained, 4)], changes)
     [change] = record["changes"]
     assert list(change["base"]) == list(change["trained"]) == ["1", "2", "4"]
-    assert [change[name]["1"]["value"] for name in ("base", "trained", "gain")] == pytest.approx([0.25, 0.5, 0.25])
-    assert change["base"]["2"]["value"] == pytest.approx(0.5)
-    assert change["trained"]["4"]["value"] == 1.0
+    assert [change[name]["1"][0] for name in ("base", "trained", "gain")] == pytest.approx([0.25, 0.5, 0.25])
+    assert change["base"]["2"][0] == pytest.approx(0.5)
+    assert change["trained"]["4"][0] == 1.0
