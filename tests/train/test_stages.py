@@ -177,6 +177,18 @@ def test_settings_without_effect_are_refused(tmp_path, registry, changes, messag
         read(tmp_path, GRPO, registry, **changes)
 
 
+@pytest.mark.parametrize(("kind", "refused"), [("own", True), ("head", False)])
+def test_the_critics_rate_falls_with_the_policys(tmp_path, registry, kind, refused):
+    """A critic of its own does not begin below where the schedule ends; a head learns at the policy's rate."""
+    text = GRPO.replace("stage: grpo", "stage: ppo")
+    changes = {"optimizer": "{lr: 1.0e-3, min_lr: 1.0e-4, schedule: cosine}", "critic": f"{{kind: {kind}, lr: 1.0e-5}}"}
+    if not refused:
+        assert read(tmp_path, text, registry, **changes)
+        return
+    with pytest.raises(ConfigError, match=r"critic\.lr .1e-05. is below optimizer\.min_lr .0\.0001."):
+        read(tmp_path, text, registry, **changes)
+
+
 def test_a_head_alone_is_trained_without_adapters(tmp_path):
     """They would change the backbone, which trained: head promises to leave alone; told at the key."""
     text = "version: 1\nstage: reward_model\noutput: out\nmodel: {path: ./m, lora: {rank: 2}}\ndata: {train: a.jsonl}\nsteps: 1\n"

@@ -82,3 +82,12 @@ class PpoConfig(RlConfig):
                 "filter.zero_spread: PPO compares a completion with the critic, not with its group; use keep"
             )
         return self
+
+    @model_validator(mode="after")
+    def _critic_falls(self) -> PpoConfig:
+        rates = self.optimizer
+        if self.critic.kind == "own" and rates.schedule != "constant" and rates.min_lr > self.critic.lr:
+            raise ValueError(
+                f"critic.lr ({self.critic.lr:g}) is below optimizer.min_lr ({rates.min_lr:g}), which it is to fall to"
+            )
+        return self
