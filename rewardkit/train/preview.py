@@ -81,12 +81,12 @@ class _Look(Oddities):
         found.title = "the first row; green is in the loss"
         found.sample = self.parts(examples[0])
         self.lengths(lengths, limit, "left out")
-        if all(length > limit for length in lengths):
-            found.problems.append(f"no row fits into {limit} tokens, so nothing is left to learn from")
+        self.learnable(examples, limit, "rows")
         self.repeats([item.tokens for item in examples], "examples")
         if config.data.eval is not None:
-            held_out = {item.tokens for row in self.rows(config.data.eval) for item in renderer.examples(row)}
-            self.leaks([item.tokens for item in examples], held_out, "examples")
+            held_out = [item for row in self.rows(config.data.eval) for item in renderer.examples(row, weighing)]
+            self.learnable(held_out, limit, "held-out rows")
+            self.leaks([item.tokens for item in examples], {item.tokens for item in held_out}, "examples")
         if echoes := sum(map(_echoes, examples)):
             found.warnings.append(
                 f"{echoes} of {len(examples)} responses begin with their own prompt: prompt tokens are in the loss"
@@ -128,9 +128,8 @@ class _Look(Oddities):
         }
         found.title = "the first prompt"
         found.sample = [(str(self.tokenizer.decode(list(prompts[0].tokens))), "context")]
-        self.lengths(
-            [length + rollout_.max_new_tokens for length in lengths], model_context(config.model), "refused", fatal=True
-        )
+        context = model_context(config.model)
+        self.lengths([length + rollout_.max_new_tokens for length in lengths], context, "refused", fatal=True)
         self.repeats([item.tokens for item in prompts], "prompts")
         held_out = [renderer.prompt(row) for row in self.rows(config.data.eval)] if config.data.eval else []
         self.leaks([item.tokens for item in prompts], {item.tokens for item in held_out}, "prompts")
@@ -142,6 +141,8 @@ class _Look(Oddities):
             )
         self.columns(prompts, "data.train")
         if held_out:
+            whole = [len(item.tokens) + rollout_.max_new_tokens for item in held_out]
+            self.lengths(whole, context, "refused", "held-out rows", fatal=True)
             self.columns(held_out, "data.eval")
 
     def at_pairs(self, config: PreferenceConfig) -> None:
@@ -162,9 +163,10 @@ class _Look(Oddities):
             found.warnings.append(f"{both_ways} of {len(pairs)} pairs are there the other way round, too")
         same = [row.place for row, (one, two) in zip(train, pairs, strict=True) if one == two]
         if same:
-            found.warnings.append(
+            refused = isinstance(config, RewardModelConfig)
+            (found.problems if refused else found.warnings).append(
                 f"{len(same)} of {len(pairs)} pairs have two answers that are the same tokens once rendered"
-                f"{' and cut' if isinstance(config, RewardModelConfig) else ''} (the first: {same[0]}): they teach nothing"
+                f"{' and cut' if refused else ''} (the first: {same[0]}): they teach nothing"
             )
         self._tells(lengths)
         held = self._dialogues(config, held_out, "held-out pairs") if held_out else ([], [], [])
@@ -208,8 +210,15 @@ class _Look(Oddities):
         answers = [renderer.pair(row) for row in rows]
         lengths = [(len(pair.chosen.tokens), len(pair.rejected.tokens)) for pair in answers]
         self.lengths([max(pair) for pair in lengths], limit, "left out", what)
+        if min(map(max, lengths)) > limit:
+            self.found.problems.append(f"none of {len(rows)} {what} fits into {limit} tokens; see max_tokens")
         self.endings([pair.chosen for pair in answers])
         return [pair.chosen.tokens for pair in answers], [pair.rejected.tokens for pair in answers], lengths
+
+    def learnable(self, examples: Sequence[Example], limit: int, what: str) -> None:
+        """Whether SFT keeps any."""
+        if not any(len(item.tokens) <= limit and any(item.weights) for item in examples):
+            self.found.problems.append(f"none of {len(examples)} {what} has weight and fits into {limit} tokens")
 
     def cut_apart(self, lost: int) -> None:
         """Pairs that differ only in what is cut off."""

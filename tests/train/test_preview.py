@@ -175,7 +175,32 @@ def test_odd_pairs_are_told(work, tmp_path, stage, rows, overrides, warning):
         assert found.warnings == [nothing_held_out]
         assert [kind for _, kind in found.sample] == ["context", "chosen", "context", "rejected"]
     else:
-        assert any(warning in text for text in found.warnings), found.warnings
+        assert any(warning in text for text in [*found.warnings, *found.problems]), found
+
+
+LONG = "0" * 300
+
+
+@pytest.mark.parametrize(
+    ("stage", "rows", "held_out", "problem"),
+    [
+        ("dpo", [pair(LONG)], [pair()], "none of 1 pairs fits into 128 tokens"),
+        ("dpo", [pair()], [pair(LONG)], "none of 1 held-out pairs fits into 128 tokens"),
+        ("dpo", [pair(), pair(LONG)], [pair(), pair(LONG)], None),
+        ("reward_model", [pair("1=", "ç2", "2"), pair("2=")], [pair()], "1 of 2 pairs have two answers"),
+        ("reward_model", [pair()], [pair("1=", "ç2", "2")], None),
+        ("sft", [{"prompt": "1", "completion": "2"}], [{"prompt": LONG, "completion": "2"}], "none of 1 held-out rows"),
+        ("grpo", [{"prompt": "1", "answer": "2"}], [{"prompt": LONG, "answer": "2"}], "1 of 1 held-out rows"),
+    ],
+)
+def test_what_training_refuses_is_a_problem(work, tmp_path, stage, rows, held_out, problem):
+    """Of the rows to learn from as of those that are held out, and nothing else is one."""
+    (tmp_path / "held_out.jsonl").write_text("".join(json.dumps(row) + "\n" for row in held_out))
+    _, found = look(work, tmp_path, rows, stage, **{"data.eval": "held_out.jsonl"})
+    if problem is None:
+        assert found.problems == []
+    else:
+        assert any(problem in text for text in found.problems), found
 
 
 def test_truncation_that_removes_the_difference_is_told(work, tmp_path):
