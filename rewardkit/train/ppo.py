@@ -61,6 +61,9 @@ class PpoLearner(Learner):
         self.values_B_T: Tensor
         self.value_weights_B_T: Tensor
         self.value_losses_B: Tensor
+        """Of each row at its latest update."""
+        self.own_losses_B: Tensor
+        """Of the update at hand, in this process: another one may have a row the next time."""
         self.value_norm = 0.0
 
     def parts_to_keep(self) -> dict[str, tuple[Mapping[str, nn.Parameter], Optimizer]]:
@@ -85,7 +88,7 @@ class PpoLearner(Learner):
         mask_B_T = lesson.mask_B_T
         return figures | {
             "value": float(masked_mean(self.values_B_T, mask_B_T)),
-            "value_loss": float(parallel.added(self.value_losses_B).sum()),
+            "value_loss": float(self.value_losses_B.sum()),
             "value_grad_norm": self.value_norm,
             "returns": float(masked_mean(self.estimates.returns_B_T, mask_B_T)),
             "explained_variance": _finite(
@@ -114,6 +117,7 @@ class PpoLearner(Learner):
         self.value_weights_B_T = torch.zeros(mask_B_T.shape)
         chosen = list(rows)
         self.value_weights_B_T[chosen] = token_weights(mask_B_T[chosen], BatchTotals.of(mask_B_T[chosen]), "bnpo")
+        self.own_losses_B = torch.zeros(len(mask_B_T))
         norm = 0.0
         if self.critic_optimizer is None or not self.warming_up:
             norm = super().update(rows, inputs, noted, step)
@@ -122,6 +126,7 @@ class PpoLearner(Learner):
                 inputs.lesson.lengths(rows), self.micro, lambda part: self.learn_values([rows[i] for i in part], inputs)
             )
             self.value_norm = self.critic_optimizer.step(step)
+        self.value_losses_B[chosen] = parallel.added(self.own_losses_B)[chosen]
         return norm
 
     def learn_values(self, rows: list[int], inputs: Inputs) -> None:
@@ -151,7 +156,7 @@ class PpoLearner(Learner):
             values_B_T, part(self.values_B_T), part(self.estimates.returns_B_T), self.ppo.clip
         ).loss_B_T
         weights_B_T = part(self.value_weights_B_T)
-        self.value_losses_B[rows] = (weights_B_T * loss_B_T.detach()).sum(1).cpu()
+        self.own_losses_B[rows] = (weights_B_T * loss_B_T.detach()).sum(1).cpu()
         return weighted_loss(loss_B_T, weights_B_T)
 
 

@@ -75,6 +75,7 @@ rollout: {{prompts_per_step: 7, max_new_tokens: 10}}
 critic: {{kind: own, lr: 1.0e-3, warmup_steps: 1}}
 kl: {{coefficient: 0.05}}
 epochs_per_batch: 2
+updates_per_epoch: 2
 optimizer: {{lr: 1.0e-3, eps: 1.0e-3, weight_decay: 0.1}}
 evaluate: {{every: 0, limit: 5}}
 threads: 1
