@@ -97,6 +97,20 @@ def test_the_gradient_is_that_of_the_formula(policy):
     assert expected.norm() > 1e-3
 
 
+def test_the_loss_that_is_told_is_the_batchs(policy):
+    """−Σ A / N over its tokens by hand, since every ratio is 1 before the first update."""
+    batch, settings_ = lesson(policy), config(algorithm={"use": "dapo"})
+    figures = Learner(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), None).learn(batch, 0)
+    loss = tokens = 0.0
+    for row, answer in enumerate(batch.completions):
+        group = batch.rewards_B[batch.groups_B == batch.groups_B[row]]
+        if batch.counts_B[row]:
+            loss -= len(answer) * float((batch.rewards_B[row] - group.mean()) / (group.std() + 1e-4))
+            tokens += len(answer)
+    assert figures["loss"] == pytest.approx(loss / tokens, abs=1e-5)
+    assert abs(loss / tokens) > 1e-3
+
+
 def spread(rewards):
     """GRPO's."""
     return (rewards - rewards.mean()) / (rewards.std() + 1e-4)
