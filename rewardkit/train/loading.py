@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import torch
 from safetensors import SafetensorError
 
@@ -30,7 +31,9 @@ def model_context(config: ModelConfig) -> int:
     """Most tokens that a model can read, told by its configuration alone; a very large number where it does not say."""
     from transformers import AutoConfig  # noqa: PLC0415 - heavy
 
-    found = AutoConfig.from_pretrained(config.path, trust_remote_code=config.trust_remote_code).get_text_config()
+    found = AutoConfig.from_pretrained(
+        _whole_model(config.path), trust_remote_code=config.trust_remote_code
+    ).get_text_config()
     return int(getattr(found, "max_position_embeddings", 0) or 1 << 30)
 
 
@@ -61,7 +64,7 @@ def load_tokenizer(config: ModelConfig, location: Location | None = None) -> Pre
 
 
 def load_model(auto: Any, what: str, config: ModelConfig, location: Location | None = None, **settings: Any) -> Any:
-    """The model as one of transformers' automatic classes makes it.
+    """The model as one of transformers' automatic classes makes it; adapters that a folder holds are merged into the weights.
 
     Args:
         auto: The class.
@@ -75,17 +78,41 @@ def load_model(auto: Any, what: str, config: ModelConfig, location: Location | N
     """
     _refuse_missing(config.path, location)
     try:
-        return auto.from_pretrained(
+        model = auto.from_pretrained(
             config.path,
             dtype=getattr(torch, config.dtype),
             attn_implementation=config.attention,
             trust_remote_code=config.trust_remote_code,
             **settings,
         )
+        return _merged(model) if hasattr(model, "peft_config") else model
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
         raise ConfigError(
             (location, f"no {what} can be loaded from {_named(config.path)}: {_first_line(error)}")
         ) from None
+
+
+def _merged(model: Any) -> Any:
+    """A model onto which transformers has put the adapters of its folder, as one without any."""
+    from peft.tuners.tuners_utils import BaseTunerLayer  # noqa: PLC0415 - heavy
+
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge()
+            parent, _, own = name.rpartition(".")
+            setattr(model.get_submodule(parent), own, layer.get_base_layer())
+    del model.peft_config
+    model._hf_peft_config_loaded = False  # noqa: SLF001 - or it would be saved as adapters again
+    model.requires_grad_(requires_grad=True)
+    return model
+
+
+def _whole_model(source: str) -> str:
+    """Where a model's configuration is: of a folder that holds adapters alone, with the model that they are of."""
+    adapters = Path(source) / "adapter_config.json"
+    if not adapters.is_file() or (Path(source) / "config.json").is_file():
+        return source
+    return str(orjson.loads(adapters.read_bytes())["base_model_name_or_path"])
 
 
 def as_configured(model: Any, task: str, config: ModelConfig, location: Location | None = None) -> Any:

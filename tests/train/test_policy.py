@@ -11,6 +11,7 @@ import transformers
 
 from rewardkit.errors import ConfigError
 from rewardkit.train.config import LoraConfig, ModelConfig
+from rewardkit.train.loading import model_context
 from rewardkit.train.policy import Passage, Policy
 
 BATCH = [Passage((5, 6, 7, 8, 9), 2), Passage((10, 11, 12), 1), Passage((9, 8, 7, 6, 5, 4, 3, 2), 7)]
@@ -55,6 +56,24 @@ def test_a_head_that_is_more_than_a_matrix_is_found_out(policy, monkeypatch):
     judged = Policy(policy.model, policy.tokenizer, policy.device).judge(BATCH)
     expected = (original(torch.tensor([BATCH[0].tokens])).logits[0] * 3).log_softmax(-1)
     assert torch.allclose(judged.logprobs_B_T[0, 0], expected[1, 7], atol=1e-5)
+
+
+def test_adapters_that_were_saved_are_a_model_again(work, tmp_path):
+    """What a run with adapters wrote is evaluated, or trained further with others, as the model that it was."""
+    trained = Policy.load(ModelConfig(path=str(work / "base"), lora=LoraConfig(rank=2)))
+    for value in trained.trained.values():
+        torch.nn.init.normal_(value, std=0.1)
+    trained.save(tmp_path / "final")
+    found = Policy.load(ModelConfig(path=str(tmp_path / "final")))
+    expected = trained.judge(BATCH).logprobs_B_T
+    assert torch.allclose(found.judge(BATCH).logprobs_B_T, expected, atol=1e-5)
+    assert model_context(ModelConfig(path=str(tmp_path / "final"))) == found.context
+    assert len(found.trained) == len(Policy.load(ModelConfig(path=str(work / "base"))).trained)
+    found.save(tmp_path / "whole")
+    assert (tmp_path / "whole/config.json").is_file()
+    again = Policy.load(ModelConfig(path=str(tmp_path / "final"), lora=LoraConfig(rank=2)))
+    assert torch.allclose(again.judge(BATCH).logprobs_B_T, expected, atol=1e-5)
+    assert all(".lora_" in name for name in again.trained)
 
 
 def test_adapters_alone_are_trained_and_can_be_switched_off(work):
