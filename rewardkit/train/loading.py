@@ -32,7 +32,7 @@ def model_context(config: ModelConfig) -> int:
     from transformers import AutoConfig  # noqa: PLC0415 - heavy
 
     found = AutoConfig.from_pretrained(
-        _whole_model(config.path), trust_remote_code=config.trust_remote_code
+        whole_model(config.path), trust_remote_code=config.trust_remote_code
     ).get_text_config()
     return int(getattr(found, "max_position_embeddings", 0) or 1 << 30)
 
@@ -107,8 +107,8 @@ def _merged(model: Any) -> Any:
     return model
 
 
-def _whole_model(source: str) -> str:
-    """Where a model's configuration is: of a folder that holds adapters alone, with the model that they are of."""
+def whole_model(source: str) -> str:
+    """Where a whole model is: of a folder that holds adapters alone, the model that they are of."""
     adapters = Path(source) / "adapter_config.json"
     if not adapters.is_file() or (Path(source) / "config.json").is_file():
         return source

@@ -10,6 +10,7 @@ from rewardkit.train.canary import Canary
 from rewardkit.train.config import ModelConfig, RolloutConfig
 from rewardkit.train.engines.builtin import ChosenEngine
 from rewardkit.train.engines.weights import checkpoint_weights
+from rewardkit.train.loading import whole_model
 from rewardkit.train.policy import Policy, Tokens
 
 
@@ -24,7 +25,7 @@ def setup_of(model: ModelConfig, policy: Policy, sampling: Sampling, *, longest:
         batch: Most completions at once.
     """
     return EngineSetup(
-        model=model.path,
+        model=whole_model(model.path),  # whose weights are taken over before anything is sampled
         tokenizer=model.tokenizer or model.path,
         trust_remote_code=model.trust_remote_code,
         dtype=str(policy.lm.dtype).removeprefix("torch."),

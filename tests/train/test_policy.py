@@ -10,9 +10,11 @@ import torch
 import transformers
 
 from rewardkit.errors import ConfigError
+from rewardkit.rollout_engine import Sampling
 from rewardkit.train.config import LoraConfig, ModelConfig
 from rewardkit.train.loading import model_context
 from rewardkit.train.policy import Passage, Policy
+from rewardkit.train.sampler import setup_of
 
 BATCH = [Passage((5, 6, 7, 8, 9), 2), Passage((10, 11, 12), 1), Passage((9, 8, 7, 6, 5, 4, 3, 2), 7)]
 
@@ -69,6 +71,8 @@ def test_adapters_that_were_saved_are_a_model_again(work, tmp_path):
     assert torch.allclose(found.judge(BATCH).logprobs_B_T, expected, atol=1e-5)
     assert model_context(ModelConfig(path=str(tmp_path / "final"))) == found.context
     assert len(found.trained) == len(Policy.load(ModelConfig(path=str(work / "base"))).trained)
+    setup = setup_of(ModelConfig(path=str(tmp_path / "final")), found, Sampling(1), longest=2, batch=1)
+    assert (setup.model, setup.tokenizer) == (str(work / "base"), str(tmp_path / "final"))
     found.save(tmp_path / "whole")
     assert (tmp_path / "whole/config.json").is_file()
     again = Policy.load(ModelConfig(path=str(tmp_path / "final"), lora=LoraConfig(rank=2)))
