@@ -84,11 +84,13 @@ def show(exams: Sequence[Exam], labelled: Sequence[Mapping[str, float | Estimate
 
 def _words(value: float | Estimate | None, *, sign: bool = False) -> str:
     style = "+.3f" if sign else ".3f"
-    if isinstance(value, Estimate):
-        return f"{value.value:{style}} [dim]{value.low:{style}}…{value.high:{style}}[/dim]"
     if value is None:
         return ""
-    return "–" if math.isnan(value) else f"{value:{style}}"  # of what no answer has
+    if math.isnan(value.value if isinstance(value, Estimate) else value):
+        return "–"  # of what no answer has
+    if isinstance(value, Estimate):
+        return f"{value.value:{style}} [dim]{value.low:{style}}…{value.high:{style}}[/dim]"
+    return f"{value:{style}}"
 
 
 def _show_changes(console: Console, changes: Sequence[Change]) -> None:

@@ -1,0 +1,23 @@
+"""What ``rewardkit eval`` prints."""
+
+from __future__ import annotations
+
+import math
+
+from rewardkit.cli.eval_view import show
+from rewardkit.train.answers import Exam
+from rewardkit.train.math.metrics import Estimate
+
+
+def test_what_is_not_known_is_a_dash(capsys):
+    """Where no greedy answer could be scored there is no accuracy, and no interval of it."""
+    figures = {
+        "greedy accuracy": Estimate(math.nan, 0.0, 1.0),
+        "pass@1": Estimate(0.5, 0.25, 0.75),
+        "main (greedy)": math.nan,
+        "problems left out": 16,
+    }
+    show([Exam("base", [], [])], [figures], [])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [row[-1] for row in rows if row] == ["–", "0.250…0.750", "–", "16.000"]
+    assert rows[0] == ["greedy", "accuracy", "–"]
