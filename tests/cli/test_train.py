@@ -109,7 +109,7 @@ def test_a_training_configuration_is_checked(work, capsys):
     code, out, err = run(capsys, *refused)
     assert code == 2
     assert "will be refused" in " ".join(out.split())
-    assert "1 problem found: training would refuse this" in err
+    assert "2 problems found: training would refuse this" in err, "of the prompts to train on, and of those held out"
 
 
 def test_more_samples_are_added_to_those_that_are_kept(work, capsys):
