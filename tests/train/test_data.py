@@ -136,7 +136,11 @@ def test_rows_come_from_jsonl_gzip_and_parquet(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "no rows"), (b'{"a": 1}\n{"a": \n', r":2:6: is no JSON: unexpected end"), (b"[1]\n", ":1: is a list, not an object")],
+    [
+        (b"", "no rows"),
+        (b'{"a": 1}\n{"a": \n', r":2:6: is no JSON: unexpected end"),
+        (b"[1]\n", ":1: is a list, not an object"),
+    ],
 )
 def test_bad_files_are_told_with_the_line(tmp_path, content, message):
     """And nothing is trained on the rest."""
