@@ -78,41 +78,37 @@ def load_model(auto: Any, what: str, config: ModelConfig, location: Location | N
     """
     _refuse_missing(config.path, location)
     try:
+        whole = whole_model(config.path)
+        _refuse_missing(whole, location)
         model = auto.from_pretrained(
-            config.path,
+            whole,
             dtype=getattr(torch, config.dtype),
             attn_implementation=config.attention,
             trust_remote_code=config.trust_remote_code,
             **settings,
         )
-        return _merged(model) if hasattr(model, "peft_config") else model
+        return model if whole == config.path else _with_merged(model, config.path)
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
         raise ConfigError(
             (location, f"no {what} can be loaded from {_named(config.path)}: {_first_line(error)}")
         ) from None
 
 
-def _merged(model: Any) -> Any:
-    """A model onto which transformers has put the adapters of its folder, as one without any."""
-    from peft.tuners.tuners_utils import BaseTunerLayer  # noqa: PLC0415 - heavy
-
-    for name, layer in list(model.named_modules()):
-        if isinstance(layer, BaseTunerLayer):
-            layer.merge()
-            parent, _, own = name.rpartition(".")
-            setattr(model.get_submodule(parent), own, layer.get_base_layer())
-    del model.peft_config
-    model._hf_peft_config_loaded = False  # noqa: SLF001 - or it would be saved as adapters again
-    model.requires_grad_(requires_grad=True)
-    return model
-
-
 def whole_model(source: str) -> str:
-    """Where a whole model is: of a folder that holds adapters alone, the model that they are of."""
-    adapters = Path(source) / "adapter_config.json"
-    if not adapters.is_file() or (Path(source) / "config.json").is_file():
-        return source
-    return str(orjson.loads(adapters.read_bytes())["base_model_name_or_path"])
+    """Where a whole model is: of adapters, the model that they are of; of any other, itself. Raises OSError."""
+    from transformers.utils.peft_utils import find_adapter_config_file  # noqa: PLC0415 - heavy
+
+    found = find_adapter_config_file(source)
+    return source if found is None else str(orjson.loads(Path(found).read_bytes())["base_model_name_or_path"])
+
+
+def _with_merged(model: Any, adapters: str) -> Any:
+    """A model whose weights have adapters in them, all of them to be trained."""
+    import peft  # noqa: PLC0415 - heavy
+
+    with _on_their_way_out():
+        merged = peft.PeftModel.from_pretrained(model, adapters).merge_and_unload()
+    return merged.requires_grad_(requires_grad=True)
 
 
 def as_configured(model: Any, task: str, config: ModelConfig, location: Location | None = None) -> Any:

@@ -80,6 +80,15 @@ def test_adapters_that_were_saved_are_a_model_again(work, tmp_path):
     assert all(".lora_" in name for name in again.trained)
 
 
+def test_adapters_whose_model_is_gone_are_told(work, tmp_path):
+    """By the folder that is missing."""
+    base = shutil.copytree(work / "base", tmp_path / "base")
+    Policy.load(ModelConfig(path=str(base), lora=LoraConfig(rank=2))).save(tmp_path / "final")
+    shutil.rmtree(base)
+    with pytest.raises(ConfigError, match=r"there is no model folder .*base"):
+        Policy.load(ModelConfig(path=str(tmp_path / "final")))
+
+
 def test_adapters_alone_are_trained_and_can_be_switched_off(work):
     """LoRA: few parameters, the reference is the model without them."""
     policy = Policy.load(ModelConfig(path=str(work / "base"), lora=LoraConfig(rank=2)))
