@@ -154,7 +154,7 @@ def prepare(work: Path) -> None:
     build.write_data(work)
     build.write_model(work / "base")
     (work / "reward.yaml").write_text(REWARD)
-    overrides = [f"output={work}/sft", f"model.path={work}/base", f"data.train={work}/sft.jsonl"]
+    overrides = [f"output={work}/sft", f"model.path={work}/base", f"data.train={work}/sft.jsonl", "data.eval=null"]
     arguments = [item for text in overrides for item in ("--set", text)]
     subprocess.run(
         [sys.executable, "-m", "rewardkit", "train", str(ROOT / "examples/train/sft.yaml"), *arguments],
