@@ -78,8 +78,7 @@ def load_model(auto: Any, what: str, config: ModelConfig, location: Location | N
     """
     _refuse_missing(config.path, location)
     try:
-        whole = whole_model(config.path)
-        _refuse_missing(whole, location)
+        whole = whole_model(config.path, location)
         model = auto.from_pretrained(
             whole,
             dtype=getattr(torch, config.dtype),
@@ -94,12 +93,16 @@ def load_model(auto: Any, what: str, config: ModelConfig, location: Location | N
         ) from None
 
 
-def whole_model(source: str) -> str:
-    """Where a whole model is: of adapters, the model that they are of; of any other, itself. Raises OSError."""
+def whole_model(source: str, location: Location | None = None) -> str:
+    """Where a whole model is: of adapters, the model that they are of; of any other, itself. Raises ConfigError, OSError."""
     from transformers.utils.peft_utils import find_adapter_config_file  # noqa: PLC0415 - heavy
 
     found = find_adapter_config_file(source)
-    return source if found is None else str(orjson.loads(Path(found).read_bytes())["base_model_name_or_path"])
+    if found is None:
+        return source
+    whole = str(orjson.loads(Path(found).read_bytes())["base_model_name_or_path"])
+    _refuse_missing(whole, location)
+    return whole
 
 
 def _with_merged(model: Any, adapters: str) -> Any:

@@ -87,6 +87,8 @@ def test_adapters_whose_model_is_gone_are_told(work, tmp_path):
     shutil.rmtree(base)
     with pytest.raises(ConfigError, match=r"there is no model folder .*base"):
         Policy.load(ModelConfig(path=str(tmp_path / "final")))
+    with pytest.raises(ConfigError, match=r"there is no model folder .*base"):
+        model_context(ModelConfig(path=str(tmp_path / "final")))
 
 
 def test_adapters_alone_are_trained_and_can_be_switched_off(work):
