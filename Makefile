@@ -80,7 +80,7 @@ $(VLLM_VENV)/installed: pyproject.toml constraints.txt requirements-vllm.txt
 	@touch $@
 
 test-vllm: $(VLLM_VENV)/installed
-	$(VLLM_VENV)/bin/python -m pytest tests/train/engines $(PYTEST_ARGS)
+	$(VLLM_VENV)/bin/python -m pytest tests/train/rollout/engines $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) $(VLLM_VENV) demo-out $(WORK) .pytest_cache .mypy_cache .ruff_cache

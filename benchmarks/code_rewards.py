@@ -24,7 +24,7 @@ from pathlib import Path
 
 import psutil
 from rewardkit_sandbox import Program, Stdin, open_sandbox, same_output
-from rewardkit_sandbox.open import default_slots
+from rewardkit_sandbox.opening import default_slots
 from rich.console import Console
 from rich.table import Table
 

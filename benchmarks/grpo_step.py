@@ -45,9 +45,10 @@ def report(seconds: list[float], tokens: float) -> None:
 
 def ours(work: Path, steps: int, seed: int) -> None:
     """The loop of ``rewardkit train``."""
-    from rewardkit.train.launch import launch
-    from rewardkit.train.rl import Trainer
-    from rewardkit.train.stages import STAGES, read_train_config
+    from rewardkit.train.config.reading import read_train_config
+    from rewardkit.train.config.stages import STAGES
+    from rewardkit.train.trainer.launch import launch
+    from rewardkit.train.trainer.reinforcement import Trainer
 
     seconds = []
     untimed = Trainer.step
@@ -166,9 +167,9 @@ def prepare(work: Path) -> None:
 
 def greedy(work: Path, model: Path) -> float:
     """Greedy accuracy on the held-out sums, by the same code for both."""
-    from rewardkit.train.exam import examine
-    from rewardkit.train.launch import quiet
-    from rewardkit.train.stages import read_train_config
+    from rewardkit.train.config.reading import read_train_config
+    from rewardkit.train.evaluation.evaluator import examine
+    from rewardkit.train.trainer.launch import quiet
 
     quiet()
 

@@ -22,8 +22,9 @@ from statistics import fmean
 from rich.console import Console
 from rich.table import Table
 
-from rewardkit.train.launch import launch
-from rewardkit.train.stages import STAGES, read_train_config, stage_of
+from rewardkit.train.config.reading import read_train_config, stage_of
+from rewardkit.train.config.stages import STAGES
+from rewardkit.train.trainer.launch import launch
 
 EXAMPLES = Path(__file__).parents[1] / "examples/train"
 

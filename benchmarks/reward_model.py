@@ -26,8 +26,9 @@ from rewardkit_reward_model import RewardModel
 
 from rewardkit import Rollout, Score
 from rewardkit.registry import Registry
-from rewardkit.train.launch import launch
-from rewardkit.train.stages import STAGES, read_train_config
+from rewardkit.train.config.reading import read_train_config
+from rewardkit.train.config.stages import STAGES
+from rewardkit.train.trainer.launch import launch
 
 DATA = Path(os.environ.get("REWARDKIT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 PAIRS = DATA / "preferences" / "hh_harmless_test.jsonl.gz"

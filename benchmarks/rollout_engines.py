@@ -30,9 +30,9 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     from rewardkit.registry import Registry  # noqa: PLC0415
     from rewardkit.rollout_engine import Request, Sampling  # noqa: PLC0415
     from rewardkit.train.config import ModelConfig  # noqa: PLC0415
-    from rewardkit.train.engines.builtin import with_builtin  # noqa: PLC0415
-    from rewardkit.train.policy import Policy  # noqa: PLC0415
-    from rewardkit.train.sampler import setup_of  # noqa: PLC0415
+    from rewardkit.train.config.engines import with_builtin  # noqa: PLC0415
+    from rewardkit.train.models.policy import Policy  # noqa: PLC0415
+    from rewardkit.train.rollout.synced_engine import setup_of  # noqa: PLC0415
 
     torch.set_num_threads(args.threads)
     model = ModelConfig(path=args.model)

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from rewardkit_sandbox import Limits, Program, Sandbox, Stdin, Unavailable, open_sandbox, owner, same_output
+from rewardkit_sandbox import Limits, Program, Sandbox, Stdin, Unavailable, open_sandbox, same_output
+from rewardkit_sandbox.host import box_ownership
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -127,7 +128,7 @@ def twenty(sandbox: Sandbox, isolation: str) -> Callable[[int], None]:
 def servers(sandbox: Sandbox) -> list[Path]:
     """The fork server of each of this process's boxes, as a folder in /proc."""
     if sandbox.description.startswith("docker"):
-        ours = ["docker", "ps", "-q", "--filter", f"label=rewardkit.sandbox.owner={owner.label()}"]
+        ours = ["docker", "ps", "-q", "--filter", f"label=rewardkit.sandbox.owner={box_ownership.label()}"]
         names = subprocess.run(ours, capture_output=True, text=True, check=True).stdout.split()
         inspect = ["docker", "inspect", "-f", "{{.State.Pid}}", *names]
         pids = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout.split()
@@ -153,7 +154,11 @@ def memory_mib(folder: Path) -> float:
 def state(sandbox: Sandbox) -> dict[str, float]:
     """What could grow: of this process, and of its boxes."""
     boxes = servers(sandbox)
-    groups = [folder for folder in Path("/sys/fs/cgroup").glob("*/rewardkit-sandbox/*") if owner.label() in folder.name]
+    groups = [
+        folder
+        for folder in Path("/sys/fs/cgroup").glob("*/rewardkit-sandbox/*")
+        if box_ownership.label() in folder.name
+    ]
     return {
         "memory of this process, MiB": memory_mib(Path("/proc/self")),
         "its descriptors": len(list(Path("/proc/self/fd").iterdir())),

@@ -29,10 +29,10 @@ def measure(args: argparse.Namespace) -> None:
     import torch  # noqa: PLC0415 - in the processes that train alone
     from accelerate import PartialState  # noqa: PLC0415
 
-    from rewardkit.train import parallel  # noqa: PLC0415
     from rewardkit.train.config import ModelConfig, OptimizerConfig  # noqa: PLC0415
-    from rewardkit.train.optim import Optimizer  # noqa: PLC0415
-    from rewardkit.train.policy import Passage, Policy  # noqa: PLC0415
+    from rewardkit.train.distributed import collectives  # noqa: PLC0415
+    from rewardkit.train.models.policy import Passage, Policy  # noqa: PLC0415
+    from rewardkit.train.trainer.optimizer import Optimizer  # noqa: PLC0415
 
     torch.set_num_threads(1)
     PartialState()
@@ -63,7 +63,7 @@ def measure(args: argparse.Namespace) -> None:
         / MB,
         "step": median(seconds),
     }
-    (Path(args.out) / f"{parallel.rank()}.json").write_text(json.dumps(figures), encoding="utf-8")
+    (Path(args.out) / f"{collectives.rank()}.json").write_text(json.dumps(figures), encoding="utf-8")
 
 
 def run(args: argparse.Namespace, model: Path, *, shard: bool) -> list[dict[str, float]]:

@@ -108,7 +108,7 @@ class EngineSetup:
     """All weights as they are now, as (name, tensor): under the names that the model's files have, adapters merged in, tied
     weights under each of their names. Tensors belong to the trainer: copy them, don't change them."""
     policy: Any
-    """The model itself with its tokenizer, ``rewardkit.train.policy.Policy``; for engines that live in this process."""
+    """The model itself with its tokenizer, ``rewardkit.train.models.policy.Policy``; for engines that live in this process."""
 
 
 @dataclass(frozen=True, slots=True)

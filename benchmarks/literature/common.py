@@ -18,7 +18,9 @@ from types import ModuleType
 from typing import Any
 
 from rewardkit.registry import Registry
-from rewardkit.train.stages import STAGES, TrainFile, read_train_config, stage_of
+from rewardkit.train.config.reading import read_train_config, stage_of
+from rewardkit.train.config.stages import STAGES
+from rewardkit.train.config.training_file import TrainFile
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -81,7 +83,7 @@ def configuration(
 
 def train(yaml: str, folder: Path, registry: Registry, changes: Mapping[str, object] | None = None) -> Path:
     """Run a stage as ``rewardkit train`` does, going on with what its folder holds; returns the folder of the model."""
-    from rewardkit.train.launch import launch  # noqa: PLC0415 - heavy
+    from rewardkit.train.trainer.launch import launch  # noqa: PLC0415 - heavy
 
     file = configuration(yaml, folder, registry, changes)
     return launch(file, STAGES[stage_of(file.document)].runner())
@@ -110,8 +112,8 @@ def accuracy(file: TrainFile, model: Path, samples: int = 0) -> Accuracy:
         model: A folder.
         samples: Sampled answers to each prompt, beside the greedy one.
     """
-    from rewardkit.train.exam import examine  # noqa: PLC0415 - heavy
-    from rewardkit.train.launch import quiet  # noqa: PLC0415
+    from rewardkit.train.evaluation.evaluator import examine  # noqa: PLC0415 - heavy
+    from rewardkit.train.trainer.launch import quiet  # noqa: PLC0415
 
     quiet()
     (exam,) = examine(file, [str(model)], samples, file.config.output)

@@ -110,8 +110,8 @@ def changes_for(folder: Path, arm: str, seed: int, size: Size) -> Mapping[str, o
 
 def run_one(folder: Path, arm: str, seed: int, size: Size) -> None:
     """One run, in this process; its figures go to a file."""
-    from rewardkit.train.learn import Learner  # noqa: PLC0415 - heavy
-    from rewardkit.train.rl import Trainer  # noqa: PLC0415
+    from rewardkit.train.trainer.policy_update import Learner  # noqa: PLC0415 - heavy
+    from rewardkit.train.trainer.reinforcement import Trainer  # noqa: PLC0415
 
     seconds: list[float] = []
     trained: set[int] = set()

@@ -119,8 +119,8 @@ def examine(final: Path, arm: str, seed: int, folder: Path, registry: Registry, 
     import torch  # noqa: PLC0415 - heavy
 
     from rewardkit.train.config import ModelConfig  # noqa: PLC0415
-    from rewardkit.train.policy import Passage, Policy  # noqa: PLC0415
-    from rewardkit.train.rows import read_rows  # noqa: PLC0415
+    from rewardkit.train.data.rows import read_rows  # noqa: PLC0415
+    from rewardkit.train.models.policy import Passage, Policy  # noqa: PLC0415
 
     file = configuration(GRPO, folder / f"exam_{arm}", registry, grpo_changes(folder, seed, size))
     answered = accuracy(file, final, size.samples)

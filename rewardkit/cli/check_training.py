@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from rewardkit.train.oddities import Findings
-    from rewardkit.train.stages import TrainFile
+    from rewardkit.train.config.training_file import TrainFile
+    from rewardkit.train.preflight.data_checks import Findings
 
 STYLES = {"context": "dim", "loss": "green", "weighted": "bold magenta", "chosen": "green", "rejected": "red"}
 """Of the parts of a sample."""
@@ -28,14 +28,15 @@ MOST_CHARACTERS = 2000
 def check_training(config: str, overrides: Mapping[str, str], limit: int | None, *, as_json: bool) -> None:
     """Look at a configuration and its data, and print what was seen. Raises DataError where training would refuse them."""
     from rewardkit.cli.loading import leaving_at_once  # noqa: PLC0415 - imports this package
-    from rewardkit.train.stages import import_heavy, read_train_config  # noqa: PLC0415 - heavy
+    from rewardkit.train.config.reading import read_train_config  # noqa: PLC0415 - heavy
+    from rewardkit.train.config.stages import import_heavy  # noqa: PLC0415 - heavy
 
     file = read_train_config(Path(config), overrides=overrides)
     file.require_data("train", "eval")
     with leaving_at_once():
         import_heavy()
-    from rewardkit.train.launch import quiet  # noqa: PLC0415 - needs torch
-    from rewardkit.train.preview import preview  # noqa: PLC0415
+    from rewardkit.train.preflight.preview import preview  # noqa: PLC0415
+    from rewardkit.train.trainer.launch import quiet  # noqa: PLC0415 - needs torch
 
     quiet()
     found = preview(file, limit)
@@ -56,7 +57,7 @@ def show(file: TrainFile, found: Findings, console: Console) -> None:
     from rich.table import Table  # noqa: PLC0415 - heavy
     from rich.text import Text  # noqa: PLC0415
 
-    from rewardkit.cli.check import print_composite  # noqa: PLC0415 - it imports this module
+    from rewardkit.cli.composite_table import print_composite  # noqa: PLC0415 - it imports this module
 
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim", no_wrap=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import orjson
 
-from rewardkit.cli.train import split_overrides
+from rewardkit.cli.loading import split_overrides
 from rewardkit.errors import OutputError, UsageError
 
 SAMPLES, SAMPLES_TO_COMPARE = 16, 64
@@ -62,17 +62,18 @@ def command(
     if compare is not None and number < 2:
         raise UsageError("--compare needs at least 2 samples of each prompt: one half says what is within reach")
     from rewardkit.cli.loading import leaving_at_once  # noqa: PLC0415 - imports this package
-    from rewardkit.train.stages import import_heavy, read_train_config  # noqa: PLC0415 - heavy
+    from rewardkit.train.config.reading import read_train_config  # noqa: PLC0415 - heavy
+    from rewardkit.train.config.stages import import_heavy  # noqa: PLC0415 - heavy
 
     file = read_train_config(config, overrides=split_overrides(overrides))
     with leaving_at_once():
         import_heavy()
     from rewardkit.cli.eval_view import Bar, show  # noqa: PLC0415 - needs torch, as do these
-    from rewardkit.train.comparison import compare as compare_exams  # noqa: PLC0415
-    from rewardkit.train.exam import classes_of, examine, examined  # noqa: PLC0415
-    from rewardkit.train.exam_figures import figures_of, labelled, record_of  # noqa: PLC0415
-    from rewardkit.train.exam_page import write_page  # noqa: PLC0415
-    from rewardkit.train.launch import quiet  # noqa: PLC0415
+    from rewardkit.train.evaluation.evaluator import classes_of, examine, examined  # noqa: PLC0415
+    from rewardkit.train.evaluation.metrics import figures_of, labelled, record_of  # noqa: PLC0415
+    from rewardkit.train.evaluation.pass_at_k import compare as compare_exams  # noqa: PLC0415
+    from rewardkit.train.reports.evaluation_report import write_page  # noqa: PLC0415
+    from rewardkit.train.trainer.launch import quiet  # noqa: PLC0415
 
     quiet()
     settings, _ = examined(file)

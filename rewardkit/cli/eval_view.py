@@ -11,11 +11,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from rewardkit.train.answers import Exam
-from rewardkit.train.comparison import Change
-from rewardkit.train.exam import Progress as ExamProgress
-from rewardkit.train.exam_page import differences, sentences, short
-from rewardkit.train.math.metrics import Estimate
+from rewardkit.train.evaluation.answers import Exam
+from rewardkit.train.evaluation.evaluator import Progress as ExamProgress
+from rewardkit.train.evaluation.pass_at_k import Change
+from rewardkit.train.evaluation.statistics import Estimate
+from rewardkit.train.reports.evaluation_report import differences, sentences, short
 
 SHOWN_CLASSES = 20
 """Classes of problems in the terminal; all are on the page."""

@@ -11,7 +11,19 @@ from types import FrameType
 import click
 
 from rewardkit.cli import INTERRUPTED
+from rewardkit.errors import UsageError
 from rewardkit.interrupts import answering
+
+
+def split_overrides(overrides: tuple[str, ...]) -> dict[str, str]:
+    """``KEY=VALUE`` as given on the command line."""
+    result = {}
+    for text in overrides:
+        key, sign, value = text.partition("=")
+        if not sign or not key:
+            raise UsageError(f"--set wants KEY=VALUE, found {text!r}")
+        result[key] = value
+    return result
 
 
 @contextmanager

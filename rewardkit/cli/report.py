@@ -21,6 +21,6 @@ def command(runs: tuple[Path, ...], out: Path) -> None:
 
     A run that is still going on can be drawn, too. Every run draws itself at its end, into report.html in its folder.
     """
-    from rewardkit.train.report import write_report  # noqa: PLC0415 - heavy
+    from rewardkit.train.reports.run_report import write_report  # noqa: PLC0415 - heavy
 
     click.echo(str(write_report(runs, out)))

@@ -13,7 +13,7 @@ from rewardkit.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rewardkit.train.keys import Key
+    from rewardkit.train.config.reference import Key
 
 REWARD = "reward"
 STAGES = ("sft", "reward_model", "dpo", "grpo", "ppo")
@@ -39,8 +39,8 @@ def command(kind: str, keys: bool) -> None:
 
         click.echo(orjson.dumps(reward_schema(load_registry()), option=orjson.OPT_INDENT_2).decode())
         return
-    from rewardkit.train.keys import keys_of, schema_of  # noqa: PLC0415 - heavy
-    from rewardkit.train.stages import STAGES as FOUND  # noqa: PLC0415
+    from rewardkit.train.config.reference import keys_of, schema_of  # noqa: PLC0415 - heavy
+    from rewardkit.train.config.stages import STAGES as FOUND  # noqa: PLC0415
 
     config = FOUND[kind].config_class()
     if keys:

@@ -81,9 +81,9 @@ def command(
     """
     from rewardkit.composite import CompositeReward, ScoreCache  # noqa: PLC0415 - loads when the verb runs
     from rewardkit.config.spec import read_config  # noqa: PLC0415
-    from rewardkit.scoring.local import RewardOrder  # noqa: PLC0415
+    from rewardkit.scoring.engines.local import RewardOrder  # noqa: PLC0415
+    from rewardkit.scoring.formats.decode import Columns  # noqa: PLC0415
     from rewardkit.scoring.progress import make_progress  # noqa: PLC0415
-    from rewardkit.scoring.records import Columns  # noqa: PLC0415
     from rewardkit.scoring.run import ScoreOptions, score_files  # noqa: PLC0415
 
     columns = Columns.parse(maps, explode)

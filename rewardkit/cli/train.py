@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rewardkit.errors import UsageError
+from rewardkit.cli.loading import split_overrides
 
 
 @click.command("train")
@@ -26,7 +26,8 @@ def command(config: Path, overrides: tuple[str, ...], fresh: bool) -> None:
     CONFIG. `rewardkit check CONFIG` looks at the data before.
     """
     from rewardkit.cli.loading import leaving_at_once  # noqa: PLC0415 - imports this package
-    from rewardkit.train.stages import STAGES, import_heavy, read_train_config, stage_of  # noqa: PLC0415 - heavy
+    from rewardkit.train.config.reading import read_train_config, stage_of  # noqa: PLC0415 - heavy
+    from rewardkit.train.config.stages import STAGES, import_heavy  # noqa: PLC0415 - heavy
 
     file = read_train_config(config, overrides=split_overrides(overrides))
     file.require_data("train", "eval")
@@ -35,12 +36,12 @@ def command(config: Path, overrides: tuple[str, ...], fresh: bool) -> None:
         runner = STAGES[stage_of(file.document)].runner()
     from rich.console import Console  # noqa: PLC0415 - heavy
 
-    from rewardkit.train import parallel  # noqa: PLC0415 - needs torch
-    from rewardkit.train.launch import launch  # noqa: PLC0415
-    from rewardkit.train.outcome import before_and_after  # noqa: PLC0415
+    from rewardkit.train.distributed import collectives  # noqa: PLC0415 - needs torch
+    from rewardkit.train.monitoring.run_summary import before_and_after  # noqa: PLC0415
+    from rewardkit.train.trainer.launch import launch  # noqa: PLC0415
 
     folder = launch(file, runner, fresh=fresh)
-    if parallel.is_first():
+    if collectives.is_first():
         console = Console(stderr=True)
         if (table := before_and_after(file.config.output)) is not None:
             console.print(table)
@@ -48,14 +49,3 @@ def command(config: Path, overrides: tuple[str, ...], fresh: bool) -> None:
             f"Curves, samples and settings: {file.config.output / 'report.html'}", highlight=False, soft_wrap=True
         )
         click.echo(str(folder))
-
-
-def split_overrides(overrides: tuple[str, ...]) -> dict[str, str]:
-    """``KEY=VALUE`` as given on the command line."""
-    result = {}
-    for text in overrides:
-        key, sign, value = text.partition("=")
-        if not sign or not key:
-            raise UsageError(f"--set wants KEY=VALUE, found {text!r}")
-        result[key] = value
-    return result

@@ -11,16 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import TYPE_CHECKING
 
 from rewardkit.composite import combine
+from rewardkit.composite.components import Components
 from rewardkit.composite.runners import Outcomes
 from rewardkit.config.expression import EvaluationError, Expression
-from rewardkit.config.spec import Component, Composite
+from rewardkit.config.spec import Component, Composite, RewardConfig
 from rewardkit.types import Outcome, Rollout, Score, ScoredRollout, Skipped, Unscored
-
-if TYPE_CHECKING:
-    from rewardkit.composite.engine import CompositeReward
 
 
 def group_of(rollout: Rollout) -> Hashable:
@@ -44,8 +41,11 @@ def gate_needs(composite: Composite) -> frozenset[str]:
 class Batch:
     """One batch on its way through one composite."""
 
-    def __init__(self, engine: CompositeReward, composite: Composite, rollouts: Sequence[Rollout]) -> None:
-        self.engine = engine
+    def __init__(
+        self, components: Components, config: RewardConfig, composite: Composite, rollouts: Sequence[Rollout]
+    ) -> None:
+        self.components = components
+        self.config = config
         self.composite = composite
         self.rollouts = rollouts
         self.outcomes: dict[str, list[Outcome]] = {}
@@ -74,7 +74,7 @@ class Batch:
                 waiting.remove(component)
                 outcomes, units = self.select(component, gated=component.name not in first)
                 rollouts = self.rollouts
-                future = self.engine.start(
+                future = self.components.start(
                     self.composite, component, [[rollouts[index] for index in unit] for unit in units]
                 )
                 running[future] = component, units, outcomes
@@ -88,7 +88,7 @@ class Batch:
                     for index, outcome in zip(unit, unit_results, strict=True):
                         outcomes[index] = outcome
                 self.outcomes[component.name] = outcomes  # type: ignore[assignment]  # every place is filled by now
-                self.engine.spent(component.name, seconds)
+                self.components.spent(component.name, seconds)
         if self.gate is None:
             self.gate = [self.decide_gate(index) for index in range(len(self.rollouts))]
 
@@ -163,7 +163,7 @@ class Batch:
         failures = self.failures([name for name in names if weights[name] != 0])
         none = dict.fromkeys(names)
         gate = self.gate or [True] * len(self.rollouts)
-        reward_id, policy = self.engine.reward_id, self.engine.config.policy
+        reward_id, policy = self.config.reward_id, self.config.policy
         result: list[ScoredRollout] = []
         rows = zip(
             self.rollouts,

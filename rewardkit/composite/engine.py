@@ -5,34 +5,20 @@ Reads no rollouts from files and prints nothing. What happens to one batch is in
 
 from __future__ import annotations
 
-import functools
 import logging
 import threading
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rewardkit.composite.batch import Batch
-from rewardkit.composite.cache import ScoreCache, component_key, unit_key
-from rewardkit.composite.runners import (
-    AsyncRunner,
-    DeviceRunner,
-    EventLoop,
-    InlineRunner,
-    Outcomes,
-    ProcessRunner,
-    Runner,
-    who,
-)
-from rewardkit.composite.workers import WorkerPool, default_workers
-from rewardkit.composite.zygote import ComponentOrder
-from rewardkit.config.params import plain_params
-from rewardkit.config.spec import Component, Composite, RewardConfig, parse_config, read_config
-from rewardkit.errors import ConfigError, TooManyUnscoredError, UsageError
+from rewardkit.composite.cache import ScoreCache
+from rewardkit.composite.components import Components
+from rewardkit.config.spec import Composite, RewardConfig, parse_config, read_config
+from rewardkit.errors import TooManyUnscoredError, UsageError
 from rewardkit.registry import Registry
-from rewardkit.types import Outcome, Rollout, Score, ScoredRollout, Skipped
+from rewardkit.types import Rollout, ScoredRollout, Skipped
 
 logger = logging.getLogger(__name__)
 
@@ -76,25 +62,19 @@ class CompositeReward:
         self.step = step
         """The training step that weights are taken from unless ``score`` is told another."""
         self._registry = registry
-        self._cache = cache
-        self._workers = workers or default_workers()
+        self._components = Components(config, workers, cache)
         self._lock = threading.Lock()
-        self._keys_lock = threading.Lock()
-        self._pool: WorkerPool | None = None
-        self._loop: EventLoop | None = None
-        self._device: ThreadPoolExecutor | None = None
         self._closed = False
-        self._reward_id = config.reward_id
-        self._runners: dict[tuple[str, str], Runner] = {}
-        self._keys: dict[tuple[str, str], bytes | None] = {}
-        self.timings: dict[str, float] = dict.fromkeys(config.component_names, 0.0)
-        """Seconds spent by each component so far, added over threads and workers."""
-        self._build()
 
     @property
     def is_inline(self) -> bool:
         """Whether everything runs in the calling thread."""
-        return all(component.offer.type.executor == "inline" for _, component in self._components())
+        return self._components.is_inline
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds spent by each component so far, added over threads and workers."""
+        return self._components.timings
 
     def score(self, rollouts: Sequence[Rollout], *, step: int | None = None) -> list[ScoredRollout]:
         """Score a batch. Safe to call from several threads at once.
@@ -136,14 +116,7 @@ class CompositeReward:
             closed, self._closed = self._closed, True
         if closed:
             return
-        for runner in self._runners.values():
-            runner.close()
-        if self._pool is not None:
-            self._pool.close()
-        if self._loop is not None:
-            self._loop.close()
-        if self._device is not None:
-            self._device.shutdown(cancel_futures=True)
+        self._components.close()
 
     def __enter__(self) -> Self:
         return self
@@ -152,50 +125,6 @@ class CompositeReward:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _components(self) -> Iterator[tuple[Composite, Component]]:
-        for composite in self.config.composites.values():
-            for component in composite.components:
-                yield composite, component
-
-    def _build(self) -> None:
-        """Make a runner for every component. Worker processes start importing the plugins right away."""
-        process: dict[tuple[str, str], Component] = {}
-        problems = []
-        for composite, component in self._components():
-            key = composite.name, component.name
-            if component.offer.type.executor == "process":
-                if problem := _unreachable(component):
-                    problems.append((component.location, problem))
-                process[key] = component
-                continue
-            try:
-                function = component.offer.type.build(component.params)
-            except ValueError as error:  # its parameters contradict each other
-                problems.append((component.location, f"{component.offer.type.name}: {error}"))
-                continue
-            # The boundary: building runs a plugin's own code, which may lack a module, a file, a device …
-            except Exception as error:
-                logger.debug("%s can't be built", who(component), exc_info=True)
-                text = f"{who(component)} can't be built: {type(error).__name__}: {error}"
-                problems.append((component.location, text))
-                continue
-            match component.offer.type.executor:
-                case "inline":
-                    self._runners[key] = InlineRunner(component, function)
-                case "async":
-                    self._loop = self._loop or EventLoop()
-                    self._runners[key] = AsyncRunner(component, function, self._loop)
-                case "device":
-                    self._device = self._device or ThreadPoolExecutor(1, thread_name_prefix="rewardkit-device")
-                    self._runners[key] = DeviceRunner(component, function, self._device)
-        if problems:
-            self.close()
-            raise ConfigError(*problems)
-        if process:
-            self._pool = WorkerPool({"/".join(key): _order(item) for key, item in process.items()}, self._workers)
-            for key, component in process.items():
-                self._runners[key] = ProcessRunner(component, self._pool, "/".join(key))
 
     def _score_routed(self, rollouts: Sequence[Rollout], step: int) -> list[ScoredRollout]:
         chosen: dict[str, list[int]] = {}
@@ -222,75 +151,14 @@ class CompositeReward:
         return [result[index] for index in range(len(rollouts))]
 
     def _score_composite(self, composite: Composite, rollouts: Sequence[Rollout], step: int) -> list[ScoredRollout]:
-        batch = Batch(self, composite, rollouts)
+        batch = Batch(self._components, self.config, composite, rollouts)
         batch.run()
         return batch.scored(step)
-
-    def start(self, composite: Composite, component: Component, units: Sequence[Sequence[Rollout]]) -> Future[Outcomes]:
-        """Start scoring units by one component, taking from the cache what it knows."""
-        runner = self._runners[composite.name, component.name]
-        if not self._shares(component) or (known_as := self._key(composite, component)) is None:
-            return runner.submit(units)
-        looks_at = component.offer.type.content
-        what = None if looks_at is None else functools.partial(looks_at, component.params)
-        # A unit that has no key is known by its position, which nothing is kept under.
-        keys: list[Hashable] = [unit_key(known_as, unit, what) or index for index, unit in enumerate(units)]
-        known: dict[Any, Sequence[Outcome]] = {}
-        if self._cache is not None:
-            known |= self._cache.get([unit for unit in keys if isinstance(unit, bytes)])
-        missing = {unit: position for position, unit in enumerate(keys) if unit not in known}
-        order = list(missing)
-        done: Future[Outcomes] = Future()
-
-        def finish(future: Future[Outcomes]) -> None:
-            try:
-                results, seconds = future.result()
-                fresh = dict(zip(order, results, strict=True))
-                self._keep({unit: outcomes for unit, outcomes in fresh.items() if isinstance(unit, bytes)})
-                found = known | fresh
-                done.set_result(([list(found[unit]) for unit in keys], seconds))
-            # What a callback raises is only logged, and whoever waits would do so for ever.
-            except BaseException as error:  # noqa: BLE001
-                done.set_exception(error)
-
-        runner.submit([units[position] for position in missing.values()]).add_done_callback(finish)
-        return done
-
-    def _shares(self, component: Component) -> bool:
-        """Whether equal units get one score: where it is kept, or where the reward says by what it knows them."""
-        kind = component.offer.type
-        return kind.deterministic and (self._cache is not None or kind.content is not None)
-
-    def _key(self, composite: Composite, component: Component) -> bytes | None:
-        """What the scores of a component are kept under. Asked for late: what it depends on may take a while to tell."""
-        name = composite.name, component.name
-        with self._keys_lock:
-            if name not in self._keys:
-                try:
-                    self._keys[name] = component_key(component)
-                # The boundary: what a plugin can't tell stops nothing; its scores are not kept.
-                except Exception:
-                    logger.exception("%s can't tell what its scores depend on; they are not kept", who(component))
-                    self._keys[name] = None
-            return self._keys[name]
-
-    def _keep(self, fresh: Mapping[bytes, Sequence[Outcome]]) -> None:
-        if self._cache is not None:
-            scores = {
-                key: [item for item in unit if isinstance(item, Score) and item.repeatable]
-                for key, unit in fresh.items()
-            }
-            self._cache.put({key: unit for key, unit in scores.items() if unit and len(unit) == len(fresh[key])})
-
-    def spent(self, name: str, seconds: float) -> None:
-        """Add to a component's time."""
-        with self._lock:
-            self.timings[name] += seconds
 
     @property
     def reward_id(self) -> str:
         """Identifies the resolved configuration and the plugins' versions."""
-        return self._reward_id
+        return self.config.reward_id
 
     def _observe(self, scored: Sequence[ScoredRollout], step: int) -> None:
         if self._registry is None or not self._registry.observes_scoring:
@@ -300,28 +168,3 @@ class CompositeReward:
         # The boundary: an observer's failure is told and must not touch the scores.
         except Exception:
             logger.exception("a plugin's rollouts_scored failed")
-
-
-def _unreachable(component: Component) -> str | None:
-    """Why a worker process would not find a reward that this program registered by itself."""
-    if component.offer.provenance.installed:
-        return None
-    module, _, name = component.offer.type.origin.partition(":")
-    if module in {"", "__main__"} or "<locals>" in name:
-        place = f", not in {component.offer.type.origin}" if module else ""
-        return (
-            f"{component.offer.type.name} runs in worker processes, which import it: "
-            f"define it with @reward at the top level of a module{place}"
-        )
-    return None
-
-
-def _order(component: Component) -> ComponentOrder:
-    offer = component.offer
-    return ComponentOrder(
-        use=offer.type.name,
-        plugin=offer.provenance.plugin if offer.provenance.installed else "",
-        origin=offer.type.origin,
-        params=plain_params(component.params),
-        who=who(component),
-    )

@@ -12,8 +12,8 @@ from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeAlias
 
-from rewardkit.composite.boundary import call_async, call_group, call_reward, close_reward
-from rewardkit.composite.workers import WorkerPool
+from rewardkit.composite.plugin_calls import call_async, call_group, call_reward, close_reward
+from rewardkit.composite.worker_pool import WorkerPool
 from rewardkit.config.spec import Component
 from rewardkit.types import Outcome, RewardFunction, Rollout, Unscored
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
-from rewardkit.scoring.readers import Chunk, RawRow, Reader
-from rewardkit.scoring.records import Columns, RowError, group_key, read_row
+from rewardkit.scoring.formats.decode import Columns, RowError, group_key, read_row
+from rewardkit.scoring.formats.readers import Chunk, RawRow, Reader
 
 MEMORY_BYTES = 64 << 20
 

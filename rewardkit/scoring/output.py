@@ -13,7 +13,9 @@ from typing import IO, Any
 
 from rewardkit.errors import OutputError, RewardkitError, UsageError
 from rewardkit.files import sync_folder, write_whole
-from rewardkit.scoring.journal import (
+from rewardkit.scoring.engines.chunk_scorer import Piece
+from rewardkit.scoring.formats.writers import SEGMENT_ROWS, Part, open_part
+from rewardkit.scoring.resume.journal import (
     Journal,
     OutputPaths,
     Segment,
@@ -21,8 +23,6 @@ from rewardkit.scoring.journal import (
     read_manifest,
     writing,
 )
-from rewardkit.scoring.work import Piece
-from rewardkit.scoring.writers import SEGMENT_ROWS, Part, open_part
 
 SEGMENT_BYTES = 64 << 20
 SEGMENT_SECONDS = 10.0
@@ -98,7 +98,7 @@ class Output:
             if job.order == "input":
                 part = open_part(paths.part, job.format, journal.ends)
             else:
-                from rewardkit.scoring.reorder import ReorderPart  # noqa: PLC0415 - seldom needed
+                from rewardkit.scoring.resume.restore_order import ReorderPart  # noqa: PLC0415 - seldom needed
 
                 part = ReorderPart(paths.part, job.format)
             _cut(paths.rejected_part, last.rejected_bytes, paths)

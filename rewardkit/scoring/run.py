@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rewardkit.errors import RewardkitError, TooManyUnscoredError, UsageError
 from rewardkit.interrupts import answering
-from rewardkit.scoring.check import check_columns
-from rewardkit.scoring.fold import fold_part
+from rewardkit.scoring.column_check import check_columns
+from rewardkit.scoring.engines.chunk_scorer import ChunkScorer, Piece, Task, seldom_collecting
+from rewardkit.scoring.engines.local import RewardOrder, here, here_while_quick, in_processes, in_threads
+from rewardkit.scoring.formats.decode import Columns
+from rewardkit.scoring.formats.readers import Chunk, Reader, find_inputs
+from rewardkit.scoring.formats.writers import output_format
 from rewardkit.scoring.groups import GroupPlan, gather, plan_groups
-from rewardkit.scoring.journal import OutputPaths, read_manifest, writing
-from rewardkit.scoring.local import RewardOrder, here, here_while_quick, in_processes, in_threads
 from rewardkit.scoring.output import Job, Output, finished_manifest, protected_paths
 from rewardkit.scoring.progress import Quiet
-from rewardkit.scoring.readers import Chunk, Reader, find_inputs
-from rewardkit.scoring.records import Columns
+from rewardkit.scoring.resume.journal import OutputPaths, read_manifest, writing
+from rewardkit.scoring.resume.summary_of_written import fold_part
 from rewardkit.scoring.summary import Summary
-from rewardkit.scoring.work import ChunkScorer, Piece, Task, seldom_collecting
-from rewardkit.scoring.writers import output_format
 
 if TYPE_CHECKING:
     from rewardkit.composite import CompositeReward
@@ -169,7 +169,7 @@ def _pieces(
     asked: Callable[[], bool],
 ) -> Iterator[Piece]:
     if options.engine == "ray":
-        from rewardkit.scoring.ray_engine import on_ray  # noqa: PLC0415 - an extra
+        from rewardkit.scoring.engines.ray import on_ray  # noqa: PLC0415 - an extra
 
         if order is None:
             raise UsageError("--engine ray needs a reward that comes from a file")

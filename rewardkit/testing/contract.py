@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, NoReturn, Self, cast
 
 from rewardkit.authoring import reward_type_of
-from rewardkit.composite.boundary import to_outcome
+from rewardkit.composite.plugin_calls import to_outcome
 from rewardkit.config.spec import Component, parse_config
 from rewardkit.errors import ConfigError, PluginError
 from rewardkit.registry import OfferedReward, Provenance, Registry

@@ -15,7 +15,7 @@ from rewardkit.rollout_engine import Completion, Request, RolloutEngine, Rollout
 from rewardkit.testing.contract import ContractBrokenError
 
 if TYPE_CHECKING:
-    from rewardkit.train.policy import Policy
+    from rewardkit.train.models.policy import Policy
 
 ALPHABET = "0123456789+-*/=?.,:;()[]{}<>\\ \n_'\"abcdefghijklmnopqrstuvwxyz"
 LONGEST = 160
@@ -41,9 +41,9 @@ class RolloutEngineContract:
         """Start the engine."""
         from rewardkit.config.params import make_params  # noqa: PLC0415 - heavy, as are those below
         from rewardkit.train.config import ModelConfig  # noqa: PLC0415
-        from rewardkit.train.engines.builtin import with_builtin  # noqa: PLC0415
-        from rewardkit.train.policy import Policy  # noqa: PLC0415
-        from rewardkit.train.sampler import setup_of  # noqa: PLC0415
+        from rewardkit.train.config.engines import with_builtin  # noqa: PLC0415
+        from rewardkit.train.models.policy import Policy  # noqa: PLC0415
+        from rewardkit.train.rollout.synced_engine import setup_of  # noqa: PLC0415
 
         with contextlib.ExitStack() as scope:
             folder = scope.enter_context(tempfile.TemporaryDirectory(prefix="rewardkit-contract-"))
@@ -126,7 +126,7 @@ class RolloutEngineContract:
         """At temperature 0."""
         import torch  # noqa: PLC0415
 
-        from rewardkit.train.policy import Passage  # noqa: PLC0415
+        from rewardkit.train.models.policy import Passage  # noqa: PLC0415
 
         asked = [Request(request.prompt, [0]) for request in self._requests()]
         for request, completions in zip(asked, self._ask(asked, Sampling(12, temperature=0)), strict=True):
@@ -252,7 +252,7 @@ class RolloutEngineContract:
     def _differences(self, asked: Sequence[Request], sampling: Sampling) -> Iterator[float]:
         import torch  # noqa: PLC0415
 
-        from rewardkit.train.policy import Passage  # noqa: PLC0415
+        from rewardkit.train.models.policy import Passage  # noqa: PLC0415
 
         for request, completions in zip(asked, self._ask(asked, sampling), strict=True):
             for completion in completions:

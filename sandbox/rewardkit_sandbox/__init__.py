@@ -9,16 +9,16 @@ r"""Runs untrusted programs fast and safely: takes a program, its inputs and lim
 Expected outputs never enter a box: compare what comes out with `same_output` and `same_value`.
 """
 
-from rewardkit_sandbox.asserts import Assertion, split
 from rewardkit_sandbox.box.codec import Opaque
 from rewardkit_sandbox.errors import BadTests, Closed, SandboxError, SlotDied, Unavailable
-from rewardkit_sandbox.identity import identify
-from rewardkit_sandbox.judge import Tests
+from rewardkit_sandbox.images.identity import identify
 from rewardkit_sandbox.languages import LANGUAGES
-from rewardkit_sandbox.open import open_remote, open_sandbox
+from rewardkit_sandbox.opening import open_remote, open_sandbox
 from rewardkit_sandbox.sandbox import Sandbox
 from rewardkit_sandbox.types import Call, Case, Execution, Isolation, Limits, Program, Result, Stdin, Verdict
-from rewardkit_sandbox.verdict import same_output, same_value, show
+from rewardkit_sandbox.verdicts.assertion_calls import Assertion, split
+from rewardkit_sandbox.verdicts.output_comparison import same_output, same_value, show
+from rewardkit_sandbox.verdicts.test_modules import Tests
 
 __all__ = [
     "LANGUAGES",
@@ -48,4 +48,4 @@ __all__ = [
     "show",
     "split",
 ]
-__version__ = "0.1.0"
+from rewardkit_sandbox.version import __version__ as __version__

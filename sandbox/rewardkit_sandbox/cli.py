@@ -11,12 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rewardkit_sandbox import images, machine, registry
-from rewardkit_sandbox.check import check as check_walls
+from rewardkit_sandbox.backends import registry
+from rewardkit_sandbox.checks import host_checks
+from rewardkit_sandbox.checks.host_checks import Property
+from rewardkit_sandbox.checks.isolation_checks import check as check_walls
 from rewardkit_sandbox.errors import SandboxError
+from rewardkit_sandbox.images import building
 from rewardkit_sandbox.languages import LANGUAGES
-from rewardkit_sandbox.machine import Property
-from rewardkit_sandbox.open import open_sandbox
+from rewardkit_sandbox.opening import open_sandbox
 from rewardkit_sandbox.types import Limits, Program, Stdin
 
 _BACKEND = "docker, bubblewrap, or one that another distribution offers; auto takes the first that works."
@@ -39,19 +41,19 @@ def build(names: tuple[str, ...], force: bool, listing: bool) -> None:
     """Make images (by default: python), from a registry's base or, without one, with debootstrap."""
     if listing:
         table = Table("image", "what is in it", "root file system", "Docker image")
-        for recipe in images.recipes().values():
-            there = (images.root(recipe.name) / "usr").exists()
+        for recipe in building.recipes().values():
+            there = (building.root(recipe.name) / "usr").exists()
             table.add_row(
                 recipe.name,
                 recipe.description,
-                str(images.root(recipe.name)) if there else "–",
-                "yes" if images.has_docker_image(recipe.name) else "–",
+                str(building.root(recipe.name)) if there else "–",
+                "yes" if building.has_docker_image(recipe.name) else "–",
             )
         Console().print(table)
         return
     try:
         for name in names or ("python",):
-            images.build(name, lambda line: click.echo(line, err=True), force=force)
+            building.build(name, lambda line: click.echo(line, err=True), force=force)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     except SandboxError as error:
@@ -67,7 +69,7 @@ def check(backend: str | None, image: str, as_json: bool) -> None:
     names = [backend] if backend else registry.names()
     if not {*names} <= {"auto", *registry.names()}:
         raise click.UsageError(f"unknown backend {backend!r}; there are auto, {', '.join(registry.names())}")
-    there = machine.look(image)
+    there = host_checks.look(image)
     found: dict[str, object] = {"machine": _rows(there)}
     if not as_json:
         _print("this machine", there, "[yellow]no[/]")

@@ -15,14 +15,16 @@ from functools import partial
 from hashlib import blake2b
 from typing import Self, TypeVar
 
-from rewardkit_sandbox import judge, languages, shared
+from rewardkit_sandbox import languages
 from rewardkit_sandbox.box import codec
 from rewardkit_sandbox.errors import SandboxError, SlotDied
-from rewardkit_sandbox.judge import Tests
+from rewardkit_sandbox.host import shared_process
+from rewardkit_sandbox.host.box_connection import ENVIRONMENT, Job, Outcome, Slot, memory_file
+from rewardkit_sandbox.host.pool import Pool
 from rewardkit_sandbox.languages import Language
-from rewardkit_sandbox.pool import Pool
-from rewardkit_sandbox.slot import ENVIRONMENT, Job, Outcome, Slot, memory_file
 from rewardkit_sandbox.types import Call, Case, Execution, Isolation, Limits, Program, Result, Verdict
+from rewardkit_sandbox.verdicts import test_modules
+from rewardkit_sandbox.verdicts.test_modules import Tests
 
 T = TypeVar("T")
 Stop = Callable[[int, Execution], bool]
@@ -104,7 +106,7 @@ class Sandbox:
                 failed = Execution("compile_error", stderr=code.compilation.stderr, note=code.compilation.note)
                 return Result(tuple(failed for _ in cases), code.compilation)
             if isolation == "shared" and language.name == "python" and len(cases) > 1:
-                together = self._retrying(lambda slot: shared.run(slot, code.descriptor, cases, limits))
+                together = self._retrying(lambda slot: shared_process.run(slot, code.descriptor, cases, limits))
                 runs = self._fill_up(code, cases, together, limits, stop)
             else:
                 runs = self._fresh(code, cases, limits, stop)
@@ -248,7 +250,7 @@ def _failures_of_ours() -> Iterator[None]:
 
 def _judge(candidate: Slot, judges: Pool, source: int, tests: Tests, limits: Limits) -> Verdict:
     with judges.slot() as other:
-        return judge.run(candidate, other, source, tests, limits)
+        return test_modules.run(candidate, other, source, tests, limits)
 
 
 def compile_source(slot: Slot, source: bytes, language: Language, most: Limits) -> tuple[bytes, Execution]:

@@ -8,17 +8,20 @@ import textwrap
 import pytest
 from sandbox_support import opened
 
-from rewardkit_sandbox import Limits, Program, Stdin, Unavailable, machine, open_sandbox, registry
+from rewardkit_sandbox import Limits, Program, Stdin, Unavailable, open_sandbox
+from rewardkit_sandbox.checks import host_checks
+from rewardkit_sandbox.backends import registry
 from rewardkit_sandbox.testing import SandboxContract
 
 TINY = """
-from rewardkit_sandbox import Sandbox, images
+from rewardkit_sandbox import Sandbox
+from rewardkit_sandbox.images import building
 from rewardkit_sandbox.backends.bubblewrap import BubblewrapBackend
-from rewardkit_sandbox.pool import Pool
+from rewardkit_sandbox.host.pool import Pool
 
 
 def open_tiny(*, slots, image, limits, runtime, preimport):
-    pool = Pool(BubblewrapBackend(images.root(image), limits, preimport=preimport), slots)
+    pool = Pool(BubblewrapBackend(building.root(image), limits, preimport=preimport), slots)
     pool.open()
     return Sandbox(pool, limits, "tiny (as asked)")
 """
@@ -64,7 +67,7 @@ def test_it_is_listed_and_never_taken_by_auto(site):
     """It is among the names and told by the machine's check; `auto` takes a backend that comes along."""
     install(site, "def open_tiny(**_): raise AssertionError")
     assert registry.names() == ["docker", "bubblewrap", "tiny"]
-    assert next(each for each in machine._third_parties()).holds
+    assert next(each for each in host_checks._third_parties()).holds
     with opened("auto", slots=1) as box:
         assert box.run(Program("print(1)"), [Stdin("")]).runs[0].text == "1\n"
 
@@ -97,7 +100,7 @@ def test_two_of_one_name(site):
     install(site, TINY, distribution="other-boxes")
     with pytest.raises(Unavailable, match=r"offered twice, by .*acme-boxes 1.5.*; uninstall one"):
         open_sandbox("tiny")
-    assert not next(each for each in machine._third_parties()).holds
+    assert not next(each for each in host_checks._third_parties()).holds
 
 
 def test_a_built_in_can_not_be_replaced(site):

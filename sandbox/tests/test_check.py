@@ -7,7 +7,9 @@ import pytest
 from click.testing import CliRunner
 from sandbox_support import BACKENDS, opened
 
-from rewardkit_sandbox import Execution, Limits, Unavailable, check, machine
+from rewardkit_sandbox import Execution, Limits, Unavailable
+from rewardkit_sandbox.checks import isolation_checks
+from rewardkit_sandbox.checks import host_checks
 from rewardkit_sandbox.cli import main
 
 
@@ -15,7 +17,7 @@ from rewardkit_sandbox.cli import main
 def test_every_wall_holds(backend):
     """Each property holds on each backend that works here."""
     opened(backend, slots=1).close()
-    _, properties = check.check(backend)
+    _, properties = isolation_checks.check(backend)
     assert len(properties) >= 16
     assert [each for each in properties if not each.holds] == []
 
@@ -56,7 +58,7 @@ class Bare:
 
 def test_walls_that_are_down_are_seen():
     """Without a sandbox not a single property holds."""
-    properties = list(check._properties(Bare(), Limits()))
+    properties = list(isolation_checks._properties(Bare(), Limits()))
     assert [each.name for each in properties if each.holds] == []
 
 
@@ -66,17 +68,19 @@ def test_what_is_missing_is_told_with_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("REWARDKIT_SANDBOX_HOME", str(tmp_path))
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setattr("rewardkit_sandbox.backends.cgroups.make", lambda **_: None)
-    found = {each.name: each for each in machine.look()}
+    found = {each.name: each for each in host_checks.look()}
     for name in ("Docker engine", "bubblewrap", "control groups for bubblewrap", "images"):
         assert not found[name].holds and found[name].remedy, name
 
 
 def test_the_command_for_machines(monkeypatch):
     """--json has the machine and each backend; a wall that is down ends with 1, an unknown backend with 2."""
-    monkeypatch.setattr(machine, "look", lambda image: [machine.Property("gVisor", False, "runc", "install runsc")])
+    monkeypatch.setattr(
+        host_checks, "look", lambda image: [host_checks.Property("gVisor", False, "runc", "install runsc")]
+    )
     monkeypatch.setattr(
         "rewardkit_sandbox.cli.check_walls",
-        lambda name, image: (name, [machine.Property("no network", name == "docker", "seen")]),
+        lambda name, image: (name, [host_checks.Property("no network", name == "docker", "seen")]),
     )
     done = CliRunner().invoke(main, ["check", "--json"])
     report = json.loads(done.stdout)

@@ -13,19 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sandbox_support import BACKENDS, opened
 
-from rewardkit_sandbox import (
-    Call,
-    Execution,
-    Limits,
-    Program,
-    Stdin,
-    Tests,
-    same_output,
-    same_value,
-    shared,
-    show,
-    split,
-)
+from rewardkit_sandbox import Call, Execution, Limits, Program, Stdin, Tests, same_output, same_value, show, split
+from rewardkit_sandbox.host import shared_process
 from rewardkit_sandbox.box import codec
 from rewardkit_sandbox.sandbox import returned
 
@@ -209,7 +198,9 @@ def test_any_lines_of_a_shared_process_are_taken(lines):
     """Whatever a shared process says, each case has an execution that ended well or is left open."""
     files = (os.memfd_create("stdout"), os.memfd_create("stderr"))
     try:
-        runs = shared._read("\n".join(lines).encode("utf-8", "surrogatepass"), files, 3, Execution("ok"), LIMITS)
+        runs = shared_process._read(
+            "\n".join(lines).encode("utf-8", "surrogatepass"), files, 3, Execution("ok"), LIMITS
+        )
     finally:
         for file in files:
             os.close(file)

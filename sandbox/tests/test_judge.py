@@ -100,7 +100,7 @@ def test_helpers_of_the_prompt_are_the_prompts(sandbox):
 
 def test_literal_names_are_found():
     """Only names that the tests neither define nor import, and that are no builtins, come from the program."""
-    from rewardkit_sandbox.judge import free_names
+    from rewardkit_sandbox.verdicts.test_modules import free_names
 
     source = "import math as m\nfor i in range(3):\n    assert abs(f(i)) == math.pi and g.h(i) and x"
     assert free_names(source, "x = 1") == ["f", "g"]

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 from sandbox_support import BACKENDS, REPOSITORY, opened
 
-from rewardkit_sandbox import Closed, Limits, Program, SandboxError, Stdin, Tests, open_sandbox, owner
+from rewardkit_sandbox import Closed, Limits, Program, SandboxError, Stdin, Tests, open_sandbox
+from rewardkit_sandbox.host import box_ownership
 from rewardkit_sandbox.backends import cgroups
-from rewardkit_sandbox.pool import Pool
+from rewardkit_sandbox.host.pool import Pool
 
 PROGRAMS = {"docker": 2500, "bubblewrap": 5000}
 """How many programs run while boxes are killed, unless REWARDKIT_KILL_PROGRAMS says otherwise."""
@@ -134,12 +135,12 @@ def test_an_owner_that_is_killed_takes_its_boxes_along(backend, busy, tmp_path):
     )
     owner = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
     with owner:
-        ready, *names = owner.stdout.readline().split()
+        ready, *names = box_ownership.stdout.readline().split()
         assert ready == "ready"
         pids = servers(backend, names)
         assert len(pids) == 2
-        owner.kill()
-        owner.wait()
+        box_ownership.kill()
+        box_ownership.wait()
         assert wait_for(lambda: not any(Path("/proc", pid).exists() for pid in pids), 30)
 
 
@@ -360,7 +361,7 @@ def test_folders_of_dead_owners_are_swept(tmp_path, monkeypatch):
     dead, alive, other = (tmp_path / f"rewardkit-sandbox-{name}" for name in ("dead", "alive", "other"))
     for folder in (dead, alive, other):
         folder.mkdir()
-    label = owner.label()
+    label = box_ownership.label()
     (dead / "owner").write_text(label.rpartition(".")[0] + ".1")
     (alive / "owner").write_text(label)
     with open_sandbox("docker", slots=1):

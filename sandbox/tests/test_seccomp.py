@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from rewardkit_sandbox import Unavailable
-from rewardkit_sandbox.seccomp import _NUMBERS, ALLOW, build
+from rewardkit_sandbox.host.seccomp import _NUMBERS, ALLOW, build
 
 ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 

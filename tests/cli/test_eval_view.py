@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from rewardkit.cli.eval_view import show
-from rewardkit.train.answers import Exam
-from rewardkit.train.math.metrics import Estimate
+from rewardkit.train.evaluation.answers import Exam
+from rewardkit.train.evaluation.statistics import Estimate
 
 
 def test_what_is_not_known_is_a_dash(capsys):

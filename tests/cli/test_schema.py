@@ -9,7 +9,7 @@ import pytest
 from rewardkit import Registry
 from rewardkit.cli import run, schema
 from rewardkit.config import read_yaml, reward_schema
-from rewardkit.train.stages import STAGES
+from rewardkit.train.config.stages import STAGES
 
 EXAMPLES = Path(__file__).parents[2] / "examples/train"
 
@@ -66,8 +66,8 @@ def test_keys_are_those_of_the_configuration() -> None:
     """Each leads to the default that the configuration has when nothing is said."""
     from rewardkit.train.config import GrpoConfig
     from rewardkit.train.config.base import Section
+    from rewardkit.train.config.reference import keys_of
     from rewardkit.train.config.rl import RolloutConfig
-    from rewardkit.train.keys import keys_of
 
     keys = {key.name: key for key in keys_of(GrpoConfig)}
     rollout = RolloutConfig()

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from rewardkit.cli import run
-from rewardkit.scoring import local
 from rewardkit.scoring import run as scoring_run
+from rewardkit.scoring.engines import local
 
 REWARD = """
 version: 1

@@ -125,15 +125,15 @@ def test_more_samples_are_added_to_those_that_are_kept(work, capsys):
 
 def test_an_interrupted_evaluation_goes_on(work, capsys, monkeypatch):
     """What was answered is kept, and that is said."""
-    from rewardkit.train import exam
+    from rewardkit.train.evaluation import evaluator
 
     def interrupt(*_arguments):
         raise KeyboardInterrupt
 
     look = ["eval", work / "grpo.yaml", "--model", work / "base", "--out", work / "cut", "--samples", 3]
     with monkeypatch.context() as patch:
-        patch.setattr(exam, "KEPT_TOGETHER", 1)
-        patch.setattr(exam, "refuse_unscored", interrupt)  # comes after answers were kept
+        patch.setattr(evaluator, "KEPT_TOGETHER", 1)
+        patch.setattr(evaluator, "refuse_unscored", interrupt)  # comes after answers were kept
         code, _, err = run(capsys, *look, "--set", "rollout.batch=2")
     assert code == 130
     assert "run the same command again to go on" in err
@@ -152,7 +152,7 @@ def test_beginning_anew_removes_what_the_run_wrote_and_nothing_else(work, capsys
     assert (folder / "notes.txt").read_text() == "mine"
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
 
-    from rewardkit.train.launch import WRITTEN, _remove_run
+    from rewardkit.train.run_folder import WRITTEN, _remove_run
 
     assert {path.name for path in folder.iterdir()} <= {*WRITTEN, "notes.txt"}
     (folder / "notes.txt").unlink()

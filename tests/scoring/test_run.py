@@ -15,8 +15,8 @@ import pytest
 
 from rewardkit.errors import DataError, OutputError, TooManyUnscoredError, UsageError
 from rewardkit.scoring import output, run
+from rewardkit.scoring.formats.decode import Columns
 from rewardkit.scoring.progress import Quiet
-from rewardkit.scoring.records import Columns
 
 ENDINGS = [".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet"]
 TOY = Path(__file__).with_name("toy.py")

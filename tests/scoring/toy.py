@@ -14,8 +14,9 @@ from typing import Any
 from rewardkit import Registry, Rollout, Score, Unscored, reward
 from rewardkit.composite import CompositeReward
 from rewardkit.config.spec import parse_config
-from rewardkit.scoring import output, run, writers
-from rewardkit.scoring.records import Columns
+from rewardkit.scoring import output, run
+from rewardkit.scoring.formats import writers
+from rewardkit.scoring.formats.decode import Columns
 
 PLAIN = """
 version: 1

@@ -55,7 +55,7 @@ def work(tmp_path_factory):
 def policy(work):
     """A policy of its own, with random weights."""
     from rewardkit.train.config import ModelConfig
-    from rewardkit.train.policy import Policy
+    from rewardkit.train.models.policy import Policy
 
     return Policy.load(ModelConfig(path=str(work / "base")))
 

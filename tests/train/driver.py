@@ -22,8 +22,9 @@ def registry():
 
 
 if __name__ == "__main__":
-    from rewardkit.train.launch import launch
-    from rewardkit.train.stages import STAGES, read_train_config, stage_of
+    from rewardkit.train.config.reading import read_train_config, stage_of
+    from rewardkit.train.config.stages import STAGES
+    from rewardkit.train.trainer.launch import launch
 
     try:
         file = read_train_config(sys.argv[1], registry())

@@ -6,6 +6,8 @@ import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+from rewardkit.train.config import reading
+
 spec = spec_from_file_location("driver", Path(__file__).with_name("driver.py"))
 driver = module_from_spec(spec)
 sys.modules["driver"] = driver
@@ -50,9 +52,9 @@ def die():
 
 def break_down(name):
     """Make this process fail."""
-    from rewardkit.train import checkpoint
-    from rewardkit.train.engines import hf
-    from rewardkit.train.optim import Optimizer
+    from rewardkit.train.rollout.engines import hf
+    from rewardkit.train.trainer import checkpoint
+    from rewardkit.train.trainer.optimizer import Optimizer
 
     match name:
         case "engine":
@@ -60,17 +62,17 @@ def break_down(name):
         case "backward":
             after(1, Optimizer, "accumulate", stumble)
         case "vllm does not start":
-            from rewardkit.train.engines.vllm import VllmEngine
+            from rewardkit.train.rollout.engines.vllm import VllmEngine
 
             after(0, VllmEngine, "_arguments", stumble)
         case "vllm keeps its weights":
-            from rewardkit.train.engines.vllm import VllmEngine
+            from rewardkit.train.rollout.engines.vllm import VllmEngine
 
             whole = VllmEngine._hand_over
             VllmEngine._hand_over = lambda self, weights: whole(self, weights) if next(left, None) else list(weights)
             left = iter((1, 1))
         case "vllm killed":
-            from rewardkit.train.engines.vllm import VllmEngine
+            from rewardkit.train.rollout.engines.vllm import VllmEngine
 
             after(4, VllmEngine, "_sample", die)  # canary, step 1, canary, step 2
         case "disk":
@@ -83,10 +85,9 @@ def break_down(name):
 
 if __name__ == "__main__":
     from rewardkit.cli import run
-    from rewardkit.train import stages
 
-    read = stages.read_train_config
-    stages.read_train_config = lambda path, overrides: read(path, driver.registry(), overrides=overrides)
+    read = reading.read_train_config
+    reading.read_train_config = lambda path, overrides: read(path, driver.registry(), overrides=overrides)
     *configs, config, fault, rank = sys.argv[1:]
     for good in configs:
         assert run(["train", good]) == 0

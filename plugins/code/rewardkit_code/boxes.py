@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from rewardkit_sandbox import Limits, Sandbox, SandboxError, Unavailable, identify, open_sandbox, registry
-from rewardkit_sandbox.open import default_slots
+from rewardkit_sandbox import Limits, Sandbox, SandboxError, Unavailable, identify, open_sandbox
+from rewardkit_sandbox.backends import registry
+from rewardkit_sandbox.opening import default_slots
 
 from rewardkit import Rollout, Score, Unscored
 

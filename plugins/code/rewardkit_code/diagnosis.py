@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rewardkit_sandbox import SandboxError
-from rewardkit_sandbox.check import check
-from rewardkit_sandbox.machine import look
+from rewardkit_sandbox.checks.host_checks import look
+from rewardkit_sandbox.checks.isolation_checks import check
 
 from rewardkit import Finding
 

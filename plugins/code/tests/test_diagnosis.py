@@ -2,7 +2,7 @@
 
 from rewardkit_code import diagnosis
 from rewardkit_sandbox import Unavailable
-from rewardkit_sandbox.machine import Property
+from rewardkit_sandbox.checks.host_checks import Property
 
 from rewardkit import Registry
 

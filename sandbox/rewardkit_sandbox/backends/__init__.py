@@ -1,1 +1,1 @@
-"""Where boxes come from."""
+"""Backends: where sandbox boxes come from, and the registry of backends."""

@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from rewardkit_sandbox import owner
 from rewardkit_sandbox.backends import cgroups
 from rewardkit_sandbox.backends.docker import SERVER_MB
 from rewardkit_sandbox.errors import SlotDied, Unavailable
-from rewardkit_sandbox.slot import COMMON_MODULES, ENVIRONMENT, BoxConfig, Slot, bootstrap
+from rewardkit_sandbox.host import box_ownership
+from rewardkit_sandbox.host.box_connection import COMMON_MODULES, ENVIRONMENT, BoxConfig, Slot, bootstrap
 from rewardkit_sandbox.types import Limits
 
 OWNER = "REWARDKIT_SANDBOX_OWNER"
@@ -157,7 +157,7 @@ class BubblewrapBackend:
             "CAP_SETPCAP",
         ]
         # The owner is for `sweep`, which reads this command line; the box's own environment is none of its business.
-        walls += ["--setenv", OWNER, owner.label(), "--clearenv"]
+        walls += ["--setenv", OWNER, box_ownership.label(), "--clearenv"]
         for key, value in ENVIRONMENT.items():
             walls += ["--setenv", key, value]
         if self.root is not None:
@@ -204,7 +204,7 @@ def sweep() -> int:
             arguments = (folder / "cmdline").read_bytes().split(b"\0")
             if b"--setenv" in arguments and OWNER.encode() in arguments and Path(arguments[0].decode()).name == "bwrap":
                 label = arguments[arguments.index(OWNER.encode()) + 1].decode()
-                if owner.is_gone(label):
+                if box_ownership.is_gone(label):
                     os.kill(int(folder.name), signal.SIGKILL)
                     removed += 1
     return removed

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from rewardkit_sandbox import owner
+from rewardkit_sandbox.host import box_ownership
 
 ROOT = Path("/sys/fs/cgroup")
 FOLDER = "rewardkit-sandbox"
@@ -76,7 +76,7 @@ def _kill_members(folder: Path) -> None:
 
 def make(*, memory_mb: int, processes: int, cpus: float) -> Group | None:
     """A group with these limits, or None where they can't be had."""
-    name = f"{owner.label()}-{secrets.token_hex(4)}"
+    name = f"{box_ownership.label()}-{secrets.token_hex(4)}"
     unified = (ROOT / "cgroup.controllers").exists()
     memory, period = memory_mb << 20, 100_000
     if unified:
@@ -121,7 +121,7 @@ def sweep() -> int:
     for parent in {ROOT / FOLDER, *(ROOT / controller / FOLDER for controller in ("memory", "pids", "cpu"))}:
         if parent.is_dir():
             for folder in parent.iterdir():
-                if folder.is_dir() and owner.is_gone(folder.name.rpartition("-")[0]):
+                if folder.is_dir() and box_ownership.is_gone(folder.name.rpartition("-")[0]):
                     Group((folder,)).remove()
                     removed += 1
     return removed

@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rewardkit_sandbox import owner
 from rewardkit_sandbox.errors import SlotDied, Unavailable
-from rewardkit_sandbox.slot import COMMON_MODULES, ENVIRONMENT, BoxConfig, Slot, bootstrap
+from rewardkit_sandbox.host import box_ownership
+from rewardkit_sandbox.host.box_connection import COMMON_MODULES, ENVIRONMENT, BoxConfig, Slot, bootstrap
 from rewardkit_sandbox.types import Limits
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class DockerBackend:
             engine.close()
         self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self._folder.chmod(0o711)
-        (self._folder / "owner").write_text(owner.label())
+        (self._folder / "owner").write_text(box_ownership.label())
 
     def close(self) -> None:
         """Removes the folder of sockets."""
@@ -201,7 +201,7 @@ class DockerBackend:
             },
             "environment": ENVIRONMENT,
             "hostname": "sandbox",
-            "labels": {LABEL: owner.label()},
+            "labels": {LABEL: box_ownership.label()},
             "user": "0:0",
             "working_dir": "/",
             "ipc_mode": "private",
@@ -266,12 +266,12 @@ def sweep() -> int:
     removed = 0
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
-            if owner.is_gone((folder / "owner").read_text()):
+            if box_ownership.is_gone((folder / "owner").read_text()):
                 shutil.rmtree(folder, ignore_errors=True)
                 removed += 1
     try:
         for container in engine.api.containers(all=True, filters={"label": LABEL}):
-            if owner.is_gone(container["Labels"][LABEL]):
+            if box_ownership.is_gone(container["Labels"][LABEL]):
                 with contextlib.suppress(Exception):
                     engine.api.remove_container(container["Id"], force=True, v=True)
                     removed += 1

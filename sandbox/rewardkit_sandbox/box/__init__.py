@@ -1,1 +1,1 @@
-"""What runs inside of the box. Standard library only; the sources are sent to the box, never installed there."""
+"""The code that runs inside a box. Standard library only; its sources are sent to the box, never installed there."""

@@ -1,0 +1,1 @@
+"""The engines that score a file: local processes, or Ray."""

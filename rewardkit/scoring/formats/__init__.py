@@ -1,0 +1,1 @@
+"""File formats: reading and writing rows as JSONL or Parquet."""

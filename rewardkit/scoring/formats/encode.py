@@ -1,0 +1,332 @@
+"""Scored rows as lines of JSON or as Arrow columns, made straight from a batch's scores.
+
+Both hold the same: the row as it came, then ``reward``, ``reward_status``, ``reward_id`` and ``components``. Nothing is written here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rewardkit.errors import OutputError
+from rewardkit.scoring.formats.decode import Decoded, write_row
+from rewardkit.types import Outcome, Score, ScoredRollout, Unscored
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_EXTRAS = ("kind", "metrics", "steps", "traceback")
+"""Of a component, what lines of JSON leave out where there is nothing to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentColumns:
+    """What one component said of a batch, a list per column."""
+
+    values: list[float | None]
+    weights: list[float]
+    contributions: list[float | None]
+    statuses: list[str]
+    reasons: list[str]
+    extras: dict[str, list[Any]] = field(default_factory=dict)
+    """The columns of ``kind``, ``metrics``, ``steps`` and ``traceback`` that are not all null."""
+    all_scored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreColumns:
+    """What scoring added to a batch, column by column."""
+
+    rewards: list[float | None]
+    statuses: list[str]
+    reward_id: str
+    components: dict[str, ComponentColumns]
+
+
+def score_columns(scored: Sequence[ScoredRollout], names: Sequence[str], places: Sequence[str]) -> ScoreColumns:
+    """Turn scored rollouts into columns.
+
+    Args:
+        scored: A batch.
+        names: The components.
+        places: For each rollout ``file:line``, which is put before the message of an outcome that blames the row.
+    """
+    return ScoreColumns(
+        [item.reward for item in scored],
+        ["scored" if item.unscored is None else "unscored" for item in scored],
+        scored[0].reward_id if scored else "",
+        {name: _component(scored, name, places) for name in names},
+    )
+
+
+def _component(scored: Sequence[ScoredRollout], name: str, places: Sequence[str]) -> ComponentColumns:
+    outcomes = [item.outcomes[name] for item in scored]
+    weights = [item.weights[name] for item in scored]
+    contributions = [item.contributions[name] for item in scored]
+    extras: dict[str, list[Any]] = {}
+    if set(map(type, outcomes)) == {Score}:
+        scores: list[Score] = outcomes  # type: ignore[assignment]  # as the line above found
+        values: list[float | None] = [outcome.value for outcome in scores]
+        metrics = [outcome.metrics for outcome in scores]
+        if any(metrics):
+            extras["metrics"] = [dict(item) if item else None for item in metrics]
+        steps = [outcome.steps for outcome in scores]
+        if any(item is not None for item in steps):
+            extras["steps"] = [None if item is None else list(item) for item in steps]
+        reasons = [outcome.reason for outcome in scores]
+        return ComponentColumns(
+            values, weights, contributions, ["scored"] * len(scores), reasons, extras, all_scored=True
+        )
+    parts = [_parts(outcome, place) for outcome, place in zip(outcomes, places, strict=True)]
+    for position, extra in enumerate(_EXTRAS, 3):
+        column = [part[position] for part in parts]
+        if any(item is not None for item in column):
+            extras[extra] = column
+    return ComponentColumns(
+        [part[0] for part in parts],
+        weights,
+        contributions,
+        [part[1] for part in parts],
+        [part[2] for part in parts],
+        extras,
+    )
+
+
+def _parts(outcome: Outcome, place: str) -> tuple[float | None, str, str, Any, Any, Any, Any]:
+    """Value, status, reason, kind, metrics, steps, traceback."""
+    if isinstance(outcome, Score):
+        metrics = dict(outcome.metrics) if outcome.metrics else None
+        steps = None if outcome.steps is None else list(outcome.steps)
+        return outcome.value, "scored", outcome.reason, None, metrics, steps, None
+    if isinstance(outcome, Unscored):
+        message = f"{place}: {outcome.message}" if outcome.kind == "input" else outcome.message
+        return None, "unscored", message, outcome.kind, None, None, outcome.traceback
+    return None, "skipped", outcome.reason, None, None, None, None
+
+
+def json_lines(decoded: Decoded, columns: ScoreColumns) -> list[bytes]:
+    """Each scored row as a line of JSON, its end included."""
+    names = list(columns.components)
+    cells = [_cells(component) for component in columns.components.values()]
+    added = zip(columns.rewards, columns.statuses, zip(*cells, strict=True) if cells else (), strict=True)
+    lines = []
+    for index, (row, (reward, status, parts)) in enumerate(zip(decoded.rows, added, strict=True)):
+        components = dict(zip(names, parts, strict=True))
+        full = {
+            **row,
+            "reward": reward,
+            "reward_status": status,
+            "reward_id": columns.reward_id,
+            "components": components,
+        }
+        lines.append(write_row(full, odd=index in decoded.odd))
+    return lines
+
+
+def _cells(component: ComponentColumns) -> list[dict[str, Any]]:
+    cells: list[dict[str, Any]] = [
+        {"value": value, "weight": weight, "contribution": contribution, "status": status, "reason": reason}
+        for value, weight, contribution, status, reason in zip(
+            component.values,
+            component.weights,
+            component.contributions,
+            component.statuses,
+            component.reasons,
+            strict=True,
+        )
+    ]
+    for name, column in component.extras.items():
+        for cell, value in zip(cells, column, strict=True):
+            if value is not None:
+                cell[name] = value
+    return cells
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A batch for Parquet, and what had to be changed to get it in there."""
+
+    batch: pa.RecordBatch
+    replaced: int = 0
+    """Rows in which lone surrogates became U+FFFD."""
+    emptied: tuple[str, ...] = ()
+    """Columns in which objects without keys became null, which is all that Parquet has for them."""
+
+
+def arrow_table(decoded: Decoded, columns: ScoreColumns, types: Mapping[str, Any], places: Sequence[str]) -> Table:
+    """A batch as Arrow columns.
+
+    Args:
+        decoded: The rows.
+        columns: Their scores.
+        types: The types that columns should have, where known; a column that doesn't fit gets the type of what it holds.
+        places: For each row ``file:line``, for messages.
+
+    Raises:
+        OutputError: A column holds what has no common type; says which, and how to get it written all the same.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - only Parquet output needs it
+
+    rows = decoded.rows
+    names = list(rows[0]) if rows else []
+    data: dict[str, list[Any]]
+    try:
+        if set(map(len, rows)) - {len(names)}:
+            raise KeyError  # noqa: TRY301 - as a missing name does below
+        data = {name: [row[name] for row in rows] for name in names}
+    except KeyError:  # rows with different columns
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        data = {name: [row.get(name) for row in rows] for name in names}
+    arrays: dict[str, pa.Array] = {}
+    changed: set[int] = set()
+    emptied = []
+    for name, values in data.items():
+        array, dirty = _array(name, values, types.get(name), places)
+        changed |= dirty
+        cleaned = _without_empty_structs(array)
+        if cleaned is not array:
+            emptied.append(name)
+        arrays[_text(name)] = cleaned
+    count = len(rows)
+    arrays["reward"] = pa.array(columns.rewards, pa.float64())
+    arrays["reward_status"] = pa.array(columns.statuses, pa.string())
+    arrays["reward_id"] = pa.repeat(columns.reward_id, count)
+    parts = {name: _struct(component, count) for name, component in columns.components.items()}
+    arrays["components"] = pa.StructArray.from_arrays(list(parts.values()), names=list(parts))
+    return Table(pa.RecordBatch.from_pydict(arrays), len(changed), tuple(emptied))
+
+
+def _struct(component: ComponentColumns, count: int) -> pa.StructArray:
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
+    kinds = {
+        "kind": pa.string(),
+        "metrics": pa.map_(pa.string(), pa.float64()),
+        "steps": pa.list_(pa.float64()),
+        "traceback": pa.string(),
+    }
+    first = component.weights[0] if component.weights else 0.0
+    arrays = {
+        "value": pa.array(component.values, pa.float64()),
+        "weight": (
+            pa.repeat(pa.scalar(first, pa.float64()), count)
+            if component.weights.count(first) == count
+            else pa.array(component.weights, pa.float64())
+        ),
+        "contribution": pa.array(component.contributions, pa.float64()),
+        "status": pa.repeat("scored", count) if component.all_scored else pa.array(component.statuses, pa.string()),
+        "reason": _texts(component.reasons),
+    }
+    for name, kind in kinds.items():
+        column = component.extras.get(name)
+        if column is None:
+            arrays[name] = pa.nulls(count, kind)
+        elif name == "metrics":
+            arrays[name] = pa.array([None if item is None else list(item.items()) for item in column], kind)
+        else:
+            arrays[name] = _texts(column) if kind == pa.string() else pa.array(column, kind)
+    return pa.StructArray.from_arrays(list(arrays.values()), names=list(arrays))
+
+
+def _texts(values: Sequence[str | None]) -> pa.Array:
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:
+        return pa.array([None if value is None else _text(value) for value in values], pa.string())
+
+
+def _array(name: str, values: list[Any], wanted: Any, places: Sequence[str]) -> tuple[pa.Array, set[int]]:
+    """A column, and the places in it whose text had lone surrogates."""
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
+    dirty: set[int] = set()
+    try:
+        try:
+            return pa.array(values, wanted), dirty
+        except UnicodeEncodeError:
+            clean = [_clean(value) for value in values]
+            dirty = {index for index, value in enumerate(values) if clean[index] is not value}
+            values = clean
+            return pa.array(values, wanted), dirty
+    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+        if wanted is not None:
+            return _array(name, values, None, places)
+        raise OutputError(_no_common_type(name, values, places, error)) from error
+
+
+def _no_common_type(name: str, values: Sequence[Any], places: Sequence[str], error: Exception) -> str:
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
+    advice = "JSON Lines can hold it: use --out FILE.jsonl"
+    seen: dict[str, str] = {}
+    for value, place in zip(values, places, strict=True):
+        try:
+            kind = str(pa.array([value]).type)
+        except (pa.ArrowException, OverflowError, TypeError, ValueError) as own:
+            return f"column {name!r} holds what Parquet has no type for, at {place}: {' '.join(str(own).split())}. {advice}"
+        if kind != "null":
+            seen.setdefault(kind, place)
+    kinds = " and ".join(f"{kind} ({place})" for kind, place in list(seen.items())[:2])
+    return f"column {name!r} has no one type, as Parquet needs: it holds {kinds or error}. {advice}"
+
+
+def _text(value: str) -> str:
+    return _SURROGATES.sub("\ufffd", value)
+
+
+def _clean(value: Any) -> Any:
+    """The value with U+FFFD for lone surrogates; the same object if it has none."""
+    if isinstance(value, str):
+        return _text(value) if _SURROGATES.search(value) else value
+    if isinstance(value, list):
+        items = [_clean(item) for item in value]
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+    if isinstance(value, Mapping):
+        pairs = {_clean(key): _clean(item) for key, item in value.items()}
+        same = all(
+            new_key is key and new is item
+            for (new_key, new), (key, item) in zip(pairs.items(), value.items(), strict=False)
+        )
+        return value if same else pairs
+    return value
+
+
+def _without_empty_structs(array: pa.Array) -> pa.Array:
+    """The same array if it holds no structs without fields; else with nulls in their place."""
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
+    kind = _without_empty(array.type)
+    if kind == array.type:
+        return array
+    return pa.array([_prune(value, kind) for value in array.to_pylist()], kind)
+
+
+def _without_empty(kind: pa.DataType) -> pa.DataType:
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
+    if pa.types.is_struct(kind):
+        fields = [pa.field(part.name, _without_empty(part.type)) for part in kind]
+        if not fields:
+            return pa.null()
+        return kind if all(new.type == old.type for new, old in zip(fields, kind, strict=True)) else pa.struct(fields)
+    if pa.types.is_list(kind):
+        inner = _without_empty(kind.value_type)
+        return kind if inner == kind.value_type else pa.list_(inner)
+    return kind
+
+
+def _prune(value: Any, kind: pa.DataType) -> Any:
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
+    if value is None or pa.types.is_null(kind):
+        return None
+    if pa.types.is_struct(kind):
+        return {part.name: _prune(value.get(part.name), part.type) for part in kind}
+    if pa.types.is_list(kind):
+        return [_prune(item, kind.value_type) for item in value]
+    return value

@@ -1,0 +1,149 @@
+"""Puts scored rows back into the order of the input, where groups had to be scored in another.
+
+While the job runs, its part is a row of small Arrow streams: batches with the place of each row in the input. At the end they are read
+by memory map, window by window, and written as the file that was asked for.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rewardkit.files import sync_file
+from rewardkit.scoring.formats.writers import SEGMENT_ROWS, Payload, SchemaUnion, conform, open_part
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_WINDOW_ROWS = 4096
+
+
+def with_ordinals(payload: Payload, ordinals: Sequence[int]) -> pa.RecordBatch:
+    """The payload as one column beside its rows' places in the input."""
+    import pyarrow as pa  # noqa: PLC0415 - only where Arrow is in use anyway
+
+    if isinstance(payload, list):
+        rows = pa.array(payload, pa.large_binary())
+    else:
+        rows = pa.StructArray.from_arrays(payload.columns, fields=list(payload.schema))
+    return pa.RecordBatch.from_arrays([pa.array(ordinals, pa.int64()), rows], names=["ordinal", "row"])
+
+
+class ReorderPart:
+    """A part whose segments are in the order of work."""
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self._path = path
+        self._kind = kind
+        self._batches: list[pa.RecordBatch] = []
+
+    def write(self, payload: Payload, place: str) -> int:  # noqa: ARG002 - types are reconciled at the end
+        """Add a batch made by ``with_ordinals``."""
+        batch: Any = payload
+        self._batches.append(batch)
+        return int(batch.nbytes)
+
+    def commit(self) -> int:
+        """Append the batches, each as a stream of its own, since their columns may differ."""
+        import pyarrow as pa  # noqa: PLC0415 - as above
+
+        with pa.OSFile(str(self._path), "ab") as sink:
+            for batch in self._batches:
+                with pa.ipc.new_stream(sink, batch.schema) as writer:
+                    writer.write_batch(batch)
+        self._batches = []
+        sync_file(self._path)
+        return self._path.stat().st_size
+
+    def finish(self, ends: Sequence[int], rewritten: Path) -> Path:
+        """Write the file that was asked for."""
+        inner_path = rewritten.with_name(rewritten.name + ".part")
+        inner_path.write_bytes(b"")
+        inner = open_part(inner_path, self._kind, [])
+        inner_ends: list[int] = []
+        waiting = 0
+        for payload in _in_order(self._path, ends[-1] if ends else 0):
+            inner.write(payload, "the input's order")
+            waiting += len(payload)
+            if waiting >= SEGMENT_ROWS:
+                inner_ends.append(inner.commit())
+                waiting = 0
+        if waiting:
+            inner_ends.append(inner.commit())
+        finished = inner.finish(inner_ends, rewritten)
+        if finished != rewritten:
+            finished.replace(rewritten)
+        else:
+            inner_path.unlink()
+        return rewritten
+
+
+def _in_order(path: Path, end: int) -> Iterator[Payload]:
+    """The payloads' rows in the order of the input, a window at a time."""
+    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    if not end:
+        return
+    with pa.memory_map(str(path)) as file:
+        offsets: list[int] = []
+        starts = array("q")
+        ordinals: list[pa.Array] = []
+        union = SchemaUnion()
+        lines = False
+        count = 0
+        while file.tell() < end:
+            offsets.append(file.tell())
+            starts.append(count)
+            batch = _next_batch(file)
+            lines = not pa.types.is_struct(batch.schema.field("row").type)
+            union.add(batch.schema if lines else pa.schema(list(batch.schema.field("row").type)), f"row {count + 1}")
+            # A copy, so that the file's pages need not stay.
+            ordinals.append(pa.array(batch.column("ordinal").to_pylist(), pa.int64()))
+            count += batch.num_rows
+        order = pc.sort_indices(pa.chunked_array(ordinals, pa.int64()))
+        for window in range(0, count, _WINDOW_ROWS):
+            rows = order.slice(window, _WINDOW_ROWS).to_pylist()
+            by_batch: dict[int, list[int]] = {}
+            for row in rows:
+                by_batch.setdefault(bisect_right(starts, row) - 1, []).append(row)
+            taken = []
+            places: dict[int, int] = {}
+            for number, wanted in by_batch.items():
+                file.seek(offsets[number])
+                column = _next_batch(file).column("row").take(pa.array([row - starts[number] for row in wanted]))
+                for row in wanted:
+                    places[row] = len(places)
+                taken.append(
+                    pa.RecordBatch.from_arrays([column], names=["row"])
+                    if lines
+                    else conform(pa.RecordBatch.from_struct_array(column), union.schema)
+                )
+            table = pa.Table.from_batches(taken).take(pa.array([places[row] for row in rows])).combine_chunks()
+            if lines:
+                yield table.column("row").to_pylist()
+            else:
+                yield from table.to_batches()
+
+
+def read_batches(path: Path, end: int) -> Iterator[pa.RecordBatch]:
+    """The batches of a part in the order of work."""
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
+    with pa.memory_map(str(path)) as file:
+        while file.tell() < end:
+            yield _next_batch(file)
+
+
+def _next_batch(file: Any) -> pa.RecordBatch:
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
+    with pa.ipc.open_stream(file) as stream:
+        batch = stream.read_next_batch()
+        # Go to the end of the stream, where the next begins.
+        for _ in stream:
+            pass
+    return batch

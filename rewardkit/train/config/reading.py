@@ -1,0 +1,124 @@
+"""Reads and checks a training yaml, overrides included."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from rewardkit.config import RewardConfig, parse_yaml, read_yaml
+from rewardkit.config.spec import resolve
+from rewardkit.config.validate import did_you_mean, schema_problems, show
+from rewardkit.config.yaml import Document, Path_
+from rewardkit.errors import ConfigError, Location
+from rewardkit.registry import Registry
+from rewardkit.train.config import RlConfig, RunConfig
+from rewardkit.train.config.engines import chosen_engine
+from rewardkit.train.config.stages import STAGES
+from rewardkit.train.config.training_file import TrainFile
+
+
+def read_train_config(
+    file: Path | str, registry: Registry | None = None, overrides: Mapping[str, str] | None = None
+) -> TrainFile:
+    """Read and check a training configuration, its reward included.
+
+    Args:
+        file: The YAML file.
+        registry: The plugins that a reward may use; by default those installed.
+        overrides: Values in YAML by dotted path (``optimizer.lr``), put over what the file says.
+
+    Raises:
+        ConfigError: Anything is wrong; every problem is listed with file, line and column.
+    """
+    document = read_yaml(file)
+    if not isinstance(document.data, dict):
+        raise ConfigError((document.where(()), "must be a mapping with the keys 'version' and 'stage'"))
+    for path, text in (overrides or {}).items():
+        _override(document, path, text)
+    kind = stage_of(document)
+    config_class = STAGES[kind].config_class()
+    adapter = TypeAdapter(config_class)
+    if problems := schema_problems(document, adapter.json_schema()):
+        raise ConfigError(*problems)
+    folder = Path(file).resolve().parent
+    try:
+        config: RunConfig = adapter.validate_python(document.data, context={"folder": folder})
+    except ValidationError as error:
+        raise ConfigError(
+            *(
+                (document.where(_path_of(words, problem["loc"])), words)
+                for problem in error.errors()
+                if (words := problem["msg"].removeprefix("Value error, "))
+            )
+        ) from None
+    registry = registry or Registry.load()
+    reward = _reward(document, folder, registry, "reward")
+    gold = _reward(document, folder, registry, "evaluate", "gold")
+    engine = chosen_engine(document, config, registry) if isinstance(config, RlConfig) else None
+    return TrainFile(config, document, reward, gold, registry, engine)
+
+
+def stage_of(document: Document) -> str:
+    """The stage that a document names. Raises ConfigError if there is no such stage."""
+    found = document.data.get("stage")
+    if found is None:
+        raise ConfigError((document.where(()), f"lacks the key 'stage'; stages are {', '.join(STAGES)}"))
+    if not isinstance(found, str) or found not in STAGES:
+        hint = did_you_mean(str(found), STAGES) or f"; stages are {', '.join(STAGES)}"
+        raise ConfigError((document.where(("stage",)), f"there is no stage {found!r}{hint}"))
+    return found
+
+
+def _path_of(words: str, found_in: Sequence[str | int]) -> Path_:
+    """The value that a problem is about: a check of several values names the one to change at the beginning of its message."""
+    named = re.match(r"[a-z_]+(\.[a-z_]+)*", words)
+    return (*found_in, *(named[0].split(".") if named else ()))
+
+
+def _override(document: Document, path: str, text: str) -> None:
+    """Put a value of the command line over the file's."""
+    name = f"--set {path}={text}"
+    value = parse_yaml(text, name).data if text.strip() else ""
+    *parents, last = path.split(".")
+    target: Any = document.data
+    for index, part in enumerate(parents):
+        target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            raise ConfigError((Location(name), f"{'.'.join(parents[: index + 1])} holds {show(target)}, not a mapping"))
+        document.values.setdefault(tuple(parents[: index + 1]), Location(name))
+    target[last] = value
+    key = (*parents, last)
+    for known in [known for known in document.values if known[: len(key)] == key]:
+        del document.values[known]
+    document.values[key] = document.keys[key] = Location(name)
+
+
+def _reward(document: Document, folder: Path, registry: Registry, *path: str) -> RewardConfig | None:
+    """The reward that the document names or holds at a path."""
+    found: Any = document.data
+    for part in path:
+        found = found.get(part) if isinstance(found, dict) else None
+    match found:
+        case None:
+            return None
+        case str(name):
+            file = Path(folder, name)
+            if not file.is_file():
+                raise ConfigError((document.where(path), f"there is no reward file {file}"))
+            return resolve(read_yaml(file), registry)
+        case dict(data):
+            inner = Document(document.file, {"version": 1, **data}, document.lines)
+            inner.values = _below(document.values, path)
+            inner.keys = _below(document.keys, path)
+            return resolve(inner, registry)
+        case other:
+            words = f"{'.'.join(path)} must be a file or a mapping with 'components', found {show(other)}"
+            raise ConfigError((document.where(path), words))
+
+
+def _below(places: Mapping[Path_, Location], top: Path_) -> dict[Path_, Location]:
+    return {path[len(top) :]: place for path, place in places.items() if path[: len(top)] == top}

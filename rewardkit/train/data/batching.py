@@ -1,0 +1,64 @@
+"""Row order, micro-batches by token count, this rank's share."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from rewardkit.train.distributed.collectives import rank, size
+
+T = TypeVar("T")
+
+
+def own_micro_batches(lengths: Sequence[int], most_tokens: int) -> tuple[list[list[int]], int]:
+    """This process's part of a batch, cut into micro-batches, and how many more of them the process with most has.
+
+    Args:
+        lengths: Tokens of each row of the whole batch.
+        most_tokens: Most tokens of a micro-batch, padding included.
+    """
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    cuts = []
+    for process in range(size()):
+        rows = order[process :: size()]
+        parts = micro_batches([lengths[row] for row in rows], most_tokens)
+        cuts.append([[rows[index] for index in part] for part in parts])
+    own = cuts[rank()]
+    return own, max(map(len, cuts)) - len(own)
+
+
+class Order:
+    """An endless order of rows: each pass over them shuffled anew, by the seed alone. A place in it is one number."""
+
+    def __init__(self, rows: int, seed: int, *, shuffle: bool = True) -> None:
+        self.rows = rows
+        self.seed = seed
+        self.shuffle = shuffle
+        self._epoch = -1
+        self._order: list[int] = []
+
+    def take(self, position: int, count: int) -> Iterator[int]:
+        """The rows from a position on."""
+        for place in range(position, position + count):
+            epoch, index = divmod(place, self.rows)
+            if epoch != self._epoch:
+                self._order = list(range(self.rows))
+                if self.shuffle:
+                    random.Random(f"{self.seed}/{epoch}").shuffle(self._order)  # noqa: S311 - no secrets here
+                self._epoch = epoch
+            yield self._order[index]
+
+
+def micro_batches(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
+    """Cut rows into parts of at most ``most_tokens``, padding included; rows of like length go together.
+
+    A row that is longer than that is a part of its own. The longest come first, so that memory runs out at once or never.
+    """
+    parts: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        if parts and (len(parts[-1]) + 1) * lengths[parts[-1][0]] <= most_tokens:
+            parts[-1].append(index)
+        else:
+            parts.append([index])
+    return parts

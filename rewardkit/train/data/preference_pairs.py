@@ -1,0 +1,210 @@
+"""Preference pairs: read, held out by the content of their prompts, and turned into tokens."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from rewardkit.errors import DataError
+from rewardkit.train.config import PairData, SftData, paths
+from rewardkit.train.data.rows import Row, read_rows
+from rewardkit.train.data.tokenization import Example, Renderer
+from rewardkit.types import Message, Text, message_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """A prompt with one of its answers, as a reward model reads it."""
+
+    tokens: tuple[int, ...]
+    characters: int
+    """Length of the answer as text; of the whole dialogue where rows have no prompt column."""
+    is_cut: bool
+    """Whether its beginning was cut off."""
+    is_chat: bool
+    """Whether the chat template rendered it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPair:
+    """Two dialogues, for a reward model."""
+
+    chosen: Dialogue
+    rejected: Dialogue
+    margin: float
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of both together, padding included."""
+        return 2 * max(len(self.chosen.tokens), len(self.rejected.tokens))
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPair:
+    """Two answers to imitate or to avoid, for DPO."""
+
+    chosen: Example
+    rejected: Example
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of both together, padding included."""
+        return 2 * max(len(self.chosen.tokens), len(self.rejected.tokens))
+
+
+def read_pairs(data: PairData) -> tuple[list[Row], list[Row]]:
+    """Rows to train on and rows held out.
+
+    Without a file of held-out rows, a row is held out by a hash of its prompt: rows with one prompt stay together, and the
+    choice depends neither on their order nor on other rows.
+
+    Raises:
+        DataError: A file can't be read, a row lacks an answer or has two equal ones, or all rows are on one side.
+    """
+    rows = read_rows(paths(data.train))
+    if data.eval is not None:
+        held_out, train = read_rows(paths(data.eval)), rows
+    else:
+        held_out = [row for row in rows if _share_of(_prompt_key(row, data)) < data.eval_share]
+        train = [row for row in rows if _share_of(_prompt_key(row, data)) >= data.eval_share]
+    if not train:
+        raise DataError(f"all {len(rows)} rows were held out; lower data.eval_share ({data.eval_share:g})")
+    for row in (*train, *held_out):
+        if row.get(data.chosen) == row.get(data.rejected):
+            raise DataError(f"{row.place}: {data.chosen!r} and {data.rejected!r} are equal, so nothing is preferred")
+    return train, held_out
+
+
+def has_prompt(row: Row, data: PairData) -> bool:
+    """Whether the prompt stands in a column of its own. Raises DataError if it should and does not."""
+    if row.data.get(data.prompt) is None:
+        if "prompt" in data.model_fields_set:
+            row.get(data.prompt)
+        return False
+    return True
+
+
+def _prompt_key(row: Row, data: PairData) -> str:
+    if has_prompt(row, data):
+        return orjson.dumps(row.data[data.prompt], option=orjson.OPT_SORT_KEYS).decode()
+    chosen, rejected = row.get(data.chosen), row.get(data.rejected)
+    if isinstance(chosen, str) and isinstance(rejected, str):
+        return chosen[: _shared_length(chosen, rejected)]
+    shared = _shared_length(chosen, rejected)
+    return orjson.dumps(list(chosen)[:shared], option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _share_of(text: str) -> float:
+    digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") / 2**64
+
+
+def _shared_length(one: Sequence[Any], two: Sequence[Any]) -> int:
+    """How many items at the beginning are equal."""
+    for index, (left, right) in enumerate(zip(one, two, strict=False)):
+        if left != right:
+            return index
+    return min(len(one), len(two))
+
+
+class DialogueRenderer:
+    """Turns pairs into what a reward model reads: the template's rendering of chat messages, text as it is."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, data: PairData, max_tokens: int) -> None:
+        self.data = data
+        self.renderer = Renderer(tokenizer, data)
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        tokenizer.truncation_side = "left"  # the answer stands at the end
+
+    def pair(self, row: Row, margin: str | None) -> ScoredPair:
+        """The two dialogues of a row. Raises DataError."""
+        by = 0.0
+        if margin is not None:
+            value = row.get(margin)
+            if not isinstance(value, int | float):
+                raise DataError(f"{row.place}: the margin in column {margin!r} must be a number, found {value!r}")
+            by = float(value)
+        return ScoredPair(self.dialogue(row, self.data.chosen), self.dialogue(row, self.data.rejected), by)
+
+    def dialogue(self, row: Row, column: str) -> Dialogue:
+        """A prompt with the answer in a column. Raises DataError."""
+        answer = self.renderer.text(row, column)
+        prompt: Text = self.renderer.text(row, self.data.prompt) if has_prompt(row, self.data) else ""
+        characters = (
+            len(answer) if isinstance(answer, str) else sum(len(message_text(one.get("content"))) for one in answer)
+        )
+        messages = _as_messages(prompt, answer)
+        if messages is None:
+            if not isinstance(prompt, str) or not isinstance(answer, str):
+                raise DataError(
+                    f"{row.place}: the prompt is text and column {column!r} messages; use the same form for both"
+                )
+            whole: list[int] = self.tokenizer(prompt + answer)["input_ids"]
+            cut: list[int] = self.tokenizer(prompt + answer, truncation=True, max_length=self.max_tokens)["input_ids"]
+            return Dialogue(tuple(cut), characters, len(whole) > len(cut), is_chat=False)
+        if not prompt:
+            messages = [*self.renderer.system(), *messages] if messages[0].get("role") != "system" else messages
+        tokens = self.renderer.chat(messages, row, prompt=False)
+        return Dialogue(tokens[-self.max_tokens :], characters, len(tokens) > self.max_tokens, is_chat=True)
+
+
+def _as_messages(prompt: Text, answer: Text) -> list[Message] | None:
+    """One conversation, or None where both are text."""
+    if isinstance(prompt, str):
+        return list(answer) if not prompt and not isinstance(answer, str) else None
+    return [*prompt, {"role": "assistant", "content": answer}] if isinstance(answer, str) else [*prompt, *answer]
+
+
+class AnswerRenderer:
+    """Turns pairs into prompts with responses, rendered as for imitation."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, data: PairData) -> None:
+        self.data = data
+        self.tokenizer = tokenizer
+        self._with_prompt = {
+            column: Renderer(tokenizer, _sft_data(data, column, whole=False)) for column in _columns(data)
+        }
+        self._whole = {column: Renderer(tokenizer, _sft_data(data, column, whole=True)) for column in _columns(data)}
+
+    def pair(self, row: Row) -> AnswerPair:
+        """The two answers of a row. Raises DataError."""
+        if not has_prompt(row, self.data) and all(isinstance(row.get(column), str) for column in _columns(self.data)):
+            return self._texts(row)
+        renderers = self._with_prompt if has_prompt(row, self.data) else self._whole
+        # The last example is of the last turn, which is what the pair differs in.
+        chosen, rejected = (renderers[column].examples(row)[-1] for column in _columns(self.data))
+        return AnswerPair(chosen, rejected)
+
+    def _texts(self, row: Row) -> AnswerPair:
+        """Whole texts: what both begin with is the prompt. Its log-probability would cancel out anyway."""
+        ids = [
+            [*self.tokenizer(row.get(column))["input_ids"], self.tokenizer.eos_token_id]
+            for column in _columns(self.data)
+        ]
+        start = max(_shared_length(*ids), 1)
+        if start >= min(map(len, ids)):
+            raise DataError(f"{row.place}: one of the two answers adds nothing to what they share")
+        chosen, rejected = (Example(tuple(one), start, (1.0,) * (len(one) - start), row.place) for one in ids)
+        return AnswerPair(chosen, rejected)
+
+
+def _columns(data: PairData) -> tuple[str, str]:
+    return data.chosen, data.rejected
+
+
+def _sft_data(data: PairData, column: str, *, whole: bool) -> SftData:
+    shared: Mapping[str, Any] = {
+        "train": data.train,
+        "as_chat": data.as_chat,
+        "system": data.system,
+        "train_on": "last",
+    }
+    return SftData(**shared, messages=column) if whole else SftData(**shared, prompt=data.prompt, completion=column)

@@ -1,0 +1,237 @@
+"""Examines models on held-out prompts: every prompt answered once greedily and some times by sampling, every answer judged."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from rewardkit.composite import CompositeReward
+from rewardkit.config.expression import Expression
+from rewardkit.errors import ConfigError, DataError, Location
+from rewardkit.rollout_engine import RolloutEngine, Sampling
+from rewardkit.train.config import ModelConfig, RlConfig, paths
+from rewardkit.train.config.engines import ChosenEngine
+from rewardkit.train.config.training_file import TrainFile
+from rewardkit.train.data.rows import data_hash, read_rows
+from rewardkit.train.data.tokenization import Prompt
+from rewardkit.train.distributed import collectives
+from rewardkit.train.evaluation.answers import GREEDY, Answer, Exam, Store
+from rewardkit.train.evaluation.correctness import correct_condition, is_correct
+from rewardkit.train.models.loading import load_tokenizer
+from rewardkit.train.models.policy import Policy
+from rewardkit.train.rollout.generate import Sample, collect, refuse_unscored
+from rewardkit.train.rollout.prompts import load_prompts
+from rewardkit.train.rollout.synced_engine import Sampler
+from rewardkit.train.seeds import step_seed
+from rewardkit.types import Score
+
+KEPT_TOGETHER = 4
+"""Batches of the engine after which answers are written down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an exam is."""
+
+    model: str
+    done: int
+    total: int
+    """Answers."""
+
+
+def examine(
+    file: TrainFile,
+    models: Sequence[str | None],
+    samples: int,
+    out: Path | None = None,
+    tell: Callable[[Progress], None] = lambda _progress: None,
+) -> list[Exam]:
+    """Let models answer the held-out prompts of a configuration, one model after the other.
+
+    Args:
+        file: The configuration of a stage that has a reward: its model, data.eval, rollout and evaluate are read.
+        models: Folders or hub names put in the place of the configuration's model; None stands for its own.
+        samples: Sampled answers to each prompt, beside the greedy one; 0: only that.
+        out: A folder in which answers are kept as they come; those that are there are not sampled again.
+        tell: Called with how far it is.
+
+    Raises:
+        ConfigError: It has no held-out data or no condition for what is right, or there is no such model.
+        DataError: The data can't be used.
+        TooManyUnscoredError: More than the reward allows could not be scored.
+        OutputError: The answers can't be kept.
+    """
+    config, condition = examined(file)
+    assert file.reward is not None  # noqa: S101 - ``examined`` has checked it
+    assert file.engine is not None  # noqa: S101 - it has a default
+    file.engine.require()
+    sections = [
+        config.model if model is None else config.model.model_copy(update={"path": model, "lora": None})
+        for model in models
+    ]
+    places = [file.where("model", "path") if model is None else Location(f"model {model}") for model in models]
+    for section, place in zip(sections, places, strict=True):
+        load_tokenizer(section, place)  # a model that is none is told before the first one has worked for an hour
+    exams = []
+    with CompositeReward(file.reward, registry=file.registry, workers=config.reward_workers) as reward:
+        for section, place in zip(sections, places, strict=True):
+            policy = Policy.load(section, place)
+            prompts = load_prompts(config, policy, reward, config.data.eval)[: config.evaluate.limit]
+            examiner = _Examiner(config, section, file.engine, condition, samples, policy, reward, prompts)
+            store = None if out is None else Store(out / f"answers-{examiner.key()}.jsonl")
+            exams.append(Exam(section.path, prompts, examiner.answers(store, tell)))
+    return exams
+
+
+def examined(file: TrainFile) -> tuple[RlConfig, Expression]:
+    """The configuration of an evaluation, and when an answer is right. Raises ConfigError where it lacks anything."""
+    config = file.config
+    if not isinstance(config, RlConfig) or file.reward is None:
+        raise ConfigError(
+            (file.where("stage"), "an evaluation needs the configuration of a stage that has a reward, such as grpo")
+        )
+    if config.data.eval is None:
+        raise ConfigError((file.where("data"), "data.eval is missing: there is nothing to evaluate on"))
+    place = file.where("evaluate", "correct")
+    condition = correct_condition(config.evaluate.correct, file.reward.component_names, place)
+    if condition is None:
+        raise ConfigError(
+            (file.where("evaluate"), 'evaluate.correct is missing: say what counts as right, as "correct == 1"')
+        )
+    return config, condition
+
+
+@dataclass(frozen=True, slots=True)
+class _Examiner:
+    """Asks one model."""
+
+    config: RlConfig
+    section: ModelConfig
+    """Where the model was loaded from."""
+    engine: ChosenEngine
+    condition: Expression
+    samples: int
+    policy: Policy
+    reward: CompositeReward
+    prompts: Sequence[Prompt]
+
+    def key(self) -> str:
+        """Stands for all that answers depend on beside the prompt and the number of the sample."""
+        config = self.config
+        facts = {
+            "model": _weights_of(self.section.path),
+            "engine": self.engine.offer.type.name,
+            "data": data_hash(paths(config.data.eval)),
+            "rows": config.data.model_dump(mode="json", exclude={"train", "eval"}),
+            "rollout": config.rollout.model_dump(
+                mode="json", include={"max_new_tokens", "temperature", "top_p", "top_k", "stop"}
+            ),
+            "template": config.model.model_dump(mode="json", include={"tokenizer", "chat_template", "dtype"}),
+            "reward": self.reward.reward_id,
+            "correct": config.evaluate.correct,
+            "answer": config.evaluate.answer,
+            "seed": config.seed,
+        }
+        return hashlib.blake2b(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS), digest_size=6).hexdigest()
+
+    def answers(self, store: Store | None, tell: Callable[[Progress], None]) -> list[Answer]:
+        """Read the answers that are there, and get the missing ones."""
+        model = self.section.path
+        rollout = self.config.rollout
+        wanted = {(prompt, place) for prompt in range(len(self.prompts)) for place in (GREEDY, *range(self.samples))}
+        kept = store.read() if store is not None else []
+        found = [answer for answer in kept if (answer.prompt, answer.place) in wanted]
+        missing = sorted(wanted - {(answer.prompt, answer.place) for answer in found})
+        tell(Progress(model, len(found), len(wanted)))
+        if not missing:
+            return found
+        drawn = Sampling(rollout.max_new_tokens, rollout.temperature, rollout.top_p, rollout.top_k, tuple(rollout.stop))
+        greedy = replace(drawn, temperature=0.0, top_p=1.0, top_k=0)
+        tokens = [prompt.tokens for prompt in self.prompts]
+        with closing(Sampler(self.engine, self.section, rollout, self.policy, tokens, drawn)) as engine:
+            for sampling, is_greedy in ((greedy, True), (drawn, False)):
+                chosen = [(prompt, place) for prompt, place in missing if (place == GREEDY) is is_greedy]
+                for start in range(0, len(chosen), KEPT_TOGETHER * rollout.batch):
+                    part = chosen[start : start + KEPT_TOGETHER * rollout.batch]
+                    samples = self.ask(engine, part, sampling)
+                    got = [self.judged(sample, *where) for sample, where in zip(samples, part, strict=True)]
+                    if store is not None and collectives.is_first():
+                        # What could not be scored is tried again by the next evaluation.
+                        store.add([answer for answer in got if answer.right is not None])
+                    refuse_unscored(samples, self.reward.config.abort_above, model)
+                    found += got
+                    tell(Progress(model, len(found), len(wanted)))
+        return found
+
+    def ask(self, engine: RolloutEngine, wanted: Sequence[tuple[int, int]], sampling: Sampling) -> list[Sample]:
+        """Get answers by (prompt, place), in that order."""
+        requests = _requests(wanted, self.config.rollout.batch)
+        seeds = [
+            [step_seed(self.config.seed, "eval", prompt, max(place, 0)) for place in places]
+            for prompt, places in requests
+        ]
+        prompts = [self.prompts[prompt] for prompt, _ in requests]
+        return collect(engine, self.reward, self.policy.decode, prompts, seeds, sampling, step=0)
+
+    def judged(self, sample: Sample, prompt: int, place: int) -> Answer:
+        """A sample as plain data."""
+        text = sample.scored.rollout.completion_text
+        pattern = self.config.evaluate.answer
+        return Answer(
+            prompt,
+            place,
+            is_correct(sample.scored, self.condition),
+            sample.scored.reward,
+            {
+                name: outcome.value if isinstance(outcome, Score) else None
+                for name, outcome in sample.scored.outcomes.items()
+            },
+            len(sample.completion.tokens),
+            sample.completion.finish_reason == "length",
+            None if pattern is None else extracted(text, pattern),
+            text,
+        )
+
+
+def classes_of(config: RlConfig, column: str | None) -> dict[int, str]:
+    """The class of each held-out prompt by a column of its row. Raises DataError if no row has it."""
+    rows = read_rows(paths(config.data.eval))[: config.evaluate.limit]
+    if column is None:
+        return dict.fromkeys(range(len(rows)), "all")
+    if not any(row.data.get(column) is not None for row in rows):
+        there = ", ".join(dict.fromkeys(name for row in rows for name in row.data))
+        raise DataError(f"--by {column}: no row of {rows[0].file} has that column; there are {there}")
+    return {index: str(row.data.get(column, "(none)")) for index, row in enumerate(rows)}
+
+
+def extracted(text: str, pattern: str) -> str | None:
+    """The last match of a pattern in a text: its first group, if it has one."""
+    matches = list(re.finditer(pattern, text))
+    return (matches[-1][1] if matches[-1].re.groups else matches[-1][0]) if matches else None
+
+
+def _requests(wanted: Sequence[tuple[int, int]], most: int) -> list[tuple[int, list[int]]]:
+    """(prompt, place) in order as (prompt, places), no more of them together than the engine samples at once."""
+    found: list[tuple[int, list[int]]] = []
+    for prompt, place in wanted:
+        if found and found[-1][0] == prompt and len(found[-1][1]) < most:
+            found[-1][1].append(place)
+        else:
+            found.append((prompt, [place]))
+    return found
+
+
+def _weights_of(model: str) -> list[Any]:
+    """What tells a model folder's content without reading it: names, sizes, times. Of a hub model its name."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return [model]
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]

@@ -1,0 +1,245 @@
+"""What training changed: pass@k before and after, and whether answers became likelier (elicitation) or possible (creation).
+
+A problem is within reach of the base model if ``k`` of its samples hold a right one. That is a matter of luck, too: a problem that
+the base model solves once in a hundred times looks out of reach, and any second look may solve it. Three things keep luck apart
+from learning. Half of the base model's samples say what is within reach, and the other half say how often it is right there, so two
+equal models show a gain of 0 on either side. What is newly solved is held against what as many further samples of the base
+model would have solved. And all intervals are of the bootstrap over problems (both models' samples of a problem stay together), since
+samples of one problem are not independent. All figures are expectations over which half is which, in closed form.
+
+pass@k as in https://arxiv.org/abs/2107.03374; the question as in https://arxiv.org/abs/2504.13837.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rewardkit.errors import DataError
+from rewardkit.train.evaluation.answers import Exam
+from rewardkit.train.evaluation.statistics import Estimate, majority_at_k
+
+RESAMPLES = 2000
+MOST_CLASSES = 50
+ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What training did to one class of problems."""
+
+    name: str
+    problems: int
+    samples: int
+    """Of each problem, by each model."""
+    reach: int
+    """k: so many samples decide what is within reach."""
+    base: Sequence[Estimate]
+    """pass@1, pass@2 … pass@samples before …"""
+    trained: Sequence[Estimate]
+    """… and after."""
+    gain: Sequence[Estimate]
+    """trained − base, by problem."""
+    within: Estimate
+    """Share of the problems that are within reach of the base model."""
+    elicited: Estimate
+    """Gain in pass@1 on those."""
+    created: Estimate
+    """Gain in pass@1 on the others."""
+    elicited_share: Estimate
+    """Of the whole gain, how much is on problems within reach."""
+    new: Estimate
+    """Share of all problems that k samples of the base model don't solve, and k of the trained one do."""
+    luck: Estimate
+    """Share that k samples of the base model don't solve, and k further ones do."""
+    new_beyond_luck: Estimate
+    lost: Estimate
+    """Share that k samples of the base model solve, and k of the trained one don't; luck loses as many as it finds."""
+
+    @property
+    def crossover(self) -> int | None:
+        """The k from which on the base model is ahead, up to the last; None where it never is, or always."""
+        behind = [estimate.value < 0 for estimate in self.gain]
+        if not behind[-1] or all(behind):
+            return None
+        return len(behind) - behind[::-1].index(False) + 1
+
+
+def compare(base: Exam, trained: Exam, classes: Mapping[int, str]) -> list[Change]:
+    """Hold two models' samples of the same prompts against each other, over all problems and for each class of them.
+
+    Args:
+        base: Before training.
+        trained: After it; as many samples.
+        classes: The class of each prompt; if all have the same, there is only the whole.
+
+    Raises:
+        DataError: There are too many classes, or no problem whose samples could all be scored.
+    """
+    before, after = base.counts(), trained.counts()
+    prompts = [prompt for prompt in before if prompt in after]
+    if not prompts:
+        raise DataError("there is no problem of which all samples of both models could be scored")
+    names = sorted({classes[prompt] for prompt in prompts})
+    if len(names) > MOST_CLASSES:
+        raise DataError(
+            f"{len(names)} classes among {len(prompts)} problems (such as {names[0]!r}) are more than {MOST_CLASSES}: choose a "
+            "column that groups problems"
+        )
+    groups = {ALL: prompts}
+    if len(names) > 1:
+        groups |= {name: [prompt for prompt in prompts if classes[prompt] == name] for name in names}
+    samples = before[prompts[0]][0]
+    return [
+        change(name, samples, [before[prompt][1] for prompt in group], [after[prompt][1] for prompt in group])
+        for name, group in groups.items()
+    ]
+
+
+def change(name: str, samples: int, base: Sequence[int], trained: Sequence[int]) -> Change:
+    """What changed in one class.
+
+    Args:
+        name: Of the class.
+        samples: n, of each problem, by each model; at least 2.
+        base: How many of them are right, for each problem, before …
+        trained: … and after.
+    """
+    n, k = samples, samples // 2
+    b_P, t_P = (torch.tensor(counts, dtype=torch.float64) for counts in (base, trained))
+    base_P_K, trained_P_K = pass_at_all(n, b_P), pass_at_all(n, t_P)
+    failed_P = 1 - base_P_K[:, k - 1]
+    solved_P = 1 - failed_P
+    # The accuracy of the samples beside those k, where these hold no right one: then all right ones are among the others.
+    base_beyond_P = failed_P * b_P / (n - k)
+    trained_beyond_P = failed_P * t_P / n
+    created_P = trained_beyond_P - base_beyond_P
+    elicited_P = (t_P / n - trained_beyond_P) - (b_P / n - base_beyond_P)
+    new_P = failed_P * trained_P_K[:, k - 1]
+    luck_P = base_P_K[:, 2 * k - 1] - base_P_K[:, k - 1]
+    lost_P = solved_P * (1 - trained_P_K[:, k - 1])
+    draws_R_P = resamples(len(base))
+
+    def mean(values_P: Tensor, least: float = 0.0) -> Estimate:
+        return estimate(draws_R_P @ values_P / len(base), len(base), least)
+
+    def ratio(top_P: Tensor, bottom_P: Tensor) -> Estimate:
+        return estimate(draws_R_P @ top_P / (draws_R_P @ bottom_P), len(base), -1.0)
+
+    return Change(
+        name,
+        len(base),
+        n,
+        k,
+        base=[mean(column) for column in base_P_K.T],
+        trained=[mean(column) for column in trained_P_K.T],
+        gain=[mean(column, -1.0) for column in (trained_P_K - base_P_K).T],
+        within=mean(solved_P),
+        elicited=ratio(elicited_P, solved_P),
+        created=ratio(created_P, failed_P),
+        elicited_share=ratio(elicited_P, elicited_P + created_P),
+        new=mean(new_P),
+        luck=mean(luck_P),
+        new_beyond_luck=mean(new_P - luck_P, -1.0),
+        lost=mean(lost_P),
+    )
+
+
+def pass_at_all(samples: int, right_P: Tensor) -> Tensor:
+    """pass@1 … pass@n of each problem, (P, n), unbiased: ``1 − C(n−c, k)/C(n, k)`` as a running product over k."""
+    taken_K = torch.arange(samples, dtype=torch.float64)
+    return 1 - ((samples - right_P[:, None] - taken_K) / (samples - taken_K)).clamp(min=0).cumprod(1)
+
+
+def resamples(problems: int, seed: int = 0) -> Tensor:
+    """How often each problem is drawn, (1 + RESAMPLES, P) in fp64; in the first row each once."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn_R_P = torch.randint(problems, (RESAMPLES, problems), generator=generator)
+    counts_R_P = torch.zeros(RESAMPLES, problems, dtype=torch.float64)
+    counts_R_P.scatter_add_(1, drawn_R_P, torch.ones_like(counts_R_P))
+    return torch.cat([torch.ones(1, problems, dtype=torch.float64), counts_R_P])
+
+
+def estimate(values_R: Tensor, problems: int, least: float = 0.0) -> Estimate:
+    """A figure and its 95 % interval from its value on each resample; the first is the figure.
+
+    The bootstrap knows only problems that it has seen: where all of 20 are solved it has no doubt at all. Yet a kind of problem that
+    makes up ``1 − 0.025^(1/20)`` = 17 % of all may be missing by chance. A share's interval is at least as wide as that makes it; that
+    of a difference (``least`` = −1) only where no problem differs from another.
+    """
+    value = float(values_R[0])
+    drawn_R = values_R[1:][values_R[1:].isfinite()]
+    if not math.isfinite(value) or not len(drawn_R):
+        return Estimate(math.nan, math.nan, math.nan)
+    low, high = torch.quantile(drawn_R, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    unseen = 1 - 0.025 ** (1 / problems)
+    if least == 0.0:
+        low, high = min(low, value - unseen * value), max(high, value + unseen * (1 - value))
+    elif high - low < 1e-12:
+        low, high = max(value - unseen, least), min(value + unseen, 1.0)
+    return Estimate(value, low, high)
+
+
+def passes(exam: Exam, ks: Sequence[int]) -> dict[int, Estimate]:
+    """pass@k of one model over the problems whose samples could all be scored."""
+    counts = list(exam.counts().values())
+    if not counts:
+        return {}
+    passes_P_K = pass_at_all(counts[0][0], torch.tensor([right for _, right in counts], dtype=torch.float64))
+    draws_R_P = resamples(len(counts))
+    return {k: estimate(draws_R_P @ passes_P_K[:, k - 1] / len(counts), len(counts)) for k in ks}
+
+
+def greedy_gain(base: Exam, trained: Exam) -> Estimate | None:
+    """Greedy accuracy after less before, over the problems whose greedy answers could both be scored; None where there are none."""
+    before, after = ({answer.prompt: answer.right for answer in exam.greedy} for exam in (base, trained))
+    gains = [
+        float(after[prompt] or 0) - float(right)
+        for prompt, right in before.items()
+        if right is not None and after.get(prompt) is not None
+    ]
+    if not gains:
+        return None
+    return estimate(resamples(len(gains)) @ torch.tensor(gains, dtype=torch.float64) / len(gains), len(gains), -1.0)
+
+
+def majorities(exam: Exam, ks: Sequence[int]) -> dict[int, Estimate]:
+    """majority@k of one model over the same problems; none where no answer could be read from any sample."""
+    if not any(answer.answer is not None for answer in exam.answers):
+        return {}
+    samples = exam.by_prompt
+    chosen = [samples[prompt] for prompt in exam.counts()]
+    if not chosen:
+        return {}
+    draws_R_P = resamples(len(chosen))
+    found = {}
+    for k in ks:
+        values = [
+            majority_at_k([one.answer for one in answers], [bool(one.right) for one in answers], k)
+            for answers in chosen
+        ]
+        values_P = torch.tensor(values, dtype=torch.float64)
+        found[k] = estimate(draws_R_P @ values_P / len(values), len(values))
+    return found
+
+
+def shown_ks(samples: int) -> list[int]:
+    """1, 2, 4 … and the number of samples itself."""
+    powers = [2**power for power in range(samples.bit_length()) if 2**power <= samples]
+    return sorted({*powers, samples}) if samples else []
+
+
+def plain(found: Any) -> Any:
+    """An estimate as [value, low, high], as JSON data; what is not a number becomes null."""
+    if isinstance(found, Estimate):
+        return [plain(item) for item in (found.value, found.low, found.high)]
+    if isinstance(found, float):
+        return found if math.isfinite(found) else None
+    if isinstance(found, Mapping):
+        return {str(key): plain(item) for key, item in found.items()}
+    return [plain(item) for item in found] if isinstance(found, list | tuple) else found

@@ -1,0 +1,227 @@
+"""Figures that say how good, how sure and how healthy: pass@k, majority@k, intervals, calibration, correlation, ESS.
+
+On plain sequences of numbers where they are few, on tensors where they are many. Nothing here needs torch at run time.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, fmean
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def wilson(successes: int, trials: int, confidence: float = 0.95) -> Estimate:
+    """A share with Wilson's score interval, which stays within 0 and 1 and is honest for few trials; no trials: all of [0, 1].
+
+    Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953.
+    """
+    if trials == 0:
+        return Estimate(math.nan, 0.0, 1.0)
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share, squared = successes / trials, z * z
+    centre = (share + squared / (2 * trials)) / (1 + squared / trials)
+    half = z / (1 + squared / trials) * math.sqrt(share * (1 - share) / trials + squared / (4 * trials * trials))
+    # At the ends the bound is the end itself; rounding must not say otherwise.
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    return Estimate(share, low, 1.0 if successes == trials else min(1.0, centre + half))
+
+
+def bootstrap(
+    items: Sequence[T],
+    statistic: Callable[[Sequence[T]], float],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Estimate:
+    """``statistic(items)`` with the percentile interval of the bootstrap: ``items`` are drawn anew with replacement.
+
+    Args:
+        items: What is independent of each other, as a rule one item per problem (not per sample).
+        statistic: A number from items.
+        confidence: Share of the resamples within the interval.
+        resamples: How many.
+        seed: The same seed gives the same interval.
+
+    Raises:
+        ValueError: No items.
+    """
+    if not items:
+        raise ValueError("there is nothing to take an interval of")
+    generator = random.Random(seed)  # noqa: S311 - no secrets here
+    values = sorted(statistic(generator.choices(items, k=len(items))) for _ in range(resamples))
+    tail = (1 - confidence) / 2
+    last = resamples - 1
+    return Estimate(statistic(items), values[round(tail * last)], values[round((1 - tail) * last)])
+
+
+def pass_at_k(samples: int, correct: int, k: int) -> float:
+    """Unbiased chance that of k completions at least one is right: ``1 − C(n−c, k)/C(n, k)``.
+
+    Chen et al. 2021, https://arxiv.org/abs/2107.03374.
+
+    Args:
+        samples: n, completions of one problem.
+        correct: c, how many of them are right.
+        k: At most n: of fewer completions than k nothing unbiased can be said.
+
+    Raises:
+        ValueError: ``0 <= correct <= samples`` or ``1 <= k <= samples`` does not hold.
+    """
+    if not 0 <= correct <= samples:
+        raise ValueError(f"{correct} of {samples} completions can't be right")
+    if not 1 <= k <= samples:
+        raise ValueError(f"pass@{k} needs at least {max(k, 1)} completions of each problem, and there are {samples}")
+    return 1 - math.comb(samples - correct, k) / math.comb(samples, k)
+
+
+def mean_pass_at_k(
+    counts: Sequence[tuple[int, int]], k: int, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> Estimate:
+    """pass@k over problems, with a bootstrap interval over problems.
+
+    Args:
+        counts: (samples, correct) of each problem.
+        k: As for ``pass_at_k``.
+        confidence: As for ``bootstrap``.
+        resamples: As for ``bootstrap``.
+        seed: As for ``bootstrap``.
+    """
+    values = [pass_at_k(samples, correct, k) for samples, correct in counts]
+    return bootstrap(values, fmean, confidence=confidence, resamples=resamples, seed=seed)
+
+
+def majority_at_k(
+    answers: Sequence[Hashable | None], is_right: Sequence[bool], k: int, *, draws: int = 200, seed: int = 0
+) -> float:
+    """Chance that the most frequent answer among k of the completions of one problem is right (self-consistency).
+
+    Wang et al. 2022, https://arxiv.org/abs/2203.11171. Where several answers are equally frequent, each is as likely. Where
+    completions with one and the same answer are not all right (one of them breaks the format), each of them is as likely to be
+    the one that is given. With k = 1 or all completions the result is exact; else it is the mean over ``draws`` draws without
+    replacement.
+
+    Args:
+        answers: The final answer of each completion, equal where they mean the same; None (no answer) has no vote.
+        is_right: Whether each is right.
+        k: At most as many as there are completions.
+        draws: How often to draw.
+        seed: The same seed gives the same result.
+    """
+    if len(answers) != len(is_right):
+        raise ValueError(f"{len(answers)} answers but {len(is_right)} verdicts")
+    if not 1 <= k <= len(answers):
+        raise ValueError(
+            f"majority@{k} needs at least {max(k, 1)} completions of each problem, and there are {len(answers)}"
+        )
+    voters = [(answer, right) for answer, right in zip(answers, is_right, strict=True) if answer is not None]
+    if k == 1:
+        return sum(right for _, right in voters) / len(answers)
+
+    def share(chosen: Sequence[int]) -> float:
+        """Of the completions with a most frequent answer, by place, how many are right."""
+        votes = Counter(answers[place] for place in chosen if answers[place] is not None)
+        most = max(votes.values(), default=0)
+        winners = [is_right[place] for place in chosen if votes[answers[place]] == most]
+        return fmean(winners) if most else 0.0  # each winner has as many, so their mean is that over winners
+
+    everything = range(len(answers))
+    if k == len(answers):
+        return share(everything)
+    generator = random.Random(seed)  # noqa: S311 - no secrets here
+    return fmean(share(generator.sample(everything, k)) for _ in range(draws))
+
+
+def pearson(xs: Sequence[float], ys: Sequence[float]) -> float:
+    """Correlation, from −1 to 1; NaN where either does not vary or there are fewer than two."""
+    if len(xs) != len(ys):
+        raise ValueError(f"{len(xs)} values can't be correlated with {len(ys)}")
+    if len(xs) < 2 or min(xs) == max(xs) or min(ys) == max(ys):
+        return math.nan
+    off_x, off_y = _deviations(xs), _deviations(ys)
+    covariance = math.fsum(x * y for x, y in zip(off_x, off_y, strict=True))
+    scale = math.sqrt(math.fsum(x * x for x in off_x)) * math.sqrt(math.fsum(y * y for y in off_y))
+    return max(-1.0, min(1.0, covariance / scale))
+
+
+def _deviations(values: Sequence[float]) -> list[float]:
+    """From the mean, the greatest being 1, so that no square over- or underflows."""
+    mean = fmean(values)
+    off = [value - mean for value in values]
+    greatest = max(map(abs, off))
+    return [value / greatest for value in off]
+
+
+def spearman(xs: Sequence[float], ys: Sequence[float]) -> float:
+    """Correlation of ranks, ties sharing theirs; NaN as for ``pearson``."""
+    return pearson(_ranks(xs), _ranks(ys))
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    order = sorted(range(len(values)), key=values.__getitem__)
+    ranks = [0.0] * len(values)
+    start = 0
+    while start < len(order):
+        end = start
+        while end + 1 < len(order) and values[order[end + 1]] == values[order[start]]:
+            end += 1
+        for position in range(start, end + 1):
+            ranks[order[position]] = (start + end) / 2
+        start = end + 1
+    return ranks
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """Predictions of like probability, and how often they came true."""
+
+    low: float
+    high: float
+    count: int
+    predicted: float
+    """Mean probability; NaN for an empty bin."""
+    observed: float
+    """Share that came true; NaN for an empty bin."""
+
+
+def reliability(probabilities: Sequence[float], outcomes: Sequence[bool], bins: int = 10) -> list[ReliabilityBin]:
+    """A reliability diagram: bins of equal width over [0, 1]; a probability of 1 belongs to the last."""
+    members: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
+    for probability, outcome in zip(probabilities, outcomes, strict=True):
+        members[min(int(probability * bins), bins - 1)].append((probability, outcome))
+    return [
+        ReliabilityBin(
+            index / bins,
+            (index + 1) / bins,
+            len(inside),
+            fmean(probability for probability, _ in inside) if inside else math.nan,
+            fmean(outcome for _, outcome in inside) if inside else math.nan,
+        )
+        for index, inside in enumerate(members)
+    ]
+
+
+def expected_calibration_error(diagram: Sequence[ReliabilityBin]) -> float:
+    """``Σ (count/total)·|observed − predicted|`` (https://arxiv.org/abs/1706.04599); NaN where there is nothing."""
+    total = sum(one.count for one in diagram)
+    if not total:
+        return math.nan
+    return math.fsum(one.count * abs(one.observed - one.predicted) for one in diagram if one.count) / total

@@ -1,0 +1,65 @@
+"""What estimates, at each token, the reward that is still to come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from rewardkit.train.data.batching import micro_batches
+from rewardkit.train.models.dropout import switch_off_dropout
+from rewardkit.train.models.policy import Judged, Passage, Policy
+
+
+class Critic(nn.Module):
+    """A linear head on hidden states: on the policy's own, or on those of a model that starts as a copy of the policy.
+
+    The value of a token is that of the state in which it is chosen, so it is read where the token is predicted. The head
+    starts at 0.
+    """
+
+    def __init__(self, policy: Policy, *, own: bool) -> None:
+        super().__init__()
+        self.policy = policy
+        self.reader = policy.twin() if own else None
+        """The critic's own model; None for a head on the policy."""
+        if self.reader is not None:
+            switch_off_dropout(self.reader.model)
+        width = policy.lm.get_input_embeddings().embedding_dim
+        self.head = nn.Linear(width, 1, device=policy.device)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    @property
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The parameters that learn, less those of the policy."""
+        own = {} if self.reader is None else {f"reader.{name}": value for name, value in self.reader.trained.items()}
+        return {**own, **{f"head.{name}": value for name, value in self.head.named_parameters()}}
+
+    def values_of(self, judged: Judged, *, detached: bool = False) -> Tensor:
+        """Values from the policy's hidden states; ``detached`` keeps the gradient from the policy. Shape: (B, T)."""
+        hidden_N_H = judged.hidden_N_H.detach() if detached else judged.hidden_N_H
+        return self._padded(hidden_N_H, judged.mask_B_T)
+
+    def forward(self, batch: Sequence[Passage]) -> Tensor:
+        """Values by a reading of its own. Shape: (B, T); 0 on padding."""
+        reader = self.reader or self.policy
+        return self._padded(reader.states(batch), reader.mask(batch))
+
+    def estimate(self, batch: Sequence[Passage], most_tokens: int) -> Tensor:
+        """Values of a whole batch without gradient, (B, T), on the CPU."""
+        result_B_T = torch.zeros(len(batch), max(row.length for row in batch))
+        model = (self.reader or self.policy).model
+        was_training = model.training
+        model.eval()
+        with torch.no_grad():
+            for part in micro_batches([len(row.tokens) for row in batch], most_tokens):
+                values = self([batch[index] for index in part])
+                result_B_T[part, : values.shape[1]] = values.cpu()
+        model.train(was_training)
+        return result_B_T
+
+    def _padded(self, hidden_N_H: Tensor, mask_B_T: Tensor) -> Tensor:
+        values_N: Tensor = self.head(hidden_N_H.float()).squeeze(-1)
+        return values_N.new_zeros(mask_B_T.shape).masked_scatter(mask_B_T, values_N)

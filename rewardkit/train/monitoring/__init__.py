@@ -1,0 +1,1 @@
+"""What is measured, watched and shown while a run goes on."""

@@ -1,0 +1,1 @@
+"""A look at a run's data before it starts."""

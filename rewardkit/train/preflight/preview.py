@@ -1,0 +1,309 @@
+"""Looks at a run's data before it starts: what is in the loss, what will be asked, and what is odd about it.
+
+Loads the tokenizer, not the model, and runs no reward.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from rewardkit.errors import DataError
+from rewardkit.rollout_engine import Completion
+from rewardkit.train.config import RlConfig, SftConfig, paths
+from rewardkit.train.config.preference import DpoConfig, PreferenceConfig, RewardModelConfig
+from rewardkit.train.config.training_file import TrainFile
+from rewardkit.train.data.preference_pairs import AnswerRenderer, DialogueRenderer, read_pairs
+from rewardkit.train.data.rows import Row, read_rows
+from rewardkit.train.data.tokenization import Example, Prompt, Renderer
+from rewardkit.train.data.weight_functions import weighers
+from rewardkit.train.evaluation.correctness import correct_condition, doubt
+from rewardkit.train.evaluation.statistics import wilson
+from rewardkit.train.models.loading import load_tokenizer, model_context
+from rewardkit.train.preflight.data_checks import Findings, Oddities, Tokens, spread
+from rewardkit.train.rollout.generate import rollout
+
+TELLING = 0.6
+"""Length is called telling where more than this share of the preferred answers is the longer (or the shorter) one, by the interval."""
+MOST_ROW_PROBLEMS = 5
+
+
+def preview(file: TrainFile, most_rows: int | None = None) -> Findings:
+    """Look at the data of a configuration.
+
+    Args:
+        file: The configuration.
+        most_rows: Look at no more than so many rows.
+
+    Raises:
+        ConfigError: There is no such model.
+        DataError: A row can't be used.
+    """
+    config = file.config
+    found = Findings()
+    looking = _Look(load_tokenizer(config.model, file.where("model", "path")), found, file, most_rows)
+    if isinstance(config, SftConfig):
+        looking.at_examples(config)
+    elif isinstance(config, RlConfig):
+        looking.at_prompts(config)
+    elif isinstance(config, PreferenceConfig):
+        looking.at_pairs(config)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Look(Oddities):
+    """One look at the data of a configuration."""
+
+    file: TrainFile
+    most_rows: int | None
+
+    def at_examples(self, config: SftConfig) -> None:
+        """What SFT imitates."""
+        found = self.found
+        renderer = Renderer(self.tokenizer, config.data)
+        rows = self.rows(config.data.train)
+        weighing = weighers(self.file)
+        examples = [item for row in rows for item in renderer.examples(row, weighing)]
+        context = model_context(config.model)
+        limit = min(config.max_tokens or context, context)
+        lengths = [len(item.tokens) for item in examples]
+        in_loss = sum(weight > 0 for item in examples for weight in item.weights)
+        found.facts |= {
+            "rows": f"{len(rows):,}" if len(examples) == len(rows) else f"{len(rows):,} ({len(examples):,} examples)",
+            "tokens": f"{sum(lengths):,}, {in_loss / sum(lengths):.0%} of them in the loss",
+            "length": spread(lengths),
+        }
+        self.course(config.steps, config.epochs, config.batch_size, len(examples), "examples")
+        found.title = "the first row; green is in the loss"
+        found.sample = self.parts(examples[0])
+        self.lengths(lengths, limit, "left out")
+        self.learnable(examples, limit, "rows")
+        self.repeats([item.tokens for item in examples], "examples")
+        if config.data.eval is not None:
+            held_out = [item for row in self.rows(config.data.eval) for item in renderer.examples(row, weighing)]
+            self.learnable(held_out, limit, "held-out rows")
+            self.leaks([item.tokens for item in examples], {item.tokens for item in held_out}, "examples")
+        if echoes := sum(map(_echoes, examples)):
+            found.warnings.append(
+                f"{echoes} of {len(examples)} responses begin with their own prompt: prompt tokens are in the loss"
+            )
+        self.endings(examples)
+        if silent := sum(not self.says_anything(item) for item in examples):
+            found.warnings.append(
+                f"{silent} of {len(examples)} responses are empty: that is what would be learned from them"
+            )
+        for weigher in weighing:
+            if all(renderer.examples(row, [weigher]) == renderer.examples(row) for row in rows):
+                found.warnings.append(f"{weigher.name} of loss.weights changes the weight of no token")
+        if config.data.messages is None:
+            self.template(rows, config.data.prompt, renderer)
+            self.unread(rows, config.data.completion)
+        else:
+            self.template(rows, config.data.messages, renderer)
+
+    def at_prompts(self, config: RlConfig) -> None:
+        """What GRPO and PPO ask, and what a step costs."""
+        found = self.found
+        if self.file.reward is not None:
+            found.warnings += filter(None, [doubt(config, self.file.reward)])
+            place = self.file.where("evaluate", "correct")
+            correct_condition(config.evaluate.correct, self.file.reward.component_names, place)
+        renderer = Renderer(self.tokenizer, config.data)
+        rows = self.rows(config.data.train)
+        prompts = [renderer.prompt(row) for row in rows]
+        lengths = [len(item.tokens) for item in prompts]
+        rollout_ = config.rollout
+        rollouts = rollout_.prompts_per_step * rollout_.group_size
+        tokens = rollouts * (median(lengths) + rollout_.max_new_tokens)
+        found.facts |= {
+            "prompts": f"{len(prompts):,}, {spread(lengths)}",
+            "a step": f"{rollout_.prompts_per_step} prompts × {rollout_.group_size} = {rollouts:,} rollouts, at most "
+            f"{rollouts * rollout_.max_new_tokens:,} sampled tokens ({tokens:,.0f} with prompts)",
+            "the run": f"{config.steps:,} steps, {config.steps * rollouts:,} rollouts, "
+            f"{config.steps * rollout_.prompts_per_step / len(prompts):.2g} × through the prompts",
+        }
+        found.title = "the first prompt"
+        found.sample = [(str(self.tokenizer.decode(list(prompts[0].tokens))), "context")]
+        context = model_context(config.model)
+        self.lengths([length + rollout_.max_new_tokens for length in lengths], context, "refused", fatal=True)
+        self.repeats([item.tokens for item in prompts], "prompts")
+        held_out = [renderer.prompt(row) for row in self.rows(config.data.eval)] if config.data.eval else []
+        self.leaks([item.tokens for item in prompts], {item.tokens for item in held_out}, "prompts")
+        self.template(rows, config.data.prompt, renderer)
+        self.unread(rows, config.data.prompt)
+        if len(prompts) < rollout_.prompts_per_step:
+            found.warnings.append(
+                f"a step takes {rollout_.prompts_per_step} prompts and there are {len(prompts)}: it will hold some of them twice"
+            )
+        self.columns(prompts, "data.train")
+        if held_out:
+            whole = [len(item.tokens) + rollout_.max_new_tokens for item in held_out]
+            self.lengths(whole, context, "refused", "held-out rows", fatal=True)
+            self.columns(held_out, "data.eval")
+
+    def at_pairs(self, config: PreferenceConfig) -> None:
+        """What a reward model or DPO learns from."""
+        found = self.found
+        train, held_out = read_pairs(config.data)
+        train, held_out = train[: self.most_rows], held_out[: self.most_rows]
+        chosen, rejected, lengths = self._dialogues(config, train, "pairs")
+        found.facts |= {
+            "pairs": f"{len(train):,} to train on, {len(held_out):,} held out",
+            "length": f"{spread([length for pair in lengths for length in pair])} (of both answers)",
+        }
+        self.course(config.steps, config.epochs, config.batch_size, len(train), "pairs")
+        pairs = list(zip(chosen, rejected, strict=True))
+        self.repeats([(*one, -1, *two) for one, two in pairs], "pairs")
+        known = set(pairs)
+        if both_ways := sum((two, one) in known for one, two in pairs if one != two):
+            found.warnings.append(f"{both_ways} of {len(pairs)} pairs are there the other way round, too")
+        same = [row.place for row, (one, two) in zip(train, pairs, strict=True) if one == two]
+        if same:
+            refused = isinstance(config, RewardModelConfig)
+            (found.problems if refused else found.warnings).append(
+                f"{len(same)} of {len(pairs)} pairs have two answers that are the same tokens once rendered"
+                f"{' and cut' if refused else ''} (the first: {same[0]}): they teach nothing"
+            )
+        self._tells(lengths)
+        held = self._dialogues(config, held_out, "held-out pairs") if held_out else ([], [], [])
+        self.leaks(
+            [(*one, -1, *two) for one, two in pairs], {(*a, -1, *b) for a, b, _ in zip(*held, strict=True)}, "pairs"
+        )
+        if not held_out:
+            found.warnings.append("no pairs are held out: nothing will be known of how good the result is")
+        self._show_pair(chosen[0], rejected[0])
+        self.template(
+            train,
+            config.data.prompt,
+            Renderer(self.tokenizer, config.data),
+            samples=not isinstance(config, RewardModelConfig),
+        )
+        self.unread(train, config.data.chosen)
+
+    def _dialogues(
+        self, config: PreferenceConfig, rows: Sequence[Row], what: str
+    ) -> tuple[list[Tokens], list[Tokens], list[tuple[int, int]]]:
+        """Both renderings of each pair as the stage sees them, and the lengths of the two before anything is cut."""
+        context = model_context(config.model)
+        if isinstance(config, RewardModelConfig):
+            limit = min(config.max_tokens or context, context, self.tokenizer.model_max_length)
+            whole = DialogueRenderer(self.tokenizer, config.data, 1 << 30)
+            found = [whole.pair(row, config.loss.margin) for row in rows]
+            lengths = [(len(pair.chosen.tokens), len(pair.rejected.tokens)) for pair in found]
+            cut = DialogueRenderer(self.tokenizer, config.data, limit)
+            kept = [cut.pair(row, config.loss.margin) for row in rows] if max(map(max, lengths)) > limit else found
+            self.lengths([max(pair) for pair in lengths], limit, "cut at their beginning", what)
+            self.cut_apart(
+                sum(
+                    one.chosen.tokens != one.rejected.tokens and two.chosen.tokens == two.rejected.tokens
+                    for one, two in zip(found, kept, strict=True)
+                )
+            )
+            return [pair.chosen.tokens for pair in kept], [pair.rejected.tokens for pair in kept], lengths
+        assert isinstance(config, DpoConfig)  # noqa: S101 - there are no others
+        limit = min(config.max_tokens or context, context)
+        renderer = AnswerRenderer(self.tokenizer, config.data)
+        answers = [renderer.pair(row) for row in rows]
+        lengths = [(len(pair.chosen.tokens), len(pair.rejected.tokens)) for pair in answers]
+        self.lengths([max(pair) for pair in lengths], limit, "left out", what)
+        if min(map(max, lengths)) > limit:
+            self.found.problems.append(f"none of {len(rows)} {what} fits into {limit} tokens; see max_tokens")
+        self.endings([pair.chosen for pair in answers])
+        return [pair.chosen.tokens for pair in answers], [pair.rejected.tokens for pair in answers], lengths
+
+    def learnable(self, examples: Sequence[Example], limit: int, what: str) -> None:
+        """Whether SFT keeps any."""
+        if not any(len(item.tokens) <= limit and any(item.weights) for item in examples):
+            self.found.problems.append(f"none of {len(examples)} {what} has weight and fits into {limit} tokens")
+
+    def cut_apart(self, lost: int) -> None:
+        """Pairs that differ only in what is cut off."""
+        if lost:
+            self.found.warnings.append(
+                f"{lost} pairs differ only in what max_tokens cuts off, so both answers look alike: raise it"
+            )
+
+    def _tells(self, lengths: Sequence[tuple[int, int]]) -> None:
+        """Whether length alone would do."""
+        longer, shorter = (sum(one > two for one, two in lengths), sum(one < two for one, two in lengths))
+        self.found.facts["preferred is longer"] = (
+            f"{longer / len(lengths):.0%} of the pairs, shorter {shorter / len(lengths):.0%}"
+        )
+        for word, count in (("longer", longer), ("shorter", shorter)):
+            if wilson(count, len(lengths)).low > TELLING:
+                self.found.warnings.append(
+                    f"the preferred answer is the {word} one in {count / len(lengths):.0%} of the pairs: length alone predicts the "
+                    "preference, and that is what may be learned"
+                )
+
+    def _show_pair(self, chosen: Tokens, rejected: Tokens) -> None:
+        shared = next(
+            (index for index, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b),
+            min(len(chosen), len(rejected)),
+        )
+        self.found.title = "the first pair; green is preferred, red is not"
+        self.found.sample = [
+            (self.decoded(tokens), kind)
+            for tokens, kind in (
+                (chosen[:shared], "context"),
+                (chosen[shared:], "chosen"),
+                (rejected[shared:], "rejected"),
+            )
+        ]
+        self.found.sample.insert(2, ("\n", "context"))
+
+    def rows(self, files: Any) -> list[Row]:
+        """The rows that are looked at."""
+        return read_rows(paths(files))[: self.most_rows]
+
+    def parts(self, example: Example) -> list[tuple[str, str]]:
+        """The example's text in parts by what weight they have in the loss."""
+        weights = [0.0] * example.start + list(example.weights)
+        found = []
+        begin = 0
+        for end in range(1, len(weights) + 1):
+            if end == len(weights) or weights[end] != weights[begin]:
+                kind = {0.0: "context", 1.0: "loss"}.get(weights[begin], "weighted")
+                found.append((self.decoded(example.tokens[begin:end]), kind))
+                begin = end
+        return found
+
+    def course(self, steps: int | None, epochs: float | None, batch: int, rows: int, what: str) -> None:
+        """How long it goes on."""
+        count = steps if steps is not None else -(-int((epochs or 1) * rows) // batch)
+        self.found.facts["the run"] = f"{count:,} steps of {batch} {what}, {count * batch / rows:.2g} × through them"
+
+    def columns(self, prompts: Sequence[Prompt], name: str) -> None:
+        """What the reward would miss, told by the reward's own check."""
+        if self.file.reward is None:
+            return
+        for column, users in self.file.reward.needed_fields().items():
+            if not any(prompt.fields.get(column) is not None for prompt in prompts):
+                self.found.problems.append(f"{users[0][1]} reads the column {column!r}, which no row of {name} has")
+        problems: Counter[str] = Counter()
+        first: dict[str, str] = {}
+        nothing = Completion((), (), "stop")
+        for index, prompt in enumerate(prompts):
+            try:
+                missing = self.file.reward.row_problems(rollout(prompt, index, nothing, _no_text))
+            except DataError as error:
+                missing = [("reward", str(error))]
+            for component, problem in missing:
+                text = f"{component}: {problem}"
+                problems[text] += 1
+                first.setdefault(text, prompt.place)
+        for text, count in problems.most_common(MOST_ROW_PROBLEMS):
+            self.found.warnings.append(f"{count} of {len(prompts)} rows: {text} (the first: {first[text]})")
+
+
+_no_text: Callable[[Sequence[int]], str] = lambda _tokens: ""  # noqa: E731
+
+
+def _echoes(example: Example) -> bool:
+    """Whether the response begins with the whole prompt."""
+    prompt = example.tokens[: example.start]
+    return len(prompt) > 1 and example.tokens[example.start : 2 * example.start] == prompt

@@ -1,0 +1,307 @@
+"""Samples with the very model that is trained, by transformers: batched, with a KV cache, on any device.
+
+The prompt of a group is read once; finished rows leave the batch. Random numbers come from each completion's seed and the
+position, so what is sampled does not depend on what else is in the batch (but for rounding: a token may fall the other way
+where two are within a float's last digits of equal).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from rewardkit.rollout_engine import Completion, FinishReason, Request, Sampling
+from rewardkit.train.models.policy import Policy
+
+RETIRE_SHARE = 0.125
+"""Finished rows leave the cache once they are this share of it: copying it costs as much as some steps."""
+STOP_TAIL = 8
+"""How many tokens more than a stop text has characters are decoded to look for it."""
+
+
+class HfEngine:
+    """The policy's own model as its sampler: there is nothing to sync."""
+
+    def __init__(self, policy: Policy, batch: int = 256) -> None:
+        self.policy = policy
+        self.batch = batch
+        """Most completions at once; a group is never divided."""
+        self.tolerance = 1e-3 if policy.lm.dtype == torch.float32 else 0.1
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[tuple[int, list[Completion]]]]:
+        """Sample, so many requests at once as ``batch`` allows."""
+        model = self.policy.model
+        was_training = model.training
+        model.eval()
+        try:
+            with self.policy.whole():
+                for indices in self._batches(requests):
+                    with torch.inference_mode():
+                        done = _Batch(self.policy, [requests[index] for index in indices], sampling).run()
+                    yield list(zip(indices, done, strict=True))
+        finally:
+            model.train(was_training)
+
+    def _batches(self, requests: Sequence[Request]) -> Iterator[list[int]]:
+        taken: list[int] = []
+        rows = 0
+        for index, request in enumerate(requests):
+            if taken and rows + len(request.seeds) > self.batch:
+                yield taken
+                taken, rows = [], 0
+            taken.append(index)
+            rows += len(request.seeds)
+        if taken:
+            yield taken
+
+    def sync(self) -> None:
+        """The weights are the policy's own."""
+
+    def sleep(self) -> None:
+        """There is no memory to give back between batches."""
+
+    def wake(self) -> None:
+        """Always awake."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
+    """A cache layer that writes into room made in advance, instead of copying everything for each token."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.room = room
+        self.used = 0
+        self._keys: Tensor | None = None
+        self._values: Tensor | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
+        if self._keys is None or self._values is None:
+            self.lazy_initialization(key_states, value_states)
+            self._keys, self._values = self._grown(key_states), self._grown(value_states)
+        end = self.used + key_states.shape[-2]
+        self._keys[:, :, self.used : end] = key_states
+        self._values[:, :, self.used : end] = value_states
+        self.used = end
+        self.keys, self.values = self._keys[:, :, :end], self._values[:, :, :end]
+        return self.keys, self.values
+
+    def _grown(self, states: Tensor) -> Tensor:
+        rows, heads, _, width = states.shape
+        return states.new_empty(rows, heads, self.room, width)
+
+    def choose(self, rows: Tensor) -> None:
+        """Keep these rows, in this order; a row may occur several times."""
+        assert self._keys is not None  # noqa: S101 - for the type checker
+        assert self._values is not None  # noqa: S101
+        for name in ("_keys", "_values"):
+            old: Tensor = getattr(self, name)
+            new = old.new_empty(len(rows), *old.shape[1:])
+            new[:, :, : self.used] = old[:, :, : self.used].index_select(0, rows)
+            setattr(self, name, new)
+        self.keys, self.values = self._keys[:, :, : self.used], self._values[:, :, : self.used]
+
+
+@dataclass(slots=True)
+class _Row:
+    """A completion in the making."""
+
+    request: int
+    place: int
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish: FinishReason = "length"
+
+
+class _Batch:
+    """Requests that are sampled together."""
+
+    def __init__(self, policy: Policy, requests: Sequence[Request], sampling: Sampling) -> None:
+        self.policy = policy
+        self.requests = requests
+        self.sampling = sampling
+        self.device = policy.device
+        self.rows = [
+            _Row(index, place) for index, request in enumerate(requests) for place in range(len(request.seeds))
+        ]
+        width = max(len(request.prompt) for request in requests)
+        self.room = width + sampling.max_new_tokens
+        self.cache = DynamicCache(config=policy.lm.config)
+        self.cache.layers = [_Layer(self.room) if type(layer) is DynamicLayer else layer for layer in self.cache.layers]
+        self.eos = torch.tensor(sorted(policy.eos_ids), device=self.device)
+
+    def run(self) -> list[list[Completion]]:
+        """Sample all; completions by request."""
+        hidden_B_H, mask_B_W, positions_B = self.prefill()
+        live = torch.arange(len(self.rows), device=self.device)  # rows still in the cache
+        seeds_B = torch.tensor(
+            [seed for request in self.requests for seed in request.seeds], device=self.device, dtype=torch.long
+        )
+        open_B = torch.ones(len(self.rows), dtype=torch.bool, device=self.device)
+        tokens_T: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        for step in range(self.sampling.max_new_tokens):
+            logits_B_V = self.policy.next_logits(hidden_B_H).float()
+            tokens_B, logprobs_B = draw(logits_B_V, self.sampling, seeds_B, step)
+            tokens_T.append((live, tokens_B, logprobs_B, open_B))
+            open_B = open_B & ~torch.isin(tokens_B, self.eos)
+            if self.sampling.stop:
+                open_B = open_B & ~self.stopped(tokens_T, live)
+            count = int(open_B.sum())
+            if count == 0 or step == self.sampling.max_new_tokens - 1:
+                break
+            if count <= (1 - RETIRE_SHARE) * len(open_B):
+                kept = open_B.nonzero().squeeze(-1)
+                self.choose(kept)
+                live, seeds_B, tokens_B, positions_B = live[kept], seeds_B[kept], tokens_B[kept], positions_B[kept]
+                mask_B_W = None if mask_B_W is None else mask_B_W[kept]
+                open_B = open_B[kept]
+            if mask_B_W is not None:
+                mask_B_W = torch.nn.functional.pad(mask_B_W, (0, 1), value=1)
+            hidden_B_H = self.forward(tokens_B[:, None], mask_B_W, positions_B[:, None])
+            positions_B = positions_B + 1
+        return self.collect(tokens_T)
+
+    def prefill(self) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Read each prompt once, padded on the left, then make as many rows of it as are wanted."""
+        lengths = [len(request.prompt) for request in self.requests]
+        width = max(lengths)
+        ids = torch.zeros(len(lengths), width, dtype=torch.long)
+        mask = torch.zeros(len(lengths), width, dtype=torch.long)
+        for index, request in enumerate(self.requests):
+            ids[index, width - lengths[index] :] = torch.tensor(request.prompt)
+            mask[index, width - lengths[index] :] = 1
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        hidden_P_H = self.forward(ids, None if min(lengths) == width else mask, positions)
+        groups = [len(request.seeds) for request in self.requests]
+        rows = torch.arange(len(groups), device=self.device).repeat_interleave(torch.tensor(groups, device=self.device))
+        if any(size != 1 for size in groups):
+            self.choose(rows)
+        return (
+            hidden_P_H[rows],
+            None if min(lengths) == width else mask[rows],
+            torch.tensor(lengths, device=self.device)[rows],
+        )
+
+    def forward(self, ids: Tensor, mask: Tensor | None, positions: Tensor) -> Tensor:
+        """Hidden state of the last token of each row."""
+        out = self.policy.backbone(
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=self.cache, use_cache=True
+        )
+        return out.last_hidden_state[:, -1]  # type: ignore[no-any-return]
+
+    def choose(self, rows: Tensor) -> None:
+        """Keep these rows of the cache."""
+        for layer in self.cache.layers:
+            if isinstance(layer, _Layer):
+                layer.choose(rows)
+            else:
+                layer.batch_select_indices(rows)  # type: ignore[union-attr,unused-ignore]
+
+    def stopped(self, tokens_T: list[tuple[Tensor, Tensor, Tensor, Tensor]], live: Tensor) -> Tensor:
+        """Which live rows have just completed a stop text."""
+        tail = max(len(text) for text in self.sampling.stop) + STOP_TAIL
+        recent: dict[int, list[int]] = {row: [] for row in live.tolist()}
+        for rows, tokens, _, opened in tokens_T[-tail:]:
+            for row, token, is_open in zip(rows.tolist(), tokens.tolist(), opened.tolist(), strict=True):
+                if is_open and row in recent:
+                    recent[row].append(token)
+        texts = [self.policy.decode(recent[row]) for row in live.tolist()]
+        hit = [any(stop in text for stop in self.sampling.stop) for text in texts]
+        return torch.tensor(hit, device=self.device)
+
+    def collect(self, tokens_T: list[tuple[Tensor, Tensor, Tensor, Tensor]]) -> list[list[Completion]]:
+        """Completions from what was drawn at each step."""
+        for rows, tokens, logprobs, opened in tokens_T:
+            for row, token, logprob, is_open in zip(
+                rows.tolist(), tokens.tolist(), logprobs.tolist(), opened.tolist(), strict=True
+            ):
+                if is_open:
+                    self.rows[row].tokens.append(token)
+                    self.rows[row].logprobs.append(logprob)
+        result: list[list[Completion]] = [[] for _ in self.requests]
+        limit = self.sampling.max_new_tokens
+        for row in self.rows:
+            ended = row.tokens[-1] in self.policy.eos_ids or len(row.tokens) < limit or self.ends_in_stop(row.tokens)
+            result[row.request].append(
+                Completion(tuple(row.tokens), tuple(row.logprobs), "stop" if ended else "length")
+            )
+        return result
+
+    def ends_in_stop(self, tokens: list[int]) -> bool:
+        """Whether the last token completed a stop text."""
+        if not self.sampling.stop:
+            return False
+        tail = max(len(text) for text in self.sampling.stop) + STOP_TAIL
+        text = self.policy.decode(tokens[-tail:])
+        return any(stop in text for stop in self.sampling.stop)
+
+
+def draw(logits_B_V: Tensor, sampling: Sampling, seeds_B: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    """The next token of each row and its log-probability, by inversion of the distribution function.
+
+    Args:
+        logits_B_V: fp32.
+        sampling: Temperature, top-p and top-k.
+        seeds_B: int64, one per row.
+        step: Which token of the completion this is, from 0.
+
+    Returns:
+        Tokens (B,), and their log-probabilities (B,) at the temperature (at 1 where it is 0), before top-p and top-k.
+    """
+    logprobs_B_V = (logits_B_V / (sampling.temperature or 1.0)).log_softmax(-1)
+    if sampling.temperature == 0:
+        tokens_B = logits_B_V.argmax(-1)
+    else:
+        masses_B_V = _truncated(logprobs_B_V.exp(), sampling)
+        cumulative_B_V = masses_B_V.cumsum(-1)
+        threshold_B = uniform(seeds_B, step) * cumulative_B_V[:, -1]
+        tokens_B = torch.searchsorted(cumulative_B_V, threshold_B[:, None], right=True).squeeze(-1)
+        # Rounding may put the threshold on the total; the last token that has any mass is meant then.
+        last_B = logits_B_V.shape[1] - 1 - (masses_B_V.flip(-1) > 0).int().argmax(-1)
+        tokens_B = torch.minimum(tokens_B, last_B)
+    return tokens_B, logprobs_B_V.gather(-1, tokens_B[:, None]).squeeze(-1)
+
+
+def _truncated(masses_B_V: Tensor, sampling: Sampling) -> Tensor:
+    """Probabilities with those outside of top-k and top-p set to 0."""
+    if 0 < sampling.top_k < masses_B_V.shape[1]:
+        least_B_1 = masses_B_V.topk(sampling.top_k, dim=-1).values[:, -1:]
+        masses_B_V = masses_B_V.where(masses_B_V >= least_B_1, 0)
+    if sampling.top_p < 1:
+        ordered_B_V, order_B_V = masses_B_V.sort(dim=-1, descending=True)
+        before_B_V = ordered_B_V.cumsum(-1) - ordered_B_V
+        kept_B_V = before_B_V < sampling.top_p * masses_B_V.sum(-1, keepdim=True)
+        masses_B_V = torch.zeros_like(masses_B_V).scatter(-1, order_B_V, ordered_B_V.where(kept_B_V, 0))
+    return masses_B_V
+
+
+def uniform(seeds_B: Tensor, step: int) -> Tensor:
+    """A number in [0, 1) that depends on seed and step alone (SplitMix64, https://doi.org/10.1145/2714064.2660195)."""
+    offset = (step + 1) * 0x9E3779B97F4A7C15 % (1 << 64)
+    mixed_B = _mix(_mix(seeds_B) + _signed(offset))
+    return _shift(mixed_B, 40).float() * 2.0**-24
+
+
+def _mix(value: Tensor) -> Tensor:
+    value = (value ^ _shift(value, 30)) * _signed(0xBF58476D1CE4E5B9)
+    value = (value ^ _shift(value, 27)) * _signed(0x94D049BB133111EB)
+    return value ^ _shift(value, 31)
+
+
+def _shift(value: Tensor, bits: int) -> Tensor:
+    """Right shift that fills with zeros, which torch does not have for int64."""
+    return (value >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _signed(value: int) -> int:
+    """The int64 that has the bits of an unsigned number."""
+    return value - (1 << 64) if value >= 1 << 63 else value

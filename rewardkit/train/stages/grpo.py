@@ -1,0 +1,21 @@
+"""GRPO and its relatives: a completion is compared with the others of its prompt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rewardkit.train.config import GrpoConfig
+from rewardkit.train.config.training_file import TrainFile
+from rewardkit.train.trainer.policy_update import Learner, reference_of
+from rewardkit.train.trainer.reinforcement import train
+
+
+def train_grpo(file: TrainFile) -> Path:
+    """Run the stage; returns the folder of the trained model. Raises what ``rl.train`` raises."""
+    config = file.config
+    assert isinstance(config, GrpoConfig)  # noqa: S101 - for the type checker
+    return train(
+        file,
+        config,
+        lambda policy, optimizer: Learner(config, policy, optimizer, reference_of(config, policy)),
+    )

@@ -1,0 +1,182 @@
+"""Reward models: Bradley–Terry on preference pairs, judged on pairs that were held out.
+
+What comes out is a plain transformers folder: a sequence classifier with one output. Its config.json also says how dialogues
+were rendered and what mean and standard deviation its scores have, which the plugin ``reward_model`` reads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import orjson
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from rewardkit.errors import DataError, OutputError
+from rewardkit.train.config import RewardModelConfig
+from rewardkit.train.config.training_file import TrainFile
+from rewardkit.train.data.preference_pairs import DialogueRenderer, ScoredPair, read_pairs
+from rewardkit.train.distributed import collectives
+from rewardkit.train.evaluation.preference_accuracy import PairScores, PreferenceReport, preference_report
+from rewardkit.train.evaluation.statistics import Estimate
+from rewardkit.train.losses.preference import bradley_terry
+from rewardkit.train.models.dropout import switch_off_dropout
+from rewardkit.train.models.reward_model import Scorer
+from rewardkit.train.reports.reliability_diagram import reliability_svg
+from rewardkit.train.run_folder import FINAL
+from rewardkit.train.trainer.run import Run
+from rewardkit.train.trainer.supervised import Pupil, teach
+
+
+def train_reward_model(file: TrainFile) -> Path:
+    """Run the stage; returns the folder of the trained model.
+
+    Raises:
+        ConfigError: There is no such model.
+        DataError: The data can't be used.
+        OutputError: The run can't be written down.
+        Interrupted: Somebody asked it to end; it can go on.
+    """
+    config = file.config
+    assert isinstance(config, RewardModelConfig)  # noqa: S101 - for the type checker
+    train_rows, held_out_rows = read_pairs(config.data)
+    scorer = Scorer.load(
+        config.model, file.where("model", "path"), trained=config.trained, seed=config.seed, shard=config.shard
+    )
+    limit = config.token_limit(scorer.context)
+    renderer = DialogueRenderer(scorer.tokenizer, config.data, limit)
+    train = [renderer.pair(row, config.loss.margin) for row in train_rows]
+    held_out = [renderer.pair(row, config.loss.margin) for row in held_out_rows]
+    if cut := sum(pair.chosen.tokens == pair.rejected.tokens for pair in train):
+        raise DataError(f"{cut} pairs do not differ within the last {limit} tokens; raise max_tokens")
+    cut = sum(dialogue.is_cut for pair in train for dialogue in (pair.chosen, pair.rejected))
+    facts = {"pairs": len(train), "pairs_held_out": len(held_out), "dialogues_cut": cut}
+    with Run.open(file, config.total_steps(len(train)), facts) as run:
+        if cut:
+            run.view.say(
+                f"{cut} of {2 * len(train)} dialogues are longer than {limit} tokens: their beginning is cut off"
+            )
+        judge = Judge(config, scorer, train, held_out)
+        teach(run, judge, config)
+        path = run.save_model(judge.save, FINAL)
+        if held_out and collectives.is_first():
+            show(run, judge.report())
+        return path
+
+
+class Judge(Pupil):
+    """A reward model that learns to score the preferred answer higher."""
+
+    name = "reward_model"
+    notes = 2
+
+    def __init__(
+        self, config: RewardModelConfig, scorer: Scorer, train: Sequence[ScoredPair], held_out: Sequence[ScoredPair]
+    ) -> None:
+        self.config = config
+        self.scorer = scorer
+        self.train = train
+        self.held_out = held_out
+        self.batch: list[ScoredPair] = []
+        self._report: PreferenceReport | None = None
+        if not config.dropout:
+            switch_off_dropout(scorer.model)
+
+    @property
+    def model(self) -> Scorer:
+        """The model."""
+        return self.scorer
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [pair.tokens for pair in self.train]
+
+    def begin(self, rows: Sequence[int]) -> None:
+        """Take the rows of a step."""
+        self.batch = [self.train[row] for row in rows]
+        self._report = None
+
+    def lose(self, part: list[int]) -> tuple[Tensor, Tensor]:
+        """Mean loss; noted are loss and lead of each pair."""
+        pairs = [self.batch[index] for index in part]
+        both = self.scorer.scores([pair.chosen.tokens for pair in pairs] + [pair.rejected.tokens for pair in pairs])
+        chosen_P, rejected_P = both.chunk(2)
+        margin_P = torch.tensor([pair.margin for pair in pairs], device=both.device)
+        loss_P = bradley_terry(chosen_P, rejected_P, margin_P, centring=self.config.loss.centring)
+        return loss_P.sum() / len(self.batch), torch.stack([loss_P, chosen_P - rejected_P], dim=1)
+
+    def figures(self, noted_B_N: Tensor) -> dict[str, float]:
+        """For the log."""
+        loss_P, lead_P = noted_B_N.unbind(1)
+        return {
+            "loss": float(loss_P.mean()),
+            "accuracy": float((lead_P > 0).float().mean()),
+            "lead": float(lead_P.mean()),
+        }
+
+    def evaluate(self) -> dict[str, float]:
+        """Figures of the held-out rows."""
+        return self.report().figures() if self.held_out else {}
+
+    def report(self) -> PreferenceReport:
+        """How the model as it is now scores held-out pairs; without any, those that it is trained on."""
+        if self._report is None:
+            self._report = evaluate(self.scorer, self.held_out or self.train, self.config.micro_batch_tokens)
+        return self._report
+
+    def save(self, folder: Path) -> None:
+        """Write a folder that transformers loads."""
+        report = self.report()
+        facts = {
+            "reward_input": "chat" if self.train[0].chosen.is_chat else "text",
+            "reward_mean": report.mean,
+            "reward_std": report.std or 1.0,
+            "reward_max_tokens": self.config.max_tokens,
+        }
+        self.scorer.save(folder, facts)
+
+
+def evaluate(scorer: Scorer, pairs: Sequence[ScoredPair], most_tokens: int) -> PreferenceReport:
+    """Score both answers of every pair and report."""
+    dialogues = [dialogue for pair in pairs for dialogue in (pair.chosen, pair.rejected)]
+    scores = scorer.score_all([dialogue.tokens for dialogue in dialogues], most_tokens)
+    return preference_report(
+        [
+            PairScores(scores[2 * index], scores[2 * index + 1], pair.chosen.characters, pair.rejected.characters)
+            for index, pair in enumerate(pairs)
+        ]
+    )
+
+
+def show(run: Run, report: PreferenceReport) -> None:
+    """Write down how good the finished model is, and tell it. Raises OutputError."""
+    try:
+        (run.folder / "evaluation.json").write_bytes(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2))
+        (run.folder / "reliability.svg").write_text(reliability_svg(report.as_json()), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"the evaluation can't be written to {run.folder}: {error.strerror}") from None
+    run.view.console.print(summary(report))
+
+
+def summary(report: PreferenceReport) -> Table:
+    """The figures that a person wants to see."""
+    table = Table(title=f"{report.pairs} held-out pairs", title_justify="left", show_header=False)
+
+    def row(name: str, value: Estimate) -> None:
+        if math.isnan(value.value):
+            table.add_row(name, "–", "no such pairs")
+            return
+        table.add_row(name, f"{value.value:.1%}", f"{value.low:.1%} to {value.high:.1%}")
+
+    row("prefers the preferred answer", report.accuracy)
+    row("  … where that is the longer one", report.where_chosen_is_longer)
+    row("  … where that is the shorter one", report.where_chosen_is_shorter)
+    row("always the longer answer", report.always_longer)
+    row("always the shorter answer", report.always_shorter)
+    table.add_row("calibration error", f"{report.calibration_error:.3f}", "")
+    table.add_row("correlation of score and length", f"{report.length_correlation:+.3f}", "Spearman")
+    return table

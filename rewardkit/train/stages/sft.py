@@ -1,0 +1,189 @@
+"""Supervised fine-tuning: next-token cross-entropy on response tokens.
+
+The loss of a step is Σ weight × −log p over its tokens, with weights that come from the whole batch: micro-batches and packing
+do not change it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rewardkit.errors import ConfigError, DataError, Location
+from rewardkit.train.config import SftConfig, paths
+from rewardkit.train.config.training_file import TrainFile
+from rewardkit.train.data.batching import micro_batches
+from rewardkit.train.data.rows import read_rows
+from rewardkit.train.data.token_weights import Weigher
+from rewardkit.train.data.tokenization import Example, Renderer
+from rewardkit.train.data.weight_functions import weighers
+from rewardkit.train.models.policy import Passage, Policy
+from rewardkit.train.run_folder import FINAL
+from rewardkit.train.trainer.run import Run
+from rewardkit.train.trainer.supervised import Pupil, teach
+
+
+def train_sft(file: TrainFile) -> Path:
+    """Run the stage; returns the folder of the trained model.
+
+    Raises:
+        ConfigError: There is no such model.
+        DataError: The data can't be used.
+        OutputError: The run can't be written down.
+        Interrupted: Somebody asked it to end; it can go on.
+    """
+    config = file.config
+    assert isinstance(config, SftConfig)  # noqa: S101 - for the type checker
+    weighing = weighers(file)
+    policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed, shard=config.shard)
+    if config.packing:
+        refuse_mixing(policy, file.where("packing"))
+    train, left_out = load_examples(config, policy, weighing, config.data.train)
+    held_out, _ = load_examples(config, policy, weighing, config.data.eval) if config.data.eval else ([], 0)
+    with Run.open(file, config.total_steps(len(train)), {"rows": len(train), "rows_too_long": left_out}) as run:
+        if left_out:
+            limit = config.token_limit(policy.context)
+            run.view.say(f"{left_out} of {left_out + len(train)} rows are longer than {limit} tokens and left out")
+        teach(run, Imitator(config, policy, train, held_out), config, shuffle=config.data.shuffle)
+        return run.save_model(policy.save, FINAL)
+
+
+class Imitator(Pupil):
+    """A policy that learns to say what the examples say."""
+
+    name = "policy"
+    notes = 1
+
+    def __init__(
+        self, config: SftConfig, policy: Policy, train: Sequence[Example], held_out: Sequence[Example]
+    ) -> None:
+        self.config = config
+        self.policy = policy
+        self.train = train
+        self.held_out = held_out
+        self.batch: list[Example] = []
+        self.weights: list[Tensor] = []
+        """Of the tokens of each example of the batch."""
+
+    @property
+    def model(self) -> Policy:
+        """The model."""
+        return self.policy
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [len(row.tokens) for row in self.train]
+
+    def begin(self, rows: Sequence[int]) -> None:
+        """Take the rows of a step."""
+        self.batch = [self.train[row] for row in rows]
+        self.weights = loss_weights(self.batch, self.config.loss.reduction)
+
+    def lose(self, part: list[int]) -> tuple[Tensor, Tensor]:
+        """Weighted −log p of the tokens; noted is each row's."""
+        passages = [Passage(self.batch[row].tokens, self.batch[row].start) for row in part]
+        judged = self.policy.judge(passages, packed=self.config.packing)
+        weights_B_T = torch.nn.utils.rnn.pad_sequence([self.weights[row] for row in part], batch_first=True)
+        loss_B = -(judged.logprobs_B_T * weights_B_T.to(self.policy.device)).sum(1)
+        return loss_B.sum(), loss_B[:, None]
+
+    def figures(self, noted_B_N: Tensor) -> dict[str, float]:
+        """For the log."""
+        return {"loss": float(noted_B_N.sum())}
+
+    def evaluate(self) -> dict[str, float]:
+        """Figures of the held-out rows."""
+        return evaluate(self.policy, self.held_out, self.config.micro_batch_tokens) if self.held_out else {}
+
+    def save(self, folder: Path) -> None:
+        """Write a folder that transformers loads."""
+        self.policy.save(folder)
+
+
+def load_examples(
+    config: SftConfig, policy: Policy, weighing: Sequence[Weigher], files: Path | Sequence[Path] | None
+) -> tuple[list[Example], int]:
+    """Read and render the data; rows that are too long are left out, and counted.
+
+    Raises:
+        DataError: A row can't be used, or all are too long.
+    """
+    renderer = Renderer(policy.tokenizer, config.data)
+    examples = [item for row in read_rows(paths(files)) for item in renderer.examples(row, weighing)]
+    limit = config.token_limit(policy.context)
+    kept = [item for item in examples if len(item.tokens) <= limit and any(item.weights)]
+    if not kept:
+        raise DataError(f"none of {len(examples)} examples has weight and fits into {limit} tokens; see max_tokens")
+    return kept, len(examples) - len(kept)
+
+
+def refuse_mixing(policy: Policy, location: Location | None = None) -> None:
+    """Raise ConfigError if packed rows of this model see each other, as those of state space models and of ALiBi do.
+
+    Found out by trying: a row must be judged alike behind whatever stands before it, and as it is when it stands alone.
+    """
+    words = policy.lm.get_input_embeddings().num_embeddings
+    row, one, other = ([(start + 7 * place) % words for place in range(6)] for start in (3, 1, 2))
+    was_training = policy.model.training
+    policy.model.eval()
+    with torch.no_grad():
+        alone = policy.judge([Passage(row, 1)]).logprobs_B_T[0]
+        behind = [
+            policy.judge([Passage(before, 1), Passage(row, 1)], packed=True).logprobs_B_T[1] for before in (one, other)
+        ]
+    policy.model.train(was_training)
+    near = 1e-4 if policy.lm.dtype == torch.float32 else 0.1  # other shapes, other rounding
+    if not (
+        torch.allclose(behind[0], behind[1], rtol=0, atol=1e-5) and torch.allclose(alone, behind[0], rtol=0, atol=near)
+    ):
+        kind = type(policy.lm).__name__
+        problem = (
+            f"packing: rows that are packed see each other in a {kind}, which reads across positions that start anew"
+        )
+        raise ConfigError((location, f"{problem}; leave packing out"))
+
+
+def loss_weights(
+    batch: Sequence[Example], reduction: Literal["token", "sequence_mean", "sequence_sum"]
+) -> list[torch.Tensor]:
+    """What each token's −log p is multiplied by, so that their sum is the loss of the batch."""
+    weights = [torch.tensor(row.weights) for row in batch]
+    match reduction:
+        case "token":
+            total = sum(float(item.sum()) for item in weights)
+            return [item / total for item in weights]
+        case "sequence_mean":
+            return [item / (item.sum() * len(batch)) for item in weights]
+        case "sequence_sum":
+            return [item / len(batch) for item in weights]
+
+
+def evaluate(policy: Policy, examples: Sequence[Example], most_tokens: int) -> dict[str, float]:
+    """Loss per token, perplexity, and share of tokens that the model would have chosen itself, on held-out examples."""
+    total = likeliest = 0.0
+    count = 0
+    was_training = policy.model.training
+    policy.model.eval()
+    with torch.no_grad():
+        for part in micro_batches([len(row.tokens) for row in examples], most_tokens):
+            rows = [Passage(examples[index].tokens, examples[index].start) for index in part]
+            judged = policy.judge(rows)
+            mask_B_T = torch.zeros_like(judged.mask_B_T)
+            for position, index in enumerate(part):
+                mask_B_T[position, : rows[position].length] = (
+                    torch.tensor(examples[index].weights, device=policy.device) > 0
+                )
+            total -= float(judged.logprobs_B_T[mask_B_T].sum())
+            targets_N = torch.tensor([token for row in rows for token in row.tokens[row.start :]], device=policy.device)
+            right_N = policy.next_logits(judged.hidden_N_H).argmax(-1) == targets_N
+            likeliest += float((right_N & mask_B_T[judged.mask_B_T]).sum())
+            count += int(mask_B_T.sum())
+    policy.model.train(was_training)
+    loss = total / max(count, 1)
+    return {"loss": loss, "perplexity": math.exp(min(loss, 700)), "token_accuracy": likeliest / max(count, 1)}

@@ -1,0 +1,1 @@
+"""Images: the file systems that programs see, how they are built and identified."""

@@ -1,0 +1,1 @@
+"""Verdicts, computed on the host from plain values and bytes."""

@@ -1,0 +1,209 @@
+"""Training configurations: read, or refused with file, line and column, without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from rewardkit.errors import ConfigError
+from rewardkit.registry import Registry
+from rewardkit.train.config import GrpoConfig, SftConfig
+from rewardkit.train.config.reading import read_train_config
+from rewardkit.train.config.stages import STAGES
+
+GRPO = """\
+version: 1
+stage: grpo
+output: runs/one
+model: {path: ./base}
+data: {train: prompts.jsonl}
+reward: {components: {even: {use: even}}}
+steps: 10
+"""
+
+
+@pytest.fixture
+def registry():
+    """One reward."""
+    from rewardkit import Rollout, reward
+
+    @reward("even")
+    def even(rollout: Rollout) -> float:
+        """Even lengths."""
+        return float(len(rollout.completion_text) % 2 == 0)
+
+    found = Registry()
+    found.register(even)
+    return found
+
+
+def read(folder, text, registry, **overrides):
+    """Read a text as a file of a folder."""
+    file = folder / "config.yaml"
+    file.write_text(text)
+    return read_train_config(file, registry, overrides)
+
+
+def test_paths_are_taken_from_the_files_folder(tmp_path, registry):
+    """Output, data and a model written with ./ are beside the file; a hub name stays one."""
+    config = read(tmp_path, GRPO, registry).config
+    assert isinstance(config, GrpoConfig)
+    assert config.output == tmp_path / "runs/one"
+    assert config.data.train == tmp_path / "prompts.jsonl"
+    assert config.model.path == str(tmp_path / "base")
+    hub = read(tmp_path, GRPO.replace("./base", "Qwen/Qwen3-0.6B"), registry).config
+    assert hub.model.path == "Qwen/Qwen3-0.6B"
+    deep = read(tmp_path, GRPO.replace("./base", "runs/one/final"), registry).config
+    assert deep.model.path == str(tmp_path / "runs/one/final"), "no hub has names of three parts"
+
+
+def test_the_reward_may_be_a_file(tmp_path, registry):
+    """Named relative to the configuration."""
+    (tmp_path / "reward.yaml").write_text("version: 1\ncomponents: {even: {use: even}}\n")
+    text = GRPO.replace("reward: {components: {even: {use: even}}}", "reward: reward.yaml")
+    assert read(tmp_path, text, registry).reward.component_names == ("even",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "message"),
+    [
+        ("stage: grpo", "stage: gpro", ":2:8", "there is no stage 'gpro'; did you mean 'grpo'?"),
+        ("stage: grpo\n", "", ":1:1", "lacks the key 'stage'"),
+        ("steps: 10", "step: 10", ":7:1", "unknown key 'step'; did you mean 'steps'?"),
+        ("steps: 10", "steps: ten", ":7:8", "steps must be a whole number, found the text 'ten'"),
+        ("steps: 10", "steps: 0", ":7:8", "steps must be at least 1, found 0"),
+        ("{path: ./base}", "{path: ./base, dtype: float33}", ":4:30", "did you mean 'float32'?"),
+        ("{use: even}", "{use: evne}", ":6:35", "did you mean even?"),
+        ("{components: {even: {use: even}}}", "{components: {}}", ":6:22", "components is empty"),
+        ("{components: {even: {use: even}}}", "nowhere.yaml", ":6:9", "there is no reward file"),
+        ("steps: 10", "steps: 10\nrollout: {group_size: 1}", ":8:23", "compares the completions of a group"),
+        ("steps: 10", "steps: 10\nrollout: {temperature: 0}", ":8:24", "rollout.temperature must be more than 0"),
+        ("steps: 10", "steps: 10\nevaluate: {answer: '('}", ":8:20", "'(' is no regular expression"),
+        ("steps: 10", "steps: 10\nrollout: {stop: ['']}", ":8:18", "rollout.stop[0]"),
+        ("steps: 10", "steps: 10\noptimizer: {betas: [0.9, 1]}", ":8:26", "must be less than 1"),
+        ("steps: 10", 'steps: "10"', ":7:8", "found the text '10'; did you mean 10?"),
+        ("{train: prompts.jsonl}", "{train: []}", ":5:15", "data.train"),
+        ("steps: 10", "steps: 10\nalgorithm: {use: grop}", ":8:18", "did you mean 'grpo'?"),
+    ],
+)
+def test_mistakes_are_told_with_their_place(tmp_path, registry, old, new, place, message):
+    """File, line, column, and what to do."""
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, GRPO.replace(old, new), registry)
+    assert f"config.yaml{place}: " in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_overrides_go_over_the_file(tmp_path, registry):
+    """By dotted path, in YAML; a wrong one is told as what it is."""
+    config = read(tmp_path, GRPO, registry, **{"optimizer.lr": "3e-4", "steps": "7"}).config
+    assert config.optimizer.lr == 3e-4
+    assert config.steps == 7
+    with pytest.raises(ConfigError, match=r"--set optimizer.rate=1: unknown key 'rate' in optimizer"):
+        read(tmp_path, GRPO, registry, **{"optimizer.rate": "1"})
+
+
+def test_every_shipped_example_is_a_valid_configuration():
+    """As the stage that it names."""
+    from pathlib import Path
+
+    folder = Path(__file__).parents[3] / "examples/train"
+    registry = Registry.load()
+    if not {"math", "format.boxed"} <= registry.rewards.keys():
+        pytest.skip("the plugins math and format are not installed")
+    files = sorted(folder.glob("*.yaml"))
+    assert files
+    for file in files:
+        assert read_train_config(file, registry).config.model_dump()["stage"] in STAGES
+
+
+def test_reading_a_configuration_needs_no_torch(tmp_path):
+    """Neither torch nor transformers is imported."""
+    (tmp_path / "sft.yaml").write_text(
+        "version: 1\nstage: sft\noutput: out\nmodel: {path: ./m}\ndata: {train: a.jsonl}\nsteps: 1\n"
+    )
+    code = (
+        "import sys; from rewardkit.registry import Registry; from rewardkit.train.config.training_file import read_train_config; "
+        f"read_train_config({str(tmp_path / 'sft.yaml')!r}, Registry()); "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'pyarrow')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_part_of_a_section_keeps_the_stages_other_defaults(tmp_path, registry):
+    """PPO samples one completion of each prompt, also where something else of rollout is given."""
+    text = GRPO.replace("stage: grpo", "stage: ppo") + "rollout: {max_new_tokens: 9}\nkl: {coefficient: 0.2}\n"
+    config = read(tmp_path, text, registry).config
+    assert (config.rollout.group_size, config.kl.place, config.algorithm.use) == (1, "reward", "bnpo")
+
+
+def test_steps_or_epochs(tmp_path):
+    """SFT wants one of them."""
+    text = "version: 1\nstage: sft\noutput: out\nmodel: {path: ./m}\ndata: {train: a.jsonl}\n"
+    with pytest.raises(ConfigError, match="give either steps or epochs"):
+        read(tmp_path, text, Registry())
+    assert isinstance(read(tmp_path, text + "epochs: 2\n", Registry()).config, SftConfig)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kl.target": "2.0"}, "target: an adaptive coefficient is multiplied, so it needs a start above 0"),
+        (
+            {"algorithm": "{process: {component: even}, advantage: rloo}"},
+            "algorithm.advantage: process rewards make the advantages",
+        ),
+        (
+            {"algorithm": "{process: {component: even}}", "kl": "{coefficient: 0.1, place: reward}"},
+            "kl.place: the advantages are made of process rewards",
+        ),
+        ({"algorithm": "{use: grpo, dual_clip: 3}"}, "dual_clip is for loss: dual_clip, and the loss is clip"),
+        ({"algorithm": "{use: rloo, eps_high: 0.3}"}, "eps_high is for loss: clip or .*, and the loss is reinforce"),
+        ({"algorithm": "{cispo_low: 2, cispo_high: 1, loss: cispo}"}, "cispo_low .2. is not below cispo_high .1."),
+        ({"algorithm": "{eps_low: 0}"}, "eps_low"),
+        ({"algorithm": "{max_ratio: 1}"}, "max_ratio"),
+        ({"correction": "{kind: mask, low: 2.5}"}, "low .2.5. is not below high .2., so nothing would be learned"),
+        ({"optimizer": "{lr: 1.0e-5, min_lr: 1.0e-4, schedule: cosine}"}, "min_lr .0.0001. is above lr .1e-05."),
+        (
+            {"data.eval": "null", "evaluate.gold": "{components: {even: {use: even}}}"},
+            "evaluate.gold: is measured on held-out prompts, and there are none; set data.eval",
+        ),
+    ],
+)
+def test_settings_without_effect_are_refused(tmp_path, registry, changes, message):
+    """What one setting makes of another's is told before anything runs."""
+    with pytest.raises(ConfigError, match=message):
+        read(tmp_path, GRPO, registry, **changes)
+
+
+@pytest.mark.parametrize(("kind", "refused"), [("own", True), ("head", False)])
+def test_the_critics_rate_falls_with_the_policys(tmp_path, registry, kind, refused):
+    """A critic of its own does not begin below where the schedule ends; a head learns at the policy's rate."""
+    text = GRPO.replace("stage: grpo", "stage: ppo")
+    changes = {"optimizer": "{lr: 1.0e-3, min_lr: 1.0e-4, schedule: cosine}", "critic": f"{{kind: {kind}, lr: 1.0e-5}}"}
+    if not refused:
+        assert read(tmp_path, text, registry, **changes)
+        return
+    with pytest.raises(ConfigError, match=r"critic\.lr .1e-05. is below optimizer\.min_lr .0\.0001."):
+        read(tmp_path, text, registry, **changes)
+
+
+def test_a_head_alone_is_trained_without_adapters(tmp_path):
+    """They would change the backbone, which trained: head promises to leave alone; told at the key."""
+    text = "version: 1\nstage: reward_model\noutput: out\nmodel: {path: ./m, lora: {rank: 2}}\ndata: {train: a.jsonl}\nsteps: 1\n"
+    with pytest.raises(
+        ConfigError, match=r"config\.yaml:7:\d+: trained: head leaves the backbone as it is, and model\.lora"
+    ):
+        read(tmp_path, text + "trained: head\n", Registry())
+
+
+def test_named_algorithms_have_the_losses_that_settings_are_checked_against():
+    """The table that needs no torch agrees with the algorithms."""
+    pytest.importorskip("torch")
+    from rewardkit.train.config.algorithms import _LOSS_SETTINGS, PRESETS
+    from rewardkit.train.config.rl import LOSSES, READ_BY
+
+    assert {name: preset.loss.kind for name, preset in PRESETS.items() if preset.loss.kind != "clip"} == LOSSES
+    assert set(READ_BY) == set(_LOSS_SETTINGS)

@@ -1,0 +1,124 @@
+"""What each of several processes finds of a divided model: ``torchrun … sharded.py BASE FOLDER`` writes ``FOLDER/facts-RANK.json``."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from torch import nn
+
+from rewardkit.errors import ConfigError, Location, RewardkitError
+from rewardkit.rollout_engine import Request, Sampling
+from rewardkit.train.config import LoraConfig, ModelConfig, OptimizerConfig
+from rewardkit.train.distributed import collectives
+from rewardkit.train.distributed.fsdp import shards_of
+from rewardkit.train.models.policy import Passage, Policy
+from rewardkit.train.rollout.engines.hf import HfEngine
+from rewardkit.train.rollout.engines.weight_export import checkpoint_weights
+from rewardkit.train.trainer.optimizer import Optimizer
+
+ROWS = [Passage(tuple(range(5, 5 + length)), 1) for length in (12, 9, 7)]
+
+
+def held(tensors):
+    """Bytes of this process."""
+    return sum(getattr(tensor, "_local_tensor", tensor).nbytes for tensor in tensors)
+
+
+def learner(base, shard, scale=1.0):
+    """A policy with its optimiser, and gradients of some rows."""
+    policy = Policy.load(ModelConfig(path=base), shard=shard)
+    optimizer = Optimizer(policy.trained, OptimizerConfig(lr=1e-2), 10, policy.shards)
+
+    def backward(part):
+        (scale * policy.judge([ROWS[row] for row in part]).logprobs_B_T.sum()).backward()
+
+    optimizer.accumulate([len(row.tokens) for row in ROWS], 12, backward)
+    return policy, optimizer
+
+
+def kept(base, shard):
+    """Bytes of weights, gradients and moments."""
+    policy, optimizer = learner(base, shard)
+    weights = list(policy.model.parameters())
+    gradients = [value.grad for value in weights if value.grad is not None]
+    found = {"weights": held(weights), "gradients": held(gradients)}
+    optimizer.step(0)
+    moments = [value for state in optimizer.adamw.state.values() for value in state.values()]
+    return {**found, "moments": held(moments)}
+
+
+def engine_weights(base, shard):
+    """What an engine is given of a model with adapters that do something."""
+    policy = Policy.load(ModelConfig(path=base, lora=LoraConfig(rank=2)), shard=shard)
+    with torch.no_grad():
+        for name, value in policy.trained.items():
+            if "lora_B" in name:
+                value.fill_(0.01)
+    return dict(checkpoint_weights(policy.lm))
+
+
+def sampled(policy):
+    """Completions, of which the first process has more to sample than the others; then a pass of all together."""
+    prompts = [(5, 6), (7, 8, 9), (5,)] if collectives.is_first() else []
+    requests = [Request(prompt, [1]) for prompt in prompts]
+    done = [tokens for part in HfEngine(policy, 1).generate(requests, Sampling(6)) for tokens in part]
+    tokens = [list(completions[0].tokens) for _, completions in done]
+    return tokens, policy.judge(ROWS).logprobs_B_T.detach()
+
+
+def refused(base):
+    """What is said of a model that can't be divided."""
+    model = Policy.load(ModelConfig(path=base)).model
+    model.register_parameter("scale", nn.Parameter(torch.tensor(1.0)))
+    try:
+        shards_of(model, torch.device("cpu"), Location("run.yaml", 3, 8))
+    except ConfigError as error:
+        return str(error)
+
+
+def out_of_memory(base):
+    """What is said when memory runs out in a micro-batch."""
+    _, optimizer = learner(base, shard=True)
+
+    def backward(_part):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    try:
+        optimizer.accumulate([3, 3, 3, 3], 6, backward)
+    except RewardkitError as error:
+        return str(error)
+
+
+def not_finite(base):
+    """Whether a gradient that is not finite in one process leaves the weights of all as they were."""
+    policy, optimizer = learner(base, shard=True, scale=1.0 if collectives.is_first() else float("inf"))
+    before = [value.to_local().clone() for value in policy.trained.values()]
+    norm = optimizer.step(0)
+    same = all(torch.equal(value.to_local(), old) for value, old in zip(policy.trained.values(), before, strict=True))
+    return same and not math.isfinite(norm)
+
+
+def main(base, folder):
+    """Find out everything."""
+    PartialState()
+    whole, divided = engine_weights(base, shard=False), engine_weights(base, shard=True)
+    own, passed = sampled(Policy.load(ModelConfig(path=base)))
+    own_divided, passed_divided = sampled(Policy.load(ModelConfig(path=base), shard=True))
+    facts = {
+        "kept": kept(base, shard=False),
+        "kept_divided": kept(base, shard=True),
+        "engine_weights": list(whole) == list(divided)
+        and all(torch.equal(whole[name], divided[name]) for name in whole),
+        "sampled": own == own_divided and torch.equal(passed, passed_divided),
+        "refused": refused(base),
+        "out_of_memory": out_of_memory(base),
+        "not_finite": not_finite(base),
+    }
+    (Path(folder) / f"facts-{collectives.rank()}.json").write_text(json.dumps(facts))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

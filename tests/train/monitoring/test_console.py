@@ -1,0 +1,105 @@
+"""The view fits a terminal of 80 columns, tells what a step's time goes to, and is plain lines elsewhere."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from rewardkit.train.monitoring import console as module
+from rewardkit.train.monitoring.console import View, duration, shown, sparkline, speed
+
+FIGURES = {
+    "lr": 1e-5,
+    "reward": 0.5,
+    "component/format": 1.0,
+    "component/format/std": 0.1,
+    "kl": 0.01,
+    "tokens_per_s": 1234.0,
+    "seconds": 4.0,
+    "seconds_rollout": 3.0,
+    "seconds_sync": 0.001,
+    "seconds_update": 1.0,
+}
+
+
+def terminal(height=24):
+    """A console of 80 columns."""
+    return Console(file=io.StringIO(), width=80, height=height, force_terminal=True)
+
+
+@pytest.mark.parametrize("height", [10, 24, 50])
+def test_the_panel_fits_the_terminal(height):
+    """With eighty figures and five long notes; what matters most stands at the top."""
+    console = terminal(height)
+    view = View("grpo → out", 100, console)
+    view.show(0, {"accuracy": 0.25, "length": 9.0}, "eval")
+    for step in range(1, 41):
+        view.show(step, {**FIGURES, **{f"figure_{index}": step / 7 for index in range(70)}}, "train")
+    for index in range(5):
+        view.say(f"step {index}: " + "a figure is out of its bound " * 3)
+    console = terminal(height)
+    found = console.render_lines(view.render(), console.options, pad=False)
+    text = ["".join(segment.text for segment in line) for line in found]
+    assert all(len(line) <= 80 for line in text)
+    assert len(text) <= max(height, 20)
+    names = [line.split()[1] for line in text if line.startswith("│ ")]
+    assert names.index("reward") < names.index("kl")
+    assert "1,234 tokens/s  4 s/step (rollout 75%, update 25%)" in "\n".join(text)
+    assert "40/100" in "\n".join(text)
+
+
+def test_elsewhere_there_are_plain_lines(monkeypatch):
+    """With the figures that matter, speed, time split and the time that is left; alarms in a line of their own."""
+    monkeypatch.setattr(module, "BETWEEN_LINES", 0.0)
+    console = Console(file=io.StringIO(), force_terminal=False, width=80)
+    with View("grpo → out", 100, console) as view:
+        view.show(0, {"accuracy": 0.25, "odd[/red]": 1.0}, "eval")
+        view.show(1, FIGURES, "train")
+        view.say("step 1: [bold]alarm[/bold]")
+    out = console.file.getvalue().splitlines()
+    assert out[0] == "eval step 0/100  accuracy 0.25  odd[/red] 1"
+    assert out[1].startswith(
+        "train step 1/100  reward 0.5  kl 0.01  1,234 tokens/s  4 s/step (rollout 75%, update 25%)"
+    )
+    assert out[2] == "step 1: [bold]alarm[/bold]"
+    assert "\x1b" not in console.file.getvalue()
+
+
+def test_an_evaluation_is_told_while_it_goes_on():
+    """Beside the speed, until its figures are there."""
+    console = terminal()
+    view = View("grpo → out", 100, console)
+    view.activity = "evaluating 500 held-out prompts"
+
+    def shown_now():
+        found = console.render_lines(view.render(), console.options, pad=False)
+        return "".join(segment.text for line in found for segment in line)
+
+    assert "evaluating 500 held-out prompts" in shown_now()
+    view.show(0, {"accuracy": 0.25}, "eval")
+    assert "evaluating" not in shown_now()
+
+
+def test_lines_are_not_too_many():
+    """Of a hundred quick steps the first and the last have one; every evaluation has."""
+    console = Console(file=io.StringIO(), force_terminal=False, width=80)
+    view = View("sft → out", 100, console)
+    for step in range(1, 101):
+        view.show(step, {"loss": 1 / step}, "train")
+        if step % 50 == 0:
+            view.show(step, {"loss": 1 / step}, "eval")
+    kinds = [line.split("  ")[0] for line in console.file.getvalue().splitlines()]
+    assert kinds == ["train step 1/100", "eval step 50/100", "train step 100/100", "eval step 100/100"]
+
+
+def test_durations_figures_and_courses_are_short():
+    """As a person reads them."""
+    assert [duration(value) for value in (3.2, 61, 3725)] == ["3 s", "1:01", "1:02:05"]
+    assert [shown(value) for value in (3.0, 0.123456, 123456.7, float("nan"))] == ["3", "0.1235", "123,457", "nan"]
+    assert sparkline([1.0]) == ""
+    assert sparkline([0.0, 1.0]) == "▁█"
+    assert sparkline([1.0, 1.0 + 1e-7, 1.0]) == "▁▁▁", "rounding is no course"
+    assert len(sparkline(list(range(1000)))) == module.COURSE
+    assert speed({"seconds": 0.0}) == ""

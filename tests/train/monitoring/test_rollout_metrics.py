@@ -1,0 +1,91 @@
+"""Figures of a batch, by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch", reason="training needs torch: pip install 'rewardkit[train]'")
+
+from rewardkit.rollout_engine import Completion
+from rewardkit.train.data.tokenization import Prompt
+from rewardkit.train.monitoring import rollout_metrics
+from rewardkit.train.rollout.generate import Sample
+from rewardkit.types import Rollout, Score, ScoredRollout, Skipped, Unscored
+
+
+def sample(group, tokens, reward, finish="stop", **outcomes):
+    """A completion, its reward and its components' outcomes."""
+    outcome = {name: Score(value) if isinstance(value, float) else value for name, value in outcomes.items()}
+    contributions = {name: value.value for name, value in outcome.items() if isinstance(value, Score)}
+    weights = dict.fromkeys(outcome, 1.0)
+    scored = ScoredRollout(Rollout("p", "c"), reward, outcome, weights, contributions, "id")
+    return Sample(Prompt((1,), "p", {}, "rows.jsonl:1"), group, Completion(tuple(tokens), (), finish), scored)
+
+
+def test_the_batch_as_a_whole():
+    """Two groups of two: one of twins with equal rewards, one that differs; what could not be scored counts in neither mean."""
+    batch = [
+        sample(0, [1, 2], 1.0),
+        sample(0, [1, 2], 1.0),
+        sample(1, [1, 2], 0.0),
+        sample(1, [3, 4, 5, 6], 0.5, "length"),
+    ]
+    found = rollout_metrics.rewards(batch)
+    assert found["reward"] == 0.625
+    assert found["zero_spread"] == 0.5
+    assert found["length"] == 2.5
+    assert found["truncated"] == 0.25
+    assert found["groups"] == 2
+    unscored = rollout_metrics.rewards([*batch, sample(1, [7], None)])
+    assert unscored["reward"] == 0.625
+    assert unscored["unscored"] == pytest.approx(0.2)
+    assert rollout_metrics.rewards([]) == {}
+
+
+def test_spread_within_groups_is_told_where_there_are_groups():
+    """One completion of each prompt, as PPO samples them, is no group without spread: it would look like nothing to learn."""
+    single = [sample(0, [1], 1.0, a=1.0), sample(1, [2], 0.0, a=0.0)]
+    found = {**rollout_metrics.rewards(single), **rollout_metrics.components(single)}
+    assert not [name for name in found if name.endswith(("zero_spread", "advantage_share"))]
+    assert (found["reward_std"], found["component/a/std"]) == (0.5, 0.5)
+    pair = [*single, sample(1, [3], 0.0, a=0.0)]
+    assert rollout_metrics.rewards(pair)["zero_spread"] == 1.0
+    assert rollout_metrics.components(pair)["component/a/advantage_share"] == 0.0
+
+
+def test_duplicates_are_of_one_prompt_and_copies_of_several():
+    """Whatever the size of a group: 1 where each says only one thing, 0 where all differ, and 0 where there is one of each."""
+    same, other = [1, 2], [3]
+    assert rollout_metrics.duplicates([sample(0, same, 1.0), sample(0, same, 1.0), sample(0, same, 1.0)]) == 1.0
+    assert rollout_metrics.duplicates([sample(0, same, 1.0), sample(0, same, 1.0), sample(0, other, 1.0)]) == 0.5
+    assert rollout_metrics.duplicates([sample(0, same, 1.0), sample(1, same, 1.0)]) == 0.0
+    assert rollout_metrics.copied([sample(0, same, 1.0), sample(1, same, 1.0), sample(1, other, 1.0)]) == pytest.approx(
+        2 / 3
+    )
+    assert rollout_metrics.copied([sample(0, same, 1.0), sample(0, same, 1.0)]) == 0.0
+
+
+def test_length_and_reward_are_correlated():
+    """Over what could be scored; 0 where either does not vary."""
+    assert rollout_metrics.rewards([sample(0, [1] * n, float(n)) for n in (1, 2, 3)])[
+        "length_correlation"
+    ] == pytest.approx(1)
+    assert rollout_metrics.rewards([sample(0, [1] * n, 1.0) for n in (1, 2, 3)])["length_correlation"] == 0.0
+
+
+def test_each_component():
+    """Mean, spread, share of the advantage, and what was skipped or not scored by kind."""
+    batch = [
+        sample(0, [1], 1.0, a=1.0, b=0.0),
+        sample(0, [2], 0.0, a=0.0, b=0.0),
+        sample(1, [3], 1.0, a=1.0, b=Skipped("gate shut")),
+        sample(1, [4], None, a=1.0, b=Unscored("infra", "gone")),
+    ]
+    found = rollout_metrics.components(batch)
+    assert found["component/a"] == 0.75
+    assert found["component/b"] == 0.0
+    assert found["component/a/advantage_share"] == pytest.approx(1.0)
+    assert found["component/b/advantage_share"] == pytest.approx(0.0)
+    assert found["component/a/zero_spread"] == 0.5
+    assert found["component/b/skipped"] == 0.25
+    assert found["component/b/unscored_infra"] == 0.25

@@ -1,0 +1,124 @@
+"""The transformers engine: right log-probs, tokens that depend on prompt and seed alone, and honest finish reasons."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from rewardkit.rollout_engine import Request, Sampling
+from rewardkit.train.models.policy import Passage
+from rewardkit.train.rollout.engines.hf import HfEngine, draw, uniform
+
+PROMPTS = ["1+2=?", "47+85=?", "3", "12345678+1=?"]
+
+
+def requests(policy, size=3):
+    """Prompts of different lengths, several completions each."""
+    return [
+        Request(tuple(policy.tokenizer(text)["input_ids"]), [1000 * index + place for place in range(size)])
+        for index, text in enumerate(PROMPTS)
+    ]
+
+
+def generate(policy, asked, sampling, batch=256):
+    """Completions by request."""
+    return dict(item for part in HfEngine(policy, batch).generate(asked, sampling) for item in part)
+
+
+def test_tokens_do_not_depend_on_the_batch(policy):
+    """A prompt alone gives the tokens that it gives among others, whatever the size of the batch."""
+    together = generate(policy, requests(policy), Sampling(24))
+    divided = generate(policy, requests(policy), Sampling(24), batch=3)
+    alone = [generate(policy, [request], Sampling(24))[0] for request in requests(policy)]
+    for index in range(len(PROMPTS)):
+        tokens = [completion.tokens for completion in together[index]]
+        assert tokens == [completion.tokens for completion in alone[index]]
+        assert tokens == [completion.tokens for completion in divided[index]]
+
+
+def test_logprobs_are_the_policys(policy):
+    """What the sampler reports is what the trainer computes, at the temperature."""
+    sampling = Sampling(24, temperature=0.7)
+    for index, completions in generate(policy, requests(policy), sampling).items():
+        prompt = requests(policy)[index].prompt
+        for completion in completions:
+            with torch.no_grad():
+                judged = policy.judge([Passage((*prompt, *completion.tokens), len(prompt))], 0.7)
+            assert torch.allclose(judged.logprobs_B_T[0], torch.tensor(completion.logprobs), atol=1e-5)
+
+
+def test_greedy_is_what_transformers_generates(policy):
+    """Temperature 0 gives the tokens of ``model.generate``."""
+    asked = [dataclasses.replace(request, seeds=[0]) for request in requests(policy)]
+    ours = generate(policy, asked, Sampling(20, temperature=0))
+    for index, request in enumerate(asked):
+        ids = torch.tensor([request.prompt])
+        theirs = policy.model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20, pad_token_id=0
+        )
+        assert ours[index][0].tokens == tuple(theirs[0, len(request.prompt) :].tolist())
+
+
+def test_finished_rows_stop_and_say_so(policy):
+    """``stop`` where the end-of-sequence token came, which is the last; ``length`` where it did not."""
+    with torch.no_grad():  # make the end likely, so that both occur
+        policy.eos_ids = frozenset(range(10))
+    completions = [item for group in generate(policy, requests(policy, 8), Sampling(6)).values() for item in group]
+    assert {item.finish_reason for item in completions} == {"stop", "length"}
+    for item in completions:
+        ends = [token in policy.eos_ids for token in item.tokens]
+        assert ends[-1] == (item.finish_reason == "stop")
+        assert not any(ends[:-1])
+        assert len(item.tokens) == len(item.logprobs)
+        assert item.finish_reason == "stop" or len(item.tokens) == 6
+
+
+def test_stop_texts_end_a_completion_and_stay_in_it(policy):
+    """A completion ends with the first stop text, if any occurs."""
+    completions = [
+        item
+        for group in generate(policy, requests(policy, 8), Sampling(30, stop=("7", "b"))).values()
+        for item in group
+    ]
+    stopped = [item for item in completions if item.finish_reason == "stop" and item.tokens[-1] not in policy.eos_ids]
+    assert stopped
+    for item in stopped:
+        text = policy.decode(item.tokens)
+        assert text[-1] in "7b"
+        assert not set(text[:-1]) & set("7b")
+
+
+def test_drawing_follows_the_distribution():
+    """Frequencies are the probabilities, within five standard errors."""
+    logits = torch.tensor([0.0, 1.0, 2.0, -1.0])
+    seeds = torch.arange(40_000)
+    tokens, logprobs = draw(logits.expand(40_000, 4), Sampling(1), seeds, 3)
+    expected = logits.softmax(0)
+    observed = torch.bincount(tokens, minlength=4) / 40_000
+    assert ((observed - expected).abs() < 5 * (expected * (1 - expected) / 40_000).sqrt()).all()
+    assert torch.allclose(logprobs, logits.log_softmax(0)[tokens])
+
+
+@pytest.mark.parametrize(
+    ("sampling", "allowed"),
+    [(Sampling(1, top_k=2), {1, 2}), (Sampling(1, top_p=0.6), {2}), (Sampling(1, top_p=0.85), {1, 2})],
+)
+def test_top_k_and_top_p_cut_the_tail(sampling, allowed):
+    """Only the likeliest tokens are drawn."""
+    logits = torch.tensor([0.0, 1.0, 2.0, -1.0]).expand(2000, 4)
+    tokens, _ = draw(logits, sampling, torch.arange(2000), 0)
+    assert set(tokens.tolist()) == allowed
+
+
+def test_random_numbers_are_uniform_and_independent():
+    """Moments of the uniform distribution, and no correlation between neighbouring seeds or steps."""
+    seeds = torch.arange(50_000)
+    first, second = uniform(seeds, 0), uniform(seeds, 1)
+    assert abs(float(first.mean()) - 0.5) < 0.01
+    assert abs(float(first.var()) - 1 / 12) < 0.003
+    assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 0.03
+    assert abs(float(torch.corrcoef(torch.stack([first[1:], first[:-1]]))[0, 1])) < 0.03
+    assert float(first.min()) >= 0
+    assert float(first.max()) < 1

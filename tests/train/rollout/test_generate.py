@@ -1,0 +1,70 @@
+"""Sampling and scoring at the same time."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from rewardkit.errors import WorkerError
+from rewardkit.rollout_engine import Completion, Sampling
+from rewardkit.train.data.tokenization import Prompt
+from rewardkit.train.rollout.generate import Spent, collect
+from rewardkit.types import ScoredRollout
+
+PROMPTS = [Prompt((number,), f"p{number}", {}, "rows.jsonl:1") for number in range(4)]
+SEEDS = [[10 * number, 10 * number + 1] for number in range(4)]
+
+
+class Engine:
+    """Samples two prompts at a time; a completion is its seed."""
+
+    def __init__(self) -> None:
+        self.second_batch = threading.Event()
+        self.batches = 0
+
+    def generate(self, requests, sampling):
+        """Later prompts first, as an engine that yields what is done may do."""
+        for indices in ([2, 3], [0, 1]):
+            self.batches += 1
+            if self.batches == 2:
+                self.second_batch.set()
+            yield [(i, [Completion((seed,), (0.0,), "stop") for seed in requests[i].seeds]) for i in indices]
+
+
+class Reward:
+    """Scores the first batch once the second is being sampled, and not before."""
+
+    def __init__(self, engine: Engine, *, fails: bool = False) -> None:
+        self.engine = engine
+        self.fails = fails
+
+    def score(self, rollouts, step):
+        """A completion's value is its number."""
+        if self.fails:
+            raise WorkerError("no workers")
+        assert self.engine.second_batch.wait(60)
+        return [ScoredRollout(one, float(one.completion), {}, {}, {}, "id") for one in rollouts]
+
+
+def gather(engine, reward, spent=None):
+    """Everything of one step."""
+    decode = lambda tokens: str(tokens[0])  # noqa: E731
+    return collect(engine, reward, decode, PROMPTS, SEEDS, Sampling(4), 0, first_group=5, spent=spent)
+
+
+def test_a_batch_is_scored_while_the_next_is_sampled():
+    """And what comes out is in the order of the prompts, whatever was done first."""
+    engine, spent = Engine(), Spent()
+    samples = gather(engine, Reward(engine), spent)
+    assert [sample.scored.reward for sample in samples] == [0, 1, 10, 11, 20, 21, 30, 31]
+    assert [sample.group for sample in samples] == [5, 5, 6, 6, 7, 7, 8, 8]
+    assert spent.scoring > 0
+    assert spent.generating > 0
+
+
+def test_a_reward_that_breaks_down_is_told():
+    """Its error is that of the step."""
+    engine = Engine()
+    with pytest.raises(WorkerError, match="no workers"):
+        gather(engine, Reward(engine, fails=True))

@@ -1,0 +1,245 @@
+"""The canary: a sampler that has not taken over the trained weights ends a run, and what was trained is kept."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from rewardkit import Rollout, hookimpl, reward
+from rewardkit.errors import ConfigError, EngineError, UsageError
+from rewardkit.registry import Registry
+from rewardkit.rollout_engine import RolloutEngineType, Sampling
+from rewardkit.train.config.base import Section
+from rewardkit.train.config.reading import read_train_config
+from rewardkit.train.config.stages import STAGES
+from rewardkit.train.rollout.engines.hf import HfEngine
+from rewardkit.train.rollout.weight_sync_check import Canary
+from rewardkit.train.trainer.launch import launch
+
+CONFIG = """
+version: 1
+stage: grpo
+output: {folder}/out
+model: {{path: {work}/base}}
+data: {{train: {work}/train.jsonl}}
+reward: {{components: {{main: {{use: digits}}}}}}
+steps: 4
+rollout: {{prompts_per_step: 4, group_size: 4, max_new_tokens: 8, engine: {engine}, canary: {canary}}}
+optimizer: {{lr: 1.0e-3}}
+evaluate: {{every: 0}}
+checkpoint: {{every: 0}}
+"""
+
+
+@reward("digits")
+def digits(rollout: Rollout) -> float:
+    """Share of digits."""
+    text = rollout.completion_text
+    return sum(map(str.isdigit, text)) / max(len(text), 1)
+
+
+class CopyParams(Section):
+    """What is wrong with it."""
+
+    fault: str = ""
+    after: int = 0
+    """How many syncs are right."""
+
+
+class CopyEngine(HfEngine):
+    """Samples from a copy of the weights, as an engine elsewhere does; its head is a tensor of its own."""
+
+    is_repaired = False
+
+    def __init__(self, params, setup):
+        self.params, self.setup, self.syncs, self.closed = params, setup, 0, False
+        mine = copy.copy(setup.policy)
+        mine.model = copy.deepcopy(setup.policy.model)
+        mine.lm, mine._head = mine.model, mine.model.get_output_embeddings()
+        mine._head.weight = torch.nn.Parameter(mine._head.weight.detach().clone())
+        super().__init__(mine)
+        STARTED.append(self)
+
+    def sync(self):
+        """Take over all weights but what the fault names."""
+        self.syncs += 1
+        fault = self.params.fault if self.syncs > self.params.after and not self.is_repaired else ""
+        if fault == "all":
+            return
+        if fault == "raises":
+            raise EngineError("the sampler's process is gone")
+        own = self.policy.lm.state_dict()
+        for name, tensor in self.setup.weights():
+            if not fault or fault not in name:
+                own[name].copy_(tensor)
+
+    def close(self):
+        """Remembered."""
+        self.closed = True
+
+
+STARTED: list[CopyEngine] = []
+
+
+class Plugin:
+    """Offers it."""
+
+    @hookimpl
+    def register_rollout_engines(self):
+        """One engine, and one that needs a module that nobody has."""
+        return [
+            RolloutEngineType("copy", CopyEngine, CopyParams),
+            RolloutEngineType("shares", CopyEngine, CopyParams, shares_weights=True),
+            RolloutEngineType("absent", CopyEngine, CopyParams, modules={"no_such_module": "pip install no-such"}),
+        ]
+
+
+@pytest.fixture
+def registry():
+    """The engine and a reward."""
+    found = Registry()
+    found.register(digits)
+    found.register(Plugin())
+    assert not found.broken
+    return found
+
+
+def run(work, folder, registry, engine="copy", canary="{}", **overrides):
+    """Train; the figures of the steps."""
+    STARTED.clear()
+    config = folder / "run.yaml"
+    config.write_text(CONFIG.format(folder=folder, work=work, engine=engine, canary=canary))
+    file = read_train_config(config, registry, overrides)
+    launch(file, STAGES["grpo"].runner())
+    lines = [json.loads(line) for line in (folder / "out/metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == "train"]
+
+
+def test_a_sampler_in_step_passes(work, tmp_path, registry):
+    """The difference is written down with each step, and the engine is closed."""
+    figures = run(work, tmp_path, registry)
+    assert [line["canary"] < 1e-5 for line in figures] == [True] * 4
+    assert all(line["seconds_sync"] > 0 for line in figures)
+    assert STARTED[0].closed
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("all", "answers to the last bit as it did before the update"),
+        ("lm_head.weight", "it samples from other weights than are trained"),
+        ("layers.0.mlp.down_proj.weight", "it samples from other weights than are trained"),
+        ("raises", "the sampler's process is gone"),
+    ],
+)
+def test_a_sampler_out_of_step_ends_the_run(work, tmp_path, registry, fault, message):
+    """Nothing taken over, a tied head or one tensor left out: the run stops, closes the engine, and keeps what was trained."""
+    engine = f"{{use: copy, with: {{fault: {fault}, after: 2}}}}"
+    with pytest.raises(EngineError, match=message) as error:
+        run(work, tmp_path, registry, engine, canary="{limit: 1.0e-5}")
+    assert STARTED[0].closed
+    kept = json.loads(next((tmp_path / "out/checkpoints").glob("*/state.json")).read_text())
+    assert f"step {kept['step']} is kept in" in str(error.value)
+    assert kept["step"] == (tmp_path / "out/metrics.jsonl").read_text().count('"kind":"train"')
+
+
+def test_even_a_small_update_must_arrive(work, tmp_path, registry):
+    """Far below what rounding may cause, a sampler that stays the same to the last bit is noticed."""
+    with pytest.raises(EngineError, match="answers to the last bit as it did before the update"):
+        run(work, tmp_path, registry, "{use: copy, with: {fault: all}}", **{"optimizer.lr": "1.0e-5"})
+
+
+def test_a_run_goes_on_from_what_an_engine_left(work, tmp_path, registry, monkeypatch):
+    """The same command does the steps that are left, each once, where the engine is sound again."""
+    engine = "{use: copy, with: {fault: raises, after: 2}}"
+    with pytest.raises(EngineError):
+        run(work, tmp_path, registry, engine)
+    monkeypatch.setattr(CopyEngine, "is_repaired", True)
+    figures = run(work, tmp_path, registry, engine)
+    assert [line["step"] for line in figures] == [1, 2, 3, 4]
+
+
+def test_the_canary_may_be_switched_off(work, tmp_path, registry):
+    """``every: 0`` looks at nothing; the figures of rollouts still tell of the mismatch."""
+    figures = run(work, tmp_path, registry, "{use: copy, with: {fault: all}}", canary="{every: 0}")
+    assert not any("canary" in line for line in figures)
+    assert figures[-1]["mismatch"] > 1e-4
+
+
+def test_the_trained_model_itself_is_looked_at_once(work, tmp_path, registry):
+    """The engine hf shares the weights: its first answers are compared, later ones are what is trained by construction."""
+    figures = run(work, tmp_path, registry, "hf")
+    assert figures[0]["canary"] < 1e-5
+    assert not any("canary" in line for line in figures[1:])
+
+
+def test_an_engine_that_answers_nonsense_is_told(policy):
+    """Missing completions or log-probs are an error, not a crash."""
+
+    class Mute(HfEngine):
+        def generate(self, requests, sampling):
+            for part in super().generate(requests, sampling):
+                yield [(index, [replace(item, logprobs=()) for item in items]) for index, items in part if index]
+
+    canary = Canary(policy, Mute(policy), [[2, 3]], Sampling(8), 64)
+    with pytest.raises(EngineError, match="answered 0 of 3 prompts"):
+        canary.check()
+
+
+@pytest.mark.parametrize(
+    ("engine", "line", "message"),
+    [
+        ("vlm", 9, "no plugin offers a rollout engine 'vlm'; did you mean vllm?"),
+        ("{use: copy, with: {falt: all}}", 9, "unknown key 'falt' in rollout.engine.with; did you mean 'fault'?"),
+        ("{use: copy, with: {after: soon}}", 9, "rollout.engine.with.after must be a whole number"),
+        ("{with: {}}", 9, "rollout.engine lacks the key 'use'"),
+        ("{use: hf, with: {batch: 3}}", 9, "unknown key 'batch' in rollout.engine.with"),
+        ("{use: vllm, with: {gpu_memory_utilization: 1.5}}", 9, "gpu_memory_utilization must be at most 1"),
+        ("{use: vllm}, top_p: 0.9, temperature: 0.7", 9, "rollout.engine vllm: with top_p or top_k vLLM reports"),
+    ],
+)
+def test_a_wrong_engine_is_told_with_its_place(work, tmp_path, registry, engine, line, message):
+    """Names and parameters of engines are checked with the configuration, with file, line and column."""
+    with pytest.raises(ConfigError) as error:
+        run(work, tmp_path, registry, engine)
+    place, text = error.value.problems[0]
+    assert (place.line, bool(place.column), message in text) == (line, True, True), str(error.value)
+
+
+def test_an_engine_that_shares_tensors_cannot_sample_from_divided_ones(work, tmp_path, registry):
+    """With shard: true it is refused with the configuration; one that takes weights over is not."""
+    config = tmp_path / "run.yaml"
+    text = CONFIG.format(folder=tmp_path, work=work, engine="shares", canary="{}") + "shard: true\n"
+    config.write_text(text)
+    with pytest.raises(
+        ConfigError, match=r"run\.yaml:9:\d+: rollout\.engine shares samples with the trainer's own tensors"
+    ):
+        read_train_config(config, registry)
+    config.write_text(text.replace("engine: shares", "engine: copy"))
+    assert read_train_config(config, registry).config.shard
+
+
+def test_a_clash_with_the_cores_names_is_told(work, tmp_path, registry):
+    """A plugin that offers ``vllm``, too, is named beside the core."""
+
+    class Twin:
+        @hookimpl
+        def register_rollout_engines(self):
+            return [RolloutEngineType("vllm", CopyEngine, CopyParams)]
+
+    registry.register(Twin())
+    with pytest.raises(ConfigError, match=r"rollout engine 'vllm' is offered twice, by rewardkit .* and this program"):
+        run(work, tmp_path, registry, "vllm")
+
+
+def test_what_an_engine_needs_is_told_before_anything_runs(work, tmp_path, registry):
+    """With how to install it."""
+    with pytest.raises(
+        UsageError, match="absent needs no_such_module, which is not installed; install it with: pip inst"
+    ):
+        run(work, tmp_path, registry, "absent")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,190 @@
+"""What goes wrong at the edges of a run is told clearly, with what to do; here from the configuration's file to the message."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from rewardkit import Rollout, Score, Unscored, hookimpl, reward
+from rewardkit.errors import ConfigError, DataError, OutputError, TooManyUnscoredError, UsageError
+from rewardkit.registry import Registry
+from rewardkit.train.config.reading import read_train_config
+from rewardkit.train.config.stages import STAGES
+from rewardkit.train.trainer.launch import launch
+
+STAGE = {
+    "sft": "stage: sft\ndata: {{train: {data}/sft.jsonl}}\nbatch_size: 4\nsteps: 2\n",
+    "dpo": "stage: dpo\ndata: {{train: {data}/pairs.jsonl}}\nbatch_size: 4\nsteps: 2\n",
+    "reward_model": "stage: reward_model\ndata: {{train: {data}/pairs.jsonl}}\nbatch_size: 4\nsteps: 2\n",
+    "grpo": """stage: grpo
+data: {{train: {data}/train.jsonl}}
+reward: {{components: {{digits: {{use: digits}}}}}}
+rollout: {{prompts_per_step: 2, group_size: 2, max_new_tokens: 4}}
+steps: 2
+""",
+}
+STAGE["ppo"] = STAGE["grpo"].replace("grpo", "ppo")
+FAILS = {"after": 0}
+
+
+@reward("digits")
+def digits(rollout: Rollout) -> float:
+    """Number of digits."""
+    return float(sum(map(str.isdigit, rollout.completion_text)))
+
+
+@reward("mortal")
+def mortal(rollout: Rollout) -> Score | Unscored:
+    """Scores so many completions, then what it needs is gone."""
+    FAILS["after"] -= 1
+    return Score(1.0) if FAILS["after"] >= 0 else Unscored("infra", "the box is gone")
+
+
+def train(tmp_path, work, stage, model=None, data=None, **changes):
+    """Run a stage; the folder of the run."""
+    registry = Registry()
+    registry.register(digits)
+    registry.register(mortal)
+    head = f"version: 1\noutput: {tmp_path / 'out'}\nmodel: {{{{path: {model or work / 'base'}}}}}\n"
+    (tmp_path / "config.yaml").write_text((head + STAGE[stage]).format(data=data or work))
+    changes = {key.replace("__", "."): str(value) for key, value in changes.items()}
+    file = read_train_config(tmp_path / "config.yaml", registry, changes)
+    launch(file, STAGES[stage].runner())
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize("stage", STAGE)
+def test_a_folder_that_holds_no_model(tmp_path, work, stage):
+    """With the place in the file, before anything is written."""
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(ConfigError, match=r"config\.yaml:3:15: .*notes is no model folder: it holds no config\.json"):
+        train(tmp_path, work, stage, model=tmp_path / "notes")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("stage", STAGE)
+def test_a_tokenizer_without_padding_will_do(tmp_path, work, stage):
+    """No stage needs a padding token: masks say what is padding."""
+    model = shutil.copytree(work / "base", tmp_path / "model")
+    for name in ("tokenizer_config.json", "config.json", "generation_config.json"):
+        content = json.loads((model / name).read_text())
+        content.pop("pad_token", None)
+        content.pop("pad_token_id", None)
+        (model / name).write_text(json.dumps(content))
+    out = train(tmp_path, work, stage, model=model)
+    assert (out / "final/config.json").is_file()
+
+
+@pytest.mark.parametrize("stage", STAGE)
+def test_an_empty_data_set(tmp_path, work, stage):
+    """Names the file."""
+    for name in ("sft", "pairs", "train"):
+        (tmp_path / f"{name}.jsonl").write_text("\n\n")
+    with pytest.raises(DataError, match=r"\.jsonl: no rows"):
+        train(tmp_path, work, stage, data=tmp_path)
+
+
+def test_a_group_of_one(tmp_path, work):
+    """There is nothing to compare with; says what to do instead."""
+    with pytest.raises(ConfigError, match=r"group_size is 1.*use at least 2, or algorithm: {use: reinforce\+\+}"):
+        train(tmp_path, work, "grpo", rollout__group_size=1)
+
+
+def test_a_reward_that_dies_in_the_middle_of_a_run(tmp_path, work):
+    """The run stops at that step and says why; nothing is learned from what could not be scored."""
+    FAILS["after"] = 4
+    with pytest.raises(
+        TooManyUnscoredError, match=r"step 2: 4 of 4 rollouts could not be scored \(4 infra\).*the box is gone"
+    ):
+        train(tmp_path, work, "grpo", reward="{components: {mortal: {use: mortal}}}")
+    lines = [json.loads(line) for line in (tmp_path / "out/metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["reward"]) for line in lines] == [(1, 1.0)]
+    assert not (tmp_path / "out/final").exists()
+
+
+def test_a_reward_that_dies_in_an_evaluation(tmp_path, work):
+    """Nor does an evaluation count what could not be scored."""
+    FAILS["after"] = 0
+    with pytest.raises(TooManyUnscoredError, match="the evaluation after step 0: 5 of 5 rollouts"):
+        train(
+            tmp_path,
+            work,
+            "grpo",
+            reward="{components: {mortal: {use: mortal}}}",
+            data__eval=work / "heldout.jsonl",
+            evaluate__limit=5,
+        )
+
+
+def test_data_that_changed_since_the_run_began(tmp_path, work):
+    """A run does not go on with other rows than it began with."""
+    data = tmp_path / "sft.jsonl"
+    lines = (work / "sft.jsonl").read_text().splitlines(keepends=True)
+    data.write_text("".join(lines[:50]))
+    train(tmp_path, work, "sft", data=tmp_path)
+    data.write_text("".join(lines[:49]))
+    with pytest.raises(UsageError, match=r"sft\.jsonl has changed since the run in .*out began.*--fresh"):
+        train(tmp_path, work, "sft", data=tmp_path)
+
+
+@pytest.mark.parametrize("stage", STAGE)
+def test_a_full_disk(tmp_path, work, stage, monkeypatch):
+    """Says which file could not be written; what had been written before is whole."""
+    from rewardkit.train.trainer.run import Run
+
+    original = Run._append
+
+    def full(self, name, records):
+        if records and records[0]["step"] == 2:
+            raise OutputError("metrics.jsonl can't be written: No space left on device")
+        original(self, name, records)
+
+    monkeypatch.setattr(Run, "_append", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        train(tmp_path, work, stage, checkpoint__every=1)
+    monkeypatch.undo()
+    out = train(tmp_path, work, stage, checkpoint__every=1)  # there is room again
+    steps = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in steps if line["kind"] == "train"] == [1, 2]
+
+
+class Saboteur:
+    """Does something after the first step."""
+
+    def __init__(self, act):
+        self.act = act
+
+    @hookimpl
+    def training_step_finished(self, step):
+        """Do it."""
+        if step == 1:
+            self.act()
+
+
+def test_a_run_that_was_moved_goes_on(tmp_path, work):
+    """With all that it reads; the data are still compared."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    shutil.copytree(work, before)
+    train(before, before, "sft", data=before, steps=1)
+    before.rename(after)
+    config = after / "out/config.json"
+    train(after, after, "sft", data=after, steps=1)
+    assert json.loads(config.read_text())["config"]["output"] == str(after / "out")
+    (after / "sft.jsonl").write_text("")
+    after.rename(before)
+    with pytest.raises(UsageError, match=r"sft\.jsonl has changed"):
+        train(before, before, "sft", data=before, steps=1)
+
+
+def test_a_reward_file_that_changed_since_the_run_began(tmp_path, work):
+    """A run does not go on with another reward, be it written elsewhere."""
+    reward = tmp_path / "reward.yaml"
+    reward.write_text("version: 1\ncomponents: {digits: {use: digits}}\n")
+    train(tmp_path, work, "grpo", reward=reward, steps=1)
+    reward.write_text("version: 1\n# the same\ncomponents: {digits: {use: digits}}\n")
+    train(tmp_path, work, "grpo", reward=reward, steps=1)
+    reward.write_text("version: 1\ncomponents: {digits: {use: digits, weight: 2}}\n")
+    with pytest.raises(UsageError, match="holds a run with other values of reward;"):
+        train(tmp_path, work, "grpo", reward=reward, steps=1)

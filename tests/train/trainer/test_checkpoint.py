@@ -1,0 +1,76 @@
+"""What is on disk is whole or not there, whatever happened in the middle of writing it."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from rewardkit.errors import OutputError
+from rewardkit.train.trainer import checkpoint
+from rewardkit.train.trainer.atomic_folder import write_file, write_folder
+from rewardkit.train.trainer.checkpoint import Checkpoints
+
+
+def say(text):
+    """Something that writes a folder with one file."""
+    return lambda folder: (folder / "file").write_text(text)
+
+
+def full(_folder):
+    """A disk without room, as torch tells it."""
+    raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 61120 vs 61008")
+
+
+def test_a_full_disk_is_called_that(tmp_path, monkeypatch):
+    """Torch's own words for it help nobody; where there is room they are all that is known."""
+    with pytest.raises(OutputError, match=r"a can't be written: \[enforce fail"):
+        write_folder(tmp_path / "a", full)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: usage._replace(free=112))
+    with pytest.raises(
+        OutputError, match=r"a can't be written: No space left on device \(112 bytes are free\); what was"
+    ):
+        write_folder(tmp_path / "a", full)
+
+
+def test_a_folder_that_was_being_replaced_is_found_again(tmp_path):
+    """Killed between the two renames, the folder of before is not lost when the next attempt fails."""
+    write_folder(tmp_path / "best", say("first"))
+    (tmp_path / "best").rename(tmp_path / ".best.old")
+    with pytest.raises(OutputError):
+        write_folder(tmp_path / "best", full)
+    assert (tmp_path / "best/file").read_text() == "first"
+    write_folder(tmp_path / "best", say("second"))
+    assert (tmp_path / "best/file").read_text() == "second"
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_a_file_that_can_not_be_written_is_told(tmp_path):
+    """With the reason, and that nothing is lost."""
+    with pytest.raises(OutputError, match=r"config\.json can't be written: No such file or directory; what was there"):
+        write_file(tmp_path / "gone" / "config.json", b"first")
+
+
+@pytest.mark.parametrize("remove", ["drop", "keep"])
+def test_half_of_a_removed_checkpoint_is_none(tmp_path, monkeypatch, remove):
+    """Killed while it removes files, a run does not go on from what is left of them."""
+    kept = Checkpoints(tmp_path, keep=1)
+    for step in (1, 2):
+        write_folder(tmp_path / f"step-{step:06d}", say(str(step)))
+    monkeypatch.setattr(checkpoint.shutil, "rmtree", lambda *_, **__: None)  # gets no further than its first file
+    if remove == "drop":
+        kept.drop_after(1)
+        assert [path.name for path in kept.all()] == ["step-000001"]
+    else:
+        kept.save(3, {}, {})
+        assert [path.name for path in kept.all()] == ["step-000003"]
+
+
+def test_the_latest_and_one_to_spare_are_kept(tmp_path):
+    """As many as asked for, and the one that is gone back to, however old."""
+    kept = Checkpoints(tmp_path, keep=2)
+    for step in range(1, 6):
+        kept.save(step, {}, {"position": step}, spare=1)
+    assert [path.name for path in kept.all()] == ["step-000001", "step-000004", "step-000005"]
+    assert kept.restore(kept.latest(), {}) == {"step": 5, "position": 5}

@@ -1,0 +1,109 @@
+"""An optimiser step: the rate of its course, clipped, decayed where it should be, and not at all where the gradient is no number."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from rewardkit.train.config import OptimizerConfig
+from rewardkit.train.trainer.optimizer import Optimizer, is_out_of_memory, learning_rate
+
+
+def rates(total=10, **settings):
+    """Of all steps."""
+    config = OptimizerConfig(lr=1.0, **settings)
+    return [learning_rate(config, step, total) for step in range(total)]
+
+
+def test_the_course_of_the_rate_by_hand():
+    """Warm-up reaches the rate with its last step; then it stays, or falls in a line or half a cosine to the least."""
+    assert rates(warmup_steps=4)[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert rates(warmup_steps=4)[-1] == 1.0
+    assert rates(schedule="linear") == pytest.approx([1 - step / 10 for step in range(10)])
+    assert rates(schedule="linear", min_lr=0.5)[5] == pytest.approx(0.75)
+    falling = rates(schedule="cosine", warmup_steps=2, min_lr=0.1)
+    assert falling[2:] == pytest.approx([0.1 + 0.9 * (1 + math.cos(math.pi * step / 8)) / 2 for step in range(8)])
+
+
+def parameters():
+    """A matrix and a vector."""
+    return {"matrix": nn.Parameter(torch.ones(2, 2)), "vector": nn.Parameter(torch.ones(2))}
+
+
+def test_a_step_is_as_long_as_its_rate():
+    """Adam moves each weight by the rate at first, whatever the gradient's length: half of it in the first of two warm-up steps."""
+    for step, rate in ((0, 0.05), (1, 0.1), (9, 0.1)):
+        weights = parameters()
+        optimizer = Optimizer(weights, OptimizerConfig(lr=0.1, warmup_steps=2), 10)
+        for value in weights.values():
+            value.grad = torch.full_like(value, 3.0)
+        assert optimizer.step(step) == pytest.approx(3 * math.sqrt(6))
+        for value in weights.values():
+            torch.testing.assert_close(value.detach(), torch.full_like(value, 1 - rate), atol=1e-5, rtol=0)
+        assert weights["matrix"].grad is None
+
+
+def test_only_matrices_decay():
+    """Biases and norms are left alone."""
+    weights = parameters()
+    optimizer = Optimizer(weights, OptimizerConfig(lr=0.1, weight_decay=0.5), 10)
+    for value in weights.values():
+        value.grad = torch.zeros_like(value)
+    optimizer.step(0)
+    assert weights["matrix"].detach().tolist() == [[pytest.approx(0.95)] * 2] * 2
+    assert weights["vector"].detach().tolist() == [1.0, 1.0]
+
+
+def test_a_gradient_that_is_no_number_is_not_applied(caplog):
+    """Neither weights nor moments take it in, and it is told."""
+    weights = parameters()
+    optimizer = Optimizer(weights, OptimizerConfig(lr=0.1), 10)
+    for value in weights.values():
+        value.grad = torch.full_like(value, math.nan)
+    assert math.isnan(optimizer.step(4))
+    assert weights["vector"].detach().tolist() == [1.0, 1.0]
+    assert weights["vector"].grad is None
+    assert not optimizer.state()["state"]
+    assert "step 4: the gradient is not finite; the weights stay as they are" in caplog.text
+
+
+def test_long_gradients_are_scaled_down():
+    """To the length that is asked for; what is returned is the length before."""
+    weights = {"vector": nn.Parameter(torch.zeros(2))}
+    # With an eps far above the gradient Adam's step is in proportion to it.
+    optimizer = Optimizer(weights, OptimizerConfig(lr=1.0, eps=1e6, max_grad_norm=1.0), 10)
+    weights["vector"].grad = torch.tensor([3.0, 4.0])
+    assert optimizer.step(0) == pytest.approx(5.0)
+    torch.testing.assert_close(weights["vector"].detach(), torch.tensor([-0.6e-6, -0.8e-6]), atol=1e-9, rtol=1e-3)
+
+
+def test_out_of_memory_begins_the_batch_anew(caplog):
+    """What had been added up is thrown away, so no row counts twice; a row that does not fit alone is an error."""
+    weights = {"vector": nn.Parameter(torch.zeros(1))}
+    optimizer = Optimizer(weights, OptimizerConfig(), 10)
+    seen = []
+
+    def backward(part):
+        seen.append(part)
+        if len(part) > 2 and len(seen) > 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
+        (weights["vector"] * len(part)).sum().backward()
+
+    assert optimizer.accumulate([5, 4, 3, 2, 1, 1], 16, backward) < 16
+    assert weights["vector"].grad.tolist() == [6.0]
+    assert "out of memory: going on with micro-batches of" in caplog.text
+
+    def hopeless(_part):
+        raise torch.OutOfMemoryError("no")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        optimizer.accumulate([5, 4], 16, hopeless)
+
+
+def test_other_errors_are_not_about_memory():
+    """They are not tried again."""
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
