@@ -125,7 +125,7 @@ def test_reading_a_configuration_needs_no_torch(tmp_path):
         "version: 1\nstage: sft\noutput: out\nmodel: {path: ./m}\ndata: {train: a.jsonl}\nsteps: 1\n"
     )
     code = (
-        "import sys; from rewardkit.registry import Registry; from rewardkit.train.config.training_file import read_train_config; "
+        "import sys; from rewardkit.registry import Registry; from rewardkit.train.config.reading import read_train_config; "
         f"read_train_config({str(tmp_path / 'sft.yaml')!r}, Registry()); "
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'pyarrow')))"
     )
