@@ -1,8 +1,10 @@
-"""Imports run one way, and stay cheap."""
+"""Imports run one way, form no circle, and stay cheap."""
 
 import ast
 import subprocess
 import sys
+from collections import Counter
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -23,53 +25,106 @@ LAYERS = [
     {"cli"},
     {"__main__"},
 ]
-"""Each may import what stands above it; a folder also itself, and authoring and hookspecs stand side by side."""
-MODULES = sorted(file for file in PACKAGE.rglob("*.py") if "templates" not in file.parts)
+"""The modules and folders of ``rewardkit``, lowest layer first. A module imports its own folder and lower layers only."""
+FLOORS = [
+    {"config"},
+    {"distributed", "run_folder", "seeds"},
+    {"data", "losses"},
+    {"models"},
+    {"rollout"},
+    {"evaluation"},
+    {"monitoring", "preflight"},
+    {"reports"},
+    {"trainer"},
+    {"stages"},
+]
+"""The folders of ``rewardkit.train``, lowest floor first, under the same rule."""
+LARGEST_FOLDER = 15
+"""A folder with more modules than this is split by topic."""
+FILES = sorted(file for file in PACKAGE.rglob("*.py") if "templates" not in file.parts)
 
 
-def layer(module: str) -> int:
-    """The layer of ``rewardkit.x.y``; the package itself offers everything, so it stands above all."""
-    parts = module.split(".")
-    if len(parts) == 1:
-        return len(LAYERS)
-    found = [index for index, names in enumerate(LAYERS) if parts[1] in names]
-    assert found, f"{module} is in no layer: add it to this test and to the design"
+def name_of(file: Path) -> str:
+    """Return the dotted name of a module."""
+    return ".".join(["rewardkit", *file.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+
+
+MODULES = {name_of(file): file for file in FILES}
+
+
+def level(name: str, levels: list[set[str]]) -> int:
+    """Return the index of the level that lists a module or folder."""
+    found = [index for index, names in enumerate(levels) if name in names]
+    assert found, f"{name} is on no level: add it to this test and to docs/architecture.md"
     return found[0]
 
 
-def imported(tree: ast.AST) -> list[tuple[int, str]]:
-    """What a module imports while it runs, with the line: what stands under ``if TYPE_CHECKING`` is not."""
-    found: list[tuple[int, str]] = []
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}:
-            continue
+def imports_of(module: str) -> set[tuple[int, str]]:
+    """Return the modules that a module imports, with line numbers: lazy imports and those for type checkers count."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found += [(node.lineno, alias.name) for alias in node.names]
+            found |= {(node.lineno, alias.name) for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            found += [(node.lineno, f"{node.module}.{alias.name}") for alias in node.names]
-        else:
-            found += imported(node)
+            assert node.level == 0, f"{module}:{node.lineno}: imports are absolute"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add((node.lineno, whole if whole in MODULES else str(node.module)))
     return found
 
 
-@pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_imports_run_one_way(file: Path) -> None:
-    """No module imports from a layer above its own, nor a plugin; lazily made imports count too."""
-    name = ".".join(["rewardkit", *file.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
-    own = layer(name)
+IMPORTS = {module: imports_of(module) for module in MODULES}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_core_imports_no_plugin(module: str) -> None:
+    """The core never imports a plugin or the sandbox."""
+    assert [target for _, target in IMPORTS[module] if target.startswith("rewardkit_")] == []
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if "." in name])
+def test_imports_run_one_way(module: str) -> None:
+    """A module imports nothing from a higher layer, nor from another folder of its own layer."""
+    own, *_ = module.split(".")[1:]
     wrong = []
-    for line, target in imported(ast.parse(file.read_text(encoding="utf-8"))):
-        assert not target.startswith("rewardkit_"), f"{name}:{line} imports the plugin {target}"
+    for line, target in IMPORTS[module]:
         if not target.startswith("rewardkit."):
             continue
-        if len(target.split(".")) == 2 and target.split(".")[1] in rewardkit.__all__:
-            continue
-        other = layer(target)
-        sibling = other == own and own > 1 and target.split(".")[1] != name.split(".")[1]
-        if other > own or sibling:
-            wrong.append(f"{name}:{line} imports {target}")
+        other = target.split(".")[1]
+        here, there = level(own, LAYERS), level(other, LAYERS)
+        if there > here or (there == here > 1 and own != other):
+            wrong.append(f"{module}:{line} imports {target}")
     assert wrong == []
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("rewardkit.train.")])
+def test_floors_of_training(module: str) -> None:
+    """Each floor of ``rewardkit.train`` imports only floors below it."""
+    own = module.split(".")[2]
+    wrong = []
+    for line, target in IMPORTS[module]:
+        if target.startswith("rewardkit.train."):
+            other = target.split(".")[2]
+            if other != own and level(other, FLOORS) >= level(own, FLOORS):
+                wrong.append(f"{module}:{line} imports {target}")
+    assert wrong == []
+
+
+def test_no_circles() -> None:
+    """No two modules import each other, directly or through others."""
+    graph = {
+        module: {target for _, target in found if target in MODULES and target != module}
+        for module, found in IMPORTS.items()
+    }
+    with_package = {module: targets - {"rewardkit"} for module, targets in graph.items()}
+    order = TopologicalSorter(with_package)
+    order.prepare()  # raises CycleError, which names the circle
+
+
+def test_folders_are_small() -> None:
+    """No folder holds so many modules that a reader can't take them in at a glance."""
+    counts = Counter(file.parent.relative_to(PACKAGE) for file in FILES if file.name != "__init__.py")
+    assert {str(folder): count for folder, count in counts.items() if count > LARGEST_FOLDER} == {}
 
 
 def loaded_by(code: str) -> set[str]:
