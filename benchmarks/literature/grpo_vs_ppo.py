@@ -110,7 +110,7 @@ def changes_for(folder: Path, arm: str, seed: int, size: Size) -> Mapping[str, o
 
 def run_one(folder: Path, arm: str, seed: int, size: Size) -> None:
     """One run, in this process; its figures go to a file."""
-    from rewardkit.train.trainer.policy_update import Learner  # noqa: PLC0415 - heavy
+    from rewardkit.train.trainer.policy_update import PolicyUpdater  # noqa: PLC0415 - heavy
     from rewardkit.train.trainer.reinforcement import Trainer  # noqa: PLC0415
 
     seconds: list[float] = []
@@ -121,9 +121,9 @@ def run_one(folder: Path, arm: str, seed: int, size: Size) -> None:
     def timed(self: Trainer, step: int) -> None:
         if not seconds:
             forget_peak()
-            learner: Learner = self.learner
+            updater: PolicyUpdater = self.updater
             parts = (
-                parameter for parameters, _ in learner.parts_to_keep().values() for parameter in parameters.values()
+                parameter for parameters, _ in updater.parts_to_keep().values() for parameter in parameters.values()
             )
             trained.add(sum(parameter.numel() for parameter in parts))
         began = time.process_time()

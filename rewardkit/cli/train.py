@@ -37,13 +37,13 @@ def command(config: Path, overrides: tuple[str, ...], fresh: bool) -> None:
     from rich.console import Console  # noqa: PLC0415 - heavy
 
     from rewardkit.train.distributed import collectives  # noqa: PLC0415 - needs torch
-    from rewardkit.train.monitoring.run_summary import before_and_after  # noqa: PLC0415
+    from rewardkit.train.monitoring.run_summary import held_out_changes  # noqa: PLC0415
     from rewardkit.train.trainer.launch import launch  # noqa: PLC0415
 
     folder = launch(file, runner, fresh=fresh)
     if collectives.is_first():
         console = Console(stderr=True)
-        if (table := before_and_after(file.config.output)) is not None:
+        if (table := held_out_changes(file.config.output)) is not None:
             console.print(table)
         console.print(
             f"Curves, samples and settings: {file.config.output / 'report.html'}", highlight=False, soft_wrap=True

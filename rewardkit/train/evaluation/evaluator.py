@@ -28,7 +28,7 @@ from rewardkit.train.models.loading import load_tokenizer
 from rewardkit.train.models.policy import Policy
 from rewardkit.train.rollout.generate import Sample, collect, refuse_unscored
 from rewardkit.train.rollout.prompts import load_prompts
-from rewardkit.train.rollout.synced_engine import Sampler
+from rewardkit.train.rollout.synced_engine import SyncedEngine
 from rewardkit.train.seeds import step_seed
 from rewardkit.types import Score
 
@@ -155,7 +155,7 @@ class _Examiner:
         drawn = Sampling(rollout.max_new_tokens, rollout.temperature, rollout.top_p, rollout.top_k, tuple(rollout.stop))
         greedy = replace(drawn, temperature=0.0, top_p=1.0, top_k=0)
         tokens = [prompt.tokens for prompt in self.prompts]
-        with closing(Sampler(self.engine, self.section, rollout, self.policy, tokens, drawn)) as engine:
+        with closing(SyncedEngine(self.engine, self.section, rollout, self.policy, tokens, drawn)) as engine:
             for sampling, is_greedy in ((greedy, True), (drawn, False)):
                 chosen = [(prompt, place) for prompt, place in missing if (place == GREEDY) is is_greedy]
                 for start in range(0, len(chosen), KEPT_TOGETHER * rollout.batch):

@@ -29,13 +29,13 @@ BETWEEN_LINES = 2.0
 """Seconds between plain lines about training."""
 
 
-class View:
+class RunConsole:
     """Shows figures as they come. A context manager."""
 
     def __init__(self, title: str, total_steps: int, console: Console | None = None) -> None:
         self.title = title
         self.total_steps = total_steps
-        self.console = console or Console(stderr=True)
+        self.rich = console or Console(stderr=True)
         self.values: dict[tuple[str, str], list[float]] = defaultdict(list)
         """By kind (train, eval) and name."""
         self.activity = ""
@@ -48,13 +48,13 @@ class View:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(elapsed_when_finished=False),
-            console=self.console,
+            console=self.rich,
         )
         self.task = self.progress.add_task("steps", total=total_steps)
         self.last_line = 0.0
         self.live = (
-            Live(get_renderable=self.render, console=self.console, refresh_per_second=2, transient=False)
-            if self.console.is_terminal
+            Live(get_renderable=self.render, console=self.rich, refresh_per_second=2, transient=False)
+            if self.rich.is_terminal
             else None
         )
 
@@ -82,17 +82,17 @@ class View:
         for name, value in metrics.items():
             self.values[kind, name].append(value)
 
-    def say(self, text: str) -> None:
+    def message(self, text: str) -> None:
         """Tell something that is no figure: a warning, an alarm."""
         self.notes = [*self.notes, text][-5:]
         if self.live is None:
-            self.console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+            self.rich.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
     def resumed(self, step: int) -> None:
         """Begin at a step that is not the first."""
         self.progress.reset(self.task, completed=step)  # what was done before says nothing about the time that is left
         done = step == self.total_steps
-        self.say(f"all {step} steps were done before" if done else f"going on after step {step}")
+        self.message(f"all {step} steps were done before" if done else f"going on after step {step}")
 
     def render(self) -> RenderableType:
         """The panel: how far, the figures that matter most, the others as far as there is room, speed, notes."""
@@ -100,7 +100,7 @@ class View:
         table.add_column("figure", no_wrap=True, overflow="ellipsis")
         table.add_column("value", no_wrap=True, justify="right", min_width=10)
         table.add_column("course", no_wrap=True, style="cyan")
-        room = max(self.console.height - 6 - 2 * len(self.notes), 4)
+        room = max(self.rich.height - 6 - 2 * len(self.notes), 4)
         for kind, name in ranked(list(self.values))[:room]:
             values = self.values[kind, name]
             label = name if kind == "train" else f"{kind}: {name}"
@@ -125,7 +125,7 @@ class View:
             self.last_line = now
             left = self.progress.tasks[0].time_remaining
             parts += [speed(metrics), *([f"{duration(left)} left"] if left else [])]
-        self.console.print("  ".join(filter(None, parts)), highlight=False, markup=False, soft_wrap=True)
+        self.rich.print("  ".join(filter(None, parts)), highlight=False, markup=False, soft_wrap=True)
 
 
 def ranked(keys: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

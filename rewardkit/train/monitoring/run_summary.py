@@ -14,7 +14,7 @@ LEFT_OUT = frozenset({"step", "kind", "always_shorter", "always_longer"})
 """What is no figure, or does not change by training."""
 
 
-def before_and_after(folder: Path) -> Table | None:
+def held_out_changes(folder: Path) -> Table | None:
     """The figures of the first and the last evaluation of a run, without the ends of intervals.
 
     Args:

@@ -39,7 +39,7 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True)
-class Oddities:
+class DataChecks:
     """Looks for them, and writes them down."""
 
     tokenizer: PreTrainedTokenizerBase

@@ -23,7 +23,7 @@ from rewardkit.train.data.weight_functions import weighers
 from rewardkit.train.evaluation.correctness import correct_condition, doubt
 from rewardkit.train.evaluation.statistics import wilson
 from rewardkit.train.models.loading import load_tokenizer, model_context
-from rewardkit.train.preflight.data_checks import Findings, Oddities, Tokens, spread
+from rewardkit.train.preflight.data_checks import DataChecks, Findings, Tokens, spread
 from rewardkit.train.rollout.generate import rollout
 
 TELLING = 0.6
@@ -44,7 +44,7 @@ def preview(file: TrainFile, most_rows: int | None = None) -> Findings:
     """
     config = file.config
     found = Findings()
-    looking = _Look(load_tokenizer(config.model, file.where("model", "path")), found, file, most_rows)
+    looking = Preview(load_tokenizer(config.model, file.where("model", "path")), found, file, most_rows)
     if isinstance(config, SftConfig):
         looking.at_examples(config)
     elif isinstance(config, RlConfig):
@@ -55,7 +55,7 @@ def preview(file: TrainFile, most_rows: int | None = None) -> Findings:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look(Oddities):
+class Preview(DataChecks):
     """One look at the data of a configuration."""
 
     file: TrainFile

@@ -12,7 +12,7 @@ from typing import Any
 
 from rewardkit.errors import DataError, OutputError
 from rewardkit.train.monitoring.console import duration, shown
-from rewardkit.train.monitoring.metric_descriptions import Meaning, meaning_of, part_of_time
+from rewardkit.train.monitoring.metric_descriptions import Description, describe, part_of_time
 from rewardkit.train.monitoring.monitors import FIGURES
 from rewardkit.train.reports.html import key, page, table, text
 from rewardkit.train.reports.reliability_diagram import reliability_svg
@@ -29,7 +29,7 @@ SMOOTHED_FROM = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class RunRecord:
     """What a run's folder holds about how it went."""
 
     name: str
@@ -43,7 +43,7 @@ class Course:
     """``evaluation.json``, which a reward model has."""
 
     @classmethod
-    def read(cls, folder: Path) -> Course:
+    def read(cls, folder: Path) -> RunRecord:
         """Read a run's folder.
 
         Raises:
@@ -87,20 +87,20 @@ def write_report(folders: Sequence[Path], path: Path) -> Path:
         DataError: A folder is none of a run.
         OutputError: The file can't be written.
     """
-    courses = _named([Course.read(folder) for folder in folders])
-    title = " · ".join(course.name for course in courses)
-    parts = [f"<h1>{text(title)}</h1>", _summary(courses), *_alarms(courses), _key(courses)]
-    for heading, names, is_open in _grouped(courses):
-        charts = "".join(_figure(name, courses) for name in names)
+    runs = _named([RunRecord.read(folder) for folder in folders])
+    title = " · ".join(run.name for run in runs)
+    parts = [f"<h1>{text(title)}</h1>", _summary(runs), *_alarms(runs), _key(runs)]
+    for heading, names, is_open in _grouped(runs):
+        charts = "".join(_figure(name, runs) for name in names)
         body = f'<div class="grid">{charts}</div>'
         parts.append(
             f"<h2>{heading}</h2>{body}"
             if is_open
             else f"<h2>{heading}</h2><details><summary>{len(names)} curves</summary>{body}</details>"
         )
-    parts += [_over_kl(courses), _pairs(courses), _time(courses)]
-    parts += [part for course in courses for part in _samples(course, len(courses) > 1)]
-    parts += [_meanings(courses), _configuration(courses)]
+    parts += [_over_kl(runs), _pairs(runs), _time(runs)]
+    parts += [part for run in runs for part in _samples(run, len(runs) > 1)]
+    parts += [_meanings(runs), _configuration(runs)]
     try:
         path.write_text(page(title, parts), encoding="utf-8")
     except OSError as error:
@@ -108,56 +108,56 @@ def write_report(folders: Sequence[Path], path: Path) -> Path:
     return path
 
 
-def _named(courses: Sequence[Course]) -> list[Course]:
+def _named(runs: Sequence[RunRecord]) -> list[RunRecord]:
     """Runs in folders of the same name are told apart by number."""
-    names = [course.name for course in courses]
+    names = [run.name for run in runs]
     return [
-        replace(course, name=f"{course.name} ({index + 1})") if names.count(course.name) > 1 else course
-        for index, course in enumerate(courses)
+        replace(run, name=f"{run.name} ({index + 1})") if names.count(run.name) > 1 else run
+        for index, run in enumerate(runs)
     ]
 
 
-def _summary(courses: Sequence[Course]) -> str:
+def _summary(runs: Sequence[RunRecord]) -> str:
     """A line for each run: how far it came, what it achieved."""
     rows = []
-    for course in courses:
-        seconds = math.fsum(value for _, value in course.points("seconds", "train"))
+    for run in runs:
+        seconds = math.fsum(value for _, value in run.points("seconds", "train"))
         rows.append(
             [
-                text(course.name),
-                text(course.record.get("config", {}).get("stage", "")),
-                f"{course.steps:,}",
-                text(headline(course)),
+                text(run.name),
+                text(run.record.get("config", {}).get("stage", "")),
+                f"{run.steps:,}",
+                text(headline(run)),
                 duration(seconds),
-                str(len(course.alarms)),
+                str(len(run.alarms)),
             ]
         )
     return table(["run", "stage", "steps", "first → last", "time in steps", "alarms"], rows, numbers=(2, 4, 5))
 
 
-def headline(course: Course) -> str:
+def headline(run: RunRecord) -> str:
     """First and last value of what is evaluated, or else of the reward or the loss."""
     for name in ("accuracy", "reward", "loss"):
         for kind in ("eval", "train"):
-            if points := course.points(name, kind):
+            if points := run.points(name, kind):
                 return f"{'held-out ' if kind == 'eval' else ''}{name} {shown(points[0][1])} → {shown(points[-1][1])}"
     return "no figures yet"
 
 
-def _alarms(courses: Sequence[Course]) -> list[str]:
+def _alarms(runs: Sequence[RunRecord]) -> list[str]:
     return [
         f'<div class="alarm"><b>step {item["step"]}</b> {text(item["message"])}'
-        + (f' <span class="dim">({text(course.name)})</span></div>' if len(courses) > 1 else "</div>")
-        for course in courses
-        for item in course.alarms
+        + (f' <span class="dim">({text(run.name)})</span></div>' if len(runs) > 1 else "</div>")
+        for run in runs
+        for item in run.alarms
     ]
 
 
-def _key(courses: Sequence[Course]) -> str:
-    is_evaluated = any(course.figures.get("eval") for course in courses)
-    if len(courses) == 1:
+def _key(runs: Sequence[RunRecord]) -> str:
+    is_evaluated = any(run.figures.get("eval") for run in runs)
+    if len(runs) == 1:
         return key([("training", COLOURS[0], False), *([("held-out data", COLOURS[1], False)] if is_evaluated else [])])
-    entries = [(course.name, _colour(index), False) for index, course in enumerate(courses)]
+    entries = [(run.name, _colour(index), False) for index, run in enumerate(runs)]
     return key([*entries, *([("held-out data", "currentColor", True)] if is_evaluated else [])])
 
 
@@ -165,12 +165,12 @@ def _colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-def _grouped(courses: Sequence[Course]) -> list[tuple[str, list[str], bool]]:
+def _grouped(runs: Sequence[RunRecord]) -> list[tuple[str, list[str], bool]]:
     """Curves by heading: what matters most, the components, all else; and whether they are shown at once."""
-    names = {name for course in courses for of in course.figures.values() for name in of}
+    names = {name for run in runs for of in run.figures.values() for name in of}
     first = [name for name in FIRST if name in names]
     components = sorted(name for name in names if _is_shown_component(name))
-    alarmed = {name for course in courses for item in course.alarms for name in FIGURES.get(item["name"], ())}
+    alarmed = {name for run in runs for item in run.alarms for name in FIGURES.get(item["name"], ())}
     first += sorted((alarmed & names) - set(first))
     others = sorted(name for name in names - set(first) - set(components) if not name.startswith("seconds"))
     groups = [("Course", first, True), ("Components of the reward", components, True), ("More", others, False)]
@@ -183,44 +183,44 @@ def _is_shown_component(name: str) -> bool:
     return name.startswith("component/") and (len(parts) == 1 or parts[-1].startswith(("advantage_share", "unscored")))
 
 
-def _figure(name: str, courses: Sequence[Course]) -> str:
+def _figure(name: str, runs: Sequence[RunRecord]) -> str:
     lines: list[Line] = []
     marks: dict[float, Mark] = {}
-    for index, course in enumerate(courses):
-        train, held_out = course.points(name, "train"), course.points(name, "eval")
+    for index, run in enumerate(runs):
+        train, held_out = run.points(name, "train"), run.points(name, "eval")
         colour = _colour(index)
         if len(train) >= SMOOTHED_FROM:
-            lines.append(Line(f"{course.name}, each step", train, colour, faint=True))
+            lines.append(Line(f"{run.name}, each step", train, colour, faint=True))
             train = rolling_mean(train, len(train) // 20)
         if train:
-            lines.append(Line(course.name, train, colour))
+            lines.append(Line(run.name, train, colour))
         if held_out:
-            alone = len(courses) == 1
+            alone = len(runs) == 1
             lines.append(
                 Line(
-                    f"{course.name}, held-out data",
+                    f"{run.name}, held-out data",
                     held_out,
                     COLOURS[1] if alone else colour,
                     dashed=not alone,
                     dots=len(held_out) < SMOOTHED_FROM,
                 )
             )
-        for item in course.alarms:
+        for item in run.alarms:
             if name in FIGURES.get(item["name"], ()):
                 marks[item["step"]] = Mark(item["step"], f"step {item['step']}: {item['message']}", strong=True)
-            elif item["step"] not in marks and len(courses) == 1:
+            elif item["step"] not in marks and len(runs) == 1:
                 marks[item["step"]] = Mark(item["step"], f"step {item['step']}: {item['message']}")
-    meaning = meaning_of(name) or Meaning("")
+    meaning = describe(name) or Description("")
     title = name.removeprefix("component/")
     return line_chart(title, lines, marks=list(marks.values()), note=meaning.unit, meaning=meaning.words)
 
 
-def _meanings(courses: Sequence[Course]) -> str:
+def _meanings(runs: Sequence[RunRecord]) -> str:
     """In words, what was drawn; of all components together."""
-    names = sorted({name for course in courses for of in course.figures.values() for name in of})
+    names = sorted({name for run in runs for of in run.figures.values() for name in of})
     rows: dict[str, list[str]] = {}
     for name in names:
-        if (meaning := meaning_of(name)) is not None:
+        if (meaning := describe(name)) is not None:
             shown_as = "/".join(["component", "…", *name.split("/")[2:]]) if name.startswith("component/") else name
             rows[shown_as] = [text(shown_as), text(meaning.words), text(meaning.unit)]
     if not rows:
@@ -229,16 +229,16 @@ def _meanings(courses: Sequence[Course]) -> str:
     return f"<h2>What the figures mean</h2><details><summary>show</summary>{body}</details>"
 
 
-def _over_kl(courses: Sequence[Course]) -> str:
+def _over_kl(runs: Sequence[RunRecord]) -> str:
     """What is trained on and what was meant, over the distance from the starting model: where they part, the reward is exploited.
 
     The picture of https://arxiv.org/abs/2210.10760.
     """
     charts = []
-    for course in courses:
-        kl = dict(course.points("kl", "train"))
+    for run in runs:
+        kl = dict(run.points("kl", "train"))
         gold, reward = (
-            [(kl.get(step, 0.0 if step == 0 else math.nan), value) for step, value in course.points(name, "eval")]
+            [(kl.get(step, 0.0 if step == 0 else math.nan), value) for step, value in run.points(name, "eval")]
             for name in ("gold", "reward")
         )
         if kl and gold:
@@ -246,16 +246,16 @@ def _over_kl(courses: Sequence[Course]) -> str:
                 Line("gold", sorted(gold), COLOURS[1], dots=True),
                 Line("trained reward", sorted(reward), COLOURS[0], dots=True),
             ]
-            charts.append(line_chart(course.name, lines, width=520, height=240, note="over KL, nats"))
+            charts.append(line_chart(run.name, lines, width=520, height=240, note="over KL, nats"))
     if not charts:
         return ""
     legend = key([("trained reward", COLOURS[0], False), ("held-out (gold) reward", COLOURS[1], False)])
     return f'<h2>Rewards on held-out data over KL from the start</h2>{legend}<div class="grid">{"".join(charts)}</div>'
 
 
-def _pairs(courses: Sequence[Course]) -> str:
+def _pairs(runs: Sequence[RunRecord]) -> str:
     """How good reward models are on held-out pairs, beside what length alone would achieve."""
-    judged = [(course, course.evaluation) for course in courses if course.evaluation is not None]
+    judged = [(run, run.evaluation) for run in runs if run.evaluation is not None]
     if not judged:
         return ""
     labels = {
@@ -272,7 +272,7 @@ def _pairs(courses: Sequence[Course]) -> str:
         ("lead_length_correlation", "correlation of lead and difference in length"),
     ):
         rows.append([label, *("–" if found[name] is None else f"{found[name]:.3f}" for _, found in judged)])
-    figures = table(["", *(course.name for course, _ in judged)], rows, numbers=range(1, len(judged) + 1))
+    figures = table(["", *(run.name for run, _ in judged)], rows, numbers=range(1, len(judged) + 1))
     charts = "".join(reliability_svg(found) for _, found in judged)
     return f'<h2>Held-out pairs</h2>{figures}<br><div class="grid">{charts}</div>'
 
@@ -282,16 +282,16 @@ def _share(found: Mapping[str, float | None]) -> str:
     return "–" if value is None or low is None or high is None else f"{value:.1%} ({low:.1%}…{high:.1%})"
 
 
-def _time(courses: Sequence[Course]) -> str:
+def _time(runs: Sequence[RunRecord]) -> str:
     """What a step's seconds go to, one upon the other."""
     charts = []
-    for course in courses:
-        parts = [name for name in course.figures.get("train", {}) if name.startswith("seconds_")]
-        columns = [[value for _, value in course.points(name, "train")] for name in parts]
-        whole = math.fsum(value for _, value in course.points("seconds", "train"))
+    for run in runs:
+        parts = [name for name in run.figures.get("train", {}) if name.startswith("seconds_")]
+        columns = [[value for _, value in run.points(name, "train")] for name in parts]
+        whole = math.fsum(value for _, value in run.points("seconds", "train"))
         if not parts or not whole or len({len(column) for column in columns}) > 1:
             continue
-        steps = [step for step, _ in course.points(parts[0], "train")]
+        steps = [step for step, _ in run.points(parts[0], "train")]
         totals = list(accumulate(columns, lambda below, own: [a + b for a, b in zip(below, own, strict=True)]))
         floors = [[0.0] * len(steps), *totals]
         lines = [
@@ -307,18 +307,16 @@ def _time(courses: Sequence[Course]) -> str:
             (f"{part_of_time(name)} {math.fsum(column) / whole:.0%}", _colour(index), False)
             for index, (name, column) in enumerate(zip(parts, columns, strict=True))
         )
-        charts.append(
-            f"<div>{legend}{line_chart(f'{course.name}: seconds per step', lines, width=520, height=220)}</div>"
-        )
+        charts.append(f"<div>{legend}{line_chart(f'{run.name}: seconds per step', lines, width=520, height=220)}</div>")
     return f'<h2>Time</h2><div class="grid">{"".join(charts)}</div>' if charts else ""
 
 
-def _samples(course: Course, is_one_of_many: bool) -> list[str]:
+def _samples(run: RunRecord, is_one_of_many: bool) -> list[str]:
     """Some of the earliest and the latest rollouts."""
-    if not course.samples:
+    if not run.samples:
         return []
     half = MOST_SAMPLES // 2
-    kept = course.samples if len(course.samples) <= MOST_SAMPLES else [*course.samples[:half], *course.samples[-half:]]
+    kept = run.samples if len(run.samples) <= MOST_SAMPLES else [*run.samples[:half], *run.samples[-half:]]
     rows = []
     for item in kept:
         scores = "".join(
@@ -334,9 +332,9 @@ def _samples(course: Course, is_one_of_many: bool) -> list[str]:
     widths = "".join(f'<col style="width:{share}%">' for share in (6, 26, 38, 8, 22))
     head = "<tr><th>step</th><th>prompt</th><th>completion</th><th>reward</th><th>components</th></tr>"
     body = f'<table class="wide"><colgroup>{widths}</colgroup>{head}{"".join(rows)}</table>'
-    name = f" of {text(course.name)}" if is_one_of_many else ""
-    few = len(kept) < len(course.samples)
-    note = f'<p class="dim">the first and the last {half} of {len(course.samples):,} that were kept</p>' if few else ""
+    name = f" of {text(run.name)}" if is_one_of_many else ""
+    few = len(kept) < len(run.samples)
+    note = f'<p class="dim">the first and the last {half} of {len(run.samples):,} that were kept</p>' if few else ""
     return [
         f"<h2>Rollouts{name}</h2>",
         f"<details><summary>show</summary>{body}</details>" if is_one_of_many else note + body,
@@ -350,19 +348,19 @@ def _said(completion: Any) -> Any:
     return completion
 
 
-def _configuration(courses: Sequence[Course]) -> str:
+def _configuration(runs: Sequence[RunRecord]) -> str:
     """Everything of a single run; what differs between several."""
-    if len(courses) == 1:
-        words = text(json.dumps(courses[0].record, indent=2, ensure_ascii=False))
+    if len(runs) == 1:
+        words = text(json.dumps(runs[0].record, indent=2, ensure_ascii=False))
         return f"<h2>Configuration, versions, data</h2><details><summary>show</summary><pre>{words}</pre></details>"
-    flat = [_flat(course.record) for course in courses]
+    flat = [_flat(run.record) for run in runs]
     names = list(dict.fromkeys(name for item in flat for name in item))
     rows = [
         [text(name), *(text(item.get(name, "")) for item in flat)]
         for name in names
         if len({json.dumps(item.get(name)) for item in flat}) > 1
     ]
-    return f"<h2>What differs in configuration, versions, data</h2>{table(['', *(c.name for c in courses)], rows)}"
+    return f"<h2>What differs in configuration, versions, data</h2>{table(['', *(c.name for c in runs)], rows)}"
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

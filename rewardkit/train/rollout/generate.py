@@ -33,7 +33,7 @@ class Sample:
 
 
 @dataclass(slots=True)
-class Spent:
+class Timings:
     """Where the time went, in seconds."""
 
     generating: float = 0.0
@@ -52,7 +52,7 @@ def collect(
     sampling: Sampling,
     step: int,
     first_group: int = 0,
-    spent: Spent | None = None,
+    timings: Timings | None = None,
 ) -> list[Sample]:
     """Sample completions and score them; of several processes each takes some of the prompts, and all get everything.
 
@@ -65,7 +65,7 @@ def collect(
         sampling: How.
         step: For weight schedules.
         first_group: Number of the first prompt's group.
-        spent: What this takes is added here.
+        timings: What this takes is added here.
 
     Returns:
         All completions of the first prompt, then of the second …
@@ -76,12 +76,12 @@ def collect(
     """
     own = collectives.share(range(len(prompts)))
     requests = [Request(prompts[index].tokens, seeds[index]) for index in own]
-    spent = spent or Spent()
+    timings = timings or Timings()
 
     def score(rollouts: Sequence[Rollout]) -> list[ScoredRollout]:
         began = time.monotonic()
         scored = reward.score(rollouts, step=step)
-        spent.scoring += time.monotonic() - began  # by one thread alone
+        timings.scoring += time.monotonic() - began  # by one thread alone
         return scored
 
     began = time.monotonic()
@@ -106,8 +106,8 @@ def collect(
         except BaseException:
             scorer.shutdown(wait=False, cancel_futures=True)
             raise
-    spent.generating += generated - began
-    spent.waiting += time.monotonic() - generated
+    timings.generating += generated - began
+    timings.waiting += time.monotonic() - generated
     return [sample for samples in collectives.gathered([by_prompt[index] for index in own]) for sample in samples]
 
 

@@ -11,7 +11,7 @@ from rewardkit.train.config.engines import ChosenEngine
 from rewardkit.train.models.loading import whole_model
 from rewardkit.train.models.policy import Policy, Tokens
 from rewardkit.train.rollout.engines.weight_export import checkpoint_weights
-from rewardkit.train.rollout.weight_sync_check import Canary
+from rewardkit.train.rollout.weight_sync_check import WeightSyncCheck
 
 
 def setup_of(model: ModelConfig, policy: Policy, sampling: Sampling, *, longest: int, batch: int) -> EngineSetup:
@@ -38,7 +38,7 @@ def setup_of(model: ModelConfig, policy: Policy, sampling: Sampling, *, longest:
     )
 
 
-class Sampler:
+class SyncedEngine:
     """An engine that takes over the weights by itself, the next time that something is sampled after they have changed."""
 
     def __init__(
@@ -69,7 +69,7 @@ class Sampler:
         self.every = rollout.canary.every
         self.engine: RolloutEngine = chosen.build(setup)
         self.tolerance = self.engine.tolerance
-        self.canary = Canary(policy, self.engine, prompts, sampling, longest, rollout.canary.limit)
+        self.weight_sync_check = WeightSyncCheck(policy, self.engine, prompts, sampling, longest, rollout.canary.limit)
         self.syncs = 0
         self.figures: dict[str, float] = {}
         """What the canary saw of the latest weights."""
@@ -114,7 +114,7 @@ class Sampler:
         self.engine.sync()
         self.figures = {}
         if self.every and self.syncs % self.every == 0 and not (self.shares_weights and self.syncs):
-            seen = self.canary.check()
+            seen = self.weight_sync_check.check()
             self.figures = {"canary": seen.mean_difference, "canary_max": seen.max_difference}
         self.seconds_sync += time.monotonic() - began
         self.syncs += 1

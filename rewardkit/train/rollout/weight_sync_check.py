@@ -30,7 +30,7 @@ STALE_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SyncDifference:
     """What one look at the sampler found; in nats."""
 
     mean_difference: float
@@ -38,7 +38,7 @@ class Seen:
     max_difference: float
 
 
-class Canary:
+class WeightSyncCheck:
     """Holds a sampler against the policy."""
 
     def __init__(
@@ -79,7 +79,7 @@ class Canary:
         draw = random.Random(0)  # noqa: S311 - no secrets here
         return [draw.choices(tokens, k=max(1, min(RANDOM_TOKENS, room))) for _ in range(RANDOM_PROMPTS)]
 
-    def check(self) -> Seen:
+    def check(self) -> SyncDifference:
         """Look at the sampler as it is now.
 
         Raises:
@@ -89,7 +89,7 @@ class Canary:
         sampler_N = torch.tensor([value for answer in answers for value in answer.logprobs])
         trainer_N = self._judge(answers)
         apart_N = (sampler_N - trainer_N).abs()
-        seen = Seen(float(apart_N.mean()), float(apart_N.max()))
+        seen = SyncDifference(float(apart_N.mean()), float(apart_N.max()))
         if self._before is not None and self._before[0] == answers:
             moved = float((trainer_N - self._before[1]).abs().mean())
             if moved > STALE_SHARE * self.limit:

@@ -25,7 +25,7 @@ from rewardkit.train.models.dropout import switch_off_dropout
 from rewardkit.train.models.policy import Passage, Policy
 from rewardkit.train.run_folder import FINAL
 from rewardkit.train.trainer.run import Run
-from rewardkit.train.trainer.supervised import Pupil, teach
+from rewardkit.train.trainer.supervised import SupervisedTask, train_supervised
 
 
 def train_dpo(file: TrainFile) -> Path:
@@ -48,9 +48,9 @@ def train_dpo(file: TrainFile) -> Path:
     facts = {"pairs": len(train), "pairs_held_out": len(held_out), "pairs_too_long": left_out}
     with Run.open(file, config.total_steps(len(train)), facts) as run:
         if left_out:
-            run.view.say(f"{left_out} pairs have an answer of more than {limit} tokens and are left out")
-        run.view.say(f"working out what the reference says of {2 * (len(train) + len(held_out))} answers")
-        teach(run, Chooser(config, policy, train, held_out), config)
+            run.console.message(f"{left_out} pairs have an answer of more than {limit} tokens and are left out")
+        run.console.message(f"working out what the reference says of {2 * (len(train) + len(held_out))} answers")
+        train_supervised(run, DpoTask(config, policy, train, held_out), config)
         return run.save_model(policy.save, FINAL)
 
 
@@ -76,11 +76,11 @@ class References:
     rejected_P: Tensor
 
 
-class Chooser(Pupil):
+class DpoTask(SupervisedTask):
     """A policy that learns to prefer what was preferred, beside what it was when this was made."""
 
     name = "policy"
-    notes = 3
+    stats_per_row = 3
 
     def __init__(
         self, config: DpoConfig, policy: Policy, train: Sequence[AnswerPair], held_out: Sequence[AnswerPair]
@@ -105,29 +105,29 @@ class Chooser(Pupil):
         """Tokens of each row."""
         return [pair.tokens for pair in self.train]
 
-    def begin(self, rows: Sequence[int]) -> None:
+    def set_batch(self, rows: Sequence[int]) -> None:
         """Take the rows of a step."""
         self.rows = rows
 
-    def lose(self, part: list[int]) -> tuple[Tensor, Tensor]:
+    def compute_loss(self, part: list[int]) -> tuple[Tensor, Tensor]:
         """Mean loss; noted are loss and rewards of each pair."""
         found = self._loss(self.train, self.references, [self.rows[index] for index in part])
         return found.loss_P.sum() / len(self.rows), _noted(found)
 
-    def figures(self, noted_B_N: Tensor) -> dict[str, float]:
+    def metrics(self, stats_B_N: Tensor) -> dict[str, float]:
         """For the log."""
-        return figures(noted_B_N)
+        return figures(stats_B_N)
 
     def evaluate(self) -> dict[str, float]:
         """Loss, accuracy with its interval, and rewards on the held-out pairs."""
         if not self.held_out:
             return {}
-        noted_P_3 = torch.zeros(len(self.held_out), self.notes)
+        stats_P_3 = torch.zeros(len(self.held_out), self.stats_per_row)
         with torch.no_grad():
             for part in self._parts(self.held_out):
-                noted_P_3[part] = _noted(self._loss(self.held_out, self.held_out_references, part)).cpu()
-        found = figures(noted_P_3)
-        interval = wilson(round(found["accuracy"] * len(noted_P_3)), len(noted_P_3))
+                stats_P_3[part] = _noted(self._loss(self.held_out, self.held_out_references, part)).cpu()
+        found = figures(stats_P_3)
+        interval = wilson(round(found["accuracy"] * len(stats_P_3)), len(stats_P_3))
         return {**found, "accuracy_low": interval.low, "accuracy_high": interval.high}
 
     def save(self, folder: Path) -> None:
@@ -172,12 +172,12 @@ def _noted(found: DPOLoss) -> Tensor:
     return torch.stack([found.loss_P, found.chosen_rewards_P, found.rejected_rewards_P], dim=1)
 
 
-def figures(noted_P_3: Tensor) -> dict[str, float]:
+def figures(stats_P_3: Tensor) -> dict[str, float]:
     """Loss, accuracy, margin and rewards from (loss, reward of the chosen, reward of the rejected) of each pair.
 
     Before the first step all rewards are 0: a tie is half a success.
     """
-    loss_P, chosen_P, rejected_P = noted_P_3.unbind(1)
+    loss_P, chosen_P, rejected_P = stats_P_3.unbind(1)
     return {
         "loss": float(loss_P.mean()),
         "accuracy": float(((chosen_P - rejected_P).sign() / 2 + 0.5).mean()),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rewardkit.train.config import GrpoConfig
 from rewardkit.train.config.training_file import TrainFile
-from rewardkit.train.trainer.policy_update import Learner, reference_of
+from rewardkit.train.trainer.policy_update import PolicyUpdater, reference_policy
 from rewardkit.train.trainer.reinforcement import train
 
 
@@ -17,5 +17,5 @@ def train_grpo(file: TrainFile) -> Path:
     return train(
         file,
         config,
-        lambda policy, optimizer: Learner(config, policy, optimizer, reference_of(config, policy)),
+        lambda policy, optimizer: PolicyUpdater(config, policy, optimizer, reference_policy(config, policy)),
     )

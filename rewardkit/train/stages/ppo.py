@@ -22,9 +22,9 @@ from rewardkit.train.losses.reduction import BatchTotals, token_weights, weighte
 from rewardkit.train.models.policy import Judged, Policy
 from rewardkit.train.models.value_model import Critic
 from rewardkit.train.trainer.optimizer import Optimizer
-from rewardkit.train.trainer.policy_update import Inputs, Learner, Notes, reference_of
+from rewardkit.train.trainer.policy_update import PolicyUpdater, UpdateInputs, UpdateMetrics, reference_policy
 from rewardkit.train.trainer.reinforcement import train
-from rewardkit.train.trainer.rollout_batch import Lesson
+from rewardkit.train.trainer.rollout_batch import RolloutBatch
 
 
 def train_ppo(file: TrainFile) -> Path:
@@ -34,11 +34,11 @@ def train_ppo(file: TrainFile) -> Path:
     return train(
         file,
         config,
-        lambda policy, optimizer: PpoLearner(config, policy, optimizer, reference_of(config, policy)),
+        lambda policy, optimizer: PpoUpdater(config, policy, optimizer, reference_policy(config, policy)),
     )
 
 
-class PpoLearner(Learner):
+class PpoUpdater(PolicyUpdater):
     """Updates a policy and its critic."""
 
     always_old = True  # GAE and clipped values need the state of things before the first update
@@ -77,14 +77,14 @@ class PpoLearner(Learner):
         """Whether only the critic learns."""
         return self.step < self.ppo.warmup_steps
 
-    def learn(self, lesson: Lesson, step: int) -> dict[str, float]:
+    def learn(self, batch: RolloutBatch, step: int) -> dict[str, float]:
         """Go through a batch as often as configured; returns figures for the log."""
         self.step = step
-        self.value_losses_B = torch.zeros(len(lesson.completions))
-        figures = super().learn(lesson, step)
-        if not len(lesson.completions):
+        self.value_losses_B = torch.zeros(len(batch.completions))
+        figures = super().learn(batch, step)
+        if not len(batch.completions):
             return figures
-        mask_B_T = lesson.mask_B_T
+        mask_B_T = batch.mask_B_T
         return figures | {
             "value": float(masked_mean(self.values_B_T, mask_B_T)),
             "value_loss": float(self.value_losses_B.sum()),
@@ -95,22 +95,24 @@ class PpoLearner(Learner):
             ),
         }
 
-    def advantages(self, lesson: Lesson, mask_B_T: Tensor, old_B_T: Tensor | None, ref_B_T: Tensor | None) -> Tensor:
+    def advantages(
+        self, batch: RolloutBatch, mask_B_T: Tensor, old_B_T: Tensor | None, ref_B_T: Tensor | None
+    ) -> Tensor:
         """GAE over rewards per token, whitened over the batch."""
-        self.values_B_T = self.critic.estimate([lesson.sequence(row) for row in range(len(mask_B_T))], self.micro)
+        self.values_B_T = self.critic.estimate([batch.sequence(row) for row in range(len(mask_B_T))], self.micro)
         kl_B_T = torch.zeros(mask_B_T.shape)
         if old_B_T is not None and ref_B_T is not None and self.config.kl.place == "reward":
             kl_B_T = kl_estimate(old_B_T, ref_B_T, self.config.kl.estimator)
-        rewards_B_T = token_rewards(lesson.rewards_B, kl_B_T, mask_B_T, self.kl.value)
+        rewards_B_T = token_rewards(batch.rewards_B, kl_B_T, mask_B_T, self.kl.value)
         self.estimates = gae(rewards_B_T, self.values_B_T, mask_B_T, gamma=self.ppo.gamma, lam=self.ppo.lam)
         advantages_B_T = self.estimates.advantages_B_T
         return whiten(advantages_B_T, mask_B_T) if self.ppo.whiten else advantages_B_T
 
-    def active(self, rows: Sequence[int], inputs: Inputs) -> list[int]:
+    def active(self, rows: Sequence[int], inputs: UpdateInputs) -> list[int]:
         """The critic learns from every row of which a token counts."""
         return [row for row in rows if bool(inputs.mask_B_T[row].any())]
 
-    def update(self, rows: Sequence[int], inputs: Inputs, noted: Notes, step: int) -> float:
+    def update(self, rows: Sequence[int], inputs: UpdateInputs, noted: UpdateMetrics, step: int) -> float:
         """One optimiser step of the policy, and one of the critic."""
         mask_B_T = inputs.mask_B_T
         self.value_weights_B_T = torch.zeros(mask_B_T.shape)
@@ -122,15 +124,15 @@ class PpoLearner(Learner):
             norm = super().update(rows, inputs, noted, step)
         if self.critic_optimizer is not None:
             self.micro = self.critic_optimizer.accumulate(
-                inputs.lesson.lengths(rows), self.micro, lambda part: self.learn_values([rows[i] for i in part], inputs)
+                inputs.batch.lengths(rows), self.micro, lambda part: self.learn_values([rows[i] for i in part], inputs)
             )
             self.value_norm = self.critic_optimizer.step(step)
         self.value_losses_B[chosen] = collectives.added(self.own_losses_B)[chosen]
         return norm
 
-    def learn_values(self, rows: list[int], inputs: Inputs) -> None:
+    def learn_values(self, rows: list[int], inputs: UpdateInputs) -> None:
         """Add the gradient of the critic's own model."""
-        values_B_T = self.critic([inputs.lesson.sequence(row) for row in rows])
+        values_B_T = self.critic([inputs.batch.sequence(row) for row in rows])
         self.value_term(rows, values_B_T).backward()  # type: ignore[no-untyped-call]
 
     def extra_loss(self, judged: Judged, rows: list[int]) -> Tensor | None:

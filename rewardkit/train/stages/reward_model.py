@@ -28,7 +28,7 @@ from rewardkit.train.models.reward_model import Scorer
 from rewardkit.train.reports.reliability_diagram import reliability_svg
 from rewardkit.train.run_folder import FINAL
 from rewardkit.train.trainer.run import Run
-from rewardkit.train.trainer.supervised import Pupil, teach
+from rewardkit.train.trainer.supervised import SupervisedTask, train_supervised
 
 
 def train_reward_model(file: TrainFile) -> Path:
@@ -56,22 +56,22 @@ def train_reward_model(file: TrainFile) -> Path:
     facts = {"pairs": len(train), "pairs_held_out": len(held_out), "dialogues_cut": cut}
     with Run.open(file, config.total_steps(len(train)), facts) as run:
         if cut:
-            run.view.say(
+            run.console.message(
                 f"{cut} of {2 * len(train)} dialogues are longer than {limit} tokens: their beginning is cut off"
             )
-        judge = Judge(config, scorer, train, held_out)
-        teach(run, judge, config)
-        path = run.save_model(judge.save, FINAL)
+        task = RewardModelTask(config, scorer, train, held_out)
+        train_supervised(run, task, config)
+        path = run.save_model(task.save, FINAL)
         if held_out and collectives.is_first():
-            show(run, judge.report())
+            show(run, task.report())
         return path
 
 
-class Judge(Pupil):
+class RewardModelTask(SupervisedTask):
     """A reward model that learns to score the preferred answer higher."""
 
     name = "reward_model"
-    notes = 2
+    stats_per_row = 2
 
     def __init__(
         self, config: RewardModelConfig, scorer: Scorer, train: Sequence[ScoredPair], held_out: Sequence[ScoredPair]
@@ -95,12 +95,12 @@ class Judge(Pupil):
         """Tokens of each row."""
         return [pair.tokens for pair in self.train]
 
-    def begin(self, rows: Sequence[int]) -> None:
+    def set_batch(self, rows: Sequence[int]) -> None:
         """Take the rows of a step."""
         self.batch = [self.train[row] for row in rows]
         self._report = None
 
-    def lose(self, part: list[int]) -> tuple[Tensor, Tensor]:
+    def compute_loss(self, part: list[int]) -> tuple[Tensor, Tensor]:
         """Mean loss; noted are loss and lead of each pair."""
         pairs = [self.batch[index] for index in part]
         both = self.scorer.scores([pair.chosen.tokens for pair in pairs] + [pair.rejected.tokens for pair in pairs])
@@ -109,9 +109,9 @@ class Judge(Pupil):
         loss_P = bradley_terry(chosen_P, rejected_P, margin_P, centring=self.config.loss.centring)
         return loss_P.sum() / len(self.batch), torch.stack([loss_P, chosen_P - rejected_P], dim=1)
 
-    def figures(self, noted_B_N: Tensor) -> dict[str, float]:
+    def metrics(self, stats_B_N: Tensor) -> dict[str, float]:
         """For the log."""
-        loss_P, lead_P = noted_B_N.unbind(1)
+        loss_P, lead_P = stats_B_N.unbind(1)
         return {
             "loss": float(loss_P.mean()),
             "accuracy": float((lead_P > 0).float().mean()),
@@ -159,7 +159,7 @@ def show(run: Run, report: PreferenceReport) -> None:
         (run.folder / "reliability.svg").write_text(reliability_svg(report.as_json()), encoding="utf-8")
     except OSError as error:
         raise OutputError(f"the evaluation can't be written to {run.folder}: {error.strerror}") from None
-    run.view.console.print(summary(report))
+    run.console.rich.print(summary(report))
 
 
 def summary(report: PreferenceReport) -> Table:

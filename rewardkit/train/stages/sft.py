@@ -25,7 +25,7 @@ from rewardkit.train.data.weight_functions import weighers
 from rewardkit.train.models.policy import Passage, Policy
 from rewardkit.train.run_folder import FINAL
 from rewardkit.train.trainer.run import Run
-from rewardkit.train.trainer.supervised import Pupil, teach
+from rewardkit.train.trainer.supervised import SupervisedTask, train_supervised
 
 
 def train_sft(file: TrainFile) -> Path:
@@ -48,16 +48,18 @@ def train_sft(file: TrainFile) -> Path:
     with Run.open(file, config.total_steps(len(train)), {"rows": len(train), "rows_too_long": left_out}) as run:
         if left_out:
             limit = config.token_limit(policy.context)
-            run.view.say(f"{left_out} of {left_out + len(train)} rows are longer than {limit} tokens and left out")
-        teach(run, Imitator(config, policy, train, held_out), config, shuffle=config.data.shuffle)
+            run.console.message(
+                f"{left_out} of {left_out + len(train)} rows are longer than {limit} tokens and left out"
+            )
+        train_supervised(run, SftTask(config, policy, train, held_out), config, shuffle=config.data.shuffle)
         return run.save_model(policy.save, FINAL)
 
 
-class Imitator(Pupil):
+class SftTask(SupervisedTask):
     """A policy that learns to say what the examples say."""
 
     name = "policy"
-    notes = 1
+    stats_per_row = 1
 
     def __init__(
         self, config: SftConfig, policy: Policy, train: Sequence[Example], held_out: Sequence[Example]
@@ -80,12 +82,12 @@ class Imitator(Pupil):
         """Tokens of each row."""
         return [len(row.tokens) for row in self.train]
 
-    def begin(self, rows: Sequence[int]) -> None:
+    def set_batch(self, rows: Sequence[int]) -> None:
         """Take the rows of a step."""
         self.batch = [self.train[row] for row in rows]
         self.weights = loss_weights(self.batch, self.config.loss.reduction)
 
-    def lose(self, part: list[int]) -> tuple[Tensor, Tensor]:
+    def compute_loss(self, part: list[int]) -> tuple[Tensor, Tensor]:
         """Weighted −log p of the tokens; noted is each row's."""
         passages = [Passage(self.batch[row].tokens, self.batch[row].start) for row in part]
         judged = self.policy.judge(passages, packed=self.config.packing)
@@ -93,9 +95,9 @@ class Imitator(Pupil):
         loss_B = -(judged.logprobs_B_T * weights_B_T.to(self.policy.device)).sum(1)
         return loss_B.sum(), loss_B[:, None]
 
-    def figures(self, noted_B_N: Tensor) -> dict[str, float]:
+    def metrics(self, stats_B_N: Tensor) -> dict[str, float]:
         """For the log."""
-        return {"loss": float(noted_B_N.sum())}
+        return {"loss": float(stats_B_N.sum())}
 
     def evaluate(self) -> dict[str, float]:
         """Figures of the held-out rows."""

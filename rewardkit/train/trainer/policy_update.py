@@ -35,10 +35,10 @@ from rewardkit.train.models.dropout import switch_off_dropout
 from rewardkit.train.models.policy import Judged, Policy
 from rewardkit.train.seeds import step_seed
 from rewardkit.train.trainer.optimizer import Optimizer, learning_rate
-from rewardkit.train.trainer.rollout_batch import Lesson
+from rewardkit.train.trainer.rollout_batch import RolloutBatch
 
 
-def reference_of(config: RlConfig, policy: Policy) -> Policy | None:
+def reference_policy(config: RlConfig, policy: Policy) -> Policy | None:
     """The policy as it is before training, where KL needs one. With adapters the model itself is it, without them."""
     if config.kl.coefficient == 0 and config.kl.target is None:
         return None
@@ -56,7 +56,7 @@ def kl_controller(config: KlConfig) -> KLController:
     return AdaptiveKL(config.coefficient, config.target, config.horizon)
 
 
-class Learner:
+class PolicyUpdater:
     """Updates a policy."""
 
     always_old = False
@@ -76,26 +76,26 @@ class Learner:
         """What a checkpoint keeps, by name."""
         return {"policy": (self.optimizer.parameters, self.optimizer)}
 
-    def learn(self, lesson: Lesson, step: int) -> dict[str, float]:
+    def learn(self, batch: RolloutBatch, step: int) -> dict[str, float]:
         """Go through a batch as often as configured; returns figures for the log."""
         config = self.config
-        if not len(lesson.completions):
+        if not len(batch.completions):
             return {"loss": 0.0, "grad_norm": 0.0}
-        mask_B_T = lesson.mask_B_T
-        rollout_B_T = lesson.rollout_logprobs_B_T
+        mask_B_T = batch.mask_B_T
+        rollout_B_T = batch.rollout_logprobs_B_T
         updates = config.epochs_per_batch * config.updates_per_epoch
         uses_kl = self.reference is not None
         figures: dict[str, float] = {"lr": learning_rate(config.optimizer, step, config.steps)}
         old_B_T = (
-            self.judge(lesson)
+            self.judge(batch)
             if self.always_old
             or updates > 1
             or config.correction.kind != "none"
             or (uses_kl and config.kl.place == "reward")
             else None
         )
-        ref_B_T = self.judge(lesson, by_reference=True) if uses_kl else None
-        advantages_B_T = self.advantages(lesson, mask_B_T, old_B_T, ref_B_T)
+        ref_B_T = self.judge(batch, by_reference=True) if uses_kl else None
+        advantages_B_T = self.advantages(batch, mask_B_T, old_B_T, ref_B_T)
         correction_B_T = torch.ones(mask_B_T.shape)
         if config.correction.kind != "none" and old_B_T is not None:
             correction_B_T = correction_weights(
@@ -107,7 +107,7 @@ class Learner:
                 low=config.correction.low,
                 high=config.correction.high,
             )
-        noted = Notes(mask_B_T)
+        noted = UpdateMetrics(mask_B_T)
         parts = self.parts(len(mask_B_T), step)
         whole = BatchTotals.of(mask_B_T).shared_by(len(parts) // config.epochs_per_batch)
         for update, rows in enumerate(parts):
@@ -119,7 +119,7 @@ class Learner:
                 self.algorithm.reduction,
                 max_completion_length=config.rollout.max_new_tokens,
             )
-            inputs = Inputs(lesson, mask_B_T, advantages_B_T, weights_B_T, correction_B_T, old_B_T, ref_B_T)
+            inputs = UpdateInputs(batch, mask_B_T, advantages_B_T, weights_B_T, correction_B_T, old_B_T, ref_B_T)
             active = self.active(rows, inputs)
             norm = self.update(active, inputs, noted, step)
             noted.add_up(active)
@@ -146,11 +146,13 @@ class Learner:
             result += [part.tolist() for part in order.tensor_split(min(config.updates_per_epoch, rows))]
         return result
 
-    def advantages(self, lesson: Lesson, mask_B_T: Tensor, old_B_T: Tensor | None, ref_B_T: Tensor | None) -> Tensor:
+    def advantages(
+        self, batch: RolloutBatch, mask_B_T: Tensor, old_B_T: Tensor | None, ref_B_T: Tensor | None
+    ) -> Tensor:
         """One advantage per token.
 
         Args:
-            lesson: The batch.
+            batch: The batch.
             mask_B_T: True: counts.
             old_B_T: Log-probs under the policy before the first update, where KL is part of the reward.
             ref_B_T: Under the reference, if there is one.
@@ -158,72 +160,72 @@ class Learner:
         kl_B_T = None
         if ref_B_T is not None and old_B_T is not None and self.config.kl.place == "reward":
             kl_B_T = kl_estimate(old_B_T, ref_B_T, self.config.kl.estimator)
-        if lesson.steps is not None and lesson.step_of_token is not None:
+        if batch.steps is not None and batch.step_of_token is not None:
             process = self.config.algorithm.process
             return process_advantages(
-                pad_sequence([torch.tensor(row) for row in lesson.steps], batch_first=True),
-                pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in lesson.steps], batch_first=True),
-                pad_sequence([torch.tensor(row) for row in lesson.step_of_token], batch_first=True, padding_value=-1),
-                lesson.groups_B,
+                pad_sequence([torch.tensor(row) for row in batch.steps], batch_first=True),
+                pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in batch.steps], batch_first=True),
+                pad_sequence([torch.tensor(row) for row in batch.step_of_token], batch_first=True, padding_value=-1),
+                batch.groups_B,
                 to_come=process is None or process.to_come,
             )
         kind = self.algorithm.advantage
         if kind == "reinforce_pp":
             penalty_B_T = torch.zeros(mask_B_T.shape) if kl_B_T is None else kl_B_T
-            return reinforce_pp(token_rewards(lesson.rewards_B, penalty_B_T, mask_B_T, self.kl.value), mask_B_T)
-        rewards_B = lesson.rewards_B
+            return reinforce_pp(token_rewards(batch.rewards_B, penalty_B_T, mask_B_T, self.kl.value), mask_B_T)
+        rewards_B = batch.rewards_B
         if kl_B_T is not None:
             rewards_B = rewards_B - self.kl.value * sequence_kl(kl_B_T, mask_B_T)
-        groups: GroupStatistics = group_statistics(rewards_B, lesson.groups_B)
+        groups: GroupStatistics = group_statistics(rewards_B, batch.groups_B)
         if kind == "reinforce_pp_baseline":
             return reinforce_pp_baseline(rewards_B, groups, mask_B_T)
         eps = {"eps": 1e-4} if kind in {"group_std", "batch_std"} else {}
         return ADVANTAGES[kind](rewards_B, groups, **eps)[:, None].expand(mask_B_T.shape)
 
-    def active(self, rows: Sequence[int], inputs: Inputs) -> list[int]:
+    def active(self, rows: Sequence[int], inputs: UpdateInputs) -> list[int]:
         """Rows that have a gradient: those of flat groups have none, unless KL is in the loss."""
         if self.adds_kl(inputs):
             return [row for row in rows if bool(inputs.mask_B_T[row].any())]
         pull_B_T = inputs.advantages_B_T * inputs.weights_B_T * inputs.correction_B_T * inputs.mask_B_T
         return [row for row in rows if bool((pull_B_T[row] != 0).any())]
 
-    def adds_kl(self, inputs: Inputs) -> bool:
+    def adds_kl(self, inputs: UpdateInputs) -> bool:
         """Whether KL is a term of the loss."""
         return inputs.ref_B_T is not None and self.config.kl.place == "loss"
 
-    def judge(self, lesson: Lesson, *, by_reference: bool = False) -> Tensor:
+    def judge(self, batch: RolloutBatch, *, by_reference: bool = False) -> Tensor:
         """Log-probs of all completions without gradient, (B, T), on the CPU: by the policy as it is, or by the reference."""
-        result_B_T = torch.zeros(len(lesson.completions), max(map(len, lesson.completions)))
+        result_B_T = torch.zeros(len(batch.completions), max(map(len, batch.completions)))
         policy = self.reference if by_reference and self.reference is not None else self.policy
         # With adapters the two are one model, so it is not the model that tells who is asked.
         without_adapters = policy.reference() if by_reference and policy is self.policy else nullcontext()
         was_training = policy.model.training
         policy.model.eval()
         with torch.no_grad(), without_adapters:
-            parts, idle = own_micro_batches(lesson.lengths(range(len(lesson.completions))), self.micro)
+            parts, idle = own_micro_batches(batch.lengths(range(len(batch.completions))), self.micro)
             for part in parts:
-                judged = policy.judge([lesson.sequence(row) for row in part], self.config.rollout.temperature)
+                judged = policy.judge([batch.sequence(row) for row in part], self.config.rollout.temperature)
                 result_B_T[part, : judged.logprobs_B_T.shape[1]] = judged.logprobs_B_T.cpu()
             if policy.shards is not None:
                 policy.shards.idle(idle)
         policy.model.train(was_training)
         return collectives.added(result_B_T)
 
-    def update(self, rows: Sequence[int], inputs: Inputs, noted: Notes, step: int) -> float:
+    def update(self, rows: Sequence[int], inputs: UpdateInputs, noted: UpdateMetrics, step: int) -> float:
         """One optimiser step on some rows; returns the length of the gradient."""
 
         def backward(part: list[int]) -> None:
             self.backward([rows[index] for index in part], inputs, noted)
 
         self.micro = self.optimizer.accumulate(
-            inputs.lesson.lengths(rows), self.micro, backward, through_model=self.policy_learns()
+            inputs.batch.lengths(rows), self.micro, backward, through_model=self.policy_learns()
         )
         return self.optimizer.step(step)
 
-    def backward(self, rows: list[int], inputs: Inputs, noted: Notes) -> None:
+    def backward(self, rows: list[int], inputs: UpdateInputs, noted: UpdateMetrics) -> None:
         """Add the gradient of some rows."""
         with torch.set_grad_enabled(self.policy_learns()):
-            judged = self.policy.judge([inputs.lesson.sequence(row) for row in rows], self.config.rollout.temperature)
+            judged = self.policy.judge([inputs.batch.sequence(row) for row in rows], self.config.rollout.temperature)
         logprobs_B_T = judged.logprobs_B_T
         columns = logprobs_B_T.shape[1]
 
@@ -272,10 +274,10 @@ class Learner:
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
+class UpdateInputs:
     """A batch with all that has been computed of it as a whole; on the CPU."""
 
-    lesson: Lesson
+    batch: RolloutBatch
     mask_B_T: Tensor
     advantages_B_T: Tensor
     weights_B_T: Tensor
@@ -286,7 +288,7 @@ class Inputs:
     ref_B_T: Tensor | None
 
 
-class Notes:
+class UpdateMetrics:
     """What the updates of a batch have seen; by row, so that doing a micro-batch again changes nothing."""
 
     def __init__(self, mask_B_T: Tensor) -> None:

@@ -1,6 +1,6 @@
 """Reinforcement learning: prompts → rollouts → scores → advantages → loss → update → sync, in ``Trainer.step``.
 
-What is learned from the scored rollouts is the learner's business (``learn``, ``ppo``).
+What is learned from the scored rollouts is the updater's business (``learn``, ``ppo``).
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ from rewardkit.train.losses.advantages import group_statistics
 from rewardkit.train.models.policy import Policy
 from rewardkit.train.monitoring import rollout_metrics
 from rewardkit.train.monitoring.monitors import Alarm, Monitors, standard_error
-from rewardkit.train.rollout.generate import Sample, Spent, collect, refuse_unscored
+from rewardkit.train.rollout.generate import Sample, Timings, collect, refuse_unscored
 from rewardkit.train.rollout.prompts import load_prompts
-from rewardkit.train.rollout.synced_engine import Sampler
+from rewardkit.train.rollout.synced_engine import SyncedEngine
 from rewardkit.train.run_folder import FINAL
 from rewardkit.train.seeds import step_seed
 from rewardkit.train.trainer.checkpoint import step_of
 from rewardkit.train.trainer.optimizer import Optimizer
-from rewardkit.train.trainer.policy_update import Learner
-from rewardkit.train.trainer.rollout_batch import lesson_of, rewards_learned
+from rewardkit.train.trainer.policy_update import PolicyUpdater
+from rewardkit.train.trainer.rollout_batch import build_rollout_batch, rewards_learned
 from rewardkit.train.trainer.run import AlarmError, Run
 
 
-def train(file: TrainFile, config: RlConfig, make_learner: Callable[[Policy, Optimizer], Learner]) -> Path:
+def train(file: TrainFile, config: RlConfig, make_updater: Callable[[Policy, Optimizer], PolicyUpdater]) -> Path:
     """Run a stage; returns the folder of the trained model.
 
     Args:
         file: The configuration's file.
         config: The configuration.
-        make_learner: Makes what learns from the scored rollouts, for a policy and its optimiser.
+        make_updater: Makes what learns from the scored rollouts, for a policy and its optimiser.
 
     Raises:
         ConfigError: There is no such model, or the reward refuses its parameters.
@@ -85,11 +85,11 @@ def train(file: TrainFile, config: RlConfig, make_learner: Callable[[Policy, Opt
         }
         run = scope.enter_context(Run.open(file, config.steps, facts))
         if (warning := doubt(config, file.reward)) is not None:
-            run.view.say(warning)
+            run.console.message(warning)
         optimizer = Optimizer(policy.trained, config.optimizer, config.steps, policy.shards)
         gold = scope.enter_context(CompositeReward(file.gold, registry=file.registry)) if file.gold else None
-        learner = make_learner(policy, optimizer)
-        trainer = Trainer(config, run, policy, reward, condition, learner, prompts, held_out, file.engine, gold)
+        updater = make_updater(policy, optimizer)
+        trainer = Trainer(config, run, policy, reward, condition, updater, prompts, held_out, file.engine, gold)
         scope.callback(trainer.engine.close)
         return trainer.train()
 
@@ -104,7 +104,7 @@ class Trainer:
         policy: Policy,
         reward: CompositeReward,
         condition: Expression | None,
-        learner: Learner,
+        updater: PolicyUpdater,
         prompts: Sequence[Prompt],
         held_out: Sequence[Prompt],
         engine: ChosenEngine,
@@ -118,8 +118,8 @@ class Trainer:
         self.prompts = prompts
         self.held_out = held_out
         tokens = [prompt.tokens for prompt in (*self.prompts, *self.held_out)]
-        self.engine = Sampler(engine, config.model, config.rollout, policy, tokens, self.sampling())
-        self.learner = learner
+        self.engine = SyncedEngine(engine, config.model, config.rollout, policy, tokens, self.sampling())
+        self.updater = updater
         self.gold = gold
         self.monitors = Monitors(config.monitors)
         self.alarms: list[Alarm] = []
@@ -129,7 +129,7 @@ class Trainer:
         self.order = Order(len(self.prompts), config.seed)
         self.position = 0
         """How many prompts have been taken so far."""
-        self.parts = learner.parts_to_keep()
+        self.parts = updater.parts_to_keep()
 
     def train(self) -> Path:
         """All steps that are left."""
@@ -179,14 +179,14 @@ class Trainer:
     def step(self, step: int) -> None:
         """One step, from prompts to new weights."""
         began = time.monotonic()
-        spent, synced = Spent(), self.engine.seconds_sync
-        samples, kept = self.sample(step, spent)
+        timings, synced = Timings(), self.engine.seconds_sync
+        samples, kept = self.sample(step, timings)
         scored = [sample for sample in kept if rewards_learned(sample, self.config.algorithm.process)]
         with agreed():
             self.engine.sleep()
         collected, synced = time.monotonic(), self.engine.seconds_sync - synced
-        lesson = lesson_of(scored, self.config, self.policy.decode)
-        learned = self.learner.learn(lesson, step)
+        batch = build_rollout_batch(scored, self.config, self.policy.decode)
+        learned = self.updater.learn(batch, step)
         self.refuse_stale(learned, step)
         self.engine.sync()
         ended = time.monotonic()
@@ -201,10 +201,10 @@ class Trainer:
             **({} if self.config.filter.zero_spread == "keep" else {"prompts_kept": used / sampled}),
             "tokens": tokens,
             "tokens_per_s": tokens / (ended - began),
-            "scoring_seconds": spent.scoring,
-            "seconds_generate": collected - began - spent.waiting - synced,
+            "scoring_seconds": timings.scoring,
+            "seconds_generate": collected - began - timings.waiting - synced,
             "seconds_sync": synced,
-            "seconds_await_scores": spent.waiting,
+            "seconds_await_scores": timings.waiting,
             "seconds_learn": ended - collected,
             "seconds": ended - began,
         }
@@ -254,8 +254,8 @@ class Trainer:
         self.run.checkpoints.drop_after(step_of(calm[-1]))
         return self.restore(calm[-1])
 
-    def sample(self, step: int, spent: Spent) -> tuple[list[Sample], list[Sample]]:
-        """The step's rollouts, and those of them that are learned from; the time that it takes is added to ``spent``.
+    def sample(self, step: int, timings: Timings) -> tuple[list[Sample], list[Sample]]:
+        """The step's rollouts, and those of them that are learned from; the time that it takes is added to ``timings``.
 
         With ``zero_spread: refill`` groups without any spread are replaced by those of further prompts, for some rounds.
         """
@@ -275,14 +275,14 @@ class Trainer:
                 for index in range(missing)
             ]
             samples = collect(
-                self.engine, self.reward, self.policy.decode, chosen, seeds, self.sampling(), step, sampled, spent
+                self.engine, self.reward, self.policy.decode, chosen, seeds, self.sampling(), step, sampled, timings
             )
             sampled += missing
             refuse_unscored(samples, self.reward.config.abort_above, f"step {step + 1}")
             everything += samples
             kept += samples if config.filter.zero_spread == "keep" else _with_spread(samples, config.algorithm.process)
             if config.filter.zero_spread == "drop" and not kept:
-                self.run.view.say(f"step {step + 1}: no group has any spread, so nothing is learned")
+                self.run.console.message(f"step {step + 1}: no group has any spread, so nothing is learned")
         return everything, kept
 
     def sampling(self, temperature: float | None = None) -> Sampling:
@@ -312,7 +312,7 @@ class Trainer:
         """
         if not self.held_out:
             return
-        self.run.view.activity = f"evaluating {len(self.held_out):,} held-out prompts"
+        self.run.console.activity = f"evaluating {len(self.held_out):,} held-out prompts"
         last = self.config.steps
         sampling = replace(self.sampling(temperature=0.0), top_p=1.0, top_k=0)
         evaluation = evaluate(
@@ -338,7 +338,7 @@ class Trainer:
         return {
             "position": self.position,
             "best": self.run.best,
-            "kl": self.learner.kl.value,
+            "kl": self.updater.kl.value,
             "monitors": self.monitors.state(),
             "calm_step": self.calm_step,
         }
@@ -351,7 +351,7 @@ class Trainer:
             return None
         step = self.restore(latest)
         self.run.rewind(step)
-        self.run.view.resumed(step)
+        self.run.console.resumed(step)
         return step
 
     def restore(self, checkpoint: Path) -> int:
@@ -359,7 +359,7 @@ class Trainer:
         state = self.run.checkpoints.restore(checkpoint, self.parts)
         self.position = state["position"]
         self.run.take_back_best(state["best"])
-        self.learner.kl.value = state["kl"]
+        self.updater.kl.value = state["kl"]
         self.monitors.restore(state["monitors"])
         self.calm_step = state["calm_step"]
         self.engine.sync()

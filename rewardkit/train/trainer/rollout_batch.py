@@ -18,7 +18,7 @@ from rewardkit.types import Score
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class RolloutBatch:
     """Completions with their rewards; every one of them is scored."""
 
     prompts: Sequence[Tokens]
@@ -57,8 +57,8 @@ class Lesson:
         return [len(self.prompts[row]) + len(self.completions[row]) for row in rows]
 
 
-def lesson_of(samples: Sequence[Sample], config: RlConfig, decode: Callable[[Tokens], str]) -> Lesson:
-    """What a learner needs of scored rollouts.
+def build_rollout_batch(samples: Sequence[Sample], config: RlConfig, decode: Callable[[Tokens], str]) -> RolloutBatch:
+    """What a updater needs of scored rollouts.
 
     Args:
         samples: Every one of them has rewards to learn from (see ``rewards_learned``).
@@ -79,7 +79,7 @@ def lesson_of(samples: Sequence[Sample], config: RlConfig, decode: Callable[[Tok
     masks_truncated = config.filter.truncated == "mask"
     rewards = [sample.scored.reward for sample in samples]
     assert None not in rewards  # noqa: S101 - unscored ones have been taken out
-    return Lesson(
+    return RolloutBatch(
         prompts=[sample.prompt.tokens for sample in samples],
         completions=[sample.completion.tokens for sample in samples],
         rollout_logprobs=[sample.completion.logprobs for sample in samples],

@@ -28,7 +28,7 @@ from rewardkit.train.config import RunConfig, paths, plain
 from rewardkit.train.config.training_file import TrainFile
 from rewardkit.train.data.rows import data_hash
 from rewardkit.train.distributed import collectives
-from rewardkit.train.monitoring.console import View
+from rewardkit.train.monitoring.console import RunConsole
 from rewardkit.train.monitoring.loggers import Logger, open_loggers
 from rewardkit.train.reports.run_report import write_report
 from rewardkit.train.run_folder import BEST, FINAL, _figures_of, _step_of
@@ -56,7 +56,7 @@ class Run:
 
     config: RunConfig
     total_steps: int
-    view: View
+    console: RunConsole
     registry: Registry
     """The plugins, some of which may watch."""
     stop: bool = False
@@ -89,7 +89,7 @@ class Run:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         title = f"{config.model_dump()['stage']} → {config.output}"
-        view = View(title, total_steps, None if collectives.is_first() else Console(quiet=True))
+        view = RunConsole(title, total_steps, None if collectives.is_first() else Console(quiet=True))
         run = cls(config, total_steps, view, file.registry)
         record = {
             "config": plain(config),
@@ -107,11 +107,11 @@ class Run:
         if collectives.is_first():
             latest = run.checkpoints.latest()
             run.loggers = open_loggers(config.log, run.folder, plain(config), step_of(latest) if latest else 0)
-        with run._interruptible(), run.view:
+        with run._interruptible(), run.console:
             try:
                 yield run
             except KeyboardInterrupt:
-                run.view.say(f"left at once; the same command goes on {run._place_to_go_on()}")
+                run.console.message(f"left at once; the same command goes on {run._place_to_go_on()}")
                 raise
             finally:
                 for logger in run.loggers:
@@ -146,7 +146,7 @@ class Run:
             rollouts: What the step learned from, where it sampled any.
         """
         self._append("metrics.jsonl", [{"step": step, "kind": kind, **metrics}])
-        self.view.show(step, metrics, kind)
+        self.console.show(step, metrics, kind)
         for logger in self.loggers:
             logger.log(step, metrics, kind)
         if kind == "train" and collectives.is_first():
@@ -158,7 +158,7 @@ class Run:
         for plugin, error in failures:
             if plugin not in self._failed_observers:
                 self._failed_observers.add(plugin)
-                self.view.say(
+                self.console.message(
                     f"step {step}: training_step_finished of plugin {plugin.plugin!r} ({plugin}) raised "
                     f"{type(error).__name__}: {error}; the run goes on, and further failures of it are not told"
                 )
@@ -170,7 +170,7 @@ class Run:
     def alarm(self, step: int, name: str, message: str) -> None:
         """Write an alarm down and tell it."""
         self._append("alarms.jsonl", [{"step": step, "name": name, "message": message}])
-        self.view.say(f"step {step}: {message}")
+        self.console.message(f"step {step}: {message}")
         for logger in self.loggers:
             logger.alarm(step, name, message)
 
@@ -196,7 +196,7 @@ class Run:
             write_file(file, b"".join(kept))
             if name == "metrics.jsonl":
                 for record in map(orjson.loads, kept):
-                    self.view.recall(_figures_of(record), record["kind"])
+                    self.console.recall(_figures_of(record), record["kind"])
 
     def is_due(self, step: int, every: int) -> bool:
         """Whether something is to be done after so many steps: every so often, and at the end."""
@@ -253,7 +253,7 @@ class Run:
             if not self.stop:
                 text = "finishing this step, then keeping everything; Ctrl-C again to leave at once"
                 # Not in here: what prints may have been interrupted halfway through an import.
-                threading.Thread(target=self.view.say, args=(text,)).start()
+                threading.Thread(target=self.console.message, args=(text,)).start()
             self.stop = True
 
         with answering(notice, signal.SIGINT, signal.SIGTERM):
@@ -266,7 +266,7 @@ class Run:
         try:
             write_report([self.folder], self.folder / "report.html")
         except RewardkitError as error:
-            self.view.say(f"no report: {error}")
+            self.console.message(f"no report: {error}")
 
 
 def seed_step(seed: int, step: int) -> None:

@@ -18,12 +18,12 @@ from rewardkit.train.trainer.optimizer import Optimizer, learning_rate
 from rewardkit.train.trainer.run import Run
 
 
-class Pupil(ABC):
+class SupervisedTask(ABC):
     """A model that learns from rows, and what a stage means by that."""
 
     name: str
     """Of the model in checkpoints."""
-    notes: int
+    stats_per_row: int
     """How many figures are noted of each row."""
 
     @property
@@ -37,15 +37,15 @@ class Pupil(ABC):
         """Tokens of each row to train on."""
 
     @abstractmethod
-    def begin(self, rows: Sequence[int]) -> None:
+    def set_batch(self, rows: Sequence[int]) -> None:
         """The rows of the step at hand; what follows names them by their place in it."""
 
     @abstractmethod
-    def lose(self, part: list[int]) -> tuple[Tensor, Tensor]:
+    def compute_loss(self, part: list[int]) -> tuple[Tensor, Tensor]:
         """The part of the step's loss that some rows contribute, with gradient, and what is noted of them: (rows, notes)."""
 
     @abstractmethod
-    def figures(self, noted_B_N: Tensor) -> dict[str, float]:
+    def metrics(self, stats_B_N: Tensor) -> dict[str, float]:
         """Figures of a step for the log, from what was noted of all its rows."""
 
     @abstractmethod
@@ -61,41 +61,41 @@ class Pupil(ABC):
         """Write the model for others to use."""
 
 
-def teach(run: Run, pupil: Pupil, config: RowsConfig, *, shuffle: bool = True) -> None:
+def train_supervised(run: Run, task: SupervisedTask, config: RowsConfig, *, shuffle: bool = True) -> None:
     """All steps that are left of a run.
 
     Raises:
         OutputError: The run can't be written down.
         Interrupted: Somebody asked it to end; it can go on.
     """
-    trained = pupil.model.trained
-    optimizer = Optimizer(trained, config.optimizer, run.total_steps, pupil.model.shards)
-    parts = {pupil.name: (trained, optimizer)}
-    order = Order(len(pupil.lengths), config.seed, shuffle=shuffle)
+    trained = task.model.trained
+    optimizer = Optimizer(trained, config.optimizer, run.total_steps, task.model.shards)
+    parts = {task.name: (trained, optimizer)}
+    order = Order(len(task.lengths), config.seed, shuffle=shuffle)
     micro, first = config.micro_batch_tokens, 0
     if (latest := run.checkpoints.latest()) is not None:
         state = run.checkpoints.restore(latest, parts)
         first = state["step"]
         run.take_back_best(state["best"])
         run.rewind(first)
-        run.view.resumed(first)
+        run.console.resumed(first)
     else:
         run.rewind(-1)
-        _evaluate(run, pupil, 0)
+        _evaluate(run, task, 0)
         if run.must_stop():
             raise run.interrupted(0)
-    pupil.model.model.train()
+    task.model.model.train()
     for step in run.steps(first):
         began = time.monotonic()
         rows = list(order.take(step * config.batch_size, config.batch_size))
-        lengths = [pupil.lengths[row] for row in rows]
-        pupil.begin(rows)
-        noted_B_N = torch.zeros(len(rows), pupil.notes)
+        lengths = [task.lengths[row] for row in rows]
+        task.set_batch(rows)
+        stats_B_N = torch.zeros(len(rows), task.stats_per_row)
 
-        def backward(part: list[int], noted_B_N: Tensor = noted_B_N) -> None:
-            loss, seen_P_N = pupil.lose(part)
+        def backward(part: list[int], stats_B_N: Tensor = stats_B_N) -> None:
+            loss, stats_P_N = task.compute_loss(part)
             loss.backward()  # type: ignore[no-untyped-call]
-            noted_B_N[part] = seen_P_N.detach().cpu()
+            stats_B_N[part] = stats_P_N.detach().cpu()
 
         micro = optimizer.accumulate(lengths, micro, backward)
         norm = optimizer.step(step)
@@ -104,7 +104,7 @@ def teach(run: Run, pupil: Pupil, config: RowsConfig, *, shuffle: bool = True) -
         run.log(
             done,
             {
-                **pupil.figures(collectives.added(noted_B_N)),
+                **task.metrics(collectives.added(stats_B_N)),
                 "grad_norm": norm,
                 "lr": learning_rate(config.optimizer, step, run.total_steps),
                 "tokens": sum(lengths),
@@ -113,7 +113,7 @@ def teach(run: Run, pupil: Pupil, config: RowsConfig, *, shuffle: bool = True) -
             },
         )
         if run.is_due(done, config.evaluate.every):
-            _evaluate(run, pupil, done)
+            _evaluate(run, task, done)
         stop = run.must_stop()
         if stop or run.is_due(done, config.checkpoint.every):
             run.checkpoints.save(done, parts, {"best": run.best})
@@ -121,12 +121,12 @@ def teach(run: Run, pupil: Pupil, config: RowsConfig, *, shuffle: bool = True) -
             raise run.interrupted(done)
 
 
-def _evaluate(run: Run, pupil: Pupil, done: int) -> None:
-    run.view.activity = "evaluating the held-out rows"
-    found = pupil.evaluate()
-    run.view.activity = ""
+def _evaluate(run: Run, task: SupervisedTask, done: int) -> None:
+    run.console.activity = "evaluating the held-out rows"
+    found = task.evaluate()
+    run.console.activity = ""
     if not found:
         return
     run.log(done, found, kind="eval")
     if done > 0:
-        run.offer_best(pupil.quality(found), pupil.save)
+        run.offer_best(task.quality(found), task.save)

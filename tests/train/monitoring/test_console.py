@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from rewardkit.train.monitoring import console as module
-from rewardkit.train.monitoring.console import View, duration, shown, sparkline, speed
+from rewardkit.train.monitoring.console import RunConsole, duration, shown, sparkline, speed
 
 FIGURES = {
     "lr": 1e-5,
@@ -33,12 +33,12 @@ def terminal(height=24):
 def test_the_panel_fits_the_terminal(height):
     """With eighty figures and five long notes; what matters most stands at the top."""
     console = terminal(height)
-    view = View("grpo → out", 100, console)
+    view = RunConsole("grpo → out", 100, console)
     view.show(0, {"accuracy": 0.25, "length": 9.0}, "eval")
     for step in range(1, 41):
         view.show(step, {**FIGURES, **{f"figure_{index}": step / 7 for index in range(70)}}, "train")
     for index in range(5):
-        view.say(f"step {index}: " + "a figure is out of its bound " * 3)
+        view.message(f"step {index}: " + "a figure is out of its bound " * 3)
     console = terminal(height)
     found = console.render_lines(view.render(), console.options, pad=False)
     text = ["".join(segment.text for segment in line) for line in found]
@@ -54,10 +54,10 @@ def test_elsewhere_there_are_plain_lines(monkeypatch):
     """With the figures that matter, speed, time split and the time that is left; alarms in a line of their own."""
     monkeypatch.setattr(module, "BETWEEN_LINES", 0.0)
     console = Console(file=io.StringIO(), force_terminal=False, width=80)
-    with View("grpo → out", 100, console) as view:
+    with RunConsole("grpo → out", 100, console) as view:
         view.show(0, {"accuracy": 0.25, "odd[/red]": 1.0}, "eval")
         view.show(1, FIGURES, "train")
-        view.say("step 1: [bold]alarm[/bold]")
+        view.message("step 1: [bold]alarm[/bold]")
     out = console.file.getvalue().splitlines()
     assert out[0] == "eval step 0/100  accuracy 0.25  odd[/red] 1"
     assert out[1].startswith(
@@ -70,7 +70,7 @@ def test_elsewhere_there_are_plain_lines(monkeypatch):
 def test_an_evaluation_is_told_while_it_goes_on():
     """Beside the speed, until its figures are there."""
     console = terminal()
-    view = View("grpo → out", 100, console)
+    view = RunConsole("grpo → out", 100, console)
     view.activity = "evaluating 500 held-out prompts"
 
     def shown_now():
@@ -85,7 +85,7 @@ def test_an_evaluation_is_told_while_it_goes_on():
 def test_lines_are_not_too_many():
     """Of a hundred quick steps the first and the last have one; every evaluation has."""
     console = Console(file=io.StringIO(), force_terminal=False, width=80)
-    view = View("sft → out", 100, console)
+    view = RunConsole("sft → out", 100, console)
     for step in range(1, 101):
         view.show(step, {"loss": 1 / step}, "train")
         if step % 50 == 0:

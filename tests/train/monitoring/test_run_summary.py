@@ -7,13 +7,13 @@ import json
 
 from rich.console import Console
 
-from rewardkit.train.monitoring.run_summary import before_and_after
+from rewardkit.train.monitoring.run_summary import held_out_changes
 
 
 def table_of(folder, *records):
     """The table as text, or None."""
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    found = before_and_after(folder)
+    found = held_out_changes(folder)
     if found is None:
         return None
     console = Console(file=io.StringIO(), width=80)

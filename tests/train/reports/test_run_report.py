@@ -225,7 +225,7 @@ def test_every_figure_of_a_run_has_a_meaning(work, tmp_path, stage):
     from rewardkit.registry import Registry
     from rewardkit.train.config.reading import read_train_config
     from rewardkit.train.config.stages import STAGES
-    from rewardkit.train.monitoring.metric_descriptions import meaning_of
+    from rewardkit.train.monitoring.metric_descriptions import describe
     from rewardkit.train.trainer.launch import launch
 
     @reward("digits")
@@ -249,4 +249,4 @@ def test_every_figure_of_a_run_has_a_meaning(work, tmp_path, stage):
     launch(read_train_config(tmp_path / "run.yaml", registry), STAGES[stage].runner())
     lines = [json.loads(line) for line in (tmp_path / "out/metrics.jsonl").read_text().splitlines()]
     names = {name for line in lines for name in line} - {"step", "kind"}
-    assert [name for name in sorted(names) if meaning_of(name) is None] == []
+    assert [name for name in sorted(names) if describe(name) is None] == []

@@ -9,7 +9,7 @@ import pytest
 from rewardkit.errors import WorkerError
 from rewardkit.rollout_engine import Completion, Sampling
 from rewardkit.train.data.tokenization import Prompt
-from rewardkit.train.rollout.generate import Spent, collect
+from rewardkit.train.rollout.generate import Timings, collect
 from rewardkit.types import ScoredRollout
 
 PROMPTS = [Prompt((number,), f"p{number}", {}, "rows.jsonl:1") for number in range(4)]
@@ -47,20 +47,20 @@ class Reward:
         return [ScoredRollout(one, float(one.completion), {}, {}, {}, "id") for one in rollouts]
 
 
-def gather(engine, reward, spent=None):
+def gather(engine, reward, timings=None):
     """Everything of one step."""
     decode = lambda tokens: str(tokens[0])  # noqa: E731
-    return collect(engine, reward, decode, PROMPTS, SEEDS, Sampling(4), 0, first_group=5, spent=spent)
+    return collect(engine, reward, decode, PROMPTS, SEEDS, Sampling(4), 0, first_group=5, timings=timings)
 
 
 def test_a_batch_is_scored_while_the_next_is_sampled():
     """And what comes out is in the order of the prompts, whatever was done first."""
-    engine, spent = Engine(), Spent()
-    samples = gather(engine, Reward(engine), spent)
+    engine, timings = Engine(), Timings()
+    samples = gather(engine, Reward(engine), timings)
     assert [sample.scored.reward for sample in samples] == [0, 1, 10, 11, 20, 21, 30, 31]
     assert [sample.group for sample in samples] == [5, 5, 6, 6, 7, 7, 8, 8]
-    assert spent.scoring > 0
-    assert spent.generating > 0
+    assert timings.scoring > 0
+    assert timings.generating > 0
 
 
 def test_a_reward_that_breaks_down_is_told():

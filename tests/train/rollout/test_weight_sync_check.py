@@ -17,7 +17,7 @@ from rewardkit.train.config.base import Section
 from rewardkit.train.config.reading import read_train_config
 from rewardkit.train.config.stages import STAGES
 from rewardkit.train.rollout.engines.hf import HfEngine
-from rewardkit.train.rollout.weight_sync_check import Canary
+from rewardkit.train.rollout.weight_sync_check import WeightSyncCheck
 from rewardkit.train.trainer.launch import launch
 
 CONFIG = """
@@ -185,7 +185,7 @@ def test_an_engine_that_answers_nonsense_is_told(policy):
             for part in super().generate(requests, sampling):
                 yield [(index, [replace(item, logprobs=()) for item in items]) for index, items in part if index]
 
-    canary = Canary(policy, Mute(policy), [[2, 3]], Sampling(8), 64)
+    canary = WeightSyncCheck(policy, Mute(policy), [[2, 3]], Sampling(8), 64)
     with pytest.raises(EngineError, match="answered 0 of 3 prompts"):
         canary.check()
 

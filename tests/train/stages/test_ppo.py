@@ -16,10 +16,10 @@ from rewardkit.train.config import LoraConfig, ModelConfig, PpoConfig
 from rewardkit.train.config.reading import read_train_config
 from rewardkit.train.models.policy import Passage, Policy
 from rewardkit.train.models.value_model import Critic
-from rewardkit.train.stages.ppo import PpoLearner, train_ppo
+from rewardkit.train.stages.ppo import PpoUpdater, train_ppo
 from rewardkit.train.trainer.launch import launch
 from rewardkit.train.trainer.optimizer import Optimizer
-from rewardkit.train.trainer.rollout_batch import Lesson
+from rewardkit.train.trainer.rollout_batch import RolloutBatch
 
 CONFIG = """
 version: 1
@@ -147,7 +147,7 @@ def test_what_makes_no_sense_is_refused(work, tmp_path, override, message):
         run(work, tmp_path, **override)
 
 
-def learner(policy, **changes):
+def updater(policy, **changes):
     """One that has seen nothing yet, with a reference far from the policy."""
     config = PpoConfig.model_validate(
         {"version": 1, "stage": "ppo", "output": "out", "model": {"path": "x"}, "data": {"train": "x"}, "reward": {}}
@@ -157,13 +157,13 @@ def learner(policy, **changes):
     with torch.no_grad():
         for value in reference.trained.values():
             value.mul_(1.3)
-    found = PpoLearner(config, policy, Optimizer(policy.trained, config.optimizer, config.steps), reference)
+    found = PpoUpdater(config, policy, Optimizer(policy.trained, config.optimizer, config.steps), reference)
     with torch.no_grad():
         found.critic.head.weight.normal_(generator=torch.Generator().manual_seed(1))
     return found, reference
 
 
-BATCH = Lesson(
+BATCH = RolloutBatch(
     [(5, 6), (7,)],
     [(8, 9, 10), (11, 12)],
     [[0.0] * 3, [0.0] * 2],
@@ -176,7 +176,7 @@ BATCH = Lesson(
 @pytest.mark.parametrize("whitens", [True, False])
 def test_advantages_are_those_of_penalised_rewards(policy, whitens):
     """Each token pays β times its log-ratio to the reference, the last has the reward; then GAE, then whitening."""
-    ppo, reference = learner(
+    ppo, reference = updater(
         policy, kl={"coefficient": 0.3}, critic={"kind": "head", "lam": 0.5, "gamma": 0.9, "whiten": whitens}
     )
     passages = [BATCH.sequence(0), BATCH.sequence(1)]
@@ -201,7 +201,7 @@ def test_advantages_are_those_of_penalised_rewards(policy, whitens):
 
 def test_policy_and_critic_learn_at_rates_of_their_own(policy):
     """Adam's first step is as long as the rate."""
-    ppo, _ = learner(policy, optimizer={"lr": 1e-4, "eps": 1e-12}, critic={"kind": "own", "lr": 1e-2})
+    ppo, _ = updater(policy, optimizer={"lr": 1e-4, "eps": 1e-12}, critic={"kind": "own", "lr": 1e-2})
     before = {name: value.detach().clone() for name, value in policy.trained.items()}
     head = ppo.critic.head.weight.detach().clone()
     ppo.learn(BATCH, 0)
@@ -213,7 +213,7 @@ def test_policy_and_critic_learn_at_rates_of_their_own(policy):
 def test_values_are_held_near_what_they_were(policy):
     """The critic's loss is the clipped one, over the tokens of the update."""
     for clip in (None, 0.2):
-        ppo, _ = learner(policy, critic={"kind": "own", "clip": clip}, optimizer={"lr": 1e-9})
+        ppo, _ = updater(policy, critic={"kind": "own", "clip": clip}, optimizer={"lr": 1e-9})
         ppo.learn(BATCH, 0)
         values = ppo.values_B_T + torch.tensor([[0.5, -0.1, 3.0], [-4.0, 1.0, 0.0]])
         expected = 0.0

@@ -16,12 +16,12 @@ from rewardkit.train.data.tokenization import Example
 from rewardkit.train.losses.gae import gae
 from rewardkit.train.models.policy import Policy
 from rewardkit.train.models.reward_model import Scorer
-from rewardkit.train.stages.dpo import Chooser
-from rewardkit.train.stages.ppo import PpoLearner
-from rewardkit.train.stages.reward_model import Judge
-from rewardkit.train.stages.sft import Imitator
+from rewardkit.train.stages.dpo import DpoTask
+from rewardkit.train.stages.ppo import PpoUpdater
+from rewardkit.train.stages.reward_model import RewardModelTask
+from rewardkit.train.stages.sft import SftTask
 from rewardkit.train.trainer.optimizer import Optimizer
-from rewardkit.train.trainer.rollout_batch import Lesson
+from rewardkit.train.trainer.rollout_batch import RolloutBatch
 
 COMMON = {"version": 1, "output": "out", "model": {"path": "unused"}, "data": {"train": "unused"}}
 PROPERTY = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -47,29 +47,29 @@ def gradients(parameters):
     return torch.cat([value.grad.flatten() for value in parameters.values() if value.grad is not None])
 
 
-def given_rows(pupil, count, micro, rows=None):
+def given_rows(task, count, micro, rows=None):
     """The gradient that a stage on rows adds up over micro-batches."""
-    optimizer = Optimizer(pupil.model.trained, pupil.config.optimizer, 10)
+    optimizer = Optimizer(task.model.trained, task.config.optimizer, 10)
     rows = list(range(count)) if rows is None else rows
-    pupil.begin(rows)
-    noted = torch.zeros(len(rows), pupil.notes)
+    task.set_batch(rows)
+    noted = torch.zeros(len(rows), task.stats_per_row)
 
     def backward(part):
-        loss, seen = pupil.lose(part)
+        loss, seen = task.compute_loss(part)
         loss.backward()
         noted[part] = seen.detach()
 
-    optimizer.accumulate([pupil.lengths[row] for row in rows], micro, backward)
-    found = gradients(pupil.model.trained)
+    optimizer.accumulate([task.lengths[row] for row in rows], micro, backward)
+    found = gradients(task.model.trained)
     optimizer.adamw.zero_grad()
-    return found, pupil.figures(noted)
+    return found, task.metrics(noted)
 
 
-def by_hand(pupil, loss):
+def by_hand(task, loss):
     """The gradient of a loss that was worked out row by row."""
     loss.backward()
-    found = gradients(pupil.model.trained)
-    for value in pupil.model.trained.values():
+    found = gradients(task.model.trained)
+    for value in task.model.trained.values():
         value.grad = None
     return found
 
@@ -92,9 +92,9 @@ def test_sft(policy, micro, packing, reduction):
         {**COMMON, "stage": "sft", "steps": 1, "packing": packing, "loss": {"reduction": reduction}}
     )
     rows = [example(seed) for seed in range(7)]
-    pupil = Imitator(config, policy, rows, [])
+    task = SftTask(config, policy, rows, [])
     with mock.patch.object(policy, "judge", wraps=policy.judge) as judge:
-        found, figures = given_rows(pupil, 7, micro)
+        found, figures = given_rows(task, 7, micro)
     assert {call.kwargs["packed"] for call in judge.call_args_list} == {packing}
     each = [(-logprobs(policy.model, row.tokens, row.start) * torch.tensor(row.weights)).sum() for row in rows]
     loss = {
@@ -103,7 +103,7 @@ def test_sft(policy, micro, packing, reduction):
         "sequence_sum": lambda: sum(each) / 7,
     }[reduction]()
     assert figures["loss"] == pytest.approx(loss.item(), abs=1e-4)
-    assert torch.allclose(found, by_hand(pupil, loss), atol=1e-5)
+    assert torch.allclose(found, by_hand(task, loss), atol=1e-5)
     assert found.norm() > 1e-2
 
 
@@ -120,7 +120,7 @@ def test_dpo(policy, micro, loss):
         return Example(row.tokens, row.start, (said_before, *[1.0] * (len(row.weights) - 1)), "here")
 
     pairs = [AnswerPair(answer(seed), answer(seed + 3)) for seed in range(5)]
-    pupil = Chooser(config, policy, pairs, [])
+    task = DpoTask(config, policy, pairs, [])
     with torch.no_grad():
         for value in policy.trained.values():
             value.mul_(1.3)  # away from the reference
@@ -130,8 +130,8 @@ def test_dpo(policy, micro, loss):
         return found.mean() if loss == "ipo" else found.sum()
 
     leads = [said(pair.chosen) - said(pair.rejected) for pair in pairs]
-    found, _ = given_rows(pupil, 5, micro)
-    known = zip(leads, pupil.references.chosen_P - pupil.references.rejected_P, strict=True)
+    found, _ = given_rows(task, 5, micro)
+    known = zip(leads, task.references.chosen_P - task.references.rejected_P, strict=True)
     lead_P = torch.stack([lead - reference for lead, reference in known])
     loss_P = {
         "sigmoid": -logsigmoid(0.7 * lead_P),
@@ -139,7 +139,7 @@ def test_dpo(policy, micro, loss):
         "ipo": (lead_P - 1 / 1.4).square(),
         "hinge": (1 - 0.7 * lead_P).clamp(min=0),
     }[loss]
-    expected = by_hand(pupil, loss_P.mean())
+    expected = by_hand(task, loss_P.mean())
     with torch.no_grad():
         for value in policy.trained.values():
             value.div_(1.3)
@@ -165,14 +165,14 @@ def test_reward_model(scorer, micro, centring):
         return Dialogue(numbers(3 + (seed * 5) % 11, seed), 5, is_cut=False, is_chat=False)
 
     pairs = [ScoredPair(dialogue(seed), dialogue(seed + 20), 0.1 * seed) for seed in range(6)]
-    pupil = Judge(config, scorer, pairs, [])
-    found, figures = given_rows(pupil, 6, micro)
+    task = RewardModelTask(config, scorer, pairs, [])
+    found, figures = given_rows(task, 6, micro)
     loss = 0.0
     for pair in pairs:
         one, two = (scorer.model(torch.tensor([side.tokens])).logits[0, 0] for side in (pair.chosen, pair.rejected))
         loss = loss + (-logsigmoid(one - two - pair.margin) + centring * (one + two) ** 2) / 6
     assert figures["loss"] == pytest.approx(loss.item(), abs=1e-4)
-    assert torch.allclose(found, by_hand(pupil, loss), atol=1e-5)
+    assert torch.allclose(found, by_hand(task, loss), atol=1e-5)
     assert found.norm() > 1e-2
 
 
@@ -207,60 +207,60 @@ def ppo_gradients(work, kind, micro):
         }
     )
     policy = Policy.load(ModelConfig(path=str(work / "base")))
-    learner = PpoLearner(config, policy, Recorder(policy.trained, config.optimizer, 1), None)
-    learner.optimizer = Recorder(learner.optimizer.parameters, config.optimizer, 1)
-    if learner.critic_optimizer is not None:
-        learner.critic_optimizer = Recorder(learner.critic_optimizer.parameters, config.optimizer, 1)
+    updater = PpoUpdater(config, policy, Recorder(policy.trained, config.optimizer, 1), None)
+    updater.optimizer = Recorder(updater.optimizer.parameters, config.optimizer, 1)
+    if updater.critic_optimizer is not None:
+        updater.critic_optimizer = Recorder(updater.critic_optimizer.parameters, config.optimizer, 1)
     with torch.no_grad():
         generator = torch.Generator().manual_seed(1)
-        learner.critic.head.weight.copy_(torch.randn(learner.critic.head.weight.shape, generator=generator))
+        updater.critic.head.weight.copy_(torch.randn(updater.critic.head.weight.shape, generator=generator))
     prompts = [numbers(2 + row % 3, row) for row in range(6)]
     completions = [numbers(1 + (row * 3) % 8, row + 50) for row in range(6)]
     counts = torch.ones(6, dtype=torch.bool)
     counts[2] = False
-    lesson = Lesson(
+    batch = RolloutBatch(
         prompts, completions, [[0.0] * len(one) for one in completions], torch.arange(6.0), torch.arange(6), counts
     )
-    learner.learn(lesson, 0)
-    [own] = learner.optimizer.seen
-    if learner.critic_optimizer is not None:
-        [critic] = learner.critic_optimizer.seen
+    updater.learn(batch, 0)
+    [own] = updater.optimizer.seen
+    if updater.critic_optimizer is not None:
+        [critic] = updater.critic_optimizer.seen
         own = {**own, **critic}
-    return own, learner, lesson
+    return own, updater, batch
 
 
 @pytest.mark.parametrize("kind", ["own", "head"])
 def test_ppo(work, kind):
     """Policy and critic: −A·log p and half the squared error, each a mean over the tokens that count."""
-    whole, learner, lesson = ppo_gradients(work, kind, 100_000)
+    whole, updater, batch = ppo_gradients(work, kind, 100_000)
     for micro in CUTS[:-1]:
         cut, _, _ = ppo_gradients(work, kind, micro)
         assert cut.keys() == whole.keys()
         for name in whole:
             assert torch.allclose(cut[name], whole[name], atol=1e-5, rtol=1e-4), name
 
-    critic, policy = learner.critic, learner.policy
+    critic, policy = updater.critic, updater.policy
     reader = (critic.reader or policy).model
-    tokens = sum(len(one) for row, one in enumerate(lesson.completions) if lesson.counts_B[row])
+    tokens = sum(len(one) for row, one in enumerate(batch.completions) if batch.counts_B[row])
     policy_loss = value_loss = 0.0
-    for row, said in enumerate(lesson.completions):
-        if not lesson.counts_B[row]:
+    for row, said in enumerate(batch.completions):
+        if not batch.counts_B[row]:
             continue
-        whole_row = (*lesson.prompts[row], *said)
-        start = len(lesson.prompts[row])
+        whole_row = (*batch.prompts[row], *said)
+        start = len(batch.prompts[row])
         states = reader.model(torch.tensor([whole_row])).last_hidden_state[0, start - 1 : -1]
         values = critic.head(states).squeeze(1)
         rewards = torch.zeros(1, len(said))
-        rewards[0, -1] = lesson.rewards_B[row]
+        rewards[0, -1] = batch.rewards_B[row]
         mask = torch.ones(1, len(said), dtype=torch.bool)
         estimates = gae(rewards, values[None], mask, gamma=0.95, lam=0.9)
         value_loss = value_loss + 0.5 * (values - estimates.returns_B_T[0]).square().sum() / tokens
         said_logprobs = logprobs(policy.model, whole_row, start)
         policy_loss = policy_loss - (estimates.advantages_B_T[0] * said_logprobs).sum() / tokens
     (policy_loss + (0.3 if kind == "head" else 1.0) * value_loss).backward()
-    parameters = dict(learner.optimizer.parameters)
-    if learner.critic_optimizer is not None:
-        parameters |= learner.critic_optimizer.parameters
+    parameters = dict(updater.optimizer.parameters)
+    if updater.critic_optimizer is not None:
+        parameters |= updater.critic_optimizer.parameters
     for name, gradient in whole.items():
         assert torch.allclose(gradient, parameters[name].grad, atol=1e-5, rtol=1e-4), name
     assert max(float(gradient.abs().max()) for gradient in whole.values()) > 1e-2
@@ -277,13 +277,13 @@ def test_chance_does_not_tell_two_passes_apart(work):
     policy = Policy.load(config)
     assert dropouts(policy.model) == {0.4}
     pair = AnswerPair(example(1), example(2))
-    Chooser(DpoConfig.model_validate({**COMMON, "stage": "dpo", "steps": 1}), policy, [pair], [])
+    DpoTask(DpoConfig.model_validate({**COMMON, "stage": "dpo", "steps": 1}), policy, [pair], [])
     assert dropouts(policy.model) == {0.0}
     assert policy.model.training
     for uses in (True, False):
         scorer = Scorer.load(config)
         settings_ = {**COMMON, "stage": "reward_model", "steps": 1, "dropout": uses}
-        Judge(RewardModelConfig.model_validate(settings_), scorer, [], [])
+        RewardModelTask(RewardModelConfig.model_validate(settings_), scorer, [], [])
         assert dropouts(scorer.model) == ({0.4} if uses else {0.0})
 
 
@@ -291,23 +291,23 @@ def test_held_out_rows_are_measured_by_their_tokens_in_the_loss(policy):
     """Loss and accuracy of SFT leave out tokens without weight; the better of two models is the one with less loss."""
     row = example(4, weights=(0.0, 1.0, 0.0))
     config = SftConfig.model_validate({**COMMON, "stage": "sft", "steps": 1})
-    pupil = Imitator(config, policy, [row], [row])
-    found = pupil.evaluate()
+    task = SftTask(config, policy, [row], [row])
+    found = task.evaluate()
     with torch.no_grad():
         logits = policy.model(torch.tensor([row.tokens])).logits[0, row.start : row.start + 1]
     token = row.tokens[row.start + 1]
     assert found["loss"] == pytest.approx(-float(logits.log_softmax(-1)[0, token]), rel=1e-5)
     assert found["token_accuracy"] == float(int(logits.argmax()) == token)
-    assert pupil.quality({"loss": 1.0}) > pupil.quality({"loss": 2.0})
+    assert task.quality({"loss": 1.0}) > task.quality({"loss": 2.0})
 
 
 def test_held_out_pairs_have_references_of_their_own(policy):
     """Where the policy is its reference every pair has loss log 2; less loss is better."""
     pairs = [AnswerPair(example(seed), example(seed + 3)) for seed in range(5)]
     config = DpoConfig.model_validate({**COMMON, "stage": "dpo", "steps": 1})
-    pupil = Chooser(config, policy, pairs[:3], pairs[3:])
-    assert pupil.evaluate()["loss"] == pytest.approx(0.693147, abs=1e-4)
-    assert pupil.quality({"loss": 1.0}) > pupil.quality({"loss": 2.0})
+    task = DpoTask(config, policy, pairs[:3], pairs[3:])
+    assert task.evaluate()["loss"] == pytest.approx(0.693147, abs=1e-4)
+    assert task.quality({"loss": 1.0}) > task.quality({"loss": 2.0})
 
 
 def test_a_reward_model_is_judged_on_held_out_pairs(scorer):
@@ -317,7 +317,7 @@ def test_a_reward_model_is_judged_on_held_out_pairs(scorer):
         return Dialogue(numbers(5, seed), 5, is_cut=False, is_chat=False)
 
     pairs = [ScoredPair(dialogue(seed), dialogue(seed + 20), 0.0) for seed in range(6)]
-    pupil = Judge(
+    task = RewardModelTask(
         RewardModelConfig.model_validate({**COMMON, "stage": "reward_model", "steps": 1}), scorer, pairs[:2], pairs[2:]
     )
     with torch.no_grad():
@@ -325,8 +325,8 @@ def test_a_reward_model_is_judged_on_held_out_pairs(scorer):
             [float(scorer.model(torch.tensor([side.tokens])).logits) for side in (pair.chosen, pair.rejected)]
             for pair in pairs[2:]
         ]
-    report = pupil.report()
+    report = task.report()
     assert report.pairs == 4
     assert report.accuracy.value == sum(one > two for one, two in scores) / 4
     assert report.mean == pytest.approx(sum(map(sum, scores)) / 8, abs=1e-5)
-    assert pupil.quality({"loss": 1.0}) > pupil.quality({"loss": 2.0})
+    assert task.quality({"loss": 1.0}) > task.quality({"loss": 2.0})

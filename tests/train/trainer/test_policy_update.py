@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from rewardkit.train.config import GrpoConfig
 from rewardkit.train.models.policy import Passage
 from rewardkit.train.trainer.optimizer import Optimizer
-from rewardkit.train.trainer.policy_update import Learner
-from rewardkit.train.trainer.rollout_batch import Lesson
+from rewardkit.train.trainer.policy_update import PolicyUpdater
+from rewardkit.train.trainer.rollout_batch import RolloutBatch
 
 
 def config(**changes):
@@ -52,7 +52,7 @@ def lesson(policy, groups=3, size=4, seed=0):
     rewards[:size] = 1.0  # a group without spread
     counts = torch.ones(rows, dtype=torch.bool)
     counts[size] = False  # a truncated completion that is masked
-    return Lesson(prompts, completions, rollout, rewards, torch.arange(groups).repeat_interleave(size), counts)
+    return RolloutBatch(prompts, completions, rollout, rewards, torch.arange(groups).repeat_interleave(size), counts)
 
 
 def gradient(policy, settings_, batch):
@@ -69,8 +69,8 @@ def gradient(policy, settings_, batch):
             self.adamw.zero_grad()
             return 0.0
 
-    learner = Learner(settings_, policy, Recorder(policy.trained, settings_.optimizer, 10), None)
-    learner.learn(batch, 0)
+    updater = PolicyUpdater(settings_, policy, Recorder(policy.trained, settings_.optimizer, 10), None)
+    updater.learn(batch, 0)
     assert len(found) == settings_.updates_per_epoch * settings_.epochs_per_batch
     return torch.stack(found).sum(0)
 
@@ -100,7 +100,7 @@ def test_the_gradient_is_that_of_the_formula(policy):
 def test_the_loss_that_is_told_is_the_batchs(policy):
     """−Σ A / N over its tokens by hand, since every ratio is 1 before the first update."""
     batch, settings_ = lesson(policy), config(algorithm={"use": "dapo"})
-    figures = Learner(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), None).learn(batch, 0)
+    figures = PolicyUpdater(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), None).learn(batch, 0)
     loss = tokens = 0.0
     for row, answer in enumerate(batch.completions):
         group = batch.rewards_B[batch.groups_B == batch.groups_B[row]]
@@ -209,7 +209,7 @@ def test_more_updates_are_no_smaller_ones(policy, algorithm, updates):
 def test_ratios_are_to_the_policy_before_the_first_update(policy, several):
     """The later of two updates finds tokens whose ratio the first one has moved out of the clip."""
     settings_ = config(optimizer={"lr": 0.05, "warmup_steps": 0}, **several)
-    figures = Learner(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), None).learn(
+    figures = PolicyUpdater(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), None).learn(
         lesson(policy), 0
     )
     assert figures["clipped_low"] + figures["clipped_high"] > 0.05
@@ -218,11 +218,11 @@ def test_ratios_are_to_the_policy_before_the_first_update(policy, several):
 def test_kl_is_of_the_completions_that_count(policy):
     """One that is masked as a whole, as a truncated one may be, is no completion without KL."""
     settings_ = config(kl={"coefficient": 0.1})
-    learner = Learner(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), policy)
+    updater = PolicyUpdater(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), policy)
     old = torch.tensor([[-1.0, -1.0], [-2.0, -1.0], [-1.0, -3.0]])
     ref = torch.tensor([[-1.5, -1.0], [-9.0, -9.0], [-2.0, -4.0]])
     mask = torch.tensor([[True, True], [False, False], [True, True]])
-    figures = learner.first_figures(old, old, ref, mask)
+    figures = updater.first_figures(old, old, ref, mask)
     assert figures["kl"] == pytest.approx((0.5 + 2.0) / 2)
 
 
@@ -253,7 +253,7 @@ def test_kl_is_a_term_of_every_token_or_of_the_reward(policy):
                 self.adamw.zero_grad()
                 return 0.0
 
-        Learner(settings_, policy, Recorder(policy.trained, settings_.optimizer, 10), reference).learn(sampled, 0)
+        PolicyUpdater(settings_, policy, Recorder(policy.trained, settings_.optimizer, 10), reference).learn(sampled, 0)
         rewards = batch.rewards_B.clone()
         if place == "reward":
             for row in range(12):
@@ -300,23 +300,23 @@ def test_the_coefficient_of_kl_follows_its_target(policy, target):
         for value in reference.trained.values():
             value.mul_(1.5)
     settings_ = config(kl={"coefficient": 0.2, "target": target, "horizon": 100})
-    learner = Learner(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), reference)
-    figures = learner.learn(batch, 0)
+    updater = PolicyUpdater(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), reference)
+    figures = updater.learn(batch, 0)
     assert abs(figures["kl"] / 0.5 - 1) > 0.2, "beyond where it is held"
     factor = 1 if target is None else 1 + (0.2 if figures["kl"] > 0.5 else -0.2) * 11 / 100
-    assert learner.kl.value == figures["kl_coefficient"] == pytest.approx(0.2 * factor)
+    assert updater.kl.value == figures["kl_coefficient"] == pytest.approx(0.2 * factor)
 
 
 def test_each_pass_over_a_batch_is_shuffled_anew(policy):
     """Every row once a pass, in another order the next time; the same order whenever the step is done again."""
     settings_ = config(epochs_per_batch=2, updates_per_epoch=3)
-    learner = Learner(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), None)
-    parts = learner.parts(9, step=4)
+    updater = PolicyUpdater(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), None)
+    parts = updater.parts(9, step=4)
     assert [len(part) for part in parts] == [3] * 6
     first, second = (list(chain(*parts[start : start + 3])) for start in (0, 3))
     assert sorted(first) == sorted(second) == list(range(9))
     assert first != second
-    assert parts == learner.parts(9, step=4) != learner.parts(9, step=5)
+    assert parts == updater.parts(9, step=4) != updater.parts(9, step=5)
 
 
 @pytest.mark.parametrize(
@@ -325,8 +325,8 @@ def test_each_pass_over_a_batch_is_shuffled_anew(policy):
 def test_a_pass_is_divided_into_as_many_updates_as_asked(policy, rows, updates, sizes):
     """Of sizes as equal as can be; fewer updates only where there are fewer rows."""
     settings_ = config(updates_per_epoch=updates)
-    learner = Learner(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), None)
-    assert [len(part) for part in learner.parts(rows, step=0)] == sizes
+    updater = PolicyUpdater(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), None)
+    assert [len(part) for part in updater.parts(rows, step=0)] == sizes
 
 
 def test_updates_that_rows_do_not_suffice_for_do_not_make_the_others_larger(policy):
@@ -338,6 +338,6 @@ def test_updates_that_rows_do_not_suffice_for_do_not_make_the_others_larger(poli
         settings_ = config(algorithm={"use": "dapo"}, updates_per_epoch=asked)
         optimizer = Optimizer(policy.trained, settings_.optimizer, 10)
         optimizer.step = lambda _step, adamw=optimizer.adamw: adamw.zero_grad() or 0.0
-        updates.append(Learner(settings_, policy, optimizer, None).learn(batch, 0)["loss"])
+        updates.append(PolicyUpdater(settings_, policy, optimizer, None).learn(batch, 0)["loss"])
     assert updates[0] == pytest.approx(updates[1])
     assert updates[0] != pytest.approx(0)

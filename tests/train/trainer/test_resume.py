@@ -214,13 +214,13 @@ def test_sigterm_twice_is_still_patient(work, tmp_path, monkeypatch):
 
 def test_asked_to_end_while_the_start_is_evaluated(work, tmp_path, monkeypatch):
     """No step is begun."""
-    from rewardkit.train.stages.sft import Imitator
+    from rewardkit.train.stages.sft import SftTask
     from rewardkit.train.trainer.run import Interrupted
 
     config = tmp_path / "run.yaml"
     config.write_text(SFT.format(output=tmp_path / "run", work=work))
     with monkeypatch.context() as patch:
-        patch.setattr(Imitator, "evaluate", lambda _self: signal.raise_signal(signal.SIGINT) or {"loss": 1.0})
+        patch.setattr(SftTask, "evaluate", lambda _self: signal.raise_signal(signal.SIGINT) or {"loss": 1.0})
         with pytest.raises(Interrupted, match="stopped before the first step"):
             launched(config)
     assert lines(tmp_path / "run") == 1

@@ -11,7 +11,7 @@ from rewardkit.rollout_engine import Completion
 from rewardkit.train.config import GrpoConfig
 from rewardkit.train.data.tokenization import Prompt
 from rewardkit.train.rollout.generate import Sample
-from rewardkit.train.trainer.rollout_batch import lesson_of
+from rewardkit.train.trainer.rollout_batch import build_rollout_batch
 from rewardkit.types import ScoredRollout
 
 
@@ -41,32 +41,32 @@ SAMPLES = [sample(0, [5, 6], 1.0), sample(3, [7], 0.5, "length"), sample(3, [8, 
 
 def test_rows_keep_their_group_reward_and_log_probs():
     """Each where it stood, padded on the right."""
-    lesson = lesson_of(SAMPLES, config(), str)
-    assert lesson.groups_B.tolist() == [0, 3, 3]
-    assert lesson.rewards_B.tolist() == [1.0, 0.5, 0.25]
-    assert lesson.mask_B_T.tolist() == [[True, True, False], [True, False, False], [True, True, True]]
+    batch = build_rollout_batch(SAMPLES, config(), str)
+    assert batch.groups_B.tolist() == [0, 3, 3]
+    assert batch.rewards_B.tolist() == [1.0, 0.5, 0.25]
+    assert batch.mask_B_T.tolist() == [[True, True, False], [True, False, False], [True, True, True]]
     torch.testing.assert_close(
-        lesson.rollout_logprobs_B_T, torch.tensor([[-0.5, -0.6, 0.0], [-0.7, 0.0, 0.0], [-0.8, -0.9, -0.4]])
+        batch.rollout_logprobs_B_T, torch.tensor([[-0.5, -0.6, 0.0], [-0.7, 0.0, 0.0], [-0.8, -0.9, -0.4]])
     )
-    passage = lesson.sequence(2)
+    passage = batch.sequence(2)
     assert (tuple(passage.tokens), passage.start) == ((1, 2, 3, 8, 9, 4), 3)
-    assert lesson.lengths([2, 0]) == [6, 5]
+    assert batch.lengths([2, 0]) == [6, 5]
 
 
 def test_what_was_cut_off_can_be_masked():
     """By what the sampler says, not by the last token."""
-    lesson = lesson_of(SAMPLES, config(filter={"truncated": "mask"}), str)
-    assert lesson.counts_B.tolist() == [True, False, True]
-    assert lesson.mask_B_T[1].tolist() == [False, False, False]
+    batch = build_rollout_batch(SAMPLES, config(filter={"truncated": "mask"}), str)
+    assert batch.counts_B.tolist() == [True, False, True]
+    assert batch.mask_B_T[1].tolist() == [False, False, False]
 
 
 def test_rewards_of_steps_belong_to_tokens():
     """As many as the separator makes, or an error with both numbers and the row."""
     process = {"process": {"component": "main", "separator": "9"}}
     rows = [sample(0, [8, 9, 4], 1.0, steps=[0.5, 1.0]), sample(0, [8, 8], 0.0, steps=[0.25])]
-    lesson = lesson_of(rows, config(algorithm=process), lambda tokens: "".join(map(str, tokens)))
-    assert lesson.steps == [[0.5, 1.0], [0.25]]
-    assert lesson.step_of_token == [[0, 0, 1], [0, 0]]
+    batch = build_rollout_batch(rows, config(algorithm=process), lambda tokens: "".join(map(str, tokens)))
+    assert batch.steps == [[0.5, 1.0], [0.25]]
+    assert batch.step_of_token == [[0, 0, 1], [0, 0]]
     wrong = [sample(7, [8, 9, 4], 1.0, steps=[0.5])]
     with pytest.raises(RewardkitError, match=r"rows\.jsonl:7: component 'main' rewards 1 steps .* divides into 2"):
-        lesson_of(wrong, config(algorithm=process), lambda tokens: "".join(map(str, tokens)))
+        build_rollout_batch(wrong, config(algorithm=process), lambda tokens: "".join(map(str, tokens)))

@@ -23,7 +23,7 @@ from rewardkit.train.models.policy import Passage, Policy
 from rewardkit.train.rollout.engines.vllm import VllmEngine
 from rewardkit.train.rollout.engines.weight_export import checkpoint_weights
 from rewardkit.train.rollout.synced_engine import setup_of
-from rewardkit.train.rollout.weight_sync_check import Canary
+from rewardkit.train.rollout.weight_sync_check import WeightSyncCheck
 
 pytestmark = [
     pytest.mark.slow,
@@ -99,7 +99,7 @@ def apart(engine, policy):
 
 def canary(engine, policy):
     """As a run has it."""
-    return Canary(policy, engine, [policy.tokenizer("1+2=?")["input_ids"]], Sampling(16), 160)
+    return WeightSyncCheck(policy, engine, [policy.tokenizer("1+2=?")["input_ids"]], Sampling(16), 160)
 
 
 def test_starting_it_changes_nothing_else(shared):
