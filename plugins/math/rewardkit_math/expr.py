@@ -38,16 +38,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from rewardkit_math.work import spend
+
 
 class Expr:
     """A node: a head and its arguments. Equal when head and arguments are equal."""
 
-    __slots__ = ("_features", "args", "head")
+    __slots__ = ("_features", "_hash", "args", "head")
 
     def __init__(self, head: str, *args: Any) -> None:
+        spend()
         self.head = head
         self.args = args
         self._features: frozenset[str] | None = None
+        self._hash: int | None = None
 
     @property
     def features(self) -> frozenset[str]:
@@ -64,12 +68,20 @@ class Expr:
         return found
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Expr) and self.head == other.head and self.args == other.args
+        if self is other:
+            return True
+        if not isinstance(other, Expr) or self.head != other.head:
+            return False
+        spend()
+        return self.args == other.args
 
     def __hash__(self) -> int:
-        return hash((self.head, self.args))
+        if self._hash is None:
+            self._hash = hash((self.head, self.args))
+        return self._hash
 
     def __repr__(self) -> str:
+        spend()
         return f"{self.head}({', '.join(map(repr, self.args))})"
 
     def children(self) -> Iterator[Expr]:
@@ -88,6 +100,7 @@ class Expr:
         stack = [self]
         while stack:
             node = stack.pop()
+            spend()
             yield node
             stack.extend(node.children())
 
@@ -115,6 +128,7 @@ def symbols(expr: Expr) -> set[str]:
     if expr.features.isdisjoint(("sym", "word")):
         return names
     if "big" in expr.features:
+        spend()
         for child in expr.children():
             names |= symbols(child)
         if expr.head == "big":  # the index of a sum is no variable of it

@@ -58,6 +58,7 @@ class Math:
         decimal_places: Annotated[int, Ge(0)] | None = None,
         symbolic: bool = True,
         deadline_s: Annotated[float, Gt(0)] = 2.0,
+        max_steps: Annotated[int, Gt(0)] = 20_000,
     ) -> None:
         """Compare by these conventions.
 
@@ -72,7 +73,8 @@ class Math:
             form: simplified asks for lowest terms, with all arithmetic carried out.
             decimal_places: How many digits after the decimal point the answer must have.
             symbolic: Whether what the fast tiers leave open goes to sympy in a worker process.
-            deadline_s: Seconds for one comparison.
+            deadline_s: Seconds of CPU time of the worker process for one comparison; its start does not count.
+            max_steps: Steps of the tiers in this process for one comparison; a step takes one to ten microseconds.
         """
         self.reference = reference
         self.policy = Policy(
@@ -86,6 +88,7 @@ class Math:
             decimal_places=decimal_places,
             symbolic=symbolic,
             deadline_s=deadline_s,
+            max_steps=max_steps,
         )
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score | Unscored]:

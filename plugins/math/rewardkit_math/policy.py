@@ -42,7 +42,10 @@ class Policy:
     """Whether what the fast tiers leave open goes to a symbolic algebra system in a worker process."""
 
     deadline_s: float = 2.0
-    """Seconds for one comparison, counted over all tiers."""
+    """Seconds of CPU time that the worker process of the symbolic tier may use for one comparison. Its start does not count."""
+
+    max_steps: int = 20_000
+    """Steps of the tiers in this process for one comparison; a step takes one to ten microseconds."""
 
     memory_bytes: int = field(default=1 << 30)
     """Address space of the worker process beyond what it needs to start."""

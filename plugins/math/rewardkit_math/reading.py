@@ -14,6 +14,7 @@ from rewardkit_math.parsing import parse
 from rewardkit_math.parsing import text as texts
 from rewardkit_math.parsing import vocabulary as words
 from rewardkit_math.parsing.literals import number
+from rewardkit_math.work import READING, allowed
 
 
 class Read(NamedTuple):
@@ -26,19 +27,27 @@ class Read(NamedTuple):
 
 @lru_cache(maxsize=2048)
 def read_reference(text: str) -> Read:
-    """A reference, which a group of completions shares."""
+    """Return the reading of a reference, which a group of completions shares."""
     return read(text, SOURCES)
 
 
 def read(text: str, sources: tuple[str, ...]) -> Read:
-    """The first answer in the text that is understood, else the first one at all."""
+    """Return the first answer in the text that is understood, else the first one found."""
+    with allowed(READING):
+        return _first_understood(text, sources)
+
+
+def _first_understood(text: str, sources: tuple[str, ...]) -> Read:
     first: Read | None = None
     for index, answer in enumerate(candidates(text, sources)):
         if answer.source == "text" and first is not None:
             break
         if answer.source in ("math", "number") and first is not None and first.answer.source == "bare":
             break  # the last number of a formula that can't be read is not its value
-        read = understood(answer)
+        try:
+            read = understood(answer)
+        except TooLarge as error:
+            read = Read(answer, None, str(error))
         if read.expr is not None or answer.source in ("tag", "boxed", "hash"):
             return read
         first = first or read
@@ -47,7 +56,7 @@ def read(text: str, sources: tuple[str, ...]) -> Read:
     return first or Read(Answer("", ""), None, "no answer found")
 
 
-_TRAILING = re.compile(r"(?:[\s.,;:]|\\[,;:! ]|\\\\|\\$)+$")
+_TRAILING = re.compile(r"(?:[\s.,;:]|!(?:\s*!){2,}|\\[,;:! ]|\\\\|\\$)+$")
 _DIGIT = re.compile(r"\d")
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from rewardkit_math import symbolic
 from rewardkit_math.comparison import Comparison
-from rewardkit_math.errors import MathError, TooLarge, Undecided, Undefined
+from rewardkit_math.errors import MathError, TooLarge, Unbounded, Undecided, Undefined
 from rewardkit_math.expr import Expr, symbols
 from rewardkit_math.extraction import Answer
 from rewardkit_math.form import decimal_places, unsimplified
@@ -19,6 +19,7 @@ from rewardkit_math.parsing import text as texts
 from rewardkit_math.policy import Policy
 from rewardkit_math.reading import Read, read, read_reference
 from rewardkit_math.units import unit
+from rewardkit_math.work import allowed
 
 DEFAULT = Policy()
 Failure: TypeAlias = Literal["", "reference", "timeout", "infra"]
@@ -47,31 +48,52 @@ class Verdict:
 def verify(prediction: str, reference: str, *, policy: Policy | None = None, **options: Any) -> Verdict:
     """Decide whether `prediction` gives the same answer as `reference`.
 
-    Both may be a bare answer or a whole text with an answer in it.
+    Both may be a bare answer or a whole text with an answer in it. Never raises for any text.
 
     Args:
-        prediction: What is judged.
-        reference: What it is judged by.
+        prediction: The text to be judged.
+        reference: The right answer.
         policy: Conventions, see `Policy`.
-        **options: Fields of `Policy`, on top of `policy`.
+        **options: Fields of `Policy` that replace those of `policy`.
 
     Returns:
-        A verdict. Never raises for any text; `correct` is None where the reference can't be understood or time ran out.
+        A verdict; `correct` is None where the reference can't be understood, time ran out, or workers died.
     """
-    started = time.monotonic()
     question = _question(prediction, reference, policy, options)
-    settled = question.fast()
-    return question.verdict(settled if isinstance(settled, _Settled) else question.slow(settled, started))
+    settled = question.fast(question.policy.max_steps)
+    return question.verdict(settled if isinstance(settled, _Settled) else question.slow(settled))
 
 
 async def verify_async(prediction: str, reference: str, *, policy: Policy | None = None, **options: Any) -> Verdict:
-    """As `verify`, for coroutines: where a worker process has to be asked, the event loop runs on meanwhile."""
-    started = time.monotonic()
+    """Return what `verify` returns, from a coroutine that leaves the event loop free.
+
+    The loop gets a turn before each call. Long texts, comparisons of more than a few steps, and questions to a worker process run in
+    another thread.
+
+    Args:
+        prediction: As for `verify`.
+        reference: As for `verify`.
+        policy: As for `verify`.
+        **options: As for `verify`.
+
+    Returns:
+        A verdict.
+    """
+    await asyncio.sleep(0)
+    if len(prediction) + len(reference) > _LONG:
+        return await asyncio.to_thread(partial(verify, prediction, reference, policy=policy, **options))
     question = _question(prediction, reference, policy, options)
-    settled = question.fast()
-    if not isinstance(settled, _Settled):
-        settled = await asyncio.to_thread(question.slow, settled, started)
-    return question.verdict(settled)
+    settled = question.fast(min(_SHORT, question.policy.max_steps))
+    if isinstance(settled, _Settled):
+        return question.verdict(settled)
+    return question.verdict(await asyncio.to_thread(question.rest))
+
+
+_LONG = 20_000
+"""Characters from which on even reading goes to another thread."""
+
+_SHORT = 1_000
+"""Steps that a comparison may take in the event loop."""
 
 
 class _Settled(NamedTuple):
@@ -89,8 +111,23 @@ class _Question(NamedTuple):
     ours: Read
     policy: Policy
 
-    def fast(self) -> _Settled | MathError:
-        """The outcome of all tiers but the symbolic one, or why they leave it open."""
+    def fast(self, max_steps: int) -> _Settled | MathError:
+        """Return the outcome of all tiers but the symbolic one, or why they leave it open."""
+        try:
+            with allowed(max_steps):
+                return self.decided()
+        except RecursionError:
+            return TooLarge("an expression nested too deeply")
+        except TooLarge as error:
+            return error
+
+    def rest(self) -> _Settled:
+        """Return the outcome of all tiers, where the fast ones were stopped before they had taken all the steps that they may."""
+        settled = self.fast(self.policy.max_steps)
+        return settled if isinstance(settled, _Settled) else self.slow(settled)
+
+    def decided(self) -> _Settled | MathError:
+        """Return the outcome of the fast tiers; raises TooLarge where they take too many steps."""
         theirs, ours = self.theirs, self.ours
         if not ours.answer:
             return _Settled(None, "", "the reference gives no answer")
@@ -137,34 +174,32 @@ class _Question(NamedTuple):
             as_units = not same and _quantity_equal(self.theirs, self.ours, comparison)
         except Undefined as error:
             return _Settled(False, comparison.tier, f"one side has no value: {error}")
-        except RecursionError:
-            return TooLarge("an expression nested too deeply")
         except (Undecided, TooLarge) as error:
             return error
         if as_units:
             return _Settled(True, comparison.tier, "equal up to a unit")
         return _Settled(same, comparison.tier, "equal" if same else "different")
 
-    def slow(self, doubt: MathError, started: float) -> _Settled:
-        """The outcome of the symbolic tier, for what the others leave open."""
+    def slow(self, doubt: MathError) -> _Settled:
+        """Return the outcome of the symbolic tier, for what the others leave open."""
         theirs, ours, policy = self.theirs.expr, self.ours.expr, self.policy
-        assert theirs is not None  # noqa: S101 - what is not understood is settled before
-        assert ours is not None  # noqa: S101
+        if theirs is None or ours is None:  # the fast tiers ran out of steps before they compared anything
+            return _Settled(False if ours is not None else None, "text", f"not shown to be equal: {doubt}")
         unproven = None if _hard(ours) else False
-        if not policy.symbolic or not symbolic.available():
+        if isinstance(doubt, Unbounded) or not policy.symbolic or not symbolic.available():
             return _Settled(unproven, "numeric", f"not shown to be equal: {doubt}")
-        comparison = Symbolic(policy, started + policy.deadline_s)
-        try:
-            same = comparison.equal(theirs, ours)
-        except symbolic.WorkerTimeout as error:
-            if error.computing and unproven is not None:
-                return _Settled(False, "symbolic", f"the prediction can't be computed within {policy.deadline_s:g} s")
-            return _Settled(None, "timeout", f"no decision within {policy.deadline_s:g} s")
-        except symbolic.WorkerDied as error:
-            return _Settled(None, "infra", str(error))
-        except (Undefined, Undecided, TooLarge, RecursionError) as error:
-            return _Settled(unproven, "symbolic", f"not shown to be equal: {error}")
-        return _Settled(same, "symbolic", "equal" if same else "different")
+        for _ in range(2):  # the second time with a worker that has just started
+            try:
+                with allowed(policy.max_steps):
+                    same = Symbolic(policy).equal(theirs, ours)
+                return _Settled(same, "symbolic", "equal" if same else "different")
+            except symbolic.WorkerTimeout:
+                continue
+            except symbolic.WorkerDied as error:
+                return _Settled(None, "infra", str(error))
+            except (Undefined, Undecided, TooLarge, RecursionError) as error:
+                return _Settled(unproven, "symbolic", f"not shown to be equal: {error}")
+        return _Settled(None, "timeout", f"no decision within {policy.deadline_s:g} s of CPU time, tried twice")
 
     def verdict(self, settled: _Settled) -> Verdict:
         """The outcome, with what was read from each side."""
@@ -248,9 +283,9 @@ def _quantity(side: Read) -> Expr | None:
 class Symbolic(Comparison):
     """The same comparison, which asks the symbolic tier about the values that the numeric one leaves open."""
 
-    def __init__(self, policy: Policy, deadline: float) -> None:
+    def __init__(self, policy: Policy) -> None:
         super().__init__(policy)
-        self.deadline = deadline
+        self.deadline = symbolic.Deadline(policy.deadline_s)
 
     def reading(self, a: Expr, b: Expr, log: str) -> bool:
         """As in the tiers above, then as the symbolic tier says."""

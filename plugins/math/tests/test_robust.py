@@ -17,7 +17,7 @@ from rewardkit_math import verify, verify_async
 from rewardkit_math.symbolic import pool
 
 SYMBOLIC = (r"\int_0^1 x^2\,dx", "1/3")
-ENDLESS = (r"\sin(10^{10^{10}})", "1")
+ENDLESS = (r"\int_0^1 x^{100000}\,dx", "1/100001")
 PATIENT = {"deadline_s": 60.0}
 
 
@@ -126,12 +126,12 @@ def test_the_caller_s_alarm_is_untouched():
 
 
 def test_the_deadline_holds():
-    """A question that nobody can answer is given up in time, and the next one is answered."""
+    """A question without an answer is given up after two attempts, and the next one is answered."""
     verify(*SYMBOLIC, **PATIENT)
-    started = time.monotonic()
+    pids = {worker.process.pid for worker in pool._pool.all}
     verdict = verify(*ENDLESS, deadline_s=0.5)
-    assert time.monotonic() - started < 0.5 + 1.5  # a busy machine may lend us the processor late
-    assert verdict.correct is False
+    assert (verdict.correct, verdict.failure) == (None, "timeout")
+    assert not pids & {worker.process.pid for worker in pool._pool.all}  # the worker that computed was killed
     assert verify(*SYMBOLIC, **PATIENT).correct is True
 
 

@@ -10,6 +10,7 @@ from rewardkit_math.comparison.values import Values
 from rewardkit_math.comparison.words import Words
 from rewardkit_math.errors import TooLarge
 from rewardkit_math.expr import Expr
+from rewardkit_math.work import spend
 
 
 class Comparison(Words, Lists, Relations, Tables, Values):
@@ -19,6 +20,7 @@ class Comparison(Words, Lists, Relations, Tables, Values):
         """Whether the prediction `a` and the reference `b` are the same answer."""
         if a == b:
             return True
+        spend(3)
         self.depth += 1
         if self.depth > 24:
             raise TooLarge("answers nested too deeply")

@@ -10,12 +10,12 @@ from functools import cmp_to_key
 
 from rewardkit_math.errors import Undecided
 from rewardkit_math.expr import MINUS_ONE, ZERO, Expr, neg, substitute
-from rewardkit_math.normal import CONST, Normalizer, Number, as_rational
+from rewardkit_math.normal import CONST, Number, as_rational, normal_form
 from rewardkit_math.numeric.identity import same_number
 from rewardkit_math.numeric.identity import value as value_of
+from rewardkit_math.work import spend
 
 MAX_PIECES = 60
-_NORMAL = Normalizer("e")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ def order(a: End, b: End) -> int:
     Raises:
         Undecided: An end is no real number that can be bounded.
     """
+    spend()
     if a.sign or b.sign:
         return (a.sign > b.sign) - (a.sign < b.sign)
     if a.expr == b.expr:
@@ -289,7 +290,7 @@ def _simple(operator: str, left: Expr, right: Expr) -> tuple[str, Pieces] | None
         return name, _half(operator, right)
     if right.head == "sym" and not _mentions(left, name):
         return name, _half(_FLIP[operator], left)
-    poly = _NORMAL(difference)
+    poly = normal_form(difference, "e")
     slope = poly.get(((name, 1),))
     if slope is None or any(
         mono not in (CONST, ((name, 1),)) and any(atom == name or f"{name}" in atom for atom, _ in mono)
@@ -297,8 +298,9 @@ def _simple(operator: str, left: Expr, right: Expr) -> tuple[str, Pieces] | None
     ):
         return None
     bound = Expr("div", neg(substitute(difference, name, ZERO)), Expr("num", slope, None))
-    if as_rational(_NORMAL(bound)) is not None:
-        bound = Expr("num", as_rational(_NORMAL(bound)), None)
+    exact = as_rational(normal_form(bound, "e"))
+    if exact is not None:
+        bound = Expr("num", exact, None)
     return name, _half(operator if slope > 0 else _FLIP[operator], bound)
 
 

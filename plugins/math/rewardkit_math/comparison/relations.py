@@ -22,10 +22,8 @@ from rewardkit_math.comparison.shapes import (
 )
 from rewardkit_math.errors import TooLarge, Undecided, Undefined
 from rewardkit_math.expr import Expr, neg, symbols
-from rewardkit_math.normal import Normalizer, Poly, is_basis, proportion
+from rewardkit_math.normal import Poly, is_basis, normal_form, proportion
 from rewardkit_math.numeric.identity import same_proportion
-
-_NORMAL = Normalizer("")
 
 
 class Relations(Part):
@@ -117,7 +115,7 @@ class Relations(Part):
                 return self.all_equal(list(zip(a.args[1:], b.args[1:], strict=True)))
             differences.append(Expr("add", lhs, neg(rhs)))
         try:
-            polys: list[Poly] | None = [cleared(_NORMAL(d)) for d in differences]
+            polys: list[Poly] | None = [cleared(normal_form(d)) for d in differences]
         except Undefined:
             return False
         except (Undecided, TooLarge):
@@ -143,5 +141,5 @@ class Relations(Part):
             sides.append((operator, Expr("add", lhs, neg(rhs))))
         if sides[0][0] != sides[1][0]:
             return False
-        ratio = proportion(_NORMAL(sides[0][1]), _NORMAL(sides[1][1]))
+        ratio = proportion(normal_form(sides[0][1]), normal_form(sides[1][1]))
         return ratio is not None and (ratio > 0 or sides[0][0] == "!=")

@@ -215,7 +215,8 @@ def entries(expr: Expr) -> Rows:
                 result = entries(factor) if result is None else product(result, entries(factor))
             else:
                 scalars.append(factor)
-        assert result is not None  # noqa: S101 - is_matrix saw one
+        if result is None:
+            raise Undecided("a number among matrices")
         return [[Expr("mul", *scalars, x) for x in row] for row in result] if scalars else result
     if expr.head == "div":
         return [[Expr("div", x, expr.args[1]) for x in row] for row in entries(expr.args[0])]

@@ -22,11 +22,13 @@ from rewardkit_math.comparison.shapes import (
 )
 from rewardkit_math.errors import MathError, TooLarge, Undecided
 from rewardkit_math.expr import Expr, symbols
-from rewardkit_math.normal import Normalizer, Poly, as_rational, is_basis
+from rewardkit_math.normal import Poly, as_rational, is_basis, normal_form
 from rewardkit_math.numeric.identity import same_function, value
 from rewardkit_math.units import unit
+from rewardkit_math.work import limited
 
-_NORMALS = {log: Normalizer(log) for log in ("", "e", "10")}
+NORMAL_FORM = 8_000
+"""Steps that the normal forms of one pair of values may take; what is left of the comparison's is for numbers."""
 
 
 class Values(Part):
@@ -94,10 +96,9 @@ class Values(Part):
         return False
 
     def reading(self, a: Expr, b: Expr, log: str) -> bool:
-        normal = _NORMALS[log]
         left = right = None
-        with contextlib.suppress(Undecided, TooLarge):
-            left, right = normal(a), normal(b)
+        with contextlib.suppress(Undecided, TooLarge), limited(NORMAL_FORM):
+            left, right = normal_form(a, log), normal_form(b, log)
         if left is not None and right is not None:
             self.at("normal form")
             if left == right:

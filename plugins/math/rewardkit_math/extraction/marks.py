@@ -69,17 +69,14 @@ def _stated_after_box(text: str) -> str | None:
 
 
 def box_before(text: str, before: int) -> int:
-    """Where the argument of the last box command before a position begins, or −1."""
-    while True:
-        box = text.rfind("boxed", 0, before)
-        frame = text.rfind("\\fbox", max(box, 0), before)
-        if frame >= 0:
-            return frame + 5
-        if box < 0:
-            return -1
-        if text[box - 1 : box] == "\\" or text.endswith("\\begin", 0, box):
-            return box + 5
-        before = box
+    """Return where the argument of the last box command before a position begins, or −1."""
+    return max(
+        (at + len(command) for command in _BOXES if (at := text.rfind(command, 0, before)) >= 0),
+        default=-1,
+    )
+
+
+_BOXES = ("\\boxed", "\\fbox", "\\beginboxed")
 
 
 def _command_start(text: str, argument: int) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from rewardkit_math.parsing import vocabulary as words
 from rewardkit_math.units import GLUE, UNITS
 
-MAX_ANSWER = 40_000
+MAX_ANSWER = 10_000
 """Longer answers are not looked at."""
 
 TAIL = 8_000

@@ -11,7 +11,19 @@ Every size is guarded: a power, factorial or product that would grow beyond MAX_
 `normalizer` goes through an expression tree.
 """
 
-from rewardkit_math.normal.normalizer import Normalizer
+from rewardkit_math.normal.normalizer import Normalizer, normal_form
 from rewardkit_math.normal.poly import CONST, Mono, Number, Poly, add, as_rational, is_basis, proportion, scale
 
-__all__ = ["CONST", "Mono", "Normalizer", "Number", "Poly", "add", "as_rational", "is_basis", "proportion", "scale"]
+__all__ = [
+    "CONST",
+    "Mono",
+    "Normalizer",
+    "Number",
+    "Poly",
+    "add",
+    "as_rational",
+    "is_basis",
+    "normal_form",
+    "proportion",
+    "scale",
+]

@@ -24,6 +24,7 @@ from rewardkit_math.normal.poly import (
     whole,
 )
 from rewardkit_math.normal.powers import integer_power, power
+from rewardkit_math.work import spend
 
 MAX_SUM = 400
 
@@ -38,6 +39,7 @@ class Normalizer(Functions):
     def __init__(self, log: str = "") -> None:
         self.log = log
         self.angle = False  # inside a trigonometric function, where ° is π/180
+        self._known: dict[tuple[int, bool], tuple[Expr, Poly]] = {}
 
     def __call__(self, expr: Expr) -> Poly:
         """The normal form of `expr`.
@@ -50,7 +52,17 @@ class Normalizer(Functions):
         handler = _HANDLERS.get(expr.head)
         if handler is None:
             raise Undecided(f"no normal form for {expr.head}")
-        return handler(self, expr)
+        if expr.head in _CHEAP:
+            return handler(self, expr)
+        at = (id(expr), self.angle)
+        known = self._known.get(at)
+        if known is None:
+            spend(2)
+            known = self._known[at] = (
+                expr,
+                handler(self, expr),
+            )  # the expression is kept, so that its id stays its own
+        return known[1]
 
     def _num(self, expr: Expr) -> Poly:
         value = expr.args[0]
@@ -153,6 +165,14 @@ class Normalizer(Functions):
             term = self(substitute(body, variable, Expr("num", index, None)))
             result = add(result, term) if operator == "sum" else multiply(result, term)
         return result
+
+
+_CHEAP = frozenset(("num", "sym", "const"))
+
+
+def normal_form(expr: Expr, log: str = "") -> Poly:
+    """Return the normal form of `expr`, as `Normalizer` does."""
+    return Normalizer(log)(expr)
 
 
 def _complex(expr: Expr) -> bool:

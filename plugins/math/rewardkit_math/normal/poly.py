@@ -6,6 +6,7 @@ import math
 from fractions import Fraction
 
 from rewardkit_math.errors import TooLarge, Undefined
+from rewardkit_math.work import spend
 
 Number = int | Fraction
 Mono = tuple[tuple[str, Number], ...]
@@ -40,6 +41,7 @@ def as_rational(poly: Poly) -> Number | None:
 def add(left: Poly, right: Poly, sign: int = 1) -> Poly:
     """Left + sign·right."""
     result = dict(left)
+    spend(1 + len(right) // 4)
     for mono, coefficient in right.items():
         total = result.get(mono, 0) + sign * coefficient
         if total:
@@ -64,10 +66,13 @@ def multiply(left: Poly, right: Poly) -> Poly:
         return {}
     for number, other in ((left, right), (right, left)):
         if len(number) == 1 and CONST in number:
-            bounded(number[CONST] * next(iter(other.values())))
+            factor = number[CONST]
+            spend(len(other) * (1 + factor.numerator.bit_length() // 4096))
+            bounded(factor * next(iter(other.values())))
             return scale(other, number[CONST])
     if len(left) * len(right) > MAX_TERMS:
         raise TooLarge("a product of too many terms")
+    spend(len(left) * len(right))
     result: Poly = {}
     for m1, c1 in left.items():
         for m2, c2 in right.items():
@@ -82,7 +87,10 @@ def multiply(left: Poly, right: Poly) -> Poly:
 
 def bounded(value: Number) -> Number:
     """`value`, unless it has too many digits."""
-    if value.numerator.bit_length() + value.denominator.bit_length() > 4 * MAX_BITS:
+    bits = value.numerator.bit_length() + value.denominator.bit_length()
+    if bits > 1000:
+        spend(bits // 500)
+    if bits > 4 * MAX_BITS:
         raise TooLarge("a number of too many digits")
     return value
 
@@ -143,6 +151,7 @@ def key(poly: Poly) -> str:
         factors = "*".join(atom if exponent == 1 else f"{atom}^{exponent}" for atom, exponent in mono)
         parts.append(f"{coefficient}*{factors}" if factors else str(coefficient))
     name = "+".join(parts)
+    spend(len(poly) + len(name) // 200)
     if len(name) > 20_000:
         raise TooLarge("an expression with a long normal form")
     return name

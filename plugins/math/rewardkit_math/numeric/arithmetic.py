@@ -18,7 +18,7 @@ from decimal import (
 from fractions import Fraction
 from functools import lru_cache
 
-from rewardkit_math.errors import MathError, Undecided, Undefined
+from rewardkit_math.errors import MathError, Unbounded, Undecided, Undefined
 
 Ball = tuple[Decimal, Decimal | None, Decimal]
 """Real part, imaginary part (None: real), and the bound on the error."""
@@ -213,7 +213,7 @@ class Arithmetic:
     def _reduced(self, x: Decimal) -> tuple[Decimal, int, Decimal]:
         """X − k·π/2 with |…| ≤ π/4, k mod 4, and the error."""
         if x.copy_abs() > _LARGE:
-            raise Undecided("an angle beyond all bounds")
+            raise Unbounded("an angle beyond all bounds")
         extra = max(0, x.adjusted()) + 5
         wide = Context(prec=self.digits + extra, Emin=MIN_EMIN, Emax=MAX_EMAX)
         half = wide.divide(pi(self.digits + extra), D2)
@@ -302,7 +302,7 @@ class Arithmetic:
         if n == 0:
             return (D1, None, D0)
         if n.bit_length() > 4000:
-            raise HugeError if a[1] is None and a[0] > D2 and a[2] < D1 else Undecided("a power beyond all bounds")
+            raise HugeError if a[1] is None and a[0] > D2 and a[2] < D1 else Unbounded("a power beyond all bounds")
         if n <= 64 or a[1] is not None:
             result: Ball | None = None
             square = a
@@ -324,7 +324,7 @@ class Arithmetic:
         except Overflow:
             if a[0] > 0:
                 raise HugeError from None
-            raise Undecided("a power beyond all bounds") from None
+            raise Unbounded("a power beyond all bounds") from None
         return (re, None, ERR.multiply(re.copy_abs(), ERR.add(ERR.multiply(slip, D2), self.ulps(10))))
 
 

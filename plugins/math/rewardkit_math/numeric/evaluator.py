@@ -9,14 +9,14 @@ from collections.abc import Callable
 from decimal import Decimal, DivisionByZero, InvalidOperation, Overflow
 from fractions import Fraction
 
-from rewardkit_math.errors import MathError, TooLarge, Undecided, Undefined
+from rewardkit_math.errors import MathError, TooLarge, Unbounded, Undecided, Undefined
 from rewardkit_math.expr import Expr, substitute, symbols
-from rewardkit_math.normal import Normalizer, as_rational
+from rewardkit_math.normal import as_rational, normal_form
 from rewardkit_math.numeric.arithmetic import D0, D1, D2, Ball, HugeError, pi
 from rewardkit_math.numeric.functions import FUNCTIONS, Functions
+from rewardkit_math.work import spend
 
 MAX_STEPS = 6_000
-_NORMAL = Normalizer("e")
 
 
 class Budget:
@@ -50,6 +50,7 @@ class Evaluator(Functions):
 
     def spend(self, steps: int) -> None:
         """Note that `steps` have been made; with many digits each takes longer, and counts for more."""
+        spend(steps * self.cost)
         self.budget.left -= steps * self.cost
         if self.budget.left < 0:
             raise TooLarge("an evaluation of too many steps")
@@ -68,11 +69,11 @@ class Evaluator(Functions):
         try:
             return handler(self, expr)
         except Overflow:
-            raise Undecided("a number beyond all bounds") from None
+            raise Unbounded("a number beyond all bounds") from None
         except HugeError:
             if expr.head in ("pow", "fn", "unit") or (expr.head == "big" and not expr.args[0] == "lim"):
                 raise
-            raise Undecided("a number beyond all bounds") from None
+            raise Unbounded("a number beyond all bounds") from None
         except DivisionByZero:
             raise Undefined("division by zero") from None
         except InvalidOperation:
@@ -86,7 +87,7 @@ class Evaluator(Functions):
         except HugeError:
             if exact is not None and exact > 0:
                 raise
-            raise Undecided("a number beyond all bounds") from None
+            raise Unbounded("a number beyond all bounds") from None
         if isinstance(exact, int):
             return self.integer_power(a, exact)
         if exact is not None:
@@ -104,7 +105,7 @@ class Evaluator(Functions):
         except HugeError:
             if a[1] is None and a[0] > D2 and a[2] < D1:
                 raise
-            raise Undecided("a number beyond all bounds") from None
+            raise Unbounded("a number beyond all bounds") from None
         return self.exp(self.mul(b, self.ln(a)))
 
     def rational(self, expr: Expr) -> Fraction | int | None:
@@ -119,7 +120,7 @@ class Evaluator(Functions):
                 if name in self.point:
                     at = self.point[name]
                     expr = substitute(expr, name, Expr("num", at, None))
-            return as_rational(_NORMAL(expr))
+            return as_rational(normal_form(expr, "e"))
         except MathError:
             return None
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from fractions import Fraction
 
-from rewardkit_math.errors import MathError, TooLarge, Undecided, Undefined
+from rewardkit_math.errors import MathError, TooLarge, Unbounded, Undecided, Undefined
 from rewardkit_math.expr import Expr, symbols
 from rewardkit_math.numeric.arithmetic import D0, ERR, Ball, HugeError
 from rewardkit_math.numeric.evaluator import Budget, Evaluator
@@ -33,7 +33,7 @@ def value(expr: Expr, digits: int = DIGITS, log: str = "e") -> Ball:
     try:
         return Evaluator(digits, {}, log)(expr)
     except HugeError:
-        raise Undecided("a number beyond all bounds") from None
+        raise Unbounded("a number beyond all bounds") from None
 
 
 def _evaluated(expr: Expr, digits: int, point: dict[str, Fraction | int], log: str, budget: Budget) -> Ball | None:
@@ -57,7 +57,7 @@ def same_number(a: Expr, b: Expr, log: str = "e") -> bool:
         left, right = _evaluated(a, digits, {}, log, budget), _evaluated(b, digits, {}, log, budget)
         if left is None or right is None:
             if left is right:
-                raise Undecided("two numbers beyond all bounds")
+                raise Unbounded("two numbers beyond all bounds")
             return False
         gap, slack = distance(left, right)
         if gap > 0:

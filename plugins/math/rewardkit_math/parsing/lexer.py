@@ -11,8 +11,9 @@ from rewardkit_math.parsing import vocabulary as words
 from rewardkit_math.parsing.literals import number
 from rewardkit_math.parsing.text import single_backslashes
 from rewardkit_math.units import GLUE, UNITS
+from rewardkit_math.work import spend
 
-MAX_TOKENS = 16_000
+MAX_TOKENS = 6_500
 """Longer answers are refused: no answer that a person would write comes near."""
 
 
@@ -44,6 +45,7 @@ _MASTER = re.compile(
     )
   | (?P<cmd>\\(?:[a-zA-Z]+|.))
   | (?P<word>[A-Za-z]+)
+  | (?P<shout>!(?:\s*!){2,})
   | (?P<op>\*\*|<=|>=|!=|==|:=|=>|->|[-+*/^_!%',;:|=<>&.])
   | (?P<open>[(\[])
   | (?P<close>[)\]])
@@ -83,7 +85,7 @@ def tokenize(text: str) -> list[Token]:
         ParseError: A character or a command has no meaning here.
         TooLarge: There are more than MAX_TOKENS of them, or a literal is longer than MAX_DIGITS.
     """
-    if len(text) > 40_000:
+    if len(text) > 40_000:  # four times what is extracted: some characters become a command
         raise TooLarge(f"an answer of {len(text)} characters")
     if "\x0crac" in text:
         text = text.replace("\x0crac", "\\frac")  # "\f" of a string that was unescaped once too often
@@ -101,6 +103,7 @@ def tokenize(text: str) -> list[Token]:
         match = scan(text, position)
         if match is None:
             raise ParseError(f"unexpected {text[position]!r}")
+        spend()
         kind = match.lastgroup
         value = match[0]
         position = match.end()
@@ -118,6 +121,8 @@ def tokenize(text: str) -> list[Token]:
             append(Token("num", value, spaced, exact, places))
         elif kind == "word":
             _word(value, spaced, tokens)
+        elif kind == "shout":
+            raise ParseError("three exclamation marks or more in a row")
         elif kind == "op":
             if value in _RELATION_OPS:
                 append(Token("rel", _RELATION_OPS[value], spaced))

@@ -9,6 +9,7 @@ from rewardkit_math.expr import Expr, neg
 from rewardkit_math.parsing.cursor import MAX_DEPTH, Cursor
 from rewardkit_math.parsing.quantities import joined_units, written_unit
 from rewardkit_math.units import CURRENCIES, UNITS
+from rewardkit_math.work import spend
 
 _BINARY = {
     "union": 20,
@@ -39,9 +40,11 @@ class Operators(Cursor):
     def expr(self, power: int) -> Expr:
         """An expression whose operators all bind tighter than `power`."""
         self.depth += 1
+        spend()
         if self.depth > MAX_DEPTH:
             raise TooLarge("an expression nested too deeply")
         left = self.operand()
+        layers = 0
         while True:
             token = self.tokens[self.at]
             kind, value = token.kind, token.value
@@ -50,10 +53,13 @@ class Operators(Cursor):
                 if binding is not None:
                     if binding <= power or (value == ":" and self.builder):
                         break
+                    if value not in ("+", "-", "*"):  # each of these makes the tree deeper
+                        layers = self.deeper(layers)
                     left = self.binary(left, value, binding)
                     continue
                 binding = _POSTFIX.get(value)
                 if binding is not None and binding > power:
+                    layers = self.deeper(layers)
                     left = self.postfix(left, value)
                     continue
                 if value == "|" and not self.bars and not self.builder and power < 40:
@@ -67,6 +73,7 @@ class Operators(Cursor):
             if (kind == "text" and power < 50) or (kind == "word" and self.is_unit(token) and power < 50):
                 if self.starts_condition(token):
                     break
+                layers = self.deeper(layers)
                 left = self.unit(left)
                 continue
             if kind == "unit" and power < 50:
@@ -74,6 +81,7 @@ class Operators(Cursor):
                 follow = self.tokens[self.at]
                 if follow.kind in ("num", "var", "open", "cmd"):
                     raise ParseError("a currency sign between two values")
+                layers = self.deeper(layers)
                 left = Expr("unit", left, value)
                 continue
             if power >= 41:
@@ -103,6 +111,13 @@ class Operators(Cursor):
             break
         self.depth -= 1
         return left
+
+    @staticmethod
+    def deeper(layers: int) -> int:
+        """Count one more operator that takes all that stands before it as its operand."""
+        if layers >= MAX_DEPTH:
+            raise TooLarge("an expression nested too deeply")
+        return layers + 1
 
     def holds_relation(self) -> bool:
         """Whether a relation stands directly inside the parenthesis here."""

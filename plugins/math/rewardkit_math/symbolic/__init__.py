@@ -1,5 +1,5 @@
-"""The last tier: a symbolic algebra system in worker processes. `pool` keeps them, `worker` is the program that they run."""
+"""The last tier: sympy in worker processes. `pool` keeps the processes, `worker` is the program that they run."""
 
-from rewardkit_math.symbolic.pool import WorkerDied, WorkerTimeout, available, same
+from rewardkit_math.symbolic.pool import Deadline, WorkerDied, WorkerTimeout, available, same
 
-__all__ = ["WorkerDied", "WorkerTimeout", "available", "same"]
+__all__ = ["Deadline", "WorkerDied", "WorkerTimeout", "available", "same"]

@@ -1,7 +1,10 @@
-"""The last tier: a symbolic algebra system in worker processes that are watched, limited, and killed at the deadline.
+"""The last tier: sympy in worker processes, which are limited in memory and killed at the deadline.
 
-Works in any thread and, because workers belong to the process that started them, on both sides of a fork. Nothing is started before
-the first question; waiting for an answer blocks only the thread that asks, and lets all others run.
+It works in any thread and, because workers belong to the process that started them, on both sides of a fork. No worker is started
+before the first question. Waiting for an answer blocks only the thread that asks.
+
+The deadline is CPU time of the worker, so that a verdict does not depend on what else the machine does. Starting a worker does not
+count. Bounds on the wall time (`START_S`, `wall_bound`) end a wait for a worker that gets no processor at all.
 """
 
 from __future__ import annotations
@@ -21,23 +24,18 @@ from pathlib import Path
 from typing import Any
 
 from rewardkit_math.expr import Expr
+from rewardkit_math.work import spend
 
 MAX_WORKERS = 2
 MAX_DEATHS = 3
-MAX_QUESTION = 200_000
+MAX_QUESTION = 60_000
+START_S = 120.0
+"""Seconds to wait for a free worker and for its start."""
 _PROGRAM = str(Path(__file__).with_name("worker.py"))
 
 
 class WorkerTimeout(Exception):  # noqa: N818
-    """No answer before the deadline.
-
-    Args:
-        computing: Whether the worker had the question, so that it is the question that takes long.
-    """
-
-    def __init__(self, *, computing: bool) -> None:
-        super().__init__("the deadline passed")
-        self.computing = computing
+    """The deadline passed without an answer."""
 
 
 class WorkerDied(Exception):  # noqa: N818
@@ -45,7 +43,28 @@ class WorkerDied(Exception):  # noqa: N818
 
 
 class WorkerSpent(Exception):  # noqa: N818
-    """The worker ran into its memory limit."""
+    """The worker reached its memory limit."""
+
+
+def wall_bound(cpu_s: float) -> float:
+    """Return how many seconds of wall time a question with a deadline of `cpu_s` CPU seconds may take."""
+    return 20.0 * cpu_s + 10.0
+
+
+class Deadline:
+    """The CPU time that the workers may still use for one comparison.
+
+    Args:
+        cpu_s: Seconds of CPU time, for all questions of the comparison together.
+    """
+
+    def __init__(self, cpu_s: float) -> None:
+        self.cpu_left = cpu_s
+        self.wall = time.monotonic() + wall_bound(cpu_s)
+
+    def extend(self, seconds: float) -> None:
+        """Move the bound on the wall time by the time that a start took."""
+        self.wall += seconds
 
 
 class _Worker:
@@ -66,7 +85,16 @@ class _Worker:
         self.memory_bytes = memory_bytes
         self._write(json.dumps(sys.path).encode() + b"\n" + str(memory_bytes).encode() + b"\n", time.monotonic() + 1)
 
-    def _write(self, data: bytes, deadline: float) -> None:
+    def cpu(self) -> float | None:
+        """Return the CPU seconds that the process has used; None where the system does not tell."""
+        try:
+            return time.clock_gettime(
+                ((~self.process.pid) << 3) | 2
+            )  # the clock that pthread_getcpuclockid would return
+        except (OSError, AttributeError):
+            return None
+
+    def _write(self, data: bytes, until: float) -> None:
         assert self.process.stdin is not None  # noqa: S101 - it is a pipe
         descriptor = self.process.stdin.fileno()
         os.set_blocking(descriptor, False)
@@ -75,17 +103,26 @@ class _Worker:
             try:
                 view = view[os.write(descriptor, view) :]
             except BlockingIOError:
-                if not _wait(descriptor, select.POLLOUT, deadline):
-                    raise WorkerTimeout(computing=self.ready) from None
+                if not _wait(descriptor, select.POLLOUT, until - time.monotonic()):
+                    raise WorkerTimeout from None
             except OSError:
                 raise WorkerDied("the worker is gone") from None
 
-    def _line(self, deadline: float, *, computing: bool) -> dict[str, Any]:
+    def _line(self, until: float, cpu_until: float | None = None) -> dict[str, Any]:
+        """Return the next line, or raise at a time of the monotonic clock or of the worker's CPU clock."""
         assert self.process.stdout is not None  # noqa: S101 - it is a pipe
         descriptor = self.process.stdout.fileno()
+        pause = 0.005
         while b"\n" not in self.buffer:
-            if not _wait(descriptor, select.POLLIN, deadline):
-                raise WorkerTimeout(computing=computing)
+            remaining = until - time.monotonic()
+            if cpu_until is not None:
+                used = self.cpu()
+                remaining = min(remaining, cpu_until - (time.monotonic() if used is None else used))
+            if remaining <= 0:
+                raise WorkerTimeout
+            if not _wait(descriptor, select.POLLIN, min(pause, remaining + 0.001)):
+                pause = min(2 * pause, 0.1)
+                continue
             chunk = os.read(descriptor, 65536)
             if not chunk:
                 raise WorkerDied("the worker is gone")
@@ -94,18 +131,29 @@ class _Worker:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def start(self, deadline: float) -> None:
-        """Wait until it has loaded what it needs."""
+    def start(self, until: float) -> None:
+        """Wait until the worker has loaded what it needs."""
         if not self.ready:
-            self.usable = bool(self._line(deadline, computing=False)["ready"])
+            self.usable = bool(self._line(until)["ready"])
             self.ready = True
 
-    def ask(self, question: dict[str, Any], deadline: float) -> bool | None:
+    def ask(self, question: dict[str, Any], deadline: Deadline) -> bool | None:
+        """Send a question and return the answer; None where sympy can't tell.
+
+        Raises:
+            WorkerTimeout: The deadline passed. The worker still computes and has to be killed.
+            WorkerDied: The worker ended.
+            WorkerSpent: The worker reached its memory limit.
+        """
         self.count += 1
-        self._write(json.dumps({**question, "id": self.count}).encode() + b"\n", deadline)
+        started = self.cpu()
+        clock = time.monotonic() if started is None else started
+        self._write(json.dumps({**question, "id": self.count}).encode() + b"\n", deadline.wall)
         while True:
-            answer = self._line(deadline, computing=True)
+            answer = self._line(deadline.wall, clock + deadline.cpu_left)
             if answer.get("id") == self.count:
+                ended = self.cpu()
+                deadline.cpu_left -= (time.monotonic() if ended is None else ended) - clock
                 equal: bool | None = answer["equal"]
                 if answer.get("spent"):
                     raise WorkerSpent
@@ -122,7 +170,7 @@ class _Worker:
             self.process.wait(timeout=1)
 
     def forget(self) -> None:
-        """In a forked child: let go of a process that belongs to the parent."""
+        """Let go of the process, in a forked child: it belongs to the parent."""
         self.process.returncode = 0
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
@@ -130,11 +178,10 @@ class _Worker:
                     stream.close()
 
 
-def _wait(descriptor: int, event: int, deadline: float) -> bool:
+def _wait(descriptor: int, event: int, seconds: float) -> bool:
     poll = select.poll()
     poll.register(descriptor, event)
-    remaining = deadline - time.monotonic()
-    return remaining > 0 and bool(poll.poll(remaining * 1000))
+    return seconds > 0 and bool(poll.poll(seconds * 1000))
 
 
 class _Pool:
@@ -144,12 +191,12 @@ class _Pool:
         self.running = 0
         self.all: set[_Worker] = set()
 
-    def take(self, deadline: float, memory_bytes: int) -> _Worker:
+    def take(self, until: float, memory_bytes: int) -> _Worker:
         with self.free:
             while not self.idle and self.running >= MAX_WORKERS:
-                remaining = deadline - time.monotonic()
+                remaining = until - time.monotonic()
                 if remaining <= 0 or not self.free.wait(remaining):
-                    raise WorkerTimeout(computing=False)
+                    raise WorkerTimeout
             fitting = [w for w in self.idle if w.memory_bytes == memory_bytes]
             if fitting:
                 worker = max(fitting, key=lambda w: w.ready)
@@ -203,37 +250,41 @@ atexit.register(lambda: _pool.close())  # noqa: PLW0108 - the pool of then, whic
 
 
 def available() -> bool:
-    """Whether sympy is installed (looked up, not imported)."""
+    """Return whether sympy is installed, without importing it."""
     return importlib.util.find_spec("sympy") is not None
 
 
-def same(a: Expr, b: Expr, log: str, deadline: float, memory_bytes: int) -> bool | None:
-    """Whether two expressions are equal; None where the symbolic algebra system can't tell either.
+def same(a: Expr, b: Expr, log: str, deadline: Deadline, memory_bytes: int) -> bool | None:
+    """Return whether two expressions are equal; None where sympy can't tell.
 
     Args:
         a: One side.
         b: The other side.
         log: The base of a logarithm without one, "e" or "10".
-        deadline: As of `time.monotonic`.
-        memory_bytes: What a worker may use beyond what it starts with.
+        deadline: The CPU time that is left for the comparison; what this question uses is taken from it.
+        memory_bytes: Memory that a worker may use beyond what it starts with.
 
     Raises:
-        WorkerTimeout: The deadline passed. A worker that was computing has been killed.
+        WorkerTimeout: The deadline passed. The worker that was computing has been killed.
         WorkerDied: Several workers in a row ended over this question without an answer.
+        TooLarge: The expressions are too large to be sent.
     """
     question = {"a": _tree(a), "b": _tree(b), "log": log}
     if len(repr(question)) > MAX_QUESTION:
         return None
     deaths = 0
     while True:
-        worker = _pool.take(deadline, memory_bytes)
+        began = time.monotonic()
+        until = began + START_S
+        worker = _pool.take(until, memory_bytes)
         computing = False
         try:
-            worker.start(deadline)
+            worker.start(until)
+            deadline.extend(time.monotonic() - began)
             computing = True
             answer = worker.ask(question, deadline) if worker.usable else None
-        except WorkerTimeout as error:
-            if error.computing:
+        except WorkerTimeout:
+            if computing:
                 _pool.drop(worker)
             else:
                 _pool.give(worker)  # it is still starting: the next question finds it ready
@@ -255,8 +306,9 @@ def same(a: Expr, b: Expr, log: str, deadline: float, memory_bytes: int) -> bool
 
 
 def _tree(node: Any) -> Any:
-    """An expression as nested lists; numbers as hexadecimal, which has no limit of digits."""
+    """Return an expression as nested lists, with numbers in hexadecimal, which has no limit of digits."""
     if isinstance(node, Expr):
+        spend()
         return [node.head, *(_tree(a) for a in node.args)]
     if isinstance(node, tuple):
         return [_tree(a) for a in node]

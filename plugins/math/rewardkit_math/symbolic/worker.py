@@ -1,13 +1,13 @@
-"""The symbolic tier's worker: reads pairs of expression trees, one JSON line each, and says whether they are equal.
+"""The program that a worker runs: it reads pairs of expression trees, one JSON line each, and says whether they are equal.
 
-Runs as a program of its own (`python -I worker.py`), never imported by the library: sympy lives and, if need be, dies here. Trees are
-built node by node from sympy's constructors; no text is ever evaluated or given to `sympify`. It ends by itself when its input closes,
-when its parent is gone, or when one question has cost CPU_SECONDS.
+It runs as `python -I worker.py` and is never imported by the library, so that sympy is loaded here alone. Trees are built node by node
+from sympy's constructors; no text is evaluated or given to `sympify`. It ends when its input closes or its parent is gone.
 """
 
 from __future__ import annotations
 
 import cmath
+import contextlib
 import json
 import os
 import sys
@@ -15,7 +15,14 @@ import threading
 import time
 from typing import Any
 
-CPU_SECONDS = 120
+_X = ["sym", "x"]
+_ONE = ["num", ["0x1", "0x1"]]
+_WARM_UP = (
+    (["big", "int", "x", _ONE, ["add", _ONE, _ONE], ["fn", "sin", _X]], ["fn", "cos", _ONE]),
+    (["big", "sum", "x", _ONE, ["const", "inf"], ["div", _ONE, ["mul", _X, _X]]], ["const", "pi"]),
+    (["add", ["mul", ["fn", "sin", _X], ["fn", "sin", _X]], ["fn", "sqrt", _X]], _X),
+)
+"""Questions that make sympy load what most questions need."""
 
 
 def main() -> None:
@@ -37,6 +44,9 @@ def main() -> None:
         stdout.write(b'{"ready": false}\n')
         stdout.flush()
         return
+    for warm_up in _WARM_UP:  # sympy loads much of itself on first use: that is part of the start, not of a question
+        with contextlib.suppress(Exception):
+            decide(*warm_up, "e")
     _limit(memory_bytes)
     stdout.write(b'{"ready": true}\n')
     stdout.flush()
