@@ -16,9 +16,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from rewardkit.errors import RewardkitError
+from rewardkit.errors import DataError, RewardkitError
 from rewardkit.train.distributed import collectives, fsdp
 from rewardkit.train.trainer.atomic_folder import remove_folder, write_folder
+from rewardkit.train.trainer.checksums import find_damage, write_checksums
 from rewardkit.train.trainer.optimizer import Optimizer
 
 PREFIX = "step-"
@@ -76,6 +77,7 @@ class Checkpoints:
                 )
                 torch.save(optimizer_state, folder / f"{name}.optimizer.pt")
             (folder / "state.json").write_bytes(orjson.dumps({"step": step, **state}, option=orjson.OPT_INDENT_2))
+            write_checksums(folder)
 
         path = self.folder / f"{PREFIX}{step:06d}"
         if collectives.is_first():
@@ -98,8 +100,10 @@ class Checkpoints:
         """Put parameters and optimisers back; returns the rest of the state.
 
         Raises:
+            DataError: A file of the checkpoint is missing, truncated or changed.
             RewardkitError: The checkpoint is of another model.
         """
+        self._refuse_damage(path)
         for name, (parameters, optimizer) in parts.items():
             weights = load_file(path / f"{name}.safetensors")
             if weights.keys() != parameters.keys() or any(
@@ -114,3 +118,11 @@ class Checkpoints:
             optimizer.restore(torch.load(path / f"{name}.optimizer.pt", weights_only=True, map_location="cpu"))
         state: dict[str, Any] = orjson.loads((path / "state.json").read_bytes())
         return state
+
+    def _refuse_damage(self, path: Path) -> None:
+        """Raise a DataError that names a damaged checkpoint and the one before it."""
+        if (damage := find_damage(path)) is None:
+            return
+        earlier = [step_of(other) for other in self.all() if step_of(other) < step_of(path)]
+        instead = f"after step {earlier[-1]}" if earlier else "from the beginning"
+        raise DataError(f"{path} is damaged: {damage}. Remove this folder to resume {instead}")

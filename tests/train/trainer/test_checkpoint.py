@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from rewardkit.errors import OutputError
-from rewardkit.train.trainer import checkpoint
+from rewardkit.errors import DataError, OutputError
+from rewardkit.train.trainer import atomic_folder
 from rewardkit.train.trainer.atomic_folder import write_file, write_folder
 from rewardkit.train.trainer.checkpoint import Checkpoints
 
@@ -27,7 +27,7 @@ def test_a_full_disk_is_called_that(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match=r"a can't be written: \[enforce fail"):
         write_folder(tmp_path / "a", full)
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: usage._replace(free=112))
+    monkeypatch.setattr(atomic_folder.shutil, "disk_usage", lambda _: usage._replace(free=112))
     with pytest.raises(
         OutputError, match=r"a can't be written: No space left on device \(112 bytes are free\); what was"
     ):
@@ -58,7 +58,7 @@ def test_half_of_a_removed_checkpoint_is_none(tmp_path, monkeypatch, remove):
     kept = Checkpoints(tmp_path, keep=1)
     for step in (1, 2):
         write_folder(tmp_path / f"step-{step:06d}", say(str(step)))
-    monkeypatch.setattr(checkpoint.shutil, "rmtree", lambda *_, **__: None)  # gets no further than its first file
+    monkeypatch.setattr(atomic_folder.shutil, "rmtree", lambda *_, **__: None)  # gets no further than its first file
     if remove == "drop":
         kept.drop_after(1)
         assert [path.name for path in kept.all()] == ["step-000001"]
@@ -74,3 +74,19 @@ def test_the_latest_and_one_to_spare_are_kept(tmp_path):
         kept.save(step, {}, {"position": step}, spare=1)
     assert [path.name for path in kept.all()] == ["step-000001", "step-000004", "step-000005"]
     assert kept.restore(kept.latest(), {}) == {"step": 5, "position": 5}
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_offered(tmp_path):
+    """A run never resumes from damaged files; the message says which folder to remove and where that leads."""
+    kept = Checkpoints(tmp_path, keep=3)
+    for step in (10, 20):
+        kept.save(step, {}, {"seed": 7})
+    assert kept.restore(kept.latest(), {}) == {"step": 20, "seed": 7}
+    state = tmp_path / "step-000020/state.json"
+    state.write_bytes(state.read_bytes().replace(b"7", b"8"))
+    with pytest.raises(DataError, match=r"step-000020 is damaged: the content of state\.json.*resume after step 10$"):
+        kept.restore(kept.latest(), {})
+    shutil.rmtree(tmp_path / "step-000020")
+    (tmp_path / "step-000010/state.json").unlink()
+    with pytest.raises(DataError, match=r"state\.json is missing\. Remove this folder to resume from the beginning$"):
+        kept.restore(kept.latest(), {})
