@@ -1,6 +1,6 @@
 r"""The work of one comparison in this process is bounded, whatever the texts: no construct, nested or repeated, makes it run long."""
 
-# ruff: noqa: E501, RUF001 - tables of constructs are read across
+# ruff: noqa: E501 - tables of constructs are read across
 
 import asyncio
 import itertools

@@ -24,7 +24,7 @@ from rewardkit_math.errors import MathError, TooLarge, Undecided
 from rewardkit_math.expr import Expr, symbols
 from rewardkit_math.normal import Poly, as_rational, is_basis, normal_form
 from rewardkit_math.numeric.identity import same_function, value
-from rewardkit_math.units import unit
+from rewardkit_math.units import words_behind
 from rewardkit_math.work import limited
 
 NORMAL_FORM = 8_000
@@ -56,18 +56,28 @@ class Values(Part):
         return self.bare_value(a, b)
 
     def units(self, a: Expr, b: Expr) -> tuple[Expr, Expr] | None:
-        """Both sides without their units, converted to the reference's; None where the units measure different things."""
+        """Return both sides without their units, converted to the reference's; None where they measure different things."""
         left, right = unit_of(a), unit_of(b)
-        if left and right and left != right:
-            theirs, ours = unit(left), unit(right)
-            if theirs is not None and ours is not None:
-                if theirs.dimension != ours.dimension:
-                    return None
-                factor = theirs.scale / ours.scale
-                return Expr("mul", Expr("num", factor, None), bare(a)), bare(b)
-        if right and not left and self.policy.units == "required":
+        if left == right:
+            return bare(a), bare(b)
+        if not left or not right:
+            if words_behind(left or right).changing or (right and self.policy.units == "required"):
+                return None
+            return bare(a), bare(b)
+        theirs, ours = words_behind(left), words_behind(right)
+        if theirs.changing != ours.changing or not (theirs.others <= ours.others or ours.others <= theirs.others):
             return None
-        return bare(a), bare(b)
+        if theirs.unit is None or ours.unit is None:
+            differ = (theirs.unit is None) != (ours.unit is None) and (theirs.others or ours.others)
+            return None if differ else (bare(a), bare(b))
+        if theirs.unit.dimension != ours.unit.dimension:
+            return None
+        if theirs.unit == ours.unit:
+            return bare(a), bare(b)
+        value = Expr("mul", Expr("num", theirs.unit.scale / ours.unit.scale, None), bare(a))
+        if theirs.unit.offset != ours.unit.offset:
+            value = Expr("add", value, Expr("num", (theirs.unit.offset - ours.unit.offset) / ours.unit.scale, None))
+        return value, bare(b)
 
     def percent(self, a: Expr, b: Expr) -> bool:
         share, other = (a.args[0], b) if a.head == "pct" else (b.args[0], a)

@@ -10,7 +10,7 @@ from rewardkit_math.errors import ParseError, TooLarge
 from rewardkit_math.parsing import vocabulary as words
 from rewardkit_math.parsing.literals import number
 from rewardkit_math.parsing.text import single_backslashes
-from rewardkit_math.units import GLUE, UNITS
+from rewardkit_math.units import ATTACHED, GLUE, UNITS, plain_unit, symbols_in, unit
 from rewardkit_math.work import spend
 
 MAX_TOKENS = 6_500
@@ -62,7 +62,7 @@ _KNOWN = sorted(
     key=len,
     reverse=True,
 )
-_WORDLIKE = UNITS.keys() | GLUE | words.CONNECTORS.keys() | words.CONDITIONS | words.TEXT_ANSWERS
+_WORDLIKE = GLUE | words.CONNECTORS.keys() | words.CONDITIONS | words.TEXT_ANSWERS
 _RELATION_OPS = {
     "=": "=",
     "==": "=",
@@ -75,6 +75,7 @@ _RELATION_OPS = {
     "=>": "=>",
     "->": "to",
 }
+_BEFORE_UNIT = frozenset(("num", "close", "brace", "text", "word", "unit"))
 _SINGLE = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?!\d)")
 
 
@@ -90,6 +91,8 @@ def tokenize(text: str) -> list[Token]:
     if "\x0crac" in text:
         text = text.replace("\x0crac", "\\frac")  # "\f" of a string that was unescaped once too often
     text = single_backslashes(text)
+    if "\\mu" in text or "\\Omega" in text:
+        text = _with_unit_commands(text)
     if "10^" in text:
         text = _TIMES.sub(r"\\times ", text)
     tokens: list[Token] = []
@@ -120,7 +123,7 @@ def tokenize(text: str) -> list[Token]:
             exact, places = number(value)
             append(Token("num", value, spaced, exact, places))
         elif kind == "word":
-            _word(value, spaced, tokens)
+            _word(value, spaced, tokens, text, position)
         elif kind == "shout":
             raise ParseError("three exclamation marks or more in a row")
         elif kind == "op":
@@ -172,11 +175,18 @@ def tokenize(text: str) -> list[Token]:
     return tokens
 
 
-def _word(word: str, spaced: bool, tokens: list[Token]) -> None:
+def _word(word: str, spaced: bool, tokens: list[Token], text: str, position: int) -> None:
     """Sort letters in a row into functions, constants, connectors, words, or single variables."""
     append = tokens.append
     if len(word) == 1:
         append(Token("var", word, spaced))
+    elif (
+        word in ("min", "sec", "deg")
+        and tokens
+        and tokens[-1].kind in ("num", "brace", "close")
+        and not _ARGUMENT.match(text, position)
+    ):
+        append(Token("word", word, spaced))
     elif word in words.CONNECTORS:
         append(Token("sep", words.CONNECTORS[word], spaced=True))
     elif word == "to":
@@ -193,7 +203,7 @@ def _word(word: str, spaced: bool, tokens: list[Token]) -> None:
         append(Token("op", "mod", spaced))
     elif word in words.GREEK:
         append(Token("var", word, spaced))
-    elif len(word) >= 4 or word.casefold() in _WORDLIKE:
+    elif len(word) >= 4 or word.casefold() in _WORDLIKE or _is_unit(word, spaced, tokens):
         for name in ("sqrt", "pi"):  # 2sqrt3 and rpi in plain text
             if name != word and word.endswith(name) and len(word) <= len(name) + 2:
                 for letter in word[: -len(name)]:
@@ -204,6 +214,37 @@ def _word(word: str, spaced: bool, tokens: list[Token]) -> None:
     else:
         for index, letter in enumerate(word):
             append(Token("var", letter, spaced and index == 0))
+
+
+_ARGUMENT = re.compile(r"\s*[({_^\\]|\s+[A-Za-z0-9]")
+
+
+def _is_unit(word: str, spaced: bool, tokens: list[Token]) -> bool:
+    """Return whether two or three letters are a unit: alone, behind a space, or one of those that stand directly behind a number."""
+    if symbols_in(word) is None:
+        return False
+    return spaced or word in ATTACHED or not tokens or tokens[-1].kind in ("word", "text", "op", "brace")
+
+
+_UNIT_COMMANDS = re.compile(
+    r"\\(?:text|mathrm)\s*\{\s*(?P<prefix>[kMGm])\s*\}\s*\\Omega\b"
+    r"|(?<=[\d\s~,;}])(?P<letter>[kMGm]?)\s*\\Omega(?![A-Za-z_^])"
+    r"|\\mu\s*\\(?:text|mathrm)\s*\{\s*(?P<unit>[A-Za-zΩ]{1,3})\s*\}"
+    r"|(?<=[\s~,;])\\mu\s*(?P<plain>[AFmsgCHVWTL])(?![A-Za-z_^(])"
+)
+
+
+def _with_unit_commands(text: str) -> str:
+    r"""Return `text` with `\mu\text{F}`, `k\Omega` and `5\ \Omega` as one word each."""
+    if not any(c.isdigit() for c in text):
+        return text
+
+    def word(match: re.Match[str]) -> str:
+        if match["unit"] or match["plain"]:
+            return f"\\text{{μ{match['unit'] or match['plain']}}}"
+        return f"\\text{{{match['prefix'] or match['letter'] or ''}Ω}}"
+
+    return _UNIT_COMMANDS.sub(word, text)
 
 
 def _argument(text: str, position: int) -> tuple[str, int]:
@@ -314,6 +355,8 @@ def _command(name: str, text: str, position: int, spaced: bool, tokens: list[Tok
 def _text(content: str, is_text: bool, spaced: bool, tokens: list[Token]) -> None:
     r"""Append what `\text{content}` stands for: a connector, a condition, a unit, a function, or words."""
     content = content.strip()
+    if "\\" in content and len(content) < 60 and unit(content) is not None:
+        content = plain_unit(content).strip()
     bare = content.strip(" ,.;:~\\").strip()
     lowered = bare.casefold()
     if not bare:
@@ -325,7 +368,17 @@ def _text(content: str, is_text: bool, spaced: bool, tokens: list[Token]) -> Non
         tokens.append(Token("op", ":", spaced))
     elif not is_text and bare in words.FUNCTIONS:
         tokens.append(Token("fn", words.FUNCTIONS[bare], spaced))
-    elif not is_text and len(bare) == 1 and bare.isascii() and bare.isalpha() and (bare in "ied" or bare not in UNITS):
+    elif (
+        not is_text
+        and len(bare) == 1
+        and bare.isascii()
+        and bare.isalpha()
+        and (
+            bare in "ied"
+            or bare not in UNITS
+            or not (tokens and (tokens[-1].kind in _BEFORE_UNIT or tokens[-1].value in ("/", "*")))
+        )
+    ):
         tokens.append(Token("var", bare, spaced))
     else:
         tokens.append(Token("text", content, spaced))

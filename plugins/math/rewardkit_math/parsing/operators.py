@@ -7,7 +7,7 @@ from __future__ import annotations
 from rewardkit_math.errors import ParseError, TooLarge
 from rewardkit_math.expr import Expr, neg
 from rewardkit_math.parsing.cursor import MAX_DEPTH, Cursor
-from rewardkit_math.parsing.quantities import joined_units, written_unit
+from rewardkit_math.parsing.quantities import added, joined_units, multiplied, written_unit
 from rewardkit_math.units import CURRENCIES, UNITS
 from rewardkit_math.work import spend
 
@@ -149,6 +149,11 @@ class Operators(Cursor):
             return Expr("rel", ("=",), left, right)
         if left.head == "text" and left.args[0].strip().endswith((" is", " are", ":", "approximately", "about")):
             return right
+        if left.head == "unit" and right.head == "num":
+            raise ParseError("a number behind a unit")
+        total = multiplied(left, right)
+        if total is not None:
+            return total
         if left.head == "mul":
             return Expr("mul", *left.args, right)
         return Expr("mul", left, right)
@@ -168,10 +173,19 @@ class Operators(Cursor):
         if operator == "^":
             return self.power(left)
         right = self.expr(max(binding, 41) if operator in "*/" else binding)  # 1/2x is (1/2)·x
+        if operator == "+" and (total := added(left, right)) is not None:
+            return total
+        if operator == "*" and (total := multiplied(left, right)) is not None:
+            return total
+        if operator == "/" and left.head == "unit" and right.head == "num":
+            return Expr("unit", Expr("div", left.args[0], right), left.args[1])
         if operator == "+":
             return Expr("add", *left.args, right) if left.head == "add" else Expr("add", left, right)
         if operator == "-":
             right = neg(right)
+            total = added(left, right)
+            if total is not None:
+                return total
             return Expr("add", *left.args, right) if left.head == "add" else Expr("add", left, right)
         if operator == "*":
             return Expr("mul", *left.args, right) if left.head == "mul" else Expr("mul", left, right)

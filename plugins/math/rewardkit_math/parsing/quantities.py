@@ -7,7 +7,7 @@ from rewardkit_math.expr import Expr
 from rewardkit_math.parsing.cursor import Cursor
 from rewardkit_math.parsing.lexer import Token
 from rewardkit_math.parsing.numerals import with_repetition
-from rewardkit_math.units import GLUE, UNITS, unit
+from rewardkit_math.units import GLUE, LETTERS, UNITS, symbols_in, unit
 
 _REPEATING = frozenset(("repeating", "recurring"))
 
@@ -23,7 +23,7 @@ class Quantities(Cursor):
             return True
         before = self.tokens[self.at - 1]
         return (
-            token.value in UNITS
+            symbols_in(token.value) is not None
             or token.value in GLUE
             or (before.kind in ("num", "close") or before.value in ("}", "%"))
             or before.kind == "word"
@@ -34,12 +34,26 @@ class Quantities(Cursor):
         """Whether a token may stand behind the slash of `km/h`."""
         return token.kind in ("text", "word") or (token.kind == "var" and token.value in UNITS)
 
+    def goes_on(self, token: Token) -> bool:
+        """Return whether a letter goes on with the unit before it: the m of `5 kg m/s`."""
+        return (
+            token.kind == "var"
+            and token.spaced
+            and token.value in LETTERS
+            and self.tokens[self.at - 1].kind in ("word", "text")
+        )
+
     def unit(self, left: Expr) -> Expr:
         """A unit behind a value; several words are one unit, and so is what they are raised to or divided by."""
         parts: list[str] = []
         while True:
             token = self.tokens[self.at]
-            if token.kind in ("text", "word") or (parts and parts[-1] == "/" and token.kind == "var"):
+            if token.kind in ("text", "word") or (
+                parts
+                and (
+                    (parts[-1] in "/*" and token.kind == "var") or (unit(parts[-1]) is not None and self.goes_on(token))
+                )
+            ):
                 if parts and self.starts_condition(token):
                     break
                 parts.append(token.value.strip())
@@ -65,6 +79,8 @@ class Quantities(Cursor):
             return Expr("pct", left)
         if lowered in ("degrees", "degree", "deg"):
             return Expr("deg", left)
+        if lowered in ("squared", "cubed") and left.head == "num":
+            return Expr("pow", left, Expr("num", 2 if lowered == "squared" else 3, None))
         scale = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}.get(
             lowered.split(" ")[0]
         )
@@ -85,6 +101,34 @@ def joined_units(left: Expr, right: Expr) -> Expr:
         raise ParseError("two values with units side by side")
     factor = second.scale / first.scale
     return Expr("unit", Expr("add", left.args[0], Expr("mul", Expr("num", factor, None), right.args[0])), left.args[1])
+
+
+def added(left: Expr, right: Expr) -> Expr | None:
+    """Return the sum of two terms of which the second has a unit: `10 + 5\\sqrt{3}\\text{ cm}`, `2 m + 50 cm`."""
+    if right.head != "unit":
+        return None
+    if left.head == "unit":
+        first, second = unit(left.args[1]), unit(right.args[1])
+        if first is None or second is None or first.dimension != second.dimension:
+            return None
+        factor = Expr("num", second.scale / first.scale, None)
+        return Expr("unit", Expr("add", left.args[0], Expr("mul", factor, right.args[0])), left.args[1])
+    if not left.features.isdisjoint(("unit", "text", "word", "rel")):
+        return None
+    return Expr("unit", Expr("add", left, right.args[0]), right.args[1])
+
+
+def multiplied(left: Expr, right: Expr) -> Expr | None:
+    """Return the product of two factors of which one has a unit: `5\\times10^{3}\\ \\text{kg}`, `3 m \\times 4 m`."""
+    if left.head == right.head == "unit":
+        if unit(left.args[1]) is None or unit(right.args[1]) is None:
+            return None
+        return Expr("unit", Expr("mul", left.args[0], right.args[0]), f"{left.args[1]} * {right.args[1]}")
+    if right.head == "unit" and left.head not in ("text", "word"):
+        return Expr("unit", Expr("mul", left, right.args[0]), right.args[1])
+    if left.head == "unit" and right.head in ("num", "pow", "fn", "div", "const"):
+        return Expr("unit", Expr("mul", left.args[0], right), left.args[1])
+    return None
 
 
 def written_unit(expr: Expr) -> str | None:
