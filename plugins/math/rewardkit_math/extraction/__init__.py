@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rewardkit_math.extraction import marks, prose
+from rewardkit_math.extraction import marks, prose, statements
 from rewardkit_math.extraction.prose import is_prose, without_delimiters
 from rewardkit_math.parsing.text import to_latex
 
@@ -95,7 +95,7 @@ _FINDERS = {
     "boxed": marks.boxed_mark,
     "hash": marks.hash_mark,
     "bare": prose.bare,
-    "phrase": prose.phrase,
+    "phrase": statements.phrase,
     "math": prose.math,
     "number": prose.number,
     "text": prose.whole,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from rewardkit_math.extraction.prose import FINAL, MAX_ANSWER, NUMBER, SENTENCE_END, TAIL, formulas_at
+from rewardkit_math.extraction.prose import MAX_ANSWER, NUMBER, TAIL, formulas_at
+from rewardkit_math.extraction.statements import FINAL, SENTENCE_END, clause
 
 _JOIN = re.compile(
     r"(?:\s*[A-Za-z]{1,12}(?=\s+(?:and|or)\b))?"
@@ -111,4 +112,23 @@ def hash_mark(text: str, _: tuple[str, ...]) -> Iterator[str]:
     """The rest of the line behind the last ####."""
     at = text.rfind("####")
     if at >= 0:
-        yield text[at + 4 :].strip().split("\n", 1)[0]
+        line = text[at + 4 :].strip().split("\n", 1)[0].strip()
+        yield clause(line)
+
+
+def boxes(text: str) -> list[str]:
+    """Return the contents of all boxes of a text in their order, without repetitions; none where there are more than a list may have."""
+    found: list[str] = []
+    before = len(text)
+    for _ in range(_MAX_BOXES):
+        start = box_before(text, before)
+        if start < 0:
+            return list(dict.fromkeys(reversed(found)))
+        content, _end = _box_content(text, start)
+        if content is not None and content.strip():
+            found.append(content.strip())
+        before = _command_start(text, start)
+    return []
+
+
+_MAX_BOXES = 12

@@ -86,63 +86,8 @@ def bare(text: str, _: tuple[str, ...]) -> Iterator[str]:
 
 # ---- within prose
 
-_PHRASES = tuple(
-    (words_in_it, re.compile(pattern, re.IGNORECASE))
-    for words_in_it, pattern in (
-        (("inal",), r"\bfinal\s+answer\b[^.\n:=$\\]{0,60}?(?:\bis\b|[:=])[\s:*]*"),
-        (
-            ("nswer", "A:", "NSWER", "答案"),
-            (
-                r"(?:(?:^|\n)\s*A:|答案(?:是|为|應為|应为)?\s*[:：是为]?"
-                r"|\banswers?\b[^.\n:=$\\]{0,60}?(?:\bis\b|\bare\b|[:=]|\**[ \t]*(?=\n)))[\s:*]*"
-            ),
-        ),
-        (("esult", "ption", "hoice", "olution"), r"\b(?:result|option|choice|solutions?)\s+(?:is|are)\b[\s:*]*"),
-    )
-)
-FINAL = _PHRASES[0][1]
-"""Most trusted first; of each, the last in the text. Before the pattern stand parts of words one of which must be there."""
-_FILLER = re.compile(
-    r"\A(?:(?:therefore|thus|then|hence|simply|just|indeed|also|clearly|now|exactly|equal to|given by)\b[\s,:]*)+",
-    re.IGNORECASE,
-)
-"""Words between "the answer is" and the answer."""
-_IN_WORDS = re.compile(r"\s+\([A-Za-z][A-Za-z' -]{2,60}\)$")
-"""The answer again in words: 48 (forty-eight)."""
-SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$|\*)|。")
-
-
-def phrase(text: str, _: tuple[str, ...]) -> Iterator[str]:
-    """What stands behind "the answer is" and the like."""
-    tail = text[-TAIL:]
-    for parts, pattern in _PHRASES:
-        if not any(part in tail for part in parts):
-            continue
-        last = None
-        for match in pattern.finditer(tail):
-            if tail[match.end() : match.end() + 1].strip():
-                last = match
-        if last is not None:
-            yield from _stated(tail[last.end() : last.end() + 2000].strip())
-            return
-
-
-def _stated(rest: str) -> Iterator[str]:
-    """What the sentence says that `rest` begins with."""
-    rest = _FILLER.sub("", rest, count=1)
-    formulas = formulas_at(rest)
-    if formulas is not None:
-        yield formulas
-    end = SENTENCE_END.search(rest)
-    sentence = (rest[: end.start()] if end else rest).strip().strip("*").strip()
-    sentence = _IN_WORDS.sub("", sentence)
-    if formulas is None and not is_prose(sentence):
-        yield without_delimiters(sentence)
-    yield from _last(sentence)
-
-
-def _last(text: str) -> Iterator[str]:
-    """The last formula and the last number, the one further behind first."""
+def last_value(text: str) -> Iterator[str]:
+    """Yield the last formula and the last number, the one further behind first."""
     formula, numeral = next(math(text, ()), None), next(number(text, ()), None)
     if numeral is not None and not _MATH_END.search(text) and (formula is None or number_behind(text)):
         yield numeral

@@ -1,0 +1,113 @@
+"""Sentences that state an answer: "the answer is …" in several languages, "I choose B", and where the statement in them ends."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from rewardkit_math.extraction.prose import TAIL, formulas_at, is_prose, last_value, without_delimiters
+
+_PHRASES = tuple(
+    (parts, re.compile(pattern, re.IGNORECASE))
+    for parts, pattern in (
+        (("inal", "INAL"), r"\bfinal\s+answer\b[^.\n:=$\\]{0,60}?(?:\bis\b|[:=])[\s:*`]*"),
+        (
+            ("nswer", "A:", "NSWER", "答案"),
+            (
+                r"(?:(?:^|\n)\s*A:|答案(?:是|为|應為|应为|选)?\s*[:：是为]?"
+                r"|\banswers?\b[^.\n:=$\\]{0,60}?(?:\bis\b|\bare\b|[:=]|\**[ \t]*(?=\n)))[\s:*`]*"
+            ),
+        ),
+        (
+            ("选", "选", "選"),
+            r"(?:故选|故選|应选|應選|本题选|本題選|选择|選擇|选项[为是]|選項[為是]|选)\s*[:：]?[\s*]*(?=[(（]?\s*[A-Ha-h])",
+        ),
+        (
+            ("éponse", "espuesta", "isposta", "esposta", "ntwort", "твет", "dpowied", "evap", "áp án", "áp số", "답", "答", "الجواب", "الإجابة", "var:"),
+            (
+                r"(?:r[ée]ponse|respuesta|risposta|resposta|antwort|ответ|odpowied[źz]|cevap|đáp (?:án|số)|정답|답|答え?|الجواب|الإجابة|\bsvar)"
+                r"[^.\n:：=$\\\d]{0,40}?(?:\b(?:est|es|è|é|ist|lautet|to|là|wynosi)\b|[:：=]|은|는|は|هو|هي)[\s:*`]*"
+            ),
+        ),
+        (
+            ("esult", "ption", "hoice", "olution", "hoose", "elect", "ick", "hink", "elieve"),
+            (
+                r"(?:\b(?:result|option|choice|solutions?)\s+(?:is|are|was|would\s+be|should\s+be|must\s+be|[:=])"
+                r"|\b(?:choose|select|pick|choice|option|think\s+it(?:'s|\s+is)|believe\s+it(?:'s|\s+is))\b"
+                r"(?=[\s:*]*(?:(?:answer|option|choice)\s+)*\(?[A-J]\)?(?![A-Za-z'])))[\s:*`]*"
+            ),
+        ),
+    )
+)
+FINAL = _PHRASES[0][1]
+"""Most trusted first; of each, the last in the text. Before the pattern stand parts of words one of which must be there."""
+
+_FILLER = re.compile(
+    r"\A(?:(?:therefore|thus|then|hence|simply|just|indeed|also|clearly|now|exactly|equal\s+to|given\s+by|donc|also|choice|option)\b[\s,:]*)+"
+    r"(?=\S)",
+    re.IGNORECASE,
+)
+"""Words between "the answer is" and the answer."""
+_IN_WORDS = re.compile(r"\s+\([A-Za-z][A-Za-z' -]{2,60}\)$")
+"""The answer again in words: 48 (forty-eight)."""
+SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$|\*)|。|</?[a-z]")
+
+_CLAUSE = re.compile(
+    r"\s*(?:"
+    r"[,;]\s*(?:and|but|so|or)?\s*(?:\b(?:because|since|as|which|who|whose|where|with|not|but|so|thus|hence|therefore|rounding|rounded|obtained|giving|given|see|"
+    r"using|by|from|for\s+which|when|while|whereas|rather|instead|after|before|this|that|these|it|we|you|i|he|she|they|there|the|to|if|of\s+which|"
+    r"also|namely|meaning|making|leaving|verified|checked|note|is|are|was)\b)"
+    r"|;\s*(?=[A-Za-z]{3})"
+    r"|\s\(\s*(?:not|from|see|because|since|by|as|using|rounded|approximately|about|where|which|the|it|in|with|check|verified|eq|equation|note|this|to)\b"
+    r"|\s(?:-|—|–|--+)\s+(?=[A-Za-z]{2})"
+    r"|\s\b(?:because|since|but|which|rather\s+than|instead\s+of|not|whereas|so\s+that|as\s+(?:the|we|it|there|shown|required)|and\s+not|is\s+wrong)\b"
+    r")",
+    re.IGNORECASE,
+)
+"""Where a clause begins that says more about a statement than the answer."""
+
+
+def clause(sentence: str) -> str:
+    """Return the part of a sentence that states its answer: what stands before the first clause that explains it."""
+    match = _CLAUSE.search(sentence)
+    while match is not None:
+        stated = sentence[: match.start()].strip().strip("*`").strip()
+        if stated and sentence[: match.start()].count("$") % 2 == 0:
+            return stated
+        match = _CLAUSE.search(sentence, match.end())
+    return sentence
+
+
+def phrase(text: str, _: tuple[str, ...]) -> Iterator[str]:
+    """Yield what stands behind "the answer is" and the like."""
+    tail = text[-TAIL:]
+    for parts, pattern in _PHRASES:
+        if not any(part in tail for part in parts):
+            continue
+        last = None
+        for match in pattern.finditer(tail):
+            if tail[match.end() : match.end() + 1].strip():
+                last = match
+        if last is not None:
+            yield from _stated(tail[last.end() : last.end() + 2000].strip())
+            return
+
+
+def _stated(rest: str) -> Iterator[str]:
+    """Yield what the sentence says that `rest` begins with."""
+    rest = _FILLER.sub("", rest, count=1)
+    formulas = formulas_at(rest)
+    if formulas is not None:
+        yield formulas
+    end = SENTENCE_END.search(rest)
+    sentence = (rest[: end.start()] if end else rest).strip().strip("*`").strip()
+    sentence = _IN_WORDS.sub("", sentence)
+    stated = clause(sentence)
+    if formulas is None and not is_prose(stated):
+        yield without_delimiters(stated)
+    found = False
+    for value in last_value(stated):
+        found = True
+        yield value
+    if not found and formulas is None:
+        yield from last_value(sentence)
