@@ -9,11 +9,13 @@ from typing import NamedTuple
 
 from rewardkit_math.errors import MathError, ParseError, TooLarge, Undefined
 from rewardkit_math.expr import Expr
-from rewardkit_math.extraction import SOURCES, Answer, candidates, is_prose, without_delimiters
+from rewardkit_math.extraction import Answer, boxes, candidates, is_prose, without_delimiters
 from rewardkit_math.parsing import parse
 from rewardkit_math.parsing import text as texts
 from rewardkit_math.parsing import vocabulary as words
 from rewardkit_math.parsing.literals import number
+from rewardkit_math.phrases import PHRASES, chinese_number, choice, clock, name, no_answer, phrase
+from rewardkit_math.units import unit, words_behind
 from rewardkit_math.work import READING, allowed
 
 
@@ -27,14 +29,68 @@ class Read(NamedTuple):
 
 @lru_cache(maxsize=2048)
 def read_reference(text: str) -> Read:
-    """Return the reading of a reference, which a group of completions shares."""
-    return read(text, SOURCES)
+    """Return the reading of a reference, which a group of completions shares.
+
+    Nothing is guessed: a text without a mark for its answer is read as a whole, as an answer or as a phrase of words and formulas.
+    """
+    problem = no_answer(text)
+    if problem is not None:
+        return Read(Answer(text.strip(), "text"), None, problem)
+    read_as = read(text, _STATED)
+    if read_as.expr is not None or read_as.answer:
+        return read_as
+    whole = next(candidates(text, ("text",)), None)
+    if whole is None:
+        return Read(Answer("", ""), None, "a long text without a mark for its answer")
+    with allowed(READING):
+        if "$" not in whole.text and "\\(" not in whole.text:
+            try:
+                read_as = understood(whole)
+            except TooLarge:
+                return Read(whole, None, "a long text without a mark for its answer")
+            if read_as.expr is not None:
+                return read_as
+        return _phrase(whole, "a sentence that can't be read as a whole")
+
+
+_STATED = ("tag", "boxed", "hash", "bare", "phrase")
 
 
 def read(text: str, sources: tuple[str, ...]) -> Read:
     """Return the first answer in the text that is understood, else the first one found."""
     with allowed(READING):
         return _first_understood(text, sources)
+
+
+def read_phrase(text: str, sources: tuple[str, ...]) -> Read | None:
+    """Return the reading of a prediction as a phrase of words and formulas, for a reference that is one; None where it is none."""
+    with allowed(READING):
+        for answer in candidates(
+            text, tuple(s for s in sources if s in ("tag", "boxed", "hash", "bare", "phrase", "text"))
+        ):
+            try:
+                expr = phrase(answer.text)
+            except (TooLarge, RecursionError):
+                return None
+            return Read(answer, expr) if expr is not None else None
+    return None
+
+
+def read_boxes(text: str) -> list[Read]:
+    """Return the readings of all boxes of a text, for a reference that is a list."""
+    with allowed(READING):
+        try:
+            return [understood(Answer(content, "boxed")) for content in boxes(text)]
+        except TooLarge:
+            return []
+
+
+def _phrase(answer: Answer, problem: str) -> Read:
+    try:
+        expr = phrase(answer.text)
+    except (TooLarge, RecursionError) as error:
+        return Read(answer, None, str(error))
+    return Read(answer, expr, "" if expr is not None else problem)
 
 
 def _first_understood(text: str, sources: tuple[str, ...]) -> Read:
@@ -58,122 +114,79 @@ def _first_understood(text: str, sources: tuple[str, ...]) -> Read:
 
 _TRAILING = re.compile(r"(?:[\s.,;:]|!(?:\s*!){2,}|\\[,;:! ]|\\\\|\\$)+$")
 _DIGIT = re.compile(r"\d")
+_LABEL = re.compile(r"\((?:\d|[a-h]|i{1,3}|iv)\)\s+(?=[\d$\\-])")
+_BEHIND = re.compile(r"(.*[\d})])\s*\(\s*([A-Za-z²³^/ ]{1,30})\s*\)", re.DOTALL)
 
 
 def _trimmed(content: str) -> str:
-    """`content` without punctuation and spacing at its end."""
+    """Return `content` without punctuation and spacing at its end."""
     return _TRAILING.sub("", content) if content[-1:] in " .,;:!\\\n\t\r" else content
 
 
-def understood(answer: Answer) -> Read:
-    """Parse an answer; where it is a sentence, what the sentence says."""
-    content = answer.text
-    rational = _rational(content)
-    if rational is not None:
-        return Read(answer, rational)
+def _prepared(content: str) -> str:
+    """Return `content` without delimiters, labels such as `(3)`, and remarks behind it such as `(units)`."""
     stripped = without_delimiters(_trimmed(texts.single_backslashes(content))).strip()
     if stripped.startswith("``") and stripped.endswith("''"):
         stripped = stripped[2:-2].strip()
     if stripped.startswith("\\text{") and stripped.find("}") == len(stripped) - 1:
         stripped = stripped[6:-1].strip()
+    if stripped[:1] == "(":
+        stripped = _LABEL.sub("", stripped, count=1)
+    if stripped[-1:] == ")" and len(stripped) < 200:
+        match = _BEHIND.fullmatch(stripped)
+        if match is not None and (unit(match[2]) is not None or not words_behind(match[2]).others):
+            stripped = f"{match[1]} \\text{{ {match[2].strip()}}}" if unit(match[2]) is not None else match[1].strip()
+    return stripped
+
+
+def understood(answer: Answer) -> Read:
+    """Parse an answer; where it is a sentence, read what the sentence says."""
+    content = answer.text
+    rational = _rational(content)
+    if rational is not None:
+        return Read(answer, rational)
+    stripped = _prepared(content)
     said = PHRASES.get(texts.plain(stripped)) if len(stripped) < 40 and not _DIGIT.search(stripped) else None
     count = words.NUMBER_WORDS.get(stripped.casefold())
+    if count is None and not stripped.isascii():
+        count = chinese_number(stripped)
     if count is not None:
         return Read(answer, Expr("num", count, None))
-    said = said or _clock(stripped) or _choice(stripped)
-    said = said or _words(stripped)
+    said = said or clock(stripped) or choice(stripped) or name(stripped)
     if said is not None:
         return Read(answer, said)
     if not is_prose(stripped):
         try:
             return Read(answer, parse(stripped))
         except (ParseError, TooLarge, Undefined) as error:
-            if answer.source not in ("boxed", "tag", "bare", "hash") or not any(c.isalpha() for c in stripped):
-                return Read(answer, None, str(error))
             problem = str(error)
+            if answer.source not in _MARKED or not any(c.isalpha() for c in stripped):
+                return Read(answer, None, problem)
+            if isinstance(error, TooLarge):
+                return Read(answer, None, problem)
     else:
         problem = "a sentence"
-    if problem == "a sentence" and len(stripped) < 400 and answer.source in ("boxed", "tag", "bare", "hash"):
-        for inner in candidates(stripped, ("phrase", "math", "number")):
+    if len(stripped) < 400 and answer.source in _MARKED:
+        return _sentence(answer, content, stripped, problem)
+    return Read(answer, None, problem)
+
+
+_MARKED = ("boxed", "tag", "bare", "hash")
+
+
+def _sentence(answer: Answer, content: str, stripped: str, problem: str) -> Read:
+    """Return what a marked answer in words says: behind "the answer is", or as a phrase of words and formulas."""
+    if problem == "a sentence":
+        for inner in candidates(stripped, ("phrase",)):
             try:
                 return Read(answer, parse(inner.text), "")
             except MathError:
                 continue
-    return Read(answer, None, problem)
-
-
-_NO_NAMES = {
-    "to",
-    *words.CONNECTORS,
-    *words.CONDITIONS,
-    *words.FUNCTIONS,
-    *words.GREEK,
-    *words.CONSTANTS,
-    *words.NUMBER_WORDS,
-}
-"""Words that are mathematics, or that make a list or a condition."""
-
-_REALS, _EMPTY = Expr("const", "R"), Expr("const", "empty")
-PHRASES = {
-    **dict.fromkeys(
-        ("allrealnumbers", "allreals", "realnumbers", "anyrealnumber", "allrealnumber", "allrealvalues"), _REALS
-    ),
-    **dict.fromkeys(("dne", "doesnotexist", "thelimitdoesnotexist"), Expr("text", "does not exist")),
-    **dict.fromkeys(
-        ("nosolution", "nosolutions", "norealsolution", "norealsolutions", "emptyset", "theemptyset"), _EMPTY
-    ),
-}
-"""Words that mean a set, without their spaces."""
-_CHOICE = re.compile(
-    r"(?:\\(?:text|textbf|mathrm|mathbf)\{\s*)?(?:\(([A-J])\)|([A-J])[.)](?=\s))(?:[\s.:~]|\\[ ,;]|\})+(?=\S)(.{1,200})",
-    re.DOTALL,
-)
-_LETTER = re.compile(r"(?:option\s*\(?([A-J])\)?|([A-J])\))[.:]?", re.IGNORECASE)
-
-
-def _choice(content: str) -> Expr | None:
-    r"""The letter of a choice, perhaps with what it stands for: `(B) 12`, `\textbf{(C)}\ 12`, `B)`, `Option B`."""
-    if not content[:1].isalpha() and content[:1] not in ("(", "\\"):
-        return None
-    letter = _LETTER.fullmatch(content) if len(content) < 16 else None
-    if letter is not None:
-        return Expr("sym", (letter[1] or letter[2]).upper())
-    match = _CHOICE.fullmatch(content)
-    if match is None or match[3].startswith(
-        ("}", "^", "_", "/", "=", "+", "-", "*", ",", "\\cdot", "\\times", "\\cup", "\\cap")
-    ):
-        return None
     try:
-        return Expr("choice", match[1] or match[2], parse(match[3]))
-    except MathError:
-        return Expr("choice", match[1] or match[2], Expr("text", match[3]))
-
-
-_CLOCK = re.compile(r"(\d{1,2})(?:[:.](\d{2}))?(?:([ap])\.?m\.?|noon|midnight)|noon|midnight")
-
-
-def _clock(content: str) -> Expr | None:
-    r"""A time of day with its half: `4:30 \text{ p.m.}`, `7 AM`."""
-    if len(content) > 60 or not ("m" in content or "M" in content or "noon" in content):
-        return None
-    match = _CLOCK.fullmatch(texts.plain(content))
-    if match is None or int(match[1] or 12) > 12 or int(match[2] or 0) > 59:
-        return None
-    half = match[3] or ("p" if "noon" in match[0] else "a")
-    return Expr("clock", int(match[1] or 12) % 12 * 60 + int(match[2] or 0), half + "m")
-
-
-_SEVERAL_WORDS = re.compile(r"(?:an?|[A-Za-z]{3,})(?: [A-Za-z'’-]+)+", re.IGNORECASE)
-
-
-def _words(content: str) -> Expr | None:
-    """Several words in a row that are no list and no mathematics: `an ellipse`, `two heads`."""
-    if len(content) > 60 or _SEVERAL_WORDS.fullmatch(content) is None:
-        return None
-    found = content.split()
-    if any(w.casefold() in _NO_NAMES or w in _NO_NAMES for w in found) or not any(len(w) > 3 for w in found):
-        return None
-    return Expr("text", content)
+        expr = phrase(content)
+    except (MathError, RecursionError):
+        expr = None
+    return Read(answer, expr, "" if expr is not None else problem)
 
 
 _RATIONAL = re.compile(

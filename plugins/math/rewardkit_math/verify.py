@@ -17,7 +17,8 @@ from rewardkit_math.form import decimal_places, unsimplified
 from rewardkit_math.parsing import parse
 from rewardkit_math.parsing import text as texts
 from rewardkit_math.policy import Policy
-from rewardkit_math.reading import Read, read, read_reference
+from rewardkit_math.phrases import word_count
+from rewardkit_math.reading import Read, read, read_boxes, read_phrase, read_reference
 from rewardkit_math.units import unit
 from rewardkit_math.work import allowed
 
@@ -107,6 +108,7 @@ class _Settled(NamedTuple):
 class _Question(NamedTuple):
     """A prediction and a reference, read, and the policy to compare them by."""
 
+    prediction: str
     theirs: Read
     ours: Read
     policy: Policy
@@ -130,7 +132,9 @@ class _Question(NamedTuple):
         """Return the outcome of the fast tiers; raises TooLarge where they take too many steps."""
         theirs, ours = self.theirs, self.ours
         if not ours.answer:
-            return _Settled(None, "", "the reference gives no answer")
+            return _Settled(None, "", f"the reference gives no answer: {ours.problem}")
+        if ours.expr is None and ours.answer.source == "text" and not _is_words(ours.answer.text):
+            return _Settled(None, "", f"the reference can't be understood: {ours.problem}")
         if not theirs.answer:
             return _Settled(False, "text", "the prediction gives no answer")
         first, second = theirs.answer.text, ours.answer.text
@@ -143,8 +147,15 @@ class _Question(NamedTuple):
             return _Settled(same, "rational", "equal" if same else "different")
         if first == second or texts.typographic(first) == texts.typographic(second):
             return _Settled(True, "text", "written alike")
+        if b is not None and b.head == "phrase":
+            return self.phrased(b)
         if a is not None and b is not None:
-            return self.compared(a, b)
+            if b.head == a.head == "sym" and b.args[0] in _CHOICES and a.args[0] == b.args[0].casefold():
+                return _Settled(True, "text", "the same letter")
+            settled = self.compared(a, b)
+            if isinstance(settled, _Settled) and settled.correct is False and theirs.answer.source == "boxed":
+                return self.all_boxes(b) or settled
+            return settled
         plain = texts.plain(first), texts.plain(second)
         if plain[0] == plain[1] and plain[0] and not set(plain[0]) & _NOTATION:
             return _Settled(True, "text", "the same words")
@@ -166,6 +177,35 @@ class _Question(NamedTuple):
             if places != policy.decimal_places:
                 return f"{places} decimal places, not {policy.decimal_places}"
         return None
+
+    def phrased(self, ours: Expr) -> _Settled | MathError:
+        """Return the outcome for a reference of words and formulas.
+
+        The same words with equal formulas are equal, other words in their places or other formulas are different. What does not have the
+        form of the reference, a formula alone for example, can't be judged.
+        """
+        theirs = self.theirs.expr
+        if theirs is None or theirs.head != "phrase":
+            found = read_phrase(self.prediction, self.policy.extraction)
+            theirs = found.expr if found is not None else theirs
+        if theirs is not None and theirs.head == "phrase":
+            if [p.head == "text" for p in theirs.args] == [p.head == "text" for p in ours.args]:
+                return self.compared(theirs, ours)
+        if not word_count(ours):
+            return _Settled(False, "text", "other words than the reference")
+        return _Settled(None, "", "the reference is a sentence, which an answer of another form can't be compared with")
+
+    def all_boxes(self, ours: Expr) -> _Settled | None:
+        """Return that all boxes of the prediction together are the list that the reference asks for, or None."""
+        wanted = ours.args[1:] if ours.head == "seq" and ours.args[0] in ("", "{}", "()") else None
+        found = read_boxes(self.prediction) if wanted and len(wanted) > 1 else []
+        if wanted is None or len(found) != len(wanted):
+            return None
+        values = [read.expr for read in found]
+        if any(value is None for value in values):
+            return None
+        settled = self.compared(Expr("seq", "", *values), ours)
+        return settled if isinstance(settled, _Settled) and settled.correct else None
 
     def compared(self, theirs: Expr, ours: Expr) -> _Settled | MathError:
         comparison = Comparison(self.policy)
@@ -214,7 +254,7 @@ class _Question(NamedTuple):
 
 def _question(prediction: str, reference: str, policy: Policy | None, options: dict[str, Any]) -> _Question:
     chosen = _policy(policy, options)
-    return _Question(read(prediction, chosen.extraction), read_reference(reference), chosen)
+    return _Question(prediction, read(prediction, chosen.extraction), read_reference(reference), chosen)
 
 
 def _policy(policy: Policy | None, options: dict[str, Any]) -> Policy:
@@ -236,11 +276,7 @@ def _shown(side: Read) -> str:
     return f"{shown!r} ({side.answer.source})"
 
 
-# ---- reading
-
-
-# ---- deciding
-
+_CHOICES = frozenset("ABCDEFGHIJ")
 
 _NOTATION = frozenset("\\^_")
 """Where these stand, a brace that is missing changes what is said."""

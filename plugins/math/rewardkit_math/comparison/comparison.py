@@ -32,6 +32,10 @@ class Comparison(Words, Lists, Relations, Tables, Values):
     def _equal(self, a: Expr, b: Expr) -> bool:
         if a.head == "choice" or b.head == "choice":
             return self.chosen(a, b)
+        if a.head == "choices" or b.head == "choices":
+            return self.several_chosen(a, b)
+        if a.head == "phrase" or b.head == "phrase":
+            return self.phrases(a, b)
         a, b = opened(a), opened(b)
         if a == b:
             return True

@@ -57,6 +57,26 @@ class Words(Part):
                 sides.append(side.args[1])
         return self.equal(*sides)
 
+    def several_chosen(self, a: Expr, b: Expr) -> bool:
+        """Several letters against several letters, in any order; against anything else they are a product."""
+        if a.head == b.head:
+            self.at("text")
+            return bool(a.args[0] == b.args[0])
+        sides = [Expr("word", e.args[1]) if e.head == "choices" else e for e in (a, b)]
+        return self.equal(*sides)
+
+    def phrases(self, a: Expr, b: Expr) -> bool:
+        """Phrases of words and formulas: the same words in the same places, and equal formulas between them."""
+        self.at("structure")
+        if a.head != b.head or len(a.args) != len(b.args):
+            return False
+        for x, y in zip(a.args, b.args, strict=True):
+            if (x.head == "text") != (y.head == "text"):
+                return False
+            if x.head == "text" and stem(x.args[0]) != stem(y.args[0]):
+                return False
+        return self.all_equal([(x, y) for x, y in zip(a.args, b.args, strict=True) if x.head != "text"])
+
     @staticmethod
     def clocks(a: Expr, b: Expr) -> bool:
         """Times of day; one without "a.m." or "p.m." (a ratio, `4:30`) may be either."""
@@ -70,6 +90,11 @@ class Words(Part):
             else:
                 return False
         return times[0][0] == times[1][0] and (times[0][1] == times[1][1] or "" in (times[0][1], times[1][1]))
+
+
+def stem(word: str) -> str:
+    """Return a word without its plural ending."""
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
 def _named(expr: Expr) -> str | None:

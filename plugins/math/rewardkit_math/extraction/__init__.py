@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rewardkit_math.extraction import marks, prose, statements
+from rewardkit_math.extraction.marks import boxes
 from rewardkit_math.extraction.prose import is_prose, without_delimiters
 from rewardkit_math.parsing.text import to_latex
 
-__all__ = ["SOURCES", "Answer", "candidates", "extract", "is_prose", "without_delimiters"]
+__all__ = ["SOURCES", "Answer", "boxes", "candidates", "extract", "is_prose", "without_delimiters"]
 
 SOURCES = ("tag", "boxed", "hash", "bare", "phrase", "math", "number", "text")
 r"""Where an answer may stand, most trusted first:

@@ -10,7 +10,7 @@ from rewardkit_math.extraction.statements import FINAL, SENTENCE_END, clause
 
 _JOIN = re.compile(
     r"(?:\s*[A-Za-z]{1,12}(?=\s+(?:and|or)\b))?"
-    r"(?:[\s,;$&+~]|\\\\?$|\\[()\[\],;:! ]|\\q?quad|\\(?:text|mathrm)\s*\{[\s,]*(?:and|or)?\s*\}|\b(?:and|or)\b)*"
+    r"(?:[\s,;，、；和或与及$&+~]|\\\\?$|\\[()\[\],;:! ]|\\q?quad|\\(?:text|mathrm)\s*\{[\s,]*(?:and|or|[和或与及])?\s*\}|\b(?:and|or)\b)*"
 )
 _JOIN_NAMED = re.compile(r"[\s$,]*(?:\\text\s*\{\s*)?\b(?:and|or)\b[\s},$]*[A-Za-z](?:_\{?\w\}?)?\s*=\s*")
 """The same with a name before the next box: `x = \\boxed{1}` or `x = \\boxed{2}`."""
@@ -32,7 +32,11 @@ def boxed_mark(text: str, _: tuple[str, ...]) -> Iterator[str]:
         content, end = _box_content(text, start)
         if boxes:
             between = text[end:before] if content is not None and end <= before <= end + 60 else "."
-            if "\n\n" in between or not (_JOIN.fullmatch(between) or _JOIN_NAMED.fullmatch(between)):
+            if (
+                "\n\n" in between
+                or not between.strip(" $\n\t~")
+                or not (_JOIN.fullmatch(between) or _JOIN_NAMED.fullmatch(between))
+            ):
                 break
         elif content is not None and (percent := _BEHIND.match(text, end)) and percent[0].strip(" $"):
             content += "%"

@@ -31,7 +31,11 @@ _COMMON = re.compile(
     r"\b(?:the|is|are|of|to|so|that|and) [a-z]{2,} [a-z]{2,}\b|\b[A-Z]?[a-z]+ (?:the|is|are|of|to|so|that|a) [a-z0-9$\\(]"
 )
 """A few words that only a sentence has in this order: found early in most texts, and missing from bare answers."""
-_LABELLED = re.compile(r"A:\s|#+\s|.*[\u4e00-\u9fff\u3040-\u30ff\uac00-\ud7a3]", re.DOTALL)
+_LABELLED = re.compile(
+    r"A:\s|#+\s|(?i:(?:(?:la|le|il|die|der|das|el|o|a)\s+)?(?:r[ée]ponse|respuesta|risposta|resposta|antwort|ответ|odpowied[źz]|cevap|đáp)\b)"
+    r"|.*[\u4e00-\u9fff\u3040-\u30ff\uac00-\ud7a3]",
+    re.DOTALL,
+)
 _ALPHA = re.compile(r"[^\W\d_]")
 _LETTERS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
 _LABEL = re.compile(r"^[\s*#>-]*([^\W\d_]{4,})\s*:")
@@ -85,6 +89,7 @@ def bare(text: str, _: tuple[str, ...]) -> Iterator[str]:
 
 
 # ---- within prose
+
 
 def last_value(text: str) -> Iterator[str]:
     """Yield the last formula and the last number, the one further behind first."""

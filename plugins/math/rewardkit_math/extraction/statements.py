@@ -23,7 +23,23 @@ _PHRASES = tuple(
             r"(?:故选|故選|应选|應選|本题选|本題選|选择|選擇|选项[为是]|選項[為是]|选)\s*[:：]?[\s*]*(?=[(（]?\s*[A-Ha-h])",
         ),
         (
-            ("éponse", "espuesta", "isposta", "esposta", "ntwort", "твет", "dpowied", "evap", "áp án", "áp số", "답", "答", "الجواب", "الإجابة", "var:"),
+            (
+                "éponse",
+                "espuesta",
+                "isposta",
+                "esposta",
+                "ntwort",
+                "твет",
+                "dpowied",
+                "evap",
+                "áp án",
+                "áp số",
+                "답",
+                "答",
+                "الجواب",
+                "الإجابة",
+                "var:",
+            ),
             (
                 r"(?:r[ée]ponse|respuesta|risposta|resposta|antwort|ответ|odpowied[źz]|cevap|đáp (?:án|số)|정답|답|答え?|الجواب|الإجابة|\bsvar)"
                 r"[^.\n:：=$\\\d]{0,40}?(?:\b(?:est|es|è|é|ist|lautet|to|là|wynosi)\b|[:：=]|은|는|は|هو|هي)[\s:*`]*"

@@ -45,6 +45,7 @@ _MASTER = re.compile(
     )
   | (?P<cmd>\\(?:[a-zA-Z]+|.))
   | (?P<word>[A-Za-z]+)
+  | (?P<cjk>[\u4e00-\u9fff]+)
   | (?P<shout>!(?:\s*!){2,})
   | (?P<op>\*\*|<=|>=|!=|==|:=|=>|->|[-+*/^_!%',;:|=<>&.])
   | (?P<open>[(\[])
@@ -124,6 +125,8 @@ def tokenize(text: str) -> list[Token]:
             append(Token("num", value, spaced, exact, places))
         elif kind == "word":
             _word(value, spaced, tokens, text, position)
+        elif kind == "cjk":
+            _text(value, is_text=True, spaced=spaced, tokens=tokens)
         elif kind == "shout":
             raise ParseError("three exclamation marks or more in a row")
         elif kind == "op":

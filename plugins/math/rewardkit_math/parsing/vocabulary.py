@@ -72,7 +72,23 @@ SKIP_WITH_ARGUMENT = frozenset(
     "textcolor hspace vspace phantom hphantom vphantom label tag color kern mspace hskip vskip".split()
 )
 
-CONNECTORS = {"and": ",", "or": "or", "и": ",", "или": "or", "und": ",", "oder": "or", "et": ",", "ou": "or"}
+CONNECTORS = {
+    "and": ",",
+    "or": "or",
+    "и": ",",
+    "или": "or",
+    "und": ",",
+    "oder": "or",
+    "et": ",",
+    "ou": "or",
+    "或": "or",
+    "或者": "or",
+    "和": ",",
+    "与": ",",
+    "及": ",",
+    "以及": ",",
+    "且": ",",
+}
 """Words between the items of a list; "or" tells inequalities that hold one or the other from those that hold together."""
 
 CONDITIONS = frozenset("for where if when with such provided assuming unless".split())
