@@ -163,7 +163,32 @@ _PIECES = re.compile(
     r"|(?P<rest>\\[A-Za-z]+|\S|\s+)",
     re.DOTALL,
 )
-_DROPPED = frozenset("a an the is are was of there that it and then so , . : ; its has have be being".split())
+_DROPPED = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "is",
+        "are",
+        "was",
+        "of",
+        "there",
+        "that",
+        "it",
+        "and",
+        "then",
+        "so",
+        ",",
+        ".",
+        ":",
+        ";",
+        "its",
+        "has",
+        "have",
+        "be",
+        "being",
+    ]
+)
 """Words of a phrase that say nothing of their own."""
 _MATH_WORDS = words.FUNCTIONS.keys() | words.GREEK | words.CONSTANTS.keys()
 _BOUNDS = {
@@ -258,7 +283,28 @@ def word_count(expr: Expr) -> int:
 
 
 _ARITHMETIC = frozenset(
-    "remainder r mod modulo to between and or times by pairs pair increase decrease profit loss north south east west".split()
+    [
+        "remainder",
+        "r",
+        "mod",
+        "modulo",
+        "to",
+        "between",
+        "and",
+        "or",
+        "times",
+        "by",
+        "pairs",
+        "pair",
+        "increase",
+        "decrease",
+        "profit",
+        "loss",
+        "north",
+        "south",
+        "east",
+        "west",
+    ]
 )
 
 

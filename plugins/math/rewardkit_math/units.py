@@ -196,8 +196,55 @@ for _line in _PREFIXED.strip().splitlines():
         )
 
 ATTACHED = frozenset(
-    "km cm mm nm kg ml mL min mins hr hrs sec secs ft yd lb lbs oz mph kph kmh rpm ppm psi kWh kPa MPa Pa kJ kcal kW MW kHz MHz GHz Hz keV MeV eV "
-    "mol atm cal deg rad km kms cms".split()
+    [
+        "km",
+        "cm",
+        "mm",
+        "nm",
+        "kg",
+        "ml",
+        "mL",
+        "min",
+        "mins",
+        "hr",
+        "hrs",
+        "sec",
+        "secs",
+        "ft",
+        "yd",
+        "lb",
+        "lbs",
+        "oz",
+        "mph",
+        "kph",
+        "kmh",
+        "rpm",
+        "ppm",
+        "psi",
+        "kWh",
+        "kPa",
+        "MPa",
+        "Pa",
+        "kJ",
+        "kcal",
+        "kW",
+        "MW",
+        "kHz",
+        "MHz",
+        "GHz",
+        "Hz",
+        "keV",
+        "MeV",
+        "eV",
+        "mol",
+        "atm",
+        "cal",
+        "deg",
+        "rad",
+        "km",
+        "kms",
+        "cms",
+    ]
 )
 """Units of two letters and more that may stand directly behind a number, as in `5km`; other letters there are variables (`2mH`)."""
 
@@ -278,12 +325,68 @@ def _combined(found: list[list[int | str]]) -> Unit | None:
     return Unit(tuple(sorted((q, n) for q, n in dimension.items() if n)), scale)
 
 
-_NEUTRAL = frozenset("unit units of the a an in total each all and is are altogether approximately about".split())
+_NEUTRAL = frozenset(
+    [
+        "unit",
+        "units",
+        "of",
+        "the",
+        "a",
+        "an",
+        "in",
+        "total",
+        "each",
+        "all",
+        "and",
+        "is",
+        "are",
+        "altogether",
+        "approximately",
+        "about",
+    ]
+)
 """Words behind a value that say nothing of what is measured."""
 
 _CHANGING = frozenset(
-    "more less fewer greater least most than or not negative minus plus below under over above remainder r mod modulo pair pairs dozen dozens "
-    "half squared cubed hundred thousand million billion trillion except without tenths hundredths thousandths".split()
+    [
+        "more",
+        "less",
+        "fewer",
+        "greater",
+        "least",
+        "most",
+        "than",
+        "or",
+        "not",
+        "negative",
+        "minus",
+        "plus",
+        "below",
+        "under",
+        "over",
+        "above",
+        "remainder",
+        "r",
+        "mod",
+        "modulo",
+        "pair",
+        "pairs",
+        "dozen",
+        "dozens",
+        "half",
+        "squared",
+        "cubed",
+        "hundred",
+        "thousand",
+        "million",
+        "billion",
+        "trillion",
+        "except",
+        "without",
+        "tenths",
+        "hundredths",
+        "thousandths",
+    ]
 )
 """Words behind a value that change it: `5 or more` is not 5."""
 

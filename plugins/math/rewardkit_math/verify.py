@@ -16,8 +16,8 @@ from rewardkit_math.extraction import Answer
 from rewardkit_math.form import decimal_places, unsimplified
 from rewardkit_math.parsing import parse
 from rewardkit_math.parsing import text as texts
-from rewardkit_math.policy import Policy
 from rewardkit_math.phrases import word_count
+from rewardkit_math.policy import Policy
 from rewardkit_math.reading import Read, read, read_boxes, read_phrase, read_reference
 from rewardkit_math.units import unit
 from rewardkit_math.work import allowed
@@ -147,6 +147,12 @@ class _Question(NamedTuple):
             return _Settled(same, "rational", "equal" if same else "different")
         if first == second or texts.typographic(first) == texts.typographic(second):
             return _Settled(True, "text", "written alike")
+        if len(first) < 120 and len(second) < 120 and any(c.isupper() for c in second):
+            formulas = texts.chemical(first), texts.chemical(second)
+            if formulas[0] is not None and formulas[0] == formulas[1]:
+                return _Settled(True, "text", "the same chemical formula")
+            if ours.expr is None and formulas[1] is not None:
+                return _Settled(False, "text", "another chemical formula")
         if b is not None and b.head == "phrase":
             return self.phrased(b)
         if a is not None and b is not None:
@@ -156,6 +162,8 @@ class _Question(NamedTuple):
             if isinstance(settled, _Settled) and settled.correct is False and theirs.answer.source == "boxed":
                 return self.all_boxes(b) or settled
             return settled
+        if texts.spelled_out(first) == texts.spelled_out(second):
+            return _Settled(True, "text", "written alike")
         plain = texts.plain(first), texts.plain(second)
         if plain[0] == plain[1] and plain[0] and not set(plain[0]) & _NOTATION:
             return _Settled(True, "text", "the same words")
@@ -212,10 +220,13 @@ class _Question(NamedTuple):
         try:
             same = comparison.equal(theirs, ours)
             as_units = not same and _quantity_equal(self.theirs, self.ours, comparison)
+            renamed = not same and comparison.renamed(theirs, ours)
         except Undefined as error:
             return _Settled(False, comparison.tier, f"one side has no value: {error}")
         except (Undecided, TooLarge) as error:
             return error
+        if renamed:
+            return _Settled(True, comparison.tier, "equal up to the names of constants")
         if as_units:
             return _Settled(True, comparison.tier, "equal up to a unit")
         return _Settled(same, comparison.tier, "equal" if same else "different")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from rewardkit_math.comparison.lists import Lists
+from rewardkit_math.comparison.matrices import is_matrix, matched
+from rewardkit_math.comparison.parameters import Parameters
 from rewardkit_math.comparison.relations import Relations
-from rewardkit_math.comparison.shapes import NUMBER_SETS, SETS, infinity, is_matrix, is_name, items, opened
+from rewardkit_math.comparison.shapes import NUMBER_SETS, SETS, infinity, is_name, items, opened
 from rewardkit_math.comparison.tables import Tables
 from rewardkit_math.comparison.values import Values
 from rewardkit_math.comparison.words import Words
@@ -13,7 +15,7 @@ from rewardkit_math.expr import Expr
 from rewardkit_math.work import spend
 
 
-class Comparison(Words, Lists, Relations, Tables, Values):
+class Comparison(Words, Lists, Relations, Tables, Parameters, Values):
     """One comparison. `tier` is the deepest tier that it needed."""
 
     def equal(self, a: Expr, b: Expr) -> bool:
@@ -37,6 +39,7 @@ class Comparison(Words, Lists, Relations, Tables, Values):
         if a.head == "phrase" or b.head == "phrase":
             return self.phrases(a, b)
         a, b = opened(a), opened(b)
+        a, b = matched(a, b)
         if a == b:
             return True
         if a.head == "cond" or b.head == "cond":

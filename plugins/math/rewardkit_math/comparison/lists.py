@@ -7,12 +7,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rewardkit_math.comparison import realset
+from rewardkit_math.comparison.matrices import is_matrix, vector
+from rewardkit_math.comparison.names import as_roots, assigned, grouped, names_of
 from rewardkit_math.comparison.parts import Part
-from rewardkit_math.comparison.shapes import SETS, assigned, distinct, is_matrix, is_region, items, names_of, vector
+from rewardkit_math.comparison.shapes import SETS, distinct, is_region, items
 from rewardkit_math.errors import TooLarge, Undecided, Undefined
 from rewardkit_math.expr import Expr
 
 MAX_ITEMS = 60
+
+
 _FRENCH = {"[[": "[)", "]]": "(]", "][": "()"}
 """Intervals in the notation that turns brackets round, and what they are in the other one."""
 
@@ -47,6 +51,8 @@ class Lists(Part):
 
     def same_items(self, left: Sequence[Expr], right: Sequence[Expr], *, ordered: bool) -> bool:
         """Whether two lists hold the same items; `x = 1, y = 2` matches `1, 2` in that order."""
+        left, right = grouped(left, right)
+        left, right = as_roots(left), as_roots(right)
         names = [names_of(side) for side in (left, right)]
         if (names[0] is None) != (names[1] is None):
             known = names[0] or names[1] or []

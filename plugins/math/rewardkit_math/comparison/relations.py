@@ -7,19 +7,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rewardkit_math.comparison import realset
+from rewardkit_math.comparison.matrices import is_matrix
+from rewardkit_math.comparison.names import EQUALS, assigned, names_like, settled
 from rewardkit_math.comparison.parts import Part
-from rewardkit_math.comparison.shapes import (
-    EQUALS,
-    FLIPPED,
-    SETS,
-    assigned,
-    cleared,
-    ends,
-    is_matrix,
-    items,
-    names_like,
-    settled,
-)
+from rewardkit_math.comparison.shapes import FLIPPED, SETS, cleared, ends, items
 from rewardkit_math.errors import TooLarge, Undecided, Undefined
 from rewardkit_math.expr import Expr, neg, symbols
 from rewardkit_math.normal import Poly, is_basis, normal_form, proportion

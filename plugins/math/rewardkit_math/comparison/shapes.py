@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from rewardkit_math.comparison import realset
-from rewardkit_math.errors import MathError, TooLarge, Undecided, Undefined
+from rewardkit_math.comparison.matrices import determinant, entries, is_matrix
+from rewardkit_math.comparison.names import EQUALS, names_like, spread_name
+from rewardkit_math.errors import MathError
 from rewardkit_math.expr import MINUS_ONE, Expr, neg
 from rewardkit_math.normal import Poly, add, as_rational, scale
 from rewardkit_math.parsing import parse, text
@@ -14,7 +16,6 @@ from rewardkit_math.parsing import vocabulary as words
 
 SETS = frozenset(("seq", "setop", "builder"))
 NUMBER_SETS = frozenset(("R", "Q", "Z", "N", "C", "empty"))
-EQUALS = frozenset(("=", "~", "=="))
 
 PI = Expr("const", "pi")
 FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!=", "=": "="}
@@ -38,6 +39,13 @@ def opened(expr: Expr) -> Expr:
         return Expr("text", content) if inside.head in ("word", "mul", "cond") else inside
     if expr.head == "word" and expr.args[0].casefold() in words.TEXT_ANSWERS | words.NUMBER_WORDS.keys():
         return Expr("text", expr.args[0])
+    if (
+        expr.head == "pow"
+        and expr.args[0].head == "seq"
+        and spelled(expr.args[1]) == "t"
+        and expr.args[0].args[0] in ("()", "[]")
+    ):
+        return Expr("seq", "()", *expr.args[0].args[1:])  # a transposed row
     if expr.head == "unit" and expr.args[0].head in ("seq", "matrix", "rel"):
         return Expr(expr.args[0].head, *expr.args[0].args)
     return expr
@@ -84,14 +92,6 @@ def items(expr: Expr) -> list[Expr] | None:
     return None
 
 
-def spread_name(found: list[Expr]) -> list[Expr]:
-    """`x = 1, 2, 3` is `x = 1, x = 2, x = 3`."""
-    first = assigned(found[0]) if found[0].head == "rel" else None
-    if first is None or any(e.head == "rel" for e in found[1:]) or not found[1:]:
-        return found
-    return [found[0], *(Expr("rel", ("=",), first[0], e) for e in found[1:])]
-
-
 def with_sign(expr: Expr, sign: int) -> Expr:
     """`expr` with every ± read as + (sign 1) or − (sign −1), and every ∓ the other way."""
     if expr.head == "pm":
@@ -101,57 +101,6 @@ def with_sign(expr: Expr, sign: int) -> Expr:
             right = neg(right)
         return right if left is None else Expr("add", with_sign(left, sign), right)
     return Expr(expr.head, *(with_sign(a, sign) if isinstance(a, Expr) else a for a in expr.args))
-
-
-def assigned(expr: Expr) -> tuple[Expr, Expr] | None:
-    """The name and the value of `x = 5`, `5 = x`, `f(x) = … = 2x`, `|AB| = 1`, `(p, q) = (3, 2)`."""
-    if expr.head != "rel" or any(op not in EQUALS for op in expr.args[0]):
-        return None
-    operators, operands = expr.args[0], expr.args[1:]
-    if names_like(operands[0]):
-        return operands[0], settled(operators, operands)
-    if len(operands) == 2 and operands[1].head in ("sym", "call"):
-        return operands[1], operands[0]
-    return None
-
-
-def settled(operators: tuple[str, ...], operands: Sequence[Expr]) -> Expr:
-    """What a chain of equalities ends in, before any approximation: `x = 5 + 6 = 11 ≈ 10`."""
-    last = 0
-    for index, operator in enumerate(operators, 1):
-        if operator == "~" and last:
-            break
-        last = index
-    return operands[last]
-
-
-def names_like(expr: Expr) -> bool:
-    """Whether `expr` names a quantity: x, AB, f(x), |AB|, m∠A, V_1 : V_2, NO/BO, sin θ, (p, q); not 2x or x + y."""
-    head = expr.head
-    if head in ("sym", "word", "call", "text"):
-        return True
-    if head == "const":
-        return expr.args[0] in ("i", "e")
-    if head in ("mul", "div", "ratio"):
-        return all(names_like(e) for e in expr.args)
-    if head == "fn":
-        return expr.args[0] in _NAMING and all(
-            names_like(e) or (e.head == "num" and expr.args[0] != "abs") for e in expr.args[1:]
-        )
-    if head == "seq":
-        return expr.args[0] in ("()", "") and len(expr.args) > 1 and all(names_like(e) for e in expr.args[1:])
-    return False
-
-
-_NAMING = frozenset(
-    ["abs", "sin", "cos", "tan", "cot", "sec", "csc", "max", "min", "det", "dim", "gcd", "lcm", "arg", "Re", "Im"]
-)
-
-
-def names_of(found: Sequence[Expr]) -> list[Expr] | None:
-    """The names in a list of assignments; None where not every item is one."""
-    names = [assigned(e) for e in found]
-    return [n[0] for n in names if n is not None] if names and all(n is not None for n in names) else None
 
 
 def distinct(found: Sequence[Expr]) -> list[Expr]:
@@ -177,94 +126,6 @@ def is_region(expr: Expr) -> bool:
 def infinity(expr: Expr) -> int:
     """1 for ∞, −1 for −∞, else 0."""
     return realset.end(expr).sign if expr.head in ("const", "mul") else 0
-
-
-def is_matrix(expr: Expr) -> bool:
-    """Whether `expr` is a matrix, or computed from matrices."""
-    if "matrix" not in expr.features:
-        return False
-    if expr.head == "matrix":
-        return True
-    if expr.head in ("add", "mul"):
-        return any(is_matrix(e) for e in expr.args)
-    if expr.head in ("pow", "div"):
-        return is_matrix(expr.args[0])
-    return expr.head == "fn" and expr.args[0] == "transpose"
-
-
-Rows = list[list[Expr]]
-
-
-def entries(expr: Expr) -> Rows:
-    """The entries of a matrix, computed out where it is a sum, a product or a small power of matrices."""
-    if expr.head == "matrix":
-        return [list(row) for row in expr.args[0]]
-    if expr.head == "add":
-        total = entries(expr.args[0])
-        for term in expr.args[1:]:
-            rows = entries(term)
-            if len(rows) != len(total) or len(rows[0]) != len(total[0]):
-                raise Undefined("a sum of matrices of different shapes")
-            total = [[Expr("add", x, y) for x, y in zip(r, s, strict=True)] for r, s in zip(total, rows, strict=True)]
-        return total
-    if expr.head == "mul":
-        result: Rows | None = None
-        scalars: list[Expr] = []
-        for factor in expr.args:
-            if is_matrix(factor):
-                result = entries(factor) if result is None else product(result, entries(factor))
-            else:
-                scalars.append(factor)
-        if result is None:
-            raise Undecided("a number among matrices")
-        return [[Expr("mul", *scalars, x) for x in row] for row in result] if scalars else result
-    if expr.head == "div":
-        return [[Expr("div", x, expr.args[1]) for x in row] for row in entries(expr.args[0])]
-    if expr.head == "pow" and expr.args[1].head == "num" and expr.args[1].args[0] in range(1, 7):
-        base = entries(expr.args[0])
-        result = base
-        for _ in range(expr.args[1].args[0] - 1):
-            result = product(result, base)
-        return result
-    if expr.head == "pow" and expr.args[1] == Expr("sym", "T"):
-        return [list(column) for column in zip(*entries(expr.args[0]), strict=True)]
-    raise Undecided("a matrix that is not computed out")
-
-
-def product(left: Rows, right: Rows) -> Rows:
-    """The product of two matrices, its entries as sums of products."""
-    if len(left[0]) != len(right):
-        raise Undefined("a product of matrices of different shapes")
-    if len(left) * len(right) * len(right[0]) > 1000:
-        raise TooLarge("a product of large matrices")
-    columns = list(zip(*right, strict=True))
-    return [
-        [Expr("add", *(Expr("mul", x, y) for x, y in zip(row, column, strict=True))) for column in columns]
-        for row in left
-    ]
-
-
-def determinant(rows: Rows) -> Expr:
-    """The determinant, written out along the first row."""
-    if any(len(row) != len(rows) for row in rows):
-        raise Undefined("the determinant of a matrix that is not square")
-    if len(rows) == 1:
-        return rows[0][0]
-    if len(rows) > 5:
-        raise TooLarge("a determinant of many rows")
-    terms = []
-    for index, entry in enumerate(rows[0]):
-        minor = determinant([row[:index] + row[index + 1 :] for row in rows[1:]])
-        terms.append(Expr("mul", MINUS_ONE, entry, minor) if index % 2 else Expr("mul", entry, minor))
-    return Expr("add", *terms)
-
-
-def vector(expr: Expr) -> list[Expr] | None:
-    """The entries of a single row or column."""
-    rows = entries(expr)
-    if len(rows) == 1:
-        return rows[0]
-    return [row[0] for row in rows] if len(rows[0]) == 1 else None
 
 
 def unwrapped(expr: Expr) -> Expr:

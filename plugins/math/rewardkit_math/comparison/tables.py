@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
+from rewardkit_math.comparison.matrices import entries, is_matrix
 from rewardkit_math.comparison.parts import Part
-from rewardkit_math.comparison.shapes import entries, is_matrix
 from rewardkit_math.errors import MathError, Undecided
 from rewardkit_math.expr import Expr
 

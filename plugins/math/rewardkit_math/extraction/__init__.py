@@ -7,6 +7,7 @@ in sentences.
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class Answer:
 
 
 NOTHING = Answer("", "")
+_ENTITY = re.compile(r"&(?:[A-Za-z]{2,8}|#\d{1,6}|#x[0-9A-Fa-f]{1,6});")
 _END = re.compile(r"<\|(?:im_end|im_start|endoftext|eot_id|end_of_text)\|>|</s>")
 
 
@@ -55,10 +57,14 @@ def candidates(text: str, sources: tuple[str, ...] = SOURCES) -> Iterator[Answer
     after = text.rfind("</think>")
     if after >= 0 and text[after + 8 :].strip():
         text = text[after + 8 :]
+    elif after < 0 and (opened := text.rfind("<think>")) >= 0:
+        text = text[:opened]  # the thinking was cut off: nothing in it is an answer
     if "<|" in text or "</s>" in text:
         end = _END.search(text)
         if end and text[: end.start()].strip():
             text = text[: end.start()]
+    if "&" in text and ";" in text:
+        text = _ENTITY.sub(lambda m: html.unescape(m[0]), text)
     for source in _ordered(text, sources):
         for found in _FINDERS[source](text, sources):
             stripped = found.strip()

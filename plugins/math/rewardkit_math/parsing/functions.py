@@ -33,6 +33,8 @@ class Functions(Cursor):
                 base = self.argument()
         if exponent == MINUS_ONE and name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh"):
             name, exponent = "arc" + name, None
+        if base is None and exponent is None and self.tokens[self.at].kind == "rel":  # \max = 5
+            return Expr("sym", name)
         arguments = self.function_arguments(name)
         fewest, most = _ARITY.get(name, (1, 1))
         if not fewest <= len(arguments) <= most:

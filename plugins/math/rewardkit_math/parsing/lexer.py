@@ -76,6 +76,20 @@ _RELATION_OPS = {
     "=>": "=>",
     "->": "to",
 }
+_COUNTING = re.compile(
+    r"(?:\{\s*\})?(?:\^\s*\{?\s*(?P<upper>\d+)\s*\}?|_\s*\{?\s*(?P<lower>\d+)\s*\}?)\s*(?:\\mathrm\s*\{\s*)?(?P<kind>[CP])(?:\s*\})?"
+    r"\s*_\s*\{?\s*(?P<chosen>\d+)\s*\}?(?![\d^])"
+)
+"""Combinations and permutations with the total before the letter: `{}^{10}C_3`, `_{10}P_3`."""
+
+
+def _counted(match: re.Match[str]) -> str:
+    total, chosen = match["upper"] or match["lower"], match["chosen"]
+    if match.start() and match.string[match.start() - 1].isalnum():
+        return match[0]
+    return f"\\binom{{{total}}}{{{chosen}}}" if match["kind"] == "C" else f"\\frac{{{total}!}}{{({total}-{chosen})!}}"
+
+
 _BEFORE_UNIT = frozenset(("num", "close", "brace", "text", "word", "unit"))
 _SINGLE = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?!\d)")
 
@@ -94,6 +108,8 @@ def tokenize(text: str) -> list[Token]:
     text = single_backslashes(text)
     if "\\mu" in text or "\\Omega" in text:
         text = _with_unit_commands(text)
+    if "C" in text or "P" in text or "A" in text:
+        text = _COUNTING.sub(_counted, text)
     if "10^" in text:
         text = _TIMES.sub(r"\\times ", text)
     tokens: list[Token] = []
@@ -298,6 +314,8 @@ def _command(name: str, text: str, position: int, spaced: bool, tokens: list[Tok
         content, position = _argument(text, position)
         if name in ("mathbf", "bm", "boldsymbol") and content in ("R", "Z", "N", "Q"):
             append(Token("const", content, spaced))
+        elif name in ("mathbf", "bm", "boldsymbol") and (axis := _axis(content)) is not None:
+            append(Token("var", axis, spaced))
         else:
             _text(content, name in words.TEXT_COMMANDS, spaced, tokens)
     elif name in ("mathbb", "Bbb", "bold"):
@@ -305,7 +323,10 @@ def _command(name: str, text: str, position: int, spaced: bool, tokens: list[Tok
         append(Token("const" if content in words.NUMBER_SETS else "var", content or "?", spaced))
     elif name in words.ACCENTS:
         content, position = _argument(text, position)
-        append(Token("var", f"\\{name}{{{''.join(content.split())}}}", spaced))
+        axis = _axis(content) if name in ("hat", "vec", "widehat", "overrightarrow") else None
+        if axis is not None and name == "vec" and axis[5] in "xyz":
+            axis = None
+        append(Token("var", axis or f"\\{name}{{{''.join(content.split())}}}", spaced))
     elif name in words.TRANSPARENT:
         pass
     elif name in words.SKIP_WITH_ARGUMENT:
@@ -353,6 +374,15 @@ def _command(name: str, text: str, position: int, spaced: bool, tokens: list[Tok
                 return position - (len(name) - len(known))
         raise ParseError(f"unknown command \\{name}")
     return position
+
+
+_AXIS = re.compile(r"\s*(?:\\(?:mathbf|boldsymbol|bm|mathrm|hat)\s*\{?\s*)?\\?([ijkxyz])(?:math)?\s*\}?\s*")
+
+
+def _axis(content: str) -> str | None:
+    r"""Return the name of the unit vector that `\hat{…}` or `\mathbf{…}` with this content is; None for other content."""
+    match = _AXIS.fullmatch(content.replace("\\imath", "i").replace("\\jmath", "j"))
+    return f"\\hat{{{match[1]}}}" if match is not None else None
 
 
 def _text(content: str, is_text: bool, spaced: bool, tokens: list[Token]) -> None:

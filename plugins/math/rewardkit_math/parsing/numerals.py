@@ -59,6 +59,8 @@ class Numerals(Cursor):
         name = self.subscript()
         if left.head == "sym":
             return Expr("sym", f"{left.args[0]}_{name}")
+        if left.head == "pow" and left.args[0].head == "sym":  # x^2_1
+            return Expr("pow", Expr("sym", f"{left.args[0].args[0]}_{name}"), left.args[1])
         if left.head == "call":
             return Expr("call", f"{left.args[0]}_{name}", *left.args[1:])
         if left.head in ("text", "word"):

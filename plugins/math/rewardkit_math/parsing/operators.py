@@ -91,7 +91,11 @@ class Operators(Cursor):
                 or (kind == "cmd" and value not in ("choose", "over", "atop"))
                 or (kind == "brace" and value == "{")
             ):
-                if kind == "num" and self.tokens[self.at - 1].kind == "num":
+                if (
+                    kind == "num"
+                    and self.tokens[self.at - 1].kind == "num"
+                    and not (left.head in ("pow", "mul") and token.spaced and self._powered())
+                ):
                     raise ParseError("two numbers side by side")
                 if kind == "open" and value == "[" and self.closes_interval():
                     break
@@ -111,6 +115,11 @@ class Operators(Cursor):
             break
         self.depth -= 1
         return left
+
+    def _powered(self) -> bool:
+        """Return whether the number before this position is an exponent: in `2^6 3^5` the next number is a factor."""
+        before = self.tokens[self.at - 2]
+        return before.kind == "op" and before.value == "^"
 
     @staticmethod
     def deeper(layers: int) -> int:
@@ -211,6 +220,9 @@ class Operators(Cursor):
         ):
             self.at += 3
             return self.degrees(left)
+        if left.head == "const" and left.args[0] in ("N", "Z", "R", "Q") and token.value in ("*", "+", "-", "\\ast"):
+            self.at += 1
+            return Expr("sym", f"{left.args[0]}^{token.value}")
         if token.kind == "op" and token.value in ("-", "+"):
             self.at += 1
             exponent = self.power_operand()

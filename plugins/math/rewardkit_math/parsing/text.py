@@ -78,6 +78,7 @@ _MAP |= {ord(char): f"\\{name} " for char, name in zip(_GREEK, _NAMES, strict=Tr
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱ", "0123456789+-ni")
 _SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱ]+")
+_ROOT = re.compile("([⁰¹²³⁴⁵⁶⁷⁸⁹]+)√")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _SUBSCRIPT_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
 _VULGAR = re.compile("[¼½¾⅐-⅞]")
@@ -87,6 +88,7 @@ def to_latex(text: str) -> str:
     """`text` with Unicode mathematics written as LaTeX: full-width digits, superscripts, π, ≤, ½, invisible spaces."""
     if text.isascii():
         return text
+    text = _ROOT.sub(lambda m: "\\sqrt[" + m[1].translate(_SUPERSCRIPTS) + "]", text)
     text = _SUPERSCRIPT_RUN.sub(lambda m: "^{" + m[0].translate(_SUPERSCRIPTS) + "}", text)
     text = _SUBSCRIPT_RUN.sub(lambda m: "_{" + m[0].translate(_SUBSCRIPTS) + "}", text)
     text = _VULGAR.sub(lambda m: "\\frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", m[0]).split("⁄")), text)
@@ -108,7 +110,7 @@ def single_backslashes(text: str) -> str:
 
 
 _WRAPPER = re.compile(
-    r"\\(?:text(?:bf|it|rm|normal|sf|tt|up)?|mbox|hbox|mathrm|mathbf|mathit|mathsf|operatorname|boldsymbol|bm|emph)\s*\{([^{}]*)\}"
+    r"\\(?:ce|text(?:bf|it|rm|normal|sf|tt|up)?|mbox|hbox|mathrm|mathbf|mathit|mathsf|operatorname|boldsymbol|bm|emph)\s*\{([^{}]*)\}"
 )
 _NOISE = re.compile(r"\\[,;:! ]|\\q?quad\b|\\(?:left|right|displaystyle)\b|[\s~$*\"'`]+|(?<!\\)[{}]|\\[{}](?=$)")
 
@@ -121,6 +123,42 @@ def plain(text: str) -> str:
             break
         text = stripped
     return _NOISE.sub("", text).strip(".,;:!?").casefold()
+
+
+_ONE = re.compile(r"([\^_])\{(\w)\}")
+_EMPTY = re.compile(r"\{\s*\}")
+
+
+def spelled_out(text: str) -> str:
+    r"""Return `text` without wrappers, spaces, and braces around one character: `1s^{2}\,2s^{2}` and `1s^22s^2` are the same."""
+    for _ in range(4):
+        stripped = _WRAPPER.sub(r"\1", text)
+        if stripped == text:
+            break
+        text = stripped
+    return _ONE.sub(r"\1\2", _EMPTY.sub("", typographic(text)))
+
+
+_ELEMENTS = (
+    "H|He|Li|Be|B|C|N|O|F|Ne|Na|Mg|Al|Si|P|S|Cl|Ar|K|Ca|Sc|Ti|V|Cr|Mn|Fe|Co|Ni|Cu|Zn|Ga|Ge|As|Se|Br|Kr|Rb|Sr|Y|Zr|Nb|Mo|Tc|Ru|Rh|Pd|Ag|Cd|"
+    "In|Sn|Sb|Te|I|Xe|Cs|Ba|La|Ce|Nd|W|Os|Ir|Pt|Au|Hg|Tl|Pb|Bi|Rn|Fr|Ra|Th|U|Pu"
+)
+_CHEMICAL = re.compile(rf"\d*(?:(?:{_ELEMENTS})\d*|[(\[]|[)\]]\d*)+(?:\^(?:\d?[+-]|[+-]\d?))?(?:\((?:s|l|g|aq)\))?")
+_INDEX = re.compile(r"_\{?(\d+)\}?")
+_CHARGE = re.compile(r"\^\{?(\d?[+-])\}?")
+
+
+def chemical(text: str) -> str | None:
+    r"""Return a chemical formula in plain letters (`\mathrm{H_2O}` as `H2O`), or None for what is none."""
+    if len(text) > 120:
+        return None
+    plain_text = _CHARGE.sub(r"^\1", _INDEX.sub(r"\1", spelled_out(text)))
+    if (
+        not _CHEMICAL.fullmatch(plain_text)
+        or sum(c.isupper() for c in plain_text) + sum(c.isdigit() for c in plain_text) < 2
+    ):
+        return None
+    return plain_text
 
 
 _SPACING = re.compile(r"\\[,;:! ]|\\q?quad\b|\\(?:left|right|displaystyle)(?![a-zA-Z])|[\s~$]+")

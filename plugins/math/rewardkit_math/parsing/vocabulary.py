@@ -58,7 +58,7 @@ SPACING = frozenset(
 """Commands that leave no mark on the meaning."""
 
 TEXT_COMMANDS = frozenset(
-    "text textbf textit textrm textnormal textsf texttt textup mbox hbox emph textsc textmd".split()
+    "ce text textbf textit textrm textnormal textsf texttt textup mbox hbox emph textsc textmd".split()
 )
 FONT_COMMANDS = frozenset(
     "mathrm mathbf mathit mathsf mathtt mathnormal boldsymbol bm operatorname mathop pmb symbf".split()
