@@ -36,6 +36,7 @@ CASES = [
     ("17", "17", "bare"),
     (r"$\frac{1}{2}$", r"\frac{1}{2}", "bare"),
     ("<think>5 or \\boxed{6}</think>The answer is 7", "7", "phrase"),
+    ("<think>5 or 6\n<answer>\\boxed{7}</answer>", "7", "tag"),
     ("\\boxed{１２}\u200b", "12", "boxed"),
     ("There is no way to tell", "There is no way to tell", "text"),
 ]

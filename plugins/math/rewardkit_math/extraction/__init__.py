@@ -58,7 +58,9 @@ def candidates(text: str, sources: tuple[str, ...] = SOURCES) -> Iterator[Answer
     if after >= 0 and text[after + 8 :].strip():
         text = text[after + 8 :]
     elif after < 0 and (opened := text.rfind("<think>")) >= 0:
-        text = text[:opened]  # the thinking was cut off: nothing in it is an answer
+        # Thinking that was cut off holds no answer, but a whole answer tag ends thinking that was never closed.
+        tagged = text.rfind("<answer>", opened)
+        text = text[tagged:] if tagged >= 0 and "</answer>" in text[tagged:] else text[:opened]
     if "<|" in text or "</s>" in text:
         end = _END.search(text)
         if end and text[: end.start()].strip():
