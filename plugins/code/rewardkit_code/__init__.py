@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rewardkit import hookimpl
+from rewardkit_code.code_tests import CodeTests
 from rewardkit_code.copying import Similarity
 from rewardkit_code.lint import Lint
 from rewardkit_code.runs import Runs
-from rewardkit_code.testing import CodeTests
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,7 +11,7 @@ from typing import Annotated
 from annotated_types import Ge
 
 from rewardkit import FieldName, Rollout, Score, Unscored, reward
-from rewardkit_code.extract import Extraction, program
+from rewardkit_code.program.extraction import Extraction, program
 
 MAX_CHARS = 200_000
 """Of longer programs and references so much is compared."""
@@ -49,11 +49,11 @@ class Similarity:
     Args:
         reference: The column with the solution that should not be copied; without one, the prompt.
         run: How many tokens in a row count as one piece.
-        extract: `fenced` takes the last fenced block, `whole` the completion as it is.
+        extract: `last` takes the last fenced block, `whole` the completion as it is.
     """
 
     def __init__(
-        self, *, reference: FieldName | None = None, run: Annotated[int, Ge(1)] = 8, extract: Extraction = "fenced"
+        self, *, reference: FieldName | None = None, run: Annotated[int, Ge(1)] = 8, extract: Extraction = "last"
     ) -> None:
         self._reference, self._run, self._extract = reference, run, extract
 

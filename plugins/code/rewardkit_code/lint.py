@@ -14,7 +14,7 @@ from typing import Annotated
 from annotated_types import Gt
 
 from rewardkit import Rollout, Score, Unscored, reward
-from rewardkit_code.extract import Extraction, program
+from rewardkit_code.program.extraction import Extraction, program
 
 TIMEOUT_S = 30
 MAX_CHARS = 200_000
@@ -36,7 +36,7 @@ class Lint:
     Args:
         select: Rules of ruff, as in `E`, `F`, `B`.
         lines: The number of lines on which one complaint halves the value.
-        extract: `fenced` takes the last fenced block, `whole` the completion as it is.
+        extract: `last` takes the last fenced block, `whole` the completion as it is.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Lint:
         *,
         select: Sequence[str] = ("E4", "E7", "E9", "F", "B"),
         lines: Annotated[float, Gt(0)] = 10.0,
-        extract: Extraction = "fenced",
+        extract: Extraction = "last",
     ) -> None:
         if not select or not all(rule.isalnum() for rule in select):
             raise ValueError(f"select must name rules of ruff, such as F or E7, not {list(select)}")

@@ -9,14 +9,14 @@ from annotated_types import Gt
 from rewardkit_sandbox import Limits, Program, Sandbox, Stdin
 
 from rewardkit import FieldName, Rollout, Score, Unscored, reward
-from rewardkit_code.boxes import OVERRUN, Boxes, Options, image_for
-from rewardkit_code.extract import Extraction, Language, program
-from rewardkit_code.outcomes import ended
+from rewardkit_code.execution.outcomes import describe_failure
+from rewardkit_code.program.extraction import Extraction, Language, program
+from rewardkit_code.sandboxes import OVERRUN, SandboxClient, SandboxOptions, image_for
 
 
-def _options(params: Any) -> Options:
+def _options(params: Any) -> SandboxOptions:
     limits = Limits(cpu_s=params.cpu_s, memory_mb=params.memory_mb)
-    return Options(params.backend, params.image or image_for(params.language), params.slots, limits)
+    return SandboxOptions(params.backend, params.image or image_for(params.language), params.slots, limits)
 
 
 def _content(params: Any, rollout: Rollout) -> list[Any]:
@@ -37,7 +37,7 @@ class Runs:
     Args:
         language: What it is written in.
         stdin: The column with its input; without one it gets none.
-        extract: `fenced` takes the last fenced block of the language, `whole` the completion as it is.
+        extract: `last` takes the last fenced block of the language, `whole` the completion as it is.
         cpu_s: CPU seconds.
         memory_mb: Memory (MiB).
         backend: Which sandbox: `auto` (Docker where an engine answers, else bubblewrap), `docker`, `bubblewrap`, or one that another
@@ -51,7 +51,7 @@ class Runs:
         *,
         language: Language = "python",
         stdin: FieldName | None = None,
-        extract: Extraction = "fenced",
+        extract: Extraction = "last",
         cpu_s: Annotated[float, Gt(0)] = 5.0,
         memory_mb: Annotated[int, Gt(0)] = 512,
         backend: str = "auto",
@@ -60,17 +60,17 @@ class Runs:
     ) -> None:
         self._language, self._stdin, self._extract = language, stdin, extract
         limits = Limits(cpu_s=cpu_s, memory_mb=memory_mb)
-        self._boxes = Boxes(Options(backend, image or image_for(language), slots, limits))
+        self._sandbox = SandboxClient(SandboxOptions(backend, image or image_for(language), slots, limits))
 
     async def __call__(self, rollouts: Sequence[Rollout], /) -> list[Score | Unscored]:
         """Score a batch."""
-        return await self._boxes.score(rollouts, self._one)
+        return await self._sandbox.score(rollouts, self._score_one)
 
     def close(self) -> None:
-        """Ends the sandbox."""
-        self._boxes.close()
+        """Leave the sandbox."""
+        self._sandbox.close()
 
-    def _one(self, sandbox: Sandbox, rollout: Rollout) -> Score | Unscored:
+    def _score_one(self, sandbox: Sandbox, rollout: Rollout) -> Score | Unscored:
         source = program(rollout.completion_text, self._language, self._extract)
         if source is None:
             return Score(0.0, f"there is no {self._language} program in the completion")
@@ -78,4 +78,6 @@ class Runs:
         if not isinstance(given, str):
             return Unscored("input", f"{self._stdin!r} must be text, not {type(given).__name__}")
         run = sandbox.run(Program(source, self._language), [Stdin(given)]).runs[0]
-        return Score(float(run.ok), "runs" if run.ok else ended(run)[:500], repeatable=run.status not in OVERRUN)
+        return Score(
+            float(run.ok), "runs" if run.ok else describe_failure(run)[:500], repeatable=run.status not in OVERRUN
+        )

@@ -1,7 +1,7 @@
 """Scores of programs are kept by content, and found again without running anything."""
 
 import pytest
-from rewardkit_code import boxes
+from rewardkit_code import sandboxes
 from rewardkit_sandbox import Sandbox
 
 from rewardkit import Rollout
@@ -55,7 +55,7 @@ def test_reweighting_runs_no_program(ran, tmp_path, monkeypatch):
     rows = [row(), row("def add(a, b): return 4"), row("def add(: pass"), row(said="Done.", id=7)]
     assert score(yaml(), rows, tmp_path) == pytest.approx([1.1, 0.1, 0.0, 1.1])
     ran.clear()
-    monkeypatch.setattr(boxes, "open_sandbox", lambda *_a, **_k: pytest.fail("a sandbox was opened"))
+    monkeypatch.setattr(sandboxes, "open_sandbox", lambda *_a, **_k: pytest.fail("a sandbox was opened"))
     assert score(yaml(weight=-2), rows, tmp_path) == pytest.approx([-1.9, 0.1, 0.0, -1.9])
     assert ran == []
 
@@ -88,7 +88,7 @@ def test_what_is_in_the_key(ran, tmp_path, change, params):
 def test_the_image_is_in_the_key(ran, tmp_path, monkeypatch):
     """An image that was made again is another one; one that can't be told keeps nothing."""
     for identity, runs in [("a", 2), ("a", 0), ("b", 2), (None, 2), (None, 2)]:
-        monkeypatch.setattr(boxes, "identify", lambda *_a, told=identity: told)
+        monkeypatch.setattr(sandboxes, "identify", lambda *_a, told=identity: told)
         ran.clear()
         score(yaml(), [row()], tmp_path)
         assert len(ran) == runs

@@ -3,8 +3,8 @@
 # ruff: noqa: RUF012 - the attributes of a contract are only read
 
 import pytest
-from rewardkit_code import runs, testing
-from rewardkit_code.boxes import Boxes
+from rewardkit_code import code_tests, runs
+from rewardkit_code.sandboxes import SandboxClient
 
 from rewardkit import Registry, Rollout
 from rewardkit.config.params import make_params
@@ -18,7 +18,7 @@ def fenced(code):
     return f"So:\n```python\n{code}\n```\n"
 
 
-class Boxed(RewardContract):
+class SandboxContract(RewardContract):
     """A contract whose instances share one open sandbox; without one nothing can be tested."""
 
     __test__ = False
@@ -29,16 +29,16 @@ class Boxed(RewardContract):
         if _sandbox_opens:
             pytest.skip(_sandbox_opens)
         kind = Registry.load().get(cls.reward).type
-        options = {"code.tests": testing._options, "code.runs": runs._options}[cls.reward]
-        boxes = Boxes(options(make_params(kind, dict(cls.params))))
+        options = {"code.tests": code_tests._options, "code.runs": runs._options}[cls.reward]
+        client = SandboxClient(options(make_params(kind, dict(cls.params))))
         yield
-        boxes.close()
+        client.close()
 
 
 OUTPUT = [{"stdin": "2 3\n", "expected": "5\n"}, {"stdin": "0 0\n", "expected": "0"}]
 
 
-class TestOutput(Boxed):
+class TestOutput(SandboxContract):
     """`code.tests` on programs that read and print."""
 
     __test__ = True
@@ -51,7 +51,7 @@ class TestOutput(Boxed):
     ]
 
 
-class TestWholeCompletions(Boxed):
+class TestWholeCompletions(SandboxContract):
     """`code.tests` where the whole completion is run, whatever it is, all tests in one process."""
 
     __test__ = True
@@ -61,7 +61,7 @@ class TestWholeCompletions(Boxed):
     bad = [Rollout("Add.", "print(input())", {"tests": OUTPUT}), Rollout("Add.", "def f(:", {"tests": OUTPUT})]
 
 
-class TestHumanEvalsForm(Boxed):
+class TestHumanEvalsForm(SandboxContract):
     """`code.tests` with test code that a judge runs."""
 
     __test__ = True
@@ -72,7 +72,7 @@ class TestHumanEvalsForm(Boxed):
     bad = [Rollout('def double(x):\n    """Twice."""\n', "    return x\n", fields)]
 
 
-class TestRuns(Boxed):
+class TestRuns(SandboxContract):
     """`code.runs` with an input."""
 
     __test__ = True

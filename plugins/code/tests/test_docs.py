@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from rewardkit_code import CodeTests
-from rewardkit_code.extract import Language
+from rewardkit_code.program.extraction import Language
 from rewardkit_sandbox import LANGUAGES
 
 from rewardkit import Registry, Rollout

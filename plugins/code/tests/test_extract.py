@@ -6,7 +6,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rewardkit_code.extract import blocks, program
+from rewardkit_code.program.extraction import blocks, program
 
 from rewardkit import Rollout
 from rewardkit.testing import hostile_rollouts
@@ -30,7 +30,7 @@ def test_what_stands_in_a_block_comes_out(lines, tag, fence, before, after, crlf
     """Whatever the code, the fence, the tag, the prose around it, and the line ends."""
     end = "\r\n" if crlf else "\n"
     text = end.join([before, f"{fence}{' ' * spaced}{tag}", *lines, fence, after])
-    assert program(text, "python", "fenced") == "\n".join(lines) + "\n"
+    assert program(text, "python", "last") == "\n".join(lines) + "\n"
 
 
 @given(LINES, st.sampled_from(["  ", "\t", "    ", "- ", "1. ", "12) "]), st.booleans())
@@ -40,13 +40,13 @@ def test_indentation_of_the_fence_is_taken_off(lines, indent, closed):
     text = "\n".join(
         [f"{indent}```python", *(f"{width}{line}" if line else "" for line in lines), *([f"{width}```"] * closed)]
     )
-    assert program(text, "python", "fenced") == "\n".join(lines) + "\n" * closed
+    assert program(text, "python", "last") == "\n".join(lines) + "\n" * closed
 
 
 @given(LINES, PROSE)
 def test_a_block_that_is_not_closed_reaches_to_the_end(lines, before):
     """A completion that was cut off gives what there is."""
-    assert program("\n".join([before, "```python", *lines]), "python", "fenced") == "\n".join(lines)
+    assert program("\n".join([before, "```python", *lines]), "python", "last") == "\n".join(lines)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["python", "py", "", "text", "js", "output"]), LINES), max_size=5))
@@ -54,7 +54,7 @@ def test_the_last_block_of_the_language_counts(written):
     """Or the last without a language, where none names it."""
     text = "\n\n".join("\n".join([f"```{tag}", *lines, "```"]) for tag, lines in written)
     own = [lines for tag, lines in written if tag in ("python", "py")] or [lines for tag, lines in written if tag == ""]
-    assert program(text, "python", "fenced") == ("\n".join(own[-1]) + "\n" if own else None)
+    assert program(text, "python", "last") == ("\n".join(own[-1]) + "\n" if own else None)
 
 
 @given(LINES, LINES)
@@ -80,7 +80,7 @@ def test_the_answer_comes_before_what_was_thought(thought, said):
         ),
         "\n".join([open_block, "```", "</think>", "<answer>", *said, "</answer>"]),
     ):
-        assert program(text, "python", "fenced").strip("\n") == "\n".join(said).strip("\n")
+        assert program(text, "python", "last").strip("\n") == "\n".join(said).strip("\n")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_the_answer_comes_before_what_was_thought(thought, said):
 )
 def test_by_hand(text, found):
     """What a person would take."""
-    assert program(text, "python", "fenced") == found
+    assert program(text, "python", "last") == found
 
 
 @pytest.mark.parametrize(
@@ -130,14 +130,14 @@ def test_by_hand(text, found):
 def test_languages(language, tags):
     """Each language is known by its usual names, and by no other's."""
     for tag in tags:
-        assert program(f"```{tag}\nx\n```", language, "fenced") == "x\n"
-        assert program(f"```{tag}\nx\n```", "python", "fenced") is None
+        assert program(f"```{tag}\nx\n```", language, "last") == "x\n"
+        assert program(f"```{tag}\nx\n```", "python", "last") is None
 
 
 @given(st.text(alphabet="`~ \n\tpython<>/answerthink-1.", max_size=200))
 def test_anything_can_be_read(text):
     """No text raises, and what is found stands in it."""
-    for mode in ("fenced", "whole"):
+    for mode in ("last", "whole"):
         found = program(text, "python", mode)
         assert found is None or found.strip()
     assert all("\n" not in tag for tag, _ in blocks(text))
@@ -152,5 +152,5 @@ def test_long_texts_take_no_long_time():
     ]
     began = time.process_time()
     for text, language in itertools.product(texts, ("python", "cpp")):
-        program(text, language, "fenced")
+        program(text, language, "last")
     assert time.process_time() - began < 60

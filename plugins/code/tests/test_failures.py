@@ -7,7 +7,7 @@ import json
 import threading
 
 import pytest
-from rewardkit_code import CodeTests, Runs, boxes
+from rewardkit_code import CodeTests, Runs, sandboxes
 from rewardkit_sandbox import Execution, Result, Unavailable, identify
 
 from rewardkit import Rollout, Unscored
@@ -35,7 +35,7 @@ def test_without_a_sandbox_nothing_is_scored(monkeypatch, error):
         tried.append(1)
         raise error
 
-    monkeypatch.setattr(boxes, "open_sandbox", fail)
+    monkeypatch.setattr(sandboxes, "open_sandbox", fail)
     assert score(CodeTests(slots=2), [ROW] * 20) == [Unscored("infra", str(error))] * 20
     assert tried == [1]
 
@@ -43,8 +43,8 @@ def test_without_a_sandbox_nothing_is_scored(monkeypatch, error):
 @pytest.mark.usefixtures("_needs_sandbox")
 def test_a_sandbox_that_comes_back_is_used(monkeypatch):
     """Some seconds later it is tried again."""
-    real = boxes.open_sandbox
-    monkeypatch.setattr(boxes, "RETRY_S", 0.0)
+    real = sandboxes.open_sandbox
+    monkeypatch.setattr(sandboxes, "RETRY_S", 0.0)
     failures = iter([True])
 
     def sometimes(*args, **more):
@@ -52,7 +52,7 @@ def test_a_sandbox_that_comes_back_is_used(monkeypatch):
             raise Unavailable("not yet")
         return real(*args, **more)
 
-    monkeypatch.setattr(boxes, "open_sandbox", sometimes)
+    monkeypatch.setattr(sandboxes, "open_sandbox", sometimes)
     results = score(Runs(slots=2), [ROW] * 4)
     assert [isinstance(result, Unscored) for result in results].count(True) == 1
 
@@ -102,7 +102,7 @@ def test_boxes_that_are_killed_in_the_middle():
         for number in range(60)
     ]
     reward = CodeTests(slots=3)
-    pool = reward._boxes._shared.get().pool
+    pool = reward._sandbox._shared.get().pool
     done = threading.Event()
 
     def kill():
@@ -147,7 +147,7 @@ def test_a_sandbox_that_goes_in_the_middle_of_a_run(monkeypatch, tmp_path):
         with load_reward(text) as reward:
             return score_files(ScoreOptions([str(tmp_path / "rows.jsonl")], tmp_path / "scored.jsonl"), reward)
 
-    monkeypatch.setattr(boxes, "open_sandbox", lambda *_a, **_k: Dying())
+    monkeypatch.setattr(sandboxes, "open_sandbox", lambda *_a, **_k: Dying())
     rows = ({"prompt": "", "completion": f"```python\nprint({n})\n```", **ROW.fields} for n in range(1500))
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(TooManyUnscoredError, match="start the engine") as caught:

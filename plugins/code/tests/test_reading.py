@@ -2,7 +2,7 @@
 
 import pytest
 from rewardkit_code import Lint, Similarity
-from rewardkit_code.extract import program
+from rewardkit_code.program.extraction import program
 
 from rewardkit import Rollout
 
@@ -26,7 +26,7 @@ from rewardkit import Rollout
 )
 def test_extraction(text, found):
     """The last fenced block of the language counts."""
-    assert program(text, "python", "fenced") == found
+    assert program(text, "python", "last") == found
 
 
 def test_whole():

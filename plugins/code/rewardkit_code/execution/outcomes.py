@@ -1,4 +1,4 @@
-"""What came of each test of a program, and how to tell it to a person."""
+"""The outcome of each test of a program, and its description for a person."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ _WIDTH = 60
 _RAISED = re.compile(
     r"[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Iteration|Warning|Group)\b.*|[A-Z]\w*(?:\.\w+)*(?:: .*)?"
 )
-"""The last line of what Python says about an exception that nobody caught."""
+"""The last line of Python's traceback of an exception that nobody caught."""
 _LINE = re.compile(r'^  File "solution\.py", line (\d+)', re.MULTILINE)
 _IN_PROGRAM = re.compile(r"\(solution\.py, line (\d+)\)")
+_IN_TESTS = re.compile(r"\(line (\d+)\)(?=$|;)")
 _WHILE_LOADING = re.compile(r"^raised (.*) while loading$", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class TestOutcome:
-    """What came of one test."""
+    """The outcome of one test."""
 
     __test__ = False  # pytest: no test class
 
@@ -28,13 +29,20 @@ class TestOutcome:
     why: str = ""
     """Why it did not pass."""
     overrun: bool = False
-    """Whether a limit on time decided, which may be the machine's fault."""
+    """Whether a time limit decided, which a busy machine may have caused."""
     run: bool = True
-    """False where an earlier test made it needless."""
+    """False if an earlier test made it needless."""
+    missing_package: str | None = None
+    """The package for which the program failed to start, if the image lacks it and another image has it."""
 
 
-def told(outcomes: Sequence[TestOutcome], *, is_code: bool) -> str:
-    """A line about all tests of a program; `is_code`: of test code, of which nobody knows how many tests it holds."""
+def summarize(outcomes: Sequence[TestOutcome], *, is_code: bool) -> str:
+    """Return a line about all tests of a program.
+
+    Args:
+        outcomes: One for each test.
+        is_code: Whether it is test code, so that nobody knows how many tests it holds.
+    """
     count, passed = len(outcomes), sum(outcome.passed for outcome in outcomes)
     number, first = next(((at, each) for at, each in enumerate(outcomes, 1) if not each.passed), (0, TestOutcome(True)))
     if count == 1:
@@ -48,14 +56,19 @@ def told(outcomes: Sequence[TestOutcome], *, is_code: bool) -> str:
     return f"{line}: {first.why}" if same else f"{line}; test {number}: {first.why}"
 
 
-def ended(run: Execution) -> str:
-    """How a run ended that did not end well."""
+def describe_failure(run: Execution, lines_before: int = 0) -> str:
+    """Return how a run ended that did not end well.
+
+    Args:
+        run: The run.
+        lines_before: Lines of the program that do not come from the completion; line numbers are counted without them.
+    """
     if run.status == "compile_error":
         lines = run.stderr.decode("utf-8", "replace").splitlines()
         first = next((line for line in lines if "error" in line.lower()), lines[0] if lines else "")
         return f"{run.note}: {first.strip()[:200]}" if first else run.note
     if run.status != "error" or run.raised is not None:
-        return run.note
+        return renumber(run.note, lines_before)
     text = run.stderr.decode("utf-8", "replace").rstrip()
     last = text.rpartition("\n")[2][:200]
     if not last:
@@ -63,11 +76,17 @@ def ended(run: Execution) -> str:
     if run.exit_code != 1 or not _RAISED.fullmatch(last):
         return f"{run.note}: {last}"
     places = _LINE.findall(text[:2000] + text[-20_000:])
-    return f"{last} (line {places[-1]})" if places else last
+    return f"{last} {_place(int(places[-1]) - lines_before)}" if places else last
 
 
 def difference(got: Execution, expected: str, tolerance: float | None) -> str:
-    """Where an output is another one than expected."""
+    """Return the first difference between an output and the expected one.
+
+    Args:
+        got: The run whose output failed the test.
+        expected: The expected output.
+        tolerance: The tolerance of numbers.
+    """
     try:
         text = got.stdout.decode()
     except UnicodeDecodeError:
@@ -88,18 +107,31 @@ def _lines(count: int) -> str:
 
 
 def call_text(call: Call) -> str:
-    """A call as one would write it."""
+    """Return a call as one would write it."""
     arguments = [show(value, 40) for value in call.args]
     arguments += [f"{name}={show(value, 40)}" for name, value in call.kwargs.items()]
     text = f"{call.name}({', '.join(arguments)})"
     return text if len(text) <= 2 * _WIDTH else text[: 2 * _WIDTH - 1] + "…"
 
 
-def from_judge(reason: str, lines_before: int) -> str:
-    """A judge's reason, its line numbers counted in the completion's program, before which other lines were put."""
+def describe_verdict(reason: str, lines_before: int, lines_added: int = 0) -> str:
+    """Return the reason of failed test code with the line numbers of the completion and of the row's test code.
 
-    def renumbered(found: re.Match[str]) -> str:
-        number = int(found[1]) - lines_before
-        return f"(line {number})" if number > 0 else "(in the prompt)"
+    Args:
+        reason: What the sandbox says.
+        lines_before: Lines of the program that do not come from the completion.
+        lines_added: Lines of the test code that do not come from the row.
+    """
+    reason = renumber(_WHILE_LOADING.sub(r"\1", reason), lines_before)
+    if lines_added:
+        reason = _IN_TESTS.sub(lambda found: f"(line {int(found[1]) - lines_added})", reason)
+    return reason
 
-    return _IN_PROGRAM.sub(renumbered, _WHILE_LOADING.sub(r"\1", reason))
+
+def renumber(text: str, lines_before: int) -> str:
+    """Return a text with the lines of the program counted as they stand in the completion."""
+    return _IN_PROGRAM.sub(lambda found: _place(int(found[1]) - lines_before), text)
+
+
+def _place(line: int) -> str:
+    return f"(line {line})" if line > 0 else "(before the completion)"

@@ -1,4 +1,4 @@
-"""One sandbox per set of options, shared by all rewards of this process that ask for it, and opened when first used."""
+"""One sandbox for each set of options: shared by all rewards of this process that ask for it, and opened at its first use."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from rewardkit_sandbox.opening import default_slots
 from rewardkit import Rollout, Score, Unscored
 
 RETRY_S = 5.0
-"""How long a sandbox that could not be opened is taken to be so."""
+"""How long a sandbox that could not be opened is taken to be unavailable."""
 OVERRUN = ("time_limit", "killed")
-"""How a run may have ended because of what else the machine had to do."""
+"""The endings of a run that a busy machine may have caused."""
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class SandboxOptions:
     """What a sandbox is opened with."""
 
     backend: str
@@ -35,17 +35,17 @@ class Options:
             raise ValueError(f"unknown backend {self.backend!r}; there are {', '.join(known)}")
 
     def identity(self) -> str | None:
-        """What else decides what a program does: the image, the backend and its version."""
+        """Return what else decides the behaviour of a program: the image, the backend and its version."""
         return identify(self.backend, self.image)
 
 
 def image_for(language: str) -> str:
-    """The smallest image that has a language."""
+    """Return the smallest image that has a language."""
     return "python" if language == "python" else "all" if language in ("rust", "go") else "languages"
 
 
-class _Shared:
-    def __init__(self, options: Options) -> None:
+class _SharedSandbox:
+    def __init__(self, options: SandboxOptions) -> None:
         self.options = options
         self.users = 0
         self.threads = ThreadPoolExecutor(2 * (options.slots or default_slots()), thread_name_prefix="code")
@@ -55,7 +55,11 @@ class _Shared:
         self._retry_at = 0.0
 
     def get(self) -> Sandbox:
-        """The open sandbox. Raises SandboxError where there is none to be had, also to those who ask soon after."""
+        """Return the open sandbox.
+
+        Raises:
+            SandboxError: It can't be opened; those who ask soon after get the same message without another attempt.
+        """
         options = self.options
         with self._lock:
             if self._sandbox is not None:
@@ -78,29 +82,39 @@ class _Shared:
                 self._sandbox.close()
 
 
-_OPEN: dict[Options, _Shared] = {}
+_OPEN: dict[SandboxOptions, _SharedSandbox] = {}
 _LOCK = threading.Lock()
 
 
-class Boxes:
-    """A reward's hold on a sandbox: scores batches in about as many threads as it has boxes."""
+class SandboxClient:
+    """A reward's share of a sandbox: it scores batches in about as many threads as the sandbox has slots."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: SandboxOptions) -> None:
+        """Join the sandbox of these options, which is opened at its first use.
+
+        Args:
+            options: What the sandbox is opened with.
+        """
         with _LOCK:
             if options not in _OPEN:
-                _OPEN[options] = _Shared(options)
+                _OPEN[options] = _SharedSandbox(options)
             self._shared = _OPEN[options]
             self._shared.users += 1
         self._closed = False
 
     async def score(
-        self, rollouts: Sequence[Rollout], one: Callable[[Sandbox, Rollout], Score | Unscored]
+        self, rollouts: Sequence[Rollout], score_one: Callable[[Sandbox, Rollout], Score | Unscored]
     ) -> list[Score | Unscored]:
-        """Each rollout's score; a sandbox or machine that can't do its work is not the program's fault."""
+        """Return the score of each rollout; where the sandbox or the machine fails, the rollout is unscored.
+
+        Args:
+            rollouts: The batch.
+            score_one: Scores one rollout in the open sandbox; called in a thread.
+        """
 
         def guarded(rollout: Rollout) -> Score | Unscored:
             try:
-                return one(self._shared.get(), rollout)
+                return score_one(self._shared.get(), rollout)
             except (SandboxError, OSError) as error:
                 return Unscored("infra", str(error))
 
@@ -108,7 +122,7 @@ class Boxes:
         return list(await asyncio.gather(*(loop.run_in_executor(threads, guarded, item) for item in rollouts)))
 
     def close(self) -> None:
-        """Lets go; the last one out closes the sandbox."""
+        """Leave the sandbox; it is closed when its last client has left."""
         with _LOCK:
             if self._closed:
                 return

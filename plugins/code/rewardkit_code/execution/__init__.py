@@ -1,0 +1,1 @@
+"""Runs the tests of one program and describes their outcomes."""
