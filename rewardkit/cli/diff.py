@@ -1,0 +1,111 @@
+"""``rewardkit diff``: what changes when one reward replaces another."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rewardkit.errors import RewardkitError, UsageError
+
+if TYPE_CHECKING:
+    from rewardkit.insight.difference import Difference
+
+REWARD_SUFFIXES = {".yaml", ".yml"}
+
+
+class TooDifferentError(RewardkitError):
+    """More rows changed than ``--fail-above`` allows."""
+
+
+@click.command("diff")
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write an HTML page with the rows that changed most."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the difference as JSON.")
+@click.option(
+    "--most", default=20, show_default=True, help="The number of most changed rows on the page and in the JSON."
+)
+@click.option(
+    "--fail-above",
+    type=click.FloatRange(0, 1),
+    help="Exit with 1 if more than this share of rows changed their reward.",
+)
+def command(
+    a: Path, b: Path, files: tuple[str, ...], out: Path | None, as_json: bool, most: int, fail_above: float | None
+) -> None:
+    """Show what changes when reward B replaces reward A.
+
+    A and B are two reward files (YAML), and FILES the rollouts to score with both; or A and B are two files that `rewardkit
+    score` wrote from the same rows. Ranks and advantages are compared within groups, as GRPO, Dr. GRPO and RLOO see them.
+    """
+    from rewardkit.insight.difference import compare  # noqa: PLC0415 - numpy, pyarrow
+    from rewardkit.insight.difference_report import write_page  # noqa: PLC0415 - jinja2
+    from rewardkit.insight.scored_file import read_scored_file  # noqa: PLC0415 - pyarrow
+
+    are_rewards = a.suffix in REWARD_SUFFIXES
+    if are_rewards != (b.suffix in REWARD_SUFFIXES):
+        raise UsageError("compare two reward files (YAML), or two scored files, not one of each")
+    if are_rewards != bool(files):
+        needed = "name the rollouts to score: rewardkit diff A.yaml B.yaml ROLLOUTS"
+        raise UsageError(needed if are_rewards else "two scored files need no further files")
+    with tempfile.TemporaryDirectory(prefix="rewardkit-diff-") if are_rewards else nullcontext("") as folder:
+        if are_rewards:
+            a, b = (_score(reward, files, Path(folder) / f"{name}.parquet") for name, reward in (("a", a), ("b", b)))
+        scored_a, scored_b = read_scored_file(a), read_scored_file(b)
+        difference = compare(scored_a, scored_b, most=most)
+        if out is not None:
+            write_page(out, scored_a, scored_b, difference)
+    if as_json:
+        import orjson  # noqa: PLC0415 - only here
+
+        click.echo(orjson.dumps(dataclasses.asdict(difference), option=orjson.OPT_INDENT_2))
+    else:
+        _print(difference)
+    if out is not None:
+        click.echo(f"page: {out}", err=True)
+    if fail_above is not None and difference.changed_share > fail_above:
+        raise TooDifferentError(
+            f"{difference.changed_share:.2%} of the rows changed their reward; --fail-above allows {fail_above:.2%}"
+        )
+
+
+def _score(reward: Path, files: tuple[str, ...], out: Path) -> Path:
+    """Score files as ``rewardkit score`` does, in a process of its own. Raises RewardkitError."""
+    click.echo(f"scoring with {reward}", err=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "rewardkit", "score", *files, "--reward", str(reward), "--out", str(out)],
+        stdout=subprocess.DEVNULL,
+        check=False,
+    )
+    if not out.exists():
+        raise RewardkitError(f"scoring with {reward} ended with exit code {done.returncode}")
+    return out
+
+
+def _print(difference: Difference) -> None:
+    from rich import box  # noqa: PLC0415 - only for tables
+    from rich.console import Console  # noqa: PLC0415 - only for tables
+    from rich.table import Table  # noqa: PLC0415 - only for tables
+
+    from rewardkit.insight.difference_report import tables  # noqa: PLC0415 - jinja2
+
+    console = Console()
+    for table in tables(difference):
+        shown = Table(
+            title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, caption=table.note or None
+        )
+        for index, name in enumerate(table.header):
+            shown.add_column(name, justify="left" if index == 0 else "right")
+        for row in table.rows:
+            shown.add_row(*row)
+        console.print(shown)

@@ -1,0 +1,1 @@
+"""Tools that examine rewards and what they scored."""

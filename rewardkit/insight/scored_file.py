@@ -1,0 +1,161 @@
+"""Reading what ``rewardkit score`` wrote, column by column: numbers for all rows, texts only for the rows that are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from rewardkit.errors import DataError
+
+BATCH_ROWS = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredFile:
+    """The numbers of a scored file, N rows."""
+
+    path: Path
+    reward_id: str
+    rewards_N: NDArray[np.float64]
+    """The composite reward; NaN where the row is unscored."""
+    components_N: Mapping[str, NDArray[np.float64]]
+    """The value of each component; NaN where it was skipped or could not be scored."""
+    groups_N: NDArray[np.int64]
+    """The index of each row's group, counted from 0 by first appearance."""
+    rows_N: NDArray[np.int64]
+    """A hash of each row's prompt and completion, equal in all files read by one process."""
+
+
+def read_scored_file(path: Path) -> ScoredFile:
+    """Read the numbers of a Parquet or JSON Lines file that ``rewardkit score`` wrote.
+
+    Args:
+        path: The file; JSON Lines may be compressed (gzip, zstd, bz2).
+
+    Raises:
+        DataError: The file can't be read, or a row has no reward.
+    """
+    rewards: list[NDArray[np.float64]] = []
+    groups: list[NDArray[np.int64]] = []
+    rows: list[NDArray[np.int64]] = []
+    components: dict[str, list[NDArray[np.float64]]] = {}
+    known: dict[Any, int] = {}
+    reward_id, done = "", 0
+    for batch in _batches(path, ("prompt", "completion", "group", "reward", "reward_id", "components")):
+        count = len(batch["reward"])
+        reward_id = reward_id or next((str(value) for value in batch["reward_id"] if value), "")
+        rewards.append(_floats(batch["reward"]))
+        names = list(components)
+        for values in batch["components"]:
+            names += [name for name in values or {} if name not in components and name not in names]
+        for name in names:
+            column = [((values or {}).get(name) or {}).get("value") for values in batch["components"]]
+            components.setdefault(name, [np.full(done, np.nan)] if done else []).append(_floats(column))
+        keys = [_key(group, prompt) for group, prompt in zip(batch["group"], batch["prompt"], strict=True)]
+        groups.append(np.fromiter((known.setdefault(key, len(known)) for key in keys), np.int64, count))
+        texts = zip(batch["prompt"], batch["completion"], strict=True)
+        rows.append(np.fromiter((hash(orjson.dumps(pair, default=str)) for pair in texts), np.int64, count))
+        done += count
+    if not done:
+        raise DataError(f"{path} has no rows")
+    return ScoredFile(
+        path=path,
+        reward_id=reward_id,
+        rewards_N=np.concatenate(rewards),
+        components_N={name: np.concatenate(parts) for name, parts in components.items()},
+        groups_N=np.concatenate(groups),
+        rows_N=np.concatenate(rows),
+    )
+
+
+def read_rows(path: Path, indices: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Read whole rows of a scored file by their indices, counted from 0. Raises DataError."""
+    wanted, found, start = sorted(set(indices)), dict[int, dict[str, Any]](), 0
+    for batch in _batches(path, None):
+        count = len(next(iter(batch.values()), ()))
+        for index in wanted:
+            if start <= index < start + count:
+                found[index] = {name: values[index - start] for name, values in batch.items()}
+        start += count
+        if len(found) == len(wanted):
+            break
+    return found
+
+
+def _key(group: Any, prompt: Any) -> Any:
+    """Return what rows of one group share: the column ``group``, or the prompt where there is none."""
+    if group is not None:
+        return type(group).__name__, group
+    return prompt if isinstance(prompt, str) else orjson.dumps(prompt, default=str)
+
+
+def _floats(values: Sequence[Any]) -> NDArray[np.float64]:
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _batches(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, list[Any]]]:
+    """Yield batches of rows as lists by column; of ``columns``, those that the file lacks are filled with None."""
+    read = _parquet_batches if path.suffix == ".parquet" else _json_batches
+    try:
+        yield from read(path, columns)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path} can't be read: {error}") from error
+
+
+def _parquet_batches(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, list[Any]]]:
+    with pq.ParquetFile(path) as file:
+        names = set(file.schema_arrow.names)
+        if "reward" not in names:
+            raise DataError(f"{path} has no column 'reward': score it first with `rewardkit score`")
+        read = None
+        if columns is not None:
+            read = [name for name in columns if name in names and name != "components"]
+            if "components" in names and pa.types.is_struct(file.schema_arrow.field("components").type):
+                read += [f"components.{field.name}.value" for field in file.schema_arrow.field("components").type]
+        for batch in file.iter_batches(BATCH_ROWS, columns=read):
+            data = {name: batch.column(name).to_pylist() for name in batch.schema.names}
+            yield data | {name: [None] * batch.num_rows for name in columns or () if name not in data}
+
+
+def _json_batches(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, list[Any]]]:
+    rows: list[dict[str, Any]] = []
+    with pa.input_stream(path, compression="detect") as stream:
+        for number, line in enumerate(_lines(stream), 1):
+            try:
+                row = orjson.loads(line)
+                if "reward" not in row:
+                    raise DataError(f"{path}:{number} has no 'reward': score the file first with `rewardkit score`")
+            except (orjson.JSONDecodeError, TypeError) as error:
+                raise DataError(f"{path}:{number} is not a JSON object: {error}") from None
+            rows.append(row)
+            if len(rows) == BATCH_ROWS:
+                yield _by_column(rows, columns)
+                rows = []
+    if rows:
+        yield _by_column(rows, columns)
+
+
+def _lines(stream: Any) -> Iterator[bytes]:
+    """Yield the lines of a stream that hold something."""
+    tail = b""
+    for block in iter(partial(stream.read, 1 << 20), b""):
+        *lines, tail = (tail + block).split(b"\n")
+        yield from (line for line in lines if line.strip())
+    if tail.strip():
+        yield tail
+
+
+def _by_column(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None) -> dict[str, list[Any]]:
+    names = columns or list(dict.fromkeys(name for row in rows for name in row))
+    return {name: [row.get(name) for row in rows] for name in names}

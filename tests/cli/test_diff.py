@@ -1,0 +1,88 @@
+"""``rewardkit diff``."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from rewardkit.cli import cli
+from rewardkit.cli.diff import TooDifferentError
+from rewardkit.errors import UsageError
+
+
+def write(path: Path, rewards) -> str:
+    """Write a scored file of one group."""
+    rows = [
+        {
+            "prompt": "2 + 2 = ?",
+            "completion": f"<b>{index}</b>",
+            "reward": reward,
+            "components": {"correct": {"value": reward, "status": "scored", "reason": "because"}},
+        }
+        for index, reward in enumerate(rewards)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def run(*arguments):
+    """Call the command; errors are raised."""
+    return CliRunner().invoke(cli, ["diff", *arguments], catch_exceptions=False, standalone_mode=False)
+
+
+def test_two_scored_files(tmp_path):
+    """The tables show ranks and advantages; the page shows the rows, with their markup escaped."""
+    a, b = write(tmp_path / "a.jsonl", [1, 0, 0]), write(tmp_path / "b.jsonl", [0, 1, 0])
+    done = run(a, b, "--out", str(tmp_path / "page.html"))
+    assert "order reversed" in done.output
+    assert "1 (33.3%)" in done.output
+    page = (tmp_path / "page.html").read_text()
+    assert "&lt;b&gt;0&lt;/b&gt;" in page
+    assert "<b>0</b>" not in page
+    assert "<script" not in page
+
+
+def test_json(tmp_path):
+    """``--json`` prints all numbers, and nothing else goes to standard output."""
+    a, b = write(tmp_path / "a.jsonl", [1, 0]), write(tmp_path / "b.jsonl", [1, 0.5])
+    found = json.loads(run(a, b, "--json").stdout)
+    assert (found["rows"], found["changed_rows"], found["most_changed"]) == (2, 1, [1])
+
+
+def test_fail_above(tmp_path):
+    """In CI, a reward that changes more rows than allowed ends with exit code 1."""
+    a, b = write(tmp_path / "a.jsonl", [1, 0]), write(tmp_path / "b.jsonl", [1, 0.5])
+    run(a, b, "--fail-above", "0.5")
+    with pytest.raises(
+        TooDifferentError, match=r"50\.00% of the rows changed their reward; --fail-above allows 40\.00%"
+    ):
+        run(a, b, "--fail-above", "0.4")
+
+
+def test_two_rewards_on_rollouts(tmp_path):
+    """Two reward files are compared by scoring the rollouts with both."""
+    (tmp_path / "rollouts.jsonl").write_text(
+        '{"prompt": "p", "completion": "four"}\n{"prompt": "p", "completion": "fo"}\n'
+    )
+    for name, limit in (("a", 3), ("b", 9)):
+        text = f"version: 1\ncomponents:\n  short: {{use: length.target, with: {{min_chars: 1, max_chars: {limit}, margin: 1}}}}\n"
+        (tmp_path / f"{name}.yaml").write_text(text)
+    done = run(*(str(tmp_path / name) for name in ("a.yaml", "b.yaml", "rollouts.jsonl")), "--json")
+    found = json.loads(done.stdout)
+    assert (found["rows"], found["groups"]) == (2, 1)
+    assert found["mean_b"] > found["mean_a"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("a.yaml", "b.jsonl"), "not one of each"),
+        (("a.yaml", "b.yaml"), "name the rollouts to score"),
+        (("a.jsonl", "b.jsonl", "c.jsonl"), "two scored files need no further files"),
+    ],
+)
+def test_wrong_use(arguments, message):
+    """What the two arguments may be is said."""
+    with pytest.raises(UsageError, match=message):
+        run(*arguments)
