@@ -13,8 +13,8 @@ import rewardkit
 
 PACKAGE = Path(rewardkit.__file__).parent
 LAYERS = [
-    {"types", "errors", "rollout_engine", "files", "interrupts"},
-    {"authoring", "hookspecs"},
+    {"types", "errors", "monitor", "rollout_engine", "files", "interrupts"},
+    {"authoring", "hookspecs", "process_pool"},
     {"registry"},
     {"config"},
     {"composite"},
