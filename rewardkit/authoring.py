@@ -43,6 +43,7 @@ def reward(
     identity: Callable[[Any], str | None] | None = None,
     content: Callable[[Any, Rollout], Any] | None = None,
     check: Callable[[Any, Rollout], str | None] | None = None,
+    describe: Callable[[Any, Rollout], str | None] | None = None,
     example: str = "",
 ) -> Callable[[_Decorated], _Decorated]:
     """Declare a function or class as a reward that YAML can ``use`` by ``name``.
@@ -63,6 +64,8 @@ def reward(
         content: Called with the parameters and a rollout; returns what of it decides its score, as JSON data, where that is less
             than the whole row.
         check: Called with the parameters and a rollout; returns what is wrong with the row, or None. Must be quick.
+        describe: Called with the parameters and a rollout; returns in a few words what kind of row it is, or None. ``rewardkit check``
+            counts the rows of each kind.
         example: A YAML component for the manual; by default one is made from the required parameters.
 
     Raises:
@@ -98,6 +101,7 @@ def reward(
             identity=identity,
             content=content,
             check=check,
+            describe=describe,
             doc=_description(target),
             example=example,
             origin=f"{target.__module__}:{target.__qualname__}",

@@ -162,6 +162,9 @@ class RewardType:
     Rollouts of equal content are scored once."""
     check: Callable[[Any, Rollout], str | None] | None = None
     """Looks at a row without judging it (does the reference parse?); returns what is wrong with it, or None."""
+    describe: Callable[[Any, Rollout], str | None] | None = None
+    """Returns in a few words what kind of row it is given (the format of its tests, say), or None; ``rewardkit check`` counts the
+    rows of each kind."""
     doc: str = ""
     """What it rewards, in Markdown; the first line is the summary."""
     example: str = ""

@@ -32,6 +32,8 @@ class Findings:
     """Hashes of the groups."""
     routed: dict[str, int] = field(default_factory=dict)
     """Rollouts for each composite."""
+    kinds: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Rollouts of each kind that a component tells apart."""
     problems: dict[tuple[str, str], list[Any]] = field(default_factory=dict)
     """By component and problem: how many rollouts, and where the first stands."""
 
@@ -84,6 +86,8 @@ def _inspect(
             findings.routed[composite] = findings.routed.get(composite, 0) + 1
             for component, problem in problems:
                 findings.add(component, problem, where)
+            for kind in config.row_kinds(rollout):
+                findings.kinds[kind] = findings.kinds.get(kind, 0) + 1
     return findings
 
 
@@ -95,6 +99,10 @@ def _plain(findings: Findings | None) -> dict[str, Any] | None:
         "rollouts": findings.rollouts,
         "groups": len(findings.prompts),
         "routed": findings.routed,
+        "kinds": [
+            {"component": component, "kind": kind, "count": count}
+            for (component, kind), count in findings.kinds.items()
+        ],
         "problems": [
             {"component": component or None, "problem": problem, "count": count, "first": first}
             for (component, problem), (count, first) in findings.problems.items()
@@ -124,6 +132,8 @@ def _print_findings(console: Console, findings: Findings) -> None:
 
     routed = "".join(f", {count:,} for {name}" for name, count in findings.routed.items() if name)
     summary = f"{findings.rows:,} rows, {findings.rollouts:,} rollouts of {len(findings.prompts):,} prompts{routed}"
+    for (component, kind), count in sorted(findings.kinds.items(), key=lambda entry: (entry[0][0], -entry[1])):
+        console.print(f"[cyan]{component}[/cyan]  {count:,} × {escape(kind)}", highlight=False)
     if not findings.problems:
         console.print(
             f"[green]ok[/green]  {summary}: all columns are there and every reference can be understood",

@@ -165,6 +165,24 @@ class RewardConfig:
                 problems.append((component.name, wrong))
         return problems
 
+    def row_kinds(self, rollout: Rollout) -> list[tuple[str, str]]:
+        """Return what kind of row each reward sees in a rollout, as (component, kind) pairs.
+
+        Raises:
+            DataError: No route takes it.
+        """
+        kinds = []
+        for component in self.composite_for(rollout).components:
+            describe = component.offer.type.describe
+            try:
+                kind = describe(component.params, rollout) if describe else None
+            # The boundary: it is the plugin's code, and `row_problems` tells what is wrong with the row.
+            except Exception:  # noqa: BLE001
+                kind = None
+            if kind:
+                kinds.append((component.name, kind))
+        return kinds
+
     def needed_fields(self) -> dict[str, list[tuple[Composite, str, Location | None]]]:
         """Each field that is read, with who reads it: composite, what part of it, and where that stands."""
         needed: dict[str, list[tuple[Composite, str, Location | None]]] = {}

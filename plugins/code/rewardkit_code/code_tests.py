@@ -11,7 +11,7 @@ from rewardkit_sandbox import BadTests, Call, Limits, Program, Sandbox
 
 from rewardkit import FieldName, Rollout, Score, Unscored, reward
 from rewardkit_code.execution.outcomes import TestOutcome, summarize
-from rewardkit_code.execution.packages import hint, image_with
+from rewardkit_code.execution.packages import hint, image_with, lacking_imports, lacks
 from rewardkit_code.execution.running import TestPlan, run_tests
 from rewardkit_code.program.extraction import Extraction, Language, program
 from rewardkit_code.program.prelude import Prelude, missing_imports, put_before
@@ -66,9 +66,11 @@ class _Reading:
         for test in found.tests:
             if isinstance(test, CodeTest) and test.kind == "pytest":
                 for package in needed_packages(test.source):
-                    if image_with(package, self.image):
+                    if lacks(self.image, package):
                         missing = f"No module named '{package}'"
-                        raise UnusableTests(f"the tests import {package}{hint(missing, self.image)}")
+                        raise UnusableTests(
+                            f"the tests import {package}, which the image {self.image!r} lacks{hint(missing, self.image)}"
+                        )
 
 
 def _reading(params: Any) -> _Reading:
@@ -87,11 +89,16 @@ def _check(params: Any, rollout: Rollout) -> str | None:
 
 
 def _describe(params: Any, rollout: Rollout) -> str | None:
-    """The format of the tests of a row."""
+    """The format of the tests of a row, and the package that its program imports and the image lacks."""
+    reading = _reading(params)
     try:
-        return _reading(params).tests(rollout.fields).format
+        found = reading.tests(rollout.fields)
     except UnusableTests:
         return None
+    source = _program(rollout, found, params.language, params.extract)
+    lacking = lacking_imports(source, reading.image) if source and params.language == "python" else []
+    needs = "".join(f"; the program imports {name}, which {image_with(name, reading.image)!r} has" for name in lacking)
+    return f"{found.format}{needs}"
 
 
 def _options(params: Any) -> SandboxOptions:
@@ -128,6 +135,7 @@ def _program(rollout: Rollout, found: RowTests, language: Language, extraction: 
     identity=lambda params: _options(params).identity(),
     content=_content,
     check=_check,
+    describe=_describe,
     example="correct: {use: code.tests, with: {tests: tests, score: all}}",
 )
 class CodeTests:

@@ -1,4 +1,4 @@
-"""A sandbox, or a skip."""
+"""Fixtures for tests that need a sandbox."""
 
 import pytest
 from rewardkit_sandbox import Unavailable, open_sandbox
@@ -15,5 +15,11 @@ def _sandbox_opens():
 
 @pytest.fixture
 def _needs_sandbox(_sandbox_opens):
+    if _sandbox_opens:
+        pytest.skip(_sandbox_opens)
+
+
+@pytest.fixture(scope="module")
+def _needs_sandbox_module(_sandbox_opens):
     if _sandbox_opens:
         pytest.skip(_sandbox_opens)

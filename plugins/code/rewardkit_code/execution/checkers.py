@@ -59,6 +59,8 @@ def _is_broken(sandbox: Sandbox, test: OutputTest, done: Execution) -> bool:
     others = [None, test.expected] if test.expected else [None]
     for output in others:
         control = _run(sandbox, test, output)
-        if not control.ok and (control.status, control.raised, control.note) == (done.status, done.raised, done.note):
+        if control.ok:
+            continue
+        if control.raised == done.raised and (not done.raised or control.note == done.note):
             return True
     return False

@@ -15,7 +15,7 @@ _RAISED = re.compile(
 """The last line of Python's traceback of an exception that nobody caught."""
 _LINE = re.compile(r'^  File "solution\.py", line (\d+)', re.MULTILINE)
 _IN_PROGRAM = re.compile(r"\(solution\.py, line (\d+)\)")
-_IN_TESTS = re.compile(r"\(line (\d+)\)(?=$|;)")
+_IN_TESTS = re.compile(r"(?<=\()line (\d+)(?=\)$|\);)|line (\d+)(?= of the tests)")
 _WHILE_LOADING = re.compile(r"^raised (.*) while loading$", re.DOTALL)
 
 
@@ -124,7 +124,7 @@ def describe_verdict(reason: str, lines_before: int, lines_added: int = 0) -> st
     """
     reason = renumber(_WHILE_LOADING.sub(r"\1", reason), lines_before)
     if lines_added:
-        reason = _IN_TESTS.sub(lambda found: f"(line {int(found[1]) - lines_added})", reason)
+        reason = _IN_TESTS.sub(lambda found: f"line {int(found[1] or found[2]) - lines_added}", reason)
     return reason
 
 

@@ -177,8 +177,8 @@ def _run_code(sandbox: Sandbox, test: Test, plan: TestPlan) -> TestOutcome:
     if code.kind == "pytest":
         tests = Tests(code.source, "pytest", names=names, stop_at_first=plan.stop_at_first)
     else:
-        setup = "\n".join(filter(None, (plan.prompt_code, code.setup)))
-        tests = Tests(code.source, entry_point=code.entry_point, prelude=setup, names=names)
+        prelude = "\n".join(filter(None, (plan.prompt_code, code.prelude)))
+        tests = Tests(code.source, entry_point=code.entry_point, prelude=prelude, names=names)
     try:
         verdict = sandbox.judge(plan.program, tests)
     except BadTests as error:
@@ -209,7 +209,7 @@ def _undefined(code: CodeTest, bound: frozenset[str], plan: TestPlan) -> str | N
     """A name that the test code uses and that a model could not know of: nothing defines it, and the prompt does not name it."""
     if code.entry_point:
         helpers = code.undefined - {code.entry_point.partition(".")[0]}
-    elif code.kind == "script" and len(code.undefined) == 1 and not code.setup:
+    elif code.kind == "script" and len(code.undefined) == 1:
         return None  # the one function that a script calls is the one under test
     else:
         helpers = code.undefined

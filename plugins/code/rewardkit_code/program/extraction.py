@@ -12,7 +12,7 @@ _FENCE = re.compile(r"^([ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)?)(`{3,}|~{3,})([^\
 """A line that opens or closes a block, as in CommonMark, but with any indentation, or as the start of a list item."""
 _TAG = re.compile(r"[\w+#-]+")
 _NAMES: dict[str, frozenset[str]] = {
-    "python": frozenset({"python", "py", "python3", "py3"}),
+    "python": frozenset({"python", "py", "python3", "py3", "ipython", "ipython3"}),
     "cpp": frozenset({"cpp", "c++", "cxx", "cc"}),
     "c": frozenset({"c"}),
     "javascript": frozenset({"javascript", "js", "node", "nodejs"}),

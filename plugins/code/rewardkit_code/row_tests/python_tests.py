@@ -215,18 +215,27 @@ def _bound(tree: ast.Module) -> set[str]:
 
 
 def _script(source: str, entry_point: str | None, module: TestCode, setup: str) -> CodeTest:
-    standard = [name for name in module.free if name in sys.stdlib_module_names]
-    names = [name for name in module.free if name not in sys.stdlib_module_names]
+    free = module.free
+    lines_added = 0
     rewritten = _with_optional_imports(source, module.tree)
-    lines = [f"import {name}" for name in standard]
-    if setup:
-        lines.append(setup)
-    if rewritten != source:
-        lines.append(_OPTIONAL_IMPORT)
-    if entry_point:
-        entry_point = entry_point.replace("()", "")
+    prelude = _OPTIONAL_IMPORT if rewritten != source else ""
+    if setup:  # it may build on the program, so that it runs with the tests
+        own = TestCode(parse(setup))
+        free = sorted({*free, *own.free} - module.bound)
+        lines_added = setup.count("\n") + 1
+        rewritten = f"{setup}\n{rewritten}"
+    standard = [name for name in free if name in sys.stdlib_module_names]
+    names = tuple(name for name in free if name not in standard)
+    if standard:
+        prelude = f"import {', '.join(standard)}\n{prelude}"
     return CodeTest(
-        rewritten, "script", entry_point, names=tuple(names), undefined=frozenset(names), setup="\n".join(lines)
+        rewritten,
+        "script",
+        entry_point and entry_point.replace("()", ""),
+        names=names,
+        undefined=frozenset(names),
+        prelude=prelude,
+        lines_added=lines_added,
     )
 
 

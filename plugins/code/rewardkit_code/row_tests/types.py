@@ -51,8 +51,8 @@ class CodeTest:
     """What the test code takes from the program."""
     undefined: frozenset[str] = frozenset()
     """Those of `names` that the test code uses without importing them from the program."""
-    setup: str = ""
-    """Imports and set-up lines that run before it."""
+    prelude: str = ""
+    """Code of ours that it builds on."""
     lines_added: int = 0
     """Lines that `source` has before the first line of the row's test code."""
 
