@@ -19,7 +19,7 @@ _CHOICE = re.compile(
     r"(?:\(([A-J])\)|([A-J])[.):](?=\s))(?:[\s.:~]|\\[ ,;]|\})+(?=\S)(.{1,200})",
     re.DOTALL,
 )
-_LETTER = re.compile(r"(?:(?:option|choice)\s*\(?([A-J])\)?|([A-J])\))[.:]?", re.IGNORECASE)
+_LETTER = re.compile(r"(?:option\s*\(?([A-J])\)?|([A-J])\))[.:]?", re.IGNORECASE)
 _CHOICE_NOISE = re.compile(
     r"\\(?:text|textbf|mathrm|mathbf|mbox)\b|\\[ ,;]|\\quad|\b(?:and|or)\b|[和或与及、，；\s{}()\[\],;.&*]+"
 )
@@ -81,6 +81,48 @@ def clock(content: str) -> Expr | None:
         return None
     hours, minutes, seconds = int(match[1] or 0), int(match[2] or match[4] or 0), int(match[3] or match[5] or 0)
     return Expr("unit", Expr("num", hours * 3600 + minutes * 60 + seconds, None), "s")
+
+
+# ---- dates
+
+_MONTHS = (
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+)
+_MONTH = "(?P<month>" + "|".join(f"{m[:3]}(?:{m[3:]})?" if len(m) > 3 else m for m in _MONTHS) + r")\.?"
+_DATES = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"{_MONTH}\s+(?P<day>\d{{1,2}})(?:st|nd|rd|th)?(?:,?\s+(?P<year>\d{{4}}))?",
+        rf"(?P<day>\d{{1,2}})(?:st|nd|rd|th)?(?:\s+of)?\s+{_MONTH}(?:,?\s+(?P<year>\d{{4}}))?",
+    )
+)
+_ISO_DATE = re.compile(r"(\d{4})-(\d{2})-(\d{2})")
+
+
+def date(content: str) -> Expr | None:
+    """Return a calendar date: `March 5, 2021`, `5 March 2021`, `2021-03-05`."""
+    if not 5 <= len(content) <= 40:
+        return None
+    match = _ISO_DATE.fullmatch(content)
+    if match is not None and 1 <= int(match[2]) <= 12 and 1 <= int(match[3]) <= 31:
+        return Expr("date", int(match[1]), int(match[2]), int(match[3]))
+    for pattern in _DATES:
+        match = pattern.fullmatch(content)
+        if match is not None:
+            month = next(i for i, m in enumerate(_MONTHS, 1) if m.startswith(match["month"][:3].casefold()))
+            return Expr("date", int(match["year"] or 0), month, int(match["day"]))
+    return None
 
 
 # ---- words
@@ -205,6 +247,7 @@ _BOUNDS_BEHIND = {
     ("or", "above"): ">=",
     ("or", "below"): "<=",
 }
+_COPULAS = frozenset(("is", "are", "equals", "was", "be"))
 _SIGNS = frozenset((("negative",), ("minus",)))
 
 
@@ -259,6 +302,8 @@ def _assembled(parts: list[Expr | str]) -> Expr | None:
                 return Expr("rel", (_BOUNDS[spoken],), Expr("sym", "?"), formulas[0])
         if not isinstance(parts[0], str) and spoken in _BOUNDS_BEHIND:
             return Expr("rel", (_BOUNDS_BEHIND[spoken],), Expr("sym", "?"), formulas[0])
+        if not isinstance(parts[-1], str) and spoken[-1] in _COPULAS and not words_behind(" ".join(spoken)).changing:
+            return formulas[0]  # the number is 4
     kept = [
         p if isinstance(p, Expr) else Expr("text", p.casefold())
         for p in parts

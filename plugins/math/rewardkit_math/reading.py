@@ -14,7 +14,7 @@ from rewardkit_math.parsing import parse
 from rewardkit_math.parsing import text as texts
 from rewardkit_math.parsing import vocabulary as words
 from rewardkit_math.parsing.literals import number
-from rewardkit_math.phrases import PHRASES, chinese_number, choice, clock, name, no_answer, phrase
+from rewardkit_math.phrases import PHRASES, chinese_number, choice, clock, date, name, no_answer, phrase
 from rewardkit_math.units import unit, words_behind
 from rewardkit_math.work import READING, allowed
 
@@ -115,6 +115,7 @@ def _first_understood(text: str, sources: tuple[str, ...]) -> Read:
 _TRAILING = re.compile(r"(?:[\s.,;:]|!(?:\s*!){2,}|\\[,;:! ]|\\\\|\\$)+$")
 _DIGIT = re.compile(r"\d")
 _LABEL = re.compile(r"\((?:\d|[a-h]|i{1,3}|iv)\)\s+(?=[\d$\\-])")
+_ANGLES = re.compile(r"<\s*([^<>=]+,[^<>=]+?)\s*>")
 _BEHIND = re.compile(r"(.*[\d})])\s*\(\s*([A-Za-z²³^/ ]{1,30})\s*\)", re.DOTALL)
 
 
@@ -130,6 +131,8 @@ def _prepared(content: str) -> str:
         stripped = stripped[2:-2].strip()
     if stripped.startswith("\\text{") and stripped.find("}") == len(stripped) - 1:
         stripped = stripped[6:-1].strip()
+    if stripped[:1] == "<" and (match := _ANGLES.fullmatch(stripped)) is not None:
+        stripped = f"\\langle {match[1]} \\rangle"
     if stripped[:1] == "(":
         stripped = _LABEL.sub("", stripped, count=1)
     if stripped[-1:] == ")" and len(stripped) < 200:
@@ -152,7 +155,7 @@ def understood(answer: Answer) -> Read:
         count = chinese_number(stripped)
     if count is not None:
         return Read(answer, Expr("num", count, None))
-    said = said or clock(stripped) or choice(stripped) or name(stripped)
+    said = said or clock(stripped) or date(stripped) or choice(stripped) or name(stripped)
     if said is not None:
         return Read(answer, said)
     if not is_prose(stripped):

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from rewardkit_math import symbolic
+from rewardkit_math.alternatives import alternatives, same_digits
 from rewardkit_math.comparison import Comparison
 from rewardkit_math.errors import MathError, TooLarge, Unbounded, Undecided, Undefined
 from rewardkit_math.expr import Expr, symbols
@@ -154,19 +155,48 @@ class _Question(NamedTuple):
             if ours.expr is None and formulas[1] is not None:
                 return _Settled(False, "text", "another chemical formula")
         if b is not None and b.head == "phrase":
-            return self.phrased(b)
-        if a is not None and b is not None:
+            settled = self.phrased(b)
+        elif a is not None and b is not None:
             if b.head == a.head == "sym" and b.args[0] in _CHOICES and a.args[0] == b.args[0].casefold():
                 return _Settled(True, "text", "the same letter")
             settled = self.compared(a, b)
-            if isinstance(settled, _Settled) and settled.correct is False and theirs.answer.source == "boxed":
-                return self.all_boxes(b) or settled
+        else:
+            settled = None
+        if isinstance(settled, _Settled) and settled.correct:
             return settled
-        if texts.spelled_out(first) == texts.spelled_out(second):
+        return self.second_look(first, second) or settled or self.unread(second)
+
+    def second_look(self, first: str, second: str) -> _Settled | None:
+        """Return that the sides are equal in another spelling or reading, or None."""
+        theirs, ours = self.theirs, self.ours
+        if len(first) < 400 and len(second) < 400 and texts.spelled_out(first) == texts.spelled_out(second):
             return _Settled(True, "text", "written alike")
         plain = texts.plain(first), texts.plain(second)
-        if plain[0] == plain[1] and plain[0] and not set(plain[0]) & _NOTATION:
+        if (
+            plain[0] == plain[1]
+            and plain[0]
+            and not set(plain[0]) & _NOTATION
+            and (theirs.expr is None or ours.expr is None)
+        ):
             return _Settled(True, "text", "the same words")
+        if same_digits(first, second):
+            return _Settled(True, "text", "the same digits")
+        if theirs.answer.source == "boxed" and ours.expr is not None:
+            together = self.all_boxes(ours.expr)
+            if together is not None:
+                return together
+        for mine in (theirs.expr, *alternatives(first, ours.expr, prediction=True)):
+            for other in (ours.expr, *alternatives(second, mine, prediction=False)):
+                if mine is None or other is None or (mine is theirs.expr and other is ours.expr):
+                    continue
+                settled = self.compared(mine, other)
+                if isinstance(settled, _Settled) and settled.correct:
+                    return settled
+        return None
+
+    def unread(self, second: str) -> _Settled:
+        """Return the outcome where a side has no expression."""
+        theirs, ours = self.theirs, self.ours
         if ours.expr is None and not _is_words(second):
             return _Settled(None, "", f"the reference can't be understood: {ours.problem}")
         if ours.expr is None:

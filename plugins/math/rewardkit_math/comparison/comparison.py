@@ -46,6 +46,12 @@ class Comparison(Words, Lists, Relations, Tables, Parameters, Values):
             return self.conditional(a, b)
         if "text" in (a.head, b.head) or (a.head == b.head == "word") or is_name(a) or is_name(b):
             return self.same_words(a, b)
+        if a.head == "date" or b.head == "date":
+            return (
+                a.head == b.head
+                and a.args[1:] == b.args[1:]
+                and (a.args[0] == b.args[0] or 0 in (a.args[0], b.args[0]))
+            )
         if a.head == "clock" or b.head == "clock":
             return self.clocks(a, b)
         if a.head == "rel" or b.head == "rel":

@@ -73,7 +73,10 @@ class Parameters(Part):
 
     def _same_up_to_constants(self, a: Expr, b: Expr, constants: list[str]) -> bool:
         try:
-            polys = [normal_form(_without_abs(e)) for e in (a, b)]
+            polys = [normal_form(a), normal_form(b)]
+            bare = _without_abs(a)
+            if bare is not a and "fn:abs" not in b.features:  # ln|x| + C answers ln x + C
+                polys[0] = normal_form(bare)
         except MathError:
             return self._quietly(a, b)
         if polys[0] == polys[1]:
@@ -117,6 +120,8 @@ class Parameters(Part):
             shifts = shifts[:3]
         if name == wanted:
             shifts = shifts[1:]
+        if value.head == other.head == "seq" and wanted == name:
+            return self._quietly(value, other)
         marked = substitute(value, name, Expr("sym", "\0"))
         if wanted in symbols(marked):
             return False
@@ -140,7 +145,7 @@ def _with_names(expr: Expr) -> Expr:
 
 
 def _without_abs(expr: Expr) -> Expr:
-    """Return `expr` with ln|u| as ln u: beside a constant of integration they are not told apart."""
+    """Return `expr` with ln|u| as ln u: beside a constant of integration it answers ln u."""
     if "fn:abs" not in expr.features:
         return expr
     if (

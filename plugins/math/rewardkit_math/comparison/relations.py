@@ -12,7 +12,7 @@ from rewardkit_math.comparison.names import EQUALS, assigned, names_like, settle
 from rewardkit_math.comparison.parts import Part
 from rewardkit_math.comparison.shapes import FLIPPED, SETS, cleared, ends, items
 from rewardkit_math.errors import TooLarge, Undecided, Undefined
-from rewardkit_math.expr import Expr, neg, symbols
+from rewardkit_math.expr import Expr, neg, substitute, symbols
 from rewardkit_math.normal import Poly, is_basis, normal_form, proportion
 from rewardkit_math.numeric.identity import same_proportion
 
@@ -55,6 +55,16 @@ class Relations(Part):
         if left is not None and right is not None:
             if left[0] == right[0]:
                 return self.equal(left[1], right[1])
+            if left[0].head == right[0].head == "call" and left[0].args[0] == right[0].args[0]:
+                mine, wanted = left[0].args[1:], right[0].args[1:]
+                if (
+                    len(mine) == len(wanted) == 1
+                    and mine[0].head == wanted[0].head == "sym"
+                    and mine[0].args[0] not in symbols(right[1])
+                ):
+                    return self.equal(
+                        substitute(left[1], mine[0].args[0], wanted[0]), right[1]
+                    )  # f(t) = t² and f(x) = x²
             if (left[0].head == "call") != (right[0].head == "call") and symbols(right[1]) and symbols(left[1]):
                 function, variable = (left, right) if left[0].head == "call" else (right, left)
                 if not symbols(variable[0]) & symbols(function[1]):  # f(x) = 2x + 3 and y = 2x + 3

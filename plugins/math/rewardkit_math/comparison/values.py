@@ -123,9 +123,10 @@ class Values(Part):
     def close(self, a: Expr, b: Expr, left: Poly, right: Poly) -> bool:
         """Whether a decimal stands for the other side: rounded correctly, or off by no more than the tolerance."""
         first, second = literal(a), literal(b)
-        if (first is None and second is None) or symbols(a) or symbols(b):
+        chosen = self.policy.tolerance > 1e-6  # a tolerance that the user chose is relative, for every number
+        if (first is None and second is None and not chosen) or symbols(a) or symbols(b):
             return False
-        if first is not None and second is not None and first[0] == second[0]:
+        if first is not None and second is not None and first[0] == second[0] and not chosen:
             return False
         exact: list[Fraction] = []
         for expr, poly in ((a, left), (b, right)):

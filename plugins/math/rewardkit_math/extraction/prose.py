@@ -70,6 +70,8 @@ def without_delimiters(text: str) -> str:
 def bare(text: str, _: tuple[str, ...]) -> Iterator[str]:
     """The whole text, where it is nothing but an answer."""
     stripped = text.strip()
+    if stripped.startswith("> **"):  # a quotation in Markdown
+        stripped = stripped[2:]
     if not stripped or len(stripped) > MAX_ANSWER or "\n\n" in stripped or _LABELLED.match(stripped):
         return
     if len(stripped) > 80 and (_COMMON.search(stripped, 0, 400) or is_prose(stripped[:2000])):

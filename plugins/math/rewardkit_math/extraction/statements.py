@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from rewardkit_math.extraction.prose import TAIL, formulas_at, is_prose, last_value, without_delimiters
+from rewardkit_math.extraction.prose import NUMBER, TAIL, formulas_at, is_prose, last_value, without_delimiters
+from rewardkit_math.units import words_behind
 
 _PHRASES = tuple(
     (parts, re.compile(pattern, re.IGNORECASE))
@@ -15,7 +16,7 @@ _PHRASES = tuple(
             ("nswer", "A:", "NSWER", "答案"),
             (
                 r"(?:(?:^|\n)\s*A:|答案(?:是|为|應為|应为|选)?\s*[:：是为]?"
-                r"|\banswers?\b[^.\n:=$\\]{0,60}?(?:\bis\b|\bare\b|[:=]|\**[ \t]*(?=\n)))[\s:*`]*"
+                r"|\banswers?\b(?:(?!\b(?:because|since)\b)[^.\n:=$\\]){0,60}?(?:\bis\b|\bare\b|[:=]|\**[ \t]*(?=\n)))[\s:*`]*"
             ),
         ),
         (
@@ -59,7 +60,7 @@ FINAL = _PHRASES[0][1]
 """Most trusted first; of each, the last in the text. Before the pattern stand parts of words one of which must be there."""
 
 _FILLER = re.compile(
-    r"\A(?:(?:therefore|thus|then|hence|simply|just|indeed|also|clearly|now|exactly|equal\s+to|given\s+by|donc|also|choice|option)\b[\s,:]*)+"
+    r"\A[\u4e00-\u9fff]{1,12}(?=[\d$\\-])|\A(?:(?:therefore|thus|then|hence|simply|just|indeed|also|clearly|now|exactly|equal\s+to|given\s+by|donc|also|choice|option)\b[\s,:]*)+"
     r"(?=\S)",
     re.IGNORECASE,
 )
@@ -109,6 +110,19 @@ def phrase(text: str, _: tuple[str, ...]) -> Iterator[str]:
             return
 
 
+def _number_of(stated: str) -> str | None:
+    """Return the number of `42 pommes au total`, where none of the words behind it is a unit or changes it."""
+    match = NUMBER.match(stated)
+    rest = stated[match.end() :] if match is not None else ""
+    if match is None or not _WORDS.fullmatch(rest):
+        return None
+    behind = words_behind(rest)
+    return match[0] if behind.unit is None and not behind.changing else None
+
+
+_WORDS = re.compile(r"(?:\s+[^\W\d_]+){2,}[.\s]*")
+
+
 def _stated(rest: str) -> Iterator[str]:
     """Yield what the sentence says that `rest` begins with."""
     rest = _FILLER.sub("", rest, count=1)
@@ -120,7 +134,7 @@ def _stated(rest: str) -> Iterator[str]:
     sentence = _IN_WORDS.sub("", sentence)
     stated = clause(sentence)
     if formulas is None and not is_prose(stated):
-        yield without_delimiters(stated)
+        yield _number_of(stated) or without_delimiters(stated)
     found = False
     for value in last_value(stated):
         found = True

@@ -62,7 +62,9 @@ class Lists(Cursor):
             raise ParseError("nothing there")
         if len(found) == 2 and found[0].head == found[1].head == "unit" and self.adds_up(*found):
             return joined_units(*found)
-        if len(found) == 2 and condition is None and found[0].head != "seq" and _ranges(found[1]):  # kπ, k ∈ Z
+        if (
+            len(found) == 2 and condition is None and (found[0].head != "seq" or found[0].args[0]) and _ranges(found[1])
+        ):  # kπ, k ∈ Z
             condition = found.pop()
         alternatives = (
             alternatives and all(e.head == "rel" for e in found) and any(set(e.args[0]) - {"="} for e in found)

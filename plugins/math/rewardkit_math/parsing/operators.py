@@ -247,9 +247,9 @@ class Operators(Cursor):
 
     def degrees(self, left: Expr) -> Expr:
         token = self.tokens[self.at]
-        if token.kind == "var" and token.value in ("C", "F"):  # 20 °C
+        if token.kind in ("var", "text") and token.value.strip() in ("C", "F"):  # 20 °C
             self.at += 1
-            return Expr("unit", left, "°" + token.value)
+            return Expr("unit", left, "°" + token.value.strip())
         return Expr("deg", left)
 
     @staticmethod

@@ -144,15 +144,15 @@ _ELEMENTS = (
     "In|Sn|Sb|Te|I|Xe|Cs|Ba|La|Ce|Nd|W|Os|Ir|Pt|Au|Hg|Tl|Pb|Bi|Rn|Fr|Ra|Th|U|Pu"
 )
 _CHEMICAL = re.compile(rf"\d*(?:(?:{_ELEMENTS})\d*|[(\[]|[)\]]\d*)+(?:\^(?:\d?[+-]|[+-]\d?))?(?:\((?:s|l|g|aq)\))?")
-_INDEX = re.compile(r"_\{?(\d+)\}?")
-_CHARGE = re.compile(r"\^\{?(\d?[+-])\}?")
+_INDEX = re.compile(r"_(?:\{(\d+)\}|(?=(\d))\d)")
+_CHARGE = re.compile(r"\^\{(\d?[+-])\}")
 
 
 def chemical(text: str) -> str | None:
     r"""Return a chemical formula in plain letters (`\mathrm{H_2O}` as `H2O`), or None for what is none."""
     if len(text) > 120:
         return None
-    plain_text = _CHARGE.sub(r"^\1", _INDEX.sub(r"\1", spelled_out(text)))
+    plain_text = spelled_out(_CHARGE.sub(r"^\1", _INDEX.sub(r"\1\2", text))).replace("_", "")
     if (
         not _CHEMICAL.fullmatch(plain_text)
         or sum(c.isupper() for c in plain_text) + sum(c.isdigit() for c in plain_text) < 2

@@ -1,0 +1,162 @@
+r"""Second readings of an answer whose first one is not equal to the other side: `12,50` as a decimal, `FF_{16}`, `P(10,3)`, `a + b = 7`.
+
+Each is tried only where the other side is of the kind that it would give, so that no list becomes a decimal on its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from rewardkit_math.errors import MathError
+from rewardkit_math.expr import Expr
+from rewardkit_math.parsing import parse
+from rewardkit_math.parsing import vocabulary as words
+
+_NUMBERS = frozenset(("num", "base", "unit", "pct", "mul", "div", "fn"))
+"""Heads of answers that are one value."""
+
+
+def alternatives(content: str, other: Expr | None, *, prediction: bool) -> Iterator[Expr]:
+    """Yield other readings of an answer.
+
+    Args:
+        content: The answer as it is written.
+        other: What it is compared with.
+        prediction: Whether it is the prediction, from which an equation may give its right side.
+    """
+    if len(content) > 200:
+        return
+    if other is not None and other.head in _NUMBERS:
+        for reader in (_decimal_comma, _thousands, _arranged):
+            found = reader(content)
+            if found is not None:
+                yield found
+    based = based_numeral(content) or (
+        _digits_in(content, other.args[1]) if other is not None and other.head == "base" else None
+    )
+    if based is not None and (other is None or other.head in _NUMBERS):
+        yield based
+    if prediction and other is not None and other.head not in ("rel", "cond", "phrase", "seq"):
+        right = _right_side(content)
+        if right is not None:
+            yield right
+
+
+_DECIMAL_COMMA = re.compile(
+    r"(?P<before>[^\d,]{0,12}?)(?P<whole>\d+),(?P<decimals>\d{2}|\d{4,9}|(?<=\b0,)\d{1,3}|\d(?=\D*[€£]))(?P<behind>(?:[^\d,(){}\[\]].{0,30})?)",
+    re.DOTALL,
+)
+_MONEY = re.compile(r"\s*(?:R\s*\\?\$|\\?\$|[€£¥₹]|\\euro|Rs\.?|EUR|USD|CHF)?\s*(-?)\s*")
+
+
+def _decimal_comma(content: str) -> Expr | None:
+    match = _DECIMAL_COMMA.fullmatch(content.strip())
+    if match is None:
+        return None
+    before = _MONEY.fullmatch(match["before"])
+    if before is None:
+        return None
+    try:
+        return parse(f"{before[1]}{match['whole']}.{match['decimals']}{match['behind']}")
+    except MathError:
+        return None
+
+
+_THOUSANDS = re.compile(r"\\?\$?\s*(\d+(?:\.\d+)?)\s*k")
+
+
+def _thousands(content: str) -> Expr | None:
+    match = _THOUSANDS.fullmatch(content.strip())
+    if match is None:
+        return None
+    return Expr("mul", parse(match[1]), Expr("num", 1000, None))
+
+
+_CALLED = re.compile(
+    r"(?:\\(?:mathrm|text|operatorname)\s*\{)?\s*(?P<kind>nCr|nPr|C|P|A)\s*\}?\s*\(\s*(?P<total>\d{1,6})\s*,\s*(?P<chosen>\d{1,6})\s*\)"
+)
+_INDEXED = re.compile(
+    r"\{?\s*(?:\\(?:mathrm|text|rm)\s*\{?)?\s*(?P<kind>[APC])\s*\}?\s*(?:_\s*\{?\s*(?P<total>\d{1,6})\s*\}?\s*\^\s*\{?\s*(?P<chosen>\d{1,6})\s*\}?)"
+)
+
+
+def _arranged(content: str) -> Expr | None:
+    """Return the number of combinations or permutations that `nCr(10,3)`, `P(10,3)` or `A_{10}^3` names."""
+    match = _CALLED.fullmatch(content.strip()) or _INDEXED.fullmatch(content.strip())
+    if match is None or int(match["chosen"]) > int(match["total"]) or int(match["total"]) > 1000:
+        return None
+    total, chosen = Expr("num", int(match["total"]), None), Expr("num", int(match["chosen"]), None)
+    combinations = Expr("fn", "binom", total, chosen)
+    return combinations if "C" in match["kind"] else Expr("mul", combinations, Expr("fn", "fact", chosen))
+
+
+_BASE_WORD = "|".join(word for word in words.NUMBER_WORDS if " " not in word)
+_SUBSCRIPTED = re.compile(
+    rf"(?:\\(?:overline|mathrm|text|mathtt)\s*\{{)?\(?\s*(?P<digits>[0-9A-Z]+)\s*\)?\s*\}}?\s*(?:_\s*\{{?\s*\(?\s*(?:\\text\s*\{{)?\s*|\s*(?:\(|\\text\s*\{{)?\s*"
+    rf"(?:in\s+)?base(?:\s*\}})?[\s-]*)(?P<base>\d{{1,2}}|{_BASE_WORD})\s*[)}}]*"
+)
+_PREFIXED = re.compile(r"0(?:x(?P<x>[0-9A-Fa-f]+)|b(?P<b>[01]+)|o(?P<o>[0-7]+))")
+
+
+def based_numeral(content: str) -> Expr | None:
+    """Return a numeral in another base: `FF_{16}`, `101 (base 2)`, `0xFF`."""
+    content = content.strip()
+    match = _PREFIXED.fullmatch(content)
+    if match is not None:
+        digits, base = next((match[name], base) for name, base in (("x", 16), ("b", 2), ("o", 8)) if match[name])
+        return Expr("base", int(digits, base), base)
+    match = _SUBSCRIPTED.fullmatch(content)
+    if match is None or (len(match["digits"]) < 2 and not match["digits"].isdigit()):
+        return None
+    base = int(match["base"]) if match["base"].isdigit() else int(words.NUMBER_WORDS[match["base"]])
+    return _numeral(match["digits"], base)
+
+
+_LETTER_DIGITS = re.compile(r"[0-9A-F]*[A-F][0-9A-F]*")
+
+
+def same_digits(content: str, reference: str) -> bool:
+    """Return whether a numeral with letters among its digits is that of the reference without its base: `FF` for `FF_{16}`."""
+    wanted = based_numeral(reference)
+    return wanted is not None and _digits_in(content, wanted.args[1]) == wanted
+
+
+def _digits_in(content: str, base: int) -> Expr | None:
+    """Return digits of which some are letters, in the base of the other side."""
+    content = content.strip()
+    return _numeral(content, base) if len(content) < 40 and _LETTER_DIGITS.fullmatch(content) else None
+
+
+def _numeral(digits: str, base: int) -> Expr | None:
+    try:
+        return Expr("base", int(digits, base), base) if 2 <= base <= 36 else None
+    except ValueError:
+        return None
+
+
+_SUBSCRIPT = re.compile(r"_(?:\{[^{}]*\}|\\?\w)")
+_RANGE = re.compile(r"(\\(?:sum|prod|int|lim)(?![A-Za-z])(?:\\limits)?\s*)(?:[_^](?:\{[^{}]*\}|\\?\w+)\s*)*")
+
+
+def _right_side(content: str) -> Expr | None:
+    r"""Return what an equation says of a quantity without numbers in it: `a + b = 7`, `P(A \mid B) = 0.6`, `\lim_{n\to\infty} a_n = 3`."""
+    left, equals, right = content.rpartition("=")
+    left = left.strip()
+    if not equals or "=" in _RANGE.sub("", left) or left.endswith(("\\", "!", "<", ">", ":")) or not left:
+        return None
+    bare = _SUBSCRIPT.sub("", _RANGE.sub(r"\1", left))
+    big = left.startswith(("\\sum", "\\prod", "\\int", "\\lim"))
+    if (
+        any(c.isdigit() for c in bare)
+        or not any(c.isalpha() for c in bare)
+        or any(s in bare for s in ("<", ">", "\\le", "\\ge", ",", ";", "\\text"))
+    ):
+        return None
+    if ("+" in bare or "-" in bare) and {c for c in bare if c.isalpha()} <= set("xyz"):
+        return None  # x + y = 3 is a line
+    try:
+        value = parse(right)
+    except MathError:
+        return None
+    return value if big or value.features.isdisjoint(("sym", "word", "rel", "seq", "call", "text")) else None
