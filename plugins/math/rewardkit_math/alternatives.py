@@ -139,9 +139,12 @@ _SUBSCRIPT = re.compile(r"_(?:\{[^{}]*\}|\\?\w)")
 _RANGE = re.compile(r"(\\(?:sum|prod|int|lim)(?![A-Za-z])(?:\\limits)?\s*)(?:[_^](?:\{[^{}]*\}|\\?\w+)\s*)*")
 
 
+_PROBABILITY = re.compile(r"\b[PE](?:\\left)?\([^()]*\)|\b[PE]\[[^\[\]]*\]")
+
+
 def _right_side(content: str) -> Expr | None:
     r"""Return what an equation says of a quantity without numbers in it: `a + b = 7`, `P(A \mid B) = 0.6`, `\lim_{n\to\infty} a_n = 3`."""
-    left, equals, right = content.rpartition("=")
+    left, equals, right = _PROBABILITY.sub("P", content).rpartition("=")
     left = left.strip()
     if not equals or "=" in _RANGE.sub("", left) or left.endswith(("\\", "!", "<", ">", ":")) or not left:
         return None

@@ -137,7 +137,9 @@ def _prepared(content: str) -> str:
         stripped = _LABEL.sub("", stripped, count=1)
     if stripped[-1:] == ")" and len(stripped) < 200:
         match = _BEHIND.fullmatch(stripped)
-        if match is not None and (unit(match[2]) is not None or not words_behind(match[2]).others):
+        if match is not None and match[2].strip().casefold() in words.NUMBER_WORDS:
+            stripped = match[1].strip()
+        elif match is not None and (unit(match[2]) is not None or not words_behind(match[2]).others):
             stripped = f"{match[1]} \\text{{ {match[2].strip()}}}" if unit(match[2]) is not None else match[1].strip()
     return stripped
 

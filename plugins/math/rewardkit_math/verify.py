@@ -134,11 +134,16 @@ class _Question(NamedTuple):
         theirs, ours = self.theirs, self.ours
         if not ours.answer:
             return _Settled(None, "", f"the reference gives no answer: {ours.problem}")
-        if ours.expr is None and ours.answer.source == "text" and not _is_words(ours.answer.text):
-            return _Settled(None, "", f"the reference can't be understood: {ours.problem}")
         if not theirs.answer:
             return _Settled(False, "text", "the prediction gives no answer")
         first, second = theirs.answer.text, ours.answer.text
+        if (
+            ours.expr is None
+            and texts.chemical(ours.answer.text) is None
+            and ours.answer.source == "text"
+            and not _is_words(ours.answer.text)
+        ):
+            return _Settled(None, "", f"the reference can't be understood: {ours.problem}")
         fault = self.fault()
         if fault is not None:
             return _Settled(False, "text", f"the form of the prediction: {fault}")
@@ -248,9 +253,15 @@ class _Question(NamedTuple):
     def compared(self, theirs: Expr, ours: Expr) -> _Settled | MathError:
         comparison = Comparison(self.policy)
         try:
-            same = comparison.equal(theirs, ours)
+            same, doubt = False, None
+            try:
+                same = comparison.equal(theirs, ours)
+            except Undecided as error:
+                doubt = error
             as_units = not same and _quantity_equal(self.theirs, self.ours, comparison)
             renamed = not same and comparison.renamed(theirs, ours)
+            if doubt is not None and not renamed:
+                return doubt
         except Undefined as error:
             return _Settled(False, comparison.tier, f"one side has no value: {error}")
         except (Undecided, TooLarge) as error:

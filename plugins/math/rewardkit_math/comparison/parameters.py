@@ -189,6 +189,13 @@ def _ranged(expr: Expr) -> tuple[Expr, str | None] | None:
         ):
             return None
         name = condition.args[1].args[0]
+    elif expr.head == "builder":
+        condition = expr.args[1]
+        if condition.head == "seq" and len(condition.args) == 3:
+            condition = Expr("cond", *condition.args[1:])
+        if condition.head != "cond" or condition.args[0].head != "rel":
+            return None
+        return _ranged(condition)
     else:
         value = expr
         letters = symbols(value) & _INTEGERS

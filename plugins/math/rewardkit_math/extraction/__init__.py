@@ -95,6 +95,8 @@ def _tag(text: str, sources: tuple[str, ...]) -> Iterator[str]:
     start = text.rfind("<answer>", 0, end if end >= 0 else len(text))
     if start >= 0:
         inside = text[start + 8 : end if end >= 0 else len(text)]
+        if len(inside) < 300:
+            inside = statements.clause(inside)
         inner = extract(inside, tuple(s for s in sources if s != "tag") or ("bare",))
         yield inner.text or inside
 

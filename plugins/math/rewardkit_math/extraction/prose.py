@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from rewardkit_math.parsing import vocabulary as words
-from rewardkit_math.units import GLUE, UNITS
+from rewardkit_math.units import GLUE, UNITS, unit
 
 MAX_ANSWER = 10_000
 """Longer answers are not looked at."""
@@ -24,7 +24,7 @@ _MATH = re.compile(
 _PROSE = re.compile(
     r"(?<![\\A-Za-z])(?:the|is|are|it|its|of|that|this|we|so|therefore|thus|hence|answer|answers|because|which|was|were|has|have|can|"
     r"will|my|your|you|get|result|solution|solutions|value|equal|equals|final|i|let|then|there|he|she|they|by|be|not|number|"
-    r"perimeter|area|step|first|since|using|choice|problem|question|makes|make)(?![A-Za-z])",
+    r"perimeter|area|step|first|since|using|choose|chose|pick|select|think|believe|choice|problem|question|makes|make)(?![A-Za-z])",
     re.IGNORECASE,
 )
 _COMMON = re.compile(
@@ -32,9 +32,13 @@ _COMMON = re.compile(
 )
 """A few words that only a sentence has in this order: found early in most texts, and missing from bare answers."""
 _LABELLED = re.compile(
-    r"A:\s|#+\s|(?i:(?:(?:la|le|il|die|der|das|el|o|a)\s+)?(?:r[ée]ponse|respuesta|risposta|resposta|antwort|ответ|odpowied[źz]|cevap|đáp)\b)"
+    r"A:\s|#+\s|(?i:(?:(?:la|le|il|die|der|das|el|o|a)\s+)?(?:r[ée]ponse|respuesta|risposta|resposta|antwort|ответ|odpowied[źz]|cevap|đáp|lösung)\b)"
     r"|.*[\u4e00-\u9fff\u3040-\u30ff\uac00-\ud7a3]",
     re.DOTALL,
+)
+_SOLUTION = re.compile(
+    r"(?:solution|lösung|solución|solução|soluzione|result|resultat|résultat|resultado|risultato|ans|sol|vastaus|решение)\s*[:：]\s*(?=\S)",
+    re.IGNORECASE,
 )
 _ALPHA = re.compile(r"[^\W\d_]")
 _LETTERS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
@@ -72,6 +76,10 @@ def bare(text: str, _: tuple[str, ...]) -> Iterator[str]:
     stripped = text.strip()
     if stripped.startswith("> **"):  # a quotation in Markdown
         stripped = stripped[2:]
+    if stripped.startswith("**") and stripped.endswith("**") and "**" not in stripped[2:-2]:
+        stripped = stripped[2:-2].strip()
+    if len(stripped) < 80 and (label := _SOLUTION.match(stripped)) is not None:
+        stripped = stripped[label.end() :]
     if not stripped or len(stripped) > MAX_ANSWER or "\n\n" in stripped or _LABELLED.match(stripped):
         return
     if len(stripped) > 80 and (_COMMON.search(stripped, 0, 400) or is_prose(stripped[:2000])):
@@ -164,6 +172,37 @@ NUMBER = re.compile(
 )
 
 
+_MEASURED = re.compile(r"[ ~]?([A-Za-zμΩ°]{1,12}(?:\^?[23])?(?:/[A-Za-zμ]{1,8}(?:\^?[23])?)?)(?=[\s.,;:!?)]|$)")
+_NO_MEASURES = frozenset(
+    [
+        "in",
+        "d",
+        "t",
+        "u",
+        "M",
+        "as",
+        "pt",
+        "A",
+        "G",
+        "h",
+        "l",
+        "s",
+        "C",
+        "F",
+        "T",
+        "H",
+        "K",
+        "N",
+        "S",
+        "V",
+        "W",
+        "J",
+        "L",
+    ]
+)
+"""Symbols of units that are also words, or letters that mean something else in a sentence."""
+
+
 def number(text: str, _: tuple[str, ...]) -> Iterator[str]:
     """The last number of the text."""
     for window in (400, TAIL):
@@ -177,6 +216,9 @@ def number(text: str, _: tuple[str, ...]) -> Iterator[str]:
             found = last[0].replace("$", "").replace("€", "").replace("£", "")
             if re.fullmatch(r"-?\s*\d+,\d{1,2}", found.strip()):  # a decimal comma
                 found = found.replace(",", ".")
+            measured = _MEASURED.match(tail, last.end())
+            if measured is not None and measured[1] not in _NO_MEASURES and unit(measured[1]) is not None:
+                found += f" \\text{{{measured[1]}}}"
             yield found
             return
         if len(text) <= window:

@@ -40,9 +40,11 @@ _PHRASES = tuple(
                 "الجواب",
                 "الإجابة",
                 "var:",
+                "ösung",
+                "astaus",
             ),
             (
-                r"(?:r[ée]ponse|respuesta|risposta|resposta|antwort|ответ|odpowied[źz]|cevap|đáp (?:án|số)|정답|답|答え?|الجواب|الإجابة|\bsvar)"
+                r"(?:r[ée]ponse|respuesta|risposta|resposta|antwort|lösung|vastaus|ответ|odpowied[źz]|cevap|đáp (?:án|số)|정답|답|答え?|الجواب|الإجابة|\bsvar)"
                 r"[^.\n:：=$\\\d]{0,40}?(?:\b(?:est|es|è|é|ist|lautet|to|là|wynosi)\b|[:：=]|은|는|は|هو|هي)[\s:*`]*"
             ),
         ),
@@ -65,6 +67,7 @@ _FILLER = re.compile(
     re.IGNORECASE,
 )
 """Words between "the answer is" and the answer."""
+_NOT_BUT = re.compile(r"\Anot\s[^.\n]{1,60}?\s(?:but|rather)\s+(?:rather\s+)?", re.IGNORECASE)
 _IN_WORDS = re.compile(r"\s+\([A-Za-z][A-Za-z' -]{2,60}\)$")
 """The answer again in words: 48 (forty-eight)."""
 SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$|\*)|。|</?[a-z]")
@@ -73,7 +76,7 @@ _CLAUSE = re.compile(
     r"\s*(?:"
     r"[,;]\s*(?:and|but|so|or)?\s*(?:\b(?:because|since|as|which|who|whose|where|with|not|but|so|thus|hence|therefore|rounding|rounded|obtained|giving|given|see|"
     r"using|by|from|for\s+which|when|while|whereas|rather|instead|after|before|this|that|these|it|we|you|i|he|she|they|there|the|to|if|of\s+which|"
-    r"also|namely|meaning|making|leaving|verified|checked|note|is|are|was)\b)"
+    r"car|parce|puisque|weil|denn|porque|perch[ée]|poich[ée]|ya\s+que|pois|так|потому|因为|also|namely|meaning|making|leaving|verified|checked|note|is|are|was)\b)"
     r"|;\s*(?=[A-Za-z]{3})"
     r"|\s\(\s*(?:not|from|see|because|since|by|as|using|rounded|approximately|about|where|which|the|it|in|with|check|verified|eq|equation|note|this|to)\b"
     r"|\s(?:-|—|–|--+)\s+(?=[A-Za-z]{2})"
@@ -125,7 +128,7 @@ _WORDS = re.compile(r"(?:\s+[^\W\d_]+){2,}[.\s]*")
 
 def _stated(rest: str) -> Iterator[str]:
     """Yield what the sentence says that `rest` begins with."""
-    rest = _FILLER.sub("", rest, count=1)
+    rest = _FILLER.sub("", _NOT_BUT.sub("", rest, count=1), count=1)
     formulas = formulas_at(rest)
     if formulas is not None:
         yield formulas

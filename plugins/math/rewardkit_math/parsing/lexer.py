@@ -44,7 +44,7 @@ _MASTER = re.compile(
       | \.\d+(?:\\overline\s*\{\d+\})?(?:[eE][+-]?\d+)?
     )
   | (?P<cmd>\\(?:[a-zA-Z]+|.))
-  | (?P<word>[A-Za-z]+)
+  | (?P<word>[A-Za-z]+(?:[À-ÖØ-öø-ž]+[A-Za-z]*)*|[À-ÖØ-öø-ž]+[A-Za-zÀ-ÖØ-öø-ž]*)
   | (?P<cjk>[\u4e00-\u9fff]+)
   | (?P<shout>!(?:\s*!){2,})
   | (?P<op>\*\*|<=|>=|!=|==|:=|=>|->|[-+*/^_!%',;:|=<>&.])
@@ -208,6 +208,8 @@ def _word(word: str, spaced: bool, tokens: list[Token], text: str, position: int
         append(Token("word", word, spaced))
     elif word in words.CONNECTORS:
         append(Token("sep", words.CONNECTORS[word], spaced=True))
+    elif not word.isascii():
+        append(Token("word", word, spaced))
     elif word == "to":
         append(Token("op", ":", spaced))
     elif word in words.CONSTANTS:

@@ -156,6 +156,8 @@ class Operators(Cursor):
             left.head == "sym" and right.head == "seq" and right.args[0] == "()" and left.args[0].isupper()
         ):  # the point P(1, 2)
             return Expr("rel", ("=",), left, right)
+        if left.head == "text" and left.args[0].strip().casefold() in ("minus", "negative"):
+            return neg(right)
         if left.head == "text" and left.args[0].strip().endswith((" is", " are", ":", "approximately", "about")):
             return right
         if left.head == "unit" and right.head == "num":

@@ -155,7 +155,7 @@ def chemical(text: str) -> str | None:
     plain_text = spelled_out(_CHARGE.sub(r"^\1", _INDEX.sub(r"\1\2", text))).replace("_", "")
     if (
         not _CHEMICAL.fullmatch(plain_text)
-        or sum(c.isupper() for c in plain_text) + sum(c.isdigit() for c in plain_text) < 2
+        or sum(c.isupper() for c in plain_text) + sum(c.isdigit() or c == "^" for c in plain_text) < 2
     ):
         return None
     return plain_text
