@@ -1,7 +1,8 @@
-"""What several test modules share: plugins that are installed for the length of a test."""
+"""Fixtures for all tests: plugins that are installed for the length of one test."""
 
 import importlib
 import itertools
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from rewardkit import Registry
+
+# No test needs a hub, and huggingface_hub would retry for most of a minute where there is no network.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 _numbers = itertools.count()
 
