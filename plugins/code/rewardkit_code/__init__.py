@@ -1,4 +1,4 @@
-"""Rewards for programs. Whatever a model wrote runs in a sandbox only."""
+"""Rewards for programs. What a model wrote runs in a sandbox and nowhere else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["CodeTests", "Lint", "Runs", "Similarity", "diagnose", "register_comm
 
 @hookimpl
 def register_commands() -> Iterable[click.Command]:
-    """The verb `rewardkit sandbox`: build, check, run, serve."""
+    """Add the command `rewardkit sandbox` with its subcommands build, check, run and serve."""
     import click  # noqa: PLC0415 - only the command line pays for it
     from rewardkit_sandbox import cli  # noqa: PLC0415
 
@@ -31,7 +31,7 @@ def register_commands() -> Iterable[click.Command]:
 
 @hookimpl
 def diagnose() -> Iterable[Finding]:
-    """What the sandbox finds on this machine, wall by wall."""
+    """Return the results of the sandbox's checks on this machine."""
     from rewardkit_code import diagnosis  # noqa: PLC0415
 
     return diagnosis.findings()

@@ -1,4 +1,4 @@
-"""`code.similarity`: how much of a program stands in a solution that the prompt or the row already gives."""
+"""`code.similarity`: how much of a program is copied from a solution that the prompt or the row gives."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Annotated
 from annotated_types import Ge
 
 from rewardkit import FieldName, Rollout, Score, Unscored, reward
-from rewardkit_code.program.extraction import Extraction, program
+from rewardkit_code.program.extraction import TextExtraction, program
 
 MAX_CHARS = 200_000
-"""Of longer programs and references so much is compared."""
+"""Programs and references are compared up to this length."""
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 def tokens(source: str) -> list[str]:
-    """The program's tokens without layout, comments and docstring quotes; any text's words where it is no Python."""
+    """Return the tokens of a program without layout and comments, or the words of a text that is not Python."""
     try:
         found = tokenize.generate_tokens(io.StringIO(source).readline)
         left_out = (
@@ -41,27 +41,27 @@ def tokens(source: str) -> list[str]:
     example="copied: {use: code.similarity, with: {reference: solution}, weight: -0.5}",
 )
 class Similarity:
-    """The share of a program's runs of tokens that also stand in a reference, from 0 (nothing) to 1 (all copied).
+    """The share of a program's token sequences that also occur in a reference, from 0 (nothing) to 1 (all copied).
 
-    Give it a negative weight to punish copying. Layout and comments don't count. Of texts longer than 200,000 characters so
-    much is compared.
+    Give it a negative weight to punish copying. Layout and comments don't count. Only the first 200,000 characters of a text
+    are compared.
 
     Args:
-        reference: The column with the solution that should not be copied; without one, the prompt.
-        run: How many tokens in a row count as one piece.
-        extract: `last` takes the last fenced block, `whole` the completion as it is.
+        reference: The column with the solution that should not be copied; by default the prompt.
+        run: The number of tokens in a row that count as one piece.
+        extract: `last` or `first` of the fenced blocks, or `whole`, the completion as it is.
     """
 
     def __init__(
-        self, *, reference: FieldName | None = None, run: Annotated[int, Ge(1)] = 8, extract: Extraction = "last"
+        self, *, reference: FieldName | None = None, run: Annotated[int, Ge(1)] = 8, extract: TextExtraction = "last"
     ) -> None:
         self._reference, self._run, self._extract = reference, run, extract
 
     def __call__(self, rollouts: Sequence[Rollout], /) -> list[Score | Unscored]:
         """Score a batch."""
-        return [self._one(rollout) for rollout in rollouts]
+        return [self._score_one(rollout) for rollout in rollouts]
 
-    def _one(self, rollout: Rollout) -> Score | Unscored:
+    def _score_one(self, rollout: Rollout) -> Score | Unscored:
         reference = rollout.fields.get(self._reference) if self._reference else rollout.prompt_text
         if not isinstance(reference, str):
             return Unscored("reference", f"{self._reference!r} must be text, not {type(reference).__name__}")
@@ -73,7 +73,7 @@ class Similarity:
         if not ours:
             return Score(0.0, "the program is shorter than one piece")
         shared = sum(piece in theirs for piece in ours)
-        return Score(shared / len(ours), f"{shared} of {len(ours)} pieces stand in the reference")
+        return Score(shared / len(ours), f"{shared} of {len(ours)} pieces occur in the reference")
 
     def _pieces(self, sequence: list[str]) -> list[tuple[str, ...]]:
         return [tuple(sequence[at : at + self._run]) for at in range(len(sequence) - self._run + 1)]

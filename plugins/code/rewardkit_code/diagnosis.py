@@ -1,4 +1,4 @@
-"""What `rewardkit doctor` is told of the sandbox: what this machine has, which backend `auto` takes, and which walls hold."""
+"""The sandbox's part of `rewardkit doctor`: what this machine has, which backend `auto` takes, and whether it isolates programs."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from rewardkit import Finding
 
 
 def findings() -> Iterator[Finding]:
-    """The same that `rewardkit sandbox check` shows; only what `auto` takes must hold."""
+    """Yield what `rewardkit sandbox check` shows; only a failed check of the backend that `auto` takes is a problem."""
     for each in look():
         yield Finding(each.name, "ok" if each.holds else "note", each.detail, "" if each.holds else each.remedy)
     try:
-        taken, walls = check("auto")
+        taken, checks = check("auto")
     except SandboxError as error:
         yield Finding("sandbox", "problem", str(error), "rewardkit sandbox build python")
         return
     yield Finding("sandbox", "ok", f"auto takes {taken}")
-    for each in walls:
+    for each in checks:
         yield Finding(each.name, "ok" if each.holds else "problem", each.detail, each.remedy)
     other = "bubblewrap" if taken.startswith("docker") else "docker"
     try:
-        _, walls = check(other)
+        _, checks = check(other)
     except SandboxError as error:
         yield Finding(f"or {other}", "note", str(error))
         return
-    weak = "; ".join(f"{each.name}: {each.detail}" for each in walls if not each.holds)
-    yield Finding(f"or {other}", "note" if weak else "ok", weak or f"the same {len(walls)} walls hold")
+    failed = "; ".join(f"{each.name}: {each.detail}" for each in checks if not each.holds)
+    yield Finding(
+        f"or {other}", "note" if failed else "ok", failed or f"passes the same {len(checks)} isolation checks"
+    )

@@ -10,7 +10,7 @@ from rewardkit_sandbox import Limits, Program, Sandbox, Stdin
 
 from rewardkit import FieldName, Rollout, Score, Unscored, reward
 from rewardkit_code.execution.outcomes import describe_failure
-from rewardkit_code.program.extraction import Extraction, Language, program
+from rewardkit_code.program.extraction import Language, TextExtraction, program
 from rewardkit_code.sandboxes import OVERRUN, SandboxClient, SandboxOptions, image_for
 
 
@@ -32,18 +32,18 @@ def _content(params: Any, rollout: Rollout) -> list[Any]:
     example="runs: {use: code.runs, weight: 0.1}",
 )
 class Runs:
-    """1 where the program of a completion compiles and ends by itself without an error, else 0.
+    """1 if the program of a completion compiles and ends by itself without an error, else 0.
 
     Args:
-        language: What it is written in.
-        stdin: The column with its input; without one it gets none.
-        extract: `last` takes the last fenced block of the language, `whole` the completion as it is.
-        cpu_s: CPU seconds.
-        memory_mb: Memory (MiB).
-        backend: Which sandbox: `auto` (Docker where an engine answers, else bubblewrap), `docker`, `bubblewrap`, or one that another
+        language: The language of the programs.
+        stdin: The column with the input; by default the input is empty.
+        extract: `last` or `first` of the fenced blocks of the language, or `whole`, the completion as it is.
+        cpu_s: CPU seconds of the program.
+        memory_mb: Memory of the program (MiB).
+        backend: The sandbox: `auto` (Docker where an engine answers, else bubblewrap), `docker`, `bubblewrap`, or one that another
             distribution offers.
-        image: What the program finds around it; by default what its language needs.
-        slots: Programs at a time; by default twice the CPUs.
+        image: What is installed around the program; by default the smallest image with its language.
+        slots: The number of programs that run at a time; by default twice the CPUs.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Runs:
         *,
         language: Language = "python",
         stdin: FieldName | None = None,
-        extract: Extraction = "last",
+        extract: TextExtraction = "last",
         cpu_s: Annotated[float, Gt(0)] = 5.0,
         memory_mb: Annotated[int, Gt(0)] = 512,
         backend: str = "auto",

@@ -1,4 +1,4 @@
-"""What the README and the examples of this plugin promise."""
+"""The README and the examples of this plugin keep their promises."""
 
 import asyncio
 import json
@@ -38,11 +38,9 @@ def test_every_row_in_the_readme_passes():
     """The rows for each kind of test are right programs."""
     lines = re.search(r"```jsonl\n(.*?)\n```\n", README.read_text(), re.DOTALL)[1].splitlines()
     rows = [json.loads(line) for line in lines]
-    reward = CodeTests(entry_point="entry_point", slots=2)
+    reward = CodeTests(slots=2)
     try:
-        results = asyncio.run(
-            reward([Rollout(row.pop("prompt"), row.pop("completion"), {"entry_point": "", **row}) for row in rows])
-        )
+        results = asyncio.run(reward([Rollout(row.pop("prompt"), row.pop("completion"), row) for row in rows]))
     finally:
         reward.close()
     assert len(results) == 7

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 Extraction = Literal["last", "first", "defining", "whole"]
+TextExtraction = Literal["last", "first", "whole"]
+"""For rewards that have no tests, and so no names to look for."""
 Language = Literal["python", "c", "cpp", "javascript", "rust", "go", "bash"]
 _FENCE = re.compile(r"^([ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)?)(`{3,}|~{3,})([^\n]*)$", re.MULTILINE)
 """A line that opens or closes a block, as in CommonMark, but with any indentation, or as the start of a list item."""

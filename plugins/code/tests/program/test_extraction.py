@@ -154,3 +154,73 @@ def test_long_texts_take_no_long_time():
     for text, language in itertools.product(texts, ("python", "cpp")):
         program(text, language, "last")
     assert time.process_time() - began < 60
+
+
+ADD = "def add(a, b):\n    return a + b\n"
+
+
+def fenced(*codes):
+    """A completion with these Python blocks."""
+    return "".join(f"Some words.\n```python\n{code}```\n" for code in codes)
+
+
+@pytest.mark.parametrize(
+    ("codes", "names", "expected"),
+    [
+        ([ADD, "print(add(1, 2))\n"], ["add"], ADD),
+        ([ADD, "add(1, 2)  # 3\n"], ["add"], ADD),
+        ([ADD.replace("+", "-"), ADD], ["add"], ADD),
+        (["class Solution:\n    def add(self): pass\n", "x = 1\n"], ["add"], "class Solution:\n    def add(self): pass\n"),
+        (["add = lambda a, b: a + b\n", "x = 1\n"], ["add"], "add = lambda a, b: a + b\n"),
+        (["class Solution:\n    def f(self): pass\n", "x = 1\n"], ["Solution.f"], "class Solution:\n    def f(self): pass\n"),
+        (["x = 1\n", "y = 2\n"], ["add"], "y = 2\n"),
+        (["x = 1\n", "y = 2\n"], [], "y = 2\n"),
+        (["def h(x):\n    return x\n", "def f(x):\n    return h(x)\n"], ["f"], "def h(x):\n    return x\n\ndef f(x):\n    return h(x)\n"),
+        (["import math\n", "def f(x):\n    return math.pi\n"], ["f"], "import math\n\ndef f(x):\n    return math.pi\n"),
+        (["MOD = 7\n", "def f(x):\n    return x % MOD\n"], ["f"], "MOD = 7\n\ndef f(x):\n    return x % MOD\n"),
+        (["def h(x):\n    return x\n", "def f(x):\n    return x.h(x)\n"], ["f"], "def f(x):\n    return x.h(x)\n"),
+    ],
+)  # fmt: skip
+def test_the_block_that_defines_what_is_tested(codes, names, expected):
+    """`defining` takes the last block that defines a tested name, after earlier blocks that define what it uses."""
+    assert program(fenced(*codes), "python", "defining", names) == expected
+
+
+def test_a_script_is_the_last_block_that_reads_input():
+    """Without names, a block that only shows a result does not count, and neither does an earlier version of the same function."""
+    reading = "def solve():\n    print(input())\nsolve()\n"
+    assert program(fenced(reading, "print(3)\n"), "python", "defining", reads_input=True) == reading
+    assert program(fenced("print(4)\n", "print(3)\n"), "python", "defining", reads_input=True) == "print(3)\n"
+    assert program(fenced("def solve():\n    pass\n", reading), "python", "defining", reads_input=True) == reading
+
+
+def test_first_and_last():
+    """They take the block as it is, whatever it defines."""
+    text = fenced("import math\n", ADD, "print(math.pi)\n")
+    assert program(text, "python", "first", ["add"]) == "import math\n"
+    assert program(text, "python", "last", ["add"]) == "print(math.pi)\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<code>\n{ADD}</code>",
+        f'<code language="python">\n{ADD}</code>',
+        f"So:\n[PYTHON]\n{ADD}[/PYTHON]\nDone.",
+        f"[BEGIN]\n{ADD}[DONE]",
+        f"<answer><code>\n{ADD}</code></answer>",
+    ],
+)
+def test_tags_instead_of_fences(text):
+    """Code tags count where there are no fences."""
+    assert program(text, "python", "last") == ADD
+
+
+def test_a_completion_that_is_nothing_but_code():
+    """It is the program if it begins with code and defines what is tested; prose and inline code are none."""
+    assert program(ADD, "python", "defining", ["add"]) == ADD
+    assert program(f"import math\n{ADD}", "python", "defining", ["add"]) == f"import math\n{ADD}"
+    assert program(ADD, "python", "defining", ["sub"]) is None
+    assert program(ADD, "python", "last", ["add"]) is None
+    assert program(f"Simply write\n{ADD}", "python", "defining", ["add"]) is None
+    assert program("`def add(a, b): return a + b`", "python", "defining", ["add"]) is None
