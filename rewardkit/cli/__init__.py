@@ -18,7 +18,7 @@ from rewardkit.errors import RewardkitError
 if TYPE_CHECKING:
     from rewardkit.registry import Registry
 
-VERBS = {
+COMMANDS = {
     "score": "Score rollouts with a composite reward.",
     "check": "Check a reward file or a training configuration, and the data.",
     "schema": "Print the JSON Schema of reward files or training configurations, for editors.",
@@ -39,16 +39,16 @@ class _ReaderLeftError(Exception):
     """Whoever read our output has left, as `head` does."""
 
 
-class _Verbs(click.Group):
+class _CommandGroup(click.Group):
     """Loads the core's verbs by name, and asks the plugins for any other."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The core's verbs in the order of their use; the plugins' are not asked for here, since that imports them all."""
-        return list(VERBS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The verb of that name."""
-        if cmd_name in VERBS:
+        if cmd_name in COMMANDS:
             module = importlib.import_module(f"rewardkit.cli.{cmd_name.replace('-', '_')}")
             command: click.Command = module.command
             return command
@@ -57,7 +57,7 @@ class _Verbs(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of verbs without importing them."""
         with formatter.section("Verbs"):
-            formatter.write_dl(list(VERBS.items()))
+            formatter.write_dl(list(COMMANDS.items()))
         formatter.write_paragraph()
         formatter.write_text("Plugins may add verbs: `rewardkit plugins` lists them.")
 
@@ -79,8 +79,8 @@ class _Verbs(click.Group):
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             import difflib  # noqa: PLC0415 - only for the error message
 
-            close = difflib.get_close_matches(args[0], VERBS, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; verbs are {', '.join(VERBS)}"
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; verbs are {', '.join(COMMANDS)}"
             raise click.UsageError(f"there is no verb {args[0]!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
 
@@ -100,7 +100,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
         ctx.exit()
 
 
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=_CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
 )

@@ -27,13 +27,13 @@ MOST_CHARACTERS = 2000
 
 def check_training(config: str, overrides: Mapping[str, str], limit: int | None, *, as_json: bool) -> None:
     """Look at a configuration and its data, and print what was seen. Raises DataError where training would refuse them."""
-    from rewardkit.cli.loading import leaving_at_once  # noqa: PLC0415 - imports this package
+    from rewardkit.cli.loading import exit_on_interrupt  # noqa: PLC0415 - imports this package
     from rewardkit.train.config.reading import read_train_config  # noqa: PLC0415 - heavy
     from rewardkit.train.config.stages import import_heavy  # noqa: PLC0415 - heavy
 
     file = read_train_config(Path(config), overrides=overrides)
     file.require_data("train", "eval")
-    with leaving_at_once():
+    with exit_on_interrupt():
         import_heavy()
     from rewardkit.train.preflight.preview import preview  # noqa: PLC0415
     from rewardkit.train.trainer.launch import quiet  # noqa: PLC0415 - needs torch

@@ -25,14 +25,14 @@ def print_composite(console: Console, composite: Composite) -> None:
     for item in composite.components:
         reads = ", ".join(item.needs) or "-"
         when = escape(item.when.text) if item.when else "always"
-        table.add_row(item.name, escape(item.offer.type.name), weight_words(item.weight), escape(reads), when)
+        table.add_row(item.name, escape(item.offer.type.name), weight_text(item.weight), escape(reads), when)
     console.print(table)
     gate = f" · gate: {escape(composite.gate.text)} (else {composite.gate_value:g})" if composite.gate else ""
     bounds = f" · clipped to {composite.clip[0]:g} … {composite.clip[1]:g}" if composite.clip else ""
     console.print(f"[dim]{composite.combine} of weight × value{gate}{bounds}[/dim]", highlight=False)
 
 
-def weight_words(weight: Schedule) -> str:
+def weight_text(weight: Schedule) -> str:
     """A weight as a short text."""
     if weight.kind == "constant":
         return f"{weight.points[0][1]:g}"

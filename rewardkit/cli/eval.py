@@ -61,12 +61,12 @@ def command(
     number = samples if samples is not None else SAMPLES_TO_COMPARE if compare else SAMPLES
     if compare is not None and number < 2:
         raise UsageError("--compare needs at least 2 samples of each prompt: one half says what is within reach")
-    from rewardkit.cli.loading import leaving_at_once  # noqa: PLC0415 - imports this package
+    from rewardkit.cli.loading import exit_on_interrupt  # noqa: PLC0415 - imports this package
     from rewardkit.train.config.reading import read_train_config  # noqa: PLC0415 - heavy
     from rewardkit.train.config.stages import import_heavy  # noqa: PLC0415 - heavy
 
     file = read_train_config(config, overrides=split_overrides(overrides))
-    with leaving_at_once():
+    with exit_on_interrupt():
         import_heavy()
     from rewardkit.cli.eval_view import Bar, show  # noqa: PLC0415 - needs torch, as do these
     from rewardkit.train.evaluation.evaluator import classes_of, examine, examined  # noqa: PLC0415

@@ -27,7 +27,7 @@ def split_overrides(overrides: tuple[str, ...]) -> dict[str, str]:
 
 
 @contextmanager
-def leaving_at_once() -> Iterator[None]:
+def exit_on_interrupt() -> Iterator[None]:
     """Inside, Ctrl-C ends the process.
 
     A library that is interrupted while it is imported may swallow that, or be left half made and break later. Nothing has been

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from rewardkit.cli import VERBS, load_registry
+from rewardkit.cli import COMMANDS, load_registry
 from rewardkit.errors import PluginClashError
 from rewardkit.types import RewardType
 
@@ -120,7 +120,7 @@ def _clashes(registry: Registry) -> list[str]:
     return registry.clashes() + [
         f"verb {name!r} of {offers[0][1]} (plugin {offers[0][1].plugin!r}) can't be reached: the core has that verb"
         for name, offers in sorted(registry.commands.items())
-        if name in VERBS
+        if name in COMMANDS
     ]
 
 
@@ -187,7 +187,7 @@ def _explain(offer: OfferedReward) -> None:
             default = "required" if name in required else orjson.dumps(value.get("default")).decode()
             table.add_row(
                 name,
-                escape(type_words(value, schema)),
+                escape(type_text(value, schema)),
                 escape(default),
                 escape(value.get("description", "").replace("``", "")),
             )
@@ -202,17 +202,17 @@ def _explain(offer: OfferedReward) -> None:
     console.print(f"[bold]example[/bold]  {escape(_example(kind))}\n", highlight=False, soft_wrap=True)
 
 
-def type_words(schema: dict[str, Any], root: dict[str, Any]) -> str:
+def type_text(schema: dict[str, Any], root: dict[str, Any]) -> str:
     """A parameter's type as a reader would say it."""
     if "$ref" in schema:
-        return type_words(root.get("$defs", {}).get(str(schema["$ref"]).rpartition("/")[2], {}), root)
+        return type_text(root.get("$defs", {}).get(str(schema["$ref"]).rpartition("/")[2], {}), root)
     if "enum" in schema:
         return " | ".join(str(option) for option in schema["enum"])
     if "const" in schema:
         return str(schema["const"])
     if options := schema.get("anyOf") or schema.get("oneOf"):
-        return " | ".join(dict.fromkeys(type_words(option, root) for option in options))
+        return " | ".join(dict.fromkeys(type_text(option, root) for option in options))
     if schema.get("type") == "array":
-        return f"list of {type_words(schema['items'], root)}" if isinstance(schema.get("items"), dict) else "list"
+        return f"list of {type_text(schema['items'], root)}" if isinstance(schema.get("items"), dict) else "list"
     words = {"string": "text", "integer": "whole number", "object": "mapping", "boolean": "true | false"}
     return words.get(str(schema.get("type")), str(schema.get("type", "anything")))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _MAX_PROCESSES = 4
 """More worker processes than this wait for the one that reads and writes."""
-_OURS = {"infra", "timeout", "plugin"}
+RETRYABLE = {"infra", "timeout", "plugin"}
 """Kinds of failures that may be gone when it is tried again."""
 
 
@@ -81,7 +81,7 @@ def command(
     """
     from rewardkit.composite import CompositeReward, ScoreCache  # noqa: PLC0415 - loads when the verb runs
     from rewardkit.config.spec import read_config  # noqa: PLC0415
-    from rewardkit.scoring.engines.local import RewardOrder  # noqa: PLC0415
+    from rewardkit.scoring.engines.local import RewardSpec  # noqa: PLC0415
     from rewardkit.scoring.formats.decode import Columns  # noqa: PLC0415
     from rewardkit.scoring.progress import make_progress  # noqa: PLC0415
     from rewardkit.scoring.run import ScoreOptions, score_files  # noqa: PLC0415
@@ -92,7 +92,7 @@ def command(
     kept = None if no_cache else ScoreCache(cache)
     processes = 1 if registry.observes_scoring else workers or min(_MAX_PROCESSES, len(os.sched_getaffinity(0)))
     options = ScoreOptions(files, out, columns, engine, processes, fresh, limit)
-    order = RewardOrder(
+    order = RewardSpec(
         reward_file.read_text(encoding="utf-8-sig"),
         str(reward_file),
         config.reward_id,
@@ -105,20 +105,20 @@ def command(
         CompositeReward(config, registry=registry, step=step, workers=workers, cache=kept) as reward,
     ):
         result = score_files(options, reward, order=order, progress=make_progress)
-    tell_result(result, out)
+    print_result(result, out)
     if as_json:
-        click.echo(json.dumps({"out": str(out), "reward_id": config.reward_id, **_told_as_json(result)}))
+        click.echo(json.dumps({"out": str(out), "reward_id": config.reward_id, **_json_summary(result)}))
     if result.too_many_unscored:
         raise TooManyUnscoredError(result.too_many_unscored)
 
 
-def _told_as_json(result: RunResult) -> dict[str, Any]:
+def _json_summary(result: RunResult) -> dict[str, Any]:
     manifest = result.manifest
     counts = {name: manifest[name] for name in ("rows_read", "rows_written", "rows_rejected")}
     return {**counts, "already_complete": result.already_complete, **result.summary}
 
 
-def tell_result(result: RunResult, out: Path) -> None:
+def print_result(result: RunResult, out: Path) -> None:
     """Print the summary of a run to standard error, in a table that fits 80 columns."""
     from rich.console import Console  # noqa: PLC0415 - heavy
     from rich.markup import escape  # noqa: PLC0415 - heavy
@@ -134,7 +134,7 @@ def tell_result(result: RunResult, out: Path) -> None:
             console.print(f"[dim]{escape(name)} skipped: {part['skipped']:,}[/]")
     for reason, times in list(summary["unscored_reasons"].items())[:3]:
         console.print(f"[dim]  {times:,} × {escape(reason)}[/]")
-    if any(_OURS & part["unscored"].keys() for part in summary["components"].values()):
+    if any(RETRYABLE & part["unscored"].keys() for part in summary["components"].values()):
         console.print(
             "[dim]To try those again: the same command with --fresh; scores in the cache are taken from there.[/]"
         )

@@ -25,13 +25,13 @@ def command(config: Path, overrides: tuple[str, ...], fresh: bool) -> None:
     What is there of an earlier run of the same output folder is gone on from. Relative paths are taken from the folder of
     CONFIG. `rewardkit check CONFIG` looks at the data before.
     """
-    from rewardkit.cli.loading import leaving_at_once  # noqa: PLC0415 - imports this package
+    from rewardkit.cli.loading import exit_on_interrupt  # noqa: PLC0415 - imports this package
     from rewardkit.train.config.reading import read_train_config, stage_of  # noqa: PLC0415 - heavy
     from rewardkit.train.config.stages import STAGES, import_heavy  # noqa: PLC0415 - heavy
 
     file = read_train_config(config, overrides=split_overrides(overrides))
     file.require_data("train", "eval")
-    with leaving_at_once():
+    with exit_on_interrupt():
         import_heavy()
         runner = STAGES[stage_of(file.document)].runner()
     from rich.console import Console  # noqa: PLC0415 - heavy

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from rewardkit.errors import OutputError, RewardkitError, UsageError
 from rewardkit.files import sync_folder, write_whole
-from rewardkit.scoring.engines.chunk_scorer import Piece
+from rewardkit.scoring.engines.chunk_scorer import ScoredChunk
 from rewardkit.scoring.formats.writers import SEGMENT_ROWS, Part, open_part
 from rewardkit.scoring.resume.journal import (
     Journal,
@@ -98,15 +98,15 @@ class Output:
             if job.order == "input":
                 part = open_part(paths.part, job.format, journal.ends)
             else:
-                from rewardkit.scoring.resume.restore_order import ReorderPart  # noqa: PLC0415 - seldom needed
+                from rewardkit.scoring.resume.restore_order import UnorderedPart  # noqa: PLC0415 - seldom needed
 
-                part = ReorderPart(paths.part, job.format)
+                part = UnorderedPart(paths.part, job.format)
             _cut(paths.rejected_part, last.rejected_bytes, paths)
             rejected = paths.rejected_part.open("ab")
         return cls(paths, journal, part, rejected, last)
 
-    def append(self, piece: Piece) -> None:
-        """Add a piece, and bring everything to the disk when it is time.
+    def append(self, scored_chunk: ScoredChunk) -> None:
+        """Add a scored_chunk, and bring everything to the disk when it is time.
 
         Raises:
             OutputError: It can't be written; what was committed before stays.
@@ -115,22 +115,23 @@ class Output:
         assert self.rejected is not None  # noqa: S101
         with self._writing():
             before = self.now
-            if piece.rows:
-                self.waiting_bytes += self.part.write(piece.payload, piece.place)
-            for row in piece.rejected:
+            if scored_chunk.rows:
+                self.waiting_bytes += self.part.write(scored_chunk.payload, scored_chunk.place)
+            for row in scored_chunk.rejected:
                 self.rejected.write(row.line())
             seconds = {
-                name: (before.seconds or {}).get(name, 0.0) + spent for name, spent in piece.summary.seconds.items()
+                name: (before.seconds or {}).get(name, 0.0) + spent
+                for name, spent in scored_chunk.summary.seconds.items()
             }
             self.now = Segment(
-                piece.consumed,
-                before.rows + piece.rows,
-                before.rejected + len(piece.rejected),
+                scored_chunk.consumed,
+                before.rows + scored_chunk.rows,
+                before.rejected + len(scored_chunk.rejected),
                 before.part_bytes,
                 before.rejected_bytes,
                 seconds,
-                before.replaced + piece.replaced,
-                tuple(dict.fromkeys((*before.emptied, *piece.emptied))),
+                before.replaced + scored_chunk.replaced,
+                tuple(dict.fromkeys((*before.emptied, *scored_chunk.emptied))),
             )
         rows = self.now.rows - self.journal.last.rows
         if (

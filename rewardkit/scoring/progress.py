@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 LINE_SECONDS = 10.0
 
 
-class Quiet:
+class NoProgress:
     """Shows nothing."""
 
     def update(self, position: int, rows: int, mean: float | None, unscored: int) -> None:
@@ -28,7 +28,7 @@ class Quiet:
         pass
 
 
-class Lines(Quiet):
+class ProgressLines(NoProgress):
     """A line now and then, for logs."""
 
     def __init__(self, total: int) -> None:
@@ -53,7 +53,7 @@ class Lines(Quiet):
         print(line, file=sys.stderr, flush=True)  # noqa: T201 - this is what it is for
 
 
-class Bar(Quiet):
+class ProgressBar(NoProgress):
     """A bar on a terminal."""
 
     def __init__(self, total: int) -> None:
@@ -94,9 +94,9 @@ class Bar(Quiet):
         self._progress.stop()
 
 
-def make_progress(total: int) -> Quiet:
+def make_progress(total: int) -> NoProgress:
     """What fits standard error. ``total``: bytes of the input."""
-    return Bar(total) if sys.stderr.isatty() else Lines(total)
+    return ProgressBar(total) if sys.stderr.isatty() else ProgressLines(total)
 
 
 def _told(mean: float | None, unscored: int) -> str:

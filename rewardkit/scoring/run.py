@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from rewardkit.errors import RewardkitError, TooManyUnscoredError, UsageError
 from rewardkit.interrupts import answering
 from rewardkit.scoring.column_check import check_columns
-from rewardkit.scoring.engines.chunk_scorer import ChunkScorer, Piece, Task, seldom_collecting
-from rewardkit.scoring.engines.local import RewardOrder, here, here_while_quick, in_processes, in_threads
+from rewardkit.scoring.engines.chunk_scorer import ChunkScorer, ScoredChunk, Task, rare_garbage_collection
+from rewardkit.scoring.engines.local import RewardSpec, in_processes, in_threads, inline, inline_then_processes
 from rewardkit.scoring.formats.decode import Columns
 from rewardkit.scoring.formats.readers import Chunk, Reader, find_inputs
 from rewardkit.scoring.formats.writers import output_format
 from rewardkit.scoring.groups import GroupPlan, gather, plan_groups
 from rewardkit.scoring.output import Job, Output, finished_manifest, protected_paths
-from rewardkit.scoring.progress import Quiet
+from rewardkit.scoring.progress import NoProgress
 from rewardkit.scoring.resume.journal import OutputPaths, read_manifest, writing
-from rewardkit.scoring.resume.summary_of_written import fold_part
+from rewardkit.scoring.resume.summary_of_written import summarize_part
 from rewardkit.scoring.summary import Summary
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def score_files(
     options: ScoreOptions,
     reward: CompositeReward,
     *,
-    order: RewardOrder | None = None,
-    progress: Callable[[int], Quiet] = lambda _total: Quiet(),
+    order: RewardSpec | None = None,
+    progress: Callable[[int], NoProgress] = lambda _total: NoProgress(),
 ) -> RunResult:
     """Score files into a file. A run that was cut off is continued.
 
@@ -137,8 +137,8 @@ def score_files(
 def _run(
     options: ScoreOptions,
     reward: CompositeReward,
-    order: RewardOrder | None,
-    progress: Callable[[int], Quiet],
+    order: RewardSpec | None,
+    progress: Callable[[int], NoProgress],
     reader: Reader,
     plan: GroupPlan | None,
     output: Output,
@@ -149,25 +149,27 @@ def _run(
         return manifest
     task = Task(options.columns, job.format, keep_ordinals=job.order == "groups")
     done = output.now.consumed
-    summary = fold_part(output.paths.part, job.format, job.order, output.journal.ends, reward.config.component_names)
+    summary = summarize_part(
+        output.paths.part, job.format, job.order, output.journal.ends, reward.config.component_names
+    )
     summary.seconds = dict(output.now.seconds or {})
     if not output.journal.complete:
         chunks = reader.chunks(done) if plan is None else gather(reader, options.columns, plan, done)
-        with _stop_on_signal() as asked, seldom_collecting(), progress(reader.total_bytes) as shown:
-            pieces = _pieces(options, reward, order, task, reader, chunks, asked)
-            _write(pieces, output, summary, reward, asked, shown)
+        with _stop_on_signal() as asked, rare_garbage_collection(), progress(reader.total_bytes) as shown:
+            scored_chunks = _score_chunks(options, reward, order, task, reader, chunks, asked)
+            _write(scored_chunks, output, summary, reward, asked, shown)
     return _manifest(job, reward, output, summary)
 
 
-def _pieces(
+def _score_chunks(
     options: ScoreOptions,
     reward: CompositeReward,
-    order: RewardOrder | None,
+    order: RewardSpec | None,
     task: Task,
     reader: Reader,
     chunks: Iterator[Chunk],
     asked: Callable[[], bool],
-) -> Iterator[Piece]:
+) -> Iterator[ScoredChunk]:
     if options.engine == "ray":
         from rewardkit.scoring.engines.ray import on_ray  # noqa: PLC0415 - an extra
 
@@ -178,33 +180,33 @@ def _pieces(
         return in_threads(ChunkScorer(reward, task), chunks, asked)
     scorer = ChunkScorer(reward, task)
     if order is None or options.processes == 1:
-        return here(scorer, chunks, reader)
+        return inline(scorer, chunks, reader)
     if reader.total_bytes >= MIN_BYTES_FOR_PROCESSES:
         return in_processes(order, task, options.processes, scorer, chunks, asked)
-    return here_while_quick(order, task, options.processes, scorer, chunks, reader, asked)
+    return inline_then_processes(order, task, options.processes, scorer, chunks, reader, asked)
 
 
 def _write(
-    pieces: Iterator[Piece],
+    scored_chunks: Iterator[ScoredChunk],
     output: Output,
     summary: Summary,
     reward: CompositeReward,
     asked: Callable[[], bool],
-    shown: Quiet,
+    shown: NoProgress,
 ) -> None:
-    """Append pieces as they come. However this ends, what was appended is committed.
+    """Append scored_chunks as they come. However this ends, what was appended is committed.
 
     Pieces of which nothing could be scored because a service was away are held back until one comes that was scored: a run
     that ends before that does not keep them, and the same command tries them again.
     """
     before = summary.rows, summary.unscored
-    held: list[Piece] = []
+    held: list[ScoredChunk] = []
     try:
-        for piece in pieces:
-            held.append(piece)
-            if not _is_lost(piece) or sum(each.rows for each in held) > MAX_HELD_ROWS:
+        for scored_chunk in scored_chunks:
+            held.append(scored_chunk)
+            if not _waits_for_service(scored_chunk) or sum(each.rows for each in held) > MAX_HELD_ROWS:
                 _append(output, held)
-            summary.merge(piece.summary)
+            summary.merge(scored_chunk.summary)
             rows = summary.rows - before[0]
             if rows >= MIN_ROWS_TO_ABORT:
                 # Of this run alone: who has repaired what was broken goes on with the same command.
@@ -214,13 +216,13 @@ def _write(
                 if told := _too_many(summary.unscored - before[1], rows, summary.reasons, reward, kept):
                     raise TooManyUnscoredError(told)
             total = summary.series[0]
-            shown.update(piece.position, summary.rows, total.mean if total.count else None, summary.unscored)
+            shown.update(scored_chunk.position, summary.rows, total.mean if total.count else None, summary.unscored)
             if asked():
                 break
         if not asked():
             _append(output, held)
     finally:
-        close = getattr(pieces, "close", None)
+        close = getattr(scored_chunks, "close", None)
         output.commit()
         if close is not None:
             close()
@@ -230,17 +232,22 @@ def _write(
         )
 
 
-def _append(output: Output, held: list[Piece]) -> None:
-    """Append all pieces that are held, and hold none any more."""
-    for piece in held:
-        output.append(piece)
+def _append(output: Output, held: list[ScoredChunk]) -> None:
+    """Append all scored_chunks that are held, and hold none any more."""
+    for scored_chunk in held:
+        output.append(scored_chunk)
     held.clear()
 
 
-def _is_lost(piece: Piece) -> bool:
-    """Whether no row of a piece could be scored, because of a service alone."""
-    kinds = {kind for counter in piece.summary.kinds for kind in counter}
-    return bool(piece.rows) and piece.summary.unscored == piece.rows and kinds == {"infra"} and not piece.rejected
+def _waits_for_service(scored_chunk: ScoredChunk) -> bool:
+    """Whether no row of a scored_chunk could be scored, because of a service alone."""
+    kinds = {kind for counter in scored_chunk.summary.kinds for kind in counter}
+    return (
+        bool(scored_chunk.rows)
+        and scored_chunk.summary.unscored == scored_chunk.rows
+        and kinds == {"infra"}
+        and not scored_chunk.rejected
+    )
 
 
 def _result(manifest: dict[str, Any], reward: CompositeReward, out: Path, *, already_complete: bool) -> RunResult:
@@ -279,7 +286,7 @@ def _manifest(job: Job, reward: CompositeReward, output: Output, summary: Summar
 
 @contextmanager
 def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C or SIGTERM into a question that is asked between pieces; the second acts at once."""
+    """Turns the first Ctrl-C or SIGTERM into a question that is asked between scored_chunks; the second acts at once."""
     stop = False
 
     def ask(_number: int, _frame: FrameType | None) -> None:

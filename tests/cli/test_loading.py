@@ -6,12 +6,12 @@ import signal
 import subprocess
 import sys
 
-from rewardkit.cli.loading import leaving_at_once
+from rewardkit.cli.loading import exit_on_interrupt
 
 SWALLOWS = """
 import signal
-from rewardkit.cli.loading import leaving_at_once
-with leaving_at_once():
+from rewardkit.cli.loading import exit_on_interrupt
+with exit_on_interrupt():
     try:
         signal.raise_signal(signal.SIGINT)
     except BaseException:
@@ -29,6 +29,6 @@ def test_an_import_can_not_swallow_it():
 def test_afterwards_it_is_what_it_was():
     """Whoever comes next handles it in their own way."""
     before = signal.getsignal(signal.SIGINT)
-    with leaving_at_once():
+    with exit_on_interrupt():
         assert signal.getsignal(signal.SIGINT) is not before
     assert signal.getsignal(signal.SIGINT) is before

@@ -9,7 +9,7 @@ import pytest
 
 import rewardkit
 from rewardkit import Registry, errors
-from rewardkit.cli import VERBS, run
+from rewardkit.cli import COMMANDS, run
 
 COMMAND = [sys.executable, "-m", "rewardkit"]
 
@@ -32,11 +32,11 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture) -> None:
     """The help lists all verbs with a line each, and the exit codes."""
     assert run(["--help"]) == 0
     out = capsys.readouterr().out
-    assert all(f"  {verb}  " in out and line in " ".join(out.split()) for verb, line in VERBS.items())
+    assert all(f"  {verb}  " in out and line in " ".join(out.split()) for verb, line in COMMANDS.items())
     assert "3 too much could not be scored" in " ".join(out.split())
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", COMMANDS)
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every verb loads, and explains itself in the words of the list, on a terminal of 80 columns and without marks for click."""
     monkeypatch.setenv("COLUMNS", "80")
@@ -58,7 +58,7 @@ def test_the_version(capsys: pytest.CaptureFixture) -> None:
     ("arguments", "said"),
     [
         (["shema"], "there is no verb 'shema'; did you mean 'schema'?"),
-        (["xyzzy"], f"there is no verb 'xyzzy'; verbs are {', '.join(VERBS)}"),
+        (["xyzzy"], f"there is no verb 'xyzzy'; verbs are {', '.join(COMMANDS)}"),
         (["schema", "--nope"], "No such option"),
         (["--nope"], "No such option"),
         (["plugins", "a", "b"], "unexpected extra argument"),

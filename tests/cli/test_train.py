@@ -152,11 +152,11 @@ def test_beginning_anew_removes_what_the_run_wrote_and_nothing_else(work, capsys
     assert (folder / "notes.txt").read_text() == "mine"
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
 
-    from rewardkit.train.run_folder import WRITTEN, _remove_run
+    from rewardkit.train.run_folder import WRITTEN, remove_run
 
     assert {path.name for path in folder.iterdir()} <= {*WRITTEN, "notes.txt"}
     (folder / "notes.txt").unlink()
-    _remove_run(folder)
+    remove_run(folder)
     assert not folder.exists()
 
 

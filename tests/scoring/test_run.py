@@ -16,7 +16,7 @@ import pytest
 from rewardkit.errors import DataError, OutputError, TooManyUnscoredError, UsageError
 from rewardkit.scoring import output, run
 from rewardkit.scoring.formats.decode import Columns
-from rewardkit.scoring.progress import Quiet
+from rewardkit.scoring.progress import NoProgress
 
 ENDINGS = [".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet"]
 TOY = Path(__file__).with_name("toy.py")
@@ -406,7 +406,7 @@ def test_two_runs_at_once(tmp_path: Path, toy: ModuleType, files: ModuleType) ->
     path = files.write_rows(tmp_path / "rows.jsonl", files.make_rows(5))
     seen: list[BaseException] = []
 
-    class Second(Quiet):
+    class Second(NoProgress):
         def update(self, *_: Any) -> None:
             try:
                 toy.score([path], tmp_path / "out.jsonl")
@@ -427,7 +427,7 @@ def test_interrupted(
     monkeypatch.setattr(run, "_CHUNK_ROWS", 100)
     path = files.write_rows(tmp_path / "rows.jsonl", files.make_rows(1000))
 
-    class Impatient(Quiet):
+    class Impatient(NoProgress):
         def update(self, position: int, rows: int, mean: float | None, unscored: int) -> None:
             if rows >= 300:
                 os.kill(os.getpid(), number)

@@ -48,9 +48,9 @@ def test_spread_of_mixed_groups(rows: list[tuple[int, int]], cut: int) -> None:
     """The order and the batches don't matter."""
     groups = Groups(1)
     for part in (rows[:cut], rows[cut:]):
-        piece = Groups(1)
-        piece.add([group for group, _ in part], [[float(value) for _, value in part]])
-        groups.merge(piece)
+        scored_chunk = Groups(1)
+        scored_chunk.add([group for group, _ in part], [[float(value) for _, value in part]])
+        groups.merge(scored_chunk)
     by_group: dict[int, list[int]] = {}
     for group, value in rows:
         by_group.setdefault(group, []).append(value)

@@ -1,4 +1,4 @@
-"""One chunk of raw rows in, one piece of finished output out. The same whether it happens here, in a worker process or on Ray."""
+"""One chunk of raw rows in, one scored_chunk of finished output out. The same whether it happens here, in a worker process or on Ray."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class ScoredChunk:
     """What came of a chunk."""
 
     consumed: int
@@ -62,7 +62,7 @@ class ChunkScorer:
         self._lock = threading.Lock()
         self._told: dict[str, float] = {}
 
-    def __call__(self, chunk: Chunk) -> Piece:
+    def __call__(self, chunk: Chunk) -> ScoredChunk:
         """Decode, score, encode.
 
         Raises:
@@ -73,11 +73,11 @@ class ChunkScorer:
         try:
             scored = self._reward.score(decoded.rollouts) if decoded.rollouts else []
         except DataError as error:
-            raise self._placed(chunk, decoded, error) from error
+            raise self._with_place(chunk, decoded, error) from error
         except TooManyUnscoredError as error:
             last = chunk.where(len(chunk.rows) - 1)
             raise TooManyUnscoredError(f"between {chunk.where(0)} and {last}, {error}") from error
-        places = _Places(chunk, decoded.sources)
+        places = _RowPlaces(chunk, decoded.sources)
         columns = score_columns(scored, self._reward.config.component_names, places)
         replaced = 0
         emptied: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ class ChunkScorer:
             from rewardkit.scoring.resume.restore_order import with_ordinals  # noqa: PLC0415 - seldom needed, and needs Arrow
 
             payload = with_ordinals(payload, [chunk.ordinals[source] for source in decoded.sources])
-        return Piece(
+        return ScoredChunk(
             chunk.consumed,
             chunk.position,
             len(scored),
@@ -122,7 +122,7 @@ class ChunkScorer:
             self._told = timings
         return summary
 
-    def _placed(self, chunk: Chunk, decoded: Decoded, error: DataError) -> DataError:
+    def _with_place(self, chunk: Chunk, decoded: Decoded, error: DataError) -> DataError:
         for rollout, source in zip(decoded.rollouts, decoded.sources, strict=True):
             try:
                 self._reward.config.composite_for(rollout)
@@ -131,7 +131,7 @@ class ChunkScorer:
         return error
 
 
-class _Places(Sequence[str]):
+class _RowPlaces(Sequence[str]):
     """``file:line`` of each row, made when asked for."""
 
     def __init__(self, chunk: Chunk, sources: Sequence[int]) -> None:
@@ -145,7 +145,7 @@ class _Places(Sequence[str]):
         return self._chunk.where(self._sources[index])
 
 
-def pickle_batches_fast() -> None:
+def pickle_batches_as_arrow() -> None:
     """Send batches to other processes as Arrow's own bytes, which takes a fifth of the time of pickling their columns."""
     import pyarrow as pa  # noqa: PLC0415 - only Parquet output needs it
 
@@ -168,7 +168,7 @@ def _unpacked(data: bytes) -> pa.RecordBatch:
         return stream.read_next_batch()
 
 
-def collect_seldom() -> None:
+def collect_garbage_rarely() -> None:
     """Batches make many objects and no cycles: looking for those each few hundred objects takes a quarter of the time."""
     gc.collect()
     gc.freeze()
@@ -176,10 +176,10 @@ def collect_seldom() -> None:
 
 
 @contextlib.contextmanager
-def seldom_collecting() -> Iterator[None]:
+def rare_garbage_collection() -> Iterator[None]:
     """The same for a while."""
     before = gc.get_threshold()
-    collect_seldom()
+    collect_garbage_rarely()
     try:
         yield
     finally:

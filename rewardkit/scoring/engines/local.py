@@ -18,7 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rewardkit.errors import RewardkitError, WorkerError
-from rewardkit.scoring.engines.chunk_scorer import ChunkScorer, Piece, Task, collect_seldom, pickle_batches_fast
+from rewardkit.scoring.engines.chunk_scorer import (
+    ChunkScorer,
+    ScoredChunk,
+    Task,
+    collect_garbage_rarely,
+    pickle_batches_as_arrow,
+)
 from rewardkit.scoring.formats.readers import Chunk, Reader
 
 if TYPE_CHECKING:
@@ -42,7 +48,7 @@ _SWITCH_S = 0.0002
 
 
 @dataclass(frozen=True, slots=True)
-class RewardOrder:
+class RewardSpec:
     """A reward that another process can build."""
 
     text: str
@@ -75,7 +81,7 @@ class RewardOrder:
         return CompositeReward(config, registry=registry, step=self.step, workers=self.workers, cache=cache)
 
 
-def here(scorer: Callable[[Chunk], Piece], chunks: Iterable[Chunk], reader: Reader) -> Iterator[Piece]:
+def inline(scorer: Callable[[Chunk], ScoredChunk], chunks: Iterable[Chunk], reader: Reader) -> Iterator[ScoredChunk]:
     """One after the other, in this thread; slow rewards get smaller chunks, so that Ctrl-C is heard and progress seen."""
     most = reader.max_rows
     reader.max_rows = min(most, _FIRST_ROWS)
@@ -89,34 +95,36 @@ def here(scorer: Callable[[Chunk], Piece], chunks: Iterable[Chunk], reader: Read
             reader.max_rows = max(1, reader.max_rows // 2)
 
 
-def here_while_quick(
-    order: RewardOrder,
+def inline_then_processes(
+    order: RewardSpec,
     task: Task,
     count: int,
-    scorer: Callable[[Chunk], Piece],
+    scorer: Callable[[Chunk], ScoredChunk],
     chunks: Iterator[Chunk],
     reader: Reader,
     stop: Callable[[], bool],
-) -> Iterator[Piece]:
+) -> Iterator[ScoredChunk]:
     """In this thread as long as the rest takes no longer than workers take to start; what takes longer is shared with them."""
     most = reader.max_rows
     began: tuple[float, int] | None = None
-    for piece in here(scorer, chunks, reader):
-        yield piece
+    for scored_chunk in inline(scorer, chunks, reader):
+        yield scored_chunk
         if began is None:
-            began = time.monotonic(), piece.position
+            began = time.monotonic(), scored_chunk.position
             continue
-        seconds, read = time.monotonic() - began[0], piece.position - began[1]
+        seconds, read = time.monotonic() - began[0], scored_chunk.position - began[1]
         if (
             seconds > _JUDGED_AFTER_S
-            and seconds * (reader.total_bytes - piece.position) > MIN_SECONDS_FOR_PROCESSES * read
+            and seconds * (reader.total_bytes - scored_chunk.position) > MIN_SECONDS_FOR_PROCESSES * read
         ):
             reader.max_rows = most
             yield from in_processes(order, task, count, scorer, chunks, stop)
             return
 
 
-def in_threads(scorer: Callable[[Chunk], Piece], chunks: Iterable[Chunk], stop: Callable[[], bool]) -> Iterator[Piece]:
+def in_threads(
+    scorer: Callable[[Chunk], ScoredChunk], chunks: Iterable[Chunk], stop: Callable[[], bool]
+) -> Iterator[ScoredChunk]:
     """Several chunks at once, for rewards whose work is done in worker processes, by services, or on a device."""
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="rewardkit-chunk")
     try:
@@ -127,13 +135,13 @@ def in_threads(scorer: Callable[[Chunk], Piece], chunks: Iterable[Chunk], stop: 
 
 
 def in_processes(
-    order: RewardOrder,
+    order: RewardSpec,
     task: Task,
     count: int,
-    scorer: Callable[[Chunk], Piece],
+    scorer: Callable[[Chunk], ScoredChunk],
     chunks: Iterable[Chunk],
     stop: Callable[[], bool],
-) -> Iterator[Piece]:
+) -> Iterator[ScoredChunk]:
     """Spread over ``count`` processes, each with the whole reward; for rewards that are pure computation.
 
     This process is one of them: it scores a chunk whenever the others have enough to do. A worker that is killed takes its pool
@@ -151,17 +159,17 @@ def in_processes(
             if workers.busy() < PER_PROCESS * (count - 1):
                 waiting.append((chunk, workers.send(chunk)))
             else:
-                here: Future[Piece] = Future()
-                here.set_result(scorer(chunk))
-                waiting.append((chunk, here))
+                own: Future[ScoredChunk] = Future()
+                own.set_result(scorer(chunk))
+                waiting.append((chunk, own))
             while waiting and (waiting[0][1].done() or len(waiting) > 2 * PER_PROCESS * count):
-                if (piece := workers.next()) is None:
+                if (scored_chunk := workers.next()) is None:
                     return
-                yield piece
+                yield scored_chunk
         while waiting:
-            if (piece := workers.next()) is None:
+            if (scored_chunk := workers.next()) is None:
                 return
-            yield piece
+            yield scored_chunk
     finally:
         sys.setswitchinterval(switch_s)
         workers.close()
@@ -170,13 +178,13 @@ def in_processes(
 class _Workers:
     """Worker processes, and the chunks that are on their way."""
 
-    def __init__(self, order: RewardOrder, task: Task, count: int, stop: Callable[[], bool]) -> None:
+    def __init__(self, order: RewardSpec, task: Task, count: int, stop: Callable[[], bool]) -> None:
         self._order, self._task, self._count = order, task, count
         self._pool = self._start_pool()
         self._stop = stop
         self._losses = 0
         self._dead_since: float | None = None
-        self.waiting: deque[tuple[Chunk, Future[Piece]]] = deque()
+        self.waiting: deque[tuple[Chunk, Future[ScoredChunk]]] = deque()
         """In the order of the input."""
 
     def _start_pool(self) -> ProcessPoolExecutor:
@@ -187,26 +195,26 @@ class _Workers:
         """How many chunks are not done."""
         return sum(not future.done() for _, future in self.waiting)
 
-    def send(self, chunk: Chunk) -> Future[Piece]:
+    def send(self, chunk: Chunk) -> Future[ScoredChunk]:
         """Hand a chunk to the workers."""
         try:
             return self._pool.submit(_work, chunk)
         except BrokenProcessPool as error:
-            lost: Future[Piece] = Future()
+            lost: Future[ScoredChunk] = Future()
             lost.set_exception(error)
             return lost
 
-    def next(self) -> Piece | None:
-        """The first piece that is waited for; None where the run is to stop and it isn't ready."""
+    def next(self) -> ScoredChunk | None:
+        """The first scored_chunk that is waited for; None where the run is to stop and it isn't ready."""
         while True:
             try:
-                piece = _result(self.waiting[0][1], self._asked)
+                scored_chunk = _result(self.waiting[0][1], self._asked)
             except BrokenProcessPool as error:
                 self._replace(error)
                 continue
             self._losses = 0
             self.waiting.popleft()
-            return piece
+            return scored_chunk
 
     def _asked(self) -> bool:
         """Whether the run is to stop. Also breaks a pool that a worker left in the middle of an answer: it would wait for ever."""
@@ -241,23 +249,23 @@ class _Workers:
 
 
 def _in_order(
-    chunks: Iterable[Chunk], submit: Callable[[Chunk], Future[Piece]], width: int, stop: Callable[[], bool]
-) -> Iterator[Piece]:
-    waiting: deque[Future[Piece]] = deque()
+    chunks: Iterable[Chunk], submit: Callable[[Chunk], Future[ScoredChunk]], width: int, stop: Callable[[], bool]
+) -> Iterator[ScoredChunk]:
+    waiting: deque[Future[ScoredChunk]] = deque()
     for chunk in chunks:
         waiting.append(submit(chunk))
         while len(waiting) >= width:
-            if (piece := _result(waiting[0], stop)) is None:
+            if (scored_chunk := _result(waiting[0], stop)) is None:
                 return
             waiting.popleft()
-            yield piece
+            yield scored_chunk
     while waiting:
-        if (piece := _result(waiting.popleft(), stop)) is None:
+        if (scored_chunk := _result(waiting.popleft(), stop)) is None:
             return
-        yield piece
+        yield scored_chunk
 
 
-def _result(future: Future[Piece], stop: Callable[[], bool]) -> Piece | None:
+def _result(future: Future[ScoredChunk], stop: Callable[[], bool]) -> ScoredChunk | None:
     """What came of it; None where the run is to stop and it isn't ready."""
     while True:
         try:
@@ -272,16 +280,16 @@ def _result(future: Future[Piece], stop: Callable[[], bool]) -> Piece | None:
 _scorer: ChunkScorer | RewardkitError | None = None
 
 
-def _start(order: RewardOrder, task: Task) -> None:
+def _start(order: RewardSpec, task: Task) -> None:
     global _scorer  # noqa: PLW0603 - a worker process has exactly one
     # Ctrl-C goes to every process of the terminal; the parent decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         _scorer = ChunkScorer(order.build(), task)
-        collect_seldom()
+        collect_garbage_rarely()
         if task.format == "parquet":
-            pickle_batches_fast()
+            pickle_batches_as_arrow()
     except RewardkitError as error:
         _scorer = WorkerError(str(error))
 
@@ -293,7 +301,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(chunk: Chunk) -> Piece:
+def _work(chunk: Chunk) -> ScoredChunk:
     if isinstance(_scorer, RewardkitError):
         raise _scorer
     assert _scorer is not None  # noqa: S101 - _start ran

@@ -1,4 +1,4 @@
-"""The same work on a Ray cluster: chunks go through Ray Data to actors that hold the reward, pieces come back in order.
+"""The same work on a Ray cluster: chunks go through Ray Data to actors that hold the reward, scored_chunks come back in order.
 
 The driver reads and writes, so the journal, and what follows from it, is the same as without Ray.
 """
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from rewardkit.errors import RewardkitError, UsageError, WorkerError
-from rewardkit.scoring.engines.chunk_scorer import ChunkScorer, Piece, Task
-from rewardkit.scoring.engines.local import RewardOrder
+from rewardkit.scoring.engines.chunk_scorer import ChunkScorer, ScoredChunk, Task
+from rewardkit.scoring.engines.local import RewardSpec
 from rewardkit.scoring.formats.readers import Chunk
 
 _WAVE_BYTES = 128 << 20
@@ -25,7 +25,7 @@ _WAVE_CHUNKS = 2048
 class ChunkActor:
     """A worker of the cluster: builds the reward once, then scores chunks."""
 
-    def __init__(self, order: RewardOrder, task: Task) -> None:
+    def __init__(self, order: RewardSpec, task: Task) -> None:
         self._scorer: ChunkScorer | None = None
         self._error: RewardkitError | None = None
         try:
@@ -35,9 +35,9 @@ class ChunkActor:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
         """Score the chunks of a batch; what goes wrong on purpose goes back as it is."""
-        return {"piece": [pickle.dumps(self._one(chunk)) for chunk in batch["chunk"]]}
+        return {"scored_chunk": [pickle.dumps(self._one(chunk)) for chunk in batch["chunk"]]}
 
-    def _one(self, chunk: bytes) -> Piece | RewardkitError:
+    def _one(self, chunk: bytes) -> ScoredChunk | RewardkitError:
         if self._scorer is None:
             return self._error or WorkerError("a Ray worker has no reward")
         try:
@@ -46,7 +46,7 @@ class ChunkActor:
             return error
 
 
-def on_ray(order: RewardOrder, task: Task, chunks: Iterator[Chunk]) -> Iterator[Piece]:
+def on_ray(order: RewardSpec, task: Task, chunks: Iterator[Chunk]) -> Iterator[ScoredChunk]:
     """Score chunks on the cluster that Ray is connected to, or on this machine where it is to none.
 
     Raises:
@@ -79,10 +79,10 @@ def on_ray(order: RewardOrder, task: Task, chunks: Iterator[Chunk]) -> Iterator[
         )
         try:
             for row in scored.iter_rows():
-                piece: Piece | RewardkitError = pickle.loads(row["piece"])  # noqa: S301 - made by an actor a moment ago
-                if isinstance(piece, RewardkitError):
-                    raise piece
-                yield piece
+                scored_chunk: ScoredChunk | RewardkitError = pickle.loads(row["scored_chunk"])  # noqa: S301 - made by an actor a moment ago
+                if isinstance(scored_chunk, RewardkitError):
+                    raise scored_chunk
+                yield scored_chunk
         except ray.exceptions.RayError as error:
             raise WorkerError(f"Ray could not score: {error}") from error
 

@@ -32,7 +32,7 @@ def with_ordinals(payload: Payload, ordinals: Sequence[int]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.array(ordinals, pa.int64()), rows], names=["ordinal", "row"])
 
 
-class ReorderPart:
+class UnorderedPart:
     """A part whose segments are in the order of work."""
 
     def __init__(self, path: Path, kind: str) -> None:

@@ -14,17 +14,17 @@ _COLUMNS = ("prompt", "group", "reward", "reward_status")
 _CELLS = ("value", "status", "kind", "reason")
 
 
-def fold_part(part: Path, kind: str, order: str, ends: Sequence[int], names: Sequence[str]) -> Summary:
+def summarize_part(part: Path, kind: str, order: str, ends: Sequence[int], names: Sequence[str]) -> Summary:
     """Summarise the rows in a part."""
     summary = Summary.empty(names)
     if ends:
         batches = _reordered(part, ends[-1]) if order == "groups" else _batches(part, kind, ends, names)
         for rows in batches:
-            summary.merge(fold_rows(rows, names))
+            summary.merge(summarize_rows(rows, names))
     return summary
 
 
-def fold_rows(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Summary:
+def summarize_rows(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Summary:
     """Summarise scored rows."""
     summary = Summary.empty(names)
     cells = {name: [row["components"][name] for row in rows] for name in names}
