@@ -28,16 +28,17 @@ def alternatives(content: str, other: Expr | None, *, prediction: bool) -> Itera
     if len(content) > 200:
         return
     if other is not None and other.head in _NUMBERS:
-        for reader in (_decimal_comma, _thousands, _arranged):
-            found = reader(content)
-            if found is not None:
-                yield found
+        for reader, marks in ((_decimal_comma, ","), (_thousands, "k"), (_arranged, "CPA")):
+            if any(mark in content for mark in marks):
+                found = reader(content)
+                if found is not None:
+                    yield found
     based = based_numeral(content) or (
         _digits_in(content, other.args[1]) if other is not None and other.head == "base" else None
     )
     if based is not None and (other is None or other.head in _NUMBERS):
         yield based
-    if prediction and other is not None and other.head not in ("rel", "cond", "phrase", "seq"):
+    if prediction and "=" in content and other is not None and other.head not in ("rel", "cond", "phrase", "seq"):
         right = _right_side(content)
         if right is not None:
             yield right
@@ -101,6 +102,8 @@ _PREFIXED = re.compile(r"0(?:x(?P<x>[0-9A-Fa-f]+)|b(?P<b>[01]+)|o(?P<o>[0-7]+))"
 
 def based_numeral(content: str) -> Expr | None:
     """Return a numeral in another base: `FF_{16}`, `101 (base 2)`, `0xFF`."""
+    if "_" not in content and "base" not in content and content[:1] != "0":
+        return None
     content = content.strip()
     match = _PREFIXED.fullmatch(content)
     if match is not None:

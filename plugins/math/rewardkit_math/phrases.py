@@ -23,6 +23,7 @@ _LETTER = re.compile(r"(?:option\s*\(?([A-J])\)?|([A-J])\))[.:]?", re.IGNORECASE
 _CHOICE_NOISE = re.compile(
     r"\\(?:text|textbf|mathrm|mathbf|mbox)\b|\\[ ,;]|\\quad|\b(?:and|or)\b|[和或与及、，；\s{}()\[\],;.&*]+"
 )
+_NO_CHOICE = re.compile(r"[\d=+^/<>|I-Z_-]")
 _CHOICE_LETTERS = re.compile(r"[A-H]{2,8}")
 
 
@@ -49,7 +50,7 @@ def choice(content: str) -> Expr | None:
 
 def choices(content: str) -> Expr | None:
     """Return several letters of choices, however they are joined: `A, C`, `AC`, `(A)(C)`, `A and C`."""
-    if len(content) > 80:
+    if len(content) > 80 or _NO_CHOICE.search(content):
         return None
     letters = _CHOICE_NOISE.sub("", content)
     if not _CHOICE_LETTERS.fullmatch(letters) or len(set(letters)) != len(letters):
@@ -112,7 +113,7 @@ _ISO_DATE = re.compile(r"(\d{4})-(\d{2})-(\d{2})")
 
 def date(content: str) -> Expr | None:
     """Return a calendar date: `March 5, 2021`, `5 March 2021`, `2021-03-05`."""
-    if not 5 <= len(content) <= 40:
+    if not 5 <= len(content) <= 40 or not content[0].isalnum() or "\\" in content or "=" in content:
         return None
     match = _ISO_DATE.fullmatch(content)
     if match is not None and 1 <= int(match[2]) <= 12 and 1 <= int(match[3]) <= 31:

@@ -174,8 +174,11 @@ class _Question(NamedTuple):
     def second_look(self, first: str, second: str) -> _Settled | None:
         """Return that the sides are equal in another spelling or reading, or None."""
         theirs, ours = self.theirs, self.ours
-        if len(first) < 400 and len(second) < 400 and texts.spelled_out(first) == texts.spelled_out(second):
+        alike = len(first) < 400 and len(second) < 400 and _DIGITS.sub("", first) == _DIGITS.sub("", second)
+        if alike and texts.spelled_out(first) == texts.spelled_out(second):
             return _Settled(True, "text", "written alike")
+        if theirs.expr is not None and ours.expr is not None and not _HINTS.search(first) and not _HINTS.search(second):
+            return None
         plain = texts.plain(first), texts.plain(second)
         if (
             plain[0] == plain[1]
@@ -186,7 +189,7 @@ class _Question(NamedTuple):
             return _Settled(True, "text", "the same words")
         if same_digits(first, second):
             return _Settled(True, "text", "the same digits")
-        if theirs.answer.source == "boxed" and ours.expr is not None:
+        if theirs.answer.source == "boxed" and ours.expr is not None and ours.expr.head == "seq":
             together = self.all_boxes(ours.expr)
             if together is not None:
                 return together
@@ -329,6 +332,10 @@ def _shown(side: Read) -> str:
 
 
 _CHOICES = frozenset("ABCDEFGHIJ")
+
+_DIGITS = re.compile(r"\D+")
+_HINTS = re.compile(r"boxed|[,=_A-Zk]|0[xbo]|base")
+"""Signs that an answer may be read in a second way."""
 
 _NOTATION = frozenset("\\^_")
 """Where these stand, a brace that is missing changes what is said."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from rewardkit_math.errors import TooLarge
 
@@ -20,21 +18,6 @@ READING = 8_000
 
 class _Count(threading.local):
     left: int = sys.maxsize
-
-
-class Allowance:
-    """What became of the steps that a block was allowed."""
-
-    __slots__ = ("spent", "steps")
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-        self.spent = 0
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether the block asked for more steps than it was allowed."""
-        return self.spent > self.steps
 
 
 _count = _Count()
@@ -51,26 +34,42 @@ def spend(steps: int = 1) -> None:
         raise TooLarge("more work than one comparison may take")
 
 
-@contextmanager
-def allowed(steps: int) -> Iterator[Allowance]:
-    """Allow `steps` inside the block, whatever a block around it has left."""
-    outer = _count.left
-    _count.left = steps
-    allowance = Allowance(steps)
-    try:
-        yield allowance
-    finally:
-        allowance.spent = steps - _count.left
-        _count.left = outer
+class allowed:  # noqa: N801 - used as `with allowed(steps):`
+    """Allow a number of steps inside the block, whatever a block around it has left.
+
+    Args:
+        steps: How many.
+    """
+
+    __slots__ = ("_outer", "_steps")
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+
+    def __enter__(self) -> None:
+        self._outer = _count.left
+        _count.left = self._steps
+
+    def __exit__(self, *_: object) -> None:
+        _count.left = self._outer
 
 
-@contextmanager
-def limited(steps: int) -> Iterator[None]:
-    """Allow `steps` inside the block, but no more than the block around has left, from which they are taken."""
-    outer = _count.left
-    inner = min(steps, outer)
-    _count.left = inner
-    try:
-        yield
-    finally:
-        _count.left = outer - (inner - _count.left)
+class limited:  # noqa: N801 - used as `with limited(steps):`
+    """Allow a number of steps inside the block, but no more than the block around has left, from which they are taken.
+
+    Args:
+        steps: How many.
+    """
+
+    __slots__ = ("_inner", "_outer", "_steps")
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+
+    def __enter__(self) -> None:
+        self._outer = _count.left
+        self._inner = min(self._steps, self._outer)
+        _count.left = self._inner
+
+    def __exit__(self, *_: object) -> None:
+        _count.left = self._outer - (self._inner - _count.left)

@@ -66,7 +66,8 @@ def candidates(text: str, sources: tuple[str, ...] = SOURCES) -> Iterator[Answer
         if end and text[: end.start()].strip():
             text = text[: end.start()]
     if "&" in text and ";" in text:
-        text = _ENTITY.sub(lambda m: html.unescape(m[0]), text)
+        start = max(0, len(text) - 2 * prose.MAX_ANSWER)
+        text = text[:start] + _ENTITY.sub(lambda m: html.unescape(m[0]), text[start:])
     for source in _ordered(text, sources):
         for found in _FINDERS[source](text, sources):
             stripped = found.strip()

@@ -75,13 +75,14 @@ def _stated_after_box(text: str) -> str | None:
 
 def box_before(text: str, before: int) -> int:
     """Return where the argument of the last box command before a position begins, or −1."""
-    return max(
-        (at + len(command) for command in _BOXES if (at := text.rfind(command, 0, before)) >= 0),
-        default=-1,
-    )
-
-
-_BOXES = ("\\boxed", "\\fbox", "\\beginboxed")
+    boxed = text.rfind("\\boxed", 0, before)
+    frame = text.rfind("\\fbox", max(boxed, 0), before)
+    if frame >= 0:
+        return frame + 5
+    if boxed >= 0:
+        return boxed + 6
+    begun = text.rfind("\\beginboxed", 0, before)
+    return begun + 11 if begun >= 0 else -1
 
 
 def _command_start(text: str, argument: int) -> int:

@@ -16,7 +16,7 @@ _PHRASES = tuple(
             ("nswer", "A:", "NSWER", "答案"),
             (
                 r"(?:(?:^|\n)\s*A:|答案(?:是|为|應為|应为|选)?\s*[:：是为]?"
-                r"|\banswers?\b(?:(?!\b(?:because|since)\b)[^.\n:=$\\]){0,60}?(?:\bis\b|\bare\b|[:=]|\**[ \t]*(?=\n)))[\s:*`]*"
+                r"|\banswers?\b[^.\n:=$\\]{0,60}?(?:\bis\b|\bare\b|[:=]|\**[ \t]*(?=\n)))[\s:*`]*"
             ),
         ),
         (
@@ -106,7 +106,7 @@ def phrase(text: str, _: tuple[str, ...]) -> Iterator[str]:
             continue
         last = None
         for match in pattern.finditer(tail):
-            if tail[match.end() : match.end() + 1].strip():
+            if tail[match.end() : match.end() + 1].strip() and " because " not in match[0]:
                 last = match
         if last is not None:
             yield from _stated(tail[last.end() : last.end() + 2000].strip())

@@ -46,7 +46,7 @@ class Evaluator(Functions):
         self.point = point
         self.log = log
         self.angle = False
-        self.cost = 1 + (digits // 150) ** 2
+        self.cost = 1 + digits // 100 + (digits // 150) ** 2
 
     def spend(self, steps: int) -> None:
         """Note that `steps` have been made; with many digits each takes longer, and counts for more."""
