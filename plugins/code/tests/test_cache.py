@@ -1,4 +1,4 @@
-"""Scores of programs are kept by content, and found again without running anything."""
+"""Scores of programs are cached by content, and found again without running anything."""
 
 import pytest
 from rewardkit_code import sandboxes
@@ -13,7 +13,7 @@ CALLS = [{"call": "add", "args": [1, 2], "expected": 3}]
 
 
 def yaml(weight=1, **params):
-    """A reward file with `code.tests` and `code.runs`."""
+    """Return a reward file with `code.tests` and `code.runs`."""
     given = "".join(f", {name}: {value}" for name, value in params.items())
     return (
         "version: 1\ncomponents:\n"
@@ -23,13 +23,13 @@ def yaml(weight=1, **params):
 
 
 def row(code=ADD, tests=CALLS, prompt="Add.", **fields):
-    """A rollout with this program."""
+    """Return a rollout with this program."""
     return Rollout(prompt, f"So:\n```python\n{code}\n```\n{fields.pop('said', '')}", {"tests": tests, **fields})
 
 
 @pytest.fixture
 def ran(monkeypatch):
-    """The programs that were run."""
+    """The list of programs that were run."""
     programs = []
     run, judge = Sandbox.run, Sandbox.judge
     monkeypatch.setattr(
@@ -42,7 +42,7 @@ def ran(monkeypatch):
 
 
 def score(text, rows, folder):
-    """The rewards, with a cache in the folder."""
+    """Return the rewards, with a cache in the folder."""
     cache = ScoreCache(folder)
     with load_reward(text, cache=cache) as reward:
         scored = [item.reward for item in reward.score(rows)]
@@ -51,7 +51,7 @@ def score(text, rows, folder):
 
 
 def test_reweighting_runs_no_program(ran, tmp_path, monkeypatch):
-    """Other weights find every score, and don't even open a sandbox."""
+    """With other weights every score is found in the cache, and no sandbox is opened."""
     rows = [row(), row("def add(a, b): return 4"), row("def add(: pass"), row(said="Done.", id=7)]
     assert score(yaml(), rows, tmp_path) == pytest.approx([1.1, 0.1, 0.0, 1.1])
     ran.clear()
@@ -61,7 +61,7 @@ def test_reweighting_runs_no_program(ran, tmp_path, monkeypatch):
 
 
 def test_equal_programs_of_a_batch_run_once(ran, tmp_path):
-    """Whatever stands around them in the completion and the row."""
+    """The text around them in the completion and other columns make no difference."""
     rows = [row(), row(said="I checked it."), row(prompt="Please add."), row(id=3), row("def add(a, b): return 3")]
     with load_reward(yaml()) as reward:
         assert [item.reward for item in reward.score(rows)] == pytest.approx([1.1] * 5)
@@ -78,7 +78,7 @@ def test_equal_programs_of_a_batch_run_once(ran, tmp_path):
     ],
 )
 def test_what_is_in_the_key(ran, tmp_path, change, params):
-    """Another program, test, limit, or way to count is another score."""
+    """Another program, test, limit or way to count is scored anew."""
     score(yaml(), [row()], tmp_path)
     ran.clear()
     score(yaml(**params), [row(**change)], tmp_path)
@@ -86,7 +86,7 @@ def test_what_is_in_the_key(ran, tmp_path, change, params):
 
 
 def test_the_image_is_in_the_key(ran, tmp_path, monkeypatch):
-    """An image that was made again is another one; one that can't be told keeps nothing."""
+    """A rebuilt image has scores of its own; for an image that can't be identified nothing is cached."""
     for identity, runs in [("a", 2), ("a", 0), ("b", 2), (None, 2), (None, 2)]:
         monkeypatch.setattr(sandboxes, "identify", lambda *_a, told=identity: told)
         ran.clear()
@@ -95,7 +95,7 @@ def test_the_image_is_in_the_key(ran, tmp_path, monkeypatch):
 
 
 def test_time_outs_are_not_kept(ran, tmp_path):
-    """A program that ran out of its time may have met a busy machine: it is tried again."""
+    """A program that ran out of time is tried again, because the machine may have been busy."""
     slow = row("import time\ndef add(a, b): time.sleep(60)")
     for _ in range(2):
         ran.clear()

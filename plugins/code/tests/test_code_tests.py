@@ -1,4 +1,4 @@
-"""`code.tests` against every shape of test, in a real sandbox."""
+"""`code.tests` with every kind of test, in a real sandbox."""
 
 import asyncio
 import gzip
@@ -25,7 +25,7 @@ def _works():
 
 @pytest.fixture(scope="module")
 def rewards():
-    """Rewards by their parameters, all over one sandbox."""
+    """Rewards by their parameters; all share one sandbox."""
     made = {}
 
     def get(**params):
@@ -39,7 +39,7 @@ def rewards():
 
 
 def score(reward, code, tests, fenced=True, prompt="", **fields):
-    """The score of a completion with this code in it."""
+    """Return the score of a completion with this code."""
     completion = f"Here it is:\n```python\n{code}\n```\nDone." if fenced else code
     return asyncio.run(reward([Rollout(prompt, completion, {"tests": tests, **fields})]))[0]
 
@@ -97,14 +97,14 @@ def test_every_shape(rewards, shape):
      [{"call": "f"}], "def check(candidate):\n    assert candidate(1)", [{"stdin": "", "expected": "", "weight": 0}]],
 )  # fmt: skip
 def test_unusable_tests_are_the_references_fault(rewards, tests):
-    """They are told before a run, and never a pass or a 0."""
+    """They are reported before a run and give neither a pass nor a 0."""
     result = score(rewards(), ADD, tests)
     assert isinstance(result, Unscored)
     assert result.kind == "reference"
 
 
 def test_other_languages_take_output_tests(rewards):
-    """Calls, assertions and test code for a program that is not Python are the reference's fault; output tests are run."""
+    """Calls, assertions and test code for a program that is not Python are unusable; output tests run."""
     reward = rewards(language="bash", image="python")
     rollout = lambda tests: Rollout("", "```sh\necho 3\n```", {"tests": tests})  # noqa: E731
     call, output = [{"call": "f", "args": [], "expected": 1}], [{"stdin": "", "expected": "3"}]
@@ -114,7 +114,7 @@ def test_other_languages_take_output_tests(rewards):
 
 
 def test_scores(rewards):
-    """The share of tests, all or nothing, or the share of weights."""
+    """The value is the share of tests, all or nothing, or the share of weights."""
     tests = [{"call": "f", "args": [1], "expected": 1, "weight": 3}, {"call": "f", "args": [2], "expected": 9}]
     code = "def f(x): return x"
     assert score(rewards(), code, tests).value == 0.5
@@ -125,7 +125,7 @@ def test_scores(rewards):
 
 
 def test_candidates_own_failures_are_scores(rewards):
-    """No program, one that hangs, raises, or does not parse gets 0 and a reason."""
+    """A missing program, or one that hangs, raises or does not parse, gets 0 and a reason."""
     tests = [{"stdin": "", "expected": "x"}]
     assert score(rewards(), "just words", tests, fenced=False) == Score(
         0.0, "there is no python program in the completion", {"passed": 0.0, "tests": 1.0}
@@ -136,13 +136,13 @@ def test_candidates_own_failures_are_scores(rewards):
 
 
 def test_early_stop(rewards):
-    """All or nothing stops at the first failure."""
+    """With score: all, the run stops at the first failure."""
     tests = [{"stdin": "", "expected": "x"}, *[{"stdin": "", "expected": "y"}] * 3]
     assert score(rewards(score="all"), "print('z')", tests).value == 0.0
 
 
 def humaneval():
-    """The problems, or a skip."""
+    """Return HumanEval's problems, or skip the test."""
     folder = Path(os.environ.get("REWARDKIT_DATA", Path(__file__).parents[3] / "../shared/data"))
     path = folder / "code/HumanEval.jsonl.gz"
     if not path.exists():
@@ -165,7 +165,7 @@ def test_humaneval(rewards):
 
 
 def test_runs():
-    """A program that ends well gets 1."""
+    """A program that ends without an error gets 1, any other 0."""
     reward = Runs()
     try:
         good, bad, none = asyncio.run(

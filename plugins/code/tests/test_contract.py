@@ -14,12 +14,12 @@ LIMITS = {"cpu_s": 2, "slots": 2}
 
 
 def fenced(code):
-    """A completion with this program."""
+    """Return a completion with this program."""
     return f"So:\n```python\n{code}\n```\n"
 
 
 class SandboxContract(RewardContract):
-    """A contract whose instances share one open sandbox; without one nothing can be tested."""
+    """A contract whose instances share one open sandbox."""
 
     __test__ = False
 
@@ -52,7 +52,7 @@ class TestOutput(SandboxContract):
 
 
 class TestWholeCompletions(SandboxContract):
-    """`code.tests` where the whole completion is run, whatever it is, all tests in one process."""
+    """`code.tests` on whole completions, with all tests in one process."""
 
     __test__ = True
     reward = "code.tests"
@@ -62,7 +62,7 @@ class TestWholeCompletions(SandboxContract):
 
 
 class TestHumanEvalsForm(SandboxContract):
-    """`code.tests` with test code that a judge runs."""
+    """`code.tests` with test code."""
 
     __test__ = True
     reward = "code.tests"
@@ -91,7 +91,7 @@ class TestLint(RewardContract):
 
 
 class TestLintOfWholeCompletions(RewardContract):
-    """`code.lint` on whatever a completion is."""
+    """`code.lint` on whole completions."""
 
     reward = "code.lint"
     params = {"extract": "whole"}
@@ -104,7 +104,7 @@ OTHER = "class A:\n    def g(self, x, y=2):\n        return [abs(x) for _ in ran
 
 
 class TestSimilarity(RewardContract):
-    """`code.similarity` with a column; more is more alike."""
+    """`code.similarity` with a reference column."""
 
     reward = "code.similarity"
     params = {"reference": "solution", "extract": "whole"}
@@ -113,7 +113,7 @@ class TestSimilarity(RewardContract):
 
 
 class TestSimilarityToThePrompt(RewardContract):
-    """`code.similarity` without a column."""
+    """`code.similarity` with the prompt as reference."""
 
     reward = "code.similarity"
     good = [Rollout(f"Do not copy this:\n{COPY}", fenced(COPY))]

@@ -1,4 +1,4 @@
-"""What the plugin tells `rewardkit doctor`."""
+"""The plugin's findings for `rewardkit doctor`."""
 
 from rewardkit_code import diagnosis
 from rewardkit_sandbox import Unavailable
@@ -8,7 +8,7 @@ from rewardkit import Registry
 
 
 def told(monkeypatch, walls, other=None):
-    """The findings by name on a machine of which `check` says this."""
+    """Return the findings by name for these results of the isolation checks."""
 
     def check(backend):
         if isinstance(found := walls if backend == "auto" else other, Exception):
@@ -26,7 +26,7 @@ def test_it_is_offered():
 
 
 def test_what_auto_takes_must_hold(monkeypatch):
-    """A wall of the backend in use that is down is a problem; what is merely absent is a note with what to do."""
+    """A failed check of the backend in use is a problem; a feature that is merely absent is a note with a remedy."""
     found = told(monkeypatch, [Property("no network", False, "families [2]")], [Property("no network", True, "")])
     assert (found["gVisor"].status, found["gVisor"].remedy) == ("note", "install runsc")
     assert found["sandbox"].detail == "auto takes docker (an engine answers)"
@@ -35,7 +35,7 @@ def test_what_auto_takes_must_hold(monkeypatch):
 
 
 def test_the_other_backend_may_be_weaker(monkeypatch):
-    """What the backend that is not in use lacks is a note."""
+    """A failed check of the backend that is not in use is a note."""
     found = told(monkeypatch, [], [Property("memory of all processes bounded", False, "1600 MiB fitted")])
     assert (found["or bubblewrap"].status, found["or bubblewrap"].detail) == (
         "note",
@@ -45,6 +45,6 @@ def test_the_other_backend_may_be_weaker(monkeypatch):
 
 
 def test_no_sandbox_is_a_problem(monkeypatch):
-    """Where no backend works, that is told with its reasons."""
+    """If no backend works, that is a problem with its reasons."""
     found = told(monkeypatch, Unavailable("no engine answers"))
     assert (found["sandbox"].status, found["sandbox"].detail) == ("problem", "no engine answers")

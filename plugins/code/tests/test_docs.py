@@ -26,7 +26,7 @@ class TestDocs(DocsContract):
 
 @pytest.mark.parametrize("name", [name for name in Registry.load().names() if name.startswith("code.")])
 def test_every_parameter_stands_in_the_readme(name):
-    """Whoever reads it finds each by its name."""
+    """The README has every parameter by its name."""
     text = README.read_text()
     assert [
         each for each in params_schema(Registry.load().get(name).type)["properties"] if f"`{each}`" not in text
@@ -35,7 +35,7 @@ def test_every_parameter_stands_in_the_readme(name):
 
 @pytest.mark.usefixtures("_needs_sandbox")
 def test_every_row_in_the_readme_passes():
-    """The rows for each kind of test are right programs."""
+    """The README's rows for each kind of test are correct programs."""
     lines = re.search(r"```jsonl\n(.*?)\n```\n", README.read_text(), re.DOTALL)[1].splitlines()
     rows = [json.loads(line) for line in lines]
     reward = CodeTests(slots=2)
@@ -48,5 +48,5 @@ def test_every_row_in_the_readme_passes():
 
 
 def test_languages_are_those_of_the_sandbox():
-    """Each has its name for a block."""
+    """Every language of the sandbox has its names for fenced blocks."""
     assert set(Language.__args__) == set(LANGUAGES)

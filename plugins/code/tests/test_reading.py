@@ -1,4 +1,4 @@
-"""Extraction, lint and copying: nothing is run."""
+"""Extraction, lint and similarity, which run no program."""
 
 import pytest
 from rewardkit_code import Lint, Similarity
@@ -30,17 +30,17 @@ def test_extraction(text, found):
 
 
 def test_whole():
-    """The completion as it stands."""
+    """`whole` takes the completion as it is."""
     assert program("  return 1\n", "python", "whole") == "  return 1\n"
 
 
 def lint(code):
-    """The score of this code."""
+    """Return the score of this code."""
     return Lint()([Rollout("", f"```python\n{code}\n```")])[0]
 
 
 def test_lint():
-    """Fewer complaints are worth more; what does not parse is worth nothing, and `noqa` does not help."""
+    """Fewer problems give more; a program that does not parse gets 0, and `noqa` does not help."""
     clean, messy, broken = lint("import os\nprint(os.sep)"), lint("import os\nimport sys"), lint("def f(:")
     assert clean.value == 1.0
     assert 0 < messy.value < clean.value
@@ -50,13 +50,13 @@ def test_lint():
 
 
 def test_what_lint_can_not_read_is_worth_nothing():
-    """A program that is too long, or that the linter breaks down over, is no tidy one; it is not left out either."""
+    """A program that is too long, or that crashes the linter, gets 0 and is not unscored."""
     for code in ("x = 1\n" * 50_000, "\\boxed{" * 50_000, "(" * 100_000, "\0", "\ud800"):
         assert lint(code).value == 0.0
 
 
 def test_similarity():
-    """A copy is 1 whatever its layout, something else 0."""
+    """A copy gets 1 whatever its layout, an unrelated program 0."""
     solution = "def f(numbers):\n    total = 0\n    for number in numbers:\n        total += number\n    return total\n"
     copied = solution.replace("    ", "  ") + "# mine\n"
     other = "import math\nclass A:\n    def g(self, x, y=2):\n        return [math.sqrt(x) for _ in range(y)]\n"

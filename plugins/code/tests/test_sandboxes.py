@@ -1,4 +1,4 @@
-"""A sandbox that can't do its work is no program's fault."""
+"""A failing sandbox is not the program's fault."""
 
 import asyncio
 import gc
@@ -19,7 +19,7 @@ ROW = Rollout("", "```python\nprint(input())\n```", {"tests": [{"stdin": "1", "e
 
 
 def score(reward, rows):
-    """The results of a batch."""
+    """Return the results of a batch."""
     try:
         return asyncio.run(reward(rows))
     finally:
@@ -28,7 +28,7 @@ def score(reward, rows):
 
 @pytest.mark.parametrize("error", [Unavailable("no engine: start one"), OSError(28, "No space left on device")])
 def test_without_a_sandbox_nothing_is_scored(monkeypatch, error):
-    """Each rollout is unscored and says what to do; and it isn't tried anew for each."""
+    """Each rollout is unscored with a message that says what to do, and the sandbox is not tried again for each."""
     tried = []
 
     def fail(*_args, **_more):
@@ -42,7 +42,7 @@ def test_without_a_sandbox_nothing_is_scored(monkeypatch, error):
 
 @pytest.mark.usefixtures("_needs_sandbox")
 def test_a_sandbox_that_comes_back_is_used(monkeypatch):
-    """Some seconds later it is tried again."""
+    """A sandbox that could not be opened is tried again some seconds later."""
     real = sandboxes.open_sandbox
     monkeypatch.setattr(sandboxes, "RETRY_S", 0.0)
     failures = iter([True])
@@ -83,7 +83,7 @@ def test_a_missing_engine_and_image(monkeypatch):
     ],
 )
 def test_wrong_parameters(given, says):
-    """They are told with their place before anything runs."""
+    """They are reported with their place before anything runs."""
     text = f"version: 1\ncomponents:\n  correct: {{use: code.tests, with: {{{given}}}}}\n"
     with pytest.raises(ConfigError, match=r":3:\d+: ") as caught:
         load_reward(text).close()
@@ -92,7 +92,7 @@ def test_wrong_parameters(given, says):
 
 @pytest.mark.usefixtures("_needs_sandbox")
 def test_boxes_that_are_killed_in_the_middle():
-    """Every program has its own right score although boxes die under it, one after the other."""
+    """Every program gets its own correct score although sandboxes are killed under it, one after the other."""
     rows = [
         Rollout(
             "",
@@ -128,7 +128,7 @@ def test_boxes_that_are_killed_in_the_middle():
 
 
 def test_a_sandbox_that_goes_in_the_middle_of_a_run(monkeypatch, tmp_path):
-    """The run stops with exit code 3 and says what to do; nothing became a 0. When it is repaired, the same command scores the rest."""
+    """The run stops with exit code 3 and says what to do, and no row gets a 0. After a repair, the same command scores the rest."""
     gone = Unavailable("no box could be started for 120 s: start the engine")
     ran = itertools.count()
     is_repaired = threading.Event()

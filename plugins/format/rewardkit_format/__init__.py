@@ -1,4 +1,4 @@
-"""Rewards for the form of a completion. None of them knows whether an answer is right."""
+"""Rewards for the format of a completion. They do not check whether the answer is correct."""
 
 from __future__ import annotations
 

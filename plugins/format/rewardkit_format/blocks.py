@@ -1,4 +1,4 @@
-"""``format.code_block``: a fenced block of a language."""
+"""``format.code_block``: a fenced code block in a language."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ALIASES = (
 _WARNINGS = threading.Lock()
 
 MAX_PARSED_CHARS = 200_000
-"""Longer programs are not parsed: a syntax tree takes some hundred times the memory of its source."""
+"""Longer programs are not parsed: a syntax tree takes about a hundred times the memory of its source."""
 
 
 @reward(
@@ -38,32 +38,32 @@ MAX_PARSED_CHARS = 200_000
     example="code: {use: format.code_block, with: {language: python, parses: true}, weight: 0.1}",
 )
 class CodeBlock:
-    """A fenced block of code, closed and not empty.
+    """1 if the completion has a fenced code block that is closed and not empty, else 0.
 
-    Gives 1 where there is one, else 0. The last block of the language is the one that counts.
+    The last block of the language counts.
 
     Args:
-        language: What must stand after the opening fence, such as ``python``; usual short names (``py``, ``cpp``,
-            ``js``) count as well. Without it, blocks of any language count, also unnamed ones.
-        once: Ask for exactly one block of the language.
-        parses: Ask that the block parses as Python (of the version that runs rewardkit). It is never run.
+        language: The language after the opening fence, such as ``python``; usual short names (``py``, ``cpp``, ``js``)
+            count as well. By default, blocks of any language count, with or without a name.
+        once: Require exactly one block of the language.
+        parses: Require that the block parses as Python (of the version that runs rewardkit). It is never run.
     """
 
     def __init__(self, *, language: str | None = None, once: bool = False, parses: bool = False) -> None:
         wanted = language.strip().lower() if language is not None else None
         if wanted == "":
-            raise ValueError("language is empty; leave it out to accept any")
+            raise ValueError("language is empty; leave it out to accept any language")
         if parses and wanted is not None and wanted not in _ALIASES[0]:
-            raise ValueError(f"parses works for python only, not for {language}")
+            raise ValueError(f"parses works only for python, not for {language}")
         self._languages = None if wanted is None else next((group for group in _ALIASES if wanted in group), {wanted})
-        self._name = f"{wanted} block" if wanted else "block of code"
+        self._name = f"{wanted} block" if wanted else "code block"
         self._once, self._parses = once, parses
 
     def __call__(self, rollouts: Sequence[Rollout], /) -> list[Score]:
         """Score a batch."""
-        return [self._judge(rollout.completion_text) for rollout in rollouts]
+        return [self._score_one(rollout.completion_text) for rollout in rollouts]
 
-    def _judge(self, text: str) -> Score:
+    def _score_one(self, text: str) -> Score:
         count, last = 0, None
         if "```" in text or "~~~" in text:
             for block in fenced_blocks(text):
@@ -84,19 +84,19 @@ class CodeBlock:
 
 
 def python_fault(code: str) -> str:
-    """Why ``code`` does not parse as Python, or an empty string if it does."""
+    """Return why ``code`` does not parse as Python, or an empty string if it does."""
     if len(code) > MAX_PARSED_CHARS:
-        return f"the code is longer than {MAX_PARSED_CHARS} characters, and not parsed"
+        return f"the code is longer than {MAX_PARSED_CHARS} characters and was not parsed"
     try:
-        # The verdict must not hang on how warnings are configured. Their filters belong to the whole process, so two
-        # threads that set and restore them at once could leave them off for good.
+        # The score must not depend on how warnings are configured. Warning filters belong to the whole process, so two
+        # threads that set and restore them at once could leave them changed.
         with _WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ast.parse(code)
     except SyntaxError as error:
         return f"the code does not parse: line {error.lineno}" if error.lineno else "the code does not parse"
     except ValueError:  # a NUL, or a lone surrogate
-        return "the code does not parse: it holds characters that no source can hold"
+        return "the code does not parse: it contains characters that source code cannot contain"
     except (RecursionError, MemoryError):
         return "the code does not parse: it is nested too deeply"
     return ""

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 _COMMAND = "\\boxed"
 _LONGER_COMMAND = re.compile(r"\\boxed[A-Za-z@]")
 _OPENING = re.compile(r"\\boxed\s*\{")
-# The common case: an answer without braces inside, nor anything escaped.
+# The common case: an answer without inner braces and without escapes.
 _SIMPLE = re.compile(r"\\boxed\{[^{}\\]*?[^{}\\\s][^{}\\]*\}")
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _NOT_BLANK = re.compile(r"\S")
 
 _RIGHT = verdict(1.0, "the answer is boxed")
 _MISSING = verdict(0.0, "there is no \\boxed answer")
-_REPEATED = verdict(0.0, "\\boxed stands more than once")
+_REPEATED = verdict(0.0, "\\boxed occurs more than once")
 _BARE = verdict(0.0, "\\boxed is not followed by {")
 _EMPTY = verdict(0.0, "\\boxed{} is empty")
 _UNBALANCED = verdict(0.0, "the braces of \\boxed{ are not balanced")
@@ -29,12 +29,12 @@ _UNBALANCED = verdict(0.0, "the braces of \\boxed{ are not balanced")
 
 @reward("format.boxed", example="boxed: {use: format.boxed, weight: 0.1}")
 class Boxed:
-    r"""An answer in ``\boxed{…}``: there, not empty, its braces balanced.
+    r"""1 if the completion has an answer in ``\boxed{…}`` that is not empty and has balanced braces, else 0.
 
-    Gives 1 where that is so, else 0. ``\{`` and ``\}`` are not counted as braces, as in LaTeX.
+    As in LaTeX, ``\{`` and ``\}`` do not count as braces.
 
     Args:
-        once: Ask for exactly one ``\boxed``. Otherwise the last one counts, as graders take it.
+        once: Require exactly one ``\boxed``. Otherwise the last one counts, as in most graders.
     """
 
     def __init__(self, *, once: bool = True) -> None:
@@ -42,10 +42,10 @@ class Boxed:
 
     def __call__(self, rollouts: Sequence[Rollout], /) -> list[Score]:
         """Score a batch."""
-        judge = self._judge
-        return [judge(rollout.completion_text) for rollout in rollouts]
+        score_one = self._score_one
+        return [score_one(rollout.completion_text) for rollout in rollouts]
 
-    def _judge(self, text: str) -> Score:
+    def _score_one(self, text: str) -> Score:
         start = text.rfind(_COMMAND)
         while start >= 0 and _LONGER_COMMAND.match(text, start):  # \boxedminipage and the like
             start = text.rfind(_COMMAND, 0, start)

@@ -1,6 +1,6 @@
-"""Fenced blocks of Markdown, read as CommonMark reads them (https://spec.commonmark.org/0.31.2/#fenced-code-blocks).
+"""Fenced code blocks of Markdown, as CommonMark defines them (https://spec.commonmark.org/0.31.2/#fenced-code-blocks).
 
-One difference: a fence may be indented as far as it likes, because models indent whole answers.
+Unlike in CommonMark, a fence may have any indentation, because models indent whole answers.
 """
 
 from __future__ import annotations
@@ -22,16 +22,20 @@ class Block:
     language: str
     """The first word after the opening fence, in lower case; empty if there is none."""
     start: int
-    """Where its first line starts in the text."""
+    """The position in the text at which the first line starts."""
     end: int
-    """Where its last line ends."""
+    """The position at which the last line ends."""
     indent: str
-    """White space before the opening fence."""
+    """The white space before the opening fence."""
     closed: bool
-    """Whether there is a closing fence; without one the block reaches to the end of the text."""
+    """Whether there is a closing fence; without one the block extends to the end of the text."""
 
     def content(self, text: str) -> str:
-        """The block's lines, without as much white space before them as stood before the fence."""
+        """Return the block's lines without the indentation of the fence.
+
+        Args:
+            text: The text in which the block was found.
+        """
         inside = text[self.start : self.end]
         if not self.indent:
             return inside
@@ -39,12 +43,12 @@ class Block:
 
 
 def fenced_blocks(text: str) -> Iterator[Block]:
-    """The fenced blocks of ``text``, in order. Linear in its length."""
+    """Yield the fenced blocks of ``text``, in order. Takes linear time in its length."""
     fence, language, indent, start = "", "", "", 0
     for line in _FENCE.finditer(text):
         marks, info = line[2], line[3].strip()
         if not fence:
-            if marks[0] == "`" and "`" in info:  # that is inline code, and no fence
+            if marks[0] == "`" and "`" in info:  # inline code, not a fence
                 continue
             words = info.split(None, 1)
             fence, indent, start = marks, line[1], min(line.end() + 1, len(text))

@@ -25,18 +25,17 @@ _REASON_CHARS = 160
     example="call: {use: format.json, with: {source: fence, schema: {type: object, required: [name]}}, weight: 0.5}",
 )
 class JsonValue:
-    """JSON (RFC 8259) that satisfies a JSON Schema.
+    """1 if the completion has JSON (RFC 8259) that satisfies a JSON Schema, ``parsed`` for other JSON, else 0.
 
-    Gives 1 where it does, ``parsed`` where the text is JSON of another shape, else 0. ``NaN``, comments, trailing
-    commas, lone surrogates and more than 1,024 levels of nesting are not JSON.
+    ``NaN``, comments, trailing commas, lone surrogates and more than 1,024 levels of nesting are not JSON.
 
     Args:
-        schema: A JSON Schema (draft 2020-12, or the one that its ``$schema`` names). Without one, any JSON will do.
-            References may point inside the schema only.
-        source: Where the JSON stands: the ``whole`` completion, the last fenced block (of language json, or unnamed),
-            or the last section in ``tag``. White space around it does not matter.
-        tag: Name of the tag for ``source: tag``, without brackets.
-        parsed: What JSON that does not satisfy the schema is worth.
+        schema: A JSON Schema (draft 2020-12, or the one that its ``$schema`` names). By default, any JSON satisfies.
+            References must point inside the schema.
+        source: Where the JSON is: ``whole`` is the whole completion, ``fence`` the last fenced block (of language json or
+            without a name), ``tag`` the last section in ``tag``. White space around it does not matter.
+        tag: The name of the tag for ``source: tag``, without brackets.
+        parsed: The value of JSON that does not satisfy the schema.
     """
 
     def __init__(
@@ -51,21 +50,21 @@ class JsonValue:
         if not 0 <= parsed <= 1:
             raise ValueError(f"parsed must be from 0 to 1, not {parsed}")
         try:
-            # Drafts before 2019-09 leave `format` an assertion; here it is one nowhere, so that drafts agree.
+            # In drafts before 2019-09, `format` is an assertion; here it never is, so that drafts agree.
             self._validator = jsonschema_rs.validator_for(
                 schema or {}, retriever=_refuse_reference, mask="the value", validate_formats=False
             )
         except ValueError as error:
             problem = getattr(error, "message", None) or str(error)
-            raise ValueError(f"schema is no JSON Schema: {problem}") from error
+            raise ValueError(f"schema is not a JSON Schema: {problem}") from error
         self._source, self._parsed = source, parsed
         self._opening, self._closing = f"<{tag}>", f"</{tag}>"
 
     def __call__(self, rollouts: Sequence[Rollout], /) -> list[Score]:
         """Score a batch."""
-        return [self._judge(rollout.completion_text) for rollout in rollouts]
+        return [self._score_one(rollout.completion_text) for rollout in rollouts]
 
-    def _judge(self, text: str) -> Score:
+    def _score_one(self, text: str) -> Score:
         candidate = self._candidate(text)
         if isinstance(candidate, Score):
             return candidate
@@ -75,8 +74,8 @@ class JsonValue:
             return verdict(0.0, f"not JSON: {error.msg}")
         try:
             fault = next(self._validator.iter_errors(value), None)
-        except ValueError as error:  # deeper than the validator follows
-            return verdict(self._parsed, f"can't be held against the schema: {error}"[:_REASON_CHARS])
+        except ValueError as error:  # deeper than the validator can follow
+            return verdict(self._parsed, f"can't be checked against the schema: {error}"[:_REASON_CHARS])
         if fault is None:
             return verdict(1.0, "the JSON satisfies the schema")
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault.instance_path)
@@ -84,7 +83,7 @@ class JsonValue:
         return Score(self._parsed, reason if len(reason) <= _REASON_CHARS else reason[: _REASON_CHARS - 1] + "…")
 
     def _candidate(self, text: str) -> str | Score:
-        """The text that should be JSON, or why there is none."""
+        """The text that should be JSON, or a score that says why there is none."""
         if self._source == "whole":
             return text
         if self._source == "tag":
@@ -98,9 +97,9 @@ class JsonValue:
             if block.language in ("json", ""):
                 last = block
         if last is None or not last.closed:
-            return verdict(0.0, "there is no block of JSON" if last is None else "the block of JSON is not closed")
+            return verdict(0.0, "there is no JSON block" if last is None else "the JSON block is not closed")
         return last.content(text)
 
 
 def _refuse_reference(uri: str) -> Any:
-    raise ValueError(f"$ref {uri!r} points outside of the schema; put what it names under $defs")
+    raise ValueError(f"$ref {uri!r} points outside the schema; move its target under $defs")

@@ -19,12 +19,12 @@ _NOT_A_LETTER = regex.compile(r"[^\p{L}]+|[\p{Script=Common}\p{Script=Inherited}
 _ASCII_NOT_A_LETTER = re.compile(r"[^A-Za-z]+")
 
 _NO_SCRIPTS = frozenset({"common", "zyyy", "inherited", "zinh", "qaai", "unknown", "zzzz"})
-"""Names that Unicode gives to characters of every script or of none."""
+"""Unicode's names for characters that belong to every script or to none."""
 
 MAX_CHARS = 1_000_000
-"""Of a longer text its beginning is judged, so that memory stays bounded."""
+"""Only this much of the beginning of a text is read, so that memory stays bounded."""
 
-# What may hold letters that are no prose: blocks and spans of code, formulas, LaTeX commands, tags.
+# Markup whose letters are not prose: code blocks and spans, formulas, LaTeX commands, tags.
 _MARKUP = re.compile(r"```|`|\$\$|\$|\\[(\[]|\\[A-Za-z]+|</?[A-Za-z][\w.:-]*>", re.ASCII)
 _CLOSING = {"```": "```", "`": "`", "$$": "$$", "$": "$", "\\(": "\\)", "\\[": "\\]"}
 _WITHIN_A_LINE = frozenset({"`", "$"})
@@ -35,18 +35,16 @@ _WITHIN_A_LINE = frozenset({"`", "$"})
     example="script: {use: format.language, with: {scripts: [latin], min_share: 0.95}, weight: 0.2}",
 )
 class Language:
-    """Text in the scripts asked for: a reward against mixing languages in the chain of thought, as in DeepSeek-R1.
+    """The share of letters in the given scripts (0 to 1): a reward against mixing languages, as in DeepSeek-R1.
 
-    Gives the share of letters that belong to one of ``scripts`` (0 to 1); with ``min_share``, 1 where that share is
-    reached, else 0. Digits, punctuation and symbols belong to no script and do not count; text without letters mixes
-    nothing: 1. Languages of one script, such as English and French, are not told apart.
+    With ``min_share``, 1 if the share is reached, else 0. Digits, punctuation and symbols belong to no script and do not
+    count; a text without letters gets 1. Languages with the same script, such as English and French, are not told apart.
 
     Args:
         scripts: Unicode scripts, such as latin, han, cyrillic, arabic, devanagari, hangul; Japanese is han, hiragana
             and katakana.
-        min_share: The share from which the value is 1, and 0 below.
-        tag: Judge the last section in this tag, such as think, instead of the whole completion; without one the value
-            is 0.
+        min_share: The share from which on the value is 1; below it the value is 0.
+        tag: Read only the last section in this tag, such as think; if there is no such section the value is 0.
         ignore_markup: Leave out code, formulas, LaTeX commands and tags, whose letters are Latin in every language.
     """
 
@@ -74,9 +72,9 @@ class Language:
 
     def __call__(self, rollouts: Sequence[Rollout], /) -> list[Score]:
         """Score a batch."""
-        return [self._judge(rollout.completion_text) for rollout in rollouts]
+        return [self._score_one(rollout.completion_text) for rollout in rollouts]
 
-    def _judge(self, text: str) -> Score:
+    def _score_one(self, text: str) -> Score:
         if self._marks:
             opening, closing = self._marks
             end = text.rfind(closing)
@@ -85,7 +83,7 @@ class Language:
                 return verdict(0.0, f"there is no section {opening}…{closing}")
             text = text[start + len(opening) : end]
         text = text[:MAX_CHARS]
-        if self._ascii_letters_fit and text.isascii():  # then whatever is left out makes no difference
+        if self._ascii_letters_fit and text.isascii():  # leaving markup out makes no difference
             return verdict(1.0, f"100% of letters are {self._names}")
         if self._ignore_markup:
             text = "".join(prose(text))
@@ -98,7 +96,7 @@ class Language:
 
 
 def _percent(share: float) -> str:
-    """Never 100% unless all are."""
+    """The share in percent, rounded down, so that only a share of 1 is 100%."""
     return f"{int(share * 1000) / 10:g}%"
 
 
@@ -111,15 +109,16 @@ def _check_script(script: str) -> None:
             known = False
     if not known:
         raise ValueError(
-            f"{script!r} is no Unicode script; use names such as latin, cyrillic, greek, arabic, hebrew, devanagari, "
+            f"{script!r} is not a Unicode script; use names such as latin, cyrillic, greek, arabic, hebrew, devanagari, "
             "thai, han, hiragana, katakana, hangul"
         )
 
 
 def prose(text: str) -> Iterator[str]:
-    """The parts of ``text`` that are no code, formula, LaTeX command or tag.
+    """Yield the parts of ``text`` that are not code, formulas, LaTeX commands or tags.
 
-    What is opened and never closed is prose. Linear: a closing mark is looked for only where one is known to follow.
+    Markup that is opened and never closed is prose. Takes linear time: a closing mark is searched only where one is known
+    to follow.
     """
     last_of = {opening: text.rfind(closing) for opening, closing in _CLOSING.items()}
     kept_to = at = 0
@@ -141,5 +140,5 @@ def prose(text: str) -> Iterator[str]:
 
 
 def _is_formula(text: str, start: int, end: int) -> bool:
-    """Whether dollars around ``text[start:end]`` set a formula, not prices: https://pandoc.org/MANUAL.html#math."""
+    """Whether the dollar signs around ``text[start:end]`` mark a formula rather than prices: https://pandoc.org/MANUAL.html#math."""
     return start < end and not (text[start].isspace() or text[end - 1].isspace() or text[end + 1 : end + 2].isdigit())

@@ -1,4 +1,4 @@
-"""``format.regex``: a regular expression of the user's own."""
+"""``format.regex``: a regular expression of the user."""
 
 from __future__ import annotations
 
@@ -20,18 +20,17 @@ if TYPE_CHECKING:
     example=r"steps: {use: format.regex, with: {pattern: '(?m)^Step \d+:', count: 3}, weight: 0.1}",
 )
 class Regex:
-    r"""A regular expression that the completion must (or, with ``forbid``, must not) match.
+    r"""1 if the completion matches (or, with ``forbid``, does not match) a regular expression, else 0.
 
-    Gives 1 where it matches as asked, else 0; with ``count``, the share of the matches asked for. Patterns are those
-    of the ``regex`` module, which reads what ``re`` reads and more, such as ``\p{Han}``; flags stand in the pattern,
-    such as ``(?i)`` and ``(?s)``. A pattern that takes too long on a completion gives no score rather than hanging
-    the run.
+    With ``count``, the value is the share of the required matches. Patterns are those of the ``regex`` module, which
+    accepts what ``re`` accepts and more, such as ``\p{Han}``; flags are part of the pattern, such as ``(?i)`` and ``(?s)``.
+    A rollout on which the pattern takes too long is unscored, so that no completion can hang the run.
 
     Args:
         pattern: The regular expression.
-        match: ``search`` finds it anywhere, ``fullmatch`` asks that it covers the whole completion.
-        count: How many matches, not overlapping, give the full value; ``search`` only.
-        forbid: Turn it round: 1 where the pattern does not match.
+        match: ``search`` finds it anywhere; ``fullmatch`` requires that it covers the whole completion.
+        count: The number of matches without overlap that give the full value; only with ``search``.
+        forbid: Give 1 if the pattern does not match.
         timeout_s: Seconds of matching after which a rollout is left unscored.
     """
 
@@ -47,11 +46,11 @@ class Regex:
         try:
             self._pattern = regex.compile(pattern)
         except regex.error as error:
-            raise ValueError(f"pattern {pattern!r} is no regular expression: {error}") from error
+            raise ValueError(f"pattern {pattern!r} is not a regular expression: {error}") from error
         if count < 1:
             raise ValueError(f"count must be at least 1, not {count}")
         if count > 1 and (match == "fullmatch" or forbid):
-            raise ValueError("count goes with match: search and without forbid only")
+            raise ValueError("count works only with match: search and without forbid")
         self._find = self._pattern.search if match == "search" else self._pattern.fullmatch
         self._count, self._forbid, self._timeout_s = count, forbid, timeout_s
         self._timeout = Unscored(
@@ -61,21 +60,21 @@ class Regex:
 
     def __call__(self, rollouts: Sequence[Rollout], /) -> list[Score | Unscored]:
         """Score a batch."""
-        judge = self._judge_count if self._count > 1 else self._judge
+        score_one = self._score_count if self._count > 1 else self._score_one
         results: list[Score | Unscored] = []
         for rollout in rollouts:
             try:
-                results.append(judge(rollout.completion_text))
+                results.append(score_one(rollout.completion_text))
             except TimeoutError:
                 results.append(self._timeout)
         return results
 
-    def _judge(self, text: str) -> Score:
+    def _score_one(self, text: str) -> Score:
         found = self._find(text, timeout=self._timeout_s)
         reason = "the pattern does not match" if found is None else "the pattern matches"
         return verdict(float((found is None) == self._forbid), reason)
 
-    def _judge_count(self, text: str) -> Score:
+    def _score_count(self, text: str) -> Score:
         matches = self._pattern.finditer(text, timeout=self._timeout_s)
         found = sum(1 for _ in itertools.islice(matches, self._count))
         return verdict(found / self._count, f"{found} of {self._count} matches")

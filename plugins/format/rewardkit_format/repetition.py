@@ -1,4 +1,4 @@
-"""``format.repetition``: text that says the same again and again."""
+"""``format.repetition``: a penalty for repeated text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_CHARS = 1_000_000
-"""Of a longer completion its end is judged, where loops are; so that memory stays bounded."""
+"""Only this much of the end of a completion is read, where loops occur, so that memory stays bounded."""
 
 _NONE = verdict(0.0, "no repetition")
 
@@ -27,19 +27,18 @@ _NONE = verdict(0.0, "no repetition")
 class Repetition:
     """A penalty for repetition, from 0 (none) down to -1.
 
-    Measured by ``words`` or ``characters``, it is the share r of n-grams that already stood before, ``-(r - allowed) /
+    With ``words`` or ``characters``, r is the share of n-grams that occurred before, and the value is ``-(r - allowed) /
     (1 - allowed)``; with ``allowed: 0`` that is the penalty of Yeo et al. 2025 (https://arxiv.org/abs/2502.03373,
-    appendix C.2; case and white space do not matter) with a weight in place of its maximum. Measured by
-    ``compression``, c is how many times smaller zlib makes the text, ``-(1 - max_ratio / c)``: it finds repeats of
-    any length and in any script, yet long texts always compress better than short ones. The last million characters
-    are judged.
+    appendix C.2; case and white space do not matter), with a weight in place of its maximum. With ``compression``, c is the
+    factor by which zlib compresses the text, and the value is ``-(1 - max_ratio / c)``: it finds repeats of any length
+    and in any script, but long texts always compress better than short ones. Only the last million characters are read.
 
     Args:
         measure: ``words`` for scripts that write spaces, ``characters`` for those that do not, or ``compression``.
-        ngram: Words or characters in one n-gram.
-        allowed: The share of repeated n-grams that costs nothing. Honest work repeats itself too: 0.1 to 0.3 of the
-            3-grams of a worked solution in mathematics is common.
-        max_ratio: How many times smaller compression may make a text at no cost. Worked solutions of about 1 kB: 2 to 4.
+        ngram: The number of words or characters in one n-gram.
+        allowed: The share of repeated n-grams that costs nothing. Ordinary text repeats itself too: worked solutions in
+            mathematics commonly repeat 0.1 to 0.3 of their 3-grams.
+        max_ratio: The compression factor that costs nothing. Worked solutions of about 1 kB reach 2 to 4.
     """
 
     def __init__(
@@ -60,8 +59,8 @@ class Repetition:
 
     def __call__(self, rollouts: Sequence[Rollout], /) -> list[Score]:
         """Score a batch."""
-        judge = self._compression if self._measure == "compression" else self._ngrams
-        return [judge(rollout.completion_text[-MAX_CHARS:]) for rollout in rollouts]
+        score_one = self._compression if self._measure == "compression" else self._ngrams
+        return [score_one(rollout.completion_text[-MAX_CHARS:]) for rollout in rollouts]
 
     def _ngrams(self, text: str) -> Score:
         units = text.lower().split()

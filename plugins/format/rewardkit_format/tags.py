@@ -17,31 +17,33 @@ _NAME = re.compile(r"[A-Za-z_][\w.:-]*", re.ASCII)
 
 
 def check_tag_name(name: str) -> None:
-    """Raises ValueError unless ``name`` can stand between angle brackets."""
+    """Check that ``name`` can be the name of a tag.
+
+    Raises:
+        ValueError: It can't.
+    """
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no tag name: write it without brackets, such as think or final_answer")
+        raise ValueError(f"{name!r} is not a tag name: write it without brackets, such as think or final_answer")
 
 
 @reward("format.tags", example="format: {use: format.tags, with: {tags: [think, answer]}, weight: 0.2}")
 class Tags:
-    """Sections in tags, such as ``<think>…</think><answer>…</answer>``: all there, in order, once each.
+    """1 if the completion has all sections in tags, such as ``<think>…</think><answer>…</answer>``, once and in order, else 0.
 
-    Gives 1 where the form is right, else 0; with ``partial``, a share of the form that is right. Tags are compared as
-    they are written: case counts, and a tag with attributes or spaces inside its brackets is plain text.
-
-    Nesting counts as wrong, and so does a tag that is only mentioned inside a section: a checker that takes the answer
-    out by its tags could be led astray by it.
+    With ``partial``, the value is the share of the format that is correct. Tags are case-sensitive, and a tag with
+    attributes or spaces inside its brackets is plain text. A nested tag is wrong, and so is a tag that is only mentioned
+    inside a section, because it could mislead a grader that extracts the answer by its tags.
 
     Args:
-        tags: Names of the tags, without brackets, in the order in which their sections must stand.
-        anchored: Allow nothing but white space before, between and after the sections.
-        non_empty: Ask for more than white space in every section.
-        repeat: Let sections come more than once and in any order after their first appearance, which must be in order.
-        prefilled: The prompt ends with the first opening tag, as chat templates of reasoning models do; the completion
+        tags: The names of the tags, without brackets, in the order of their sections.
+        anchored: Allow only white space before, between and after the sections.
+        non_empty: Require more than white space in every section.
+        repeat: Allow sections more than once and in any order after their first occurrence, which must be in order.
+        prefilled: The prompt ends with the first opening tag, as in chat templates of reasoning models; the completion
             starts inside that section and must not open it again.
-        partial: Give part of the value for part of the form: each tag that is opened gets half of its share, the other
-            half if it is closed, not empty, and follows the one before. With ``anchored``, clean surroundings are one
-            more share, given only where every section is right.
+        partial: Give part of the value for part of the format: each tag that is opened gets half of its share, and the
+            other half if it is closed, not empty, and follows the one before. With ``anchored``, clean surroundings are
+            one more share, given only if every section is correct.
     """
 
     def __init__(
@@ -55,11 +57,11 @@ class Tags:
         partial: bool = False,
     ) -> None:
         if not tags:
-            raise ValueError("tags is empty: name at least one, such as [think, answer]")
+            raise ValueError("tags is empty: give at least one, such as [think, answer]")
         for tag in tags:
             check_tag_name(tag)
         if repeated := next((tag for tag in tags if tags.count(tag) > 1), None):
-            raise ValueError(f"tags names {repeated!r} twice; to let its section come more than once, set repeat: true")
+            raise ValueError(f"tags names {repeated!r} twice; to allow its section more than once, set repeat: true")
         self._tags = [(f"<{tag}>", f"</{tag}>") for tag in tags]
         self._anchored = anchored
         self._non_empty = non_empty
@@ -68,7 +70,7 @@ class Tags:
         names = "|".join(re.escape(tag) for tag in tags)
         self._marks = re.compile(f"</?(?:{names})>")
         self._faults = self._faults_repeated if repeat else self._faults_once
-        # One pass in C for what a trained model nearly always writes. Possessive throughout, so it never backtracks.
+        # One pass in C for what a trained model nearly always writes. All quantifiers are possessive, so it never backtracks.
         filler = rf"[^<]*+(?:<(?!/?(?:{names})>)[^<]*+)*+"
         between = r"\s*+" if anchored else filler
         sections = [
@@ -79,7 +81,7 @@ class Tags:
 
     def __call__(self, rollouts: Sequence[Rollout], /) -> list[Score]:
         """Score a batch."""
-        right, is_right, prefix = verdict(1.0, "the tags are right"), self._is_right, self._prefix
+        right, is_right, prefix = verdict(1.0, "the tags are correct"), self._is_right, self._prefix
         results = []
         for rollout in rollouts:
             text = rollout.completion_text
@@ -90,14 +92,14 @@ class Tags:
 
     def _diagnose(self, text: str) -> Score:
         opened, complete, fault = self._faults(text)
-        if not fault:  # the quick look is stricter than a form with repeated sections
-            return verdict(1.0, "the tags are right")
+        if not fault:  # the fast check is stricter than a format with repeated sections
+            return verdict(1.0, "the tags are correct")
         if not self._partial:
             return verdict(0.0, fault)
         return verdict((opened + complete) / (2 * len(self._tags) + 2 * self._anchored), fault)
 
     def _faults_once(self, text: str) -> tuple[int, int, str]:
-        """How many tags are opened, how many are right besides, and the first fault."""
+        """The number of tags that are opened, the number that are also correct, and the first fault."""
         opened = complete = end_of_previous = 0
         first_fault = ""
         outside = []
@@ -106,11 +108,11 @@ class Tags:
             opened += openings == 1
             start, end = text.find(opening), text.find(closing)
             if openings != 1:
-                fault = f"{opening} stands more than once" if openings else f"{opening} is missing"
+                fault = f"{opening} occurs more than once" if openings else f"{opening} is missing"
             elif closings != 1:
-                fault = f"{closing} stands more than once" if closings else f"{closing} is missing"
+                fault = f"{closing} occurs more than once" if closings else f"{closing} is missing"
             elif end < start:
-                fault = f"{closing} stands before {opening}"
+                fault = f"{closing} comes before {opening}"
             elif start < end_of_previous:
                 fault = f"{opening} comes too early: the order is {self._order}"
             elif self._non_empty and _is_blank(text, start + len(opening), end):
@@ -123,11 +125,11 @@ class Tags:
             first_fault = first_fault or fault
         outside.append((end_of_previous, len(text)))
         if not first_fault and self._anchored and not all(_is_blank(text, start, end) for start, end in outside):
-            first_fault = "there is text outside of the tags"
+            first_fault = "there is text outside the tags"
         return opened, complete, first_fault
 
     def _faults_repeated(self, text: str) -> tuple[int, int, str]:
-        """The same where sections may come again; a tag is right if all of its sections are."""
+        """As `_faults_once`, but sections may repeat; a tag is correct if all of its sections are."""
         seen: list[str] = []
         wrong: dict[str, str] = {}
         closing_of = dict(self._tags)
@@ -136,7 +138,7 @@ class Tags:
             tag = mark[0]
             if tag in closing_of:
                 if is_open:
-                    wrong.setdefault(is_open, f"{tag} stands inside {is_open}")
+                    wrong.setdefault(is_open, f"{tag} is inside {is_open}")
                 else:
                     clean = clean and _is_blank(text, end_of_previous, mark.start())
                 if tag not in seen:
@@ -145,7 +147,7 @@ class Tags:
                 continue
             opening = "<" + tag[2:]
             if is_open != opening:
-                wrong.setdefault(opening, f"{tag} closes nothing")
+                wrong.setdefault(opening, f"{tag} closes no open tag")
             elif self._non_empty and _is_blank(text, start, mark.start()):
                 wrong.setdefault(opening, f"{opening} is empty")
             is_open, end_of_previous = "", mark.end()
@@ -160,7 +162,7 @@ class Tags:
                 wrong.setdefault(opening, f"{opening} comes too late: the order is {self._order}")
         fault = next((wrong[opening] for opening in wanted if opening in wrong), "")
         if not fault and self._anchored and not clean:
-            fault = "there is text outside of the tags"
+            fault = "there is text outside the tags"
         return len(seen), len(wanted) - len(wrong), fault
 
     @property

@@ -1,4 +1,4 @@
-"""Scores that many rollouts share. Making one costs more than most judgements here, so equal ones are made once."""
+"""Scores that many rollouts share. Creating one costs more than most checks here, so equal scores are created once."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from rewardkit import Score
 
 @functools.lru_cache(maxsize=4096)
 def verdict(value: float, reason: str) -> Score:
-    """A score with a reason out of a small set; the same object for the same arguments."""
+    """Return a score with one of few reasons; equal arguments give the same object."""
     return Score(value, reason)

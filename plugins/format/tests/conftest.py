@@ -1,4 +1,4 @@
-"""One way to score a text, shared by all tests of this plugin."""
+"""A fixture that scores one text, shared by all tests of this plugin."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from rewardkit.config.params import make_params
 
 @pytest.fixture(scope="session")
 def score():
-    """``score("format.tags", text, **params)``: the result for one completion, by the installed reward."""
+    """``score("format.tags", text, **params)`` returns the installed reward's result for one completion."""
     registry = Registry.load()
     built = {}
 

@@ -1,4 +1,4 @@
-"""``format.code_block`` and the reading of fences."""
+"""``format.code_block`` and the parser of fences."""
 
 import warnings
 
@@ -27,7 +27,7 @@ from rewardkit_format.fences import fenced_blocks
     ],
 )
 def test_fences_are_read_as_commonmark_does(text, expected):
-    """Length and kind of the marks, names, indentation, and blocks that are never closed."""
+    """Fences of every length and kind, names, indentation, and blocks that are never closed are read."""
     assert [(block.language, block.content(text), block.closed) for block in fenced_blocks(text)] == expected
 
 
@@ -48,8 +48,8 @@ def test_blocks_stand_in_the_text_in_order(text):
         ("```c++\nx\n```", {"language": "cpp"}, 1.0, "there is a cpp block"),
         ("```julia\nx\n```", {"language": "julia"}, 1.0, "there is a julia block"),
         ("```\nx\n```", {"language": "python"}, 0.0, "there is no python block"),
-        ("```\nx\n```", {}, 1.0, "there is a block of code"),
-        ("x", {}, 0.0, "there is no block of code"),
+        ("```\nx\n```", {}, 1.0, "there is a code block"),
+        ("x", {}, 0.0, "there is no code block"),
         ("```py\nx", {"language": "python"}, 0.0, "the python block is not closed"),
         ("```py\n \n```", {"language": "python"}, 0.0, "the python block is empty"),
         (
@@ -65,7 +65,7 @@ def test_blocks_stand_in_the_text_in_order(text):
     ],
 )
 def test_the_last_block_of_the_language_counts(score, text, params, value, reason):
-    """1 for a block that is as asked, else 0 with the fault."""
+    """A block that fits the parameters scores 1; anything else scores 0 with the fault."""
     result = score("format.code_block", text, **params)
     assert (result.value, result.reason) == (value, reason)
 
@@ -88,20 +88,20 @@ def test_code_that_breaks_parsers_is_only_wrong(code):
 
 
 def test_code_that_only_warns_is_right():
-    """A warning about an escape is no fault, even where warnings are errors, and is not passed on."""
+    """A warning about an escape is not a fault, even if warnings are errors, and is not passed on."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert python_fault('x = "\\d"\ny = 1 is 1\n') == ""
 
 
 def test_code_is_not_parsed_beyond_a_limit():
-    """A program of megabytes is refused rather than made into a tree."""
+    """A program of several megabytes is refused and not parsed."""
     assert "not parsed" in python_fault("x\n" * MAX_PARSED_CHARS)
 
 
 @pytest.mark.parametrize(
     ("params", "says"),
-    [({"language": "rust", "parses": True}, "python only, not for rust"), ({"language": " "}, "language is empty")],
+    [({"language": "rust", "parses": True}, "only for python, not for rust"), ({"language": " "}, "language is empty")],
 )
 def test_wrong_parameters_are_refused(params, says):
     """Only Python can be parsed."""

@@ -26,13 +26,13 @@ from hypothesis import strategies as st
         (r"\boxed{\frac{1}{2}", 0.0, "the braces of \\boxed{ are not balanced"),
         (r"\boxed{42\}", 0.0, "the braces of \\boxed{ are not balanced"),
         ("\\boxed{42\\", 0.0, "the braces of \\boxed{ are not balanced"),
-        (r"\boxed{1} or \boxed{2}", 0.0, "\\boxed stands more than once"),
-        (r"\boxed{\boxed{2}}", 0.0, "\\boxed stands more than once"),
+        (r"\boxed{1} or \boxed{2}", 0.0, "\\boxed occurs more than once"),
+        (r"\boxed{\boxed{2}}", 0.0, "\\boxed occurs more than once"),
         (r"\boxedx \boxed{2} \boxedy", 1.0, "the answer is boxed"),
     ],
 )
 def test_the_answer_is_there_not_empty_and_balanced(score, text, value, reason):
-    """1 for one boxed answer with something in it, else 0 with the fault."""
+    """One boxed answer that is not empty scores 1; anything else scores 0 with the fault."""
     result = score("format.boxed", text)
     assert (result.value, result.reason) == (value, reason)
 
@@ -48,12 +48,12 @@ def test_the_answer_is_there_not_empty_and_balanced(score, text, value, reason):
     ],
 )
 def test_without_once_the_last_one_counts(score, text, value):
-    """Earlier boxes, right or broken, make no difference."""
+    """With once off, earlier boxes make no difference, even broken ones."""
     assert score("format.boxed", text, once=False).value == value
 
 
 def closing_brace(text):
-    """Whether the brace that opens ``text`` is closed, by reading character by character."""
+    """Return whether the brace that opens ``text`` is closed, by reading character by character."""
     depth = place = 0
     while place < len(text):
         if text[place] == "\\":
@@ -68,7 +68,7 @@ def closing_brace(text):
 
 @given(st.text(alphabet="{}\\ a", max_size=12))
 def test_balance_agrees_with_reading_letter_by_letter(score, inside):
-    """Braces are matched as LaTeX does, escapes left out."""
+    """Braces are matched as in LaTeX, without escaped ones."""
     end = closing_brace("{" + inside)
     expected = end is not None and ("{" + inside)[1:end].strip() != ""
     assert score("format.boxed", "\\boxed{" + inside).value == float(expected)

@@ -7,7 +7,7 @@ from rewardkit.testing import RewardContract
 
 
 def rollouts(*completions):
-    """One rollout for each completion."""
+    """Return one rollout for each completion."""
     return tuple(Rollout("What is 6 * 7?", completion) for completion in completions)
 
 
@@ -15,7 +15,7 @@ RIGHT = "<think>6 * 7 = 42</think>\n<answer>42</answer>"
 
 
 class TestTags(RewardContract):
-    """``format.tags`` as most use it."""
+    """``format.tags`` with its defaults."""
 
     reward = "format.tags"
     params = {"tags": ["think", "answer"]}

@@ -1,4 +1,4 @@
-"""What the README and the examples of this plugin promise."""
+"""The README and the examples of this plugin keep their promises."""
 
 from pathlib import Path
 

@@ -29,7 +29,7 @@ CALL = {
     ],
 )
 def test_json_is_held_against_the_schema(score, text, value, reason):
-    """1 where the schema is satisfied; else 0 with the place and the fault."""
+    """JSON that satisfies the schema scores 1; other JSON scores 0 with the place and the fault."""
     result = score("format.json", text, schema=CALL)
     assert (result.value, result.reason) == (value, reason)
 
@@ -38,7 +38,7 @@ def test_json_is_held_against_the_schema(score, text, value, reason):
     "text", ["NaN", "[Infinity]", "1e999", "{'a': 1}", "// x\n1", '"\ud800"', '"\\ud800"', "\0", "[" * 100_000, "1 2"]
 )
 def test_what_is_not_json_scores_zero(score, text):
-    """Python's extensions, lone surrogates and endless nesting are no JSON, and none of them raises."""
+    """Python's extensions, lone surrogates and endless nesting are not JSON, and none of them raises."""
     assert score("format.json", text).value == 0.0
 
 
@@ -64,15 +64,15 @@ def test_json_of_another_shape_can_be_worth_something(score):
     ],
 )
 def test_the_last_fenced_block_counts(score, text, value):
-    """With source fence, the last block that is JSON by its name, or has no name."""
+    """With source: fence, the last block named json or without a name counts."""
     assert score("format.json", text, source="fence").value == value
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("[1]", "there is no block of JSON"),
-        ("```json\n[1]", "the block of JSON is not closed"),
+        ("[1]", "there is no JSON block"),
+        ("```json\n[1]", "the JSON block is not closed"),
         ("```json\n```", "not JSON: Input is a zero-length, empty document"),
     ],
 )
@@ -82,7 +82,7 @@ def test_a_missing_block_is_told_from_an_open_one(score, text, reason):
 
 
 def test_a_long_reason_is_cut(score):
-    """However long the schema's complaint, the reason stays one line of at most 160 characters."""
+    """The reason is one line of at most 160 characters, however long the validator's message is."""
     reason = score("format.json", '"b"', schema={"pattern": "^" + "a" * 300}).reason
     assert len(reason) == 160
     assert reason.endswith("…")
@@ -99,36 +99,36 @@ def test_a_long_reason_is_cut(score):
     ],
 )
 def test_the_last_section_counts(score, text, value):
-    """With source tag, the text between the last pair of tags."""
+    """With source: tag, the text between the last pair of tags counts."""
     assert score("format.json", text, source="tag", tag="call").value == value
 
 
 @pytest.mark.parametrize(
     ("params", "says"),
     [
-        ({"schema": {"type": "strin"}}, "schema is no JSON Schema"),
-        ({"schema": {"pattern": "("}}, "schema is no JSON Schema"),
-        ({"schema": {"$ref": "#/$defs/none"}}, "schema is no JSON Schema"),
-        ({"schema": {"$ref": "https://example.org/schema.json"}}, "points outside of the schema"),
-        ({"schema": {"$ref": "file:///etc/passwd"}}, "points outside of the schema"),
-        ({"source": "tag", "tag": "a b"}, "no tag name"),
+        ({"schema": {"type": "strin"}}, "schema is not a JSON Schema"),
+        ({"schema": {"pattern": "("}}, "schema is not a JSON Schema"),
+        ({"schema": {"$ref": "#/$defs/none"}}, "schema is not a JSON Schema"),
+        ({"schema": {"$ref": "https://example.org/schema.json"}}, "points outside the schema"),
+        ({"schema": {"$ref": "file:///etc/passwd"}}, "points outside the schema"),
+        ({"source": "tag", "tag": "a b"}, "not a tag name"),
         ({"parsed": 2.0}, "from 0 to 1"),
     ],
 )
 def test_wrong_parameters_are_refused(params, says):
-    """A schema that is none, or that would be fetched from elsewhere, is a ValueError when the reward is built."""
+    """An invalid schema, or one with references to other files, raises ValueError when the reward is built."""
     with pytest.raises(ValueError, match=says):
         JsonValue(**params)
 
 
 def test_a_pattern_in_the_schema_can_not_hang(score):
-    """A pattern that backtracks for ever elsewhere is decided at once here."""
+    """A pattern that would backtrack forever elsewhere is decided at once."""
     text = json.dumps("a" * 5000 + "!")
     assert score("format.json", text, schema={"type": "string", "pattern": "^(a+)+$"}).value == 0.0
 
 
 def test_deep_json_against_a_recursive_schema_is_judged(score):
-    """The deepest JSON that parses is followed by the schema, or scored; it never raises."""
+    """The deepest JSON that parses is validated or scored; it never raises."""
     schema = {"$ref": "#/$defs/list", "$defs": {"list": {"type": "array", "items": {"$ref": "#/$defs/list"}}}}
     assert score("format.json", "[" * 1000 + "]" * 1000, schema=schema).value == 1.0
     assert score("format.json", "[" * 1000 + "1" + "]" * 1000, schema=schema).value == 0.0
@@ -150,6 +150,6 @@ values = st.recursive(
 
 @given(values)
 def test_all_json_is_json(score, value):
-    """Whatever the standard library writes is accepted, escaped or not."""
+    """Everything that the standard library writes is accepted, escaped or not."""
     assert score("format.json", json.dumps(value)).value == 1.0
     assert score("format.json", json.dumps(value, ensure_ascii=False)).value == 1.0

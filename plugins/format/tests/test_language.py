@@ -1,4 +1,4 @@
-"""``format.language``: which script a text is written in."""
+"""``format.language``: the scripts that a text is written in."""
 
 import unicodedata
 
@@ -27,7 +27,7 @@ from rewardkit_format.language import prose
     ],
 )
 def test_the_value_is_the_share_of_letters(score, text, scripts, value):
-    """Letters of the scripts asked for, out of all letters; nothing else counts."""
+    """The value is the share of letters in the given scripts; nothing else counts."""
     assert score("format.language", text, scripts=scripts).value == pytest.approx(value)
 
 
@@ -46,7 +46,7 @@ def test_the_value_is_the_share_of_letters(score, text, scripts, value):
     ],
 )
 def test_code_formulas_and_tags_are_left_out(score, markup):
-    """Latin letters of markup are no mixing in a Chinese text, unless asked for."""
+    """Latin letters of markup do not count in a Chinese text, unless ignore_markup is off."""
     text = f"答案 {markup} 四十二"
     assert score("format.language", text, scripts=["han"]).value == 1.0
     assert score("format.language", text, scripts=["han"], ignore_markup=False).value < 1.0
@@ -95,11 +95,11 @@ def test_one_section_can_be_judged(score):
     ("params", "says"),
     [
         ({"scripts": []}, "scripts is empty"),
-        ({"scripts": ["english"]}, "'english' is no Unicode script; use names such as latin"),
-        ({"scripts": ["latin}a"]}, "no Unicode script"),
-        ({"scripts": ["common"]}, "no Unicode script"),
+        ({"scripts": ["english"]}, "'english' is not a Unicode script; use names such as latin"),
+        ({"scripts": ["latin}a"]}, "not a Unicode script"),
+        ({"scripts": ["common"]}, "not a Unicode script"),
         ({"scripts": ["latin"], "min_share": 0}, "min_share must be above 0"),
-        ({"scripts": ["latin"], "tag": "a b"}, "no tag name"),
+        ({"scripts": ["latin"], "tag": "a b"}, "not a tag name"),
     ],
 )
 def test_wrong_parameters_are_refused(params, says):
@@ -110,7 +110,7 @@ def test_wrong_parameters_are_refused(params, says):
 
 @given(st.text(alphabet="abcéяждЮ42 ,.\n"))
 def test_it_agrees_with_counting_letters(score, text):
-    """Counted one by one by the names that Unicode gives its characters."""
+    """The share equals a count by the Unicode names of the characters."""
     letters = [letter for letter in text if letter.isalpha()]
     latin = sum(unicodedata.name(letter).startswith("LATIN") for letter in letters)
     expected = latin / len(letters) if letters else 1.0
@@ -119,7 +119,7 @@ def test_it_agrees_with_counting_letters(score, text):
 
 @given(st.lists(st.sampled_from(["`", "```", "$", "$$", "\\(", "\\)", "\\[", "\\]", "a", "\n", " ", "<b>", "\\x"])))
 def test_prose_never_holds_more_than_the_text(pieces):
-    """Leaving out markup takes letters away and adds none."""
+    """Leaving out markup removes letters and adds none."""
     text = "".join(pieces)
     kept = "".join(prose(text))
     assert kept.count("a") <= text.count("a")

@@ -1,4 +1,4 @@
-"""``format.regex``: a pattern of the user's own."""
+"""``format.regex``: a pattern of the user."""
 
 import pytest
 from rewardkit_format import Regex
@@ -23,7 +23,7 @@ from rewardkit import Unscored
     ],
 )
 def test_it_matches_as_asked(score, text, params, value):
-    """Searching, covering, forbidding and counting."""
+    """Patterns can be searched, matched in full, forbidden and counted."""
     assert score("format.regex", text, **params).value == value
 
 
@@ -37,13 +37,13 @@ def test_it_matches_as_asked(score, text, params, value):
     ],
 )
 def test_the_reason_tells_what_was_found(score, text, params, reason):
-    """Whether it matched, whatever that is worth; or how often."""
+    """The reason says whether the pattern matched, or how often."""
     assert score("format.regex", text, pattern=r"\d+", **params).reason == reason
 
 
 @pytest.mark.parametrize("params", [{}, {"count": 2}, {"match": "fullmatch"}])
 def test_a_pattern_that_backtracks_for_ever_is_left_unscored(score, params):
-    """No completion can hang the run; it is told apart from one that does not match."""
+    """No completion can hang the run; a timeout is unscored, not a mismatch."""
     result = score("format.regex", "a" * 60 + "!", pattern=r"(a|a)*?x|(a*)*\Z(?<!.)", timeout_s=0.05, **params)
     assert isinstance(result, Unscored)
     assert result.kind == "timeout"
@@ -53,10 +53,10 @@ def test_a_pattern_that_backtracks_for_ever_is_left_unscored(score, params):
 @pytest.mark.parametrize(
     ("params", "says"),
     [
-        ({"pattern": "("}, "no regular expression: missing"),
+        ({"pattern": "("}, "not a regular expression: missing"),
         ({"pattern": "a", "count": 0}, "at least 1"),
-        ({"pattern": "a", "count": 2, "forbid": True}, "count goes with"),
-        ({"pattern": "a", "count": 2, "match": "fullmatch"}, "count goes with"),
+        ({"pattern": "a", "count": 2, "forbid": True}, "count works only with"),
+        ({"pattern": "a", "count": 2, "match": "fullmatch"}, "count works only with"),
     ],
 )
 def test_wrong_parameters_are_refused(params, says):

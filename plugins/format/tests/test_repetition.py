@@ -1,4 +1,4 @@
-"""``format.repetition``: the same again and again."""
+"""``format.repetition``: a penalty for repeated text."""
 
 # ruff: noqa: S311 - noise, not secrets
 
@@ -13,7 +13,7 @@ from rewardkit_format.repetition import MAX_CHARS
 
 
 def published(text, ngram):
-    """The penalty of Yeo et al. 2025, appendix C.2, with a maximum of -1, written from its definition."""
+    """Return the penalty of Yeo et al. 2025, appendix C.2, with a maximum of -1, written from its definition."""
     words = text.lower().split()
     grams = [tuple(words[start : start + ngram]) for start in range(len(words) - ngram + 1)]
     return -(1 - len(set(grams)) / len(grams)) if grams else 0.0
@@ -21,7 +21,7 @@ def published(text, ngram):
 
 @given(st.lists(st.sampled_from(["a", "b", "c", "A"])).map(" ".join), st.integers(1, 4))
 def test_words_agree_with_the_paper(score, text, ngram):
-    """With nothing allowed, the value is the published penalty."""
+    """With allowed at 0, the value is the published penalty."""
     assert score("format.repetition", text, ngram=ngram).value == pytest.approx(published(text, ngram))
 
 
@@ -40,17 +40,17 @@ def test_words_agree_with_the_paper(score, text, ngram):
     ],
 )
 def test_values_by_hand(score, text, params, value):
-    """Small texts, counted by hand."""
+    """Small texts have the values that were counted by hand."""
     assert score("format.repetition", text, **params).value == pytest.approx(value)
 
 
 def test_the_reason_tells_the_share(score):
-    """Whoever reads the score sees how much is repeated."""
+    """The reason says how much is repeated."""
     assert score("format.repetition", "a a a a a").reason == "67% of 3-grams are repeated"
 
 
 def test_compression_is_measured_in_bytes(score):
-    """The value is 1 - max_ratio / ratio, negative, where zlib makes the text smaller than max_ratio times."""
+    """A text that zlib compresses by more than max_ratio gets max_ratio / ratio - 1."""
     text = "so the answer is 42. " * 100
     ratio = len(text) / len(zlib.compress(text.encode()))
     result = score("format.repetition", text, measure="compression", max_ratio=4.0)
@@ -62,7 +62,7 @@ def test_compression_is_measured_in_bytes(score):
 
 @pytest.mark.parametrize("measure", ["words", "characters", "compression"])
 def test_the_end_of_a_long_text_is_judged(score, measure):
-    """Of a text above the limit the last characters count, so that a loop at the end is not diluted."""
+    """Only the last characters of a text above the limit count, so that a loop at the end is not diluted."""
     noise = random.Random(2).choices("abcdefghijklmnopqrstuvwxyz ", k=MAX_CHARS)
     loop = "and so on " * (MAX_CHARS // 10)
     assert score("format.repetition", "".join(noise) + loop, measure=measure).value < -0.9
@@ -70,7 +70,7 @@ def test_the_end_of_a_long_text_is_judged(score, measure):
 
 @given(st.text(st.characters()), st.sampled_from(["words", "characters", "compression"]), st.floats(0, 0.99))
 def test_values_stay_between_minus_one_and_zero(score, text, measure, allowed):
-    """For any text, surrogates among them, and any setting."""
+    """Any text gets a value from -1 to 0, including surrogates and with any setting."""
     assert -1.0 <= score("format.repetition", text, measure=measure, allowed=allowed).value <= 0.0
 
 
@@ -78,6 +78,6 @@ def test_values_stay_between_minus_one_and_zero(score, text, measure, allowed):
     ("params", "says"), [({"ngram": 0}, "ngram"), ({"allowed": 1.0}, "allowed"), ({"max_ratio": 1.0}, "max_ratio")]
 )
 def test_wrong_parameters_are_refused(params, says):
-    """Settings that would divide by zero are a ValueError."""
+    """Settings that would divide by zero raise ValueError."""
     with pytest.raises(ValueError, match=says):
         Repetition(**params)

@@ -23,11 +23,11 @@ TAGS = ["think", "answer"]
         ("<think>a</think><answer>b", "</answer> is missing"),
         ("<answer>b</answer><think>a</think>", "<answer> comes too early: the order is <think>, <answer>"),
         ("<think>a<answer>b</answer></think>", "<answer> comes too early: the order is <think>, <answer>"),
-        ("</think>a<think><answer>b</answer>", "</think> stands before <think>"),
-        ("<think>a<think>a</think><answer>b</answer>", "<think> stands more than once"),
-        ("<think>a</think></think><answer>b</answer>", "</think> stands more than once"),
-        (RIGHT + RIGHT, "<think> stands more than once"),
-        ("<think>I'll write <answer> soon</think><answer>b</answer>", "<answer> stands more than once"),
+        ("</think>a<think><answer>b</answer>", "</think> comes before <think>"),
+        ("<think>a<think>a</think><answer>b</answer>", "<think> occurs more than once"),
+        ("<think>a</think></think><answer>b</answer>", "</think> occurs more than once"),
+        (RIGHT + RIGHT, "<think> occurs more than once"),
+        ("<think>I'll write <answer> soon</think><answer>b</answer>", "<answer> occurs more than once"),
         ("<think> \n\t\u00a0</think><answer>b</answer>", "<think> is empty"),
         ("<think>a</think><answer></answer>", "<answer> is empty"),
         ("<Think>a</Think><answer>b</answer>", "<think> is missing"),
@@ -36,7 +36,7 @@ TAGS = ["think", "answer"]
     ],
 )
 def test_each_fault_scores_zero_and_is_named(score, text, reason):
-    """A form that is wrong scores 0, and the reason names the first tag that is wrong."""
+    """A wrong format scores 0, and the reason names the first tag that is wrong."""
     result = score("format.tags", text, tags=TAGS)
     assert (result.value, result.reason) == (0.0, reason)
 
@@ -52,7 +52,7 @@ def test_each_fault_scores_zero_and_is_named(score, text, reason):
     ],
 )
 def test_the_right_form_scores_one(score, text):
-    """Tags in order score 1, whatever else stands in and around them."""
+    """Tags in order score 1, whatever else is in and around them."""
     assert score("format.tags", text, tags=TAGS).value == 1.0
 
 
@@ -62,19 +62,19 @@ def test_anchored_allows_only_white_space_outside(score):
     assert score("format.tags", fine, tags=TAGS, anchored=True).value == 1.0
     for text in ("x" + RIGHT, RIGHT + ".", "<think>a</think>so<answer>b</answer>"):
         result = score("format.tags", text, tags=TAGS, anchored=True)
-        assert (result.value, result.reason) == (0.0, "there is text outside of the tags")
+        assert (result.value, result.reason) == (0.0, "there is text outside the tags")
 
 
 def test_empty_sections_can_be_allowed(score):
-    """With non_empty off, a section may hold nothing."""
+    """With non_empty off, a section may be empty."""
     assert score("format.tags", "<think></think><answer></answer>", tags=TAGS, non_empty=False).value == 1.0
 
 
 def test_prefilled_starts_inside_the_first_section(score):
-    """Where the prompt opened the first tag, the completion must close it and not open it again."""
+    """If the prompt opened the first tag, the completion must close it and not open it again."""
     assert score("format.tags", "a</think><answer>b</answer>", tags=TAGS, prefilled=True).value == 1.0
     again = score("format.tags", RIGHT, tags=TAGS, prefilled=True)
-    assert (again.value, again.reason) == (0.0, "<think> stands more than once")
+    assert (again.value, again.reason) == (0.0, "<think> occurs more than once")
 
 
 @pytest.mark.parametrize(
@@ -93,12 +93,12 @@ def test_prefilled_starts_inside_the_first_section(score):
     ],
 )
 def test_partial_gives_half_a_share_for_opening_and_half_for_the_rest(score, text, value):
-    """Of two tags, each is worth a half: a quarter for opening it once, a quarter for the rest."""
+    """With two tags, each is worth a half: a quarter for opening it once, a quarter for the rest."""
     assert score("format.tags", text, tags=TAGS, partial=True).value == value
 
 
 def test_partial_counts_clean_surroundings_as_one_more_share(score):
-    """With anchored, three shares: both tags, and nothing outside of them."""
+    """With anchored there are three shares: both tags, and nothing outside them."""
     assert score("format.tags", "x" + RIGHT, tags=TAGS, partial=True, anchored=True).value == pytest.approx(2 / 3)
 
 
@@ -108,9 +108,9 @@ def test_partial_counts_clean_surroundings_as_one_more_share(score):
         (RIGHT + RIGHT, ""),
         (RIGHT + "<think>c</think>", ""),
         ("<answer>b</answer>" + RIGHT, "<think> comes too late: the order is <think>, <answer>"),
-        ("<think>a<answer>b</answer></think>", "<answer> stands inside <think>"),
-        ("<think>a<think>a</think><answer>b</answer>", "<think> stands inside <think>"),
-        (RIGHT + "</think>", "</think> closes nothing"),
+        ("<think>a<answer>b</answer></think>", "<answer> is inside <think>"),
+        ("<think>a<think>a</think><answer>b</answer>", "<think> is inside <think>"),
+        (RIGHT + "</think>", "</think> closes no open tag"),
         (RIGHT + "<think>c", "</think> is missing"),
         (RIGHT + "<think></think>", "<think> is empty"),
         ("<think>a</think>", "<answer> is missing"),
@@ -118,7 +118,7 @@ def test_partial_counts_clean_surroundings_as_one_more_share(score):
     ],
 )
 def test_repeat_allows_sections_to_come_again(score, text, reason):
-    """With repeat, sections may come again in any order after the first; nesting and unclosed ones stay faults."""
+    """With repeat, sections may come again in any order after the first; nested and unclosed sections are still faults."""
     result = score("format.tags", text, tags=TAGS, repeat=True)
     assert (result.value, "" if result.value else result.reason) == (float(not reason), reason)
 
@@ -128,13 +128,13 @@ def test_repeat_allows_sections_to_come_again(score, text, reason):
     [
         ({"tags": []}, "tags is empty"),
         ({"tags": ["think", "think"]}, "names 'think' twice"),
-        ({"tags": ["<think>"]}, "'<think>' is no tag name"),
-        ({"tags": ["a b"]}, "no tag name"),
-        ({"tags": ["think", ""]}, "no tag name"),
+        ({"tags": ["<think>"]}, "'<think>' is not a tag name"),
+        ({"tags": ["a b"]}, "not a tag name"),
+        ({"tags": ["think", ""]}, "not a tag name"),
     ],
 )
 def test_wrong_parameters_are_refused(params, says):
-    """Tags that can't be told apart or written are a ValueError when the reward is built."""
+    """Tags that are repeated or have invalid names raise ValueError when the reward is built."""
     with pytest.raises(ValueError, match=says):
         Tags(**params)
 
@@ -146,7 +146,7 @@ pieces = st.lists(
 
 
 def oracle(text, *, anchored, non_empty):
-    """The form by its definition, in the slow and plain way."""
+    """Check the format by its definition, in a slow and plain way."""
     marks = re.findall(r"</?(?:think|answer)>", text)
     if marks != ["<think>", "</think>", "<answer>", "</answer>"]:
         return 0.0
@@ -161,7 +161,7 @@ def oracle(text, *, anchored, non_empty):
 @example(f"x{RIGHT}", True, True, False)
 @example("<think></think><answer>a</answer>", False, True, False)
 def test_it_agrees_with_the_definition(text, anchored, non_empty, partial):
-    """Full marks exactly where the list of tags is the one asked for, sections are not empty, surroundings are clean."""
+    """The value is 1 exactly if the tags are the given list, sections are not empty, and surroundings are clean."""
     reward = Tags(tags=TAGS, anchored=anchored, non_empty=non_empty, partial=partial)
     (result,) = reward([Rollout("", text)])
     assert (result.value == 1.0) == (oracle(text, anchored=anchored, non_empty=non_empty) == 1.0)
@@ -171,7 +171,7 @@ def test_it_agrees_with_the_definition(text, anchored, non_empty, partial):
 
 @given(pieces, st.booleans())
 def test_repeat_accepts_whatever_the_strict_form_accepts(text, anchored):
-    """Allowing repeats never makes a right form wrong."""
+    """Allowing repeats never makes a correct format wrong."""
     strict = Tags(tags=TAGS, anchored=anchored)([Rollout("", text)])[0].value
     lenient = Tags(tags=TAGS, anchored=anchored, repeat=True)([Rollout("", text)])[0].value
     assert lenient >= strict
@@ -180,6 +180,6 @@ def test_repeat_accepts_whatever_the_strict_form_accepts(text, anchored):
 @pytest.mark.parametrize("repeat", [False, True])
 @pytest.mark.parametrize("unit", ["<", "<think>", "<think></think>", "</answer>", "<think><answer>", "\ud800\0"])
 def test_five_megabytes_of_tags_are_judged(score, unit, repeat):
-    """Hostile repetition neither raises nor, by its nesting, exhausts a stack."""
+    """Hostile repetition neither raises nor exhausts a stack by its nesting."""
     text = unit * (5_000_000 // len(unit))
     assert score("format.tags", text, tags=TAGS, repeat=repeat).value == 0.0

@@ -1,4 +1,4 @@
-"""Rewards for the length of a completion, in tokens or in characters. None of them knows whether an answer is right."""
+"""Rewards for the length of a completion, in tokens or in characters. They do not check whether the answer is correct."""
 
 from __future__ import annotations
 

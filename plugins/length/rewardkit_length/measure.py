@@ -1,4 +1,4 @@
-"""How long a completion is: what is counted, and a reward made from a function of the count."""
+"""The length of a completion, and rewards that are functions of it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,23 @@ Unit: TypeAlias = Literal["tokens", "characters"]
 
 NO_TOKENS = Unscored(
     "input",
-    "the row does not say how many tokens the completion has; give it a column num_tokens, or set limits in characters "
+    "the row does not say how many tokens the completion has: add a column num_tokens, or set limits in characters "
     "(…_chars instead of …_tokens)",
 )
 
 CACHED_LENGTHS = 16_384
-"""Completions of equal length get the same score, so each is worked out once."""
+"""The number of lengths whose score is remembered."""
 
 
 def score_by_length(
     unit: Unit, score: Callable[[int], Score]
 ) -> Callable[[Sequence[Rollout]], Sequence[Score | Unscored]]:
-    """A batch function that scores every rollout by its length alone."""
+    """Return a function that scores every rollout of a batch by its length alone.
+
+    Args:
+        unit: What is counted.
+        score: The score of a length.
+    """
     score = functools.lru_cache(maxsize=CACHED_LENGTHS)(score)
 
     def by_tokens(rollouts: Sequence[Rollout]) -> list[Score | Unscored]:
@@ -38,25 +43,29 @@ def score_by_length(
 
 
 def check_tokens(params: Any, rollout: Rollout) -> str | None:
-    """What is wrong with a row, before anything is scored: that tokens are asked for, and it does not tell them."""
+    """Return a message if the reward counts tokens and the row has no `num_tokens`, else None."""
     in_tokens = any(getattr(params, name, None) is not None for name in ("per_token", "max_tokens", "min_tokens"))
     return NO_TOKENS.message if in_tokens and rollout.num_tokens is None else None
 
 
 def choose_unit(name: str, tokens: object, chars: object) -> Unit:
-    """Which of ``max_tokens`` and ``max_chars`` (for ``name="max"``) is set.
+    """Return the unit of the one parameter that is set, ``max_tokens`` or ``max_chars`` for ``name="max"``.
 
     Raises:
-        ValueError: Both are, or none.
+        ValueError: Both are set, or neither.
     """
     token_name, char_name = (f"{name}_tokens", f"{name}_chars") if name != "per" else ("per_token", "per_char")
     if (tokens is None) == (chars is None):
         problem = "are both set" if tokens is not None else "are both missing"
-        raise ValueError(f"{token_name} and {char_name} {problem}; set one of them, which also says what is counted")
+        raise ValueError(f"{token_name} and {char_name} {problem}; set one of them; its name says what is counted")
     return "tokens" if chars is None else "characters"
 
 
 def not_below(name: str, value: float | None, minimum: float) -> None:
-    """Raises ValueError if ``value`` is below ``minimum``."""
+    """Check that a parameter is at least ``minimum``.
+
+    Raises:
+        ValueError: It is below.
+    """
     if value is not None and value < minimum:
         raise ValueError(f"{name} must be at least {minimum:g}, not {value:g}")

@@ -1,4 +1,4 @@
-"""The four rewards. Lengths are whole numbers of tokens (as the sampler counted them) or of characters."""
+"""The four rewards. Lengths are whole numbers of tokens (as the sampler counted them) or characters."""
 
 from __future__ import annotations
 
@@ -23,15 +23,13 @@ PositiveLength: TypeAlias = Annotated[int, Gt(0)]
     example="brevity: {use: length.penalty, with: {per_token: 0.001, free: 200}, weight: 1.0}",
 )
 class Penalty:
-    """A price on every token (or character): ``-rate * max(0, length - free)``, never below ``floor``.
-
-    From 0 downwards.
+    """A penalty for every token (or character) beyond ``free``: ``-rate * max(0, length - free)``, at least ``floor``.
 
     Args:
-        per_token: The price of a token. Set this or ``per_char``.
-        per_char: The price of a character.
-        free: Length that costs nothing, in what is priced.
-        floor: The lowest value; null for none.
+        per_token: The penalty of a token. Set this or ``per_char``.
+        per_char: The penalty of a character.
+        free: The length without penalty, in the same unit.
+        floor: The lowest value; null for no limit.
     """
 
     def __init__(
@@ -46,17 +44,17 @@ class Penalty:
         rate = per_token if per_token is not None else per_char
         if not (rate and rate > 0 and math.isfinite(rate)):
             raise ValueError(
-                f"the price must be above 0, not {rate}; a negative weight turns the penalty into a reward"
+                f"the penalty must be above 0, not {rate}; to reward length, give the component a negative weight"
             )
         not_below("free", free, 0)
         if floor is not None and not floor < 0:
-            raise ValueError(f"floor must be below 0, not {floor:g}: the penalty goes from 0 downwards")
+            raise ValueError(f"floor must be below 0, not {floor:g}: the value is never above 0")
 
         def score(length: int) -> Score:
             if length <= free:
                 return Score(0.0, f"{length} {unit}, {free} are free")
             value = -rate * (length - free)
-            return Score(value if floor is None else max(value, floor), f"{length} {unit}, {length - free} to pay")
+            return Score(value if floor is None else max(value, floor), f"{length} {unit}, {length - free} beyond")
 
         self._score = score_by_length(unit, score)
 
@@ -71,15 +69,15 @@ class Penalty:
     example="overlong: {use: length.overlong, with: {max_tokens: 1024, buffer: 256}, weight: 0.5}",
 )
 class Overlong:
-    """Soft overlong punishment of DAPO (https://arxiv.org/abs/2503.14476, equation 13), from 0 down to -1.
+    """The soft overlong punishment of DAPO (https://arxiv.org/abs/2503.14476, equation 13), from 0 down to -1.
 
-    0 up to ``max - buffer``; from there falling in a line, ``(max - buffer - length) / buffer``, to -1 at ``max``; -1
-    beyond.
+    The value is 0 up to ``max - buffer``, falls linearly as ``(max - buffer - length) / buffer`` to -1 at ``max``, and is
+    -1 beyond.
 
     Args:
-        max_tokens: The longest a completion may be, in tokens. Set this or ``max_chars``.
-        max_chars: The same in characters.
-        buffer: How long before the maximum the penalty starts, in what the maximum counts. 0 makes it a step.
+        max_tokens: The maximum length in tokens. Set this or ``max_chars``.
+        max_chars: The maximum length in characters.
+        buffer: The length before the maximum at which the penalty starts, in the same unit. With 0 it is a step.
     """
 
     def __init__(
@@ -90,7 +88,7 @@ class Overlong:
         not_below("the maximum", maximum, 1)
         not_below("buffer", buffer, 0)
         if buffer > maximum:
-            raise ValueError(f"buffer ({buffer}) is longer than the maximum ({maximum} {unit}) that it ends at")
+            raise ValueError(f"buffer ({buffer}) is longer than the maximum ({maximum} {unit})")
         start = maximum - buffer
 
         def score(length: int) -> Score:
@@ -115,20 +113,20 @@ right_short: {use: length.cosine, with: {max_tokens: 1000, shortest: 1.0, longes
 wrong_long:  {use: length.cosine, with: {max_tokens: 1000, shortest: -1.0, longest: -0.5}, when: "correct < 1"}""",
 )
 class Cosine:
-    """A value that goes from ``shortest`` to ``longest`` along half a cosine as the completion gets longer.
+    """Half a cosine from ``shortest`` (at length 0) to ``longest`` (at the maximum).
 
-    ``longest + (shortest - longest) * (1 + cos(π * length / max)) / 2``, and ``beyond`` above ``max``.
+    The value is ``longest + (shortest - longest) * (1 + cos(π * length / max)) / 2``, and ``beyond`` above ``max``.
 
-    The cosine reward of Yeo et al. 2025 (https://arxiv.org/abs/2502.03373) and of open-r1 is two of these, one for
-    right answers and one for wrong ones, told apart by ``when``: any reward can then say what is right. See the
-    example.
+    The cosine reward of Yeo et al. 2025 (https://arxiv.org/abs/2502.03373) and of open-r1 is two of these components, one
+    for correct and one for wrong answers, with ``when`` to choose between them, so that any reward can decide what is
+    correct. See the example.
 
     Args:
-        max_tokens: Where the curve ends, in tokens. Set this or ``max_chars``.
-        max_chars: The same in characters.
+        max_tokens: The length in tokens at which the curve ends. Set this or ``max_chars``.
+        max_chars: The length in characters at which the curve ends.
         shortest: The value at length 0.
         longest: The value at the maximum.
-        beyond: The value above the maximum; by default that of ``longest``.
+        beyond: The value above the maximum; by default ``longest``.
     """
 
     def __init__(
@@ -167,14 +165,14 @@ class Cosine:
     example="length: {use: length.target, with: {min_tokens: 200, max_tokens: 600, margin: 100}, weight: 0.2}",
 )
 class Target:
-    """1 where the length is within a band, falling in a line to 0 over ``margin`` on either side.
+    """1 if the length is within a band, falling linearly to 0 over ``margin`` on either side.
 
     Args:
-        min_tokens: The least that is right, in tokens. Without a minimum the band is open below.
-        max_tokens: The most that is right, in tokens. Without a maximum the band is open above.
-        min_chars: The least, in characters.
-        max_chars: The most, in characters.
-        margin: How far outside of the band the value reaches 0, in what the band counts. 0 makes it a step.
+        min_tokens: The lower end of the band in tokens. Without it the band has no lower end.
+        max_tokens: The upper end of the band in tokens. Without it the band has no upper end.
+        min_chars: The lower end in characters.
+        max_chars: The upper end in characters.
+        margin: The distance from the band at which the value reaches 0, in the same unit. With 0 it is a step.
     """
 
     def __init__(
@@ -205,7 +203,7 @@ class Target:
         def score(length: int) -> Score:
             outside = max(least - length, length - high if high is not None else 0, 0)
             value = 1.0 if outside == 0 else max(0.0, 1 - outside / margin) if margin else 0.0
-            return Score(value, f"{length} {unit}, asked for {band}")
+            return Score(value, f"{length} {unit}, the band is {band}")
 
         self._score = score_by_length("tokens" if in_tokens else "characters", score)
 

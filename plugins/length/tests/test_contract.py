@@ -7,12 +7,12 @@ from rewardkit.testing import RewardContract
 
 
 def lengths(*lengths):
-    """A rollout for each length, as long in tokens as in characters."""
+    """Return a rollout for each length, with as many tokens as characters."""
     return tuple(Rollout("Tell me.", "x" * length, num_tokens=length) for length in lengths)
 
 
 class TestPenaltyInTokens(RewardContract):
-    """``length.penalty`` by the token."""
+    """``length.penalty`` per token."""
 
     reward = "length.penalty"
     params = {"per_token": 0.01, "free": 20}
@@ -21,7 +21,7 @@ class TestPenaltyInTokens(RewardContract):
 
 
 class TestPenaltyInCharacters(RewardContract):
-    """``length.penalty`` by the character, without a floor."""
+    """``length.penalty`` per character, without a floor."""
 
     reward = "length.penalty"
     params = {"per_char": 0.5, "floor": None}

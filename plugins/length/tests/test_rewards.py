@@ -1,4 +1,4 @@
-"""The four rewards, by their definitions and by hand."""
+"""The four rewards against their definitions and values worked out by hand."""
 
 import math
 
@@ -12,7 +12,7 @@ from rewardkit.config.params import make_params
 
 
 def value(reward, length):
-    """The value for a completion of a number of tokens."""
+    """Return the value for a completion with this number of tokens."""
     (result,) = reward([Rollout("", "", num_tokens=length)])
     return result.value
 
@@ -25,13 +25,13 @@ def value(reward, length):
     [(0, 0), (767, 0), (768, 0), (769, -1 / 256), (896, -0.5), (1023, -255 / 256), (1024, -1), (1025, -1), (10**9, -1)],
 )
 def test_overlong_is_dapo_s_punishment(length, expected):
-    """0 up to max - buffer, a line to -1 at max, -1 beyond, exactly."""
+    """The value is 0 up to max - buffer, falls linearly to -1 at max, and is -1 beyond."""
     assert value(Overlong(max_tokens=1024, buffer=256), length) == expected
 
 
 @given(st.integers(1, 10_000), st.data())
 def test_overlong_agrees_with_the_published_formula(maximum, data):
-    """Equation 13 of DAPO, for any maximum, buffer and length."""
+    """The value follows equation 13 of DAPO for any maximum, buffer and length."""
     buffer = data.draw(st.integers(0, maximum))
     length = data.draw(st.integers(0, 2 * maximum))
     if length <= maximum - buffer:
@@ -44,7 +44,7 @@ def test_overlong_agrees_with_the_published_formula(maximum, data):
 
 
 def test_overlong_counts_characters_of_what_the_assistant_wrote():
-    """In characters, prompt and tool turns do not count, and num_tokens is not asked for."""
+    """In characters, prompt and tool turns do not count, and num_tokens is not needed."""
     chat = [{"role": "assistant", "content": "x" * 75}, {"role": "tool", "content": "y" * 1000}]
     (result,) = Overlong(max_chars=100, buffer=50)([Rollout("p" * 1000, chat)])
     assert result.value == -0.5
@@ -59,13 +59,13 @@ def test_overlong_counts_characters_of_what_the_assistant_wrote():
     [(0, 1.0), (250, 0.5 + 0.25 * (1 + math.sqrt(0.5))), (500, 0.75), (1000, 0.5), (1001, 0.5), (2000, 0.5)],
 )
 def test_cosine_goes_from_shortest_to_longest(length, expected):
-    """Half a cosine, and flat beyond its end (where a cosine would rise again)."""
+    """The value follows half a cosine and is constant beyond its end."""
     assert value(Cosine(max_tokens=1000, shortest=1.0, longest=0.5), length) == pytest.approx(expected)
 
 
 @given(st.booleans(), st.integers(0, 1000))
 def test_cosine_twice_is_the_published_reward(right, length):
-    """With the published values, one for right and one for wrong answers."""
+    """Two components give the published values, one for correct and one for wrong answers."""
     low, high = (0.5, 1.0) if right else (-0.5, -1.0)  # for wrong answers minimum and maximum are swapped
     published = low + 0.5 * (high - low) * (1 + math.cos(length / 1000 * math.pi))
     mine = Cosine(max_tokens=1000, shortest=high, longest=low)
@@ -73,7 +73,7 @@ def test_cosine_twice_is_the_published_reward(right, length):
 
 
 def test_cosine_beyond_the_maximum_has_a_value_of_its_own():
-    """A completion that ran over can be told apart from one that just fits."""
+    """With beyond, a completion above the maximum differs from one that just fits."""
     reward = Cosine(max_tokens=1000, shortest=1.0, longest=0.5, beyond=-10.0)
     assert [value(reward, length) for length in (1000, 1001)] == [0.5, -10.0]
 
@@ -95,15 +95,15 @@ def test_cosine_beyond_the_maximum_has_a_value_of_its_own():
     ],
 )
 def test_penalty_is_a_price_on_length(params, length, expected):
-    """Rate times what is not free, down to the floor."""
+    """The value is the rate times the length beyond free, down to the floor."""
     assert value(Penalty(per_token=0.001, **params), length) == pytest.approx(expected)
 
 
 def test_penalty_tells_what_is_free():
-    """At no cost, the reason says how much would be free; above, how much is to be paid."""
+    """The reason says how much is free, or how much is beyond."""
     reward = Penalty(per_token=0.001, free=200)
     reasons = [reward([Rollout("", "", num_tokens=length)])[0].reason for length in (200, 300)]
-    assert reasons == ["200 tokens, 200 are free", "300 tokens, 100 to pay"]
+    assert reasons == ["200 tokens, 200 are free", "300 tokens, 100 beyond"]
 
 
 # --- target ------------------------------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ def test_penalty_tells_what_is_free():
     [(0, 0), (100, 0), (150, 0.5), (200, 1), (400, 1), (600, 1), (625, 0.75), (700, 0), (10**9, 0)],
 )
 def test_target_falls_on_both_sides(length, expected):
-    """1 within the band, a line down to 0 over the margin."""
+    """The value is 1 within the band and falls linearly to 0 over the margin."""
     assert value(Target(min_tokens=200, max_tokens=600, margin=100), length) == expected
 
 
@@ -128,7 +128,7 @@ def test_target_falls_on_both_sides(length, expected):
     ],
 )
 def test_target_may_be_open_or_one_length(params, inside, outside):
-    """Without a margin the band is a step; a missing end is open."""
+    """Without a margin the value is a step; a missing end leaves the band open."""
     assert [value(Target(**params), length) for length in inside] == [1.0] * len(inside)
     assert [value(Target(**params), length) for length in outside] == [0.0] * len(outside)
 
@@ -145,20 +145,20 @@ IN_TOKENS = [
 
 @pytest.mark.parametrize("reward", IN_TOKENS, ids=lambda reward: type(reward).__name__)
 def test_the_reason_tells_length_and_limits(reward):
-    """A person sees how long it was, and against what."""
+    """The reason gives the length and what it is compared with."""
     (result,) = reward([Rollout("", "", num_tokens=95)])
     expected = {
-        Penalty: "95 tokens, 95 to pay",
+        Penalty: "95 tokens, 95 beyond",
         Overlong: "95 tokens, free up to 90, at most 100",
         Cosine: "95 of 100 tokens",
-        Target: "95 tokens, asked for 0 to 100",
+        Target: "95 tokens, the band is 0 to 100",
     }
     assert result.reason == expected[type(reward)]
 
 
 @pytest.mark.parametrize("reward", IN_TOKENS, ids=lambda reward: type(reward).__name__)
 def test_without_a_count_of_tokens_a_row_is_unscored(reward):
-    """A missing num_tokens is not a length of 0: the row is left unscored and the message says how to fix it."""
+    """A missing num_tokens is not a length of 0: the row is unscored and the message says how to fix it."""
     known, unknown = reward([Rollout("", "", num_tokens=0), Rollout("", "x" * 1000)])
     assert known.value in (0.0, 1.0)
     assert isinstance(unknown, Unscored)
@@ -181,7 +181,7 @@ def test_without_a_count_of_tokens_a_row_is_unscored(reward):
     ],
 )
 def test_a_missing_count_of_tokens_is_told_before_a_run(name, params, complains):
-    """`rewardkit check --data` learns of rows without num_tokens exactly where tokens are asked for."""
+    """`rewardkit check --data` reports rows without num_tokens exactly if the reward counts tokens."""
     reward_type = Registry.load().get(name).type
     values = make_params(reward_type, params)
     assert (reward_type.check(values, Rollout("", "x")) is not None) == complains
@@ -191,7 +191,7 @@ def test_a_missing_count_of_tokens_is_told_before_a_run(name, params, complains)
 @pytest.mark.parametrize("reward", IN_TOKENS, ids=lambda reward: type(reward).__name__)
 @given(lengths=st.lists(st.integers(0, 300), min_size=2))
 def test_longer_is_never_better(reward, lengths):
-    """All four fall or stay as completions get longer (without a lower end, and with cosine's defaults)."""
+    """None of the four rises as completions get longer (without a lower end, and with cosine's defaults)."""
     values = [value(reward, length) for length in sorted(lengths)]
     assert values == sorted(values, reverse=True)
 
@@ -221,6 +221,6 @@ def test_longer_is_never_better(reward, lengths):
     ],
 )
 def test_contradictory_parameters_are_refused(make, params, says):
-    """What can't be meant is a ValueError when the reward is built, and the message holds both values."""
+    """Contradicting parameters raise ValueError when the reward is built, and the message has both values."""
     with pytest.raises(ValueError, match=says):
         make(**params)

@@ -1,15 +1,15 @@
 # ruff: noqa: S106 - tokens here are characters
-"""Tiny models, built on the spot: one whose scores can be worked out by hand, and random ones."""
+"""Tiny models built for the tests: one whose scores can be worked out by hand, and random ones."""
 
 import pytest
 
 CHARACTERS = "_?[]abcdefghijklmnopqrstuvwxyz !.:\n0123456789"
-"""Padding, unknown, beginning and end of a text, then what can be said."""
+"""The tokens: padding, unknown, beginning and end of a text, then characters."""
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """Tiny models: more threads than one only cost time."""
+    """Use one thread, because more only cost time with tiny models."""
     torch = pytest.importorskip("torch", reason="torch is not installed")
     pytest.importorskip("transformers", reason="transformers is not installed")
     before = torch.get_num_threads()
@@ -19,7 +19,7 @@ def one_thread():
 
 
 def build_tokenizer(*, ends=False, template=None):
-    """A token for every character; with ``ends`` texts stand between [ and ]."""
+    """Return a tokenizer with a token for every character; with ``ends``, texts are enclosed in [ and ]."""
     import transformers
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 

@@ -18,12 +18,12 @@ class TestDecoder(RewardContract):
 
     @pytest.fixture(autouse=True)
     def with_model(self, exclaiming, monkeypatch):
-        """The folder is not known before the tests run."""
+        """Set the folder, which is not known before the tests run."""
         monkeypatch.setattr(type(self), "params", {"model": str(exclaiming), "batch_tokens": 32})
 
 
 class TestEncoder(RewardContract):
-    """An encoder, padded in batches; which of two answers it likes is a matter of its random weights."""
+    """An encoder, padded in batches; its random weights decide which of two answers it prefers."""
 
     reward = "reward_model"
     params = {}
@@ -32,7 +32,7 @@ class TestEncoder(RewardContract):
 
     @pytest.fixture(autouse=True)
     def with_model(self, encoder, monkeypatch):
-        """Turn the scores round if the random model prefers the other one."""
+        """Negate the scores if the random model prefers the other answer."""
         from rewardkit_reward_model import RewardModel
 
         model = RewardModel(model=str(encoder))

@@ -22,14 +22,14 @@ def _config(folder, **facts):
 
 
 def test_scores_by_hand(exclaiming):
-    """The decoder gives +4 to what ends in an exclamation mark and −4 to all else, padded or not."""
+    """The decoder gives +4 to a text that ends in an exclamation mark and −4 to any other, padded or not."""
     found = RewardModel(model=str(exclaiming))([YES, NO, Rollout("p", "a longer one! no"), YES])
     assert [score.value for score in found] == [4.0, -4.0, -4.0, 4.0]
     assert found[0].reason == "4 by the model, 5 tokens"
 
 
 def test_padded_batches_score_like_transformers_alone(encoder, tokenizer):
-    """In a batch of many lengths every text gets what transformers gives to it alone."""
+    """In a batch of many lengths every text gets the score that transformers gives it alone."""
     texts = ["a", "some text", "a rather longer text than that", "0123456789 !", "zz"]
     found = RewardModel(model=str(encoder), batch_tokens=70)([Rollout("q ", text) for text in texts])
     model = transformers.AutoModelForSequenceClassification.from_pretrained(encoder).eval()
@@ -43,7 +43,7 @@ def test_padded_batches_score_like_transformers_alone(encoder, tokenizer):
 
 
 def test_the_model_says_its_mean_and_std(exclaiming, tmp_path):
-    """Scores are normalised by what the model's config says, and parameters go before that."""
+    """Scores are normalized by the model's config, and parameters override it."""
     folder = shutil.copytree(exclaiming, tmp_path / "model")
     _config(folder, reward_mean=2.0, reward_std=4.0)
     assert RewardModel(model=str(folder))([YES])[0].value == 0.5
@@ -54,13 +54,13 @@ def test_the_model_says_its_mean_and_std(exclaiming, tmp_path):
 
 @pytest.mark.parametrize("wrong", [{"std": 0.0}, {"std": math.inf}, {"mean": math.nan}])
 def test_a_normalisation_that_makes_no_sense_is_refused(exclaiming, wrong):
-    """Dividing by 0 or taking NaN away is an error before any model is loaded."""
+    """A standard deviation of 0 or a mean of NaN is an error before any model is loaded."""
     with pytest.raises(ValueError, match="must be"):
         RewardModel(model=str(exclaiming), **wrong)
 
 
 def test_chat_messages_go_through_the_template(tmp_path, decoder):
-    """With a chat template prompt and completion are messages, whatever form they came in."""
+    """With a chat template, prompt and completion are messages, whatever form they came in."""
     folder = decoder(tmp_path, template=TEMPLATE)  # ends in "]", whatever the completion
     messages = Rollout([{"role": "user", "content": "p"}], [{"role": "assistant", "content": "yes!"}])
     found = RewardModel(model=str(folder))([YES, messages])
@@ -76,13 +76,13 @@ def test_the_model_says_what_it_reads(tmp_path, decoder):
 
 
 def test_chat_without_a_template_is_refused(exclaiming):
-    """Asking for a chat template that is not there is an error that says what to do."""
+    """input: chat without a chat template is an error that says what to do."""
     with pytest.raises(ValueError, match="no chat template; use text or pair"):
         RewardModel(model=str(exclaiming), input="chat")
 
 
 def test_messages_that_the_template_refuses_are_unscored(tmp_path, decoder):
-    """A template that raises costs its rollout the score, and no other."""
+    """A template that raises leaves its own rollout unscored, and no other."""
     folder = decoder(tmp_path, template="{% if messages|length > 2 %}{{ raise_exception('two at most') }}{% endif %}!")
     many = Rollout([{"role": "user", "content": "a"}] * 2, "b")
     refused, scored = RewardModel(model=str(folder))([many, YES])
@@ -93,7 +93,7 @@ def test_messages_that_the_template_refuses_are_unscored(tmp_path, decoder):
 
 
 def test_pairs_are_two_texts(encoder):
-    """As a pair, prompt and completion are told apart by the separator."""
+    """As a pair, prompt and completion are separated by the separator token."""
     as_pair, as_text = (
         RewardModel(model=str(encoder), input=kind)([Rollout("ab", "cd")])[0] for kind in ("pair", "text")
     )
@@ -102,7 +102,7 @@ def test_pairs_are_two_texts(encoder):
 
 
 def test_long_dialogues_lose_their_beginning(exclaiming, encoder):
-    """What is longer than the model can read loses its beginning, keeps its special tokens, and the reason says so."""
+    """A text longer than the model's context loses its beginning, keeps its special tokens, and the reason says so."""
     long = Rollout("x" * 100, "end!")
     score = RewardModel(model=str(exclaiming))([long])[0]
     assert score.value == 4.0
@@ -121,7 +121,7 @@ def test_nothing_to_read_is_unscored(exclaiming):
 
 
 def test_a_label_of_several(tmp_path, decoder):
-    """Of two outputs the score is the log-odds of the one that was named; without a name it is refused, with the choices."""
+    """With two outputs, the score is the log-odds of `label`; without it, the error lists the choices."""
     folder = decoder(tmp_path, num_labels=2)  # logits 0 and ±4
     assert [score.value for score in RewardModel(model=str(folder), label=1)([YES, NO])] == [4.0, -4.0]
     assert RewardModel(model=str(folder), label=0)([YES])[0].value == -4.0
@@ -132,7 +132,7 @@ def test_a_label_of_several(tmp_path, decoder):
 
 
 def test_a_model_without_a_trained_head_is_refused(tmp_path, tokenizer):
-    """A language model would get a random head; its scores would be noise."""
+    """A model without a trained head is refused, because its scores would be noise."""
     config = transformers.Qwen2Config(
         vocab_size=44,
         hidden_size=16,
@@ -148,7 +148,7 @@ def test_a_model_without_a_trained_head_is_refused(tmp_path, tokenizer):
 
 
 def test_a_folder_that_is_not_there(tmp_path):
-    """A path is not looked for on the hub."""
+    """A path is not searched on the hub."""
     with pytest.raises(ValueError, match="no model folder"):
         RewardModel(model=str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match=r"no model folder .*runs/reward_model/final"):
@@ -158,7 +158,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 
 def test_a_tokenizer_that_does_not_fit_is_refused(exclaiming, tmp_path, tokenizer):
-    """A padding token that the model has no embedding of is told when the model is loaded, not in the middle of a run."""
+    """A padding token without an embedding is an error when the model is loaded, not in the middle of a run."""
     folder = shutil.copytree(exclaiming, tmp_path / "model")
     other = tokenizer()
     other.add_special_tokens({"pad_token": "<pad>"})
@@ -181,7 +181,7 @@ def test_nan_is_unscored(exclaiming, tmp_path):
 
 
 def test_out_of_memory_halves_the_batches(exclaiming, monkeypatch, caplog):
-    """Batches that do not fit are cut and done again; every rollout is scored."""
+    """Batches that do not fit into memory are halved and repeated, and every rollout is scored."""
     reward = RewardModel(model=str(exclaiming))
     forward = reward._classifier._forward
     sizes = []
@@ -200,7 +200,7 @@ def test_out_of_memory_halves_the_batches(exclaiming, monkeypatch, caplog):
 
 
 def test_what_does_not_fit_alone_raises(exclaiming, monkeypatch):
-    """Where a single dialogue does not fit, the error reaches the engine, which leaves the rollout unscored."""
+    """If a single dialogue does not fit, the error reaches the engine, which leaves the rollout unscored."""
     reward = RewardModel(model=str(exclaiming))
 
     def never(_rows):
@@ -231,14 +231,14 @@ def test_half_precision_keeps_two_decimals(encoder):
 
 
 def test_importing_loads_no_torch():
-    """Looking at the plugin costs nothing: torch and transformers are loaded when a model is."""
+    """Importing the plugin loads neither torch nor transformers."""
     code = "import sys, rewardkit_reward_model; print([m for m in ('torch', 'transformers') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 
 
 def test_through_the_engine(exclaiming, tmp_path):
-    """From YAML to a reward, on the device executor."""
+    """A YAML file gives a reward on the device executor."""
     from rewardkit import load_reward
 
     file = tmp_path / "reward.yaml"

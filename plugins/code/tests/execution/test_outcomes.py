@@ -1,4 +1,4 @@
-"""What a person reads of why a program did not pass."""
+"""The reasons that a person reads when a program does not pass."""
 
 import asyncio
 
@@ -47,7 +47,7 @@ CHECK = "def check(candidate):\n    assert candidate(2) == 4\n"
     ],
 )  # fmt: skip
 def test_reasons(reward, code, tests, reason):
-    """A line that says which test, what was expected and what came; lines are those of the program as it stands in the completion."""
+    """The reason says which test failed, what was expected and what came; line numbers are those of the program in the completion."""
     entry = "f" if isinstance(tests, str) else ""
     prompt = "import math\n\ndef f(x):\n    '''Twice.'''\n" if entry else "Write it."
     rollout = Rollout(prompt, f"```python\n{code}\n```", {"tests": tests, "entry": entry})
@@ -55,7 +55,7 @@ def test_reasons(reward, code, tests, reason):
 
 
 def test_the_prompts_imports_and_helpers_are_there(reward):
-    """A function that is written out again finds what stands before it in the prompt, also after imports from the future."""
+    """A function that is written out again can use the prompt's imports and helpers, even after imports from `__future__`."""
     prompt = "import math\n\ndef twice(x):\n    return 2 * x\n\ndef f(x):\n    '''Twice.'''\n"
     for code in (
         "def f(x):\n    return twice(math.floor(x))",
@@ -68,7 +68,7 @@ def test_the_prompts_imports_and_helpers_are_there(reward):
 
 
 def test_a_prompt_that_is_no_python_stays_out(reward):
-    """Chat prompts are not put before the program."""
+    """Prose prompts are not put before the program."""
     rollout = Rollout(
         "Write f, which doubles!", "```python\ndef f(x):\n    return 2 * x\n```", {"tests": CHECK, "entry": "f"}
     )

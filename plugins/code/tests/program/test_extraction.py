@@ -1,4 +1,4 @@
-"""The program in a completion, however a model writes it down."""
+"""The program in a completion, however a model writes it."""
 
 import itertools
 import time
@@ -27,7 +27,7 @@ PROSE = st.sampled_from(["", "Here it is.", "Let me `think`.\n\nSo:", "1. First"
 
 @given(LINES, TAGS, FENCES, PROSE, PROSE, st.booleans(), st.booleans())
 def test_what_stands_in_a_block_comes_out(lines, tag, fence, before, after, crlf, spaced):
-    """Whatever the code, the fence, the tag, the prose around it, and the line ends."""
+    """Code comes out unchanged, whatever the fence, the tag, the prose around it and the line ends."""
     end = "\r\n" if crlf else "\n"
     text = end.join([before, f"{fence}{' ' * spaced}{tag}", *lines, fence, after])
     assert program(text, "python", "last") == "\n".join(lines) + "\n"
@@ -35,7 +35,7 @@ def test_what_stands_in_a_block_comes_out(lines, tag, fence, before, after, crlf
 
 @given(LINES, st.sampled_from(["  ", "\t", "    ", "- ", "1. ", "12) "]), st.booleans())
 def test_indentation_of_the_fence_is_taken_off(lines, indent, closed):
-    """A block in a list, or indented as a whole, gives the code as it would stand by itself; closed or cut off."""
+    """A block in a list, or indented as a whole, gives the code without the indentation, whether closed or cut off."""
     width = " " * len(indent) if indent.strip() else indent
     text = "\n".join(
         [f"{indent}```python", *(f"{width}{line}" if line else "" for line in lines), *([f"{width}```"] * closed)]
@@ -45,13 +45,13 @@ def test_indentation_of_the_fence_is_taken_off(lines, indent, closed):
 
 @given(LINES, PROSE)
 def test_a_block_that_is_not_closed_reaches_to_the_end(lines, before):
-    """A completion that was cut off gives what there is."""
+    """A truncated completion gives the code up to its end."""
     assert program("\n".join([before, "```python", *lines]), "python", "last") == "\n".join(lines)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["python", "py", "", "text", "js", "output"]), LINES), max_size=5))
 def test_the_last_block_of_the_language_counts(written):
-    """Or the last without a language, where none names it."""
+    """The last block without a language counts if none names the language."""
     text = "\n\n".join("\n".join([f"```{tag}", *lines, "```"]) for tag, lines in written)
     own = [lines for tag, lines in written if tag in ("python", "py")] or [lines for tag, lines in written if tag == ""]
     assert program(text, "python", "last") == ("\n".join(own[-1]) + "\n" if own else None)
@@ -59,7 +59,7 @@ def test_the_last_block_of_the_language_counts(written):
 
 @given(LINES, LINES)
 def test_the_answer_comes_before_what_was_thought(thought, said):
-    """A block in `<answer>`, or after `</think>`, wins over any other, also over one that was left open in thought."""
+    """A block in `<answer>` or after `</think>` goes before any other, even one that was left open in the reasoning."""
     open_block = "\n".join(["<think>", "```python", *thought])
     for text in (
         "\n".join([open_block, "</think>", "```python", *said, "```"]),
@@ -118,7 +118,7 @@ def test_the_answer_comes_before_what_was_thought(thought, said):
     ],
 )
 def test_by_hand(text, found):
-    """What a person would take."""
+    """The program is the one that a person would take."""
     assert program(text, "python", "last") == found
 
 
@@ -128,7 +128,7 @@ def test_by_hand(text, found):
      ("rust", ["rust", "rs"]), ("bash", ["bash", "sh", "shell"])],
 )  # fmt: skip
 def test_languages(language, tags):
-    """Each language is known by its usual names, and by no other's."""
+    """Each language has its usual names, and none of another language."""
     for tag in tags:
         assert program(f"```{tag}\nx\n```", language, "last") == "x\n"
         assert program(f"```{tag}\nx\n```", "python", "last") is None
@@ -136,7 +136,7 @@ def test_languages(language, tags):
 
 @given(st.text(alphabet="`~ \n\tpython<>/answerthink-1.", max_size=200))
 def test_anything_can_be_read(text):
-    """No text raises, and what is found stands in it."""
+    """No text raises an exception, and no program is empty."""
     for mode in ("last", "whole"):
         found = program(text, "python", mode)
         assert found is None or found.strip()
