@@ -1,4 +1,4 @@
-"""``rewardkit report``: training runs as one HTML page."""
+"""``rewardkit report``: a scored file, or training runs, as one HTML page."""
 
 from __future__ import annotations
 
@@ -6,21 +6,37 @@ from pathlib import Path
 
 import click
 
+from rewardkit.errors import UsageError
+
 
 @click.command("report")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("report.html"),
     show_default=True,
-    help="The file that is written.",
+    help="The page to write.",
 )
-def command(runs: tuple[Path, ...], out: Path) -> None:
-    """Draw the training runs in the folders RUNS, all in the same charts, with what differs between their configurations.
+def command(paths: tuple[Path, ...], out: Path) -> None:
+    """Write a page that needs no network and no scripts.
 
-    A run that is still going on can be drawn, too. Every run draws itself at its end, into report.html in its folder.
+    PATHS is one file that `rewardkit score` wrote: the page shows the distribution of each component, how much of the
+    training signal it supplies, flat groups, correlations, and examples.
+
+    Or PATHS are folders of training runs: the page draws all of them in the same charts and lists what differs between
+    their configurations. Runs that have not ended yet can be drawn, too. Every run writes such a page at its end.
     """
-    from rewardkit.train.reports.run_report import write_report  # noqa: PLC0415 - heavy
+    if not any(path.is_file() for path in paths):
+        from rewardkit.train.reports.run_report import write_report  # noqa: PLC0415 - heavy
 
-    click.echo(str(write_report(runs, out)))
+        click.echo(str(write_report(paths, out)))
+        return
+    if len(paths) > 1:
+        raise UsageError(
+            "a page shows one scored file, or any number of training runs; compare two files with `rewardkit diff`"
+        )
+    from rewardkit.insight.scored_report import write_scored_report  # noqa: PLC0415 - heavy
+
+    write_scored_report(paths[0], out)
+    click.echo(str(out))

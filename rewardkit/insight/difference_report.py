@@ -28,7 +28,7 @@ def tables(difference: Difference) -> list[Table]:
     """Return what a person wants to see of a difference: rewards, ranks, advantages, components."""
     d = difference
     rewards = (
-        ("mean reward", _number(d.mean_a), _number(d.mean_b), _change(d.mean_a, d.mean_b)),
+        ("mean reward", number(d.mean_a), number(d.mean_b), _change(d.mean_a, d.mean_b)),
         ("unscored rows", f"{d.unscored_a:,}", f"{d.unscored_b:,}", f"{d.newly_unscored:,} newly"),
         ("flat groups", f"{d.flat_groups_a:,}", f"{d.flat_groups_b:,}", f"{d.newly_flat_groups:,} newly"),
         ("rows whose reward changed", "", "", _part(d.changed_rows, d.rows)),
@@ -39,11 +39,11 @@ def tables(difference: Difference) -> list[Table]:
         ("told apart by B only", _part(d.newly_distinct_pairs, d.pairs)),
     )
     advantages = tuple(
-        (name, _number(change.mean_absolute), f"{change.sign_flips:.1%}", _number(change.correlation))
+        (name, number(change.mean_absolute), f"{change.sign_flips:.1%}", number(change.correlation))
         for name, change in d.advantages.items()
     )
     components = tuple(
-        (name, _number(change.mean_a), _number(change.mean_b), _part(change.changed, d.rows), _number(change.largest))
+        (name, number(change.mean_a), number(change.mean_b), _part(change.changed, d.rows), number(change.largest))
         for name, change in d.components.items()
     )
     return [
@@ -72,10 +72,10 @@ def examples(a: ScoredFile, b: ScoredFile, difference: Difference) -> list[dict[
         found.append(
             {
                 "row": index + 1,
-                "reward_a": _number(row_a["reward"], missing="unscored"),
-                "reward_b": _number(row_b["reward"], missing="unscored"),
-                "prompt": _text(row_a.get("prompt")),
-                "completion": _text(row_a.get("completion")),
+                "reward_a": number(row_a["reward"], missing="unscored"),
+                "reward_b": number(row_b["reward"], missing="unscored"),
+                "prompt": text_of(row_a.get("prompt")),
+                "completion": text_of(row_a.get("completion")),
                 "components": [(name, *_said(parts_a.get(name)), *_said(parts_b.get(name))) for name in names],
             }
         )
@@ -103,17 +103,18 @@ def write_page(path: Path, a: ScoredFile, b: ScoredFile, difference: Difference)
 def _said(part: Mapping[str, Any] | None) -> tuple[str, str]:
     if part is None:
         return "–", ""
-    return _number(part.get("value"), missing=str(part.get("status") or "–")), str(part.get("reason") or "")
+    return number(part.get("value"), missing=str(part.get("status") or "–")), str(part.get("reason") or "")
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     """Return a prompt or completion as text; chat messages are shown with their roles."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "\n\n".join(f"[{message.get('role')}] {message.get('content')}" for message in value)
     return str(value)
 
 
-def _number(value: float | None, *, missing: str = "–") -> str:
+def number(value: float | None, *, missing: str = "–") -> str:
+    """Return a number in four digits; ``missing`` for None."""
     return missing if value is None else f"{value:.4g}"
 
 

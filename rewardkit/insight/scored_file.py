@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,24 +34,46 @@ class ScoredFile:
     """The index of each row's group, counted from 0 by first appearance."""
     rows_N: NDArray[np.int64]
     """A hash of each row's prompt and completion, equal in all files read by one process."""
+    contributions_N: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """What each component adds to the reward: weight × scaled value; NaN where it adds nothing."""
+    lengths_N: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """The length of each completion: its tokens where all rows have ``num_tokens``, else its characters."""
+    length_unit: str = "characters"
+    statuses: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """By component: how many rows have each status; unscored ones by kind, as in ``unscored (infra)``."""
 
 
-def read_scored_file(path: Path) -> ScoredFile:
+def read_scored_file(path: Path, *, details: bool = False) -> ScoredFile:
     """Read the numbers of a Parquet or JSON Lines file that ``rewardkit score`` wrote.
 
     Args:
         path: The file; JSON Lines may be compressed (gzip, zstd, bz2).
+        details: Read contributions, lengths and statuses, too.
 
     Raises:
         DataError: The file can't be read, or a row has no reward.
     """
     rewards: list[NDArray[np.float64]] = []
+    tokens: list[NDArray[np.float64]] = []
+    characters: list[NDArray[np.float64]] = []
+    contributions: dict[str, list[NDArray[np.float64]]] = {}
+    statuses: dict[str, Counter[str]] = {}
     groups: list[NDArray[np.int64]] = []
     rows: list[NDArray[np.int64]] = []
     components: dict[str, list[NDArray[np.float64]]] = {}
     known: dict[Any, int] = {}
     reward_id, done = "", 0
-    for batch in _batches(path, ("prompt", "completion", "group", "reward", "reward_id", "components")):
+    columns = (
+        "prompt",
+        "completion",
+        "group",
+        "reward",
+        "reward_id",
+        "components",
+        *(("num_tokens",) if details else ()),
+    )
+    parts_read = ("value", "contribution", "status", "kind") if details else ("value",)
+    for batch in _batches(path, columns, parts_read):
         count = len(batch["reward"])
         reward_id = reward_id or next((str(value) for value in batch["reward_id"] if value), "")
         rewards.append(_floats(batch["reward"]))
@@ -58,8 +81,15 @@ def read_scored_file(path: Path) -> ScoredFile:
         for values in batch["components"]:
             names += [name for name in values or {} if name not in components and name not in names]
         for name in names:
-            column = [((values or {}).get(name) or {}).get("value") for values in batch["components"]]
-            components.setdefault(name, [np.full(done, np.nan)] if done else []).append(_floats(column))
+            parts = [(values or {}).get(name) or {} for values in batch["components"]]
+            for key, store in (("value", components), ("contribution", contributions))[: 1 + details]:
+                column = _floats([part.get(key) for part in parts])
+                store.setdefault(name, [np.full(done, np.nan)] if done else []).append(column)
+            if details:
+                statuses.setdefault(name, Counter()).update(_status(part) for part in parts)
+        if details:
+            tokens.append(_floats(batch["num_tokens"]))
+            characters.append(np.array([_length(completion) for completion in batch["completion"]], dtype=np.float64))
         keys = [_key(group, prompt) for group, prompt in zip(batch["group"], batch["prompt"], strict=True)]
         groups.append(np.fromiter((known.setdefault(key, len(known)) for key in keys), np.int64, count))
         texts = zip(batch["prompt"], batch["completion"], strict=True)
@@ -67,6 +97,7 @@ def read_scored_file(path: Path) -> ScoredFile:
         done += count
     if not done:
         raise DataError(f"{path} has no rows")
+    has_tokens = details and not any(np.isnan(part).any() for part in tokens)
     return ScoredFile(
         path=path,
         reward_id=reward_id,
@@ -74,6 +105,10 @@ def read_scored_file(path: Path) -> ScoredFile:
         components_N={name: np.concatenate(parts) for name, parts in components.items()},
         groups_N=np.concatenate(groups),
         rows_N=np.concatenate(rows),
+        contributions_N={name: np.concatenate(parts) for name, parts in contributions.items()},
+        lengths_N=np.concatenate(tokens if has_tokens else characters or [np.zeros(0)]),
+        length_unit="tokens" if has_tokens else "characters",
+        statuses=statuses,
     )
 
 
@@ -98,22 +133,40 @@ def _key(group: Any, prompt: Any) -> Any:
     return prompt if isinstance(prompt, str) else orjson.dumps(prompt, default=str)
 
 
+def _status(part: Mapping[str, Any]) -> str:
+    """Return a component's status of one row, with the kind of an unscored one."""
+    status, kind = part.get("status") or "absent", part.get("kind")
+    return f"{status} ({kind})" if status == "unscored" and kind else str(status)
+
+
+def _length(completion: Any) -> int:
+    """Return the characters of a completion; of chat messages, those of all contents."""
+    if isinstance(completion, str):
+        return len(completion)
+    return sum(len(str(message.get("content") or "")) for message in completion or ())
+
+
 def _floats(values: Sequence[Any]) -> NDArray[np.float64]:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _batches(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, list[Any]]]:
-    """Yield batches of rows as lists by column; of ``columns``, those that the file lacks are filled with None."""
-    read = _parquet_batches if path.suffix == ".parquet" else _json_batches
+def _batches(path: Path, columns: Sequence[str] | None, parts: Sequence[str] = ()) -> Iterator[dict[str, list[Any]]]:
+    """Yield batches of rows as lists by column; of ``columns``, those that the file lacks are filled with None.
+
+    ``parts`` names the fields of a component that are read, where ``columns`` asks for components of a Parquet file.
+    """
     try:
-        yield from read(path, columns)
+        if path.suffix == ".parquet":
+            yield from _parquet_batches(path, columns, parts)
+        else:
+            yield from _json_batches(path, columns)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} can't be read: {error}") from error
 
 
-def _parquet_batches(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, list[Any]]]:
+def _parquet_batches(path: Path, columns: Sequence[str] | None, parts: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
     with pq.ParquetFile(path) as file:
         names = set(file.schema_arrow.names)
         if "reward" not in names:
@@ -122,7 +175,11 @@ def _parquet_batches(path: Path, columns: Sequence[str] | None) -> Iterator[dict
         if columns is not None:
             read = [name for name in columns if name in names and name != "components"]
             if "components" in names and pa.types.is_struct(file.schema_arrow.field("components").type):
-                read += [f"components.{field.name}.value" for field in file.schema_arrow.field("components").type]
+                read += [
+                    f"components.{component.name}.{part}"
+                    for component in file.schema_arrow.field("components").type
+                    for part in parts
+                ]
         for batch in file.iter_batches(BATCH_ROWS, columns=read):
             data = {name: batch.column(name).to_pylist() for name in batch.schema.names}
             yield data | {name: [None] * batch.num_rows for name in columns or () if name not in data}

@@ -22,4 +22,11 @@ def test_runs_are_drawn_into_one_page(tmp_path, monkeypatch, capsys):
 def test_a_folder_of_no_run_is_told(tmp_path, capsys):
     """With exit code 2."""
     assert cli.run(["report", str(tmp_path)]) == 2
-    assert "is no folder of a training run" in capsys.readouterr().err
+    assert "is not the folder of a training run" in capsys.readouterr().err
+
+
+def test_a_scored_file_is_drawn(tmp_path):
+    """A file that `rewardkit score` wrote gets a page of its own kind."""
+    (tmp_path / "scored.jsonl").write_text('{"prompt": "p", "completion": "c", "reward": 1.0}\n')
+    assert cli.run(["report", str(tmp_path / "scored.jsonl"), "--out", str(tmp_path / "page.html")]) == 0
+    assert "Scored rollouts" in (tmp_path / "page.html").read_text()
