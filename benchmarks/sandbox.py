@@ -133,7 +133,7 @@ def servers(sandbox: Sandbox) -> list[Path]:
         inspect = ["docker", "inspect", "-f", "{{.State.Pid}}", *names]
         pids = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout.split()
         return [Path("/proc", pid) for pid in pids]
-    parents = {slot.name.split()[1] for slot in sandbox.pool._slots}  # noqa: SLF001
+    parents = {box.name.split()[1] for box in sandbox.pool._boxes}  # noqa: SLF001
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:

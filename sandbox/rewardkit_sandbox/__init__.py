@@ -10,20 +10,21 @@ Expected outputs never enter a box: compare what comes out with `same_output` an
 """
 
 from rewardkit_sandbox.box.codec import Opaque
-from rewardkit_sandbox.errors import BadTests, Closed, SandboxError, SlotDied, Unavailable
+from rewardkit_sandbox.errors import BadTests, BoxDied, Closed, SandboxError, Unavailable
 from rewardkit_sandbox.images.identity import identify
 from rewardkit_sandbox.languages import LANGUAGES
 from rewardkit_sandbox.opening import open_remote, open_sandbox
 from rewardkit_sandbox.sandbox import Sandbox
 from rewardkit_sandbox.types import Call, Case, Execution, Isolation, Limits, Program, Result, Stdin, Verdict
-from rewardkit_sandbox.verdicts.assertion_calls import Assertion, split
+from rewardkit_sandbox.verdicts.assertion_calls import Assertion, split_assertion
 from rewardkit_sandbox.verdicts.output_comparison import same_output, same_value, show
-from rewardkit_sandbox.verdicts.test_modules import Tests
+from rewardkit_sandbox.verdicts.unit_tests import Tests
 
 __all__ = [
     "LANGUAGES",
     "Assertion",
     "BadTests",
+    "BoxDied",
     "Call",
     "Case",
     "Closed",
@@ -35,7 +36,6 @@ __all__ = [
     "Result",
     "Sandbox",
     "SandboxError",
-    "SlotDied",
     "Stdin",
     "Tests",
     "Unavailable",
@@ -46,6 +46,6 @@ __all__ = [
     "same_output",
     "same_value",
     "show",
-    "split",
+    "split_assertion",
 ]
 from rewardkit_sandbox.version import __version__ as __version__

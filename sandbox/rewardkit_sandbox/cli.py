@@ -14,7 +14,7 @@ from rich.table import Table
 from rewardkit_sandbox.backends import registry
 from rewardkit_sandbox.checks import host_checks
 from rewardkit_sandbox.checks.host_checks import Property
-from rewardkit_sandbox.checks.isolation_checks import check as check_walls
+from rewardkit_sandbox.checks.isolation_checks import check_isolation
 from rewardkit_sandbox.errors import SandboxError
 from rewardkit_sandbox.images import building
 from rewardkit_sandbox.languages import LANGUAGES
@@ -69,14 +69,14 @@ def check(backend: str | None, image: str, as_json: bool) -> None:
     names = [backend] if backend else registry.names()
     if not {*names} <= {"auto", *registry.names()}:
         raise click.UsageError(f"unknown backend {backend!r}; there are auto, {', '.join(registry.names())}")
-    there = host_checks.look(image)
+    there = host_checks.check_host(image)
     found: dict[str, object] = {"machine": _rows(there)}
     if not as_json:
         _print("this machine", there, "[yellow]no[/]")
     broken = works = False
     for name in names:
         try:
-            description, properties = check_walls(name, image)
+            description, properties = check_isolation(name, image)
         except SandboxError as error:
             found[name] = {"available": False, "why": str(error)}
             if not as_json:

@@ -2,7 +2,7 @@
 
 SandboxError                 nothing is known about the program: not scored, never wrong
 ├── Unavailable              no backend, engine, image or permission; the message says what to do
-├── SlotDied                 the box went away in the middle (retried on another one before you see it)
+├── BoxDied                 the box went away in the middle (retried on another one before you see it)
 ├── Closed                   the sandbox was closed while programs were waiting
 └── BadTests                 the tests themselves can't be used (they don't compile, or fail without the program)
 """
@@ -16,7 +16,7 @@ class Unavailable(SandboxError):
     """There is no sandbox to run in; nothing falls back to running without one."""
 
 
-class SlotDied(SandboxError):
+class BoxDied(SandboxError):
     """A box stopped answering or ended while a program was in it."""
 
 

@@ -17,14 +17,14 @@ from typing import Self, TypeVar
 
 from rewardkit_sandbox import languages
 from rewardkit_sandbox.box import codec
-from rewardkit_sandbox.errors import SandboxError, SlotDied
+from rewardkit_sandbox.errors import BoxDied, SandboxError
 from rewardkit_sandbox.host import shared_process
-from rewardkit_sandbox.host.box_connection import ENVIRONMENT, Job, Outcome, Slot, memory_file
+from rewardkit_sandbox.host.box_connection import ENVIRONMENT, BoxConnection, Job, Outcome, memory_file
 from rewardkit_sandbox.host.pool import Pool
 from rewardkit_sandbox.languages import Language
 from rewardkit_sandbox.types import Call, Case, Execution, Isolation, Limits, Program, Result, Verdict
-from rewardkit_sandbox.verdicts import test_modules
-from rewardkit_sandbox.verdicts.test_modules import Tests
+from rewardkit_sandbox.verdicts import unit_tests
+from rewardkit_sandbox.verdicts.unit_tests import Tests
 
 T = TypeVar("T")
 Stop = Callable[[int, Execution], bool]
@@ -106,7 +106,7 @@ class Sandbox:
                 failed = Execution("compile_error", stderr=code.compilation.stderr, note=code.compilation.note)
                 return Result(tuple(failed for _ in cases), code.compilation)
             if isolation == "shared" and language.name == "python" and len(cases) > 1:
-                together = self._retrying(lambda slot: shared_process.run(slot, code.descriptor, cases, limits))
+                together = self._retrying(lambda box: shared_process.run(box, code.descriptor, cases, limits))
                 runs = self._fill_up(code, cases, together, limits, stop)
             else:
                 runs = self._fresh(code, cases, limits, stop)
@@ -124,7 +124,7 @@ class Sandbox:
         """`run` for async callers; any number may wait, as many run as there are boxes."""
         return await self._in_thread(lambda: self.run(program, cases, limits, isolation=isolation, stop=stop))
 
-    def judge(self, program: Program, tests: Tests, limits: Limits | None = None) -> Verdict:
+    def run_tests(self, program: Program, tests: Tests, limits: Limits | None = None) -> Verdict:
         """Runs test code against a Python program, each in a box of its own.
 
         The test code's box comes from a second pool of as many boxes, started at the first call: it waits more than it
@@ -139,16 +139,16 @@ class Sandbox:
         if languages.find(program.language).name != "python":
             raise ValueError("test code needs a Python program")
         with _failures_of_ours():
-            twin = self.pool.twin()
+            tests_pool = self.pool.tests_pool()
             source = memory_file(program.source.encode("utf-8", "surrogatepass"))
             try:
-                return self._retrying(lambda slot: _judge(slot, twin, source, tests, limits))
+                return self._retrying(lambda box: _run_tests(box, tests_pool, source, tests, limits))
             finally:
                 os.close(source)
 
-    async def ajudge(self, program: Program, tests: Tests, limits: Limits | None = None) -> Verdict:
-        """`judge` for async callers."""
-        return await self._in_thread(lambda: self.judge(program, tests, limits))
+    async def arun_tests(self, program: Program, tests: Tests, limits: Limits | None = None) -> Verdict:
+        """`run_tests` for async callers."""
+        return await self._in_thread(lambda: self.run_tests(program, tests, limits))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         with self._lock:
@@ -163,13 +163,13 @@ class Sandbox:
         stopped = False
         while len(done) < len(cases) and not stopped:
             try:
-                with self.pool.slot() as slot:
+                with self.pool.box() as box:
                     while len(done) < len(cases) and not stopped:
-                        run = run_case(slot, code, cases[len(done)], limits)
+                        run = run_case(box, code, cases[len(done)], limits)
                         failures = 0
                         done.append(run)
                         stopped = stop is not None and stop(len(done) - 1, run)
-            except SlotDied:
+            except BoxDied:
                 failures += 1
                 if failures >= ATTEMPTS:
                     raise
@@ -190,12 +190,12 @@ class Sandbox:
             stopped = stop is not None and stop(len(done) - 1, alone)
         return done
 
-    def _retrying(self, work: Callable[[Slot], T]) -> T:
+    def _retrying(self, work: Callable[[BoxConnection], T]) -> T:
         for attempt in range(ATTEMPTS):
             try:
-                with self.pool.slot() as slot:
-                    return work(slot)
-            except SlotDied:
+                with self.pool.box() as box:
+                    return work(box)
+            except BoxDied:
                 if attempt == ATTEMPTS - 1:
                     raise
         raise AssertionError
@@ -229,7 +229,7 @@ class Sandbox:
             if key in self._binaries:
                 self._binaries.move_to_end(key)
                 return self._binaries[key]
-        compiled = self._retrying(lambda slot: compile_source(slot, source, language, self.limits))
+        compiled = self._retrying(lambda box: compile_source(box, source, language, self.limits))
         if compiled[1].status in ("ok", "error"):
             with self._lock:
                 self._binaries[key] = compiled
@@ -248,12 +248,12 @@ def _failures_of_ours() -> Iterator[None]:
         raise SandboxError(f"this machine is short of what a run needs: {error}") from error
 
 
-def _judge(candidate: Slot, judges: Pool, source: int, tests: Tests, limits: Limits) -> Verdict:
-    with judges.slot() as other:
-        return test_modules.run(candidate, other, source, tests, limits)
+def _run_tests(candidate: BoxConnection, tests_pool: Pool, source: int, tests: Tests, limits: Limits) -> Verdict:
+    with tests_pool.box() as other:
+        return unit_tests.run(candidate, other, source, tests, limits)
 
 
-def compile_source(slot: Slot, source: bytes, language: Language, most: Limits) -> tuple[bytes, Execution]:
+def compile_source(box: BoxConnection, source: bytes, language: Language, most: Limits) -> tuple[bytes, Execution]:
     """The binary and what the compiler said. The compiler is as untrusted as the program that it reads."""
     limits = replace(COMPILE_LIMITS, memory_mb=most.memory_mb, processes=most.processes)
     code, empty = memory_file(source), memory_file(b"")
@@ -269,7 +269,7 @@ def compile_source(slot: Slot, source: bytes, language: Language, most: Limits) 
         environment={**ENVIRONMENT, **language.environment},
     )
     try:
-        outcome = slot.run(job)
+        outcome = box.run(job)
     finally:
         os.close(code)
         os.close(empty)
@@ -299,7 +299,7 @@ def _take(outcome: Outcome, cap: int) -> bytes:
     return b""
 
 
-def run_case(slot: Slot, code: _Code, case: Case, limits: Limits) -> Execution:
+def run_case(box: BoxConnection, code: _Code, case: Case, limits: Limits) -> Execution:
     """One case in a process of its own."""
     language = code.language
     is_call = isinstance(case, Call)
@@ -321,7 +321,7 @@ def run_case(slot: Slot, code: _Code, case: Case, limits: Limits) -> Execution:
                 environment=environment,
                 address_space=language.address_space,
             )
-        outcome = slot.run(job)
+        outcome = box.run(job)
     finally:
         os.close(stdin)
     return returned(outcome.execution, outcome.result) if is_call else outcome.execution

@@ -7,7 +7,7 @@
             with open_mine() as sandbox:
                 yield sandbox
 
-A backend without calls or test code (`remote` speaks an API that has only stdin) sets `has_judge` to False.
+A backend without calls or test code (`remote` speaks an API that has only stdin) sets `runs_test_code` to False.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def run(sandbox: Any, source: str, stdin: str = "", limits: Limits | None = None
 class SandboxContract:
     """One claim per test; the docstring is the claim."""
 
-    has_judge = True
+    runs_test_code = True
     is_local = True
 
     def test_output_and_exit_code(self, sandbox: Any) -> None:
@@ -165,17 +165,17 @@ class SandboxContract:
 
     def test_a_judge(self, sandbox: Any) -> None:
         """Test code runs where the program can't reach it, and sees values, exceptions and changed arguments."""
-        if not self.has_judge:
+        if not self.runs_test_code:
             pytest.skip("no judge on this backend")
         program = Program("def f(x):\n    x.append(1)\n    if len(x) > 2: raise ValueError('long')\n    return x")
         tests = "a = []\nassert f(a) == [1] and a == [1]\ntry: f([1, 2])\nexcept ValueError as e: assert str(e) == 'long'\nelse: assert False"
-        assert sandbox.judge(program, Tests(tests)).passed
-        assert not sandbox.judge(program, Tests(tests + "\nassert f([]) == [2]")).passed
-        assert not sandbox.judge(program, Tests("assert g() == 1")).passed
+        assert sandbox.run_tests(program, Tests(tests)).passed
+        assert not sandbox.run_tests(program, Tests(tests + "\nassert f([]) == [2]")).passed
+        assert not sandbox.run_tests(program, Tests("assert g() == 1")).passed
 
     def test_a_judge_that_can_not_be_forged(self, sandbox: Any) -> None:
         """Ending the process, patching what compares, or lending names to the tests does not pass."""
-        if not self.has_judge:
+        if not self.runs_test_code:
             pytest.skip("no judge on this backend")
         evil = "class Y:\n    def __getattr__(s, n): return lambda *a, **k: True\n    __eq__ = __lt__ = __le__ = __gt__ = __ge__ = lambda s, o: True\n    __sub__ = __rsub__ = __add__ = __radd__ = lambda s, o: 0\n    __abs__ = lambda s: 0\n    __bool__ = lambda s: True\n    __len__ = lambda s: 3\n    __iter__ = lambda s: iter([7])\n    __hash__ = lambda s: 1\n"
         programs = [
@@ -194,14 +194,17 @@ class SandboxContract:
         ]
         for program in programs:
             for test in tests:
-                assert not sandbox.judge(Program(program), Tests(test + "\nassert f(2) == 'k'")).passed, (program, test)
+                assert not sandbox.run_tests(Program(program), Tests(test + "\nassert f(2) == 'k'")).passed, (
+                    program,
+                    test,
+                )
 
     def test_bad_tests_are_not_the_programs_fault(self, sandbox: Any) -> None:
         """Test code that does not compile is told as such."""
-        if not self.has_judge:
+        if not self.runs_test_code:
             pytest.skip("no judge on this backend")
         with pytest.raises(BadTests, match="compile"):
-            sandbox.judge(Program("def f(): pass"), Tests("assert f( == 1"))
+            sandbox.run_tests(Program("def f(): pass"), Tests("assert f( == 1"))
 
     def test_unknown_languages(self, sandbox: Any) -> None:
         """They are refused by name, with those there are."""

@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from rewardkit_sandbox import Call, Limits, Program, Stdin, Tests, same_output, same_value, split
+from rewardkit_sandbox import Call, Limits, Program, Stdin, Tests, same_output, same_value, split_assertion
 
 
 class Canaries:
@@ -80,7 +80,7 @@ def fill(value, canaries, persist):
     return json.loads(text)
 
 
-def judge(sandbox, code, problem, limits, way):
+def verdict_on(sandbox, code, problem, limits, way):
     """Pass or fail, with the longest wall time of a test and the reasons."""
     program, kind = Program(code), problem["kind"]
     isolation = "shared" if way == "shared" else "fresh"
@@ -89,8 +89,8 @@ def judge(sandbox, code, problem, limits, way):
         return run.status == "time_limit"  # one such test is enough
 
     start = time.monotonic()
-    if kind == "assert" and way == "judge":
-        verdict = sandbox.judge(program, Tests("\n".join(problem["tests"])), limits)
+    if kind == "assert" and way == "unit_tests":
+        verdict = sandbox.run_tests(program, Tests("\n".join(problem["tests"])), limits)
         return verdict.passed, time.monotonic() - start, verdict.reason
     if kind == "stdin":
         result = sandbox.run(
@@ -109,7 +109,7 @@ def judge(sandbox, code, problem, limits, way):
             for run, test in zip(result.runs, problem["tests"], strict=True)
         ]
     else:
-        assertions = [split(test) for test in problem["tests"]]
+        assertions = [split_assertion(test) for test in problem["tests"]]
         calls = [call for assertion in assertions for call in assertion.calls]
         result = sandbox.run(program, calls, limits, isolation=isolation, stop=stop)
         passes, left = [], list(result.runs)
@@ -140,9 +140,9 @@ def breaches(sandbox, attack, problems, canaries, limits, way="fresh"):
     canaries.touched.clear()
     for name in attack["problem"]:
         problem = fill(problems[name], canaries, persist)
-        if way == "judge" and problem["kind"] != "assert":
+        if way == "unit_tests" and problem["kind"] != "assert":
             continue
-        passed, wall, why = judge(sandbox, attack["code"], problem, limits, way)
+        passed, wall, why = verdict_on(sandbox, attack["code"], problem, limits, way)
         if must["verdict"] != "any" and passed != (must["verdict"] == "pass"):
             wrong.append(f"{name}: {'passed' if passed else 'failed'}: {why}")
         if wall > must["max_wall_s"]:
@@ -154,10 +154,10 @@ def breaches(sandbox, attack, problems, canaries, limits, way="fresh"):
                 if isinstance(follow, str)
                 else (follow["code"], follow.get("problem", "persist_r"))
             )
-            passed, _, why = judge(sandbox, code, fill(problems[key], canaries, persist), limits, way)
+            passed, _, why = verdict_on(sandbox, code, fill(problems[key], canaries, persist), limits, way)
             if passed:
                 wrong.append(f"{name}: the next program found what was left: {why}")
-        passed, _, why = judge(
+        passed, _, why = verdict_on(
             sandbox, "a, b = map(int, input().split())\nprint(a + b)\n", problems["add_stdin"], limits, "fresh"
         )
         if not passed:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rewardkit_sandbox import SandboxError
-from rewardkit_sandbox.checks.host_checks import look
-from rewardkit_sandbox.checks.isolation_checks import check
+from rewardkit_sandbox.checks.host_checks import check_host
+from rewardkit_sandbox.checks.isolation_checks import check_isolation
 
 from rewardkit import Finding
 
 
 def findings() -> Iterator[Finding]:
     """Yield what `rewardkit sandbox check` shows; only a failed check of the backend that `auto` takes is a problem."""
-    for each in look():
+    for each in check_host():
         yield Finding(each.name, "ok" if each.holds else "note", each.detail, "" if each.holds else each.remedy)
     try:
-        taken, checks = check("auto")
+        taken, checks = check_isolation("auto")
     except SandboxError as error:
         yield Finding("sandbox", "problem", str(error), "rewardkit sandbox build python")
         return
@@ -25,7 +25,7 @@ def findings() -> Iterator[Finding]:
         yield Finding(each.name, "ok" if each.holds else "problem", each.detail, each.remedy)
     other = "bubblewrap" if taken.startswith("docker") else "docker"
     try:
-        _, checks = check(other)
+        _, checks = check_isolation(other)
     except SandboxError as error:
         yield Finding(f"or {other}", "note", str(error))
         return

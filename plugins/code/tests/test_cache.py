@@ -31,12 +31,12 @@ def row(code=ADD, tests=CALLS, prompt="Add.", **fields):
 def ran(monkeypatch):
     """The list of programs that were run."""
     programs = []
-    run, judge = Sandbox.run, Sandbox.judge
+    run, run_tests = Sandbox.run, Sandbox.run_tests
     monkeypatch.setattr(
         Sandbox, "run", lambda self, program, *a, **k: programs.append(program) or run(self, program, *a, **k)
     )
     monkeypatch.setattr(
-        Sandbox, "judge", lambda self, program, *a, **k: programs.append(program) or judge(self, program, *a, **k)
+        Sandbox, "run_tests", lambda self, program, *a, **k: programs.append(program) or run_tests(self, program, *a, **k)
     )
     return programs
 

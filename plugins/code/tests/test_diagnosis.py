@@ -15,8 +15,8 @@ def told(monkeypatch, walls, other=None):
             raise found
         return ("docker (an engine answers)" if backend == "auto" else backend), found
 
-    monkeypatch.setattr(diagnosis, "check", check)
-    monkeypatch.setattr(diagnosis, "look", lambda: [Property("gVisor", False, "runc alone", "install runsc")])
+    monkeypatch.setattr(diagnosis, "check_isolation", check)
+    monkeypatch.setattr(diagnosis, "check_host", lambda: [Property("gVisor", False, "runc alone", "install runsc")])
     return {finding.name: finding for finding in diagnosis.findings()}
 
 

@@ -18,9 +18,9 @@ from typing import IO, Any
 
 from rewardkit_sandbox.backends import cgroups
 from rewardkit_sandbox.backends.docker import SERVER_MB
-from rewardkit_sandbox.errors import SlotDied, Unavailable
+from rewardkit_sandbox.errors import BoxDied, Unavailable
 from rewardkit_sandbox.host import box_ownership
-from rewardkit_sandbox.host.box_connection import COMMON_MODULES, ENVIRONMENT, BoxConfig, Slot, bootstrap
+from rewardkit_sandbox.host.box_connection import COMMON_MODULES, ENVIRONMENT, BoxConfig, BoxConnection, bootstrap
 from rewardkit_sandbox.types import Limits
 
 OWNER = "REWARDKIT_SANDBOX_OWNER"
@@ -63,25 +63,25 @@ class BubblewrapBackend:
     def close(self) -> None:
         """Nothing is shared by the boxes."""
 
-    def start(self, serial: int) -> Slot:  # noqa: ARG002  the protocol's
+    def start(self, serial: int) -> BoxConnection:  # noqa: ARG002  the protocol's
         """One box, ready for programs.
 
         Raises:
-            SlotDied: it did not come up.
+            BoxDied: it did not come up.
         """
         with contextlib.ExitStack() as undo:
-            slot = self._start(undo)
+            box = self._start(undo)
             undo.pop_all()
-        return slot
+        return box
 
-    def _start(self, undo: contextlib.ExitStack) -> Slot:
+    def _start(self, undo: contextlib.ExitStack) -> BoxConnection:
         limits = self.limits
         group = None
         if self._grouped:
             memory = limits.memory_mb + 2 * limits.scratch_mb + SERVER_MB
             group = cgroups.make(memory_mb=memory, processes=limits.processes + 4, cpus=self.cpus)
             if group is None:
-                raise SlotDied("its control group could not be made")
+                raise BoxDied("its control group could not be made")
             undo.callback(group.remove)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         undo.enter_context(ours)
@@ -94,14 +94,14 @@ class BubblewrapBackend:
                 finally:
                     os.close(tell)
                 end = partial(_end, process, group, complaints)
-                slot = Slot(f"bubblewrap {process.pid}", ours, end, group.watch if group is not None else None)
-                undo.callback(slot.close)
+                box = BoxConnection(f"bubblewrap {process.pid}", ours, end, group.watch if group is not None else None)
+                undo.callback(box.close)
                 facts = info.read()
                 if group is not None and facts:
                     group.add(json.loads(facts)["child-pid"])
         scratch = f"size={limits.scratch_mb}m,nr_inodes={limits.scratch_files},mode=1777"
         try:
-            slot.start(
+            box.start(
                 BoxConfig(
                     memory_files=group is not None,
                     mount_tmpfs={"/tmp": scratch, "/dev/shm": scratch},
@@ -111,11 +111,11 @@ class BubblewrapBackend:
                     preimport=COMMON_MODULES if self.preimport is None else self.preimport,
                 )
             )
-        except SlotDied as error:
+        except BoxDied as error:
             complaints.seek(0)
             said = complaints.read().decode("utf-8", "replace").strip()[-1500:]
-            raise SlotDied(f"{error}; it said: {said or 'nothing'}") from error
-        return slot
+            raise BoxDied(f"{error}; it said: {said or 'nothing'}") from error
+        return box
 
     def _process(self, control: int, tell: int, complaints: IO[bytes]) -> subprocess.Popen[bytes]:
         user = _UID + secrets.randbelow(100_000_000)

@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rewardkit_sandbox.errors import SlotDied, Unavailable
+from rewardkit_sandbox.errors import BoxDied, Unavailable
 from rewardkit_sandbox.host import box_ownership
-from rewardkit_sandbox.host.box_connection import COMMON_MODULES, ENVIRONMENT, BoxConfig, Slot, bootstrap
+from rewardkit_sandbox.host.box_connection import COMMON_MODULES, ENVIRONMENT, BoxConfig, BoxConnection, bootstrap
 from rewardkit_sandbox.types import Limits
 
 if TYPE_CHECKING:
@@ -115,18 +115,18 @@ class DockerBackend:
         """Removes the folder of sockets."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def start(self, serial: int) -> Slot:
+    def start(self, serial: int) -> BoxConnection:
         """One box, ready for programs.
 
         Raises:
-            SlotDied: it did not come up.
+            BoxDied: it did not come up.
             Unavailable: the engine is not there.
         """
         folder = self._folder / str(serial)
         path = folder / "control"
         engine = client()
         container: Any = None
-        slot: Slot | None = None
+        box: BoxConnection | None = None
         try:
             folder.mkdir(mode=0o711, parents=True)
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
@@ -137,22 +137,24 @@ class DockerBackend:
                 container.start()
                 connection = self._accept(listener, container)
             end = partial(_remove, container.id, folder)
-            slot = Slot(f"container {container.short_id}", connection, end, partial(_memory_watch, container.id))
+            box = BoxConnection(
+                f"container {container.short_id}", connection, end, partial(_memory_watch, container.id)
+            )
             try:
-                slot.start(self._config())
-            except SlotDied as error:
-                raise SlotDied(f"{error}; {_logs(container)}") from error
+                box.start(self._config())
+            except BoxDied as error:
+                raise BoxDied(f"{error}; {_logs(container)}") from error
             path.unlink()
-            return slot  # noqa: TRY300
+            return box  # noqa: TRY300
         except Exception as error:
-            if slot is not None:
-                slot.close()
+            if box is not None:
+                box.close()
             elif container is not None:
                 _remove(container.id, folder)
             else:
                 shutil.rmtree(folder, ignore_errors=True)
             if is_engine_error(error):
-                raise SlotDied(f"the engine did not start a container: {error}") from error
+                raise BoxDied(f"the engine did not start a container: {error}") from error
             raise
         finally:
             engine.close()
@@ -167,7 +169,7 @@ class DockerBackend:
                 container.reload()
                 if container.status not in ("created", "running"):
                     break
-        raise SlotDied(f"the container did not connect; {_logs(container)}")
+        raise BoxDied(f"the container did not connect; {_logs(container)}")
 
     def _config(self) -> BoxConfig:
         # Users of no other box: the kernel counts processes per user, across containers.
@@ -224,7 +226,7 @@ def _memory_watch(identity: str) -> Callable[[], bool]:
     """From now on: did the kernel kill in this container for want of memory? The engine remembers of removed ones, too."""
     since = time.time()
 
-    def starved() -> bool:
+    def out_of_memory() -> bool:
         try:
             engine = client(timeout_s=20)
         except Unavailable:
@@ -241,7 +243,7 @@ def _memory_watch(identity: str) -> Callable[[], bool]:
         finally:
             engine.close()
 
-    return starved
+    return out_of_memory
 
 
 def _remove(identity: str, folder: Path) -> None:

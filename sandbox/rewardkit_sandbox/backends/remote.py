@@ -149,7 +149,7 @@ class RemoteSandbox:
         work = lambda: self.run(program, cases, limits, isolation=isolation, stop=stop)  # noqa: E731
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
-    def judge(self, *_: object, **__: object) -> NoReturn:
+    def run_tests(self, *_: object, **__: object) -> NoReturn:
         """Test code needs two boxes that talk to each other.
 
         Raises:

@@ -26,7 +26,7 @@ class Property:
     """What to do where it does not hold."""
 
 
-def look(image: str = "python") -> list[Property]:
+def check_host(image: str = "python") -> list[Property]:
     """What there is. None of it must be: one backend suffices, and `auto` says which."""
     return [
         *_docker(image),

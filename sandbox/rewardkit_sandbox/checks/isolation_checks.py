@@ -82,7 +82,7 @@ print(os.listdir("/tmp"), os.listdir("/dev/shm"), others)
 """
 
 
-def check(backend: str = "auto", image: str = "python") -> tuple[str, list[Property]]:
+def check_isolation(backend: str = "auto", image: str = "python") -> tuple[str, list[Property]]:
     """Opens a sandbox and tries its walls; returns which it was and what held.
 
     Raises:

@@ -18,7 +18,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from rewardkit_sandbox.errors import SandboxError, SlotDied
+from rewardkit_sandbox.errors import BoxDied, SandboxError
 from rewardkit_sandbox.host import seccomp
 from rewardkit_sandbox.types import Execution, Limits, Status
 
@@ -54,7 +54,10 @@ def bootstrap() -> str:
 @cache
 def _sources() -> dict[str, str]:
     box = resources.files("rewardkit_sandbox.box")
-    return {name: box.joinpath(f"{name}.py").read_text() for name in ("codec", "harness", "judge", "scratch", "agent")}
+    return {
+        name: box.joinpath(f"{name}.py").read_text()
+        for name in ("codec", "program_process", "unit_tests", "scratch_folders", "fork_server")
+    }
 
 
 def memory_file(data: bytes) -> int:
@@ -167,7 +170,7 @@ class Outcome:
     """Descriptors that came back: the file named by `Job.collect`."""
 
 
-class Slot:
+class BoxConnection:
     """A running box. Used by one thread at a time; never reused after an error."""
 
     def __init__(
@@ -198,7 +201,7 @@ class Slot:
         """Hands the agent over and waits until it is ready.
 
         Raises:
-            SlotDied: it did not come up; the message has what it said.
+            BoxDied: it did not come up; the message has what it said.
         """
         self._connection.settimeout(timeout_s)
         bundle = memory_file(config.bundle())
@@ -206,14 +209,14 @@ class Slot:
             socket.send_fds(self._connection, [b"boot"], [bundle])
             packet = self._connection.recv(65536)
         except OSError as error:
-            raise SlotDied(f"{self.name} did not start: {error}") from error
+            raise BoxDied(f"{self.name} did not start: {error}") from error
         finally:
             os.close(bundle)
         if not packet:
-            raise SlotDied(f"{self.name} ended while starting")
+            raise BoxDied(f"{self.name} ended while starting")
         answer = json.loads(packet)
         if "error" in answer:
-            raise SlotDied(f"{self.name} could not be set up: {answer['error']}")
+            raise BoxDied(f"{self.name} could not be set up: {answer['error']}")
         self.python = tuple(answer["python"])
 
     def alive(self) -> bool:
@@ -244,26 +247,26 @@ class Slot:
         """Runs one process and waits for its end, reading what it writes.
 
         Raises:
-            SlotDied: the box ended or stopped answering; nothing is known about the program.
+            BoxDied: the box ended or stopped answering; nothing is known about the program.
             SandboxError: a wall could not be put up, or this process has no descriptors left.
         """
         try:
             exchange = _Exchange(job)
         except OSError as error:
             raise SandboxError(f"this process is short of descriptors: {error}") from error
-        starved = self._watch()
+        out_of_memory = self._watch()
         try:
             exchange.send(self._connection)
             exchange.pump(self._connection)
             if exchange.answer.get("oom", False) is None:
-                exchange.answer["oom"] = starved()
+                exchange.answer["oom"] = out_of_memory()
             return exchange.outcome()
         except (_Ended, OSError, ValueError) as error:
             self.broken = True
-            if starved():
+            if out_of_memory():
                 # The program was alone in the box: it is for the program's memory that the box's server was killed.
                 return Outcome(Execution("memory_limit", note=f"used more than {job.limits.memory_mb} MiB"))
-            raise SlotDied(f"{self.name}: {error}") from error
+            raise BoxDied(f"{self.name}: {error}") from error
         except SandboxError:
             self.broken = True
             raise
@@ -338,7 +341,7 @@ class _Exchange:
                 time.sleep(_PAUSE_S)
             events = poll.poll(max(deadline - time.monotonic(), 0) * 1000)
             if not events:
-                raise SlotDied("no answer after the deadline")
+                raise BoxDied("no answer after the deadline")
             for descriptor, _ in events:
                 if descriptor == control:
                     packet, self.files, _, _ = socket.recv_fds(connection, 65536, 4)

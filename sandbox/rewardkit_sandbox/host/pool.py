@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Protocol
 
-from rewardkit_sandbox.errors import Closed, SandboxError, SlotDied, Unavailable
-from rewardkit_sandbox.host.box_connection import Slot
+from rewardkit_sandbox.errors import BoxDied, Closed, SandboxError, Unavailable
+from rewardkit_sandbox.host.box_connection import BoxConnection
 
 _log = logging.getLogger(__name__)
 _ALL: weakref.WeakSet[Pool] = weakref.WeakSet()
@@ -30,7 +30,7 @@ class Backend(Protocol):
     def open(self) -> None:
         """Checks that boxes can be made here. Raises `Unavailable`, saying what to do."""
 
-    def start(self, serial: int) -> Slot:
+    def start(self, serial: int) -> BoxConnection:
         """A box that is ready. Raises where it did not come up, after cleaning up; it is tried again for a while."""
 
     def close(self) -> None:
@@ -57,13 +57,13 @@ class Pool:
         """Boxes that were dead or suspect and were replaced."""
         self._patience_s = patience_s
         self._lock = threading.Lock()
-        self._twinning = threading.Lock()
-        self._free: deque[Slot] = deque()
-        self._waiting: deque[Future[Slot]] = deque()
-        self._slots: set[Slot] = set()
+        self._opening_tests_pool = threading.Lock()
+        self._free: deque[BoxConnection] = deque()
+        self._waiting: deque[Future[BoxConnection]] = deque()
+        self._boxes: set[BoxConnection] = set()
         self._serials = serials or itertools.count(1)
         self._shares = serials is not None
-        self._twin: Pool | None = None
+        self._tests_pool: Pool | None = None
         self._closed = False
         self._restarts: set[threading.Thread] = set()
         self._failure: SandboxError | None = None
@@ -75,7 +75,7 @@ class Pool:
 
         Raises:
             Unavailable: boxes can't be made here.
-            SlotDied: they don't come up.
+            BoxDied: they don't come up.
         """
         if not self._shares:
             try:
@@ -100,26 +100,26 @@ class Pool:
             self.close()
             raise errors[0]
 
-    def twin(self) -> Pool:
+    def tests_pool(self) -> Pool:
         """A pool of as many boxes from the same backend, started at the first call, and closed with this one.
 
-        Who holds a box of this pool may ask for one of the twin: there is always one, so that nobody waits in a circle.
+        Who holds a box of this pool may ask for one of the tests_pool: there is always one, so that nobody waits in a circle.
 
         Raises:
             SandboxError: its boxes don't come up.
         """
-        with self._twinning:
-            if self._twin is None:
-                twin = Pool(self.backend, self.size, self._patience_s, serials=self._serials)
-                twin.open()
+        with self._opening_tests_pool:
+            if self._tests_pool is None:
+                tests_pool = Pool(self.backend, self.size, self._patience_s, serials=self._serials)
+                tests_pool.open()
                 with self._lock:
                     closed = self._closed
-                    self._twin = twin
+                    self._tests_pool = tests_pool
                 if closed:
-                    twin.close()
-            return self._twin
+                    tests_pool.close()
+            return self._tests_pool
 
-    def _start_one(self) -> Slot:
+    def _start_one(self) -> BoxConnection:
         with self._lock:
             serial = next(self._serials)
         try:
@@ -128,57 +128,57 @@ class Pool:
             raise
         # The boundary to backends: a full disk, no descriptor left, or a bug of theirs; never a box that is lost silently.
         except Exception as error:
-            raise SlotDied(f"{self.backend.name} started no box: {type(error).__name__}: {error}") from error
+            raise BoxDied(f"{self.backend.name} started no box: {type(error).__name__}: {error}") from error
 
-    def _add(self, slot: Slot) -> None:
+    def _add(self, box: BoxConnection) -> None:
         with self._lock:
             closed = self._closed
             if not closed:
-                self._slots.add(slot)
+                self._boxes.add(box)
                 self._failure = None
         if closed:
-            slot.close()
+            box.close()
         else:
-            self._hand_out(slot)
+            self._hand_out(box)
 
-    def _hand_out(self, slot: Slot) -> None:
+    def _hand_out(self, box: BoxConnection) -> None:
         with self._lock:
             while self._waiting:
                 waiter = self._waiting.popleft()
                 if waiter.set_running_or_notify_cancel():
-                    waiter.set_result(slot)
+                    waiter.set_result(box)
                     return
-            self._free.append(slot)
+            self._free.append(box)
 
-    def _replace(self, slot: Slot) -> None:
+    def _replace(self, box: BoxConnection) -> None:
         """Ends a box and starts another one in the background."""
         with self._lock:
-            if slot not in self._slots:
+            if box not in self._boxes:
                 return
-            self._slots.discard(slot)
+            self._boxes.discard(box)
             self.replaced += 1
-            thread = threading.Thread(target=self._restart, args=(slot,), daemon=True, name="sandbox-replace")
+            thread = threading.Thread(target=self._restart, args=(box,), daemon=True, name="sandbox-replace")
             self._restarts.add(thread)
         try:
             thread.start()
         except RuntimeError:  # this process may have no more threads: then the caller does the work
             with self._lock:
                 self._restarts.discard(thread)
-            self._start_again(slot)
+            self._start_again(box)
 
-    def _restart(self, slot: Slot) -> None:
+    def _restart(self, box: BoxConnection) -> None:
         try:
-            self._start_again(slot)
+            self._start_again(box)
         finally:
             with self._lock:
                 self._restarts.discard(threading.current_thread())
 
-    def _start_again(self, slot: Slot) -> None:
+    def _start_again(self, box: BoxConnection) -> None:
         try:
-            slot.close()
+            box.close()
         # As in _start_one: what does not end is swept later, and must not keep a new box from being started.
         except Exception:  # noqa: BLE001
-            _log.exception("the box %s could not be ended", slot.name)
+            _log.exception("the box %s could not be ended", box.name)
         deadline = time.monotonic() + self._patience_s
         pause = 0.1
         while not self._stop.is_set():
@@ -196,7 +196,7 @@ class Pool:
     def _fail(self, error: SandboxError) -> None:
         """Tells everyone who waits, if not a single box is left. Starting goes on."""
         with self._lock:
-            if self._slots:
+            if self._boxes:
                 return
             self._failure = error
             waiting, self._waiting = self._waiting, deque()
@@ -204,7 +204,7 @@ class Pool:
             if waiter.set_running_or_notify_cancel():
                 waiter.set_exception(Unavailable(f"no box could be started for {self._patience_s:g} s: {error}"))
 
-    def acquire(self) -> Slot:
+    def acquire(self) -> BoxConnection:
         """A box for this caller alone; give it back with `release`.
 
         Raises:
@@ -215,43 +215,43 @@ class Pool:
             with self._lock:
                 if self._closed:
                     raise Closed("the sandbox is closed")
-                if self._failure is not None and not self._slots:
+                if self._failure is not None and not self._boxes:
                     raise Unavailable(str(self._failure))
                 if self._free and not self._waiting:
-                    slot = self._free.popleft()
+                    box = self._free.popleft()
                     waiter = None
                 else:
-                    waiter = Future[Slot]()
+                    waiter = Future[BoxConnection]()
                     self._waiting.append(waiter)
             if waiter is not None:
                 try:
-                    slot = waiter.result()
+                    box = waiter.result()
                 except BaseException:
                     if not waiter.cancel() and waiter.done() and waiter.exception() is None:
                         self._hand_out(waiter.result())
                     raise
-            if slot.alive():
-                return slot
-            self._replace(slot)
+            if box.alive():
+                return box
+            self._replace(box)
 
-    def release(self, slot: Slot) -> None:
+    def release(self, box: BoxConnection) -> None:
         """Takes a box back."""
-        if slot.broken:
-            self._replace(slot)
+        if box.broken:
+            self._replace(box)
         else:
-            self._hand_out(slot)
+            self._hand_out(box)
 
     @contextlib.contextmanager
-    def slot(self) -> Iterator[Slot]:
+    def box(self) -> Iterator[BoxConnection]:
         """A box for the length of a `with` block; one that an exception went through is replaced."""
-        slot = self.acquire()
+        box = self.acquire()
         try:
-            yield slot
-        except (SlotDied, KeyboardInterrupt, GeneratorExit):
-            slot.broken = True
+            yield box
+        except (BoxDied, KeyboardInterrupt, GeneratorExit):
+            box.broken = True
             raise
         finally:
-            self.release(slot)
+            self.release(box)
 
     def close(self) -> None:
         """Ends all boxes. Idempotent; those who wait get `Closed`."""
@@ -262,8 +262,8 @@ class Pool:
             if self._closed:
                 return
             self._closed = True
-            twin = self._twin
-            slots, self._slots = self._slots, set()
+            tests_pool = self._tests_pool
+            boxes, self._boxes = self._boxes, set()
             waiting, self._waiting = self._waiting, deque()
             self._free.clear()
             # A box that is being started has files in the backend's folder: it is let come up, and ended by `_add`.
@@ -271,9 +271,9 @@ class Pool:
         for waiter in waiting:
             if waiter.set_running_or_notify_cancel():
                 waiter.set_exception(Closed("the sandbox was closed"))
-        if twin is not None:
-            twin.close()
-        threads = [threading.Thread(target=slot.close) for slot in slots]
+        if tests_pool is not None:
+            tests_pool.close()
+        threads = [threading.Thread(target=box.close) for box in boxes]
         for thread in threads:
             thread.start()
         for thread in (*threads, *restarts):
@@ -284,9 +284,9 @@ class Pool:
     def forget(self) -> None:
         """In a forked child: leaves the boxes to the owner."""
         self._closed = True
-        for slot in self._slots:
-            slot.forget()
-        self._slots = set()
+        for box in self._boxes:
+            box.forget()
+        self._boxes = set()
 
 
 def _close_all() -> None:

@@ -6,13 +6,13 @@ import os
 from collections.abc import Sequence
 
 from rewardkit_sandbox.box import codec
-from rewardkit_sandbox.host.box_connection import Job, Slot, memory_file
+from rewardkit_sandbox.host.box_connection import BoxConnection, Job, memory_file
 from rewardkit_sandbox.types import Call, Case, Execution, Limits, Stdin
 
 _CHUNK = 200
 
 
-def run(slot: Slot, code: int, cases: Sequence[Case], limits: Limits) -> list[Execution | None]:
+def run(box: BoxConnection, code: int, cases: Sequence[Case], limits: Limits) -> list[Execution | None]:
     """What happened to each case; None for those that must be run again in a process of their own.
 
     Only a case of which the process itself said that it ended well is taken from here: its output is compared like any
@@ -25,12 +25,12 @@ def run(slot: Slot, code: int, cases: Sequence[Case], limits: Limits) -> list[Ex
         end = at
         while end < len(cases) and end - at < _CHUNK and type(cases[end]) is kind:
             end += 1
-        runs += _chunk(slot, code, cases[at:end], limits)
+        runs += _chunk(box, code, cases[at:end], limits)
         at = end
     return runs
 
 
-def _chunk(slot: Slot, code: int, cases: Sequence[Case], limits: Limits) -> list[Execution | None]:
+def _chunk(box: BoxConnection, code: int, cases: Sequence[Case], limits: Limits) -> list[Execution | None]:
     opened: list[int] = []
 
     def file(data: bytes) -> int:
@@ -46,7 +46,7 @@ def _chunk(slot: Slot, code: int, cases: Sequence[Case], limits: Limits) -> list
         outputs = (os.memfd_create("stdout", os.MFD_CLOEXEC), os.memfd_create("stderr", os.MFD_CLOEXEC))
         opened.extend(outputs)
         job = Job("batch", code, limits, stdin, result=True, extra=extra, output_files=outputs)
-        outcome = slot.run(job)
+        outcome = box.run(job)
         return _read(outcome.result, outputs, len(cases), outcome.execution, limits)
     finally:
         for descriptor in opened:

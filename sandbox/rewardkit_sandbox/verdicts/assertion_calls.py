@@ -124,7 +124,7 @@ class Assertion:
             return False
 
 
-def split(source: str) -> Assertion | None:
+def split_assertion(source: str) -> Assertion | None:
     """The calls and the condition of `assert …`, or None where only running it as it stands would do.
 
     Raises:

@@ -180,7 +180,7 @@ def _run_code(sandbox: Sandbox, test: Test, plan: TestPlan) -> TestOutcome:
         prelude = "\n".join(filter(None, (plan.prompt_code, code.prelude)))
         tests = Tests(code.source, entry_point=code.entry_point, prelude=prelude, names=names)
     try:
-        verdict = sandbox.judge(plan.program, tests)
+        verdict = sandbox.run_tests(plan.program, tests)
     except BadTests as error:
         raise BadTests(f"{error}{hint(str(error), plan.image)}") from error
     if verdict.passed:

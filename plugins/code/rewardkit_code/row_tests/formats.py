@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from rewardkit_sandbox import Assertion, Call, Stdin, split
+from rewardkit_sandbox import Assertion, Call, Stdin, split_assertion
 
 from rewardkit_code.row_tests import packed
 from rewardkit_code.row_tests.python_tests import TestCode, parse, read_code, syntax_fault
@@ -304,7 +304,7 @@ def _assertion_or_code(source: str, where: str, given: Context) -> Test:
 
 @lru_cache(maxsize=4096)
 def _split(source: str) -> Assertion | None:
-    return split(source)
+    return split_assertion(source)
 
 
 def _call(test: Mapping[str, Any], where: str, tolerance: float | None, weight: float) -> CallTest:

@@ -1,7 +1,7 @@
 """The judge's side of a judge: runs test code against a candidate that lives in another box, by calls over a pipe.
 
 The candidate's process is never here. What comes back over the pipe is decoded into plain values; an object that can't
-be carried over is a `Remote`, whose methods are called over there, and which is equal to nothing.
+be carried over is a `RemoteObject`, whose methods are called over there, and which is equal to nothing.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from rewardkit_box import codec, harness  # type: ignore[import-not-found]
+from rewardkit_box import codec, program_process  # type: ignore[import-not-found]
 
 CALLS, ANSWERS, VERDICT = 4, 5, 3
 MAX_LINE = 8 << 20
 _write, _exit, _dumps, _loads = os.write, os._exit, codec.dumps, codec.loads
 
 
-class CandidateGone(BaseException):
+class ProgramGone(BaseException):
     """The candidate's process ended, or said something that is no answer."""
 
 
@@ -29,11 +29,11 @@ class Unsupported(BaseException):
     """The tests hand over something that can't be carried to the candidate."""
 
 
-class CandidateError(Exception):
+class ProgramError(Exception):
     """An exception of a type that only the candidate has."""
 
 
-class Link:
+class ProgramConnection:
     """The pipes to the candidate."""
 
     gone: str | None
@@ -62,16 +62,16 @@ class Link:
 
     def _lost(self, why: str) -> NoReturn:
         self.gone = why
-        raise CandidateGone(why)
+        raise ProgramGone(why)
 
     def _receive(self, length: int) -> list[Any]:
         if self.gone:
-            raise CandidateGone(self.gone)
+            raise ProgramGone(self.gone)
         line = self._answers.readline(MAX_LINE)
         if not line.endswith(b"\n"):
             self._lost("it ended during a call" if len(line) < MAX_LINE else "its answer is too long")
         try:
-            answer = _loads(line, lambda type_name, handle: Remote(self, type_name, handle))
+            answer = _loads(line, lambda type_name, handle: RemoteObject(self, type_name, handle))
             if type(answer) is not list or len(answer) != length:
                 self._lost("it sent no answer")
         except codec.CodecError as error:
@@ -82,7 +82,7 @@ class Link:
         """One call. Raises what the candidate raised, as the nearest builtin exception."""
 
         def carry(value: Any) -> int:
-            if type(value) is Remote:
+            if type(value) is RemoteObject:
                 return int(value._handle)
             raise Unsupported(f"a {type(value).__name__} can't be handed to the program")
 
@@ -103,7 +103,7 @@ class Link:
             return value
         if kind == "raised":
             raise _exception(value)
-        raise CandidateError(str(value))
+        raise ProgramError(str(value))
 
 
 def _change(original: Any, changed: Any) -> None:
@@ -128,67 +128,67 @@ def _exception(value: Any) -> Exception:
                 return kind(message)
             except TypeError:
                 continue
-    return CandidateError(f"{name}: {message}")
+    return ProgramError(f"{name}: {message}")
 
 
-class Function:
+class ProgramFunction:
     """A function or class of the candidate's program."""
 
-    def __init__(self, link: Link, name: str) -> None:
-        self.__dict__.update(_link=link, __name__=name, __qualname__=name, __doc__=None)
+    def __init__(self, program: ProgramConnection, name: str) -> None:
+        self.__dict__.update(_program=program, __name__=name, __qualname__=name, __doc__=None)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._link.ask("call", None, self.__name__, args, kwargs)
+        return self._program.ask("call", None, self.__name__, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return Function(self._link, f"{self.__name__}.{name}")
+        return ProgramFunction(self._program, f"{self.__name__}.{name}")
 
 
-class Remote:
+class RemoteObject:
     """An object that stays in the candidate's process; its attributes and methods are asked for over there.
 
     It never meets a plain value in an operation: `abs(f(x) - 5)` or `f(x) == 5` with an object in the place of a number
     would let the program answer for the test. Two objects of the program's may be compared and combined.
     """
 
-    __slots__ = ("_handle", "_link", "_type_name")
+    __slots__ = ("_handle", "_program", "_type_name")
 
-    def __init__(self, link: Link, type_name: str, handle: int) -> None:
-        object.__setattr__(self, "_link", link)
+    def __init__(self, program: ProgramConnection, type_name: str, handle: int) -> None:
+        object.__setattr__(self, "_program", program)
         object.__setattr__(self, "_type_name", type_name)
         object.__setattr__(self, "_handle", handle)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return self._link.ask("get", self, name, [], {})
+        return self._program.ask("get", self, name, [], {})
 
     def __setattr__(self, name: str, value: Any) -> None:
-        self._link.ask("set", self, name, [value], {})
+        self._program.ask("set", self, name, [value], {})
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._link.ask("invoke", self, "", args, kwargs)
+        return self._program.ask("invoke", self, "", args, kwargs)
 
     def __len__(self) -> Any:
-        return self._link.ask("method", self, "__len__", [], {})
+        return self._program.ask("method", self, "__len__", [], {})
 
     def __getitem__(self, key: Any) -> Any:
-        return self._link.ask("method", self, "__getitem__", [key], {})
+        return self._program.ask("method", self, "__getitem__", [key], {})
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._link.ask("list", self, "", [], {}))
+        return iter(self._program.ask("list", self, "", [], {}))
 
     def __str__(self) -> str:
-        text = self._link.ask("method", self, "__str__", [], {})
+        text = self._program.ask("method", self, "__str__", [], {})
         return text if type(text) is str else f"<{self._type_name}>"
 
     def __repr__(self) -> str:
         return f"<the program's {self._type_name} object>"
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is Remote and self._link.ask("method", self, "__eq__", [other], {}) is True
+        return type(other) is RemoteObject and self._program.ask("method", self, "__eq__", [other], {}) is True
 
     def __bool__(self) -> bool:
         raise TypeError(f"the truth of a {self._type_name} object can't be told here")
@@ -196,34 +196,34 @@ class Remote:
     __hash__ = object.__hash__
 
 
-def _between_objects(name: str) -> Callable[[Remote, object], Any]:
-    def operate(self: Remote, other: object) -> Any:
-        if type(other) is not Remote:
+def _between_objects(name: str) -> Callable[[RemoteObject, object], Any]:
+    def operate(self: RemoteObject, other: object) -> Any:
+        if type(other) is not RemoteObject:
             raise TypeError(
                 f"a {self._type_name} object of the program's can't meet a {type(other).__name__} of the test's"
             )
-        return self._link.ask("method", self, name, [other], {})
+        return self._program.ask("method", self, name, [other], {})
 
     return operate
 
 
 for _name in ("lt", "le", "gt", "ge", "add", "sub", "mul", "truediv", "and", "or"):
-    setattr(Remote, f"__{_name}__", _between_objects(f"__{_name}__"))
+    setattr(RemoteObject, f"__{_name}__", _between_objects(f"__{_name}__"))
 
 
-class _Solution(types.ModuleType):
+class _ProgramModule(types.ModuleType):
     """The candidate's program as an importable module."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return Function(self._link, name)
+        return ProgramFunction(self._program, name)
 
 
-def _reason(error: BaseException, tests: str = "", link: Link | None = None) -> str:
+def _reason(error: BaseException, tests: str = "", program: ProgramConnection | None = None) -> str:
     """What failed, in which line of the tests, and what the program had answered."""
     failed = isinstance(error, AssertionError)
-    if isinstance(error, CandidateError):
+    if isinstance(error, ProgramError):
         told = f"the program raised {error}"
     elif failed:
         told = str(error)
@@ -239,7 +239,9 @@ def _reason(error: BaseException, tests: str = "", link: Link | None = None) -> 
     if not 0 < number <= len(lines):
         return told or "a test failed"
     line = f"line {number} of the tests: {lines[number - 1].strip()[:120]}"
-    returned = f" (the last call returned {_show(link.returned[0])})" if link is not None and link.returned else ""
+    returned = (
+        f" (the last call returned {_show(program.returned[0])})" if program is not None and program.returned else ""
+    )
     return f"{line} failed{returned}" if failed else f"{told}, in {line}{returned}"
 
 
@@ -247,7 +249,7 @@ def _is_import_of_tests(error: ImportError) -> bool:
     """Whether the tests themselves asked for a module that is not here; not the program, during a call."""
     at = error.__traceback__
     while at is not None:
-        if at.tb_frame.f_code is Link.ask.__code__:
+        if at.tb_frame.f_code is ProgramConnection.ask.__code__:
             return False
         at = at.tb_next
     return True
@@ -263,13 +265,13 @@ def _show(value: Any) -> str:
         return f"a {type(value).__name__}"
 
 
-def _run_script(link: Link, job: dict[str, Any], _tests: dict[str, bool]) -> None:
+def _run_script(program: ProgramConnection, job: dict[str, Any], _tests: dict[str, bool]) -> None:
     """Test code as it stands; `check(candidate)` is called where it defines one and an entry point is given."""
-    space = harness._fresh_main("tests")
+    space = program_process._fresh_main("tests")
     if job["prelude"]:
         exec(compile(job["prelude"], "prelude.py", "exec", dont_inherit=True), space)
     for name in job["names"]:
-        space[name] = Function(link, name)
+        space[name] = ProgramFunction(program, name)
     compiled = compile(job["tests"], "tests.py", "exec", dont_inherit=True)
     exec(compiled, space)
     if job["entry_point"] and callable(space.get("check")):
@@ -279,9 +281,9 @@ def _run_script(link: Link, job: dict[str, Any], _tests: dict[str, bool]) -> Non
 class _Report:
     """A pytest plugin that keeps each test's outcome."""
 
-    def __init__(self, tests: dict[str, bool], link: Link) -> None:
+    def __init__(self, tests: dict[str, bool], program: ProgramConnection) -> None:
         self.tests = tests
-        self.link = link
+        self.program = program
         self.missing = ""
         """A module that the tests import and that is not here."""
         self.reasons: list[str] = []
@@ -298,7 +300,7 @@ class _Report:
         if report.failed:
             self.tests["collection"] = False
             last = str(report.longrepr).rstrip().rpartition("\n")[2].removeprefix("E").strip()
-            if last.startswith("ModuleNotFoundError") and not self.link.asked:
+            if last.startswith("ModuleNotFoundError") and not self.program.asked:
                 self.missing = last
             self.reasons.append(f"the tests can't be collected: {last[:300]}")
 
@@ -310,15 +312,15 @@ class _Report:
         return f"{told} (line {crash.lineno})" if crash and crash.path.endswith("test_solution.py") else told
 
 
-def _run_pytest(link: Link, job: dict[str, Any], tests: dict[str, bool]) -> None:
+def _run_pytest(program: ProgramConnection, job: dict[str, Any], tests: dict[str, bool]) -> None:
     import pytest
 
-    module = _Solution(job["module"])
-    module.__dict__.update(_link=link, __file__="/tmp/solution.py")
+    module = _ProgramModule(job["module"])
+    module.__dict__.update(_program=program, __file__="/tmp/solution.py")
     sys.modules[job["module"]] = module
     with open("/tmp/test_solution.py", "w") as file:
         file.write(job["tests"])
-    report = _Report(tests, link)
+    report = _Report(tests, program)
     pytest.main(
         ["-q", "-x" if job["stop"] else "-q", "-p", "no:cacheprovider", "--rootdir=/tmp", "/tmp/test_solution.py"],
         [report],
@@ -331,20 +333,20 @@ def _run_pytest(link: Link, job: dict[str, Any], tests: dict[str, bool]) -> None
         raise AssertionError("; ".join(report.reasons)[:1000])
 
 
-def judge(source: bytes, _extra: list[int]) -> NoReturn:
+def run_unit_tests(source: bytes, _extra: list[int]) -> NoReturn:
     """Runs the tests and writes one verdict: [state, reason, each test]."""
-    harness._open_streams(harness._streams)
+    program_process._open_streams(program_process._streams)
     job = _loads(source)
-    link = Link()
+    program = ProgramConnection()
     tests: dict[str, bool] = {}
     state, reason = "passed", ""
     try:
-        unloaded = link.load()
+        unloaded = program.load()
         if unloaded:
             state, reason = "failed", unloaded
         else:
-            (_run_pytest if job["kind"] == "pytest" else _run_script)(link, job, tests)
-    except CandidateGone as error:
+            (_run_pytest if job["kind"] == "pytest" else _run_script)(program, job, tests)
+    except ProgramGone as error:
         state, reason = "gone", str(error)
     except Unsupported as error:
         state, reason = "bad_tests", str(error)
@@ -353,12 +355,12 @@ def judge(source: bytes, _extra: list[int]) -> NoReturn:
         state, reason = "bad_tests" if bad else "failed", _reason(error, job["tests"])
     except ImportError as error:
         state = "bad_tests" if _is_import_of_tests(error) else "failed"
-        reason = _reason(error, job["tests"], link)
+        reason = _reason(error, job["tests"], program)
     except BaseException as error:
         script = job["tests"] if job["kind"] == "script" else ""
-        state, reason = "failed", _reason(error, script, link)
-    if state == "passed" and link.lost():
-        state, reason = "gone", str(link.gone)
+        state, reason = "failed", _reason(error, script, program)
+    if state == "passed" and program.lost():
+        state, reason = "gone", str(program.gone)
     line = _dumps([state, reason, tests])
     view = memoryview(line)
     while view:
@@ -366,4 +368,4 @@ def judge(source: bytes, _extra: list[int]) -> NoReturn:
     _exit(0)
 
 
-harness.ENTRIES["judge"] = judge
+program_process.ENTRIES["unit_tests"] = run_unit_tests

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from rewardkit_sandbox.box import codec
-from rewardkit_sandbox.errors import BadTests, SandboxError, SlotDied
-from rewardkit_sandbox.host.box_connection import Job, Outcome, Slot, memory_file
+from rewardkit_sandbox.errors import BadTests, BoxDied, SandboxError
+from rewardkit_sandbox.host.box_connection import BoxConnection, Job, Outcome, memory_file
 from rewardkit_sandbox.types import Execution, Limits, Verdict
 
 Kind = Literal["script", "pytest"]
@@ -98,12 +98,12 @@ def _bound(tree: ast.Module) -> set[str]:
     return bound
 
 
-def run(candidate: Slot, judge: Slot, code: int, tests: Tests, limits: Limits) -> Verdict:
+def run(candidate: BoxConnection, tests_box: BoxConnection, code: int, tests: Tests, limits: Limits) -> Verdict:
     """One program against one piece of test code.
 
     Raises:
         BadTests: the test code can't be used.
-        SlotDied: one of the boxes ended.
+        BoxDied: one of the boxes ended.
         SandboxError: this process is short of descriptors or threads.
     """
     ours: list[int] = []
@@ -124,15 +124,17 @@ def run(candidate: Slot, judge: Slot, code: int, tests: Tests, limits: Limits) -
         ours.append(memory_file(b""))
         source, empty = ours[4:]
         serving = Job("serve", code, limits, empty, handed=(answers_write, calls_read))
-        judging = replace(limits, wall_s=limits.deadline_s + _MARGIN_S, cpu_s=limits.cpu_s + _MARGIN_S)
+        tests_limits = replace(limits, wall_s=limits.deadline_s + _MARGIN_S, cpu_s=limits.cpu_s + _MARGIN_S)
         thread = threading.Thread(target=serve, args=(serving,))
         try:
             thread.start()
         except RuntimeError as error:
-            raise SandboxError(f"no thread for a judge: {error}") from error
+            raise SandboxError(f"no thread for the tests: {error}") from error
         del ours[:4]  # the jobs close what they hand over
         try:
-            judged = judge.run(Job("judge", source, judging, empty, result=True, handed=(calls_write, answers_read)))
+            outcome_of_tests = tests_box.run(
+                Job("unit_tests", source, tests_limits, empty, result=True, handed=(calls_write, answers_read))
+            )
         finally:
             thread.join()
     finally:
@@ -140,17 +142,17 @@ def run(candidate: Slot, judge: Slot, code: int, tests: Tests, limits: Limits) -
             os.close(descriptor)
     if errors:
         raise errors[0]
-    return _verdict(judged, outcome[0].execution)
+    return _verdict(outcome_of_tests, outcome[0].execution)
 
 
-def _verdict(judged: Outcome, candidate: Execution) -> Verdict:
-    if not judged.execution.ok:
-        why = candidate.note if not candidate.ok else f"the tests did not end: {judged.execution.note}"
+def _verdict(outcome_of_tests: Outcome, candidate: Execution) -> Verdict:
+    if not outcome_of_tests.execution.ok:
+        why = candidate.note if not candidate.ok else f"the tests did not end: {outcome_of_tests.execution.note}"
         return Verdict(False, why, candidate=candidate)
     try:
-        state, reason, tests = codec.loads(judged.result)
+        state, reason, tests = codec.loads(outcome_of_tests.result)
     except (codec.CodecError, TypeError, ValueError) as error:
-        raise SlotDied(f"the judge gave no verdict: {error}") from error
+        raise BoxDied(f"the tests gave no verdict: {error}") from error
     reason, tests = codec.printable(reason), {codec.printable(name): passed for name, passed in tests.items()}
     if state == "bad_tests":
         raise BadTests(reason)

@@ -7,7 +7,7 @@ import stat
 import time
 
 
-class Scratch:
+class ScratchFolders:
     """Looks at each folder after a run.
 
     One that is as it was (no inode, no block used, no time stamp moved) costs four

@@ -53,7 +53,7 @@ def wait_for(condition, timeout_s):
 
 def identities(box):
     """What ends one of a sandbox's boxes from outside: a container's id, or a bubblewrap pid."""
-    return [slot.name.split()[1] for slot in list(box.pool._slots)]
+    return [box.name.split()[1] for box in list(box.pool._boxes)]
 
 
 def end(backend, identity):
@@ -129,7 +129,7 @@ def test_an_owner_that_is_killed_takes_its_boxes_along(backend, busy, tmp_path):
         textwrap.dedent(f"""
         from rewardkit_sandbox import open_sandbox, Program, Stdin, Limits
         box = open_sandbox({backend!r}, slots=2, limits=Limits(wall_s=60))
-        print("ready", *[slot.name.split()[1] for slot in box.pool._slots], flush=True)
+        print("ready", *[box.name.split()[1] for box in box.pool._boxes], flush=True)
         {"box.run(Program('import time; time.sleep(50)'), [Stdin('')])" if busy else "input()"}
         """)
     )
@@ -164,7 +164,7 @@ def test_leftovers_of_dead_owners_are_swept():
 def test_waiting_callers_are_told_when_it_closes(sandbox):
     """A caller that waits for a box gets `Closed`, not silence."""
     pool = Pool(sandbox.pool.backend, 1)
-    pool._slots.add(object())
+    pool._boxes.add(object())
     told = []
 
     def wait():
@@ -173,7 +173,7 @@ def test_waiting_callers_are_told_when_it_closes(sandbox):
         except Closed as error:
             told.append(error)
 
-    pool._slots.clear()
+    pool._boxes.clear()
     thread = threading.Thread(target=wait)
     thread.start()
     assert wait_for(lambda: len(pool._waiting) == 1, 5)
@@ -217,9 +217,9 @@ def test_closing_waits_for_boxes_that_are_being_started():
 
     pool = Pool(Backend(), 1)
     pool.open()
-    slot = pool.acquire()
-    slot.broken = True
-    pool.release(slot)
+    box = pool.acquire()
+    box.broken = True
+    pool.release(box)
     assert starting.wait(30)
     closing = threading.Thread(target=pool.close)
     closing.start()
@@ -266,7 +266,7 @@ def test_no_box_is_lost_when_starting_one_fails(backend, error):
         for number in range(8):
             assert box.run(ADD, [Stdin(f"{number} 1\n")]).runs[0].text == f"{number + 1}\n"
         assert not box.pool.backend.errors
-        assert wait_for(lambda: len(box.pool._slots) == 2, 30)
+        assert wait_for(lambda: len(box.pool._boxes) == 2, 30)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -281,7 +281,7 @@ def test_boxes_that_never_come_up_are_told(backend):
         with pytest.raises(SandboxError, match="No space left on device"):
             box.run(ADD, [Stdin("1 2\n")])
         box.pool.backend.errors.clear()
-        assert wait_for(lambda: len(box.pool._slots) == 1, 30)
+        assert wait_for(lambda: len(box.pool._boxes) == 1, 30)
         assert box.run(ADD, [Stdin("1 2\n")]).runs[0].text == "3\n"
 
 
@@ -291,12 +291,12 @@ def test_a_thread_that_can_not_be_started(sandbox, monkeypatch):
     def refuse(self):
         raise RuntimeError("can't start new thread")
 
-    slot = sandbox.pool.acquire()
-    slot.broken = True
+    box = sandbox.pool.acquire()
+    box.broken = True
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    sandbox.pool.release(slot)
+    sandbox.pool.release(box)
     monkeypatch.undo()
-    assert len(sandbox.pool._slots) == sandbox.pool.size
+    assert len(sandbox.pool._boxes) == sandbox.pool.size
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -310,18 +310,18 @@ def test_a_process_without_descriptors(backend, tmp_path):
         from rewardkit_sandbox import Program, SandboxError, Stdin, Tests, open_sandbox
         with open_sandbox({backend!r}, slots=1) as box:
             program, tests = Program("def f(): return 1"), Tests("assert f() == 1")
-            assert box.judge(program, tests).passed
+            assert box.run_tests(program, tests).passed
             most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             used = max(map(int, os.listdir("/proc/self/fd")))
             for limit in range(3, used + 12):
                 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
-                for work in (lambda: box.run(program, [Stdin("")]).runs[0].ok, lambda: box.judge(program, tests).passed):
+                for work in (lambda: box.run(program, [Stdin("")]).runs[0].ok, lambda: box.run_tests(program, tests).passed):
                     try:
                         assert work(), limit
                     except SandboxError as error:
                         print("ours")
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-            assert box.judge(program, tests).passed
+            assert box.run_tests(program, tests).passed
             print(len(os.listdir("/proc/self/fd")) <= used + 4)
         """)
     )
@@ -339,7 +339,7 @@ def test_judging_takes_one_box_of_the_pool(backend):
 
     def hang():
         try:
-            box.judge(hangs, Tests("f()"), Limits(cpu_s=1, wall_s=60))
+            box.run_tests(hangs, Tests("f()"), Limits(cpu_s=1, wall_s=60))
         except SandboxError as error:
             told.append(error)
 
@@ -347,9 +347,9 @@ def test_judging_takes_one_box_of_the_pool(backend):
         thread = threading.Thread(target=hang)
         thread.start()
         assert wait_for(lambda: len(box.pool._free) == 1, 30)
-        assert box.judge(Program("def f(): return 1"), Tests("assert f() == 1")).passed
+        assert box.run_tests(Program("def f(): return 1"), Tests("assert f() == 1")).passed
         assert thread.is_alive()
-        assert len(box.pool._slots) == 2
+        assert len(box.pool._boxes) == 2
     thread.join(30)
     assert isinstance(told[0], SandboxError)
 
@@ -377,9 +377,9 @@ def test_boxes_are_handed_out_in_the_order_of_asking(sandbox):
     for number in range(6):
 
         def work(number=number):
-            slot = sandbox.pool.acquire()
+            box = sandbox.pool.acquire()
             order.append(number)
-            sandbox.pool.release(slot)
+            sandbox.pool.release(box)
 
         thread = threading.Thread(target=work)
         thread.start()
@@ -388,8 +388,8 @@ def test_boxes_are_handed_out_in_the_order_of_asking(sandbox):
     sandbox.pool.release(slots.pop())
     for thread in threads:
         thread.join(10)
-    for slot in slots:
-        sandbox.pool.release(slot)
+    for box in slots:
+        sandbox.pool.release(box)
     assert order == list(range(6))
 
 

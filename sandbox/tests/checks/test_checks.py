@@ -68,7 +68,7 @@ def test_what_is_missing_is_told_with_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("REWARDKIT_SANDBOX_HOME", str(tmp_path))
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setattr("rewardkit_sandbox.backends.cgroups.make", lambda **_: None)
-    found = {each.name: each for each in host_checks.look()}
+    found = {each.name: each for each in host_checks.check_host()}
     for name in ("Docker engine", "bubblewrap", "control groups for bubblewrap", "images"):
         assert not found[name].holds and found[name].remedy, name
 
@@ -76,7 +76,7 @@ def test_what_is_missing_is_told_with_what_to_do(monkeypatch, tmp_path):
 def test_the_command_for_machines(monkeypatch):
     """--json has the machine and each backend; a wall that is down ends with 1, an unknown backend with 2."""
     monkeypatch.setattr(
-        host_checks, "look", lambda image: [host_checks.Property("gVisor", False, "runc", "install runsc")]
+        host_checks, "check_host", lambda image: [host_checks.Property("gVisor", False, "runc", "install runsc")]
     )
     monkeypatch.setattr(
         "rewardkit_sandbox.cli.check_walls",

@@ -47,7 +47,7 @@ def url():
 class TestRemote(SandboxContract):
     """The same claims, through HTTP; test code needs a local backend."""
 
-    has_judge = False
+    runs_test_code = False
     is_local = False
 
     @pytest.fixture(scope="class")

@@ -24,7 +24,7 @@ def test_canonical_solutions_pass(sandbox):
     """All 164 solutions of HumanEval pass their tests."""
     with ThreadPoolExecutor(2) as executor:
         verdicts = executor.map(
-            lambda row: sandbox.judge(Program(row["prompt"] + row["canonical_solution"]), code_of(row)), problems()
+            lambda row: sandbox.run_tests(Program(row["prompt"] + row["canonical_solution"]), code_of(row)), problems()
         )
         assert [verdict.reason for verdict in verdicts if not verdict.passed] == []
 
@@ -42,7 +42,7 @@ def test_empty_and_forging_solutions_fail(sandbox, body):
     """Solutions that return nothing, leave, or return what equals everything all fail."""
     rows = problems()[::8]
     with ThreadPoolExecutor(2) as executor:
-        verdicts = executor.map(lambda row: sandbox.judge(Program(row["prompt"] + body), code_of(row)), rows)
+        verdicts = executor.map(lambda row: sandbox.run_tests(Program(row["prompt"] + body), code_of(row)), rows)
         assert [row["task_id"] for row, verdict in zip(rows, verdicts, strict=True) if verdict.passed] == []
 
 
@@ -70,10 +70,10 @@ GOOD = "class Stack:\n    def __init__(self): self.items = []\n    def push(self
 
 def test_a_pytest_file(sandbox):
     """A test file imports the program, with fixtures, parameters, objects and expected exceptions."""
-    verdict = sandbox.judge(Program(GOOD), Tests(PYTEST, kind="pytest"))
+    verdict = sandbox.run_tests(Program(GOOD), Tests(PYTEST, kind="pytest"))
     assert verdict.passed, verdict
     assert verdict.tests == {"test_add[1-2-3]": True, "test_add[0-0-0]": True, "test_push": True}
-    verdict = sandbox.judge(Program(GOOD.replace("a + b", "a - b")), Tests(PYTEST, kind="pytest"))
+    verdict = sandbox.run_tests(Program(GOOD.replace("a + b", "a - b")), Tests(PYTEST, kind="pytest"))
     assert not verdict.passed
     assert verdict.tests == {"test_add[1-2-3]": False, "test_add[0-0-0]": True, "test_push": True}
 
@@ -82,7 +82,7 @@ def test_a_pytest_file(sandbox):
 def test_pytest_files_without_tests_never_pass(sandbox, source):
     """A file in which nothing is run passes nothing."""
     try:
-        assert not sandbox.judge(Program(GOOD), Tests(source, kind="pytest")).passed
+        assert not sandbox.run_tests(Program(GOOD), Tests(source, kind="pytest")).passed
     except Exception as error:
         assert "compiled" in str(error)
 
@@ -94,13 +94,13 @@ def test_helpers_of_the_prompt_are_the_prompts(sandbox):
         entry_point="f",
         prelude="def helper(x): return x + 1\ndef f(x):\n    pass\n",
     )
-    assert sandbox.judge(Program("def f(x): return 1"), tests).passed
-    assert not sandbox.judge(Program("def helper(x): return 2\ndef f(x): return 9"), tests).passed
+    assert sandbox.run_tests(Program("def f(x): return 1"), tests).passed
+    assert not sandbox.run_tests(Program("def helper(x): return 2\ndef f(x): return 9"), tests).passed
 
 
 def test_literal_names_are_found():
     """Only names that the tests neither define nor import, and that are no builtins, come from the program."""
-    from rewardkit_sandbox.verdicts.test_modules import free_names
+    from rewardkit_sandbox.verdicts.unit_tests import free_names
 
     source = "import math as m\nfor i in range(3):\n    assert abs(f(i)) == math.pi and g.h(i) and x"
     assert free_names(source, "x = 1") == ["f", "g"]
@@ -110,13 +110,13 @@ def test_literal_names_are_found():
 def test_a_reason_names_the_line_and_the_answer(sandbox):
     """Whoever reads why a program failed sees which line of the tests it was, and what the program had answered."""
     tests = Tests("def check(f):\n    assert f(1) == 1\n    assert f(2) == 3", entry_point="f")
-    assert sandbox.judge(Program("def f(x): return x"), tests).reason == (
+    assert sandbox.run_tests(Program("def f(x): return x"), tests).reason == (
         "line 3 of the tests: assert f(2) == 3 failed (the last call returned 2)"
     )
-    raised = sandbox.judge(Program("def f(x): raise SystemExit(0)"), tests).reason
+    raised = sandbox.run_tests(Program("def f(x): raise SystemExit(0)"), tests).reason
     assert raised == "the program raised SystemExit: 0, in line 2 of the tests: assert f(1) == 1"
     file = Tests("from solution import f\ndef test_two():\n    assert f(2) == 3", kind="pytest")
-    reason = sandbox.judge(Program("def f(x): return x"), file).reason
+    reason = sandbox.run_tests(Program("def f(x): return x"), file).reason
     assert reason == "test_two: assert 2 == 3 + where 2 = f(2) (line 3)"
 
 
@@ -125,7 +125,7 @@ def test_a_module_that_the_tests_lack_is_not_the_programs_fault(sandbox, kind):
     """Tests that import what the image has not can't be used; a program that does so has failed."""
     tests = "import surely_not_there\ndef test_f():\n    assert f(1)\n"
     with pytest.raises(BadTests, match="surely_not_there"):
-        sandbox.judge(Program("def f(x): return x"), Tests(tests, kind=kind))
+        sandbox.run_tests(Program("def f(x): return x"), Tests(tests, kind=kind))
     own = "from solution import f\ndef test_f():\n    assert f(1)\ntest_f()" if kind == "pytest" else "assert f(1)"
-    verdict = sandbox.judge(Program("def f(x): import surely_not_there"), Tests(own, kind=kind))
+    verdict = sandbox.run_tests(Program("def f(x): import surely_not_there"), Tests(own, kind=kind))
     assert not verdict.passed

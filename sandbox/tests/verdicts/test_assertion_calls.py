@@ -2,12 +2,12 @@
 
 import pytest
 
-from rewardkit_sandbox import Call, Execution, Opaque, split
+from rewardkit_sandbox import Call, Execution, Opaque, split_assertion
 
 
 def holds(source, *values):
     """Whether an assertion holds if its calls return these."""
-    return split(source).holds([Execution("ok", value=value) for value in values])
+    return split_assertion(source).holds([Execution("ok", value=value) for value in values])
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def holds(source, *values):
 )
 def test_calls(source, call):
     """The program's function and its literal arguments are found."""
-    assert split(source).calls == (call,)
+    assert split_assertion(source).calls == (call,)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_calls(source, call):
 )  # fmt: skip
 def test_what_is_left_to_a_judge(source):
     """Anything beyond literals and plain operations is not split."""
-    assert split(source) is None
+    assert split_assertion(source) is None
 
 
 @pytest.mark.parametrize(
@@ -65,10 +65,10 @@ def test_what_is_left_to_a_judge(source):
 )
 def test_conditions(source, value, expected):
     """The host works out the condition over plain values; what can't be worked out does not hold."""
-    count = len(split(source).calls)
+    count = len(split_assertion(source).calls)
     assert holds(source, value, *[1] * (count - 1)) is expected
 
 
 def test_a_call_that_failed():
     """An assertion holds only if its calls returned."""
-    assert not split("assert f() != 1").holds([Execution("error", raised="ValueError")])
+    assert not split_assertion("assert f() != 1").holds([Execution("error", raised="ValueError")])

@@ -19,9 +19,9 @@ def canaries():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("way", ["fresh", "judge"])
+@pytest.mark.parametrize("way", ["fresh", "unit_tests"])
 def test_all_attacks_hold(backend, way, canaries):
-    """Verdict, wall time, host and next program are as each attack says; a process per test, or a judge for asserts."""
+    """Verdict, wall time, host and next program are as each attack says; a process per test, or test code for assertions."""
     file = json.loads(data("code/attacks.json").read_text())
     limits = attacks.limits_of(file)
     # Several workers of one box each, so that the next program is in the box of the attack.

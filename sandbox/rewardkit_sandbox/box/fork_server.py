@@ -1,4 +1,4 @@
-"""The fork server: process 1 of the box. Puts up the walls, runs one program at a time, and leaves nothing of it behind.
+"""The fork server: process 1 of the box. Puts up the confinement, runs one program at a time, and leaves nothing of it behind.
 
 It never reads a submission: code, input and output are descriptors that it passes on, so its memory (which every child
 inherits) holds nothing of another program. The host speaks to it over one SOCK_SEQPACKET socket, JSON with descriptors;
@@ -24,7 +24,7 @@ import sys
 import time
 from typing import Any, NoReturn
 
-from rewardkit_box import harness, scratch  # type: ignore[import-not-found]
+from rewardkit_box import program_process, scratch_folders  # type: ignore[import-not-found]
 
 PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 22, 24, 38
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_NOATIME, MS_BIND = 1, 2, 4, 8, 32, 1024, 4096
@@ -39,7 +39,7 @@ def _check(result: int, what: str) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
-class Walls:
+class Confinement:
     """What every child passes through before it sees the program.
 
     What a child inherits for good (no_new_privs, the empty bounding set, the system call filter) the server puts up
@@ -71,7 +71,7 @@ class Walls:
             resource.setrlimit(which, (soft, hard))
 
 
-def child(walls: Walls, uid: int, job: dict[str, Any], received: list[int]) -> NoReturn:
+def child(confinement: Confinement, uid: int, job: dict[str, Any], received: list[int]) -> NoReturn:
     """The life of a child. Never returns."""
     streams, extra = job["streams"], received[1 + job["streams"] :]
     try:
@@ -83,18 +83,18 @@ def child(walls: Walls, uid: int, job: dict[str, Any], received: list[int]) -> N
             os.close(descriptor)
         os.chdir("/tmp")
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-        walls.enter(uid, job["limits"])
-        harness.after_fork()
+        confinement.enter(uid, job["limits"])
+        program_process.after_fork()
     except BaseException as error:
         os.write(FAULT_WRITE, repr(error).encode()[:1000])
         os._exit(125)
     os.closerange(streams, FIRST_RECEIVED)
     try:
         if job["entry"] == "exec":
-            harness.execute(code, job)
-        source = harness.read_all(code)
+            program_process.execute(code, job)
+        source = program_process.read_all(code)
         os.close(code)
-        harness.ENTRIES[job["entry"]](source, extra)
+        program_process.ENTRIES[job["entry"]](source, extra)
     except BaseException:
         pass
     os._exit(124)
@@ -115,13 +115,13 @@ def reap(usage: list[float]) -> None:
         usage[1] = max(usage[1], used.ru_maxrss)
 
 
-def run(control: socket.socket, walls: Walls, job: dict[str, Any], received: list[int]) -> dict[str, Any]:
+def run(control: socket.socket, confinement: Confinement, job: dict[str, Any], received: list[int]) -> dict[str, Any]:
     """One process of the program, from fork to the last trace. Returns the answer for the host."""
-    uid = walls.next_uid()
+    uid = confinement.next_uid()
     start = time.monotonic()
     pid = os.fork()
     if pid == 0:
-        child(walls, uid, job, received)
+        child(confinement, uid, job, received)
     for descriptor in received:
         os.close(descriptor)
     ended = "exited"
@@ -220,21 +220,21 @@ def _oom_kills() -> int | None:
     return None
 
 
-def _prepare(config: dict[str, Any]) -> tuple[Walls, scratch.Scratch]:
+def _prepare(config: dict[str, Any]) -> tuple[Confinement, scratch_folders.ScratchFolders]:
     os.environ.clear()
     os.environ.update(config["environment"])
     _set_up(config)
-    walls, folders = Walls(config), scratch.Scratch(config["scratch"])
-    harness.prepare(config["preimport"])
+    confinement, folders = Confinement(config), scratch_folders.ScratchFolders(config["scratch"])
+    program_process.prepare(config["preimport"])
     _filter_system_calls(bytes.fromhex(config["seccomp"]))
-    return walls, folders
+    return confinement, folders
 
 
 def main(connection: socket.socket, config: dict[str, Any]) -> NoReturn:
     """Serves until the host hangs up."""
     control = _arrange_descriptors(connection)
     try:
-        walls, folders = _prepare(config)
+        confinement, folders = _prepare(config)
     except Exception as error:
         control.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         raise
@@ -247,7 +247,7 @@ def main(connection: socket.socket, config: dict[str, Any]) -> NoReturn:
             continue
         job = json.loads(packet)
         killed = _oom_kills()
-        answer = run(control, walls, job, received)
+        answer = run(control, confinement, job, received)
         if answer["status"] & 0x7F == signal.SIGKILL and answer["ended"] == "exited":
             answer["oom"] = None if killed is None else _oom_kills() != killed
         files = _collected(job["collect"]) if job.get("collect") and answer["status"] == 0 else []

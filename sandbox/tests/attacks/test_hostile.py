@@ -13,7 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sandbox_support import BACKENDS, opened
 
-from rewardkit_sandbox import Call, Execution, Limits, Program, Stdin, Tests, same_output, same_value, show, split
+from rewardkit_sandbox import (
+    Call,
+    Execution,
+    Limits,
+    Program,
+    Stdin,
+    Tests,
+    same_output,
+    same_value,
+    show,
+    split_assertion,
+)
 from rewardkit_sandbox.host import shared_process
 from rewardkit_sandbox.box import codec
 from rewardkit_sandbox.sandbox import returned
@@ -88,14 +99,14 @@ def test_what_does_not_end_is_ended(backend):
     assert not wrong
 
 
-@pytest.mark.parametrize("way", ["fresh", "shared", "judge"])
+@pytest.mark.parametrize("way", ["fresh", "shared", "unit_tests"])
 def test_what_is_expected_is_nowhere(box, way):
     """A secret that a function should return can't be found in memory, objects, frames, files or descriptors, nor faked."""
     won = []
     for name, source in programs.SEARCHES.items():
         secret = "RKSECRET" + secrets.token_hex(8)
-        if way == "judge":
-            passed = box.judge(Program(source), Tests(f"assert f(1) == {secret!r}")).passed
+        if way == "unit_tests":
+            passed = box.run_tests(Program(source), Tests(f"assert f(1) == {secret!r}")).passed
         else:
             runs = box.run(Program(source), [Call("f", (1,)), Call("f", (2,))], isolation=way).runs
             passed = any(done.ok and same_value(done.value, secret) for done in runs)
@@ -130,7 +141,7 @@ def test_conditions_that_would_take_for_ever(box):
     """What the host works out of an answer takes no longer than the answer is long."""
     for name, (test, value) in programs.HOST_WORK.items():
         source = f"import os\nd = memoryview(b'{{\"l\":[\"returned\",' + {value!r} + b']}}\\n')\nwhile d: d = d[os.write(3, d):]\nos._exit(0)"
-        assertion = split(test)
+        assertion = split_assertion(test)
         runs = box.run(Program(source), assertion.calls).runs
         start = time.process_time()
         assert not assertion.holds(runs), name

@@ -23,7 +23,10 @@ from rewardkit_box import codec  # type: ignore[import-not-found]
 
 RESULT, CALLS = 3, 4
 FILE = "solution.py"
-_OWN = ("rewardkit_box", *(f"rewardkit_box.{name}" for name in ("codec", "harness", "judge", "scratch", "agent")))
+_OWN = (
+    "rewardkit_box",
+    *(f"rewardkit_box.{name}" for name in ("codec", "program_process", "unit_tests", "scratch_folders", "fork_server")),
+)
 _write, _dup2, _exit, _dumps, _loads = os.write, os.dup2, os._exit, codec.dumps, codec.loads
 
 
