@@ -23,6 +23,7 @@ COMMANDS = {
     "check": "Check a reward file or a training configuration, and the data.",
     "schema": "Print the JSON Schema of reward files or training configurations, for editors.",
     "diff": "Show what changes when one reward replaces another.",
+    "noise": "Estimate how often a reward is wrong, from labels.",
     "train": "Train a model: SFT, reward model, DPO, GRPO, PPO.",
     "report": "Draw training runs as one HTML page.",
     "eval": "Evaluate a model on held-out prompts, or compare two.",

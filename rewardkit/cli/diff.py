@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rewardkit.cli.scoring_process import score_to_file
 from rewardkit.errors import RewardkitError, UsageError
 
 if TYPE_CHECKING:
@@ -60,7 +59,9 @@ def command(
         raise UsageError(needed if are_rewards else "two scored files need no further files")
     with tempfile.TemporaryDirectory(prefix="rewardkit-diff-") if are_rewards else nullcontext("") as folder:
         if are_rewards:
-            a, b = (_score(reward, files, Path(folder) / f"{name}.parquet") for name, reward in (("a", a), ("b", b)))
+            a, b = (
+                score_to_file(reward, files, Path(folder) / f"{name}.parquet") for name, reward in (("a", a), ("b", b))
+            )
         scored_a, scored_b = read_scored_file(a), read_scored_file(b)
         difference = compare(scored_a, scored_b, most=most)
         if out is not None:
@@ -77,19 +78,6 @@ def command(
         raise TooDifferentError(
             f"{difference.changed_share:.2%} of the rows changed their reward; --fail-above allows {fail_above:.2%}"
         )
-
-
-def _score(reward: Path, files: tuple[str, ...], out: Path) -> Path:
-    """Score files as ``rewardkit score`` does, in a process of its own. Raises RewardkitError."""
-    click.echo(f"scoring with {reward}", err=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "rewardkit", "score", *files, "--reward", str(reward), "--out", str(out)],
-        stdout=subprocess.DEVNULL,
-        check=False,
-    )
-    if not out.exists():
-        raise RewardkitError(f"scoring with {reward} ended with exit code {done.returncode}")
-    return out
 
 
 def _print(difference: Difference) -> None:

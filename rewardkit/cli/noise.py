@@ -1,0 +1,104 @@
+"""``rewardkit noise``: the error rates of a reward, from labels."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rewardkit.cli.scoring_process import score_to_file
+
+if TYPE_CHECKING:
+    from rewardkit.insight.noise import ErrorRates, Rate
+
+
+@click.command("noise")
+@click.argument("reward", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--labels", "files", multiple=True, required=True, help="Rollouts with labels; may be given several times."
+)
+@click.option(
+    "--label-column", default="label", show_default=True, help="The column of the labels: true or false, 1 or 0."
+)
+@click.option("--component", help="The component to examine, instead of the whole reward.")
+@click.option(
+    "--threshold", default=0.5, show_default=True, help="The reward accepts a row where its value exceeds this."
+)
+@click.option("--by", help="A column that divides the rows into classes, such as data_source.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the rates, and the rows that were judged wrongly, as JSON."
+)
+def command(
+    reward: Path,
+    files: tuple[str, ...],
+    label_column: str,
+    component: str | None,
+    threshold: float,
+    by: str | None,
+    as_json: bool,
+) -> None:
+    """Estimate how often REWARD is wrong.
+
+    A false positive is a row that the reward accepts although its label is wrong; a false negative is one that it rejects
+    although its label is right. Each rate has a 95 % interval (Wilson). Rows that can't be scored are counted apart. A few
+    hundred labels suffice to find a rate of some per cent.
+    """
+    from rewardkit.insight.noise import error_rates, labelled_rows  # noqa: PLC0415 - only here
+
+    with tempfile.TemporaryDirectory(prefix="rewardkit-noise-") as folder:
+        scored = score_to_file(reward, files, Path(folder) / "scored.jsonl")
+        rows = labelled_rows(_rows(scored), label=label_column, component=component, by=by)
+    classes = sorted({row.group for row in rows}) if by is not None else []
+    rates = {"all rows": error_rates(rows, threshold)}
+    rates |= {name: error_rates((row for row in rows if row.group == name), threshold) for name in classes}
+    if as_json:
+        import orjson  # noqa: PLC0415 - only here
+
+        wrong = [row.number for row in rows if row.value is not None and (row.value > threshold) != row.label]
+        data = {"rates": {name: _data(found) for name, found in rates.items()}, "wrong_rows": wrong}
+        click.echo(orjson.dumps(data, option=orjson.OPT_INDENT_2))
+    else:
+        _print(rates)
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    import orjson  # noqa: PLC0415 - only here
+
+    with path.open("rb") as file:
+        for line in file:
+            yield orjson.loads(line)
+
+
+def _data(rates: ErrorRates) -> dict[str, Any]:
+    named = {
+        "false_positives": rates.false_positives,
+        "false_negatives": rates.false_negatives,
+        "unscored": rates.unscored,
+    }
+    return {
+        name: {"count": rate.count, "total": rate.total, "share": rate.share, "interval": rate.interval}
+        for name, rate in named.items()
+    }
+
+
+def _print(rates: Mapping[str, ErrorRates]) -> None:
+    from rich import box  # noqa: PLC0415 - only for tables
+    from rich.console import Console  # noqa: PLC0415 - only for tables
+    from rich.table import Table  # noqa: PLC0415 - only for tables
+
+    table = Table(box=box.SIMPLE_HEAD, caption="In brackets: 95 % intervals.")
+    for name in ("", "false positives", "false negatives", "unscored"):
+        table.add_column(name, justify="right" if name else "left")
+    for name, found in rates.items():
+        table.add_row(name, _words(found.false_positives), _words(found.false_negatives), f"{found.unscored.count:,}")
+    Console().print(table)
+
+
+def _words(rate: Rate) -> str:
+    if rate.share is None:
+        return "no such rows"
+    low, high = rate.interval
+    return f"{rate.share:.1%} ({rate.count:,} of {rate.total:,}) [{low:.1%}, {high:.1%}]"
