@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rewardkit.authoring import FieldName, reward
 from rewardkit.errors import RewardkitError
 from rewardkit.hookspecs import hookimpl
+from rewardkit.monitor import Monitor
 from rewardkit.rollout_engine import Completion, EngineSetup, Request, RolloutEngine, RolloutEngineType, Sampling
 from rewardkit.types import Finding, Outcome, RewardType, Rollout, Score, ScoredRollout, Skipped, Unscored
 
@@ -33,6 +34,7 @@ __all__ = [
     "EngineSetup",
     "FieldName",
     "Finding",
+    "Monitor",
     "Outcome",
     "Registry",
     "Request",

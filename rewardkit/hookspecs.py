@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
+from rewardkit.monitor import Monitor
 from rewardkit.rollout_engine import RolloutEngineType
 from rewardkit.types import Finding, RewardType, ScoredRollout, SpanWeights
 
@@ -64,6 +65,17 @@ def register_span_weights() -> Mapping[str, SpanWeights]:  # type: ignore[empty-
     Returns:
         By name, functions of a row and its response's text. Each gives spans of that text as (begin, end, weight), in characters;
         where spans overlap the last one counts, and text in none of them keeps its weight.
+    """
+
+
+@hookspec
+def register_monitors() -> Iterable[Monitor]:  # type: ignore[empty-body]
+    """Offer monitors of reinforcement learning: bounds on metrics whose violation raises an alarm.
+
+    A training configuration changes their bounds under ``monitors.plugins``; a bound of null switches a monitor off.
+
+    Returns:
+        The monitors, each with its own name. A name of rewardkit's own monitors is refused.
     """
 
 

@@ -28,6 +28,7 @@ import pluggy
 from rewardkit import hookspecs
 from rewardkit.authoring import reward_type_of
 from rewardkit.errors import PluginClashError, PluginError
+from rewardkit.monitor import Monitor
 from rewardkit.rollout_engine import RolloutEngineType
 from rewardkit.types import Finding, RewardType
 
@@ -102,6 +103,7 @@ class Registry:
     def __post_init__(self) -> None:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
+        self._monitors: dict[str, list[tuple[Monitor, Provenance]]] = {}
         self._provenances: dict[str, Provenance] = {}
         """By the name that pluggy knows a plugin by."""
 
@@ -163,6 +165,8 @@ class Registry:
             _refuse_other_types("register_rewards", offered, RewardType)
             engines = self._offers("register_rollout_engines", plugin)
             _refuse_other_types("register_rollout_engines", engines, RolloutEngineType)
+            monitors = self._offers("register_monitors", plugin)
+            _refuse_other_types("register_monitors", monitors, Monitor)
             commands = self._offers("register_commands", plugin)
             _refuse_other_commands(commands)
         # The same boundary: what a plugin's own code raises makes that plugin broken, and nothing else.
@@ -179,6 +183,8 @@ class Registry:
             self.rewards.setdefault(reward_type.name, []).append(OfferedReward(reward_type, provenance))
         for engine in engines:
             self.engines.setdefault(engine.name, []).append(OfferedEngine(engine, provenance))
+        for monitor in monitors:
+            self._monitors.setdefault(monitor.name, []).append((monitor, provenance))
         for command in commands:
             self.commands.setdefault(str(command.name), []).append((command, provenance))
 
@@ -271,6 +277,22 @@ class Registry:
         else:
             message += f"; there are {', '.join(sorted(self.engines))}"
         raise PluginError(message + self._broken_ones())
+
+    def monitors(self, builtin: Collection[str] = ()) -> list[Monitor]:
+        """Return the monitors that plugins offer, sorted by name.
+
+        Args:
+            builtin: Names that no plugin may use.
+
+        Raises:
+            PluginClashError: Two plugins offer a monitor of one name, or a plugin offers a built-in name.
+        """
+        for name, offers in self._monitors.items():
+            if name in builtin:
+                raise PluginClashError(f"plugin {offers[0][1]} offers a monitor {name!r}, a name of rewardkit's own")
+            if len(offers) > 1:
+                raise PluginClashError(_clash("monitor", name, [provenance for _, provenance in offers]))
+        return [offers[0][0] for _, offers in sorted(self._monitors.items())]
 
     def command(self, name: str) -> click.Command | None:
         """The verb that a plugin adds under that name; None where none does.

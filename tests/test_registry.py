@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from rewardkit import Finding, Registry, RewardType, Rollout, ScoredRollout, hookimpl, hookspecs, reward
+from rewardkit import Finding, Monitor, Registry, RewardType, Rollout, ScoredRollout, hookimpl, hookspecs, reward
 from rewardkit.errors import PluginClashError, PluginError
 from rewardkit.registry import DISABLE_VARIABLE, BrokenPlugin, Provenance
 from rewardkit.rollout_engine import RolloutEngineType
@@ -362,6 +362,11 @@ class Plugin:
         return [RolloutEngineType("remote", lambda params, setup: None, Rollout)]
 
     @hookimpl
+    def register_monitors(self):
+        """Offer one monitor."""
+        return [Monitor("entropy_floor", "entropy", 0.1, "Smallest entropy.", "no exploration", is_upper=False)]
+
+    @hookimpl
     def register_commands(self):
         """Offer one."""
         return [click.Command("shout")]
@@ -410,6 +415,16 @@ def exercise_register_rollout_engines(registry: Registry, _plugin: Plugin) -> No
     ):
         registry.engine("remote")
     assert any("rollout engine 'remote'" in line for line in registry.clashes())
+
+
+def exercise_register_monitors(registry: Registry, _plugin: Plugin) -> None:
+    """Its monitors are offered; a name that two plugins offer, or that is built in, is a clash that names the plugin."""
+    assert [monitor.name for monitor in registry.monitors()] == ["entropy_floor"]
+    with pytest.raises(PluginClashError, match=r"plugin this program 0 offers a monitor 'entropy_floor', a name of"):
+        registry.monitors({"entropy_floor"})
+    registry.register(Plugin(), Provenance("other", "acme", "1.0"))
+    with pytest.raises(PluginClashError, match=r"monitor 'entropy_floor' is offered twice, by this program 0 .* acme"):
+        registry.monitors()
 
 
 def exercise_register_commands(registry: Registry, _plugin: Plugin) -> None:

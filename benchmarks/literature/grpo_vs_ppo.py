@@ -123,7 +123,7 @@ def run_one(folder: Path, arm: str, seed: int, size: Size) -> None:
             forget_peak()
             updater: PolicyUpdater = self.updater
             parts = (
-                parameter for parameters, _ in updater.parts_to_keep().values() for parameter in parameters.values()
+                parameter for parameters, _ in updater.checkpoint_parts().values() for parameter in parameters.values()
             )
             trained.add(sum(parameter.numel() for parameter in parts))
         began = time.process_time()

@@ -16,6 +16,7 @@ from rewardkit.train.config.base import (
     paths,
     plain,
 )
+from rewardkit.train.config.monitors import MonitorsConfig
 from rewardkit.train.config.ppo import (
     CriticConfig,
     PpoConfig,
@@ -33,7 +34,6 @@ from rewardkit.train.config.rl import (
     FilterConfig,
     GrpoConfig,
     KlConfig,
-    MonitorsConfig,
     ProcessConfig,
     RlConfig,
     RlEval,

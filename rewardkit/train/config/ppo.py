@@ -57,7 +57,7 @@ class PpoKlConfig(KlConfig):
 class PpoMonitorsConfig(MonitorsConfig):
     """When a run raises an alarm; with one completion per prompt no group has any spread."""
 
-    zero_spread: Share | None = None
+    frac_reward_zero_std: Share | None = None
 
 
 class PpoConfig(RlConfig):

@@ -17,6 +17,7 @@ from rewardkit.errors import ConfigError, Location
 from rewardkit.registry import Registry
 from rewardkit.train.config import RlConfig, RunConfig
 from rewardkit.train.config.engines import chosen_engine
+from rewardkit.train.config.monitors import refuse_renamed_monitors, refuse_unknown_monitors
 from rewardkit.train.config.stages import STAGES
 from rewardkit.train.config.training_file import TrainFile
 
@@ -40,6 +41,7 @@ def read_train_config(
     for path, text in (overrides or {}).items():
         _override(document, path, text)
     kind = stage_of(document)
+    refuse_renamed_monitors(document)
     config_class = STAGES[kind].config_class()
     adapter = TypeAdapter(config_class)
     if problems := schema_problems(document, adapter.json_schema()):
@@ -59,6 +61,8 @@ def read_train_config(
     reward = _reward(document, folder, registry, "reward")
     gold = _reward(document, folder, registry, "evaluate", "gold")
     engine = chosen_engine(document, config, registry) if isinstance(config, RlConfig) else None
+    if isinstance(config, RlConfig):
+        refuse_unknown_monitors(document, config.monitors, registry)
     return TrainFile(config, document, reward, gold, registry, engine)
 
 

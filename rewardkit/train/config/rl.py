@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from rewardkit.train.config.base import Count, NotNegative, Pattern, Positive, RunConfig, Section, Share, TextData
+from rewardkit.train.config.base import Count, NotNegative, Pattern, Positive, RunConfig, Section, TextData
+from rewardkit.train.config.monitors import MonitorsConfig
 
 
 class CanaryConfig(Section):
@@ -166,44 +167,6 @@ class RlEval(Section):
     """For majority@k: a regular expression whose last match in a completion is its answer (or its first group, if it has one)."""
     limit: Count | None = None
     """Use only the first rows."""
-
-
-class MonitorsConfig(Section):
-    """When a run raises an alarm, and what happens then. A bound of null switches a monitor off."""
-
-    on_alarm: Literal["warn", "stop", "rollback"] = "warn"
-    """warn: tell it and go on · stop: keep everything and end · rollback: go back to the last checkpoint before the trouble, and
-    end with it."""
-    patience: Count = 3
-    """Steps in a row that a figure must be out of its bound."""
-    gold_drop: Positive | None = 0.05
-    """By how much the held-out reward (evaluate.gold) may fall below its best while the trained reward rises."""
-    kl: Positive | None = 0.5
-    """Most KL divergence per token from the starting model, in nats (where a reference is kept)."""
-    length_correlation: Positive | None = 0.9
-    """Highest correlation of length and reward over a batch."""
-    repetition: Positive | None = 0.5
-    """Highest rise of the mean share of a completion's runs of four tokens that occurred in it before: 0.5 is half of the way from
-    the first step's value to 1."""
-    duplicates: Positive | None = 0.9
-    """Highest rise of the share of completions that their own prompt was given before, while the reward is no higher than in the first
-    step: 0.9 is nine tenths of the way from the first step's value to 1, where every prompt has one answer only."""
-    copied: Positive | None = 0.5
-    """Highest rise of the share of completions that another prompt was given, too."""
-    truncated: Share | None = 0.5
-    """Highest share of completions cut off by max_new_tokens."""
-    clipped: Positive | None = 0.5
-    """Highest share of clipped tokens."""
-    mismatch_kl: Positive | None = 0.1
-    """Highest KL divergence of sampler and trainer per token, in nats."""
-    zero_spread: Share | None = 0.95
-    """Highest share of groups without spread, while the reward is no higher than in the first step."""
-    entropy_share: Share | None = 0.05
-    """Least entropy as a share of the first step's."""
-    mismatch_ess: Share | None = 0.5
-    """Least effective sample size as a share of the tokens."""
-    explained_variance: float | None = -1.0
-    """Least explained variance of the critic's values."""
 
 
 class RlConfig(RunConfig):

@@ -16,7 +16,7 @@ from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from rewardkit.train.monitoring.metric_descriptions import part_of_time
+from rewardkit.train.monitoring.metric_descriptions import time_label
 
 BARS = "▁▂▃▄▅▆▇█"
 COURSE = 32
@@ -153,7 +153,7 @@ def speed(metrics: Mapping[str, float]) -> str:
         parts.append(f"{metrics['prompts_kept']:.0%} of {metrics['prompts_sampled']:.0f} prompts learned from")
     if whole:
         shares = [
-            f"{part_of_time(name)} {value / whole:.0%}"
+            f"{time_label(name)} {value / whole:.0%}"
             for name, value in metrics.items()
             if name.startswith("seconds_") and value / whole >= 0.005
         ]

@@ -1,4 +1,4 @@
-"""What the figures in ``metrics.jsonl`` mean, in a line each, with their units. Needs no torch."""
+"""Describes every metric of ``metrics.jsonl`` in one line, with its unit. Needs no torch."""
 
 from __future__ import annotations
 
@@ -8,106 +8,110 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """Of a figure."""
+    """The description of a metric."""
 
-    words: str
+    text: str
     unit: str = ""
 
 
 _RUN: Mapping[str, Description] = {
-    "loss": Description("what the update makes smaller"),
+    "loss": Description("loss that the update minimises"),
     "lr": Description("learning rate"),
-    "grad_norm": Description("length of the gradient before it is clipped"),
-    "tokens": Description("that were sampled or read", "tokens"),
-    "tokens_per_s": Description("tokens of the step by its seconds", "tokens/s"),
-    "seconds": Description("of the whole step", "s"),
-    "seconds_generate": Description("of the step, spent on sampling", "s"),
-    "seconds_sync": Description("of the step, spent on giving the sampler the new weights", "s"),
-    "seconds_await_scores": Description("of the step, spent on waiting for scores with nothing left to sample", "s"),
-    "seconds_learn": Description("of the step, spent on the update", "s"),
-    "scoring_seconds": Description(
-        "that the reward was at work, as a rule while the next completions were sampled", "s"
-    ),
+    "grad_norm": Description("norm of the gradient before clipping"),
+    "tokens": Description("tokens sampled or read in the step", "tokens"),
+    "tokens_per_s": Description("tokens of the step divided by its duration", "tokens/s"),
+    "seconds": Description("duration of the step", "s"),
+    "seconds_generate": Description("time spent on sampling", "s"),
+    "seconds_sync": Description("time spent on copying the weights to the rollout engine", "s"),
+    "seconds_await_scores": Description("time spent on waiting for scores when all completions had been sampled", "s"),
+    "seconds_update": Description("time spent on the policy update", "s"),
+    "scoring_seconds": Description("time spent on scoring, which overlaps with sampling", "s"),
 }
 _ROLLOUTS: Mapping[str, Description] = {
-    "reward": Description("mean of what is trained on, over the completions that could be scored"),
+    "reward": Description("mean reward of the completions that could be scored"),
     "reward_std": Description("standard deviation of the reward over the batch"),
-    "gold": Description("mean of the held-out reward evaluate.gold"),
-    "zero_spread": Description("groups whose completions all have the same reward: they teach nothing", "share"),
-    "unscored": Description("completions that could not be scored, by no fault of theirs", "share"),
-    "length": Description("mean length of a completion", "tokens"),
+    "gold": Description("mean of the held-out reward (evaluate.gold)"),
+    "frac_reward_zero_std": Description(
+        "groups whose completions all have the same reward, so that they have no training signal", "share"
+    ),
+    "unscored": Description("completions that could not be scored for a reason that is not their own fault", "share"),
+    "length": Description("mean completion length", "tokens"),
     "truncated": Description("completions cut off by max_new_tokens", "share"),
-    "duplicates": Description(
-        "completions that their own prompt was given before, the first of each left aside", "share"
+    "duplicates": Description("completions, beyond the first of each prompt, that the prompt already got", "share"),
+    "copied": Description("completions that another prompt got as well", "share"),
+    "repetition": Description("4-grams of a completion that occur earlier in it, averaged over completions", "share"),
+    "groups": Description("prompts sampled in the step"),
+    "prompts_sampled": Description("prompts sampled in the step, including those whose groups were filtered out"),
+    "prompts_kept": Description("prompts whose groups have different rewards and are trained on", "share"),
+    "length_correlation": Description("Pearson correlation of completion length and reward over the batch"),
+    "rows_learned": Description("completions with a non-zero gradient"),
+    "weight_sync_difference": Description(
+        "mean absolute difference between the log-probs of rollout engine and trainer on fixed prompts", "nats/token"
     ),
-    "copied": Description("completions that another prompt was given, too", "share"),
-    "repetition": Description("a completion's runs of four tokens that occurred in it before, on average", "share"),
-    "groups": Description("prompts that were answered"),
-    "prompts_sampled": Description("prompts that were answered, those of groups without spread included"),
-    "prompts_kept": Description("prompts that are learned from: those whose groups have some spread", "share"),
-    "length_correlation": Description("of length and reward over the batch, from -1 to 1"),
-    "rows_learned": Description("completions that had a gradient"),
-    "canary": Description(
-        "mean difference of the sampler's and the trainer's log-probs of fixed prompts", "nats/token"
-    ),
-    "canary_max": Description(
-        "greatest difference of the sampler's and the trainer's log-probs of fixed prompts", "nats"
+    "weight_sync_difference_max": Description(
+        "largest absolute difference between the log-probs of rollout engine and trainer on fixed prompts", "nats"
     ),
 }
 _POLICY: Mapping[str, Description] = {
-    "entropy": Description("how undecided the policy is, over the completions that had a gradient", "nats/token"),
-    "kl": Description("how far the policy is from the model that it started from", "nats/completion"),
-    "kl_per_token": Description("how far the policy is from the model that it started from", "nats/token"),
-    "kl_coefficient": Description("what KL is multiplied by"),
-    "clipped_low": Description("tokens whose ratio is clipped below", "share"),
-    "clipped_high": Description("tokens whose ratio is clipped above", "share"),
-    "mismatch": Description("mean difference of the sampler's and the trainer's log-probs of the batch", "nats/token"),
-    "mismatch_max": Description(
-        "greatest difference of the sampler's and the trainer's log-probs of the batch", "nats"
+    "entropy": Description("entropy of the policy's next-token distribution", "nats/token"),
+    "kl": Description("KL divergence of the policy from the reference model", "nats/completion"),
+    "kl_per_token": Description("KL divergence of the policy from the reference model", "nats/token"),
+    "kl_coefficient": Description("coefficient of the KL penalty"),
+    "clipped_low": Description("tokens whose ratio is clipped at the lower bound", "share"),
+    "clipped_high": Description("tokens whose ratio is clipped at the upper bound", "share"),
+    "sampling_logp_difference": Description(
+        "mean absolute difference between the log-probs of rollout engine and trainer on the batch", "nats/token"
     ),
-    "mismatch_kl": Description("KL divergence of sampler and trainer", "nats/token"),
-    "mismatch_ess": Description("effective sample size after weighing tokens by trainer against sampler", "share"),
-    "value": Description("mean of what the critic expects"),
-    "value_loss": Description("what the critic's update makes smaller"),
-    "value_grad_norm": Description("length of the critic's gradient before it is clipped"),
-    "returns": Description("mean of what the critic should have expected"),
-    "explained_variance": Description(
-        "how much of the returns the critic foresees: 1 all, 0 no more than a constant would"
+    "sampling_logp_difference_max": Description(
+        "largest absolute difference between the log-probs of rollout engine and trainer on the batch", "nats"
     ),
+    "sampling_kl": Description("KL divergence between rollout engine and trainer on the batch", "nats/token"),
+    "sampling_ess": Description(
+        "effective sample size of the importance weights of trainer over rollout engine", "share"
+    ),
+    "value": Description("mean value that the critic predicts"),
+    "value_loss": Description("loss of the critic"),
+    "value_grad_norm": Description("norm of the critic's gradient before clipping"),
+    "returns": Description("mean return, the critic's target"),
+    "explained_variance": Description("explained variance of the returns: 1 perfect, 0 no better than a constant"),
 }
 _ROWS: Mapping[str, Description] = {
-    "accuracy": Description("right answers, or pairs that are ordered rightly", "share"),
-    "accuracy_low": Description("lower end of the accuracy's 95 % interval", "share"),
-    "accuracy_high": Description("upper end of the accuracy's 95 % interval", "share"),
-    "perplexity": Description("e to the loss per token"),
-    "token_accuracy": Description("tokens that the model would have chosen itself", "share"),
-    "margin": Description("implicit reward of the preferred answer less that of the other, on average"),
-    "chosen_reward": Description("implicit reward of the preferred answers: β times their gain in log-prob"),
-    "rejected_reward": Description("implicit reward of the other answers: β times their gain in log-prob"),
-    "lead": Description("score of the preferred answer less that of the other, on average"),
-    "calibration_error": Description("mean distance of predicted and observed preference (ECE)"),
-    "always_shorter": Description("accuracy of preferring the shorter answer", "share"),
-    "always_longer": Description("accuracy of preferring the longer answer", "share"),
+    "accuracy": Description("right answers, or pairs in which the preferred answer scores higher", "share"),
+    "accuracy_low": Description("lower end of the accuracy's 95 % confidence interval", "share"),
+    "accuracy_high": Description("upper end of the accuracy's 95 % confidence interval", "share"),
+    "perplexity": Description("exponential of the loss per token"),
+    "token_accuracy": Description("tokens that have the highest probability under the model", "share"),
+    "margin": Description("mean implicit reward of the preferred answer minus that of the rejected one"),
+    "chosen_reward": Description("mean implicit reward of the preferred answer: β × its gain in log-probability"),
+    "rejected_reward": Description("mean implicit reward of the rejected answer: β × its gain in log-probability"),
+    "lead": Description("mean score of the preferred answer minus that of the rejected one"),
+    "calibration_error": Description("expected calibration error (ECE) of the predicted preference"),
+    "always_shorter": Description("accuracy of always preferring the shorter answer", "share"),
+    "always_longer": Description("accuracy of always preferring the longer answer", "share"),
 }
 DESCRIPTIONS: Mapping[str, Description] = {**_RUN, **_ROLLOUTS, **_POLICY, **_ROWS}
 COMPONENT: Mapping[str, Description] = {
-    "": Description("mean of the component's value"),
+    "": Description("mean value of the component"),
     "std": Description("standard deviation of the component's value over the batch"),
-    "zero_spread": Description("groups in which the component has the same value everywhere", "share"),
-    "advantage_share": Description("of the differences within groups, which are what is learned from", "share"),
-    "skipped": Description("completions that the component was not asked about", "share"),
+    "frac_reward_zero_std": Description(
+        "groups in which the component has the same value for all completions", "share"
+    ),
+    "advantage_share": Description(
+        "the component's share of the within-group reward variance (the training signal)", "share"
+    ),
+    "skipped": Description("completions for which the component was skipped", "share"),
     "unscored": Description("completions that the component could not score", "share"),
 }
-"""Of a reward's component, by the last part of ``component/NAME/…``."""
+"""The metrics of a reward's component, by the last part of ``component/NAME/…``."""
 
 
-def part_of_time(name: str) -> str:
-    """What a step's ``seconds_…`` were spent on, for a legend."""
+def time_label(name: str) -> str:
+    """Return the label of a ``seconds_…`` metric for a legend, such as "await scores"."""
     return name.removeprefix("seconds_").replace("_", " ")
 
 
 def describe(name: str) -> Description | None:
-    """What a figure means; None where nobody knows, as of what a plugin adds."""
+    """Return the description of a metric, or None for a metric that is not rewardkit's."""
     if not name.startswith("component/"):
         return DESCRIPTIONS.get(name)
     _, _, *last = name.split("/")

@@ -1,6 +1,6 @@
-"""Watches a run for reward hacking and collapse: figures that leave their bounds for some steps in a row raise an alarm.
+"""Watches a run for reward hacking and collapse: a metric that leaves its bounds for some steps in a row raises an alarm.
 
-Bounds are judgements, not theory: each can be set, or switched off with null.
+The default bounds are rules of thumb, not theory. Each can be changed, or switched off with null.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import pstdev
-from typing import Any, Literal
+from typing import Any
 
+from rewardkit.monitor import Monitor
 from rewardkit.train.config import MonitorsConfig
+from rewardkit.train.config.monitors import GOLD_DROP, MONITORS, bound_of
 
 NOISE = 3.0
-"""Standard errors that the held-out reward must fall by."""
+"""The held-out reward must fall by at least this many standard errors to raise an alarm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,162 +24,129 @@ class Alarm:
     """Something that a person should look at."""
 
     name: str
-    """Of the monitor, as the configuration has it."""
+    """The monitor's name."""
     message: str
-    """What was seen and what it may mean."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Bound:
-    figure: str
-    """The figure that is watched."""
-    is_upper: bool
-    meaning: str
-    kind: Literal["value", "rise", "share_of_first"] = "value"
-    """value: as it is · rise: how far it came from its first value towards 1 · share_of_first: what is left of its first value."""
-
-
-_BOUNDS: Mapping[str, _Bound] = {
-    "kl": _Bound("kl_per_token", is_upper=True, meaning="the policy is far from the model that it started from"),
-    "length_correlation": _Bound(
-        "length_correlation", is_upper=True, meaning="longer answers are rewarded for being long"
-    ),
-    "repetition": _Bound("repetition", is_upper=True, kind="rise", meaning="completions repeat themselves"),
-    "duplicates": _Bound(
-        "duplicates",
-        is_upper=True,
-        kind="rise",
-        meaning="a prompt is answered with one and the same completion, and the reward is no higher than at first",
-    ),
-    "copied": _Bound("copied", is_upper=True, kind="rise", meaning="different prompts get one and the same completion"),
-    "truncated": _Bound("truncated", is_upper=True, meaning="completions are cut off before they end"),
-    "clipped": _Bound(
-        "clipped", is_upper=True, meaning="most tokens are clipped: updates are too large, or too many per batch"
-    ),
-    "mismatch_kl": _Bound("mismatch_kl", is_upper=True, meaning="sampler and trainer disagree about the policy"),
-    "zero_spread": _Bound(
-        "zero_spread",
-        is_upper=True,
-        meaning="nearly no group has any spread, and the reward is no higher than at first: there is hardly anything to learn",
-    ),
-    "entropy_share": _Bound(
-        "entropy", is_upper=False, kind="share_of_first", meaning="the policy hardly explores any more"
-    ),
-    "mismatch_ess": _Bound("mismatch_ess", is_upper=False, meaning="few of the sampled tokens carry all of the weight"),
-    "explained_variance": _Bound("explained_variance", is_upper=False, meaning="the critic is worse than a constant"),
-}
-
-
-FIGURES: Mapping[str, tuple[str, ...]] = {
-    **{name: (bound.figure,) for name, bound in _BOUNDS.items()},
-    "clipped": ("clipped_low", "clipped_high"),
-    "gold_drop": ("gold", "reward"),
-}
-"""The logged figures that each monitor looks at."""
+    """What was measured, and what it may mean."""
+    metrics: tuple[str, ...] = ()
+    """The metrics that the monitor watches."""
 
 
 def standard_error(values: Sequence[float]) -> float:
-    """Of the mean."""
+    """Return the standard error of the mean of ``values``."""
     return pstdev(values) / math.sqrt(len(values))
 
 
 class Monitors:
-    """Keeps count of what is out of bounds. Its state is plain data, kept in checkpoints."""
+    """Counts for how many steps each metric has been out of its bounds. Checkpoints keep the state, which is plain data."""
 
-    def __init__(self, config: MonitorsConfig) -> None:
+    def __init__(self, config: MonitorsConfig, monitors: Sequence[Monitor] = MONITORS) -> None:
+        """Create the monitors.
+
+        Args:
+            config: The bounds, and how long a metric must be out of them.
+            monitors: The monitors to run: the built-in ones, and those of plugins.
+        """
         self.config = config
+        self.monitors = [monitor for monitor in monitors if monitor.name != GOLD_DROP]
+        self.gold_drop = next((monitor for monitor in monitors if monitor.name == GOLD_DROP), None)
         self.out_for: dict[str, int] = {}
-        """Steps in a row that each monitor has been out of its bound."""
+        """For each monitor, the number of steps in a row for which its metric has been out of bounds."""
         self.first: dict[str, float] = {}
-        """Each figure that is held against its first value, and that value."""
+        """The first value of each metric that is compared with its first value."""
         self.best_gold: float | None = None
         self.reward_at_best_gold = -math.inf
 
     def watch(self, metrics: Mapping[str, float]) -> list[Alarm]:
-        """Look at a training step's figures. An alarm is raised once, when its monitor has been out for ``patience`` steps."""
-        figures = dict(metrics)
-        figures["clipped"] = metrics.get("clipped_low", 0.0) + metrics.get("clipped_high", 0.0)
+        """Check the metrics of a training step.
+
+        Args:
+            metrics: The metrics by name.
+
+        Returns:
+            The alarms of the monitors whose metric has now been out of bounds for ``patience`` steps. Each is raised once.
+        """
         reward = metrics.get("reward", math.nan)
-        if math.isfinite(reward) and reward > self.first.setdefault("reward", reward):
-            # Groups are alike at the end of a task that has been learned, too.
-            figures.pop("zero_spread", None)
-            figures.pop("duplicates", None)
+        reward_rose = math.isfinite(reward) and reward > self.first.setdefault("reward", reward)
         alarms = []
-        for name, bound in _BOUNDS.items():
-            limit = getattr(self.config, name)
-            if limit is None:
+        for monitor in self.monitors:
+            bound = bound_of(self.config, monitor)
+            if bound is None:
                 continue
-            value = self._watched(bound, figures.get(bound.figure))
-            if value is None:
-                self.out_for[name] = 0
+            measured = self._measure(monitor, metrics)
+            if measured is None or (monitor.silent_if_reward_rose and reward_rose):
+                self.out_for[monitor.name] = 0
                 continue
-            out = not math.isfinite(value) or (value > limit if bound.is_upper else value < limit)
-            self.out_for[name] = self.out_for.get(name, 0) + 1 if out else 0
-            if self.out_for[name] == self.config.patience:
-                alarms.append(Alarm(name, self._words(name, bound, figures[bound.figure], limit)))
+            is_out = not math.isfinite(measured) or (measured > bound if monitor.is_upper else measured < bound)
+            self.out_for[monitor.name] = self.out_for.get(monitor.name, 0) + 1 if is_out else 0
+            if self.out_for[monitor.name] == self.config.patience:
+                message = self._message(monitor, _value(monitor, metrics), bound)
+                alarms.append(Alarm(monitor.name, message, monitor.metrics))
         return alarms
 
-    def _watched(self, bound: _Bound, value: float | None) -> float | None:
-        """What is held against the limit; None where there is nothing to hold."""
-        if value is None or bound.kind == "value" or not math.isfinite(value):
+    def _measure(self, monitor: Monitor, metrics: Mapping[str, float]) -> float | None:
+        """Return the number that is compared with the bound, or None if there is none in this step."""
+        value = _value(monitor, metrics)
+        if value is None or monitor.measure == "value" or not math.isfinite(value):
             return value
-        if bound.kind == "share_of_first" and value == 0 and bound.figure not in self.first:
-            return None  # nothing has been measured yet: while a critic warms up, no policy is looked at
-        first = self.first.setdefault(bound.figure, value)
-        if bound.kind == "share_of_first":
+        key = _key(monitor)
+        if monitor.measure == "share_of_first" and value == 0 and key not in self.first:
+            return None  # nothing has been measured yet: during the critic's warm-up the policy has no gradient
+        first = self.first.setdefault(key, value)
+        if monitor.measure == "share_of_first":
             return value / first
         return (value - first) / (1 - first) if first < 1 else None
 
-    def _words(self, name: str, bound: _Bound, value: float, limit: float) -> str:
-        """An alarm's message."""
-        first = self.first.get(bound.figure, math.nan)
-        how = {
-            "value": f"{'above' if bound.is_upper else 'below'} {limit:g}",
-            "rise": f"up from {first:.3g} at first, more than {limit:g} of the way to 1",
-            "share_of_first": f"less than {limit:g} of what it was at first ({first:.3g})",
-        }[bound.kind]
-        figure = name if name == "clipped" else bound.figure
-        return f"{figure} is {value:.3g}, {how}, for {self.config.patience} steps: {bound.meaning}"
+    def _message(self, monitor: Monitor, value: float | None, bound: float) -> str:
+        """Return the message of an alarm."""
+        first = self.first.get(_key(monitor), math.nan)
+        comparison = {
+            "value": f"{'above' if monitor.is_upper else 'below'} {bound:g}",
+            "rise": f"up from {first:.3g} in the first step, more than {bound:g} of the way to 1",
+            "share_of_first": f"less than {bound:g} times its value in the first step ({first:.3g})",
+        }[monitor.measure]
+        name = " + ".join(monitor.metrics)
+        return f"{name} is {value:.3g}, {comparison}, for {self.config.patience} steps: {monitor.meaning}"
 
     def watch_gold(self, reward: float, gold: float, noise: float = 0.0) -> list[Alarm]:
-        """Look at an evaluation's rewards by the training reward and by the one that is held out.
+        """Check an evaluation for reward hacking.
 
-        The alarm is about hacking: gold has fallen by more than ``gold_drop`` below its best, and by more than chance, while the
-        reward that is trained on is higher than it was then.
+        The alarm is raised when the held-out reward has fallen by more than ``gold_drop`` below its best value, and by more than
+        chance explains, while the trained reward is higher than it was at that best value.
 
         Args:
-            reward: Mean of the reward that is trained on.
-            gold: Mean of the other.
+            reward: Mean of the trained reward.
+            gold: Mean of the held-out reward.
             noise: Standard error of ``gold``.
+
+        Returns:
+            At most one alarm, raised once until the held-out reward reaches a new best value.
         """
         if self.best_gold is None or gold >= self.best_gold:
             self.best_gold, self.reward_at_best_gold = gold, reward
-            self.out_for["gold_drop"] = 0
+            self.out_for[GOLD_DROP] = 0
             return []
-        limit = self.config.gold_drop
-        if limit is None or reward <= self.reward_at_best_gold:
+        bound = None if self.gold_drop is None else bound_of(self.config, self.gold_drop)
+        if self.gold_drop is None or bound is None or reward <= self.reward_at_best_gold:
             return []
         # The best of many evaluations is partly the luckiest.
-        if self.best_gold - gold <= max(limit, NOISE * noise):
+        if self.best_gold - gold <= max(bound, NOISE * noise):
             return []
-        self.out_for["gold_drop"] = self.out_for.get("gold_drop", 0) + 1
-        if self.out_for["gold_drop"] > 1:
+        self.out_for[GOLD_DROP] = self.out_for.get(GOLD_DROP, 0) + 1
+        if self.out_for[GOLD_DROP] > 1:
             return []
-        return [
-            Alarm(
-                "gold_drop",
-                f"the held-out reward fell from {self.best_gold:.3g} to {gold:.3g} while the trained reward rose from "
-                f"{self.reward_at_best_gold:.3g} to {reward:.3g}: the policy is likely exploiting the reward",
-            )
-        ]
+        message = (
+            f"the held-out reward fell from {self.best_gold:.3g} to {gold:.3g} while the trained reward rose from "
+            f"{self.reward_at_best_gold:.3g} to {reward:.3g}: {self.gold_drop.meaning}"
+        )
+        return [Alarm(GOLD_DROP, message, self.gold_drop.metrics)]
 
     @property
     def is_calm(self) -> bool:
-        """Whether nothing is out of its bound: a checkpoint of now is a good one."""
+        """Whether every metric is within its bounds, so that a checkpoint made now is a good one."""
         return not any(self.out_for.values())
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """Return the state as JSON data, for a checkpoint."""
         return {
             "out_for": self.out_for,
             "first": self.first,
@@ -186,8 +155,18 @@ class Monitors:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """From a checkpoint."""
+        """Restore a state that ``state`` returned."""
         self.out_for = dict(state["out_for"])
         self.first = dict(state["first"])
         self.best_gold = state["best_gold"]
         self.reward_at_best_gold = -math.inf if state["reward_at_best_gold"] is None else state["reward_at_best_gold"]
+
+
+def _key(monitor: Monitor) -> str:
+    return "+".join(monitor.metrics)
+
+
+def _value(monitor: Monitor, metrics: Mapping[str, float]) -> float | None:
+    """Return the sum of the watched metrics, or None if none was logged."""
+    values = [metrics[name] for name in monitor.metrics if name in metrics]
+    return math.fsum(values) if values else None

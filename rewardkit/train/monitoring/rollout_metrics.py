@@ -29,7 +29,7 @@ def rewards(samples: Sequence[Sample]) -> dict[str, float]:
     return {
         "reward": fmean(values) if values else float("nan"),
         "reward_std": pstdev(values) if values else float("nan"),
-        **({"zero_spread": _share_flat(samples)} if _has_groups(samples) else {}),
+        **({"frac_reward_zero_std": _share_flat(samples)} if _has_groups(samples) else {}),
         "unscored": 1 - len(values) / len(samples),
         "length": fmean(lengths),
         "truncated": fmean(sample.completion.finish_reason == "length" for sample in samples),
@@ -59,7 +59,7 @@ def components(samples: Sequence[Sample]) -> dict[str, float]:
             result[f"component/{name}"] = fmean(values)
             result[f"component/{name}/std"] = pstdev(values)
         if shares is not None:
-            result[f"component/{name}/zero_spread"] = _component_flat(samples, name)
+            result[f"component/{name}/frac_reward_zero_std"] = _component_flat(samples, name)
             result[f"component/{name}/advantage_share"] = shares[name]
         skipped = sum(isinstance(outcome, Skipped) for outcome in outcomes)
         if skipped:

@@ -1,1 +1,1 @@
-"""HTML reports."""
+"""HTML reports of training runs and evaluations."""

@@ -1,21 +1,22 @@
-"""Todo: say what this is."""
+"""Draws the reliability diagram of a reward model as SVG."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from rewardkit.train.evaluation.statistics import (
-    wilson,
-)
+from rewardkit.train.evaluation.statistics import wilson
 
 
 def reliability_svg(report: Mapping[str, Any], size: int = 360) -> str:
-    """A reliability diagram as an SVG picture: accuracy over confidence, the diagonal, and how many pairs are in each bin.
+    """Draw accuracy over confidence, the diagonal of perfect calibration, and the number of pairs in each bin.
 
     Args:
-        report: What ``PreferenceReport.as_json`` gives.
+        report: The result of ``PreferenceReport.as_json``.
         size: Width and height in pixels.
+
+    Returns:
+        An ``<svg>`` element, which is also a complete SVG file.
     """
     margin, plot = 48, size - 72
     bins = report["diagram"]
@@ -58,8 +59,8 @@ def reliability_svg(report: Mapping[str, Any], size: int = 360) -> str:
                 f'<line x1="{at}" x2="{at}" y1="{y(interval.low):.1f}" y2="{y(interval.high):.1f}" stroke="#1f6fb4"/>'
             )
             parts.append(f'<circle cx="{at}" cy="{y(one["observed"]):.1f}" r="3.5" fill="#1f6fb4"/>')
-    parts.append(_text(margin + plot / 2, size - 8, "confidence σ(|lead|); bars: how many pairs"))
-    parts.append(f'<text transform="translate(12 {24 + plot / 2}) rotate(-90)" text-anchor="middle">share right</text>')
+    parts.append(_text(margin + plot / 2, size - 8, "confidence σ(|score difference|); bars: number of pairs"))
+    parts.append(f'<text transform="translate(12 {24 + plot / 2}) rotate(-90)" text-anchor="middle">accuracy</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 

@@ -1,115 +1,68 @@
-"""Runs as one HTML file that needs nothing else: curves with their alarms, where the time goes, rollouts, configuration."""
+"""Writes the HTML report of training runs: curves with alarms, time, rollouts, configuration."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from rewardkit.errors import DataError, OutputError
+from markupsafe import Markup
+
 from rewardkit.train.monitoring.console import duration, shown
-from rewardkit.train.monitoring.metric_descriptions import Description, describe, part_of_time
-from rewardkit.train.monitoring.monitors import FIGURES
-from rewardkit.train.reports.html import key, page, table, text
+from rewardkit.train.monitoring.metric_descriptions import Description, describe, time_label
+from rewardkit.train.reports.html import plain, write_page
 from rewardkit.train.reports.reliability_diagram import reliability_svg
-from rewardkit.train.reports.svg_chart import COLOURS, Line, Mark, Point, line_chart, rolling_mean
-from rewardkit.train.run_folder import _lines
+from rewardkit.train.reports.run_record import RunRecord, alarm_metrics
+from rewardkit.train.reports.svg_chart import COLOURS, Line, Mark, line_chart, rolling_mean
 
 MOST_SAMPLES = 24
-"""Rollouts of a run that are shown: half of them its first, half its last."""
+"""Largest number of rollouts shown of a run: half from its beginning, half from its end."""
 FIRST = ("reward", "accuracy", "gold", "loss", "perplexity", "kl", "entropy", "length", "tokens_per_s")
-"""Curves that stand at the top."""
-LEFT_OUT = frozenset({"step", "kind", "tokens", "groups", "prompts_sampled"})
+"""Metrics whose curves are at the top."""
+STAGE_SPECIFIC = frozenset({"loss", "accuracy"})
+"""Metrics that mean something else in each stage, so that runs of different stages get separate charts."""
 SMOOTHED_FROM = 40
-"""Curves of fewer points are drawn as they are."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """What a run's folder holds about how it went."""
-
-    name: str
-    record: Mapping[str, Any]
-    """``config.json``."""
-    figures: Mapping[str, Mapping[str, list[Point]]]
-    """By kind (train, eval) and name: (step, value)."""
-    alarms: Sequence[Mapping[str, Any]]
-    samples: Sequence[Mapping[str, Any]]
-    evaluation: Mapping[str, Any] | None
-    """``evaluation.json``, which a reward model has."""
-
-    @classmethod
-    def read(cls, folder: Path) -> RunRecord:
-        """Read a run's folder.
-
-        Raises:
-            DataError: It is none, or a file in it can't be read.
-        """
-        if not (folder / "config.json").is_file():
-            raise DataError(f"{folder} is no folder of a training run: it has no config.json")
-        figures: dict[str, dict[str, list[Point]]] = {"train": {}, "eval": {}}
-        for line in _lines(folder / "metrics.jsonl"):
-            for name, value in line.items():
-                if name not in LEFT_OUT and isinstance(value, int | float):
-                    figures.setdefault(line["kind"], {}).setdefault(name, []).append((line["step"], value))
-        [record] = _lines(folder / "config.json", whole=True)
-        return cls(
-            folder.resolve().name,
-            record,
-            figures,
-            _lines(folder / "alarms.jsonl"),
-            _lines(folder / "samples.jsonl"),
-            next(iter(_lines(folder / "evaluation.json", whole=True)), None),
-        )
-
-    @property
-    def steps(self) -> int:
-        """How many are done."""
-        return int(max((points[-1][0] for of in self.figures.values() for points in of.values()), default=0))
-
-    def points(self, name: str, kind: str) -> list[Point]:
-        """One curve."""
-        return self.figures.get(kind, {}).get(name, [])
+"""Curves with fewer points are not smoothed."""
 
 
 def write_report(folders: Sequence[Path], path: Path) -> Path:
-    """Draw runs, each in its own colour; of a single one rollouts and configuration, too.
+    """Write the report of one or more runs. Several runs share the charts, each in its own colour.
 
     Args:
-        folders: Of the runs.
+        folders: The runs' folders.
         path: The HTML file.
 
+    Returns:
+        ``path``.
+
     Raises:
-        DataError: A folder is none of a run.
-        OutputError: The file can't be written.
+        DataError: A folder does not hold a run, or a file in it can't be read.
+        OutputError: The report can't be written.
     """
     runs = _named([RunRecord.read(folder) for folder in folders])
-    title = " · ".join(run.name for run in runs)
-    parts = [f"<h1>{text(title)}</h1>", _summary(runs), *_alarms(runs), _key(runs)]
-    for heading, names, is_open in _grouped(runs):
-        charts = "".join(_figure(name, runs) for name in names)
-        body = f'<div class="grid">{charts}</div>'
-        parts.append(
-            f"<h2>{heading}</h2>{body}"
-            if is_open
-            else f"<h2>{heading}</h2><details><summary>{len(names)} curves</summary>{body}</details>"
-        )
-    parts += [_over_kl(runs), _pairs(runs), _time(runs)]
-    parts += [part for run in runs for part in _samples(run, len(runs) > 1)]
-    parts += [_meanings(runs), _configuration(runs)]
-    try:
-        path.write_text(page(title, parts), encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path} can't be written: {error.strerror}") from None
-    return path
+    return write_page(
+        path,
+        "run.html.j2",
+        title=" · ".join(run.name for run in runs),
+        summary=[_summary(run) for run in runs],
+        alarms=[{**alarm, "run": run.name if len(runs) > 1 else None} for run in runs for alarm in run.alarms],
+        colours=_colours(runs),
+        groups=_groups(runs),
+        reward_over_kl=_reward_over_kl(runs),
+        pairs=_pairs(runs),
+        times=_times(runs),
+        rollouts=[_rollouts(run, len(runs) > 1) for run in runs if run.samples],
+        metrics=_descriptions(runs),
+        configuration=_configuration(runs),
+    )
 
 
 def _named(runs: Sequence[RunRecord]) -> list[RunRecord]:
-    """Runs in folders of the same name are told apart by number."""
+    """Number the runs whose folders have the same name."""
     names = [run.name for run in runs]
     return [
         replace(run, name=f"{run.name} ({index + 1})") if names.count(run.name) > 1 else run
@@ -117,122 +70,129 @@ def _named(runs: Sequence[RunRecord]) -> list[RunRecord]:
     ]
 
 
-def _summary(runs: Sequence[RunRecord]) -> str:
-    """A line for each run: how far it came, what it achieved."""
-    rows = []
-    for run in runs:
-        seconds = math.fsum(value for _, value in run.points("seconds", "train"))
-        rows.append(
-            [
-                text(run.name),
-                text(run.record.get("config", {}).get("stage", "")),
-                f"{run.steps:,}",
-                text(headline(run)),
-                duration(seconds),
-                str(len(run.alarms)),
-            ]
-        )
-    return table(["run", "stage", "steps", "first → last", "time in steps", "alarms"], rows, numbers=(2, 4, 5))
+def _summary(run: RunRecord) -> list[str]:
+    """Return a run's row in the table at the top."""
+    seconds = math.fsum(value for _, value in run.points("seconds", "train"))
+    started = str(run.record.get("started", "")).replace("T", " ")[:16]
+    facts = [run.name, run.stage, run.model, run.reward, started, run.status, headline(run), duration(seconds)]
+    return [*facts, str(len(run.alarms))]
 
 
 def headline(run: RunRecord) -> str:
-    """First and last value of what is evaluated, or else of the reward or the loss."""
+    """Return the first and last value of the evaluation, or of the reward or loss if there is none."""
     for name in ("accuracy", "reward", "loss"):
         for kind in ("eval", "train"):
             if points := run.points(name, kind):
                 return f"{'held-out ' if kind == 'eval' else ''}{name} {shown(points[0][1])} → {shown(points[-1][1])}"
-    return "no figures yet"
+    return "no metrics yet"
 
 
-def _alarms(runs: Sequence[RunRecord]) -> list[str]:
-    return [
-        f'<div class="alarm"><b>step {item["step"]}</b> {text(item["message"])}'
-        + (f' <span class="dim">({text(run.name)})</span></div>' if len(runs) > 1 else "</div>")
-        for run in runs
-        for item in run.alarms
-    ]
-
-
-def _key(runs: Sequence[RunRecord]) -> str:
-    is_evaluated = any(run.figures.get("eval") for run in runs)
+def _colours(runs: Sequence[RunRecord]) -> list[tuple[str, str, bool]]:
+    """Return the legend of the charts: (name, colour, whether the line is dashed)."""
+    is_evaluated = any(run.metrics.get("eval") for run in runs)
     if len(runs) == 1:
-        return key([("training", COLOURS[0], False), *([("held-out data", COLOURS[1], False)] if is_evaluated else [])])
+        return [("training", COLOURS[0], False), *([("held-out data", COLOURS[1], False)] if is_evaluated else [])]
     entries = [(run.name, _colour(index), False) for index, run in enumerate(runs)]
-    return key([*entries, *([("held-out data", "currentColor", True)] if is_evaluated else [])])
+    return [*entries, *([("held-out data", "currentColor", True)] if is_evaluated else [])]
 
 
 def _colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-def _grouped(runs: Sequence[RunRecord]) -> list[tuple[str, list[str], bool]]:
-    """Curves by heading: what matters most, the components, all else; and whether they are shown at once."""
-    names = {name for run in runs for of in run.figures.values() for name in of}
+def _groups(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
+    """Return the charts by heading: the important ones, the reward's components, and the rest, which is folded."""
+    names = {name for run in runs for name in run.names}
     first = [name for name in FIRST if name in names]
-    components = sorted(name for name in names if _is_shown_component(name))
-    alarmed = {name for run in runs for item in run.alarms for name in FIGURES.get(item["name"], ())}
+    components = sorted(name for name in names if _is_main_component_metric(name))
+    alarmed = {name for run in runs for alarm in run.alarms for name in alarm_metrics(alarm)}
     first += sorted((alarmed & names) - set(first))
     others = sorted(name for name in names - set(first) - set(components) if not name.startswith("seconds"))
-    groups = [("Course", first, True), ("Components of the reward", components, True), ("More", others, False)]
-    return [group for group in groups if group[1]]
+    groups = (
+        ("Training curves", first, True),
+        ("Components of the reward", components, True),
+        ("More metrics", others, False),
+    )
+    return [
+        {"heading": heading, "charts": [chart for name in chosen for chart in _charts(name, runs)], "is_open": is_open}
+        for heading, chosen, is_open in groups
+        if chosen
+    ]
 
 
-def _is_shown_component(name: str) -> bool:
-    """A component's mean, what it supplies of the advantage, what could not be scored; its other figures are further below."""
+def _is_main_component_metric(name: str) -> bool:
+    """Whether a metric is a component's mean, its share of the training signal, or what it could not score."""
     _, *parts = name.split("/")
     return name.startswith("component/") and (len(parts) == 1 or parts[-1].startswith(("advantage_share", "unscored")))
 
 
-def _figure(name: str, runs: Sequence[RunRecord]) -> str:
+def _charts(name: str, runs: Sequence[RunRecord]) -> list[Markup]:
+    """Return one chart of a metric, or one for each stage if the metric means something else in each of them."""
+    stages = list(dict.fromkeys(run.stage for run in runs if name in run.names))
+    indexed = list(enumerate(runs))
+    if name not in STAGE_SPECIFIC or len(stages) < 2:
+        return [_chart(name, name.removeprefix("component/"), indexed)]
+    return [
+        _chart(name, f"{name} ({stage})", [(index, run) for index, run in indexed if run.stage == stage])
+        for stage in stages
+    ]
+
+
+def _chart(name: str, title: str, runs: Sequence[tuple[int, RunRecord]]) -> Markup:
+    """Return the chart of a metric, with the alarms of the runs."""
     lines: list[Line] = []
     marks: dict[float, Mark] = {}
-    for index, run in enumerate(runs):
-        train, held_out = run.points(name, "train"), run.points(name, "eval")
-        colour = _colour(index)
-        if len(train) >= SMOOTHED_FROM:
-            lines.append(Line(f"{run.name}, each step", train, colour, faint=True))
-            train = rolling_mean(train, len(train) // 20)
-        if train:
-            lines.append(Line(run.name, train, colour))
-        if held_out:
-            alone = len(runs) == 1
-            lines.append(
-                Line(
-                    f"{run.name}, held-out data",
-                    held_out,
-                    COLOURS[1] if alone else colour,
-                    dashed=not alone,
-                    dots=len(held_out) < SMOOTHED_FROM,
-                )
+    is_alone = len(runs) == 1 and runs[0][0] == 0
+    for index, run in runs:
+        lines += _lines(name, run, _colour(index), is_alone=is_alone)
+        for alarm in run.alarms:
+            text = f"step {alarm['step']}: {alarm['message']}"
+            if name in alarm_metrics(alarm):
+                marks[alarm["step"]] = Mark(alarm["step"], text, strong=True)
+            elif alarm["step"] not in marks and is_alone:
+                marks[alarm["step"]] = Mark(alarm["step"], text)
+    found = describe(name) or Description("")
+    return Markup(  # noqa: S704 - line_chart escapes its texts
+        line_chart(title, lines, marks=list(marks.values()), note=found.unit, meaning=found.text, x_label="step")
+    )
+
+
+def _lines(name: str, run: RunRecord, colour: str, *, is_alone: bool) -> list[Line]:
+    """Return the curves of one run: training, smoothed if it is long, and held-out data."""
+    lines = []
+    train, held_out = run.points(name, "train"), run.points(name, "eval")
+    if len(train) >= SMOOTHED_FROM:
+        lines.append(Line(f"{run.name}, each step", train, colour, faint=True))
+        train = rolling_mean(train, len(train) // 20)
+    if train:
+        lines.append(Line(run.name, train, colour))
+    if held_out:
+        lines.append(
+            Line(
+                f"{run.name}, held-out data",
+                held_out,
+                COLOURS[1] if is_alone else colour,
+                dashed=not is_alone,
+                dots=len(held_out) < SMOOTHED_FROM,
             )
-        for item in run.alarms:
-            if name in FIGURES.get(item["name"], ()):
-                marks[item["step"]] = Mark(item["step"], f"step {item['step']}: {item['message']}", strong=True)
-            elif item["step"] not in marks and len(runs) == 1:
-                marks[item["step"]] = Mark(item["step"], f"step {item['step']}: {item['message']}")
-    meaning = describe(name) or Description("")
-    title = name.removeprefix("component/")
-    return line_chart(title, lines, marks=list(marks.values()), note=meaning.unit, meaning=meaning.words)
+        )
+    return lines
 
 
-def _meanings(runs: Sequence[RunRecord]) -> str:
-    """In words, what was drawn; of all components together."""
-    names = sorted({name for run in runs for of in run.figures.values() for name in of})
-    rows: dict[str, list[str]] = {}
-    for name in names:
-        if (meaning := describe(name)) is not None:
-            shown_as = "/".join(["component", "…", *name.split("/")[2:]]) if name.startswith("component/") else name
-            rows[shown_as] = [text(shown_as), text(meaning.words), text(meaning.unit)]
-    if not rows:
-        return ""
-    body = table(["figure", "meaning", "unit"], rows.values())
-    return f"<h2>What the figures mean</h2><details><summary>show</summary>{body}</details>"
+def _descriptions(runs: Sequence[RunRecord]) -> list[tuple[str, str, str]]:
+    """Return (metric, description, unit) of every metric of the runs. All components share their rows."""
+    rows: dict[str, tuple[str, str, str]] = {}
+    for name in sorted({name for run in runs for name in run.names}):
+        if (found := describe(name)) is not None:
+            label = "/".join(["component", "…", *name.split("/")[2:]]) if name.startswith("component/") else name
+            rows[label] = (label, found.text, found.unit)
+    return list(rows.values())
 
 
-def _over_kl(runs: Sequence[RunRecord]) -> str:
-    """What is trained on and what was meant, over the distance from the starting model: where they part, the reward is exploited.
+def _reward_over_kl(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
+    """Return charts of the trained and the held-out reward over the KL divergence. Where they part, the reward is exploited.
 
-    The picture of https://arxiv.org/abs/2210.10760.
+    The picture is that of https://arxiv.org/abs/2210.10760.
     """
     charts = []
     for run in runs:
@@ -246,35 +206,43 @@ def _over_kl(runs: Sequence[RunRecord]) -> str:
                 Line("gold", sorted(gold), COLOURS[1], dots=True),
                 Line("trained reward", sorted(reward), COLOURS[0], dots=True),
             ]
-            charts.append(line_chart(run.name, lines, width=520, height=240, note="over KL, nats"))
+            charts.append(Markup(line_chart(run.name, lines, width=520, height=240, x_label="KL, nats")))  # noqa: S704
     if not charts:
-        return ""
-    legend = key([("trained reward", COLOURS[0], False), ("held-out (gold) reward", COLOURS[1], False)])
-    return f'<h2>Rewards on held-out data over KL from the start</h2>{legend}<div class="grid">{"".join(charts)}</div>'
+        return None
+    legend = [("trained reward", COLOURS[0], False), ("held-out (gold) reward", COLOURS[1], False)]
+    return {"legend": legend, "charts": charts}
 
 
-def _pairs(runs: Sequence[RunRecord]) -> str:
-    """How good reward models are on held-out pairs, beside what length alone would achieve."""
-    judged = [(run, run.evaluation) for run in runs if run.evaluation is not None]
-    if not judged:
-        return ""
-    labels = {
-        "accuracy": "prefers the preferred answer",
-        "where_chosen_is_longer": "… where that is the longer one",
-        "where_chosen_is_shorter": "… where that is the shorter one",
+def _pairs(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
+    """Return the accuracy of reward models on held-out pairs, beside what length alone would reach."""
+    evaluated = [(run, run.evaluation) for run in runs if run.evaluation is not None]
+    if not evaluated:
+        return None
+    shares = {
+        "accuracy": "accuracy",
+        "where_chosen_is_longer": "accuracy where the preferred answer is longer",
+        "where_chosen_is_shorter": "accuracy where the preferred answer is shorter",
         "always_longer": "always the longer answer",
         "always_shorter": "always the shorter answer",
     }
-    rows = [[label, *(_share(found[name]) for _, found in judged)] for name, label in labels.items()]
-    for name, label in (
-        ("calibration_error", "calibration error"),
-        ("length_correlation", "correlation of score and length (Spearman)"),
-        ("lead_length_correlation", "correlation of lead and difference in length"),
-    ):
-        rows.append([label, *("–" if found[name] is None else f"{found[name]:.3f}" for _, found in judged)])
-    figures = table(["", *(run.name for run, _ in judged)], rows, numbers=range(1, len(judged) + 1))
-    charts = "".join(reliability_svg(found) for _, found in judged)
-    return f'<h2>Held-out pairs</h2>{figures}<br><div class="grid">{charts}</div>'
+    numbers = {
+        "calibration_error": "expected calibration error (ECE)",
+        "length_correlation": "Spearman correlation of score and length",
+        "lead_length_correlation": "Spearman correlation of score difference and length difference",
+    }
+    rows = [
+        [f"{label} (95 %, Wilson)", *(_share(found[name]) for _, found in evaluated)] for name, label in shares.items()
+    ]
+    rows += [
+        [label, *("–" if found[name] is None else f"{found[name]:.3f}" for _, found in evaluated)]
+        for name, label in numbers.items()
+    ]
+    return {
+        "head": ["", *(run.name for run, _ in evaluated)],
+        "rows": rows,
+        "numbers": range(1, len(evaluated) + 1),
+        "charts": [Markup(reliability_svg(found)) for _, found in evaluated],  # noqa: S704 - it has numbers only
+    }
 
 
 def _share(found: Mapping[str, float | None]) -> str:
@@ -282,11 +250,11 @@ def _share(found: Mapping[str, float | None]) -> str:
     return "–" if value is None or low is None or high is None else f"{value:.1%} ({low:.1%}…{high:.1%})"
 
 
-def _time(runs: Sequence[RunRecord]) -> str:
-    """What a step's seconds go to, one upon the other."""
-    charts = []
+def _times(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
+    """Return a stacked chart of the seconds of a step for each run that logged their parts."""
+    found = []
     for run in runs:
-        parts = [name for name in run.figures.get("train", {}) if name.startswith("seconds_")]
+        parts = [name for name in run.metrics.get("train", {}) if name.startswith("seconds_")]
         columns = [[value for _, value in run.points(name, "train")] for name in parts]
         whole = math.fsum(value for _, value in run.points("seconds", "train"))
         if not parts or not whole or len({len(column) for column in columns}) > 1:
@@ -296,79 +264,71 @@ def _time(runs: Sequence[RunRecord]) -> str:
         floors = [[0.0] * len(steps), *totals]
         lines = [
             Line(
-                part_of_time(name),
+                time_label(name),
                 list(zip(steps, tops, strict=True)),
                 _colour(index),
                 band=list(zip(steps, floor, tops, strict=True)),
             )
             for index, (name, floor, tops) in enumerate(zip(parts, floors, totals, strict=False))
         ]
-        legend = key(
-            (f"{part_of_time(name)} {math.fsum(column) / whole:.0%}", _colour(index), False)
+        legend = [
+            (f"{time_label(name)} {math.fsum(column) / whole:.0%}", _colour(index), False)
             for index, (name, column) in enumerate(zip(parts, columns, strict=True))
-        )
-        charts.append(f"<div>{legend}{line_chart(f'{run.name}: seconds per step', lines, width=520, height=220)}</div>")
-    return f'<h2>Time</h2><div class="grid">{"".join(charts)}</div>' if charts else ""
+        ]
+        chart = line_chart(f"{run.name}: seconds per step", lines, width=520, height=220, x_label="step")
+        found.append({"legend": legend, "chart": Markup(chart)})  # noqa: S704
+    return found
 
 
-def _samples(run: RunRecord, is_one_of_many: bool) -> list[str]:
-    """Some of the earliest and the latest rollouts."""
-    if not run.samples:
-        return []
+def _rollouts(run: RunRecord, is_one_of_many: bool) -> dict[str, Any]:
+    """Return some of a run's first and last rollouts."""
     half = MOST_SAMPLES // 2
-    kept = run.samples if len(run.samples) <= MOST_SAMPLES else [*run.samples[:half], *run.samples[-half:]]
-    rows = []
-    for item in kept:
-        scores = "".join(
-            f"<div><b>{text(name)}</b> {'–' if part['value'] is None else shown(part['value'])} "
-            f'<span class="dim">{text(part["reason"] or "")}</span></div>'
-            for name, part in item["components"].items()
-        )
-        reward = "unscored" if item["reward"] is None else shown(item["reward"])
-        rows.append(
-            f'<tr><td>{item["step"]}</td><td><pre class="tall">{text(item["prompt"])}</pre></td>'
-            f'<td><pre class="tall">{text(_said(item["completion"]))}</pre></td><td>{reward}</td><td>{scores}</td></tr>'
-        )
-    widths = "".join(f'<col style="width:{share}%">' for share in (6, 26, 38, 8, 22))
-    head = "<tr><th>step</th><th>prompt</th><th>completion</th><th>reward</th><th>components</th></tr>"
-    body = f'<table class="wide"><colgroup>{widths}</colgroup>{head}{"".join(rows)}</table>'
-    name = f" of {text(run.name)}" if is_one_of_many else ""
-    few = len(kept) < len(run.samples)
-    note = f'<p class="dim">the first and the last {half} of {len(run.samples):,} that were kept</p>' if few else ""
-    return [
-        f"<h2>Rollouts{name}</h2>",
-        f"<details><summary>show</summary>{body}</details>" if is_one_of_many else note + body,
+    is_short = len(run.samples) <= MOST_SAMPLES
+    kept = run.samples if is_short else [*run.samples[:half], *run.samples[-half:]]
+    rows = [
+        {
+            "step": item["step"],
+            "prompt": item["prompt"],
+            "completion": _message_text(item["completion"]),
+            "reward": "unscored" if item["reward"] is None else shown(item["reward"]),
+            "components": [
+                (name, "–" if part["value"] is None else shown(part["value"]), part["reason"] or "")
+                for name, part in item["components"].items()
+            ],
+        }
+        for item in kept
     ]
+    note = "" if is_short else f"The first and the last {half} of {len(run.samples):,} logged rollouts."
+    return {"run": run.name if is_one_of_many else None, "note": note, "rows": rows}
 
 
-def _said(completion: Any) -> Any:
-    """The text of a completion that is one message."""
+def _message_text(completion: Any) -> Any:
+    """Return the text of a completion that is a single message."""
     if isinstance(completion, list) and len(completion) == 1 and isinstance(completion[0].get("content"), str):
         return completion[0]["content"]
     return completion
 
 
-def _configuration(runs: Sequence[RunRecord]) -> str:
-    """Everything of a single run; what differs between several."""
+def _configuration(runs: Sequence[RunRecord]) -> str | dict[str, Any]:
+    """Return the whole configuration of a single run, or a table of what differs between several."""
     if len(runs) == 1:
-        words = text(json.dumps(runs[0].record, indent=2, ensure_ascii=False))
-        return f"<h2>Configuration, versions, data</h2><details><summary>show</summary><pre>{words}</pre></details>"
+        return json.dumps(runs[0].record, indent=2, ensure_ascii=False)
     flat = [_flat(run.record) for run in runs]
     names = list(dict.fromkeys(name for item in flat for name in item))
     rows = [
-        [text(name), *(text(item.get(name, "")) for item in flat)]
+        [name, *(plain(item.get(name, "")) for item in flat)]
         for name in names
         if len({json.dumps(item.get(name)) for item in flat}) > 1
     ]
-    return f"<h2>What differs in configuration, versions, data</h2>{table(['', *(c.name for c in runs)], rows)}"
+    return {"head": ["", *(run.name for run in runs)], "rows": rows}
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Nested mappings as one, by dotted name."""
+    """Return nested mappings as one mapping by dotted name."""
     if not isinstance(value, Mapping) or not value:
         return {name: value}
     return {
         inner: part
-        for key_, item in value.items()
-        for inner, part in _flat(item, f"{name}.{key_}" if name else str(key_)).items()
+        for key, item in value.items()
+        for inner, part in _flat(item, f"{name}.{key}" if name else str(key)).items()
     }

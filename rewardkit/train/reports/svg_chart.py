@@ -1,4 +1,8 @@
-"""Line charts as SVG pictures that need nothing else. Text takes the colour of what is around it, so dark pages can show them."""
+"""Draws line charts as SVG.
+
+Written by hand because reports may contain neither scripts nor downloads, and plotting libraries bring one or the other. Text takes the
+colour of its surroundings, so that charts fit light and dark pages.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 COLOURS = ("#2f81f7", "#d9822b", "#2da44e", "#bf4b8a", "#8250df", "#1b9aaa", "#9a6700", "#cf222e")
-"""Of the first line, the second …"""
+"""The colours of the first line, the second line, and so on."""
 ALARM = "#e5484d"
 MOST_POINTS = 300
-"""A longer line is thinned out; its peaks stay."""
-TITLE, RIGHT, BOTTOM = 32, 12, 22
-"""Room around the plot, in pixels."""
+"""Longer lines are thinned; their extremes stay."""
+TITLE, RIGHT, BOTTOM = 32, 12, 34
+"""Space above, right of and below the plot, in pixels."""
 FLAT = 1e-5
-"""Values that differ by less than this share of themselves are drawn as equal: that is rounding, and labels could not tell them apart."""
+"""Values whose relative difference is below this are drawn as equal: it is rounding, and axis labels could not show it."""
 CHARACTER = 6.2
-"""Width of a character of 11 pixels, about."""
+"""Approximate width of an 11-pixel character."""
 
 Point = tuple[float, float]
 
@@ -39,17 +43,17 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A place on the horizontal axis that is pointed out."""
+    """A marked position on the horizontal axis."""
 
     x: float
     text: str
-    """Shown when the pointer rests on it."""
+    """The tooltip."""
     strong: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """How values become places."""
+    """The mapping from values to pixels."""
 
     left: float
     right: float
@@ -59,15 +63,16 @@ class Axes:
     width: int
     height: int
     log: bool
+    integers: bool
 
     def x(self, value: float) -> float:
-        """From the left, in pixels."""
+        """Return the distance from the left edge, in pixels."""
         low, high, at = (math.log2(item) if self.log else item for item in (self.left, self.right, value))
         share = (at - low) / (high - low) if high > low else 0.5
         return self.margin + share * (self.width - self.margin - RIGHT)
 
     def y(self, value: float) -> float:
-        """From the top, in pixels."""
+        """Return the distance from the top edge, in pixels."""
         share = (value - self.low) / (self.high - self.low)
         return self.height - BOTTOM - share * (self.height - BOTTOM - TITLE)
 
@@ -80,6 +85,7 @@ def line_chart(
     height: int = 180,
     log_x: bool = False,
     note: str = "",
+    x_label: str = "",
     meaning: str = "",
     bounds: tuple[float, float] | None = None,
     marks: Sequence[Mark] = (),
@@ -87,18 +93,19 @@ def line_chart(
     """Draw lines.
 
     Args:
-        title: Stands above.
-        lines: What is not finite is left out.
-        width: In pixels.
-        height: In pixels.
+        title: The chart's title.
+        lines: The lines. Values that are not finite are left out.
+        width: Width in pixels.
+        height: Height in pixels.
         log_x: Whether the horizontal axis is logarithmic, to base 2.
-        note: Stands at the right above: what the axes show, where that is not plain (steps are), such as a unit.
-        meaning: Shown when the pointer rests on the chart.
-        bounds: Of the vertical axis; by default of what is drawn.
-        marks: Vertical lines.
+        note: Text at the top right, such as the unit of the vertical axis.
+        x_label: The label of the horizontal axis.
+        meaning: The chart's tooltip.
+        bounds: Bounds of the vertical axis; by default they follow from the lines.
+        marks: Vertical marks.
 
     Returns:
-        An ``<svg>`` element; a file of its own, too.
+        An ``<svg>`` element, which is also a complete SVG file.
     """
     lines = [_finite(line) for line in lines]
     xs = [x for line in lines for x, _ in line.points] or [0.0]
@@ -106,13 +113,19 @@ def line_chart(
     low, high = bounds or _bounds(ys or [0.0])
     y_ticks = ticks(low, high)
     margin = 14 + CHARACTER * max(len(_label(tick)) for tick in y_ticks)
-    axes = Axes(min(xs), max(xs), low, high, margin, width, height, log_x)
+    integers = all(x == int(x) for x in xs)
+    axes = Axes(min(xs), max(xs), low, high, margin, width, height, log_x, integers)
     body = [
         *(_across(axes, tick) for tick in y_ticks),
         *_below(axes),
         *(_mark(axes, mark) for mark in marks if axes.left <= mark.x <= axes.right),
         *(_line(axes, line) for line in sorted(lines, key=lambda line: not line.faint)),
     ]
+    if x_label:
+        middle = (axes.margin + width - RIGHT) / 2
+        body.append(
+            f'<text x="{middle:.1f}" y="{height - 5}" text-anchor="middle" fill-opacity=".65">{html.escape(x_label)}</text>'
+        )
     shown = html.escape(title)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" '
@@ -124,7 +137,7 @@ def line_chart(
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers within bounds, at most so many, at least two."""
+    """Return at least two and at most ``most`` round numbers within the bounds."""
     for power in range(math.floor(math.log10(high - low)) - 1, math.floor(math.log10(high - low)) + 2):
         for factor in (1, 2, 5):
             step = factor * 10.0**power
@@ -135,7 +148,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def rolling_mean(points: Sequence[Point], window: int) -> list[Point]:
-    """Each value's mean with its neighbours, about ``window`` points; towards the ends with fewer, as many on either side."""
+    """Return centred moving averages over about ``window`` points; towards the ends over fewer, as many on either side."""
     found = []
     for index, (x, _) in enumerate(points):
         reach = min(window // 2, index, len(points) - 1 - index)
@@ -145,7 +158,7 @@ def rolling_mean(points: Sequence[Point], window: int) -> list[Point]:
 
 
 def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
-    """The lowest and the highest of as many stretches as there is room for, the first and the last."""
+    """Return at most ``most`` points: the first, the last, and the lowest and highest of equally long stretches."""
     if len(points) <= most:
         return list(points)
     kept = {0, len(points) - 1}
@@ -163,13 +176,13 @@ def _finite(line: Line) -> Line:
 
 
 def _bounds(values: Sequence[float]) -> tuple[float, float]:
-    """From the least to the greatest with some room; where all are equal, some room around them."""
+    """Return the smallest and largest value with a margin."""
     low, high = min(values), max(values)
     if low == high == 0:
         return 0.0, 1.0
     is_flat = high - low <= FLAT * max(abs(low), abs(high))
     room = max(abs(low) * 0.1, 1e-6) if is_flat else 0.05 * (high - low)
-    # A figure that can't be negative should not seem so.
+    # A metric that can't be negative must not seem to be.
     return (max(low - room, 0.0) if low >= 0 else low - room), high + room
 
 
@@ -196,6 +209,8 @@ def _below(axes: Axes) -> list[str]:
         places = places[:: math.ceil(len(places) / most)] or [axes.left]
     elif axes.right > axes.left:
         places = ticks(axes.left, axes.right, most)
+        if axes.integers:
+            places = [place for place in places if place == int(place)] or [axes.left, axes.right]
     else:
         places = [axes.left]
     found = []
@@ -203,7 +218,7 @@ def _below(axes: Axes) -> list[str]:
         half = CHARACTER * len(_label(place)) / 2
         x = min(axes.x(place), axes.width - half - 2)
         found.append(
-            f'<text x="{x:.1f}" y="{axes.height - 7}" text-anchor="middle" fill-opacity=".65">{_label(place)}</text>'
+            f'<text x="{x:.1f}" y="{axes.height - BOTTOM + 15}" text-anchor="middle" fill-opacity=".65">{_label(place)}</text>'
         )
     return found
 

@@ -71,7 +71,7 @@ class SyncedEngine:
         self.tolerance = self.engine.tolerance
         self.weight_sync_check = WeightSyncCheck(policy, self.engine, prompts, sampling, longest, rollout.canary.limit)
         self.syncs = 0
-        self.figures: dict[str, float] = {}
+        self.metrics: dict[str, float] = {}
         """What the canary saw of the latest weights."""
         self.seconds_sync = 0.0
         """Spent so far on taking over weights."""
@@ -112,10 +112,13 @@ class SyncedEngine:
             self.engine.wake()
             self._is_asleep = False
         self.engine.sync()
-        self.figures = {}
+        self.metrics = {}
         if self.every and self.syncs % self.every == 0 and not (self.shares_weights and self.syncs):
             seen = self.weight_sync_check.check()
-            self.figures = {"canary": seen.mean_difference, "canary_max": seen.max_difference}
+            self.metrics = {
+                "weight_sync_difference": seen.mean_difference,
+                "weight_sync_difference_max": seen.max_difference,
+            }
         self.seconds_sync += time.monotonic() - began
         self.syncs += 1
         self._is_stale = False

@@ -1,7 +1,7 @@
 """PPO with a critic (https://arxiv.org/abs/1707.06347), with the reward of InstructGPT (https://arxiv.org/abs/2203.02155).
 
-Each token is rewarded with −β·KL to the starting model, the last one with the completion's reward as well; GAE makes advantages of
-these rewards and the critic's values.
+The reward of each token is −β·KL from the starting model, and the last token also gets the completion's reward. Generalised advantage
+estimation (GAE) turns these rewards and the critic's values into advantages.
 """
 
 from __future__ import annotations
@@ -15,20 +15,37 @@ from torch import Tensor, nn
 from rewardkit.train.config import PpoConfig
 from rewardkit.train.config.training_file import TrainFile
 from rewardkit.train.distributed import collectives
-from rewardkit.train.losses.gae import Estimates, explained_variance, gae, value_loss, whiten
+from rewardkit.train.losses.gae import explained_variance, gae, value_loss, whiten
 from rewardkit.train.losses.kl import kl_estimate, token_rewards
 from rewardkit.train.losses.masked_statistics import masked_mean
 from rewardkit.train.losses.reduction import BatchTotals, token_weights, weighted_loss
 from rewardkit.train.models.policy import Judged, Policy
 from rewardkit.train.models.value_model import Critic
 from rewardkit.train.trainer.optimizer import Optimizer
-from rewardkit.train.trainer.policy_update import PolicyUpdater, UpdateInputs, UpdateMetrics, reference_policy
+from rewardkit.train.trainer.policy_update import (
+    OptimizerStep,
+    PolicyUpdater,
+    UpdateInputs,
+    UpdateMetrics,
+    ValueTargets,
+    reference_policy,
+)
 from rewardkit.train.trainer.reinforcement import train
 from rewardkit.train.trainer.rollout_batch import RolloutBatch
 
 
 def train_ppo(file: TrainFile) -> Path:
-    """Run the stage; returns the folder of the trained model. Raises what ``rl.train`` raises."""
+    """Run the stage.
+
+    Args:
+        file: The configuration.
+
+    Returns:
+        The folder of the trained model.
+
+    Raises:
+        RewardkitError: As ``trainer.reinforcement.train``.
+    """
     config = file.config
     assert isinstance(config, PpoConfig)  # noqa: S101 - for the type checker
     return train(
@@ -41,125 +58,130 @@ def train_ppo(file: TrainFile) -> Path:
 class PpoUpdater(PolicyUpdater):
     """Updates a policy and its critic."""
 
-    always_old = True  # GAE and clipped values need the state of things before the first update
+    needs_old_logprobs = True  # GAE and value clipping compare with the state before the first optimiser step
 
     def __init__(self, config: PpoConfig, policy: Policy, optimizer: Optimizer, reference: Policy | None) -> None:
         self.ppo = config.critic
         self.critic = Critic(policy, own=config.critic.kind == "own")
-        updates = config.optimizer.model_copy(update={"lr": config.critic.lr})
+        settings = config.optimizer.model_copy(update={"lr": config.critic.lr})
+        self.critic_optimizer: Optimizer | None = None
         if config.critic.kind == "own":
             shards = self.critic.reader.shards if self.critic.reader is not None else None
-            self.critic_optimizer: Optimizer | None = Optimizer(self.critic.trained, updates, config.steps, shards)
+            self.critic_optimizer = Optimizer(self.critic.trained, settings, config.steps, shards)
         else:
-            self.critic_optimizer = None
             head = {f"critic.{name}": value for name, value in self.critic.trained.items()}
             optimizer = Optimizer({**optimizer.parameters, **head}, config.optimizer, config.steps, policy.shards)
         super().__init__(config, policy, optimizer, reference)
-        self.step = 0
-        self.estimates: Estimates
-        self.values_B_T: Tensor
-        self.value_weights_B_T: Tensor
-        self.value_losses_B: Tensor
-        """Of each row at its latest update."""
-        self.own_losses_B: Tensor
-        """Of the update at hand, in this process: another one may have a row the next time."""
-        self.value_norm = 0.0
 
-    def parts_to_keep(self) -> dict[str, tuple[Mapping[str, nn.Parameter], Optimizer]]:
-        """Policy and critic."""
-        parts = super().parts_to_keep()
+    def checkpoint_parts(self) -> dict[str, tuple[Mapping[str, nn.Parameter], Optimizer]]:
+        """Return policy and critic."""
+        parts = super().checkpoint_parts()
         if self.critic_optimizer is not None:
             parts["critic"] = (self.critic_optimizer.parameters, self.critic_optimizer)
         return parts
 
-    @property
-    def warming_up(self) -> bool:
-        """Whether only the critic learns."""
-        return self.step < self.ppo.warmup_steps
+    def trains_policy(self, inputs: UpdateInputs) -> bool:
+        """Return whether the critic's warm-up is over.
 
-    def learn(self, batch: RolloutBatch, step: int) -> dict[str, float]:
-        """Go through a batch as often as configured; returns figures for the log."""
-        self.step = step
-        self.value_losses_B = torch.zeros(len(batch.completions))
-        figures = super().learn(batch, step)
-        if not len(batch.completions):
-            return figures
-        mask_B_T = batch.mask_B_T
-        return figures | {
-            "value": float(masked_mean(self.values_B_T, mask_B_T)),
-            "value_loss": float(self.value_losses_B.sum()),
-            "value_grad_norm": self.value_norm,
-            "returns": float(masked_mean(self.estimates.returns_B_T, mask_B_T)),
-            "explained_variance": _finite(
-                explained_variance(self.values_B_T[mask_B_T], self.estimates.returns_B_T[mask_B_T])
-            ),
-        }
+        During warm-up the policy must be left out of the optimiser step: even with a gradient of 0, weight decay and momentum would
+        change it.
+        """
+        return inputs.step >= self.ppo.warmup_steps
 
     def advantages(
         self, batch: RolloutBatch, mask_B_T: Tensor, old_B_T: Tensor | None, ref_B_T: Tensor | None
-    ) -> Tensor:
-        """GAE over rewards per token, whitened over the batch."""
-        self.values_B_T = self.critic.estimate([batch.sequence(row) for row in range(len(mask_B_T))], self.micro)
+    ) -> tuple[Tensor, ValueTargets]:
+        """Compute advantages by GAE over rewards per token, whitened over the batch if so configured."""
+        values_B_T = self.critic.estimate(
+            [batch.sequence(row) for row in range(len(mask_B_T))], self.micro_batch_tokens
+        )
         kl_B_T = torch.zeros(mask_B_T.shape)
         if old_B_T is not None and ref_B_T is not None and self.config.kl.place == "reward":
             kl_B_T = kl_estimate(old_B_T, ref_B_T, self.config.kl.estimator)
         rewards_B_T = token_rewards(batch.rewards_B, kl_B_T, mask_B_T, self.kl.value)
-        self.estimates = gae(rewards_B_T, self.values_B_T, mask_B_T, gamma=self.ppo.gamma, lam=self.ppo.lam)
-        advantages_B_T = self.estimates.advantages_B_T
-        return whiten(advantages_B_T, mask_B_T) if self.ppo.whiten else advantages_B_T
+        found = gae(rewards_B_T, values_B_T, mask_B_T, gamma=self.ppo.gamma, lam=self.ppo.lam)
+        advantages_B_T = whiten(found.advantages_B_T, mask_B_T) if self.ppo.whiten else found.advantages_B_T
+        return advantages_B_T, ValueTargets(values_B_T, found.returns_B_T)
 
-    def active(self, rows: Sequence[int], inputs: UpdateInputs) -> list[int]:
-        """The critic learns from every row of which a token counts."""
-        return [row for row in rows if bool(inputs.mask_B_T[row].any())]
+    def rows_with_gradient(self, optimizer_step: OptimizerStep, inputs: UpdateInputs) -> list[int]:
+        """Return the rows with a token that counts: the critic is trained on all of them."""
+        return [row for row in optimizer_step.rows if bool(inputs.mask_B_T[row].any())]
 
-    def update(self, rows: Sequence[int], inputs: UpdateInputs, noted: UpdateMetrics, step: int) -> float:
-        """One optimiser step of the policy, and one of the critic."""
-        mask_B_T = inputs.mask_B_T
-        self.value_weights_B_T = torch.zeros(mask_B_T.shape)
+    def optimizer_step(
+        self, rows: Sequence[int], optimizer_step: OptimizerStep, inputs: UpdateInputs, measured: UpdateMetrics
+    ) -> float:
+        """Take one optimiser step of the policy and one of the critic."""
+        before_B = measured.value_loss_B
+        measured.value_loss_B = torch.zeros_like(before_B)  # of this process: another process may have a row next time
         chosen = list(rows)
-        self.value_weights_B_T[chosen] = token_weights(mask_B_T[chosen], BatchTotals.of(mask_B_T[chosen]), "bnpo")
-        self.own_losses_B = torch.zeros(len(mask_B_T))
+        weights_B_T = self.value_weights(rows, inputs)
         norm = 0.0
-        if self.critic_optimizer is None or not self.warming_up:
-            norm = super().update(rows, inputs, noted, step)
+        if self.critic_optimizer is None or self.trains_policy(inputs):
+            norm = super().optimizer_step(rows, optimizer_step, inputs, measured)
         if self.critic_optimizer is not None:
-            self.micro = self.critic_optimizer.accumulate(
-                inputs.batch.lengths(rows), self.micro, lambda part: self.learn_values([rows[i] for i in part], inputs)
+
+            def backward(part: list[int]) -> None:
+                own = [rows[index] for index in part]
+                values_B_T = self.critic([inputs.batch.sequence(row) for row in own])
+                self.value_loss(own, values_B_T, weights_B_T, inputs, measured).backward()  # type: ignore[no-untyped-call]
+
+            self.micro_batch_tokens = self.critic_optimizer.accumulate(
+                inputs.batch.lengths(rows), self.micro_batch_tokens, backward
             )
-            self.value_norm = self.critic_optimizer.step(step)
-        self.value_losses_B[chosen] = collectives.added(self.own_losses_B)[chosen]
+            measured.value_grad_norm = self.critic_optimizer.step(inputs.step)
+        own_B = collectives.added(measured.value_loss_B)
+        measured.value_loss_B = before_B
+        measured.value_loss_B[chosen] = own_B[chosen]
         return norm
 
-    def learn_values(self, rows: list[int], inputs: UpdateInputs) -> None:
-        """Add the gradient of the critic's own model."""
-        values_B_T = self.critic([inputs.batch.sequence(row) for row in rows])
-        self.value_term(rows, values_B_T).backward()  # type: ignore[no-untyped-call]
+    def value_weights(self, rows: Sequence[int], inputs: UpdateInputs) -> Tensor:
+        """Return the weights of the critic's loss, a mean over the tokens of the optimiser step. Shape: (B, T)."""
+        chosen = list(rows)
+        weights_B_T = torch.zeros(inputs.mask_B_T.shape)
+        mask_B_T = inputs.mask_B_T[chosen]
+        weights_B_T[chosen] = token_weights(mask_B_T, BatchTotals.of(mask_B_T), "bnpo")
+        return weights_B_T
 
-    def extra_loss(self, judged: Judged, rows: list[int]) -> Tensor | None:
-        """The loss of a head on the policy; while the critic warms up the policy does not feel it."""
+    def extra_loss(
+        self,
+        found: Judged,
+        rows: list[int],
+        optimizer_step: OptimizerStep,
+        inputs: UpdateInputs,
+        measured: UpdateMetrics,
+    ) -> Tensor | None:
+        """Return the loss of a value head on the policy. During warm-up it has no gradient through the policy."""
         if self.critic_optimizer is not None:
             return None
-        values_B_T = self.critic.values_of(judged, detached=self.warming_up)
-        return self.ppo.coefficient * self.value_term(rows, values_B_T)
+        values_B_T = self.critic.values_of(found, detached=not self.trains_policy(inputs))
+        weights_B_T = self.value_weights(self.rows_with_gradient(optimizer_step, inputs), inputs)
+        return self.ppo.coefficient * self.value_loss(rows, values_B_T, weights_B_T, inputs, measured)
 
-    def policy_learns(self) -> bool:
-        """Not while only the critic does: a gradient of 0 would not leave the policy alone, which decays and has momentum."""
-        return not self.warming_up
-
-    def value_term(self, rows: list[int], values_B_T: Tensor) -> Tensor:
-        """The critic's loss on some rows."""
+    def value_loss(
+        self, rows: list[int], values_B_T: Tensor, weights_B_T: Tensor, inputs: UpdateInputs, measured: UpdateMetrics
+    ) -> Tensor:
+        """Return the critic's loss on some rows."""
+        targets = inputs.values
+        assert targets is not None  # noqa: S101 - ``advantages`` makes them
         columns = values_B_T.shape[1]
 
         def part(whole_B_T: Tensor) -> Tensor:
             return whole_B_T[rows, :columns].to(values_B_T.device)
 
-        loss_B_T = value_loss(
-            values_B_T, part(self.values_B_T), part(self.estimates.returns_B_T), self.ppo.clip
-        ).loss_B_T
-        weights_B_T = part(self.value_weights_B_T)
-        self.own_losses_B[rows] = (weights_B_T * loss_B_T.detach()).sum(1).cpu()
-        return weighted_loss(loss_B_T, weights_B_T)
+        loss_B_T = value_loss(values_B_T, part(targets.values_B_T), part(targets.returns_B_T), self.ppo.clip).loss_B_T
+        own_weights_B_T = part(weights_B_T)
+        measured.value_loss_B[rows] = (own_weights_B_T * loss_B_T.detach()).sum(1).cpu()
+        return weighted_loss(loss_B_T, own_weights_B_T)
 
-
-def _finite(value: float) -> float:
-    return value if value == value else 0.0  # noqa: PLR0124 - NaN where the returns do not vary
+    def metrics(self, inputs: UpdateInputs, measured: UpdateMetrics, first: Mapping[str, float]) -> dict[str, float]:
+        """Return the metrics of policy and critic."""
+        targets, mask_B_T = inputs.values, inputs.mask_B_T
+        assert targets is not None  # noqa: S101 - ``advantages`` makes them
+        explained = explained_variance(targets.values_B_T[mask_B_T], targets.returns_B_T[mask_B_T])
+        return super().metrics(inputs, measured, first) | {
+            "value": float(masked_mean(targets.values_B_T, mask_B_T)),
+            "value_loss": float(measured.value_loss_B.sum()),
+            "value_grad_norm": measured.value_grad_norm,
+            "returns": float(masked_mean(targets.returns_B_T, mask_B_T)),
+            "explained_variance": explained if explained == explained else 0.0,  # noqa: PLR0124 - NaN if all returns are equal
+        }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from rewardkit.train.config.training_file import TrainFile
 from rewardkit.train.data.rows import data_hash
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.failure_propagation import together
-from rewardkit.train.run_folder import _holds_run, _remove_run
+from rewardkit.train.run_folder import holds_run, remove_run
+from rewardkit.train.trainer.run_lock import exclusive
 
 _MAY_CHANGE = (
     "checkpoint",
@@ -44,13 +46,13 @@ def launch(file: TrainFile, runner: Callable[[TrainFile], Path], *, fresh: bool 
         The folder of the trained model.
 
     Raises:
-        UsageError: The folder holds a run of another configuration.
+        UsageError: The folder holds a run of another configuration, or another process trains into it.
         PeerError: Another of several processes has failed.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     quiet()
     PartialState()  # of several processes, makes them know each other
-    with together():
+    with together(), exclusive(file.config.output) if collectives.is_first() else nullcontext():
         _prepare(file, fresh=fresh)
         return runner(file)
 
@@ -60,8 +62,8 @@ def _prepare(file: TrainFile, *, fresh: bool) -> None:
     output = file.config.output
     if not collectives.is_first():
         collectives.wait()
-    elif fresh and _holds_run(output):
-        _remove_run(output)
+    elif fresh and holds_run(output):
+        remove_run(output)
     elif fresh and output.exists() and any(output.iterdir()):
         raise UsageError(f"{output} is not empty and holds no run; --fresh removes runs only")
     if collectives.is_first():
@@ -76,7 +78,7 @@ def _refuse_other_run(file: TrainFile) -> None:
     record = output / "config.json"
     if not record.is_file():
         return
-    if not _holds_run(output):
+    if not holds_run(output):
         raise UsageError(f"{record} is not of a run (but of a model, as it seems); use another output folder")
     if not (output / "metrics.jsonl").is_file():
         return  # nothing has been begun

@@ -1,71 +1,71 @@
-"""Reinforcement learning: prompts → rollouts → scores → advantages → loss → update → sync, in ``Trainer.step``.
+"""The loop of reinforcement learning: prompts → rollouts → scores → advantages → loss → update → weight sync, in ``Trainer.step``.
 
-What is learned from the scored rollouts is the updater's business (``learn``, ``ppo``).
+``PolicyUpdater`` defines how a policy is updated from scored rollouts; GRPO and PPO differ there.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
 
 from rewardkit.composite import CompositeReward
-from rewardkit.config.expression import Expression
 from rewardkit.errors import ConfigError, EngineError, RewardkitError
 from rewardkit.rollout_engine import Sampling
 from rewardkit.train.config import ProcessConfig, RlConfig
-from rewardkit.train.config.engines import ChosenEngine
+from rewardkit.train.config.monitors import all_monitors
 from rewardkit.train.config.training_file import TrainFile
 from rewardkit.train.data.batching import Order
 from rewardkit.train.data.tokenization import Prompt
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.failure_propagation import agreed
 from rewardkit.train.evaluation.correctness import correct_condition, doubt
-from rewardkit.train.evaluation.held_out import evaluate
 from rewardkit.train.losses.advantages import group_statistics
 from rewardkit.train.models.policy import Policy
 from rewardkit.train.monitoring import rollout_metrics
-from rewardkit.train.monitoring.monitors import Alarm, Monitors, standard_error
+from rewardkit.train.monitoring.monitors import Monitors
 from rewardkit.train.rollout.generate import Sample, Timings, collect, refuse_unscored
 from rewardkit.train.rollout.prompts import load_prompts
 from rewardkit.train.rollout.synced_engine import SyncedEngine
 from rewardkit.train.run_folder import FINAL
 from rewardkit.train.seeds import step_seed
+from rewardkit.train.trainer.alarms import AlarmResponse
 from rewardkit.train.trainer.checkpoint import step_of
+from rewardkit.train.trainer.held_out_evaluation import HeldOutEvaluation
 from rewardkit.train.trainer.optimizer import Optimizer
 from rewardkit.train.trainer.policy_update import PolicyUpdater
-from rewardkit.train.trainer.rollout_batch import build_rollout_batch, rewards_learned
+from rewardkit.train.trainer.rollout_batch import build_rollout_batch, training_rewards
 from rewardkit.train.trainer.run import AlarmError, Run
 
 
 def train(file: TrainFile, config: RlConfig, make_updater: Callable[[Policy, Optimizer], PolicyUpdater]) -> Path:
-    """Run a stage; returns the folder of the trained model.
+    """Run a stage of reinforcement learning.
 
     Args:
         file: The configuration's file.
         config: The configuration.
-        make_updater: Makes what learns from the scored rollouts, for a policy and its optimiser.
+        make_updater: Makes the updater of a policy with its optimiser.
+
+    Returns:
+        The folder of the trained model.
 
     Raises:
-        ConfigError: There is no such model, or the reward refuses its parameters.
-        DataError: The data can't be used, or lack what the reward reads.
-        TooManyUnscoredError: More of a step's rollouts than the reward file allows could not be scored.
-        OutputError: The run can't be written down.
-        Interrupted: Somebody asked it to end; it can go on.
+        ConfigError: The model does not exist, or the reward refuses its parameters.
+        DataError: The data can't be used, or lack a column that the reward reads.
+        TooManyUnscoredError: More of a step's rollouts could not be scored than the reward file allows.
+        OutputError: The run's folder can't be written.
+        AlarmError: An alarm ended the run.
+        Interrupted: The run was interrupted; it can be resumed.
     """
     assert file.reward is not None  # noqa: S101 - the schema requires one
     assert file.engine is not None  # noqa: S101 - it has a default
     file.engine.require()
-    condition = correct_condition(
-        config.evaluate.correct, file.reward.component_names, file.where("evaluate", "correct")
-    )
+    place = file.where("evaluate", "correct")
+    condition = correct_condition(config.evaluate.correct, file.reward.component_names, place)
     process = config.algorithm.process
     if process is not None and process.component not in file.reward.component_names:
         names = ", ".join(file.reward.component_names)
@@ -89,13 +89,24 @@ def train(file: TrainFile, config: RlConfig, make_updater: Callable[[Policy, Opt
         optimizer = Optimizer(policy.trained, config.optimizer, config.steps, policy.shards)
         gold = scope.enter_context(CompositeReward(file.gold, registry=file.registry)) if file.gold else None
         updater = make_updater(policy, optimizer)
-        trainer = Trainer(config, run, policy, reward, condition, updater, prompts, held_out, file.engine, gold)
-        scope.callback(trainer.engine.close)
-        return trainer.train()
+        tokens = [prompt.tokens for prompt in (*prompts, *held_out)]
+        engine = SyncedEngine(file.engine, config.model, config.rollout, policy, tokens, sampling_of(config))
+        scope.callback(engine.close)
+        monitors = Monitors(config.monitors, all_monitors(file.registry))
+        evaluation = HeldOutEvaluation(
+            config, run, policy, engine, reward, gold, condition, held_out, sampling_of(config), monitors
+        )
+        return Trainer(config, run, policy, reward, updater, prompts, engine, monitors, evaluation).train()
+
+
+def sampling_of(config: RlConfig) -> Sampling:
+    """Return how the completions of rollouts are drawn."""
+    rollout = config.rollout
+    return Sampling(rollout.max_new_tokens, rollout.temperature, rollout.top_p, rollout.top_k, tuple(rollout.stop))
 
 
 class Trainer:
-    """What a run holds on to from step to step."""
+    """Runs the steps of a stage of reinforcement learning."""
 
     def __init__(
         self,
@@ -103,67 +114,56 @@ class Trainer:
         run: Run,
         policy: Policy,
         reward: CompositeReward,
-        condition: Expression | None,
         updater: PolicyUpdater,
         prompts: Sequence[Prompt],
-        held_out: Sequence[Prompt],
-        engine: ChosenEngine,
-        gold: CompositeReward | None = None,
+        engine: SyncedEngine,
+        monitors: Monitors,
+        evaluation: HeldOutEvaluation,
     ) -> None:
         self.config = config
         self.run = run
         self.policy = policy
         self.reward = reward
-        self.condition = condition
-        self.prompts = prompts
-        self.held_out = held_out
-        tokens = [prompt.tokens for prompt in (*self.prompts, *self.held_out)]
-        self.engine = SyncedEngine(engine, config.model, config.rollout, policy, tokens, self.sampling())
         self.updater = updater
-        self.gold = gold
-        self.monitors = Monitors(config.monitors)
-        self.alarms: list[Alarm] = []
-        """Of the step at hand."""
-        self.calm_step = 0
-        """The latest checkpoint that was made while nothing was out of its bounds; by gold, that means after an evaluation."""
-        self.order = Order(len(self.prompts), config.seed)
+        self.prompts = prompts
+        self.engine = engine
+        self.evaluation = evaluation
+        self.alarms = AlarmResponse(config.monitors, monitors)
+        self.order = Order(len(prompts), config.seed)
         self.position = 0
-        """How many prompts have been taken so far."""
-        self.parts = updater.parts_to_keep()
+        """Number of prompts taken so far."""
 
     def train(self) -> Path:
-        """All steps that are left."""
+        """Run the remaining steps, and return the folder of the trained model."""
         run, config = self.run, self.config
-        rolls_back = config.monitors.on_alarm == "rollback"
         resumed = self.resume()
-        first = resumed or 0
         self.policy.model.train()
         if resumed is None:
             self.evaluate(0)
             if run.must_stop():
                 raise run.interrupted(0)
-            if rolls_back:
-                self.keep(0)
-        for step in run.steps(first):
-            with self.keeping(step):
+            if self.alarms.rolls_back:
+                self.save_checkpoint(0)
+        for step in run.steps(resumed or 0):
+            with self.checkpoint_on_engine_error(step):
                 self.step(step)
             done = step + 1
             evaluated = run.is_due(done, config.evaluate.every)
             if evaluated:
-                with self.keeping(done):
+                with self.checkpoint_on_engine_error(done):
                     self.evaluate(done)
-            if self.alarms:
-                self.alarm(done)
+            if self.alarms.pending:
+                self.respond_to_alarms(done)
             stop = run.must_stop()
-            if stop or run.is_due(done, config.checkpoint.every) or (rolls_back and evaluated):
-                self.keep(done)
+            if stop or run.is_due(done, config.checkpoint.every) or (self.alarms.rolls_back and evaluated):
+                self.save_checkpoint(done)
             if stop and done < config.steps:
                 raise run.interrupted(done)
         return run.save_model(self.policy.save, FINAL)
 
     @contextmanager
-    def keeping(self, done: int) -> Iterator[None]:
-        """Whatever becomes of the sampler inside, the weights so far are kept."""
+    def checkpoint_on_engine_error(self, done: int) -> Iterator[None]:
+        """Save a checkpoint of ``done`` steps if the rollout engine fails inside."""
         position = self.position
         try:
             yield
@@ -171,31 +171,35 @@ class Trainer:
             self.position = position
             if done == 0:
                 raise
-            self.keep(done)
+            self.save_checkpoint(done)
             raise EngineError(
-                f"{error}; step {done} is kept in {self.run.checkpoints.folder}: the same command goes on from there"
+                f"{error}; a checkpoint after step {done} is saved in {self.run.checkpoints.folder}: run the same command again to resume"
             ) from error
 
     def step(self, step: int) -> None:
-        """One step, from prompts to new weights."""
+        """Do one step, from prompts to new weights.
+
+        Args:
+            step: Number of the step, from 0.
+        """
         began = time.monotonic()
         timings, synced = Timings(), self.engine.seconds_sync
         samples, kept = self.sample(step, timings)
-        scored = [sample for sample in kept if rewards_learned(sample, self.config.algorithm.process)]
+        scored = [sample for sample in kept if training_rewards(sample, self.config.algorithm.process)]
         with agreed():
             self.engine.sleep()
         collected, synced = time.monotonic(), self.engine.seconds_sync - synced
         batch = build_rollout_batch(scored, self.config, self.policy.decode)
-        learned = self.updater.learn(batch, step)
-        self.refuse_stale(learned, step)
+        updated = self.updater.update(batch, step)
+        self.refuse_stale_weights(updated, step)
         self.engine.sync()
         ended = time.monotonic()
         tokens = sum(len(sample.completion.tokens) for sample in samples)
         sampled, used = (len({sample.group for sample in some}) for some in (samples, kept))
         metrics = {
             **rollout_metrics.rewards(samples),
-            **learned,
-            **_greatest(collectives.gathered([self.engine.figures])),
+            **updated,
+            **_maximum(collectives.gathered([self.engine.metrics])),
             **rollout_metrics.components(samples),
             "prompts_sampled": sampled,
             **({} if self.config.filter.zero_spread == "keep" else {"prompts_kept": used / sampled}),
@@ -205,59 +209,31 @@ class Trainer:
             "seconds_generate": collected - began - timings.waiting - synced,
             "seconds_sync": synced,
             "seconds_await_scores": timings.waiting,
-            "seconds_learn": ended - collected,
+            "seconds_update": ended - collected,
             "seconds": ended - began,
         }
         self.run.log(step + 1, metrics, rollouts=[sample.scored for sample in samples])
-        self.alarms += self.monitors.watch(metrics)
-        self.run.keep_samples(
+        self.alarms.watch(metrics)
+        self.run.log_samples(
             step + 1, [rollout_metrics.record(sample) for sample in samples[: self.config.log.samples]]
         )
 
-    def keep(self, done: int) -> None:
-        """Make a checkpoint."""
-        known_to_be_good = self.gold is None or self.run.is_due(done, self.config.evaluate.every)
-        if self.monitors.is_calm and known_to_be_good:
-            self.calm_step = done
-        self.run.checkpoints.save(done, self.parts, self.state(), spare=self.calm_step)
-
-    def alarm(self, done: int) -> None:
-        """Tell the step's alarms, and do what the configuration says about them. Raises AlarmError unless it says warn."""
-        for item in self.alarms:
-            self.run.alarm(done, item.name, item.message)
-        messages = "; ".join(item.message for item in self.alarms)
-        self.alarms = []
-        match self.config.monitors.on_alarm:
-            case "warn":
-                return
-            case "stop":
-                self.keep(done)
-                raise AlarmError(f"stopped after step {done}: {messages}; all is kept in {self.run.checkpoints.folder}")
-            case "rollback":
-                step = self.roll_back()
-                path = self.run.save_model(self.policy.save, FINAL)
-                raise AlarmError(
-                    f"rolled back from step {done} to step {step}: {messages}; that model is in {path}, and the run goes on from there"
-                )
-
-    def roll_back(self) -> int:
-        """Take everything from the latest checkpoint that was made while all was calm; the later ones go.
-
-        Raises:
-            AlarmError: There is none.
-        """
-        calm = [path for path in self.run.checkpoints.all() if step_of(path) <= self.calm_step]
-        if not calm:
-            raise AlarmError(
-                f"no checkpoint was made before the alarm; the latest model is in {self.run.checkpoints.folder}"
-            )
-        self.run.checkpoints.drop_after(step_of(calm[-1]))
-        return self.restore(calm[-1])
+    def evaluate(self, step: int) -> None:
+        """Evaluate the policy on the held-out prompts after ``step`` steps."""
+        self.alarms.pending += self.evaluation.evaluate(step)
 
     def sample(self, step: int, timings: Timings) -> tuple[list[Sample], list[Sample]]:
-        """The step's rollouts, and those of them that are learned from; the time that it takes is added to ``timings``.
+        """Sample and score the step's rollouts.
 
-        With ``zero_spread: refill`` groups without any spread are replaced by those of further prompts, for some rounds.
+        With ``filter.zero_spread: refill`` groups without different rewards are replaced by those of further prompts, for some rounds
+        (dynamic sampling, https://arxiv.org/abs/2503.14476).
+
+        Args:
+            step: Number of the step, from 0.
+            timings: The time that this takes is added here.
+
+        Returns:
+            All rollouts, and those that are trained on.
         """
         config = self.config
         wanted = config.rollout.prompts_per_step
@@ -275,76 +251,87 @@ class Trainer:
                 for index in range(missing)
             ]
             samples = collect(
-                self.engine, self.reward, self.policy.decode, chosen, seeds, self.sampling(), step, sampled, timings
+                self.engine, self.reward, self.policy.decode, chosen, seeds, sampling_of(config), step, sampled, timings
             )
             sampled += missing
             refuse_unscored(samples, self.reward.config.abort_above, f"step {step + 1}")
             everything += samples
             kept += samples if config.filter.zero_spread == "keep" else _with_spread(samples, config.algorithm.process)
             if config.filter.zero_spread == "drop" and not kept:
-                self.run.console.message(f"step {step + 1}: no group has any spread, so nothing is learned")
+                self.run.console.message(
+                    f"step {step + 1}: all groups have equal rewards, so the policy is not updated"
+                )
         return everything, kept
 
-    def sampling(self, temperature: float | None = None) -> Sampling:
-        """How completions are drawn."""
-        rollout = self.config.rollout
-        return Sampling(
-            rollout.max_new_tokens,
-            rollout.temperature if temperature is None else temperature,
-            rollout.top_p,
-            rollout.top_k,
-            tuple(rollout.stop),
-        )
-
-    def refuse_stale(self, learned: dict[str, float], step: int) -> None:
-        """The sampler's weights must be the trainer's. Raises RewardkitError."""
-        mismatch = learned.get("mismatch", 0.0)
-        if mismatch > self.config.rollout.max_mismatch:
+    def refuse_stale_weights(self, metrics: dict[str, float], step: int) -> None:
+        """Raise RewardkitError if the rollout engine samples from other weights than those of the policy."""
+        difference = metrics.get("sampling_logp_difference", 0.0)
+        if difference > self.config.rollout.max_mismatch:
             raise RewardkitError(
-                f"step {step + 1}: the sampler's log-probs differ from the trainer's by {mismatch:.3g} per token on average, more "
-                f"than rollout.max_mismatch ({self.config.rollout.max_mismatch:g}): it samples from other weights than are trained"
+                f"step {step + 1}: the log-probs of rollout engine and trainer differ by {difference:.3g} per token on average, more than "
+                f"rollout.max_mismatch ({self.config.rollout.max_mismatch:g}): the engine does not sample from the trained weights"
             )
 
-    def evaluate(self, step: int) -> None:
-        """Greedy answers to the held-out prompts; the best model so far is kept.
+    # --- alarms --------------------------------------------------------------------------------------------------------
 
-        Scheduled weights are those of the last step, or a reward would seem to rise as its penalties fade.
+    def respond_to_alarms(self, done: int) -> None:
+        """Log the alarms of the step, and do what ``monitors.on_alarm`` says.
+
+        Raises:
+            AlarmError: The alarms end the run.
         """
-        if not self.held_out:
-            return
-        self.run.console.activity = f"evaluating {len(self.held_out):,} held-out prompts"
-        last = self.config.steps
-        sampling = replace(self.sampling(temperature=0.0), top_p=1.0, top_k=0)
-        evaluation = evaluate(
-            self.policy, self.engine, self.reward, self.held_out, sampling, condition=self.condition, step=last
-        )
-        refuse_unscored(evaluation.samples, self.reward.config.abort_above, f"the evaluation after step {step}")
-        found = evaluation.summary()
-        if self.gold is not None:
-            own = collectives.share([sample.scored.rollout for sample in evaluation.samples])
-            scored = collectives.gathered(self.gold.score(own, step=last))
-            values = [item.reward for item in scored if item.reward is not None]
-            if values:
-                found["gold"] = fmean(values)
-                self.alarms += self.monitors.watch_gold(found["reward"], found["gold"], standard_error(values))
-        self.run.log(step, found, kind="eval")
-        # One kind of figure for the whole run: where gold could not be scored, accuracy does not stand in for it.
-        value = found.get("accuracy", found["reward"]) if self.gold is None else found.get("gold", math.nan)
-        if step > 0:
-            self.run.offer_best(value, self.policy.save)
+        alarms = self.alarms.take()
+        for alarm in alarms:
+            self.run.alarm(done, alarm)
+        messages = "; ".join(alarm.message for alarm in alarms)
+        match self.config.monitors.on_alarm:
+            case "stop":
+                self.save_checkpoint(done)
+                raise AlarmError(
+                    f"stopped after step {done}: {messages}; a checkpoint is saved in {self.run.checkpoints.folder}"
+                )
+            case "rollback":
+                step = self.roll_back()
+                path = self.run.save_model(self.policy.save, FINAL)
+                raise AlarmError(
+                    f"rolled back from step {done} to step {step}: {messages}; that model is saved in {path}, and the same command "
+                    "resumes from there"
+                )
+
+    def roll_back(self) -> int:
+        """Restore the latest checkpoint without trouble, remove the later ones, and return its step.
+
+        Raises:
+            AlarmError: There is no such checkpoint.
+        """
+        calm = [path for path in self.run.checkpoints.all() if step_of(path) <= self.alarms.calm_step]
+        if not calm:
+            raise AlarmError(
+                f"there is no checkpoint from before the alarm; the latest one is in {self.run.checkpoints.folder}"
+            )
+        self.run.checkpoints.drop_after(step_of(calm[-1]))
+        return self.restore(calm[-1])
+
+    # --- checkpoints ---------------------------------------------------------------------------------------------------
+
+    def save_checkpoint(self, done: int) -> None:
+        """Save a checkpoint after ``done`` steps."""
+        # Whether the policy exploits the reward is only known right after an evaluation by the held-out reward.
+        if self.evaluation.gold is None or self.run.is_due(done, self.config.evaluate.every):
+            self.alarms.note_checkpoint(done)
+        self.run.checkpoints.save(done, self.updater.checkpoint_parts(), self.state(), spare=self.alarms.calm_step)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps beside weights and optimiser."""
+        """Return what a checkpoint keeps beside weights and optimisers, as JSON data."""
         return {
             "position": self.position,
             "best": self.run.best,
             "kl": self.updater.kl.value,
-            "monitors": self.monitors.state(),
-            "calm_step": self.calm_step,
+            **self.alarms.state(),
         }
 
     def resume(self) -> int | None:
-        """Go on from the latest checkpoint; returns how many steps are done, or None where there is none."""
+        """Resume from the latest checkpoint, and return its number of steps; None if there is no checkpoint."""
         latest = self.run.checkpoints.latest()
         if latest is None:
             self.run.rewind(-1)
@@ -355,26 +342,25 @@ class Trainer:
         return step
 
     def restore(self, checkpoint: Path) -> int:
-        """Be as at a checkpoint; returns how many steps are done."""
-        state = self.run.checkpoints.restore(checkpoint, self.parts)
+        """Restore a checkpoint, and return its number of steps."""
+        state = self.run.checkpoints.restore(checkpoint, self.updater.checkpoint_parts())
         self.position = state["position"]
-        self.run.take_back_best(state["best"])
+        self.run.reset_best(state["best"])
         self.updater.kl.value = state["kl"]
-        self.monitors.restore(state["monitors"])
-        self.calm_step = state["calm_step"]
+        self.alarms.restore(state)
         self.engine.sync()
         step: int = state["step"]
         return step
 
 
-def _greatest(figures: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The worst of each process's."""
-    return {name: max(of[name] for of in figures) for name in figures[0]}
+def _maximum(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return the largest value of each metric over the processes."""
+    return {name: max(of[name] for of in metrics) for name in metrics[0]}
 
 
 def _with_spread(samples: Sequence[Sample], process: ProcessConfig | None) -> list[Sample]:
-    """Groups whose rewards are not all alike, nor those of their steps where these are learned from."""
-    found = [(sample.group, value) for sample in samples for value in rewards_learned(sample, process)]
+    """Return the groups whose rewards (or rewards of steps) differ."""
+    found = [(sample.group, value) for sample in samples for value in training_rewards(sample, process)]
     groups = torch.tensor([group for group, _ in found], dtype=torch.long)
     flat = group_statistics(torch.tensor([value for _, value in found]), groups).is_flat_B()
     spread = set(groups[~flat].tolist())

@@ -1,4 +1,4 @@
-"""What is learned from: scored completions as tensors."""
+"""Scored completions as the tensors of an update."""
 
 from __future__ import annotations
 
@@ -19,54 +19,54 @@ from rewardkit.types import Score
 
 @dataclass(frozen=True, slots=True)
 class RolloutBatch:
-    """Completions with their rewards; every one of them is scored."""
+    """Scored completions of one training step."""
 
     prompts: Sequence[Tokens]
     completions: Sequence[Tokens]
     rollout_logprobs: Sequence[Sequence[float]]
-    """The sampler's, of the completions' tokens."""
+    """Log-probabilities of the completions' tokens that the rollout engine reported."""
     rewards_B: Tensor
     groups_B: Tensor
-    """int64. Equal for completions of one prompt."""
+    """int64. Equal for completions of the same prompt."""
     counts_B: Tensor
-    """bool. True: the completion's tokens are in the loss."""
+    """bool. True if the completion's tokens are in the loss."""
 
     steps: Sequence[Sequence[float]] | None = None
-    """Of process rewards: one value per step of a completion."""
+    """Process rewards: one value per step of a completion."""
     step_of_token: Sequence[Sequence[int]] | None = None
-    """Which step each token of a completion belongs to, from 0."""
+    """The step that each token of a completion belongs to, from 0."""
 
     @property
     def mask_B_T(self) -> Tensor:
-        """True: a token that counts."""
+        """bool, shape (B, T). True for tokens in the loss."""
         lengths_B = torch.tensor([len(tokens) for tokens in self.completions])
         columns = torch.arange(int(lengths_B.max()))
         return (columns[None, :] < lengths_B[:, None]) & self.counts_B[:, None]
 
     @property
     def rollout_logprobs_B_T(self) -> Tensor:
-        """Padded with 0."""
+        """Shape (B, T), padded with 0."""
         return pad_sequence([torch.tensor(row) for row in self.rollout_logprobs], batch_first=True)
 
     def sequence(self, row: int) -> Passage:
-        """Prompt and completion of a row."""
+        """Return the prompt and completion of a row."""
         return Passage((*self.prompts[row], *self.completions[row]), len(self.prompts[row]))
 
     def lengths(self, rows: Sequence[int]) -> list[int]:
-        """Tokens of rows, prompts included."""
+        """Return the number of tokens of rows, including their prompts."""
         return [len(self.prompts[row]) + len(self.completions[row]) for row in rows]
 
 
 def build_rollout_batch(samples: Sequence[Sample], config: RlConfig, decode: Callable[[Tokens], str]) -> RolloutBatch:
-    """What a updater needs of scored rollouts.
+    """Build the batch of an update.
 
     Args:
-        samples: Every one of them has rewards to learn from (see ``rewards_learned``).
-        config: Whether rewards are of steps, and whether truncated completions count.
-        decode: Text of tokens.
+        samples: Scored completions with rewards (see ``training_rewards``).
+        config: Says whether rewards belong to steps, and whether truncated completions count.
+        decode: Returns the text of tokens.
 
     Raises:
-        RewardkitError: A component does not reward as many steps as a completion has.
+        RewardkitError: A component gives another number of rewards than a completion has steps.
     """
     process = config.algorithm.process
     steps = step_of_token = None
@@ -74,11 +74,11 @@ def build_rollout_batch(samples: Sequence[Sample], config: RlConfig, decode: Cal
         texts = [[decode([token]) for token in sample.completion.tokens] for sample in samples]
         step_of_token = [steps_of_tokens(tokens, process.separator) for tokens in texts]
         steps = [
-            rewards_of_steps(sample, process, max(own) + 1) for sample, own in zip(samples, step_of_token, strict=True)
+            step_rewards(sample, process, max(own) + 1) for sample, own in zip(samples, step_of_token, strict=True)
         ]
     masks_truncated = config.filter.truncated == "mask"
     rewards = [sample.scored.reward for sample in samples]
-    assert None not in rewards  # noqa: S101 - unscored ones have been taken out
+    assert None not in rewards  # noqa: S101 - the unscored completions have been removed
     return RolloutBatch(
         prompts=[sample.prompt.tokens for sample in samples],
         completions=[sample.completion.tokens for sample in samples],
@@ -94,8 +94,11 @@ def build_rollout_batch(samples: Sequence[Sample], config: RlConfig, decode: Cal
     )
 
 
-def rewards_learned(sample: Sample, process: ProcessConfig | None) -> Sequence[float]:
-    """What a sample's advantages are made of: its reward, or those of its steps. None where that could not be scored or was not asked."""
+def training_rewards(sample: Sample, process: ProcessConfig | None) -> Sequence[float]:
+    """Return the rewards that a sample's advantages are computed from: its reward, or the rewards of its steps.
+
+    The result is empty if the sample could not be scored, or if the component was skipped.
+    """
     if sample.scored.reward is None:
         return ()
     if process is None:
@@ -104,13 +107,17 @@ def rewards_learned(sample: Sample, process: ProcessConfig | None) -> Sequence[f
     return (outcome.steps or (outcome.value,)) if isinstance(outcome, Score) else ()
 
 
-def rewards_of_steps(sample: Sample, process: ProcessConfig, count: int) -> Sequence[float]:
-    """One reward per step of a completion that has ``count`` steps. Raises RewardkitError where the component gives another number."""
+def step_rewards(sample: Sample, process: ProcessConfig, count: int) -> Sequence[float]:
+    """Return one reward for each of the ``count`` steps of a completion.
+
+    Raises:
+        RewardkitError: The component gives another number of rewards.
+    """
     outcome = sample.scored.outcomes[process.component]
     found = outcome.steps if isinstance(outcome, Score) and outcome.steps is not None else []
     if len(found) != count:
         raise RewardkitError(
-            f"{sample.prompt.place}: component {process.component!r} rewards {len(found)} steps of a completion that "
-            f"algorithm.process.separator {process.separator!r} divides into {count}"
+            f"{sample.prompt.place}: component {process.component!r} gives {len(found)} step rewards, but algorithm.process.separator "
+            f"{process.separator!r} divides the completion into {count} steps"
         )
     return found

@@ -1,7 +1,7 @@
-"""A run's folder and its course: which steps, what is written down, when it is kept, how it ends.
+"""One run of a training stage: its folder, its logs, its interruption and its models.
 
-In the folder: ``config.json`` (resolved, with versions and the data's hash), ``metrics.jsonl``, ``samples.jsonl``, ``alarms.jsonl``,
-``report.html``, ``checkpoints/``, ``best/`` and ``final/``.
+The folder holds ``config.json`` (the resolved configuration, versions and hashes of the data), ``metrics.jsonl``, ``samples.jsonl``,
+``alarms.jsonl``, ``report.html``, ``checkpoints/``, ``best/`` and ``final/``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -30,8 +31,9 @@ from rewardkit.train.data.rows import data_hash
 from rewardkit.train.distributed import collectives
 from rewardkit.train.monitoring.console import RunConsole
 from rewardkit.train.monitoring.loggers import Logger, open_loggers
+from rewardkit.train.monitoring.monitors import Alarm
 from rewardkit.train.reports.run_report import write_report
-from rewardkit.train.run_folder import BEST, FINAL, _figures_of, _step_of
+from rewardkit.train.run_folder import BEST, FINAL, metrics_of, read_metrics, step_of_line
 from rewardkit.train.seeds import step_seed
 from rewardkit.train.trainer.atomic_folder import remove_folder, write_file, write_folder
 from rewardkit.train.trainer.checkpoint import Checkpoints, step_of
@@ -41,13 +43,13 @@ PACKAGES = ("rewardkit", "torch", "transformers", "peft", "accelerate")
 
 
 class Interrupted(RewardkitError):  # noqa: N818 - not a failure of the run
-    """Somebody asked the run to end; it is kept and can go on."""
+    """The run was interrupted. A checkpoint is saved, and the run can be resumed."""
 
     exit_code = 130
 
 
 class AlarmError(RewardkitError):
-    """A monitor raised an alarm, and the configuration says to end then."""
+    """A monitor raised an alarm that ends the run."""
 
 
 @dataclass
@@ -58,11 +60,11 @@ class Run:
     total_steps: int
     console: RunConsole
     registry: Registry
-    """The plugins, some of which may watch."""
+    """The plugins, some of which may observe the training steps."""
     stop: bool = False
-    """Whether somebody asked to end after this step."""
+    """Whether the run is to end after the current step."""
     best: float | None = None
-    """The highest figure that an evaluation has given the model; kept in checkpoints."""
+    """The best result of an evaluation so far. Checkpoints keep it."""
 
     def __post_init__(self) -> None:
         self.folder = self.config.output
@@ -73,17 +75,20 @@ class Run:
     @classmethod
     @contextmanager
     def open(cls, file: TrainFile, total_steps: int, facts: Mapping[str, Any]) -> Iterator[Run]:
-        """Make the folder and take notice of Ctrl-C: the first ends the run after its step, the second at once.
+        """Create the run's folder, open its loggers, and handle interruptions while the run is open.
 
-        SIGTERM, by which schedulers take a machine back, is as the first.
+        The first Ctrl-C, or SIGTERM, ends the run after the current step; a second Ctrl-C ends it at once.
 
         Args:
-            file: The configuration, and the plugins that may watch.
-            total_steps: Of the whole run.
-            facts: What else to keep beside the configuration.
+            file: The configuration, with the plugins that may observe the run.
+            total_steps: Number of steps of the whole run.
+            facts: Further entries of ``config.json``.
+
+        Yields:
+            The run.
 
         Raises:
-            OutputError: The folder can't be written to.
+            OutputError: The folder can't be written.
         """
         config = file.config
         if config.threads is not None:
@@ -92,6 +97,8 @@ class Run:
         view = RunConsole(title, total_steps, None if collectives.is_first() else Console(quiet=True))
         run = cls(config, total_steps, view, file.registry)
         record = {
+            "started": _started(config.output),
+            "total_steps": total_steps,
             "config": plain(config),
             "versions": {name: _version(name) for name in PACKAGES},
             "data": {str(path): data_hash([path]) for path in (*paths(config.data.train), *paths(config.data.eval))},
@@ -111,7 +118,7 @@ class Run:
             try:
                 yield run
             except KeyboardInterrupt:
-                run.console.message(f"left at once; the same command goes on {run._place_to_go_on()}")
+                run.console.message(f"interrupted; run the same command again to resume {run._resume_point()}")
                 raise
             finally:
                 for logger in run.loggers:
@@ -120,11 +127,11 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether this output folder holds a finished run."""
+        """Whether the output folder holds a finished run."""
         return (self.folder / FINAL).is_dir()
 
     def steps(self, first: int) -> Iterator[int]:
-        """The steps that are left, each with its own random numbers."""
+        """Yield the remaining steps, from 0, and seed the random number generators for each."""
         for step in range(first, self.total_steps):
             seed_step(self.config.seed, step)
             yield step
@@ -137,42 +144,46 @@ class Run:
         kind: Literal["train", "eval"] = "train",
         rollouts: Sequence[ScoredRollout] = (),
     ) -> None:
-        """Write figures down and show them; those of a training step to the plugins that watch, too.
+        """Log metrics to the run's folder, the console and the loggers, and those of a training step to plugins.
 
         Args:
-            step: How many steps are done.
-            metrics: By name.
-            kind: Whether they are of a training step or of an evaluation.
-            rollouts: What the step learned from, where it sampled any.
+            step: Number of finished steps.
+            metrics: The metrics by name.
+            kind: Whether the metrics are those of a training step or of an evaluation.
+            rollouts: The rollouts that were sampled in the step.
+
+        Raises:
+            OutputError: ``metrics.jsonl`` can't be written.
         """
         self._append("metrics.jsonl", [{"step": step, "kind": kind, **metrics}])
         self.console.show(step, metrics, kind)
         for logger in self.loggers:
             logger.log(step, metrics, kind)
         if kind == "train" and collectives.is_first():
-            self._tell_observers(step, metrics, rollouts)
+            self._notify_plugins(step, metrics, rollouts)
 
-    def _tell_observers(self, step: int, metrics: Mapping[str, float], rollouts: Sequence[ScoredRollout]) -> None:
-        """A plugin that fails at it is named, once; the run goes on."""
+    def _notify_plugins(self, step: int, metrics: Mapping[str, float], rollouts: Sequence[ScoredRollout]) -> None:
+        """Call the plugins that observe training. The first failure of each is reported, and the run continues."""
         failures = self.registry.tell("training_step_finished", step=step, metrics=metrics, rollouts=rollouts)
         for plugin, error in failures:
             if plugin not in self._failed_observers:
                 self._failed_observers.add(plugin)
                 self.console.message(
                     f"step {step}: training_step_finished of plugin {plugin.plugin!r} ({plugin}) raised "
-                    f"{type(error).__name__}: {error}; the run goes on, and further failures of it are not told"
+                    f"{type(error).__name__}: {error}; the run continues, and further failures of this plugin are not reported"
                 )
 
-    def keep_samples(self, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
-        """Write some rollouts down."""
+    def log_samples(self, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Append rollouts to ``samples.jsonl``."""
         self._append("samples.jsonl", [{"step": step, **sample} for sample in samples])
 
-    def alarm(self, step: int, name: str, message: str) -> None:
-        """Write an alarm down and tell it."""
-        self._append("alarms.jsonl", [{"step": step, "name": name, "message": message}])
-        self.console.message(f"step {step}: {message}")
+    def alarm(self, step: int, alarm: Alarm) -> None:
+        """Log an alarm."""
+        record = {"step": step, "name": alarm.name, "message": alarm.message, "metrics": alarm.metrics}
+        self._append("alarms.jsonl", [record])
+        self.console.message(f"step {step}: {alarm.message}")
         for logger in self.loggers:
-            logger.alarm(step, name, message)
+            logger.alarm(step, alarm.name, alarm.message)
 
     def _append(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
         if not collectives.is_first():
@@ -185,25 +196,37 @@ class Run:
             raise OutputError(f"{self.folder / name} can't be written: {error.strerror}") from None
 
     def rewind(self, step: int) -> None:
-        """Take back what was written down after a step: it will be done again."""
+        """Drop the logged lines of later steps, which will be done again.
+
+        Args:
+            step: Number of finished steps; -1 drops everything.
+        """
         if not collectives.is_first():
             return
         for name in ("metrics.jsonl", "samples.jsonl", "alarms.jsonl"):
             file = self.folder / name
             if not file.exists():
                 continue
-            kept = [line for line in file.read_bytes().splitlines(keepends=True) if _step_of(line) <= step]
+            kept = [line for line in file.read_bytes().splitlines(keepends=True) if step_of_line(line) <= step]
             write_file(file, b"".join(kept))
             if name == "metrics.jsonl":
-                for record in map(orjson.loads, kept):
-                    self.console.recall(_figures_of(record), record["kind"])
+                for record in read_metrics(self.folder):
+                    self.console.recall(metrics_of(record), record["kind"])
 
     def is_due(self, step: int, every: int) -> bool:
-        """Whether something is to be done after so many steps: every so often, and at the end."""
+        """Return whether something that happens every ``every`` steps, and after the last step, happens after ``step`` steps."""
         return step == self.total_steps or (every > 0 and step % every == 0)
 
     def save_model(self, save: Callable[[Path], None], name: str) -> Path:
-        """Write the model to ``final`` or ``best``; all processes call ``save``, the first one writes."""
+        """Save the model to the folder ``final`` or ``best``. All processes call this, and the first one writes.
+
+        Args:
+            save: Writes the model into a folder.
+            name: ``final`` or ``best``.
+
+        Returns:
+            The model's folder.
+        """
         path = self.folder / name
         if collectives.is_first():
             write_folder(path, save)
@@ -213,14 +236,19 @@ class Run:
         return path
 
     def offer_best(self, quality: float, save: Callable[[Path], None]) -> None:
-        """Write the model to ``best`` if no evaluation has given a higher figure before; NaN, where nothing could be scored, is none."""
+        """Save the model to ``best`` if this evaluation is the best so far.
+
+        Args:
+            quality: The result of the evaluation; higher is better. NaN (nothing could be scored) is never best.
+            save: Writes the model into a folder.
+        """
         is_better = not math.isnan(quality) and (self.best is None or quality > self.best)
         if collectives.is_true_anywhere(is_better):
             self.best = quality
             self.save_model(save, BEST)
 
-    def take_back_best(self, best: float | None) -> None:
-        """Be as when ``best`` was the highest figure: a model kept in ``best`` since then is gone, as all that came later."""
+    def reset_best(self, best: float | None) -> None:
+        """Restore the state in which ``best`` was the best result: remove a model that was saved to ``best`` later."""
         path = self.folder / BEST
         if collectives.is_first() and self.best not in {None, best} and path.is_dir():
             remove_folder(path)
@@ -228,20 +256,20 @@ class Run:
         self.best = best if path.is_dir() else None
 
     def must_stop(self) -> bool:
-        """Whether somebody asked any of the processes to end."""
+        """Return whether any of the processes was asked to end."""
         return collectives.is_true_anywhere(self.stop)
 
     def interrupted(self, step: int) -> Interrupted:
-        """What to raise once everything is kept."""
+        """Return the exception that ends an interrupted run, once a checkpoint is saved."""
         if step == 0:
-            return Interrupted("stopped before the first step: run the same command again to begin anew")
+            return Interrupted("interrupted before the first step; run the same command again to start")
         return Interrupted(
-            f"stopped after step {step} of {self.total_steps}; all is kept in {self.checkpoints.folder}: "
-            "run the same command again to go on"
+            f"interrupted after step {step} of {self.total_steps}; a checkpoint is saved in {self.checkpoints.folder}: run the same "
+            "command again to resume"
         )
 
-    def _place_to_go_on(self) -> str:
-        """Where the same command would begin."""
+    def _resume_point(self) -> str:
+        """Return where the same command would resume."""
         latest = self.checkpoints.latest()
         return "from the beginning" if latest is None else f"after step {step_of(latest)}"
 
@@ -251,8 +279,8 @@ class Run:
             if self.stop and number == signal.SIGINT:
                 raise KeyboardInterrupt
             if not self.stop:
-                text = "finishing this step, then keeping everything; Ctrl-C again to leave at once"
-                # Not in here: what prints may have been interrupted halfway through an import.
+                text = "finishing this step and saving a checkpoint; press Ctrl-C again to end at once"
+                # In a thread, because the signal may have interrupted an import that printing needs.
                 threading.Thread(target=self.console.message, args=(text,)).start()
             self.stop = True
 
@@ -260,18 +288,27 @@ class Run:
             yield
 
     def _report(self) -> None:
-        """Draw what there is, however the run ended."""
+        """Write the report, however the run ended."""
         if not collectives.is_first():
             return
         try:
             write_report([self.folder], self.folder / "report.html")
         except RewardkitError as error:
-            self.console.message(f"no report: {error}")
+            self.console.message(f"the report was not written: {error}")
 
 
 def seed_step(seed: int, step: int) -> None:
-    """Make what a step draws (dropout, for one) depend on the run's seed and the step alone."""
+    """Seed torch for a step, so that its random numbers (such as dropout) depend on the run's seed and the step alone."""
     torch.manual_seed(step_seed(seed, step))
+
+
+def _started(output: Path) -> str:
+    """Return when the run in a folder was started: now, or what its record says if it is resumed."""
+    try:
+        found = orjson.loads((output / "config.json").read_bytes())["started"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return datetime.now(UTC).isoformat(timespec="seconds")
+    return str(found)
 
 
 def _version(name: str) -> str:

@@ -76,7 +76,7 @@ def train_supervised(run: Run, task: SupervisedTask, config: RowsConfig, *, shuf
     if (latest := run.checkpoints.latest()) is not None:
         state = run.checkpoints.restore(latest, parts)
         first = state["step"]
-        run.take_back_best(state["best"])
+        run.reset_best(state["best"])
         run.rewind(first)
         run.console.resumed(first)
     else:

@@ -162,7 +162,7 @@ def test_two_processes_update_like_one(work, tmp_path, start_world, text):
         figures.append([json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()])
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-5) for name in weights[0])
-    timed = ("seconds", "scoring_seconds", "tokens_per_s", "mismatch")
+    timed = ("seconds", "scoring_seconds", "tokens_per_s", "sampling_logp_difference")
     for one, two in zip(*figures, strict=True):
         assert one.keys() == two.keys()
         for name, value in one.items():

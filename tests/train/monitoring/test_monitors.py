@@ -1,20 +1,21 @@
-"""Alarms: raised once when a figure stays out of its bound, and when a hackable reward is hacked."""
+"""Monitors raise one alarm when a metric stays out of its bounds, and when a reward is exploited."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from pathlib import Path
 
 import orjson
 import pytest
 
-from rewardkit import Rollout, reward
+from rewardkit import Monitor, Rollout, hookimpl, reward
+from rewardkit.errors import ConfigError, PluginClashError
 from rewardkit.registry import Registry
 from rewardkit.train.config import MonitorsConfig
+from rewardkit.train.config.monitors import MONITORS, RENAMED, all_monitors
 from rewardkit.train.config.reading import read_train_config
-from rewardkit.train.monitoring.monitors import FIGURES, Monitors, standard_error
+from rewardkit.train.monitoring.monitors import Monitors, standard_error
 from rewardkit.train.monitoring.rollout_metrics import repetition
 from rewardkit.train.stages.grpo import train_grpo
 from rewardkit.train.trainer.launch import launch
@@ -32,25 +33,25 @@ rollout: {{prompts_per_step: 8, group_size: 4, max_new_tokens: 12}}
 optimizer: {{lr: 3.0e-3}}
 evaluate: {{every: 4, limit: 16, gold: {{components: {{meant: {{use: variety}}}}}}}}
 checkpoint: {{every: 4, keep: 4}}
-monitors: {{on_alarm: {on_alarm}, zero_spread: null, truncated: null, repetition: null, length_correlation: null}}
+monitors: {{on_alarm: {on_alarm}, frac_reward_zero_std: null, truncated: null, repetition: null, length_correlation: null}}
 """
 
 
 @reward("digits")
 def digits(rollout: Rollout) -> float:
-    """What is trained: the share of digits, of any kind."""
+    """Reward any digits: the reward that is trained on."""
     text = rollout.completion_text
     return sum(map(str.isdigit, text)) / max(len(text), 1)
 
 
 @reward("variety")
 def variety(rollout: Rollout) -> float:
-    """What was meant: many different characters that are no digits."""
+    """Reward many different characters that are not digits: the reward that was intended."""
     return len(set(rollout.completion_text) - set("0123456789")) / 12
 
 
 def run(work, folder, on_alarm, **changes):
-    """Train on a reward that can be hacked."""
+    """Train on a reward that can be exploited."""
     folder.mkdir(exist_ok=True)
     registry = Registry()
     registry.register(digits)
@@ -62,12 +63,12 @@ def run(work, folder, on_alarm, **changes):
 
 
 def lines(file):
-    """A file of records."""
+    """Return the records of a file."""
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def test_hacking_raises_the_alarm(work, tmp_path):
-    """While the proxy rises and gold falls; told once, and the run goes on."""
+    """The alarm is raised once when the trained reward rises and the held-out one falls, and the run continues."""
     run(work, tmp_path, "warn")
     evals = [line for line in lines(tmp_path / "out/metrics.jsonl") if line["kind"] == "eval"]
     assert evals[-1]["reward"] > evals[0]["reward"]
@@ -79,15 +80,15 @@ def test_hacking_raises_the_alarm(work, tmp_path):
 
 
 def test_a_run_can_stop_at_an_alarm(work, tmp_path):
-    """With everything kept."""
+    """``on_alarm: stop`` saves a checkpoint and ends the run."""
     with pytest.raises(AlarmError, match="stopped after step"):
         run(work, tmp_path, "stop")
     assert not (tmp_path / "out/final").exists()
     assert list((tmp_path / "out/checkpoints").iterdir())
 
 
-def test_a_run_goes_back_to_before_the_alarm(work, tmp_path):
-    """Weights, optimiser and place in the data are those of the last calm checkpoint, bit for bit; later ones are gone."""
+def test_a_rollback_restores_the_last_good_checkpoint(work, tmp_path):
+    """Weights, optimiser and position in the data are bit for bit those of the last good checkpoint; later ones are removed."""
     import torch
     from safetensors.torch import load_file
 
@@ -107,7 +108,7 @@ def test_a_run_goes_back_to_before_the_alarm(work, tmp_path):
     assert state["step"] == reached
     assert not any(state["monitors"]["out_for"].values())
 
-    # A run that ends there by itself comes to the same.
+    # A run of that many steps ends with the same weights.
     run(work, tmp_path / "short", "rollback", steps=reached, **changes)
     final = load_file(tmp_path / "out/final/model.safetensors")
     short = load_file(tmp_path / "short/out/final/model.safetensors")
@@ -119,11 +120,11 @@ def test_a_run_goes_back_to_before_the_alarm(work, tmp_path):
     assert all(torch.equal(value, after[key][name]) for key, entry in before.items() for name, value in entry.items())
     alarms = lines(tmp_path / "out/alarms.jsonl")
     assert alarms[-1]["step"] == left
-    assert (tmp_path / "out/best").is_dir()  # what was best before the trouble still is
+    assert (tmp_path / "out/best").is_dir()  # the best model from before the alarm is kept
 
 
-def test_what_was_best_after_the_trouble_began_goes_with_it(work, tmp_path):
-    """It was best by what is being exploited."""
+def test_a_rollback_removes_a_best_model_of_later_steps(work, tmp_path):
+    """A model that was best by an exploited reward is removed with the checkpoints."""
     changes = {"evaluate__gold": "null", "evaluate__every": 1, "monitors__length_correlation": 1e-9}
     with pytest.raises(AlarmError, match="rolled back from step"):
         run(work, tmp_path, "rollback", monitors__patience=1, **changes)
@@ -133,65 +134,67 @@ def test_what_was_best_after_the_trouble_began_goes_with_it(work, tmp_path):
 
 
 def test_an_alarm_needs_patience_and_is_raised_once():
-    """Three steps in a row; a step within bounds starts the count again."""
+    """The alarm needs three steps in a row; a step within bounds restarts the count."""
     monitors = Monitors(MonitorsConfig(patience=3, kl=0.5))
     seen = [len(monitors.watch({"kl_per_token": value})) for value in (1, 1, 0.1, 1, 1, 1, 1, 1)]
     assert seen == [0, 0, 0, 0, 0, 1, 0, 0]
 
 
 def test_a_bound_of_null_is_no_bound():
-    """Nor is a figure that is not there out of bounds."""
+    """A bound of null switches the monitor off."""
     monitors = Monitors(MonitorsConfig(patience=1, kl=None))
     assert monitors.watch({"kl_per_token": 100.0}) == []
 
 
-def test_entropy_is_held_against_the_first_step():
-    """A collapse is a fall, not a low value."""
+def test_entropy_is_compared_with_the_first_step():
+    """Entropy raises an alarm when it falls, not when it is low from the start."""
     monitors = Monitors(MonitorsConfig(patience=1, entropy_share=0.1))
-    assert monitors.watch({"entropy": 0.0}) == [], "not measured while a critic warms up"
+    assert monitors.watch({"entropy": 0.0}) == [], "it is not measured during the critic's warm-up"
     assert monitors.watch({"entropy": 0.02}) == []
     assert monitors.watch({"entropy": 0.01}) == []
     assert [alarm.name for alarm in monitors.watch({"entropy": 0.001})] == ["entropy_share"]
 
 
 @pytest.mark.parametrize("name", ["repetition", "copied"])
-def test_what_was_there_from_the_start_is_no_alarm(name):
-    """Some tasks repeat themselves by nature; a rise to more than half of the way to 1 is told."""
+def test_a_high_first_value_is_no_alarm(name):
+    """Some tasks have repetition by nature; only a rise to more than half of the way to 1 is an alarm."""
     monitors = Monitors(MonitorsConfig(patience=1, **{name: 0.5}))
     assert monitors.watch({name: 0.6}) == []
     assert monitors.watch({name: 0.79}) == []
     [alarm] = monitors.watch({name: 0.81})
     assert alarm.name == name
-    assert "0.81, up from 0.6 at first" in alarm.message
+    assert "0.81, up from 0.6 in the first step" in alarm.message
 
 
 def test_a_task_that_is_solved_is_no_alarm():
-    """Groups without spread are one only while the reward is no higher than at first."""
+    """Groups without spread are an alarm only while the reward is no higher than in the first step."""
     monitors = Monitors(MonitorsConfig(patience=1))
-    assert monitors.watch({"reward": 0.3, "zero_spread": 0.2}) == []
-    assert monitors.watch({"reward": 0.99, "zero_spread": 0.99}) == []
-    assert [alarm.name for alarm in monitors.watch({"reward": 0.3, "zero_spread": 0.99})] == ["zero_spread"]
+    assert monitors.watch({"reward": 0.3, "frac_reward_zero_std": 0.2}) == []
+    assert monitors.watch({"reward": 0.99, "frac_reward_zero_std": 0.99}) == []
+    assert [alarm.name for alarm in monitors.watch({"reward": 0.3, "frac_reward_zero_std": 0.99})] == [
+        "frac_reward_zero_std"
+    ]
 
 
-def test_one_answer_to_each_prompt_is_an_alarm_only_where_nothing_was_won():
-    """A policy that has learned its task says the same again and again, too."""
+def test_duplicates_are_an_alarm_only_if_the_reward_did_not_rise():
+    """A policy that has learned its task gives the same answer again and again, too."""
     monitors = Monitors(MonitorsConfig(patience=1))
     assert monitors.watch({"reward": 0.3, "duplicates": 0.7}) == []
     assert monitors.watch({"reward": 0.9, "duplicates": 1.0}) == []
     assert monitors.watch({"reward": 0.3, "duplicates": 0.95}) == []
     [alarm] = monitors.watch({"reward": 0.3, "duplicates": 0.98})
-    assert "duplicates is 0.98, up from 0.7 at first" in alarm.message
+    assert "duplicates is 0.98, up from 0.7 in the first step" in alarm.message
 
 
 def test_a_reward_that_is_always_the_same_is_an_alarm():
-    """From the first step on: nothing will be learned."""
+    """A constant reward raises the alarm from the first step on: there is no training signal."""
     monitors = Monitors(MonitorsConfig(patience=2))
-    seen = [len(monitors.watch({"reward": 1.0, "zero_spread": 1.0})) for _ in range(3)]
+    seen = [len(monitors.watch({"reward": 1.0, "frac_reward_zero_std": 1.0})) for _ in range(3)]
     assert seen == [0, 1, 0]
 
 
 def test_chance_in_a_small_evaluation_is_no_alarm():
-    """A fall of the held-out reward counts from three standard errors on."""
+    """A fall of the held-out reward below three standard errors is ignored."""
     monitors = Monitors(MonitorsConfig(gold_drop=0.05))
     assert monitors.watch_gold(0.5, 0.60, noise=0.1) == []
     assert monitors.watch_gold(0.6, 0.40, noise=0.1) == []
@@ -207,10 +210,10 @@ BAD = {
     "duplicates": {"duplicates": 0.99},
     "truncated": {"truncated": 0.6},
     "clipped": {"clipped_low": 0.3, "clipped_high": 0.3},
-    "mismatch_kl": {"mismatch_kl": 0.2},
-    "zero_spread": {"zero_spread": 1.0},
+    "sampling_kl": {"sampling_kl": 0.2},
+    "frac_reward_zero_std": {"frac_reward_zero_std": 1.0},
     "entropy_share": {"entropy": 0.01},
-    "mismatch_ess": {"mismatch_ess": 0.4},
+    "sampling_ess": {"sampling_ess": 0.4},
     "explained_variance": {"explained_variance": -1.5},
 }
 HEALTHY = (
@@ -226,45 +229,104 @@ HEALTHY = (
         "truncated": 0.01,
         "clipped_low": 0.0,
         "clipped_high": 0.01,
-        "mismatch_kl": 0.0,
-        "zero_spread": 0.3,
+        "sampling_kl": 0.0,
+        "frac_reward_zero_std": 0.3,
         "entropy": 0.5,
     }
-    | {"mismatch_ess": 1.0, "explained_variance": 0.5}
+    | {"sampling_ess": 1.0, "explained_variance": 0.5}
 )
 
 
 def test_every_monitor_has_a_default_that_fires():
-    """Each by its own figure and no other, with a message that says what it may mean; and a figure that the report knows."""
-    assert BAD.keys() == {
-        name for name in MonitorsConfig.model_fields if name not in {"on_alarm", "patience", "gold_drop"}
-    }
-    assert FIGURES.keys() == {*BAD, "gold_drop"}
-    for name, figures in BAD.items():
+    """Each monitor raises an alarm by its own metric and no other."""
+    assert {*BAD, "gold_drop"} == {monitor.name for monitor in MONITORS}
+    for name, metrics in BAD.items():
         monitors = Monitors(MonitorsConfig())
         assert monitors.watch(HEALTHY) == []
-        alarms = [alarm for _ in range(4) for alarm in monitors.watch({**HEALTHY, **figures})]
+        alarms = [alarm for _ in range(4) for alarm in monitors.watch({**HEALTHY, **metrics})]
         assert [alarm.name for alarm in alarms] == [name]
         assert not monitors.is_calm
 
 
-def test_the_manual_lists_every_monitor_with_its_default():
-    """As the configuration has it."""
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
-    rows = dict(re.findall(r"^\| `(\w+)` \| (-?[\d.]+) \|", readme, flags=re.MULTILINE))
-    defaults = MonitorsConfig()
-    assert rows == {name: f"{getattr(defaults, name):g}" for name in [*BAD, "gold_drop"]}
+def test_a_monitor_is_one_row():
+    """The configuration, its table of keys and the monitors follow from the row alone."""
+    from rewardkit.train.config import GrpoConfig
+    from rewardkit.train.config.reference import keys_of
+
+    keys = {key.name: key for key in keys_of(GrpoConfig)}
+    for monitor in MONITORS:
+        key = keys[f"monitors.{monitor.name}"]
+        assert (key.default, key.meaning) == (str(monitor.bound), monitor.description)
 
 
-def test_a_figure_at_its_bound_is_within():
-    """What is called out of bounds is beyond it."""
-    monitors = Monitors(MonitorsConfig(patience=1, kl=0.5, mismatch_ess=0.5))
-    assert monitors.watch({"kl_per_token": 0.5, "mismatch_ess": 0.5}) == []
+class Plugin:
+    """Offers a monitor of the share of answers that are cut off, with a stricter bound."""
+
+    def __init__(self, name="short_answers"):
+        self.name = name
+
+    @hookimpl
+    def register_monitors(self):
+        """Offer the monitor."""
+        return [Monitor(self.name, "length", 3.0, "Smallest length.", "answers are too short", is_upper=False)]
+
+
+def with_plugin(name="short_answers"):
+    """Return a registry with the reward and the plugin."""
+    registry = Registry()
+    registry.register(digits)
+    registry.register(variety)
+    registry.register(Plugin(name))
+    return registry
+
+
+def write_config(work, folder, monitors):
+    """Write a configuration with this section of monitors."""
+    config = folder / "grpo.yaml"
+    text = CONFIG.format(output=folder / "out", work=work, on_alarm="warn")
+    config.write_text(text[: text.index("monitors:")] + f"monitors: {monitors}\n")
+    return config
+
+
+def test_a_plugin_adds_a_monitor(work, tmp_path):
+    """A monitor of a plugin raises its alarm in a run, with the bound of the configuration."""
+    config = write_config(work, tmp_path, "{patience: 1, plugins: {short_answers: 1000}, frac_reward_zero_std: null}")
+    file = read_train_config(config, with_plugin(), {"steps": "1", "evaluate.every": "0", "evaluate.limit": "2"})
+    launch(file, train_grpo)
+    [alarm] = [line for line in lines(tmp_path / "out/alarms.jsonl") if line["name"] == "short_answers"]
+    assert "below 1000" in alarm["message"]
+    assert "answers are too short" in alarm["message"]
+    assert alarm["metrics"] == ["length"]
+
+
+def test_a_plugins_monitor_has_a_default_and_can_be_switched_off():
+    """Its default bound applies if the configuration sets none; null switches it off."""
+    monitors = all_monitors(with_plugin())
+    for bounds, count in (({}, 1), ({"short_answers": None}, 0), ({"short_answers": 1.0}, 0)):
+        found = Monitors(MonitorsConfig(patience=1, plugins=bounds), monitors).watch({"length": 2.0})
+        assert len(found) == count
+
+
+def test_unknown_and_former_names_of_monitors_are_refused(work, tmp_path):
+    """A misspelled name gets a hint, and a former name the new one."""
+    with pytest.raises(ConfigError, match=r"no plugin offers a monitor 'short_anwsers'; did you mean 'short_answers'"):
+        read_train_config(write_config(work, tmp_path, "{plugins: {short_anwsers: 2}}"), with_plugin())
+    for old, new in RENAMED.items():
+        with pytest.raises(ConfigError, match=rf"grpo\.yaml:\d+:\d+: .*monitors\.{old} is now called monitors\.{new}"):
+            read_train_config(write_config(work, tmp_path, f"{{{old}: 0.5}}"), with_plugin())
+    with pytest.raises(PluginClashError, match="'kl', a name of rewardkit's own"):
+        all_monitors(with_plugin("kl"))
+
+
+def test_a_metric_at_its_bound_is_within_bounds():
+    """A metric is out of bounds only beyond the bound."""
+    monitors = Monitors(MonitorsConfig(patience=1, kl=0.5, sampling_ess=0.5))
+    assert monitors.watch({"kl_per_token": 0.5, "sampling_ess": 0.5}) == []
     assert monitors.is_calm
 
 
-def test_the_state_goes_on_from_a_checkpoint():
-    """Counts, the first entropy and the best gold are kept."""
+def test_a_checkpoint_keeps_the_state():
+    """Counts, first values and the best held-out reward survive a checkpoint."""
     first = Monitors(MonitorsConfig(patience=2, kl=0.5))
     first.watch({"kl_per_token": 1.0, "entropy": 2.0})
     first.watch_gold(0.1, 0.9)
@@ -276,15 +338,15 @@ def test_the_state_goes_on_from_a_checkpoint():
     assert not second.is_calm
 
 
-def test_repetition_is_the_share_of_runs_seen_before():
-    """By hand: of 1,2,1,2,1,2 the runs of four are 1212, 2121, 1212."""
+def test_repetition_is_the_share_of_repeated_4_grams():
+    """The 4-grams of 1,2,1,2,1,2 are 1212, 2121, 1212, so one of three is repeated."""
     assert repetition((1, 2, 1, 2, 1, 2)) == pytest.approx(1 / 3)
     assert repetition((1, 2, 3, 4, 5)) == 0
     assert repetition((1, 2)) == 0
 
 
-def test_a_first_step_without_any_reward_can_be_gone_on_from():
-    """What is no number is no first value: JSON has none for it."""
+def test_a_first_step_without_a_reward_can_be_resumed():
+    """NaN is not taken as a first value: JSON has no NaN."""
     monitors = Monitors(MonitorsConfig())
     monitors.watch({"reward": math.nan, "entropy": math.nan, "repetition": math.nan})
     monitors.restore(json.loads(orjson.dumps(monitors.state())))

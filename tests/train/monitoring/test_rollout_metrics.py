@@ -32,7 +32,7 @@ def test_the_batch_as_a_whole():
     ]
     found = rollout_metrics.rewards(batch)
     assert found["reward"] == 0.625
-    assert found["zero_spread"] == 0.5
+    assert found["frac_reward_zero_std"] == 0.5
     assert found["length"] == 2.5
     assert found["truncated"] == 0.25
     assert found["groups"] == 2
@@ -46,10 +46,10 @@ def test_spread_within_groups_is_told_where_there_are_groups():
     """One completion of each prompt, as PPO samples them, is no group without spread: it would look like nothing to learn."""
     single = [sample(0, [1], 1.0, a=1.0), sample(1, [2], 0.0, a=0.0)]
     found = {**rollout_metrics.rewards(single), **rollout_metrics.components(single)}
-    assert not [name for name in found if name.endswith(("zero_spread", "advantage_share"))]
+    assert not [name for name in found if name.endswith(("frac_reward_zero_std", "advantage_share"))]
     assert (found["reward_std"], found["component/a/std"]) == (0.5, 0.5)
     pair = [*single, sample(1, [3], 0.0, a=0.0)]
-    assert rollout_metrics.rewards(pair)["zero_spread"] == 1.0
+    assert rollout_metrics.rewards(pair)["frac_reward_zero_std"] == 1.0
     assert rollout_metrics.components(pair)["component/a/advantage_share"] == 0.0
 
 
@@ -86,6 +86,6 @@ def test_each_component():
     assert found["component/b"] == 0.0
     assert found["component/a/advantage_share"] == pytest.approx(1.0)
     assert found["component/b/advantage_share"] == pytest.approx(0.0)
-    assert found["component/a/zero_spread"] == 0.5
+    assert found["component/a/frac_reward_zero_std"] == 0.5
     assert found["component/b/skipped"] == 0.25
     assert found["component/b/unscored_infra"] == 0.25

@@ -18,7 +18,7 @@ values = st.floats(-1e12, 1e12).map(lambda value: 0.0 if abs(value) < 1e-12 else
 @settings(deadline=None)
 @given(st.lists(values, min_size=1, max_size=50), st.booleans())
 def test_every_point_is_within_the_frame(ys, dots):
-    """Whatever the figures are."""
+    """No value is drawn outside of the chart."""
     picture = line_chart("x", [Line("a", list(enumerate(ys)), dots=dots)], width=300, height=150)
     ET.fromstring(picture)  # noqa: S314 - our own
     for joined in re.findall(r'<polyline points="([^"]+)"', picture):
@@ -31,7 +31,7 @@ def test_every_point_is_within_the_frame(ys, dots):
 @settings(deadline=None)
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
 def test_ticks_are_few_and_round_and_inside(low, span):
-    """Two to six, equally far apart."""
+    """There are two to six ticks, within the bounds."""
     found = ticks(low, low + span)
     assert 2 <= len(found) <= 6
     slack = 1e-6 * max(abs(low), span)
@@ -39,7 +39,7 @@ def test_ticks_are_few_and_round_and_inside(low, span):
 
 
 def test_text_is_escaped():
-    """A figure may have any name."""
+    """Titles, names, notes and tooltips are escaped."""
     picture = line_chart(
         "<b>", [Line("<i>", [(0, 0), (1, 1)])], marks=[Mark(0.5, "<script>")], note="<u>", meaning="<i>"
     )
@@ -48,15 +48,15 @@ def test_text_is_escaped():
     }
 
 
-def test_what_is_not_finite_is_left_out():
-    """And the rest is drawn."""
+def test_values_that_are_not_finite_are_left_out():
+    """NaN and infinity are skipped, and the other values are drawn."""
     picture = line_chart("x", [Line("a", [(0, 1.0), (1, math.nan), (2, 2.0), (3, math.inf)])])
     assert "nan" not in picture
     assert "inf" not in picture
 
 
 def test_thinning_keeps_ends_and_peaks():
-    """At most as many points as asked for."""
+    """A thinned line has at most the requested number of points, and keeps its ends and extremes."""
     points = [(x, 100.0 if x == 4321 else -50.0 if x == 777 else 0.0) for x in range(10_000)]
     found = thinned(points, 100)
     assert len(found) <= 100
@@ -64,20 +64,20 @@ def test_thinning_keeps_ends_and_peaks():
 
 
 def test_a_rolling_mean_does_not_lag():
-    """By hand, over three points; a straight line stays where it is, up to its ends."""
+    """The mean of three points is right, and a straight line stays straight up to its ends."""
     assert rolling_mean([(0, 1.0), (1, 3.0), (2, 8.0)], 3) == [(0, 1.0), (1, 4.0), (2, 8.0)]
     line = [(x, 2.0 * x) for x in range(9)]
     assert rolling_mean(line, 5) == line
 
 
 def test_rounding_is_drawn_as_a_flat_line():
-    """Shares of 1 that differ in the seventh digit would make labels that all say 1."""
+    """Values that differ in the seventh digit do not make axis labels that are all equal."""
     picture = line_chart("x", [Line("a", [(0, 1.0), (1, 0.9999997)])])
     labels = re.findall(r'text-anchor="end"[^>]*>([^<]+)<', picture)
     assert len(labels) == len(set(labels)) >= 2
 
 
 @pytest.mark.parametrize("points", [[], [(3, 5.0)], [(0, 0.0), (1, 0.0)]])
-def test_little_data_make_a_chart(points):
-    """No point, one point, no variation."""
+def test_few_points_make_a_chart(points):
+    """No point, one point and no variation are drawn."""
     ET.fromstring(line_chart("x", [Line("a", points)]))  # noqa: S314

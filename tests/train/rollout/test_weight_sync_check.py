@@ -122,7 +122,7 @@ def run(work, folder, registry, engine="copy", canary="{}", **overrides):
 def test_a_sampler_in_step_passes(work, tmp_path, registry):
     """The difference is written down with each step, and the engine is closed."""
     figures = run(work, tmp_path, registry)
-    assert [line["canary"] < 1e-5 for line in figures] == [True] * 4
+    assert [line["weight_sync_difference"] < 1e-5 for line in figures] == [True] * 4
     assert all(line["seconds_sync"] > 0 for line in figures)
     assert STARTED[0].closed
 
@@ -166,15 +166,15 @@ def test_a_run_goes_on_from_what_an_engine_left(work, tmp_path, registry, monkey
 def test_the_canary_may_be_switched_off(work, tmp_path, registry):
     """``every: 0`` looks at nothing; the figures of rollouts still tell of the mismatch."""
     figures = run(work, tmp_path, registry, "{use: copy, with: {fault: all}}", canary="{every: 0}")
-    assert not any("canary" in line for line in figures)
-    assert figures[-1]["mismatch"] > 1e-4
+    assert not any("weight_sync_difference" in line for line in figures)
+    assert figures[-1]["sampling_logp_difference"] > 1e-4
 
 
 def test_the_trained_model_itself_is_looked_at_once(work, tmp_path, registry):
     """The engine hf shares the weights: its first answers are compared, later ones are what is trained by construction."""
     figures = run(work, tmp_path, registry, "hf")
-    assert figures[0]["canary"] < 1e-5
-    assert not any("canary" in line for line in figures[1:])
+    assert figures[0]["weight_sync_difference"] < 1e-5
+    assert not any("weight_sync_difference" in line for line in figures[1:])
 
 
 def test_an_engine_that_answers_nonsense_is_told(policy):

@@ -67,7 +67,7 @@ def test_rl_raises_the_sampled_reward(warmed, name, changes):
     figures = run(folder, name, registry, **changes)
     rewards = [line["reward"] for line in figures]
     assert fmean(rewards[-4:]) > fmean(rewards[:4])
-    assert all(line["mismatch"] < 1e-4 for line in figures)
+    assert all(line["sampling_logp_difference"] < 1e-4 for line in figures)
     assert not (folder / "work" / name / "alarms.jsonl").exists(), "a healthy run raises no alarm"
 
 

@@ -122,7 +122,7 @@ def test_it_learns_what_is_rewarded(work, tmp_path, registry):
     assert len(figures["train"]) == 25
     assert figures["train"][0]["component/main"] == pytest.approx(figures["train"][0]["reward"])
     assert figures["train"][0]["component/main/advantage_share"] == pytest.approx(1)
-    assert figures["train"][0]["mismatch"] < 1e-5
+    assert figures["train"][0]["sampling_logp_difference"] < 1e-5
     assert (tmp_path / "out/final/model.safetensors").is_file()
     samples = [json.loads(line) for line in (tmp_path / "out/samples.jsonl").read_text().splitlines()]
     assert {"step", "prompt", "completion", "reward", "components"} <= samples[0].keys()
@@ -150,7 +150,7 @@ def test_a_constant_reward_changes_nothing(work, tmp_path, registry):
     from safetensors.torch import load_file
 
     figures = run(work, tmp_path, registry, use="constant")
-    assert all(line["zero_spread"] == 1 and line["rows_learned"] == 0 for line in figures["train"])
+    assert all(line["frac_reward_zero_std"] == 1 and line["rows_learned"] == 0 for line in figures["train"])
     before, after = load_file(work / "base/model.safetensors"), load_file(tmp_path / "out/final/model.safetensors")
     assert all(bool((before[name] == after[name]).all()) for name in before)
 
@@ -161,8 +161,8 @@ def test_refilling_samples_further_prompts(work, tmp_path, registry):
     [line] = run(work, tmp_path, registry, use="constant", steps=1, extra=extra)["train"]
     assert line["prompts_sampled"] == 12
     assert line["prompts_kept"] == 0
-    assert (line["reward"], line["zero_spread"]) == (0.25, 1), "of all that was sampled"
-    assert line["component/main/zero_spread"] == 1
+    assert (line["reward"], line["frac_reward_zero_std"]) == (0.25, 1), "of all that was sampled"
+    assert line["component/main/frac_reward_zero_std"] == 1
 
 
 def test_what_is_filtered_out_is_still_told(work, tmp_path, registry):
@@ -242,7 +242,7 @@ def test_process_rewards_reach_the_tokens_of_their_step(work, tmp_path, registry
 def test_process_rewards_must_fit_the_steps(work, tmp_path, registry):
     """Another number of steps than the separator makes is told, with both numbers."""
     extra = "algorithm: {use: grpo, process: {component: main, separator: '1'}}\n"
-    with pytest.raises(RewardkitError, match=r"rewards 0 steps of a completion that .* divides into"):
+    with pytest.raises(RewardkitError, match=r"gives 0 step rewards, but algorithm\.process\.separator"):
         run(work, tmp_path, registry, steps=1, extra=extra, **{"data.eval": "null"})
 
 
@@ -263,7 +263,7 @@ def test_groups_are_alike_by_the_rewards_of_their_steps(work, tmp_path, registry
     text = "{components: {main: {use: stepwise, weight: 0}}}"
     figures = run(work, tmp_path, registry, steps=1, extra=extra, **{"data.eval": "null", "reward": text})
     [line] = figures["train"]
-    assert line["zero_spread"] == 1
+    assert line["frac_reward_zero_std"] == 1
     assert line["rows_learned"] > 0
 
 
@@ -313,7 +313,7 @@ def test_adapters_are_on_when_the_policy_is_asked(work, tmp_path, registry, extr
     """LoRA beside KL: the old log-probs are the policy's own, not the reference's, though the two are one model."""
     changes = {"model.lora": "{rank: 4}", "optimizer.lr": "0.02"}
     figures = run(work, tmp_path, registry, steps=3, extra=f"kl: {{coefficient: 0.01}}\n{extra}", **changes)
-    assert all(line["mismatch"] < 1e-5 for line in figures["train"])
+    assert all(line["sampling_logp_difference"] < 1e-5 for line in figures["train"])
     assert figures["train"][-1]["kl_per_token"] > 1e-3
 
 
@@ -326,7 +326,7 @@ def test_chance_does_not_tell_two_passes_apart(work, tmp_path, registry):
     for name, size in (("one", "1"), ("whole", "4096")):
         (tmp_path / name).mkdir()
         figures = run(work, tmp_path / name, registry, steps=3, **changes, micro_batch_tokens=size)
-        assert all(line["mismatch"] < 1e-5 for line in figures["train"])
+        assert all(line["sampling_logp_difference"] < 1e-5 for line in figures["train"])
     one, whole = (load_file(tmp_path / name / "out/final/adapter_model.safetensors") for name in ("one", "whole"))
     assert all(torch.allclose(one[name], whole[name], rtol=0, atol=1e-5) for name in one)
 

@@ -19,6 +19,7 @@ from rewardkit.train.models.value_model import Critic
 from rewardkit.train.stages.ppo import PpoUpdater, train_ppo
 from rewardkit.train.trainer.launch import launch
 from rewardkit.train.trainer.optimizer import Optimizer
+from rewardkit.train.trainer.policy_update import UpdateMetrics
 from rewardkit.train.trainer.rollout_batch import RolloutBatch
 
 CONFIG = """
@@ -70,7 +71,7 @@ def test_policy_and_critic_learn(work, tmp_path, kind):
 def test_adapters_have_a_policy_a_reference_and_no_dropout(work, tmp_path, kind):
     """LoRA: what clips and what KL is measured from are two different things, and chance is in neither."""
     figures = run(work, tmp_path, kind, steps=3, **{"model.lora": "{rank: 4, dropout: 0.5}", "optimizer.lr": "0.02"})
-    assert all(line["mismatch"] < 1e-5 for line in figures)
+    assert all(line["sampling_logp_difference"] < 1e-5 for line in figures)
     assert figures[-1]["kl_per_token"] > 1e-3
 
 
@@ -181,7 +182,7 @@ def test_advantages_are_those_of_penalised_rewards(policy, whitens):
     )
     passages = [BATCH.sequence(0), BATCH.sequence(1)]
     now, then = (one.judge(passages).logprobs_B_T.detach() for one in (policy, reference))
-    found = ppo.advantages(BATCH, BATCH.mask_B_T, now, then)
+    found, _ = ppo.advantages(BATCH, BATCH.mask_B_T, now, then)
     values = ppo.critic.estimate(passages, 100)
     expected = []
     for row, count in ((0, 3), (1, 2)):
@@ -204,7 +205,7 @@ def test_policy_and_critic_learn_at_rates_of_their_own(policy):
     ppo, _ = updater(policy, optimizer={"lr": 1e-4, "eps": 1e-12}, critic={"kind": "own", "lr": 1e-2})
     before = {name: value.detach().clone() for name, value in policy.trained.items()}
     head = ppo.critic.head.weight.detach().clone()
-    ppo.learn(BATCH, 0)
+    ppo.update(BATCH, 0)
     moved = max(float((value.detach() - before[name]).abs().max()) for name, value in policy.trained.items())
     assert moved == pytest.approx(1e-4, rel=0.05)
     assert float((ppo.critic.head.weight.detach() - head).abs().max()) == pytest.approx(1e-2, rel=0.05)
@@ -214,12 +215,15 @@ def test_values_are_held_near_what_they_were(policy):
     """The critic's loss is the clipped one, over the tokens of the update."""
     for clip in (None, 0.2):
         ppo, _ = updater(policy, critic={"kind": "own", "clip": clip}, optimizer={"lr": 1e-9})
-        ppo.learn(BATCH, 0)
-        values = ppo.values_B_T + torch.tensor([[0.5, -0.1, 3.0], [-4.0, 1.0, 0.0]])
+        inputs = ppo.prepare(BATCH, 0)
+        targets = inputs.values
+        values = targets.values_B_T + torch.tensor([[0.5, -0.1, 3.0], [-4.0, 1.0, 0.0]])
         expected = 0.0
         for row, count in ((0, 3), (1, 2)):
             for t in range(count):
-                now, was, target = (float(one[row, t]) for one in (values, ppo.values_B_T, ppo.estimates.returns_B_T))
+                now, was, target = (float(one[row, t]) for one in (values, targets.values_B_T, targets.returns_B_T))
                 held = now if clip is None else min(max(now, was - clip), was + clip)
                 expected += 0.5 * max((now - target) ** 2, (held - target) ** 2) / 5
-        assert float(ppo.value_term([0, 1], values)) == pytest.approx(expected, rel=1e-4)
+        weights = ppo.value_weights([0, 1], inputs)
+        found = ppo.value_loss([0, 1], values, weights, inputs, UpdateMetrics(inputs.mask_B_T))
+        assert float(found) == pytest.approx(expected, rel=1e-4)

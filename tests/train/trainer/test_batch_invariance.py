@@ -221,7 +221,7 @@ def ppo_gradients(work, kind, micro):
     batch = RolloutBatch(
         prompts, completions, [[0.0] * len(one) for one in completions], torch.arange(6.0), torch.arange(6), counts
     )
-    updater.learn(batch, 0)
+    updater.update(batch, 0)
     [own] = updater.optimizer.seen
     if updater.critic_optimizer is not None:
         [critic] = updater.critic_optimizer.seen

@@ -70,7 +70,7 @@ def gradient(policy, settings_, batch):
             return 0.0
 
     updater = PolicyUpdater(settings_, policy, Recorder(policy.trained, settings_.optimizer, 10), None)
-    updater.learn(batch, 0)
+    updater.update(batch, 0)
     assert len(found) == settings_.updates_per_epoch * settings_.epochs_per_batch
     return torch.stack(found).sum(0)
 
@@ -100,7 +100,9 @@ def test_the_gradient_is_that_of_the_formula(policy):
 def test_the_loss_that_is_told_is_the_batchs(policy):
     """−Σ A / N over its tokens by hand, since every ratio is 1 before the first update."""
     batch, settings_ = lesson(policy), config(algorithm={"use": "dapo"})
-    figures = PolicyUpdater(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), None).learn(batch, 0)
+    figures = PolicyUpdater(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), None).update(
+        batch, 0
+    )
     loss = tokens = 0.0
     for row, answer in enumerate(batch.completions):
         group = batch.rewards_B[batch.groups_B == batch.groups_B[row]]
@@ -209,7 +211,7 @@ def test_more_updates_are_no_smaller_ones(policy, algorithm, updates):
 def test_ratios_are_to_the_policy_before_the_first_update(policy, several):
     """The later of two updates finds tokens whose ratio the first one has moved out of the clip."""
     settings_ = config(optimizer={"lr": 0.05, "warmup_steps": 0}, **several)
-    figures = PolicyUpdater(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), None).learn(
+    figures = PolicyUpdater(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), None).update(
         lesson(policy), 0
     )
     assert figures["clipped_low"] + figures["clipped_high"] > 0.05
@@ -222,7 +224,7 @@ def test_kl_is_of_the_completions_that_count(policy):
     old = torch.tensor([[-1.0, -1.0], [-2.0, -1.0], [-1.0, -3.0]])
     ref = torch.tensor([[-1.5, -1.0], [-9.0, -9.0], [-2.0, -4.0]])
     mask = torch.tensor([[True, True], [False, False], [True, True]])
-    figures = updater.first_figures(old, old, ref, mask)
+    figures = updater.distances(old, old, ref, mask)
     assert figures["kl"] == pytest.approx((0.5 + 2.0) / 2)
 
 
@@ -253,7 +255,9 @@ def test_kl_is_a_term_of_every_token_or_of_the_reward(policy):
                 self.adamw.zero_grad()
                 return 0.0
 
-        PolicyUpdater(settings_, policy, Recorder(policy.trained, settings_.optimizer, 10), reference).learn(sampled, 0)
+        PolicyUpdater(settings_, policy, Recorder(policy.trained, settings_.optimizer, 10), reference).update(
+            sampled, 0
+        )
         rewards = batch.rewards_B.clone()
         if place == "reward":
             for row in range(12):
@@ -301,7 +305,7 @@ def test_the_coefficient_of_kl_follows_its_target(policy, target):
             value.mul_(1.5)
     settings_ = config(kl={"coefficient": 0.2, "target": target, "horizon": 100})
     updater = PolicyUpdater(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), reference)
-    figures = updater.learn(batch, 0)
+    figures = updater.update(batch, 0)
     assert abs(figures["kl"] / 0.5 - 1) > 0.2, "beyond where it is held"
     factor = 1 if target is None else 1 + (0.2 if figures["kl"] > 0.5 else -0.2) * 11 / 100
     assert updater.kl.value == figures["kl_coefficient"] == pytest.approx(0.2 * factor)
@@ -338,6 +342,6 @@ def test_updates_that_rows_do_not_suffice_for_do_not_make_the_others_larger(poli
         settings_ = config(algorithm={"use": "dapo"}, updates_per_epoch=asked)
         optimizer = Optimizer(policy.trained, settings_.optimizer, 10)
         optimizer.step = lambda _step, adamw=optimizer.adamw: adamw.zero_grad() or 0.0
-        updates.append(PolicyUpdater(settings_, policy, optimizer, None).learn(batch, 0)["loss"])
+        updates.append(PolicyUpdater(settings_, policy, optimizer, None).update(batch, 0)["loss"])
     assert updates[0] == pytest.approx(updates[1])
     assert updates[0] != pytest.approx(0)

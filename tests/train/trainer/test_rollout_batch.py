@@ -68,5 +68,5 @@ def test_rewards_of_steps_belong_to_tokens():
     assert batch.steps == [[0.5, 1.0], [0.25]]
     assert batch.step_of_token == [[0, 0, 1], [0, 0]]
     wrong = [sample(7, [8, 9, 4], 1.0, steps=[0.5])]
-    with pytest.raises(RewardkitError, match=r"rows\.jsonl:7: component 'main' rewards 1 steps .* divides into 2"):
+    with pytest.raises(RewardkitError, match=r"rows\.jsonl:7: component 'main' gives 1 step rewards, but .* divides the completion into 2 steps"):
         build_rollout_batch(wrong, config(algorithm=process), lambda tokens: "".join(map(str, tokens)))

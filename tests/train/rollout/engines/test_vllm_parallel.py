@@ -102,7 +102,7 @@ def test_two_processes_do_what_one_does_and_a_stale_one_stops_both(start_world, 
         weights = [load_file(tmp_path / name / f"{file}.safetensors") for name in ("one", other)]
         assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-5) for name in weights[0])
     figures = [line for line in lines(tmp_path / "two", "metrics.jsonl") if line["kind"] == "train"]
-    assert all(line["canary_max"] < 1e-4 and line["mismatch_max"] < 1e-4 for line in figures)
+    assert all(line["weight_sync_difference_max"] < 1e-4 and line["sampling_logp_difference_max"] < 1e-4 for line in figures)
     errors = [line for line in said[0].splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert "process 1: the sampler answers to the last bit as it did before the update" in errors[0]

@@ -106,10 +106,10 @@ def test_the_example_runs_and_goes_on_after_sigkill(config):
     figures = [line for line in lines(config) if line["kind"] == "train"]
     assert [line["step"] for line in figures] == [1, 2, 3, 4, 5, 6]
     for line in figures:
-        assert line["canary"] < 1e-4
-        assert line["mismatch"] < 1e-4
-        assert line["mismatch_kl"] < 1e-6
-        assert line["mismatch_ess"] > 0.999
+        assert line["weight_sync_difference"] < 1e-4
+        assert line["sampling_logp_difference"] < 1e-4
+        assert line["sampling_kl"] < 1e-6
+        assert line["sampling_ess"] > 0.999
         assert line["seconds_sync"] > 0
     assert (config.parent / "work/grpo_math_vllm/final/model.safetensors").is_file()
 
