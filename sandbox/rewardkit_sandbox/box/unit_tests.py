@@ -29,6 +29,10 @@ class Unsupported(BaseException):
     """The tests hand over something that can't be carried to the candidate."""
 
 
+class BrokenTests(BaseException):
+    """The test code itself failed, before it called the program."""
+
+
 class ProgramError(Exception):
     """An exception of a type that only the candidate has."""
 
@@ -284,8 +288,8 @@ class _Report:
     def __init__(self, tests: dict[str, bool], program: ProgramConnection) -> None:
         self.tests = tests
         self.program = program
-        self.missing = ""
-        """A module that the tests import and that is not here."""
+        self.broken = ""
+        """The error with which the test module could not be imported, before it called the program."""
         self.reasons: list[str] = []
 
     def pytest_runtest_logreport(self, report: Any) -> None:
@@ -300,8 +304,8 @@ class _Report:
         if report.failed:
             self.tests["collection"] = False
             last = str(report.longrepr).rstrip().rpartition("\n")[2].removeprefix("E").strip()
-            if last.startswith("ModuleNotFoundError") and not self.program.asked:
-                self.missing = last
+            if not self.program.asked:
+                self.broken = last
             self.reasons.append(f"the tests can't be collected: {last[:300]}")
 
     @staticmethod
@@ -325,8 +329,8 @@ def _run_pytest(program: ProgramConnection, job: dict[str, Any], tests: dict[str
         ["-q", "-x" if job["stop"] else "-q", "-p", "no:cacheprovider", "--rootdir=/tmp", "/tmp/test_solution.py"],
         [report],
     )
-    if report.missing:
-        raise ModuleNotFoundError(report.missing.partition(": ")[2])
+    if report.broken:
+        raise BrokenTests(report.broken)
     if not tests:
         raise AssertionError("no test was run")
     if report.reasons:
@@ -348,7 +352,7 @@ def run_unit_tests(source: bytes, _extra: list[int]) -> NoReturn:
             (_run_pytest if job["kind"] == "pytest" else _run_script)(program, job, tests)
     except ProgramGone as error:
         state, reason = "gone", str(error)
-    except Unsupported as error:
+    except (Unsupported, BrokenTests) as error:
         state, reason = "bad_tests", str(error)
     except SyntaxError as error:
         bad = error.filename in ("tests.py", "prelude.py")
@@ -358,7 +362,8 @@ def run_unit_tests(source: bytes, _extra: list[int]) -> NoReturn:
         reason = _reason(error, job["tests"], program)
     except BaseException as error:
         script = job["tests"] if job["kind"] == "script" else ""
-        state, reason = "failed", _reason(error, script, program)
+        is_broken = script and not program.asked and not isinstance(error, AssertionError)
+        state, reason = "bad_tests" if is_broken else "failed", _reason(error, script, program)
     if state == "passed" and program.lost():
         state, reason = "gone", str(program.gone)
     line = _dumps([state, reason, tests])

@@ -129,3 +129,23 @@ def test_a_module_that_the_tests_lack_is_not_the_programs_fault(sandbox, kind):
     own = "from solution import f\ndef test_f():\n    assert f(1)\ntest_f()" if kind == "pytest" else "assert f(1)"
     verdict = sandbox.run_tests(Program("def f(x): import surely_not_there"), Tests(own, kind=kind))
     assert not verdict.passed
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        Tests(
+            "DATA = open('/surely/not/there').read()\ndef check(candidate):\n    assert candidate(1)\n", entry_point="f"
+        ),
+        Tests("def check(candidate):\n    assert [1][5] == candidate(1)\n", entry_point="f"),
+        Tests(
+            "from solution import f\nDATA = open('/surely/not/there').read()\ndef test_a():\n    assert f(1)\n",
+            "pytest",
+        ),
+    ],
+    ids=["at import", "in check", "in a module"],
+)
+def test_an_error_before_the_first_call_is_the_tests_own(sandbox, tests):
+    """Test code that fails before it called the program says nothing about the program."""
+    with pytest.raises(BadTests):
+        sandbox.run_tests(Program("def f(x):\n    return x\n"), tests)
