@@ -8,7 +8,7 @@ import click
 import orjson
 
 from rewardkit.cli.loading import split_overrides
-from rewardkit.errors import OutputError, UsageError
+from rewardkit.errors import UsageError
 
 SAMPLES, SAMPLES_TO_COMPARE = 16, 64
 
@@ -62,53 +62,24 @@ def command(
     if compare is not None and number < 2:
         raise UsageError("--compare needs at least 2 samples of each prompt: one half says what is within reach")
     from rewardkit.cli.loading import exit_on_interrupt  # noqa: PLC0415 - imports this package
+    from rewardkit.train import evaluate  # noqa: PLC0415 - heavy
     from rewardkit.train.config.reading import read_train_config  # noqa: PLC0415 - heavy
     from rewardkit.train.config.stages import import_heavy  # noqa: PLC0415 - heavy
 
     file = read_train_config(config, overrides=split_overrides(overrides))
     with exit_on_interrupt():
         import_heavy()
-    from rewardkit.cli.eval_view import Bar, show  # noqa: PLC0415 - needs torch, as do these
-    from rewardkit.train.evaluation.evaluator import classes_of, examine, examined  # noqa: PLC0415
-    from rewardkit.train.evaluation.metrics import figures_of, labelled, record_of  # noqa: PLC0415
-    from rewardkit.train.evaluation.pass_at_k import compare as compare_exams  # noqa: PLC0415
-    from rewardkit.train.reports.evaluation_report import write_page  # noqa: PLC0415
-    from rewardkit.train.trainer.launch import quiet  # noqa: PLC0415
+    from rewardkit.cli.eval_view import Bar, show  # noqa: PLC0415 - needs torch
 
-    quiet()
-    settings, _ = examined(file)
-    file.require_data("eval")
-    classes = classes_of(settings, by)
-    folder = out or settings.output.with_name(f"{settings.output.name}-eval")
-    models = [_absolute(item) for item in (compare or (model,))]
+    folder = out or file.config.output.with_name(f"{file.config.output.name}-eval")
     with Bar() as bar:
         try:
-            exams = examine(file, models, number, folder, bar.tell)
+            found = evaluate(file, compare or (model,), samples=number, by=by, out=folder, progress=bar.tell)
         except KeyboardInterrupt:
-            bar.say(f"all answers so far are in {folder}: run the same command again to go on")
+            bar.say(f"the answers so far are saved in {folder}: run the same command again to resume")
             raise
-    figures = [figures_of(exam, number) for exam in exams]
-    shown = [labelled(of) for of in figures]
-    changes = compare_exams(exams[0], exams[1], classes) if compare else []
-    written = orjson.dumps(record_of(number, exams, figures, changes), option=orjson.OPT_INDENT_2).decode()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "eval.json").write_text(written + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{folder} can't be written: {error.strerror}") from None
-    page = write_page(folder / "eval.html", shown, exams, changes)
     if as_json:
-        click.echo(written)
+        click.echo(orjson.dumps(found.record, option=orjson.OPT_INDENT_2).decode())
         return
-    show(exams, shown, changes)
-    click.echo(f"\n{page}")
-
-
-def _absolute(model: str | None) -> str | None:
-    """Folders on the command line are relative to where one stands; other names are the hub's."""
-    from rewardkit.train.config.base import model_source  # noqa: PLC0415 - heavy
-
-    if model is None:
-        return None
-    source = model_source(model, Path.cwd())
-    return str(Path(source).resolve()) if Path(source).is_absolute() else source
+    show(found.exams, found.labelled, found.changes)
+    click.echo(f"\n{found.page}")

@@ -22,30 +22,29 @@ from rewardkit.cli.loading import split_overrides
 def command(config: Path, overrides: tuple[str, ...], fresh: bool) -> None:
     r"""Train a model as CONFIG (a YAML file) says.
 
-    What is there of an earlier run of the same output folder is gone on from. Relative paths are taken from the folder of
-    CONFIG. `rewardkit check CONFIG` looks at the data before.
+    If the output folder contains an earlier run, training resumes from its last checkpoint. Relative paths are relative to the folder of
+    CONFIG. `rewardkit check CONFIG` checks the data first.
     """
     from rewardkit.cli.loading import exit_on_interrupt  # noqa: PLC0415 - imports this package
-    from rewardkit.train.config.reading import read_train_config, stage_of  # noqa: PLC0415 - heavy
-    from rewardkit.train.config.stages import STAGES, import_heavy  # noqa: PLC0415 - heavy
+    from rewardkit.train import train  # noqa: PLC0415 - heavy
+    from rewardkit.train.config.reading import read_train_config  # noqa: PLC0415 - heavy
+    from rewardkit.train.config.stages import import_heavy  # noqa: PLC0415 - heavy
 
     file = read_train_config(config, overrides=split_overrides(overrides))
     file.require_data("train", "eval")
     with exit_on_interrupt():
         import_heavy()
-        runner = STAGES[stage_of(file.document)].runner()
     from rich.console import Console  # noqa: PLC0415 - heavy
 
     from rewardkit.train.distributed import collectives  # noqa: PLC0415 - needs torch
     from rewardkit.train.monitoring.run_summary import held_out_changes  # noqa: PLC0415
-    from rewardkit.train.trainer.launch import launch  # noqa: PLC0415
 
-    folder = launch(file, runner, fresh=fresh)
+    run = train(file, fresh=fresh)
     if collectives.is_first():
         console = Console(stderr=True)
-        if (table := held_out_changes(file.config.output)) is not None:
+        if (table := held_out_changes(run.folder)) is not None:
             console.print(table)
         console.print(
-            f"Curves, samples and settings: {file.config.output / 'report.html'}", highlight=False, soft_wrap=True
+            f"Curves, samples and configuration: {run.folder / 'report.html'}", highlight=False, soft_wrap=True
         )
-        click.echo(str(folder))
+        click.echo(str(run.model))

@@ -1,5 +1,200 @@
-"""Training with verifiable rewards: SFT, reward models, GRPO and PPO in loops that read from top to bottom.
+"""Train language models with rewards: SFT, reward models, DPO, GRPO and PPO.
 
-``config`` and ``stages`` are importable without torch, so that a configuration can be checked anywhere; all else needs
-``pip install 'rewardkit[train]'``.
+``train`` and ``evaluate`` do what the commands ``rewardkit train`` and ``rewardkit eval`` do. Importing this package, and
+``rewardkit.train.config``, needs no torch; calling the functions needs ``pip install 'rewardkit[train]'``.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rewardkit.registry import Registry
+    from rewardkit.train.config.training_file import TrainFile
+
+__all__ = ["Evaluation", "Run", "evaluate", "train"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished training run."""
+
+    folder: Path
+    """The output folder, with ``report.html``, ``metrics.jsonl`` and ``checkpoints``."""
+    model: Path
+    """The folder of the trained model, which transformers loads."""
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The records of ``metrics.jsonl``: ``step``, ``kind`` (train or eval) and the metrics by name."""
+        from rewardkit.train.run_folder import read_metrics  # noqa: PLC0415 - loaded when called
+
+        return read_metrics(self.folder)
+
+    @property
+    def alarms(self) -> list[dict[str, Any]]:
+        """The alarms of monitors: ``step``, ``name`` and ``message``."""
+        from rewardkit.train.run_folder import read_lines  # noqa: PLC0415 - loaded when called
+
+        return read_lines(self.folder / "alarms.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The result of an evaluation on held-out prompts."""
+
+    record: Mapping[str, Any]
+    """All metrics as JSON data, as in ``eval.json``."""
+    exams: Sequence[Any]
+    """The answers of each model."""
+    labelled: Sequence[Mapping[str, Any]]
+    """The metrics of each model by label, with their confidence intervals."""
+    changes: Sequence[Any]
+    """The comparison of two models, over all problems first; empty for one model."""
+    page: Path
+    """The HTML report."""
+
+
+def train(
+    config: Path | str | Mapping[str, Any] | TrainFile,
+    overrides: Mapping[str, str] | None = None,
+    *,
+    fresh: bool = False,
+    registry: Registry | None = None,
+) -> Run:
+    """Train a model.
+
+    If the output folder contains an earlier run of the same configuration, training resumes from its last checkpoint.
+
+    Args:
+        config: A YAML file, its content as a mapping, or what ``read_train_config`` returned. Relative paths in a file are relative
+            to its folder, and those in a mapping to the current directory.
+        overrides: YAML values by dotted path, such as ``{"optimizer.lr": "3e-5"}``, which replace those of the configuration.
+        fresh: Whether to remove an earlier run from the output folder first.
+        registry: The plugins; by default the installed ones.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        ConfigError: The configuration is wrong, or names a file that does not exist.
+        UsageError: torch or another package is not installed, or the output folder contains another run.
+        DataError: The data can't be used.
+        OutputError: The output folder can't be written.
+        TooManyUnscoredError: More rollouts could not be scored than the reward allows.
+        RewardkitError: The run was interrupted (exit code 130), or an alarm ended it.
+    """
+    file = _read(config, overrides, registry)
+    file.require_data("train", "eval")
+    from rewardkit.train.config.reading import stage_of  # noqa: PLC0415 - loaded when called
+    from rewardkit.train.config.stages import STAGES, import_heavy  # noqa: PLC0415
+
+    import_heavy()
+    runner = STAGES[stage_of(file.document)].runner()
+    from rewardkit.train.trainer.launch import launch  # noqa: PLC0415 - needs torch
+
+    return Run(file.config.output, launch(file, runner, fresh=fresh))
+
+
+def evaluate(
+    config: Path | str | Mapping[str, Any] | TrainFile,
+    models: Sequence[str | Path | None] = (None,),
+    *,
+    samples: int = 16,
+    by: str | None = None,
+    out: Path | None = None,
+    overrides: Mapping[str, str] | None = None,
+    registry: Registry | None = None,
+    progress: Callable[[Any], None] = lambda _progress: None,
+) -> Evaluation:
+    """Evaluate one model on the held-out data of a GRPO or PPO configuration, or compare two.
+
+    Answers are saved as they are sampled, so that an interrupted evaluation resumes.
+
+    Args:
+        config: A YAML file, or its content as a mapping, as for ``train``. Its ``data.eval``, ``reward``, ``rollout`` and
+            ``evaluate`` are used.
+        models: Folders or hub names of one model, or of a base and a trained model; None is the configuration's model.
+        samples: Sampled answers per prompt, beside the greedy one.
+        by: With two models, a column of the rows that names the class of a problem.
+        out: The folder of answers, ``eval.json`` and ``eval.html``; by default the run's output folder with ``-eval`` appended.
+        overrides: YAML values by dotted path.
+        registry: The plugins; by default the installed ones.
+        progress: Called with the progress of each model.
+
+    Returns:
+        The result.
+
+    Raises:
+        ConfigError: The configuration is wrong, or has no held-out data or no ``evaluate.correct``.
+        UsageError: There are more than two models, or too few samples to compare two.
+        DataError: The data can't be used.
+        TooManyUnscoredError: More answers could not be scored than the reward allows.
+        OutputError: The folder can't be written.
+    """
+    from rewardkit.errors import OutputError, UsageError  # noqa: PLC0415 - loaded when called
+
+    if len(models) not in {1, 2}:
+        raise UsageError(f"evaluate takes one model or two, not {len(models)}")
+    if len(models) == 2 and samples < 2:
+        raise UsageError(
+            "comparing two models needs at least 2 samples per prompt: half of them decide what is within reach"
+        )
+    file = _read(config, overrides, registry)
+    from rewardkit.train.config.stages import import_heavy  # noqa: PLC0415
+
+    import_heavy()
+    import orjson  # noqa: PLC0415
+
+    from rewardkit.train.evaluation.evaluator import classes_of, examine, examined  # noqa: PLC0415 - needs torch, as do these
+    from rewardkit.train.evaluation.metrics import figures_of, labelled, record_of  # noqa: PLC0415
+    from rewardkit.train.evaluation.pass_at_k import compare  # noqa: PLC0415
+    from rewardkit.train.reports.evaluation_report import write_page  # noqa: PLC0415
+    from rewardkit.train.trainer.launch import quiet  # noqa: PLC0415
+
+    quiet()
+    settings, _ = examined(file)
+    file.require_data("eval")
+    classes = classes_of(settings, by)
+    folder = out or settings.output.with_name(f"{settings.output.name}-eval")
+    exams = examine(file, [_model_source(model) for model in models], samples, folder, progress)
+    metrics = [figures_of(exam, samples) for exam in exams]
+    shown = [labelled(of) for of in metrics]
+    changes = compare(exams[0], exams[1], classes) if len(exams) == 2 else []
+    record = record_of(samples, exams, metrics, changes)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "eval.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2) + b"\n")
+    except OSError as error:
+        raise OutputError(f"{folder} can't be written: {error.strerror}") from None
+    facts = {
+        "reward": "" if file.reward is None else ", ".join(file.reward.component_names),
+        "right if": str(settings.evaluate.correct),
+        "date": datetime.now(UTC).isoformat(timespec="minutes"),
+    }
+    page = write_page(folder / "eval.html", shown, exams, changes, facts)
+    return Evaluation(record, exams, shown, changes, page)
+
+
+def _read(
+    config: Path | str | Mapping[str, Any] | TrainFile, overrides: Mapping[str, str] | None, registry: Registry | None
+) -> TrainFile:
+    """Read a configuration, unless it has been read."""
+    from rewardkit.train.config.reading import read_train_config  # noqa: PLC0415 - loaded when called
+    from rewardkit.train.config.training_file import TrainFile  # noqa: PLC0415
+
+    return config if isinstance(config, TrainFile) else read_train_config(config, registry, overrides)
+
+
+def _model_source(model: str | Path | None) -> str | None:
+    """Return a model's folder as an absolute path, and a hub name unchanged."""
+    if model is None:
+        return None
+    from rewardkit.train.config.base import model_source  # noqa: PLC0415 - loaded when called
+
+    source = model_source(str(model), Path.cwd())
+    return str(Path(source).resolve()) if Path(source).is_absolute() else source

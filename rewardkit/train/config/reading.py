@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from rewardkit.config import RewardConfig, parse_yaml, read_yaml
@@ -23,19 +24,23 @@ from rewardkit.train.config.training_file import TrainFile
 
 
 def read_train_config(
-    file: Path | str, registry: Registry | None = None, overrides: Mapping[str, str] | None = None
+    file: Path | str | Mapping[str, Any], registry: Registry | None = None, overrides: Mapping[str, str] | None = None
 ) -> TrainFile:
     """Read and check a training configuration, its reward included.
 
     Args:
-        file: The YAML file.
+        file: The YAML file, or its content as a mapping, whose relative paths are relative to the current directory.
         registry: The plugins that a reward may use; by default those installed.
         overrides: Values in YAML by dotted path (``optimizer.lr``), put over what the file says.
 
     Raises:
         ConfigError: Anything is wrong; every problem is listed with file, line and column.
     """
-    document = read_yaml(file)
+    if isinstance(file, Mapping):
+        text = orjson.dumps(file, default=str, option=orjson.OPT_INDENT_2).decode()
+        document, folder = parse_yaml(text, "the configuration"), Path.cwd()
+    else:
+        document, folder = read_yaml(file), Path(file).resolve().parent
     if not isinstance(document.data, dict):
         raise ConfigError((document.where(()), "must be a mapping with the keys 'version' and 'stage'"))
     for path, text in (overrides or {}).items():
@@ -46,7 +51,6 @@ def read_train_config(
     adapter = TypeAdapter(config_class)
     if problems := schema_problems(document, adapter.json_schema()):
         raise ConfigError(*problems)
-    folder = Path(file).resolve().parent
     try:
         config: RunConfig = adapter.validate_python(document.data, context={"folder": folder})
     except ValidationError as error:

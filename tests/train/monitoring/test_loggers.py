@@ -113,7 +113,7 @@ def read_wandb(folder):
 @pytest.mark.parametrize("name", ["tensorboard", "wandb"])
 def test_a_missing_package_is_told(tmp_path, monkeypatch, name):
     """With the command that installs it."""
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard.writer", None)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UsageError, match=f"pip install {name}"):
         open_loggers(LogConfig(tensorboard=name == "tensorboard", wandb="p" if name == "wandb" else None), tmp_path, {})
