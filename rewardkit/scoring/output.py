@@ -14,7 +14,8 @@ from typing import IO, Any
 from rewardkit.errors import OutputError, RewardkitError, UsageError
 from rewardkit.files import sync_folder, write_whole
 from rewardkit.scoring.engines.chunk_scorer import ScoredChunk
-from rewardkit.scoring.formats.writers import SEGMENT_ROWS, Part, open_part
+from rewardkit.scoring.formats.format import Part, open_part
+from rewardkit.scoring.formats.parquet import SEGMENT_ROWS
 from rewardkit.scoring.resume.journal import (
     Journal,
     OutputPaths,

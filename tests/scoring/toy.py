@@ -15,7 +15,7 @@ from rewardkit import Registry, Rollout, Score, Unscored, reward
 from rewardkit.composite import CompositeReward
 from rewardkit.config.spec import parse_config
 from rewardkit.scoring import output, run
-from rewardkit.scoring.formats import writers
+from rewardkit.scoring.formats import parquet
 from rewardkit.scoring.formats.decode import Columns
 
 PLAIN = """
@@ -145,7 +145,7 @@ def main() -> None:
     """Score as told on the command line, and tell how many moments there were."""
     order = json.loads(sys.argv[1])
     killer = Killer(order.get("kill_at", 0))
-    writers.SEGMENT_ROWS = output.SEGMENT_ROWS = order.get("segment_rows", 300)
+    parquet.SEGMENT_ROWS = output.SEGMENT_ROWS = order.get("segment_rows", 300)
     for owner, name in ((os, "fsync"), (os, "truncate"), (Path, "replace"), (Path, "unlink")):
         killer.watch(owner, name)
     run._CHUNK_ROWS = run._CHUNK_ROWS_ELSEWHERE = order.get("chunk_rows", 100)

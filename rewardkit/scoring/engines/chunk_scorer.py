@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from rewardkit.errors import DataError, TooManyUnscoredError
 from rewardkit.scoring.formats.decode import Columns, Decoded, Rejected, decode
 from rewardkit.scoring.formats.encode import ScoreColumns, arrow_table, json_lines, score_columns
+from rewardkit.scoring.formats.format import Payload, writer_of
 from rewardkit.scoring.formats.readers import Chunk
-from rewardkit.scoring.formats.writers import Payload
 from rewardkit.scoring.summary import Summary
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class ChunkScorer:
         replaced = 0
         emptied: tuple[str, ...] = ()
         payload: Any
-        if self._task.format == "parquet":
+        if writer_of(self._task.format)[0].payload == "table":
             table = arrow_table(decoded, columns, self._task.columns.types(chunk.types), places)
             payload, replaced, emptied = table.batch, table.replaced, table.emptied
         else:

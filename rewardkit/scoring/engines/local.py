@@ -25,6 +25,7 @@ from rewardkit.scoring.engines.chunk_scorer import (
     collect_garbage_rarely,
     pickle_batches_as_arrow,
 )
+from rewardkit.scoring.formats.format import writer_of
 from rewardkit.scoring.formats.readers import Chunk, Reader
 
 if TYPE_CHECKING:
@@ -288,7 +289,7 @@ def _start(order: RewardSpec, task: Task) -> None:
     try:
         _scorer = ChunkScorer(order.build(), task)
         collect_garbage_rarely()
-        if task.format == "parquet":
+        if writer_of(task.format)[0].payload == "table":
             pickle_batches_as_arrow()
     except RewardkitError as error:
         _scorer = WorkerError(str(error))

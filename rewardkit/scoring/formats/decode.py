@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from rewardkit.errors import UsageError
-from rewardkit.scoring.formats.readers import Chunk, RawRow
+from rewardkit.scoring.formats.format import RawRow, UnreadableRow
+from rewardkit.scoring.formats.readers import Chunk
 from rewardkit.types import Rollout, Text
 
 if TYPE_CHECKING:
@@ -29,6 +31,11 @@ _OWN = frozenset(OWN)
 _NESTED = frozenset({float, dict, list})
 _MAX_EXACT = 2.0**63
 """orjson turns integers of 64 bits and more into floats without a word; a float this large may have been one."""
+
+
+MAX_DEPTH = 200
+"""Levels of lists and objects in a row. Deeper rows could be read but neither written back nor sent to other processes."""
+_NESTING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
 
 
 class RowError(ValueError):
@@ -161,9 +168,9 @@ class Columns:
             elif (kind := _type_at(types, paths[0])) is not None:
                 result[name] = kind if len(paths) == 1 else pa.list_(kind)
         completions = result.get("completion")
-        if completions is not None and _is_list(completions) and not pa.types.is_struct(completions.value_type):
+        if completions is not None and is_list(completions) and not pa.types.is_struct(completions.value_type):
             for name in ("completion", *self.explode):
-                if name in result and _is_list(result[name]):
+                if name in result and is_list(result[name]):
                     result[name] = result[name].value_type
         return result
 
@@ -201,6 +208,10 @@ def read_row(raw: RawRow) -> tuple[dict[str, Any], bool]:
     """A row's columns, and whether orjson could not write it back as it was. Raises RowError."""
     if isinstance(raw, dict):
         return raw, any(map(_is_odd, raw.values()))
+    if isinstance(raw, UnreadableRow):
+        raise RowError(raw.reason)
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and (depth := _depth(raw)) > MAX_DEPTH:
+        raise RowError(f"nested {depth} levels deep; at most {MAX_DEPTH} can be read")
     try:
         row = orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -225,6 +236,8 @@ def write_row(row: Mapping[str, Any], *, odd: bool = False) -> bytes:
 
 def raw_text(raw: RawRow) -> str:
     """A rejected row as text; bytes that are no UTF-8 stay recognisable."""
+    if isinstance(raw, UnreadableRow):
+        return raw.raw
     if isinstance(raw, bytes):
         return raw.rstrip(b"\r").decode("utf-8", "backslashreplace")
     return json.dumps(raw, default=_plain, ensure_ascii=False)
@@ -318,6 +331,19 @@ def _is_odd(value: Any) -> bool:
     return False
 
 
+def _depth(raw: bytes) -> int:
+    """Return how many lists and objects stand inside each other."""
+    depth = deepest = 0
+    for token in _NESTING.finditer(raw):
+        sign = token[0]
+        if sign in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif sign in b"]}":
+            depth -= 1
+    return deepest
+
+
 def _object(row: Any) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise RowError(f"a row must be a JSON object, found {_kind(row)}")
@@ -375,7 +401,15 @@ def _type_at(types: Mapping[str, pa.DataType], path: str) -> pa.DataType | None:
     return kind
 
 
-def _is_list(kind: Any) -> bool:
+def is_struct(kind: Any) -> bool:
+    """Return whether an Arrow type is a struct."""
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
+    return bool(pa.types.is_struct(kind))
+
+
+def is_list(kind: Any) -> bool:
+    """Return whether an Arrow type is a list."""
     import pyarrow as pa  # noqa: PLC0415 - as above
 
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))

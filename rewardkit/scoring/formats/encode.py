@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rewardkit.errors import OutputError
-from rewardkit.scoring.formats.decode import Decoded, write_row
+from rewardkit.scoring.formats.arrow import ExactTime
+from rewardkit.scoring.formats.decode import Decoded, is_list, is_struct, write_row
 from rewardkit.types import Outcome, Score, ScoredRollout, Unscored
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_PLAIN = (int, float, type(None))
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _EXTRAS = ("kind", "metrics", "steps", "traceback")
 """Of a component, what lines of JSON leave out where there is nothing to say."""
@@ -245,6 +247,9 @@ def _array(name: str, values: list[Any], wanted: Any, places: Sequence[str]) -> 
     import pyarrow as pa  # noqa: PLC0415 - as above
 
     dirty: set[int] = set()
+    exact = values
+    if any(type(value) is not str and not isinstance(value, _PLAIN) for value in values):
+        values = [_with_times(value, wanted) for value in values]
     try:
         try:
             return pa.array(values, wanted), dirty
@@ -255,8 +260,22 @@ def _array(name: str, values: list[Any], wanted: Any, places: Sequence[str]) -> 
             return pa.array(values, wanted), dirty
     except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
         if wanted is not None:
-            return _array(name, values, None, places)
+            return _array(name, exact, None, places)
         raise OutputError(_no_common_type(name, values, places, error)) from error
+
+
+def _with_times(value: Any, wanted: Any) -> Any:
+    """Return a value for Arrow: times that Python can't hold as the number or the text that fits the type wanted."""
+    if isinstance(value, ExactTime):
+        return str(value) if wanted is None else value.value
+    if wanted is None:
+        return value
+    if isinstance(value, list) and is_list(wanted):
+        return [_with_times(item, wanted.value_type) for item in value]
+    if isinstance(value, Mapping) and is_struct(wanted):
+        parts = {part.name: part.type for part in wanted}
+        return {name: _with_times(item, parts.get(name)) for name, item in value.items()}
+    return value
 
 
 def _no_common_type(name: str, values: Sequence[Any], places: Sequence[str], error: Exception) -> str:

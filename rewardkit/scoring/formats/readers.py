@@ -1,7 +1,6 @@
-"""Raw rows out of files: JSON Lines (plain, gzip, Zstandard), Parquet, and standard input.
+"""Input files: finding them, knowing them by content, and reading their rows in chunks, whatever their format.
 
-A row is not understood here: a line stays bytes, a Parquet row becomes a dict. What kind a file is, its first bytes tell and not
-its name. Rows come in chunks that know where they are from, so that whatever is wrong with one can be told with file and line.
+A chunk knows where each of its rows comes from, so that every message can name the file and the row.
 """
 
 from __future__ import annotations
@@ -10,25 +9,23 @@ import atexit
 import glob
 import hashlib
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
+from typing import Any, BinaryIO, cast
 
 from rewardkit.errors import DataError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from rewardkit.scoring.formats.compression import Peeked, compression_of, open_decompressed
+from rewardkit.scoring.formats.format import Block, RawRow, Source, format_of
 
 STDIN = "-"
-RawRow: TypeAlias = bytes | dict[str, Any]
-"""A line of JSON without its end, or a row of a Parquet file."""
-
 _BLOCK_BYTES = 1 << 20
-_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1": "parquet"}
-_BOM = b"\xef\xbb\xbf"
+_HASHED_WHOLE_BYTES = 256 << 20
+"""Files up to this size are known by all of their content, larger ones by samples of it and the time of the last change."""
+_SAMPLES = 64
 _GLOB_CHARACTERS = set("*?[")
 
 
@@ -37,106 +34,168 @@ class Input:
     """One file to read."""
 
     name: str
-    """As the user wrote it, for messages; ``stdin`` for standard input."""
+    """The path as the user wrote it, for messages; ``stdin`` for standard input."""
     path: Path
-    """Where it lies; standard input was copied to a temporary file."""
-    digest: str = ""
-    """Of standard input, what stands for its content."""
+    """Where the file is; standard input and pipes are copied to a temporary file."""
+    state: tuple[int, int, int] | None = None
+    """Size in bytes, time of the last change and inode when the file was found; None if changes don't matter."""
+    is_spooled: bool = False
+    """Whether the file is a copy of standard input or of a pipe."""
 
     @property
     def size(self) -> int:
-        """Bytes on disk."""
-        return self.path.stat().st_size
+        """Size in bytes when the file was found."""
+        return self.path.stat().st_size if self.state is None else self.state[0]
 
     def identity(self) -> dict[str, Any]:
-        """What tells whether this is still the same input as in an earlier run."""
-        if self.digest:
-            return {"file": self.name, "content": self.digest}
-        stat = self.path.stat()
-        return {"file": str(self.path.resolve()), "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
+        """Return what tells whether this is the input of an earlier run: its place and what stands for its content.
+
+        Raises:
+            DataError: The file can't be read.
+        """
+        try:
+            digest = _content_digest(self.path)
+        except OSError as error:
+            raise DataError(f"{self.name} can't be read: {error.strerror}") from error
+        if self.is_spooled:
+            return {"file": self.name, "content": digest}
+        return {"file": str(self.path.resolve()), "bytes": self.size, "content": digest}
+
+    def check_unchanged(self) -> None:
+        """Compare the file with what it was when it was found.
+
+        Raises:
+            DataError: It has changed, so that rows of two versions may be mixed.
+        """
+        if self.state is None:
+            return
+        try:
+            now = _state(self.path)
+        except OSError:
+            raise DataError(f"{self.name} was removed while it was read; {_CHANGE_ADVICE}") from None
+        if now != self.state:
+            what = "replaced" if now[2] != self.state[2] else "changed"
+            sizes = f" ({self.state[0]:,} bytes before, {now[0]:,} now)" if now[0] != self.state[0] else ""
+            raise DataError(f"{self.name} was {what} while it was read{sizes}; {_CHANGE_ADVICE}")
+
+
+_CHANGE_ADVICE = "the rows scored so far are kept but may mix two versions of the file: run again with --fresh once it stays as it is"
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def _content_digest(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=12)
+    with path.open("rb") as file:
+        found = os.fstat(file.fileno())
+        if found.st_size <= _HASHED_WHOLE_BYTES:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+            return digest.hexdigest()
+        digest.update(str(found.st_mtime_ns).encode())
+        for number in range(_SAMPLES):
+            file.seek((found.st_size - _BLOCK_BYTES // 4) * number // (_SAMPLES - 1))
+            digest.update(file.read(_BLOCK_BYTES // 4))
+    return f"sampled-{digest.hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some rows that are worked on together."""
+    """Some rows that are scored together."""
 
     files: Sequence[str]
     """For each row the name of its file."""
     numbers: Sequence[int]
-    """For each row its place in the file, counted from 1; in a JSON Lines file its line."""
+    """For each row its number in the file, counted from 1; in text files the number of its line."""
     rows: Sequence[RawRow]
     ordinals: Sequence[int]
-    """For each row its place in the whole input, counted from 0."""
+    """For each row its number in the whole input, counted from 0."""
     consumed: int
-    """Rows of the input that are dealt with once this chunk is."""
+    """Rows of the input that are done once this chunk is."""
     position: int = 0
     """Bytes of the input read so far, for progress."""
     types: dict[str, Any] = field(default_factory=dict)
-    """The Arrow type of each column, where the file says it."""
+    """The Arrow type of each column, where the file states it."""
 
     def where(self, index: int) -> str:
-        """``file:line`` of a row."""
+        """Return ``file:row`` of the row at an index."""
         return f"{self.files[index]}:{self.numbers[index]}"
 
 
 def find_inputs(patterns: Sequence[str], *, leave_out: Iterable[Path] = ()) -> list[Input]:
-    """The files that paths and globs name, each once; those of one glob sorted by name.
+    """Find the files that paths and globs name, each once; those of one glob are sorted by name.
 
     Args:
-        patterns: Paths, globs (``**`` goes into folders), or ``-`` for standard input.
+        patterns: Paths, globs (``**`` goes into folders), or ``-`` for standard input. A pipe is read to its end.
         leave_out: Files that a glob must not pick up, such as the output of an earlier run.
 
     Raises:
-        DataError: One names nothing, or a folder, or a file that can't be read.
+        DataError: A pattern names nothing, a folder, a device, or a file that can't be read.
     """
     skip = {path.resolve() for path in leave_out}
     found: dict[Path, Input] = {}
     for pattern in patterns:
         if pattern == STDIN:
-            found.setdefault(Path(STDIN), _spooled(sys.stdin.buffer))
+            found.setdefault(Path(STDIN), _spool(sys.stdin.buffer, "stdin"))
             continue
-        names = [pattern]
-        if not Path(pattern).exists():
-            if not _GLOB_CHARACTERS & set(pattern):
-                raise DataError(f"there is no file {pattern}")
-            names = [
-                name
-                for name in sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - patterns may be absolute
-                if Path(name).is_file() and Path(name).resolve() not in skip
-            ]
-            if not names:
-                raise DataError(f"no file matches {pattern}")
-        for name in names:
+        for name in _matches(pattern, skip):
             path = Path(name)
-            if path.is_dir():
-                raise DataError(f"{name} is a folder; name its files, such as {str(path / '*.jsonl')!r}")
-            if not os.access(path, os.R_OK):
-                raise DataError(f"{name} can't be read: no permission")
-            found.setdefault(path.resolve(), Input(name, path))
+            if path.resolve() not in found:
+                found[path.resolve()] = _input(name, path)
     return list(found.values())
 
 
-def _spooled(stream: BinaryIO) -> Input:
-    """Standard input, kept in a temporary file until this program ends, so that it can be read twice and told apart."""
-    digest = hashlib.blake2b(digest_size=12)
+def _matches(pattern: str, skip: set[Path]) -> list[str]:
+    if Path(pattern).exists():
+        return [pattern]
+    if not _GLOB_CHARACTERS & set(pattern):
+        raise DataError(f"there is no file {pattern}")
+    names = [
+        name
+        for name in sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - patterns may be absolute
+        if Path(name).is_file() and Path(name).resolve() not in skip
+    ]
+    if not names:
+        raise DataError(f"no file matches {pattern}")
+    return names
+
+
+def _input(name: str, path: Path) -> Input:
+    if path.is_dir():
+        raise DataError(f"{name} is a folder; name its files, such as {str(path / '*.jsonl')!r}")
+    if not os.access(path, os.R_OK):
+        raise DataError(f"{name} can't be read: no permission")
+    mode = path.stat().st_mode
+    if stat.S_ISFIFO(mode):
+        with path.open("rb") as stream:
+            return _spool(stream, name)
+    if not stat.S_ISREG(mode) and path != Path(os.devnull):
+        raise DataError(f"{name} is a device or a socket, not a file; for standard input, give -")
+    return Input(name, path, _state(path))
+
+
+def _spool(stream: BinaryIO, name: str) -> Input:
+    """Copy standard input or a pipe to a temporary file that is kept until this program ends, since it is read twice."""
     with tempfile.NamedTemporaryFile(prefix="rewardkit-stdin-", delete=False) as file:
         atexit.register(Path(file.name).unlink, missing_ok=True)
         while block := stream.read(_BLOCK_BYTES):
-            digest.update(block)
             file.write(block)
-    return Input("stdin", Path(file.name), digest.hexdigest())
+    return Input(name, Path(file.name), is_spooled=True)
 
 
 class Reader:
-    """Rows of several files, one after the other. Iterate with ``chunks``, as often as you like."""
+    """Rows of several files, one file after the other. ``chunks`` can be called as often as needed."""
 
     def __init__(self, inputs: Sequence[Input], *, max_rows: int = 2048, limit: int | None = None) -> None:
         """Read ``inputs``.
 
         Args:
-            inputs: What ``find_inputs`` gave.
+            inputs: What ``find_inputs`` returned.
             max_rows: The most rows in a chunk; may be changed while reading.
-            limit: Stop after that many rows.
+            limit: Stop after this many rows; None reads all.
         """
         self.inputs = inputs
         self.max_rows = max_rows
@@ -144,34 +203,36 @@ class Reader:
         self.total_bytes = sum(item.size for item in inputs)
 
     def first_rows(self) -> Iterator[Chunk]:
-        """The first rows of each file that has any, to find what is wrong before long work starts.
+        """Yield the first rows of each file that has any, to find mistakes before long work starts.
 
         Raises:
-            DataError: A file is of no known kind or damaged at its start, or all files are empty.
+            DataError: A file has an unknown format or is damaged at its start, or all files are empty.
         """
         anything = False
         for item in self.inputs:
-            for rows, numbers, position, types in _read(item):
-                if rows:
+            for block in read_blocks(item):
+                if block.rows:
                     anything = True
-                    yield Chunk([item.name] * len(rows), numbers, rows, range(len(rows)), 0, position, types)
+                    names = [item.name] * len(block.rows)
+                    yield Chunk(names, block.numbers, block.rows, range(len(names)), 0, block.position, block.types)
                     break
         if not anything:
             names = ", ".join(item.name for item in self.inputs)
             raise DataError(f"{names}: no rows; {'the file is' if len(self.inputs) == 1 else 'all files are'} empty")
 
     def chunks(self, skip: int = 0) -> Iterator[Chunk]:
-        """All rows, less the first ``skip``.
+        """Yield all rows but the first ``skip``.
 
         Raises:
-            DataError: A file is damaged.
+            DataError: A file is damaged, or changed while it was read.
         """
         ordinal = before = 0
         limit = sys.maxsize if self.limit is None else self.limit
         for item in self.inputs:
             reached = 0
-            for rows, numbers, position, types in _read(item):
-                end, block_start, reached = 0, reached, position
+            for block in read_blocks(item):
+                rows = block.rows
+                end, block_start, reached = 0, reached, block.position
                 while end < len(rows):
                     if ordinal >= limit:
                         return
@@ -183,113 +244,44 @@ class Reader:
                     kept = slice(start + max(0, skip - first), end)
                     yield Chunk(
                         [item.name] * (kept.stop - kept.start),
-                        numbers[kept],
+                        block.numbers[kept],
                         rows[kept],
                         range(max(first, skip), ordinal),
                         ordinal,
-                        before + block_start + (position - block_start) * end // len(rows),
-                        types,
+                        before + block_start + (block.position - block_start) * end // len(rows),
+                        block.types,
                     )
             before += item.size
 
+    def check_unchanged(self) -> None:
+        """Compare every file with what it was when it was found. Raises DataError where one has changed."""
+        for item in self.inputs:
+            item.check_unchanged()
 
-_Read: TypeAlias = Iterator[tuple[Sequence[RawRow], Sequence[int], int, dict[str, Any]]]
 
+def read_blocks(item: Input) -> Iterator[Block]:
+    """Yield the rows of one file as its format gives them.
 
-def _read(item: Input) -> _Read:
-    """Rows, their numbers, the position in the file after them, and the columns' types."""
+    Raises:
+        DataError: The file has a format that can't be read, is damaged, or changed while it was read.
+    """
     try:
         raw = item.path.open("rb")
     except OSError as error:
         raise DataError(f"{item.name} can't be read: {error.strerror}") from error
     with raw:
-        start = raw.peek(_BLOCK_BYTES)
-        kind = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), "plain")
-        if kind == "parquet":
-            yield from _parquet_rows(item)
-        elif kind == "plain":
-            _refuse_other_kinds(item, start)
-            yield from _lines(raw, raw)
-        else:
-            import pyarrow as pa  # noqa: PLC0415 - plain JSON Lines need no Arrow
-
-            first = True
-            try:
-                with pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), kind) as stream:
-                    for part in _lines(stream, raw):
-                        if first and part[0]:
-                            _refuse_other_kinds(item, cast("bytes", part[0][0]))
-                            first = False
-                        yield part
-            except OSError as error:
-                raise DataError(f"{item.name} is damaged or cut off: {error}") from error
-
-
-def _refuse_other_kinds(item: Input, start: bytes) -> None:
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(
-            f"{item.name} is UTF-16; convert it to UTF-8 first: iconv -f UTF-16 -t UTF-8 {item.name} > rows.jsonl"
-        )
-    if start.removeprefix(_BOM).lstrip().startswith(b"["):
-        raise DataError(
-            f"{item.name} is one JSON array, not a row per line; convert it first: jq -c '.[]' {item.name} > rows.jsonl"
-        )
-
-
-def _lines(stream: Any, raw: BinaryIO) -> _Read:
-    """Lines that hold something, a block at a time. A line may be longer than a block."""
-    number = 0
-    tail: list[bytes] = []
-    first = True
-    while block := stream.read(_BLOCK_BYTES):
-        if first:
-            block = block.removeprefix(_BOM)
-            first = False
-        head, newline, rest = block.rpartition(b"\n")
-        if not newline:
-            tail.append(block)
-            continue
-        tail.append(head)
-        lines = b"".join(tail).split(b"\n")
-        tail = [rest] if rest else []
-        yield _number(lines, number, raw.tell())
-        number += len(lines)
-    if tail:
-        yield _number([b"".join(tail)], number, raw.tell())
-
-
-def _number(
-    lines: list[bytes], before: int, position: int
-) -> tuple[Sequence[RawRow], Sequence[int], int, dict[str, Any]]:
-    if all(lines) and not any(line.isspace() for line in lines):
-        return lines, range(before + 1, before + 1 + len(lines)), position, {}
-    numbers = [number for number, line in enumerate(lines, before + 1) if line and not line.isspace()]
-    return [lines[number - before - 1] for number in numbers], numbers, position, {}
-
-
-def _parquet_rows(item: Input) -> _Read:
-    import pyarrow as pa  # noqa: PLC0415 - only Parquet needs it
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    try:
-        file = pq.ParquetFile(item.path)
-        types = {field.name: field.type for field in file.schema_arrow}
-        number = 0
-        for batch in file.iter_batches(batch_size=1024):
-            rows = _without_nanoseconds(batch).to_pylist()
-            position = int(item.size * (number + len(rows)) / max(1, file.metadata.num_rows))
-            yield rows, range(number + 1, number + 1 + len(rows)), position, types
-            number += len(rows)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{item.name} is no Parquet file that can be read: {error}") from error
-
-
-def _without_nanoseconds(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Python's times end at microseconds."""
-    import pyarrow as pa  # noqa: PLC0415
-
-    for index, column in enumerate(batch.schema):
-        if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
-            values = batch.column(index).cast(pa.timestamp("us", column.type.tz), safe=False)
-            batch = batch.set_column(index, column.name, values)
-    return batch
+        compression = compression_of(raw.peek(16))
+        try:
+            stream = Peeked(open_decompressed(raw, compression))
+            source = Source(item.name, item.path, item.size, cast("BinaryIO", stream), raw, stream.start, compression)
+            known = format_of(source)
+            known.refuse(source)
+            yield from known.read(source)
+        except (OSError, EOFError) as error:
+            item.check_unchanged()
+            what = "is damaged or cut off" if compression else "can't be read"
+            raise DataError(f"{item.name} {what}: {error}") from error
+        except DataError:
+            item.check_unchanged()
+            raise
+    item.check_unchanged()

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rewardkit.files import sync_file
-from rewardkit.scoring.formats.writers import SEGMENT_ROWS, Payload, SchemaUnion, conform, open_part
+from rewardkit.scoring.formats.format import Payload, open_part
+from rewardkit.scoring.formats.parquet import SEGMENT_ROWS, SchemaUnion, conform
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rewardkit.scoring.formats.decode import group_key, read_row
-from rewardkit.scoring.formats.readers import Input, Reader
+from rewardkit.scoring.formats.format import writer_of
 from rewardkit.scoring.summary import Summary
 
 _COLUMNS = ("prompt", "group", "reward", "reward_status")
@@ -45,15 +45,8 @@ def summarize_rows(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Summ
 
 
 def _batches(part: Path, kind: str, ends: Sequence[int], names: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
-    if kind == "parquet":
-        from rewardkit.scoring.formats.writers import read_segments  # noqa: PLC0415 - needs Arrow
-
-        wanted = [*_COLUMNS, *(f"components.{name}.{cell}" for name in names for cell in _CELLS)]
-        for batch in read_segments(part, ends, wanted):
-            yield batch.to_pylist()
-    else:
-        for chunk in Reader([Input(str(part), part)]).chunks():
-            yield [read_row(raw)[0] for raw in chunk.rows]
+    wanted = [*_COLUMNS, *(f"components.{name}.{cell}" for name in names for cell in _CELLS)]
+    yield from writer_of(kind)[0].read_part(part, ends, wanted)
 
 
 def _reordered(part: Path, end: int) -> Iterator[list[dict[str, Any]]]:

@@ -132,7 +132,7 @@ def test_scored_row_is_scored_again() -> None:
         (b"[1]", "must be a JSON object"),
         (b'"text"', "must be a JSON object"),
         (b'{"prompt": "\xff"}', "not UTF-8: byte 0xff"),
-        (b"[" * 100_000, "nested too deeply|not JSON"),
+        (b"[" * 100_000, "levels deep|not JSON"),
         (b'{"a": ' + b"9" * 5000 + b"}", "not JSON that can be read"),
         ({"prompt": "p"}, "no column 'completion'; columns are prompt"),
         ({"completion": "c"}, "no column 'prompt'"),

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rewardkit.errors import DataError
-from rewardkit.scoring.formats import readers
+from rewardkit.scoring.formats import jsonl, readers
 from rewardkit.scoring.formats.readers import Reader, find_inputs
 
 
@@ -35,8 +35,8 @@ def test_lines_keep_their_numbers(
     lines: list[bytes], end: bool, block: int, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the blocks and chunks, every line that holds something comes once, with its number."""
-    monkeypatch.setattr(readers, "_BLOCK_BYTES", block)
-    monkeypatch.setattr(readers, "_refuse_other_kinds", lambda *_: None)
+    monkeypatch.setattr(jsonl, "BLOCK_BYTES", block)
+    monkeypatch.setattr(readers, "format_of", lambda _source: jsonl.FORMAT)
     data = b"{}\n" + b"\n".join(lines) + (b"\n" if end else b"")
     path = tmp_path / "rows.jsonl"
     path.write_bytes(data)
@@ -92,10 +92,10 @@ def test_globs(tmp_path: Path) -> None:
 
 
 def test_nanoseconds(tmp_path: Path) -> None:
-    """Times finer than Python's are cut to microseconds."""
+    """Times finer than Python's keep their nanoseconds."""
     pq.write_table(pa.table({"t": pa.array([1_000_000_001], pa.timestamp("ns"))}), tmp_path / "t.parquet")
     [(_, row)] = _all(tmp_path / "t.parquet")
-    assert row["t"].year == 1970
+    assert row["t"] == "1970-01-01 00:00:01.000000001"
 
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,10 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (b"", "the file is empty"),
         (b"\n \n", "the file is empty"),
-        (b'[{"a": 1},\n {"a": 2}]', "jq -c '.[]'"),
+        (b"PK\x03\x04" + b"\0" * 50, "a ZIP archive"),
+        (b"PARE" + b"\0" * 50, "an encrypted Parquet file"),
+        (b"\xfd7zXZ\x00", "compressed with xz"),
+        ("[]".encode("utf-32"), "UTF-32"),
         ("[]".encode("utf-16"), "iconv"),
         (b"PAR1 but no more", "no Parquet file that can be read"),
         (b"\x1f\x8b\x08\x00\x00", "damaged or cut off"),

@@ -1,8 +1,7 @@
-"""Appends segments of scored rows to a file that is whole again after any cut at a segment's end.
+"""Parquet: reading, and appending segments of scored rows to a file that is whole again after any cut at a segment's end.
 
-A segment of JSON Lines is lines (compressed: a member or frame of its own). A segment of Parquet is row groups and a footer; the
-footers in between stay as dead bytes, and the last one, written at the end, knows the row groups of all. Where segments turn out to
-have different columns, or there are many small ones, the file is written anew from them at the end, in a stream.
+A segment is row groups and a footer. The footers in between stay as dead bytes; the last one, written at the end, lists the row groups
+of all segments. If segments have different columns, or there are many small ones, the file is written once more at the end, in a stream.
 """
 
 from __future__ import annotations
@@ -10,104 +9,70 @@ from __future__ import annotations
 import fcntl
 import io
 import os
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from rewardkit.errors import OutputError, UsageError
+from rewardkit.errors import DataError, OutputError
 from rewardkit.files import sync_file
+from rewardkit.scoring.formats.arrow import column_types, refuse_compressed, rows_of
+from rewardkit.scoring.formats.format import Block, FileFormat, Part, Payload, Source
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 SEGMENT_ROWS = 32_768
+"""Rows in a segment of an output; in Parquet, in a row group."""
 _MAGIC_BYTES = 4
-
-Payload: TypeAlias = "list[bytes] | pa.RecordBatch"
-"""Scored rows, encoded: lines of JSON with their ends, or Arrow columns."""
-
-FORMATS = {
-    ".jsonl": "jsonl",
-    ".jsonl.gz": "jsonl.gz",
-    ".jsonl.zst": "jsonl.zst",
-    ".parquet": "parquet",
-}
-"""By the ending of the output's name."""
+_BATCH_ROWS = 1024
 
 
-def output_format(path: Path) -> str:
-    """What to write, by the name. Raises UsageError."""
-    for ending, kind in FORMATS.items():
-        if path.name.endswith(ending):
-            return kind
-    raise UsageError(f"--out {path}: the name must end in {', '.join(FORMATS)}, which says what to write")
+class Parquet(FileFormat):
+    """Parquet."""
 
+    name = "Parquet"
+    suffixes = (".parquet",)
+    magic = (b"PAR1",)
+    payload = "table"
 
-class Part(Protocol):
-    """A file of scored rows that grows by segments."""
+    def refuse(self, source: Source) -> None:
+        """Refuse a compressed file, whose footer can't be found. Raises DataError."""
+        refuse_compressed(self, source)
 
-    def write(self, payload: Payload, place: str) -> int:
-        """Add rows to the open segment; ``place`` is that of the first, for messages. Returns about how many bytes they take."""
-        ...
+    def read(self, source: Source) -> Iterator[Block]:
+        """Yield the rows of the file in order."""
+        import pyarrow as pa  # noqa: PLC0415 - only Parquet needs it
+        import pyarrow.parquet as pq  # noqa: PLC0415
 
-    def commit(self) -> int:
-        """End the segment and bring it to the disk. Returns the file's size."""
-        ...
+        try:
+            with pq.ParquetFile(source.path) as file:
+                types = column_types(file.schema_arrow, source.name)
+                number = 0
+                for batch in file.iter_batches(batch_size=_BATCH_ROWS):
+                    rows = rows_of(batch)
+                    position = int(source.size * (number + len(rows)) / max(1, file.metadata.num_rows))
+                    yield Block(rows, range(number + 1, number + 1 + len(rows)), position, types)
+                    number += len(rows)
+        except (pa.ArrowException, OSError) as error:
+            text = str(error)
+            if "encrypt" in text.lower():
+                raise DataError(
+                    f"{source.name} is an encrypted Parquet file; write it again without encryption"
+                ) from error
+            raise DataError(f"{source.name} is no Parquet file that can be read: {text}") from error
 
-    def finish(self, ends: Sequence[int], rewritten: Path) -> Path:
-        """Make it whole, given where each segment ends; returns the finished file, which may be ``rewritten``."""
-        ...
-
-
-def open_part(path: Path, kind: str, ends: Sequence[int]) -> Part:
-    """A file that holds the segments that end at ``ends``, or nothing yet."""
-    if kind == "parquet":
+    def open_part(self, path: Path, compression: str, ends: Sequence[int]) -> Part:  # noqa: ARG002 - it compresses columns
+        """Open a file that holds the segments that end at ``ends``."""
         return ParquetPart(path, ends)
-    return LinesPart(path, kind.removeprefix("jsonl").removeprefix("."))
 
-
-class LinesPart:
-    """Lines of JSON, plain or compressed."""
-
-    def __init__(self, path: Path, compression: str = "") -> None:
-        self._path = path
-        self._compression = compression
-        self._lines: list[bytes] = []
-
-    def write(self, payload: Payload, place: str) -> int:  # noqa: ARG002 - any line goes
-        """Add lines."""
-        assert isinstance(payload, list)  # noqa: S101
-        self._lines += payload
-        return sum(map(len, payload))
-
-    def commit(self) -> int:
-        """Compress the segment, if asked for, and append it."""
-        data = b"".join(self._lines)
-        self._lines = []
-        if self._compression == "gz" and data:
-            packer = zlib.compressobj(6, zlib.DEFLATED, 31)
-            data = packer.compress(data) + packer.flush()
-        elif self._compression == "zst" and data:
-            import pyarrow as pa  # noqa: PLC0415 - plain lines need no Arrow
-
-            sink = pa.BufferOutputStream()
-            with pa.CompressedOutputStream(sink, "zstd") as stream:
-                stream.write(data)
-            data = sink.getvalue().to_pybytes()
-        with self._path.open("ab") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            return file.tell()
-
-    def finish(self, ends: Sequence[int], rewritten: Path) -> Path:  # noqa: ARG002 - nothing is left to do
-        """Nothing: the segments are the file."""
-        return self._path
+    def read_part(self, path: Path, ends: Sequence[int], columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+        """Yield the rows of a part's segments."""
+        for batch in read_segments(path, ends, columns):
+            yield batch.to_pylist()
 
 
 class ParquetPart:
-    """Parquet, a row group per segment."""
+    """A Parquet file that grows by a row group per segment."""
 
     def __init__(self, path: Path, ends: Sequence[int] = ()) -> None:
         self._path = path
@@ -281,3 +246,6 @@ def read_segments(path: Path, ends: Sequence[int], columns: Sequence[str] | None
             known = segment.schema_arrow.names
             wanted = None if columns is None else [name for name in columns if name.split(".")[0] in known]
             yield from segment.iter_batches(batch_size=4096, columns=wanted)
+
+
+FORMAT = Parquet()
