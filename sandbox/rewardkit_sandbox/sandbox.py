@@ -17,7 +17,7 @@ from typing import Self, TypeVar
 
 from rewardkit_sandbox import languages
 from rewardkit_sandbox.box import codec
-from rewardkit_sandbox.errors import BoxDied, SandboxError
+from rewardkit_sandbox.errors import BoxDied, Closed, SandboxError
 from rewardkit_sandbox.host import shared_process
 from rewardkit_sandbox.host.box_connection import ENVIRONMENT, BoxConnection, Job, Outcome, memory_file
 from rewardkit_sandbox.host.pool import Pool
@@ -60,6 +60,7 @@ class Sandbox:
         self._binaries: OrderedDict[bytes, tuple[bytes, Execution]] = OrderedDict()
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -69,8 +70,11 @@ class Sandbox:
 
     def close(self) -> None:
         """Ends all boxes."""
-        if self._executor is not None:
-            self._executor.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            self._closed = True
+            executor = self._executor
+        if executor is not None:
+            executor.shutdown(wait=False, cancel_futures=True)
         self.pool.close()
 
     def run(
@@ -152,9 +156,18 @@ class Sandbox:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         with self._lock:
+            if self._closed:
+                raise Closed("the sandbox is closed")
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(self.pool.size, thread_name_prefix="sandbox")
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+            running = asyncio.wrap_future(self._executor.submit(work))
+        try:
+            return await running
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise Closed("the sandbox was closed") from None  # its executor cancelled what had not begun
 
     def _fresh(self, code: _Code, cases: Sequence[Case], limits: Limits, stop: Stop | None) -> list[Execution]:
         """One process per case, all in one box as long as that lives; a case whose box died runs again in another."""

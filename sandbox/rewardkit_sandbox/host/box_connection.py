@@ -11,8 +11,9 @@ import resource
 import select
 import signal
 import socket
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -195,7 +196,9 @@ class BoxConnection:
         self.python: tuple[int, ...] = ()
         self._connection = connection
         self._end = end
+        self._lock = threading.Lock()
         self._ended = False
+        self._running = False
 
     def start(self, config: BoxConfig, timeout_s: float = 20.0) -> None:
         """Hands the agent over and waits until it is ready.
@@ -221,24 +224,38 @@ class BoxConnection:
 
     def alive(self) -> bool:
         """Whether the other side of the socket is there; nothing is sent."""
-        if self.broken:
-            return False
-        try:
-            return not select.select([self._connection], [], [], 0)[0]
-        except (OSError, ValueError):
-            return False
+        with self._lock:
+            if self.broken:
+                return False
+            poll = select.poll()
+            poll.register(self._connection, select.POLLIN)
+            return not poll.poll(0)
+
+    def hang_up(self) -> None:
+        """End the conversation, from any thread: a run in progress raises `BoxDied` at once. The box itself ends with `close`."""
+        with self._lock:
+            self.broken = True
+            with contextlib.suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Ends the box and everything in it. Idempotent."""
-        self.broken = True
-        if not self._ended:
+        """End the box and everything in it. Idempotent, and allowed from any thread.
+
+        A run in progress still polls the socket. It closes it itself, because the number of a descriptor closed here could
+        already belong to something else when that thread polls again.
+        """
+        self.hang_up()
+        with self._lock:
+            if self._ended:
+                return
             self._ended = True
-            with contextlib.suppress(OSError):
+            if not self._running:
                 self._connection.close()
-            self._end()
+        self._end()
 
     def forget(self) -> None:
         """In a forked child of the owner: drops the socket, so that only the owner keeps the box alive."""
+        self._lock = threading.Lock()  # another thread may have held it at the fork
         with contextlib.suppress(OSError):
             os.close(self._connection.fileno())
         self._ended = self.broken = True
@@ -254,6 +271,31 @@ class BoxConnection:
             exchange = _Exchange(job)
         except OSError as error:
             raise SandboxError(f"this process is short of descriptors: {error}") from error
+        try:
+            with self._keep_open():
+                return self._exchange(exchange)
+        finally:
+            exchange.close()
+
+    @contextlib.contextmanager
+    def _keep_open(self) -> Iterator[None]:
+        """Keep the socket open for the length of a run, whoever closes the box meanwhile."""
+        with self._lock:
+            if self._ended:
+                raise BoxDied(f"{self.name} is closed")
+            self._running = True
+        try:
+            yield
+        finally:
+            self._stop_running()
+
+    def _stop_running(self) -> None:
+        with self._lock:
+            self._running = False
+            if self._ended:
+                self._connection.close()
+
+    def _exchange(self, exchange: _Exchange) -> Outcome:
         out_of_memory = self._watch()
         try:
             exchange.send(self._connection)
@@ -262,16 +304,14 @@ class BoxConnection:
                 exchange.answer["oom"] = out_of_memory()
             return exchange.outcome()
         except (_Ended, OSError, ValueError) as error:
-            self.broken = True
-            if out_of_memory():
-                # The program was alone in the box: it is for the program's memory that the box's server was killed.
-                return Outcome(Execution("memory_limit", note=f"used more than {job.limits.memory_mb} MiB"))
+            hung_up, self.broken = self.broken, True
+            if not hung_up and out_of_memory():
+                # The program was alone in the box: the kernel killed the box's server because the program used its memory.
+                return Outcome(Execution("memory_limit", note=f"used more than {exchange.job.limits.memory_mb} MiB"))
             raise BoxDied(f"{self.name}: {error}") from error
         except SandboxError:
             self.broken = True
             raise
-        finally:
-            exchange.close()
 
 
 class _Ended(Exception):

@@ -7,12 +7,14 @@ import contextlib
 import itertools
 import logging
 import os
+import queue
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from typing import Protocol
 
 from rewardkit_sandbox.errors import BoxDied, Closed, SandboxError, Unavailable
@@ -57,7 +59,6 @@ class Pool:
         """Boxes that were dead or suspect and were replaced."""
         self._patience_s = patience_s
         self._lock = threading.Lock()
-        self._opening_tests_pool = threading.Lock()
         self._free: deque[BoxConnection] = deque()
         self._waiting: deque[Future[BoxConnection]] = deque()
         self._boxes: set[BoxConnection] = set()
@@ -65,9 +66,14 @@ class Pool:
         self._shares = serials is not None
         self._tests_pool: Pool | None = None
         self._closed = False
-        self._restarts: set[threading.Thread] = set()
+        self._starting = 0
+        """Threads that start a box."""
+        self._none_starting = threading.Condition(self._lock)
         self._failure: SandboxError | None = None
         self._stop = threading.Event()
+        self._started = queue.SimpleQueue[SandboxError | None]()
+        """What came of each first box, or why the pool was closed in the meantime."""
+        self._ended = False
         self._owner = os.getpid()
 
     def open(self) -> None:
@@ -83,22 +89,56 @@ class Pool:
             except OSError as error:
                 raise Unavailable(f"{self.backend.name} can't be opened here: {error}") from error
         _ALL.add(self)
-        errors: list[SandboxError] = []
+        try:
+            for _ in range(self.size):
+                self._in_background(self._start_first)
+        except Closed as error:
+            self._started.put(error)
+        except RuntimeError as error:
+            self._started.put(SandboxError(f"this process can have no more threads: {error}"))
+        for _ in range(self.size):
+            failure = self._started.get()
+            if failure is not None:
+                self.hang_up(failure)
+                self.close()
+                raise failure
 
-        def start() -> None:
+    def _start_first(self) -> None:
+        try:
+            self._add(self._start_one())
+        except SandboxError as error:
+            self._started.put(error)
+        else:
+            self._started.put(None)
+
+    def _in_background(self, start: Callable[[], None]) -> None:
+        """Start a box in a thread; `close` waits for it.
+
+        Raises:
+            Closed: The pool is closed.
+            RuntimeError: This process can have no more threads.
+        """
+        with self._lock:
+            if self._closed:
+                raise Closed("the sandbox is closed")
+            self._starting += 1
+
+        def run() -> None:
             try:
-                self._add(self._start_one())
-            except SandboxError as error:
-                errors.append(error)
+                start()
+            finally:
+                self._started_one()
 
-        threads = [threading.Thread(target=start) for _ in range(self.size)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if errors:
-            self.close()
-            raise errors[0]
+        try:
+            threading.Thread(target=run, daemon=True, name="sandbox-start").start()
+        except RuntimeError:
+            self._started_one()
+            raise
+
+    def _started_one(self) -> None:
+        with self._lock:
+            self._starting -= 1
+            self._none_starting.notify_all()
 
     def tests_pool(self) -> Pool:
         """A pool of as many boxes from the same backend, started at the first call, and closed with this one.
@@ -108,16 +148,23 @@ class Pool:
         Raises:
             SandboxError: its boxes don't come up.
         """
-        with self._opening_tests_pool:
+        with self._lock:
+            if self._closed:
+                raise Closed("the sandbox is closed")
+            opens = self._tests_pool is None
             if self._tests_pool is None:
-                tests_pool = Pool(self.backend, self.size, self._patience_s, serials=self._serials)
-                tests_pool.open()
+                # Known before its boxes come up, so that closing this pool in the meantime closes it, too.
+                self._tests_pool = Pool(self.backend, self.size, self._patience_s, serials=self._serials)
+            pool = self._tests_pool
+        if opens:
+            try:
+                pool.open()
+            except SandboxError:
                 with self._lock:
-                    closed = self._closed
-                    self._tests_pool = tests_pool
-                if closed:
-                    tests_pool.close()
-            return self._tests_pool
+                    if self._tests_pool is pool:
+                        self._tests_pool = None
+                raise
+        return pool
 
     def _start_one(self) -> BoxConnection:
         with self._lock:
@@ -153,25 +200,16 @@ class Pool:
     def _replace(self, box: BoxConnection) -> None:
         """Ends a box and starts another one in the background."""
         with self._lock:
-            if box not in self._boxes:
+            if box not in self._boxes or self._closed:
                 return
             self._boxes.discard(box)
             self.replaced += 1
-            thread = threading.Thread(target=self._restart, args=(box,), daemon=True, name="sandbox-replace")
-            self._restarts.add(thread)
         try:
-            thread.start()
-        except RuntimeError:  # this process may have no more threads: then the caller does the work
-            with self._lock:
-                self._restarts.discard(thread)
+            self._in_background(partial(self._start_again, box))
+        except Closed:
+            box.close()
+        except RuntimeError:  # no more threads: then the caller does the work
             self._start_again(box)
-
-    def _restart(self, box: BoxConnection) -> None:
-        try:
-            self._start_again(box)
-        finally:
-            with self._lock:
-                self._restarts.discard(threading.current_thread())
 
     def _start_again(self, box: BoxConnection) -> None:
         try:
@@ -254,36 +292,53 @@ class Pool:
             self.release(box)
 
     def close(self) -> None:
-        """Ends all boxes. Idempotent; those who wait get `Closed`."""
+        """End all boxes. Idempotent; every call that waits or runs ends at once, with `Closed`."""
         if os.getpid() != self._owner:
             return
-        self._stop.set()
+        self.hang_up(Closed("the sandbox was closed"))
         with self._lock:
-            if self._closed:
+            if self._ended:
                 return
-            self._closed = True
-            tests_pool = self._tests_pool
-            boxes, self._boxes = self._boxes, set()
-            waiting, self._waiting = self._waiting, deque()
-            self._free.clear()
-            # A box that is being started has files in the backend's folder: it is let come up, and ended by `_add`.
-            restarts = list(self._restarts)
-        for waiter in waiting:
-            if waiter.set_running_or_notify_cancel():
-                waiter.set_exception(Closed("the sandbox was closed"))
+            self._ended = True
+            boxes, tests_pool = self._boxes, self._tests_pool
         if tests_pool is not None:
             tests_pool.close()
         threads = [threading.Thread(target=box.close) for box in boxes]
         for thread in threads:
             thread.start()
-        for thread in (*threads, *restarts):
+        for thread in threads:
             thread.join()
+        with self._lock:
+            # A box that is coming up has files in the backend's folder. `_add` ends it as soon as it is there.
+            self._none_starting.wait_for(lambda: self._starting == 0)
         if not self._shares:
             self.backend.close()
 
+    def hang_up(self, reason: SandboxError) -> None:
+        """Tell every caller why there are no boxes any more; `close` then ends the boxes, which may take seconds.
+
+        A caller that runs unit tests holds a box of this pool and one of the pool for tests, and waits for both.
+        """
+        self._stop.set()
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            boxes, tests_pool, started = set(self._boxes), self._tests_pool, self._started
+            waiting, self._waiting = self._waiting, deque()
+            self._free.clear()
+        for box in boxes:
+            box.hang_up()
+        for waiter in waiting:
+            if waiter.set_running_or_notify_cancel():
+                waiter.set_exception(reason)
+        started.put(reason)
+        if tests_pool is not None:
+            tests_pool.hang_up(reason)
+
     def forget(self) -> None:
         """In a forked child: leaves the boxes to the owner."""
-        self._closed = True
+        self._closed = self._ended = True
         for box in self._boxes:
             box.forget()
         self._boxes = set()
@@ -297,6 +352,7 @@ def _close_all() -> None:
 def _forget_all() -> None:
     for pool in list(_ALL):
         pool._lock = threading.Lock()  # noqa: SLF001  another thread may have held it at the fork
+        pool._none_starting = threading.Condition(pool._lock)  # noqa: SLF001
         pool.forget()
 
 

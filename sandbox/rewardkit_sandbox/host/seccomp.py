@@ -14,7 +14,7 @@ from rewardkit_sandbox.errors import Unavailable
 
 ALLOW = 0x7FFF0000
 _ERRNO, _KILL = 0x00050000, 0x80000000
-EPERM, ENOSYS, EAFNOSUPPORT, EOPNOTSUPP = 1, 38, 97, 95
+EPERM, ENOMEM, ENOSYS, EAFNOSUPPORT, EOPNOTSUPP = 1, 12, 38, 97, 95
 _NAMESPACES = 0x7E020000
 LAST_KNOWN = 450
 """Newer calls than this are answered ENOSYS until they have been looked at."""
@@ -111,6 +111,20 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "set_mempolicy_home_node": (450, 450),
     "memfd_secret": (447, 447),
     "seccomp": (317, 277),
+    "io_setup": (206, 0),
+    "io_destroy": (207, 1),
+    "io_getevents": (208, 4),
+    "io_submit": (209, 2),
+    "io_cancel": (210, 3),
+    "io_pgetevents": (333, 292),
+    "inotify_init": (253, None),
+    "inotify_init1": (294, 26),
+    "inotify_add_watch": (254, 27),
+    "inotify_rm_watch": (255, 28),
+    "sync": (162, 81),
+    "syncfs": (306, 267),
+    "fcntl": (72, 25),
+    "mmap": (9, 222),
     "setxattr": (188, 5),
     "lsetxattr": (189, 6),
     "fsetxattr": (190, 7),
@@ -146,7 +160,13 @@ _DENIED = [
     "lookup_dcookie", "syslog", "sethostname", "setdomainname", "vhangup", "nfsservctl", "iopl", "ioperm",
     "modify_ldt", "uselib", "ustat", "sysfs", "_sysctl", "create_module", "get_kernel_syms", "query_module",
     "move_pages", "migrate_pages", "mbind", "set_mempolicy", "set_mempolicy_home_node", "memfd_secret", "seccomp",
+    "io_setup", "io_destroy", "io_getevents", "io_submit", "io_cancel", "io_pgetevents",
+    "inotify_init", "inotify_init1", "inotify_add_watch", "inotify_rm_watch",
 ]  # fmt: skip
+"""Calls that answer EPERM. Some reach beyond the box; others (asynchronous I/O, keys, inotify, message queues …) use resources that
+the kernel counts for the whole machine or for the user who owns the box."""
+_WITHOUT_EFFECT = ["sync", "syncfs"]
+"""Calls that answer 0 and do nothing: they would write out the file systems of the whole machine."""
 _UNSUPPORTED = ["setxattr", "lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr"]
 
 
@@ -186,6 +206,11 @@ _RULES: dict[str, int | _Rule | _Both] = {
     # TIOCSTI, TIOCLINUX, TIOCSETD, and the calls that set inode flags
     "ioctl": _Rule(1, EPERM, (0x5412, 0x541C, 0x5423, 0x40086602, 0x40046602, 0x401C5820)),
     "prctl": _Rule(0, EPERM, (22,)),
+    # F_SETLEASE stalls others who open the file; F_NOTIFY and F_SETPIPE_SZ use what is counted per user.
+    "fcntl": _Rule(1, EPERM, (1024, 1026, 1031)),
+    # MAP_HUGETLB and MFD_HUGETLB take from the machine's huge pages.
+    "mmap": _Rule(3, ENOMEM, mask=0x40000),
+    "memfd_create": _Rule(1, EPERM, mask=0x4),
 }
 
 
@@ -247,6 +272,7 @@ def build(*, memory_files: bool, machine: str | None = None) -> bytes:
     column = list(_ARCHITECTURES).index(machine)
     actions: dict[int, int | _Rule | _Both] = {}
     answers: dict[str, int | _Rule | _Both] = dict.fromkeys(_DENIED, _ERRNO | EPERM)
+    answers |= dict.fromkeys(_WITHOUT_EFFECT, _ERRNO)
     answers |= dict.fromkeys(_UNSUPPORTED, _ERRNO | EOPNOTSUPP) | _RULES | {"clone3": _ERRNO | ENOSYS}
     if not memory_files:
         answers["memfd_create"] = _ERRNO | EPERM

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Set as AbstractSet
+from fractions import Fraction
 from typing import Any, Literal
 
 Types = Literal["python", "json", "strict"]
@@ -50,11 +51,26 @@ def _same_number(actual: str, expected: str, tolerance: float) -> bool:
         return int(actual) == int(expected) if len(actual) < 4000 > len(expected) else False
     if len(actual) > _LONGEST_NUMBER or not (_NUMBER.fullmatch(actual) and _NUMBER.fullmatch(expected)):
         return False
+    if _is_integer(expected):
+        return _close_to_integer(float(actual), int(expected), tolerance) if len(expected) < _LONGEST_NUMBER else False
     return close(float(actual), float(expected), tolerance)
 
 
 def _is_integer(word: str) -> bool:
     return word.lstrip("+-").isdecimal() and word.isascii()
+
+
+def _close_to_integer(actual: float, expected: int, tolerance: float) -> bool:
+    """Return whether a float stands for an expected integer.
+
+    One that is an integer itself must be that one: 1000000500.0 is not 1000000000, whatever the tolerance. Any other may be off by
+    the tolerance, absolutely: 2.9999999 is 3.
+    """
+    if not math.isfinite(actual):
+        return False
+    if actual.is_integer():
+        return int(actual) == expected
+    return abs(Fraction(actual) - expected) <= min(tolerance, 0.5)
 
 
 def close(actual: float, expected: float, tolerance: float) -> bool:
@@ -103,6 +119,8 @@ def _same(actual: Any, expected: Any, types: Types, tolerance: float | None) -> 
         return math.isnan(actual)
     numbers = isinstance(expected, (int, float)) and isinstance(actual, (int, float))
     if tolerance is not None and numbers and (isinstance(expected, float) or isinstance(actual, float)):
+        if isinstance(expected, int):
+            return _close_to_integer(float(actual), expected, tolerance)
         return close(float(actual), float(expected), tolerance)
     return bool(actual == expected)
 

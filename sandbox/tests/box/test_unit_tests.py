@@ -149,3 +149,41 @@ def test_an_error_before_the_first_call_is_the_tests_own(sandbox, tests):
     """Test code that fails before it called the program says nothing about the program."""
     with pytest.raises(BadTests):
         sandbox.run_tests(Program("def f(x):\n    return x\n"), tests)
+
+
+STOPS = ["StopIteration", "StopAsyncIteration", "GeneratorExit", "type('Mine', (StopIteration,), {})"]
+
+
+@pytest.mark.parametrize("stop", STOPS)
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "assert all(map(f, [2, 3]))",
+        "assert all(a == b for a, b in zip(map(f, [2, 3]), [4, 9]))",
+        "for a in map(f, [2, 3]): assert a == 4",
+        "assert not any(map(f, [4, 6]))",
+        "for a in iter(lambda: f(1), 5): assert a == 4",
+        "assert list(map(f, [])) == [*map(f, [1])]",
+        "first, = [*map(f, [1])] or [4]\nassert first == 4",
+    ],
+)
+def test_the_end_of_an_iteration_is_a_failure(sandbox, stop, tests):
+    """An exception that ends loops does not pass the loops of test code."""
+    assert not sandbox.run_tests(Program(f"def f(x): raise {stop}"), Tests(tests)).passed
+
+
+def test_an_end_that_the_tests_expect(sandbox):
+    """Test code that names StopIteration gets it."""
+    tests = "try: f()\nexcept StopIteration: pass\nelse: assert False"
+    assert sandbox.run_tests(Program("def f(): raise StopIteration"), Tests(tests)).passed
+
+
+def test_an_object_where_a_list_was_due(sandbox):
+    """Handing a function to an object that stands for a plain value is the program's failure; to one of its classes, unusable."""
+    source = "class A:\n    def __getattr__(s, n): return lambda *a, **k: s\ndef f(): return A()"
+    assert not sandbox.run_tests(Program(source), Tests("r = f()\nr.sort(key=lambda v: v)")).passed
+    with pytest.raises(BadTests, match="function can't be handed"):
+        sandbox.run_tests(Program(source), Tests("A().sort(key=lambda v: v)"))
+    module = "from solution import A\ndef test_a(): A().sort(key=lambda v: v)"
+    with pytest.raises(BadTests, match="function can't be handed"):
+        sandbox.run_tests(Program(source), Tests(module, "pytest"))

@@ -1,5 +1,6 @@
 """What the pool does when boxes, engines and owners die."""
 
+import asyncio
 import errno
 import os
 import random
@@ -10,12 +11,13 @@ import tempfile
 import textwrap
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
 from sandbox_support import BACKENDS, REPOSITORY, opened
 
-from rewardkit_sandbox import Closed, Limits, Program, SandboxError, Stdin, Tests, open_sandbox
+from rewardkit_sandbox import Call, Closed, Limits, Program, SandboxError, Stdin, Tests, open_sandbox
 from rewardkit_sandbox.host import box_ownership
 from rewardkit_sandbox.backends import cgroups
 from rewardkit_sandbox.host.pool import Pool
@@ -332,8 +334,8 @@ def test_a_process_without_descriptors(backend, tmp_path):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_judging_takes_one_box_of_the_pool(backend):
-    """A program that hangs under test code leaves the pool's other boxes to others; a sandbox of one box can judge."""
+def test_unit_tests_take_one_box_of_the_pool(backend):
+    """A program that hangs under test code leaves the pool's other boxes to others; a sandbox of one box can run unit tests."""
     hangs = Program("import time\ndef f(): time.sleep(60)")
     told = []
 
@@ -354,6 +356,62 @@ def test_judging_takes_one_box_of_the_pool(backend):
     assert isinstance(told[0], SandboxError)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("pause_s", [0, 0.01, 0.1, 0.3])
+def test_closing_ends_every_call(backend, pause_s):
+    """Calls that run a program, run unit tests, start boxes or wait for one end with `Closed` within 2 s of the closing."""
+    hangs = Program("import time\ndef f(): time.sleep(60)\nif __name__ == '__main__': f()")
+    calls = [
+        lambda: box.run(hangs, [Stdin("")]),
+        lambda: box.run(Program("def f(): pass"), [Call("f")] * 3, isolation="shared"),
+        lambda: box.run_tests(hangs, Tests("f()")),
+        lambda: box.run_tests(Program("def f(): pass"), Tests("f()")),
+    ]
+    box = opened(backend, slots=2, limits=Limits(cpu_s=5, wall_s=60))
+    stopped = threading.Event()
+
+    def repeat(call):
+        while not stopped.is_set():
+            call()
+
+    with ThreadPoolExecutor(len(calls)) as executor:
+        running = [executor.submit(repeat, call) for call in calls]
+        threading.Event().wait(pause_s)  # how far each call has come is what varies
+        closing = threading.Thread(target=box.close)
+        closing.start()
+        done, waiting = wait(running, timeout=2)
+        stopped.set()
+        closing.join()
+    assert not waiting
+    assert {type(each.exception()) for each in done} == {Closed}
+
+
+def test_closing_ends_async_calls():
+    """Async calls that run and those that have not begun get `Closed`, not a cancellation."""
+    sleeps = Program("import time\ntime.sleep(60)")
+
+    async def main():
+        box = opened("bubblewrap", slots=1, limits=Limits(wall_s=60))
+        calls = [asyncio.create_task(box.arun(sleeps, [Stdin("")])) for _ in range(3)]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(box.close)
+        return await asyncio.wait_for(asyncio.gather(*calls, box.arun(sleeps, [Stdin("")]), return_exceptions=True), 10)
+
+    assert [type(result) for result in asyncio.run(main())] == [Closed] * 4
+
+
+def test_a_descriptor_beyond_1023(sandbox):
+    """A process with many open files uses its boxes like any other."""
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        with opened("bubblewrap", slots=1) as box:
+            assert box.run(ADD, [Stdin("1 2\n")]).runs[0].text == "3\n"
+            assert box.pool.replaced == 0
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+
+
 def test_folders_of_dead_owners_are_swept(tmp_path, monkeypatch):
     """The folder of sockets that a killed owner left is removed by the next sandbox; a living owner's stays."""
     opened("docker", slots=1).close()
@@ -372,7 +430,7 @@ def test_folders_of_dead_owners_are_swept(tmp_path, monkeypatch):
 
 def test_boxes_are_handed_out_in_the_order_of_asking(sandbox):
     """Nobody overtakes: those who wait longest are served first."""
-    slots = [sandbox.pool.acquire() for _ in range(sandbox.pool.size)]
+    boxes = [sandbox.pool.acquire() for _ in range(sandbox.pool.size)]
     order, threads = [], []
     for number in range(6):
 
@@ -385,10 +443,10 @@ def test_boxes_are_handed_out_in_the_order_of_asking(sandbox):
         thread.start()
         threads.append(thread)
         assert wait_for(lambda number=number: len(sandbox.pool._waiting) == number + 1, 5)
-    sandbox.pool.release(slots.pop())
+    sandbox.pool.release(boxes.pop())
     for thread in threads:
         thread.join(10)
-    for box in slots:
+    for box in boxes:
         sandbox.pool.release(box)
     assert order == list(range(6))
 

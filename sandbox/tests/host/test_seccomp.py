@@ -33,10 +33,10 @@ def answer(code, arch, number, arguments=(0,) * 6):
 
 @pytest.mark.parametrize("machine", ARCH)
 def test_answers(machine):
-    """Every call of the table is refused or judged by its argument, and every other known one allowed."""
+    """Every call of the table is refused or decided by its argument, and every other known one allowed."""
     code, column = build(memory_files=False, machine=machine), list(ARCH).index(machine)
     refused = {row[column]: name for name, row in _NUMBERS.items() if row[column] is not None}
-    judged = {
+    by_argument = {
         "socket",
         "socketpair",
         "clone",
@@ -50,12 +50,14 @@ def test_answers(machine):
         "ioprio_set",
         "ioctl",
         "prctl",
+        "fcntl",
+        "mmap",
     }
     for number in range(451):
         result = answer(code, ARCH[machine], number)
         if number not in refused:
             assert result == ALLOW, number
-        elif refused[number] not in judged:
+        elif refused[number] not in by_argument:
             assert result >> 16 == 5, refused[number]
     assert answer(code, ARCH[machine], 500) == 0x00050000 | 38
     assert answer(code, ARCH[machine], 0x40000000 + 1) == 0x00050000 | 38
@@ -65,10 +67,10 @@ def test_answers(machine):
 @pytest.mark.parametrize(
     ("name", "arguments", "allowed"),
     [("socket", (1,), True), ("socket", (2,), False), ("socket", (40,), False), ("clone", (0x11,), True), ("clone", (0x10000011,), False),
-     ("prlimit64", (0,), True), ("prlimit64", (1,), False), ("ioctl", (0, 0x5401), True), ("ioctl", (0, 0x5412), False), ("personality", (0xFFFFFFFF,), True), ("personality", (0x40000,), False)],
+     ("prlimit64", (0,), True), ("prlimit64", (1,), False), ("ioctl", (0, 0x5401), True), ("ioctl", (0, 0x5412), False), ("mmap", (0, 0, 0, 0x22), True), ("mmap", (0, 0, 0, 0x40022), False), ("memfd_create", (0, 1), True), ("memfd_create", (0, 5), False), ("fcntl", (0, 1033), True), ("fcntl", (0, 1031), False), ("personality", (0xFFFFFFFF,), True), ("personality", (0x40000,), False)],
 )  # fmt: skip
 def test_arguments(name, arguments, allowed):
-    """Sockets are local only, no namespaces are made, and nobody else's limits are set."""
+    """Sockets are local only, huge pages stay the machine's, no namespaces are made, and nobody else's limits are set."""
     full = (*arguments, *[0] * (6 - len(arguments)))
     assert (
         answer(build(memory_files=True, machine="x86_64"), ARCH["x86_64"], _NUMBERS[name][0], full) == ALLOW

@@ -40,7 +40,7 @@ def test_exact_output(actual, expected, same):
         ("0.3334", "0.3333333333", False),
         ("1", "1.0", True),
         ("100000001", "100000000", False),
-        ("100000001.0", "100000000", True),
+        ("100000001.0", "100000000", False),
         ("nan", "1.0", False),
         ("1e999", "1.0", False),
         ("inf", "inf", True),
@@ -50,7 +50,7 @@ def test_exact_output(actual, expected, same):
     ],
 )
 def test_output_with_a_tolerance(actual, expected, same):
-    """A tolerance is for numbers of which at least one is no integer."""
+    """A tolerance is for numbers of which at least one is not an integer."""
     assert same_output(actual, expected, float_tolerance=1e-6) is same
 
 
@@ -99,3 +99,15 @@ def test_show_is_bounded():
     """Even values that can't be printed are shown, briefly."""
     assert len(show(10**100_000)) < 100
     assert len(show("x" * 10**6)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected", "same"),
+    [("1000000500.0", "1000000000", False), ("1000000000.0", "1000000000", True), ("1e9", "1000000000", True), ("2.9999999", "3", True),
+     ("1000000000.5", "1000000000", False), ("3.5", "3", False), ("1000000500", "1e9", True), ("inf", "3", False), ("nan", "3", False), ("9007199254740993.0", "9007199254740993", False)],
+)  # fmt: skip
+def test_integers_have_no_tolerance(actual, expected, same):
+    """Where an integer is expected, a whole number must be that one, and any other may be off by the tolerance absolutely."""
+    assert same_output(actual, expected, float_tolerance=1e-6) is same
+    if "." in actual:
+        assert same_value(float(actual), int(expected), float_tolerance=1e-6) is same
