@@ -13,7 +13,7 @@ import rewardkit
 
 PACKAGE = Path(rewardkit.__file__).parent
 LAYERS = [
-    {"types", "errors", "monitor", "rollout_engine", "files", "interrupts"},
+    {"types", "errors", "monitor", "rollout_engine", "files", "interrupts", "reward_models"},
     {"authoring", "hookspecs", "process_pool"},
     {"registry"},
     {"config"},

@@ -1,4 +1,4 @@
-"""Scores completions with a learned reward model. Importing this loads neither torch nor transformers."""
+"""A reward from a learned reward model. Importing this loads neither torch nor transformers."""
 
 from __future__ import annotations
 

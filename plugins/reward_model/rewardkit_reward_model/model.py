@@ -1,4 +1,4 @@
-"""The model: loaded once, then asked for batches. The only module that touches torch and transformers."""
+"""The model: loaded once, then run on batches. Only this module uses torch and transformers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from rewardkit_reward_model.batches import by_length
+from rewardkit.reward_models import choose_padding_token, context_length, micro_batches, padded_batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,13 +19,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Dtype: TypeAlias = Literal["auto", "float32", "float16", "bfloat16"]
-UNBOUNDED = 1 << 20
-"""Tokenizers that know no limit give a number far above this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a model comes from and how it is loaded."""
+    """A model and how it is loaded."""
 
     model: str
     tokenizer: str | None
@@ -37,13 +35,17 @@ class Source:
 
 
 class Classifier:
-    """A sequence classifier and its tokenizer. Gives the log-odds of a label, which of a model with one output is that output.
-
-    Raises:
-        ValueError: There is no such model, its tokenizer can't pad, or it has several outputs and none was chosen.
-    """
+    """A sequence classifier and its tokenizer: scores token sequences by the log-odds of a label, or by the only output."""
 
     def __init__(self, source: Source) -> None:
+        """Load the model and its tokenizer.
+
+        Args:
+            source: The model and how it is loaded.
+
+        Raises:
+            ValueError: There is no such model, it can't pad, or it has several outputs and no label is given.
+        """
         import torch  # noqa: PLC0415 - heavy
 
         self.device = torch.device(_best_device() if source.device == "auto" else source.device)
@@ -52,30 +54,33 @@ class Classifier:
         self.is_exact = self.model.dtype == torch.float32
         self.config: Any = self.model.config
         self.label = self._choose_label(source)
-        self.pad_id = self._choose_pad_id(source)
-        self.tokenizer.truncation_side = "left"  # the completion stands at the end
+        try:
+            self.pad_id = choose_padding_token(self.model, self.tokenizer)
+        except ValueError as error:
+            raise ValueError(f"{source.model}: {error}") from None
+        self.tokenizer.truncation_side = "left"  # the completion is at the end
 
     @property
     def context(self) -> int:
-        """Most tokens that the model can read."""
-        limits = (
-            getattr(self.config.get_text_config(), "max_position_embeddings", None),
-            self.tokenizer.model_max_length,
-        )
-        return min((int(limit) for limit in limits if limit and 0 < limit < UNBOUNDED), default=UNBOUNDED)
+        """The number of tokens that the model can read."""
+        return context_length(self.config, self.tokenizer)
 
     def scores(self, rows: Sequence[Sequence[int]], most_tokens: int) -> list[float]:
-        """The score of each token sequence; equal sequences are read once.
+        """Return the score of each token sequence; equal sequences are read once.
 
-        Out of memory, batches are halved and what is missing is done again.
+        If memory runs out, batches are halved and the missing ones are repeated.
+
+        Args:
+            rows: The token sequences.
+            most_tokens: The most tokens in a batch, padding included.
 
         Raises:
-            RuntimeError: A single sequence does not fit into memory, or something else is wrong with the device.
+            RuntimeError: A single sequence does not fit into memory, or the device fails.
         """
         distinct = list(dict.fromkeys(map(tuple, rows)))
         found: dict[tuple[int, ...], float] = {}
         while missing := [row for row in distinct if row not in found]:
-            batches = by_length([len(row) for row in missing], most_tokens)
+            batches = micro_batches([len(row) for row in missing], most_tokens)
             try:
                 for batch in batches:
                     part = [missing[index] for index in batch]
@@ -84,25 +89,20 @@ class Classifier:
                 if not _is_out_of_memory(error) or all(len(batch) == 1 for batch in batches):
                     raise
                 most_tokens = max(most_tokens // 2, 1)
-                logger.warning("out of memory: going on with batches of %s tokens", most_tokens)
+                logger.warning("out of memory: continuing with batches of %s tokens", most_tokens)
                 _free(self.device)
         return [found[tuple(row)] for row in rows]
 
     def _forward(self, rows: Sequence[Sequence[int]]) -> list[float]:
         import torch  # noqa: PLC0415 - heavy
 
-        width = max(len(row) for row in rows)
-        ids = torch.full((len(rows), width), self.pad_id, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for index, row in enumerate(rows):
-            ids[index, : len(row)] = torch.tensor(row, dtype=torch.long)
-            mask[index, : len(row)] = 1
+        ids, mask = padded_batch(rows, self.pad_id)
         with torch.inference_mode():
             logits = self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).logits.float()
             return self._log_odds(logits).tolist()
 
     def _log_odds(self, logits: torch.Tensor) -> torch.Tensor:
-        """One number for each row of logits, whose shape is (batch, outputs)."""
+        """The score of each row of logits. Shapes: (N, outputs) to (N,)."""
         if logits.shape[1] == 1:
             return logits[:, 0]
         others = [index for index in range(logits.shape[1]) if index != self.label]
@@ -113,20 +113,11 @@ class Classifier:
         names = ", ".join(f"{index} ({name})" for index, name in labels.items())
         if source.label is None:
             if len(labels) > 1:
-                raise ValueError(f"{source.model} has {len(labels)} outputs; say with label which is good: {names}")
+                raise ValueError(f"{source.model} has {len(labels)} outputs; set label to the good one: {names}")
             return 0
         if not 0 <= source.label < len(labels):
-            raise ValueError(f"label is {source.label}, and {source.model} has {names}")
+            raise ValueError(f"label is {source.label}, but {source.model} has {names}")
         return source.label
-
-    def _choose_pad_id(self, source: Source) -> int:
-        known = self.model.get_input_embeddings().weight.shape[0]
-        for found in (self.config.pad_token_id, self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
-            # Tokenizers make up a padding token that the model has no embedding of.
-            if isinstance(found, int) and 0 <= found < known:
-                self.config.pad_token_id = self.config.get_text_config().pad_token_id = found
-                return found
-        raise ValueError(f"{source.model} knows neither the padding nor the end-of-sequence token of its tokenizer")
 
 
 def _load_tokenizer(source: Source) -> Any:
@@ -139,7 +130,7 @@ def _load_tokenizer(source: Source) -> Any:
             place, revision=None if source.tokenizer else source.revision, trust_remote_code=source.trust_remote_code
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        hint = "" if Path(place).exists() else f"; if it is a folder, it is not there: {Path(place).absolute()}"
+        hint = "" if Path(place).exists() else f"; there is no folder {Path(place).absolute()} either"
         raise ValueError(f"no tokenizer can be loaded from {place}: {_first_line(error)}{hint}") from error
 
 
@@ -152,7 +143,7 @@ def _load_model(source: Source, dtype: torch.dtype) -> Any:
         if not any("SequenceClassification" in name or "Reward" in name for name in config.architectures or ()):
             raise ValueError(
                 f"{source.model} is a {' and '.join(config.architectures or ['model of unknown kind'])}, not a trained "
-                "sequence classifier: its scores would be those of a random head"
+                "sequence classifier: its head would be random"
             )
         with _no_progress_bar():
             return AutoModelForSequenceClassification.from_pretrained(source.model, dtype=dtype, **how)
@@ -162,7 +153,7 @@ def _load_model(source: Source, dtype: torch.dtype) -> Any:
 
 @contextlib.contextmanager
 def _no_progress_bar() -> Iterator[None]:
-    """Loading takes a moment, and its bar would break into the caller's."""
+    """Hide the progress bar of loading, which would interrupt the caller's."""
     from transformers.utils import logging as their_logging  # noqa: PLC0415 - heavy
 
     was_on = their_logging.is_progress_bar_enabled()
@@ -175,7 +166,7 @@ def _no_progress_bar() -> Iterator[None]:
 
 
 def _refuse_missing(place: str) -> None:
-    """What looks like a path is not looked for on the hub."""
+    """Raise ValueError for a path without a folder, which is not searched on the hub."""
     path = Path(place).expanduser()
     if (path.is_absolute() or place.startswith((".", "~")) or place.count("/") > 1) and not path.is_dir():
         raise ValueError(f"there is no model folder {path.absolute()}")
@@ -218,5 +209,5 @@ def _first_line(error: BaseException) -> str:
 
 
 def finite(value: object, default: float) -> float:
-    """A number of a config file, or the default."""
+    """Return a number of a configuration file, or the default if it is missing or not finite."""
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else default

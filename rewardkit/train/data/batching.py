@@ -6,9 +6,12 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
+from rewardkit.reward_models import micro_batches
 from rewardkit.train.distributed.collectives import rank, size
 
 T = TypeVar("T")
+
+__all__ = ["Order", "micro_batches", "own_micro_batches"]
 
 
 def own_micro_batches(lengths: Sequence[int], most_tokens: int) -> tuple[list[list[int]], int]:
@@ -48,17 +51,3 @@ class Order:
                     random.Random(f"{self.seed}/{epoch}").shuffle(self._order)  # noqa: S311 - no secrets here
                 self._epoch = epoch
             yield self._order[index]
-
-
-def micro_batches(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
-    """Cut rows into parts of at most ``most_tokens``, padding included; rows of like length go together.
-
-    A row that is longer than that is a part of its own. The longest come first, so that memory runs out at once or never.
-    """
-    parts: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        if parts and (len(parts[-1]) + 1) * lengths[parts[-1][0]] <= most_tokens:
-            parts[-1].append(index)
-        else:
-            parts.append([index])
-    return parts

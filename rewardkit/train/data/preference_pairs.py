@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from rewardkit.errors import DataError
+from rewardkit.reward_models import DialogueError, InputForm, dialogue_tokens
 from rewardkit.train.config import PairData, SftData, paths
 from rewardkit.train.data.rows import Row, read_rows
-from rewardkit.train.data.tokenization import Example, Renderer
-from rewardkit.types import Message, Text, message_text
+from rewardkit.train.data.tokenization import NO_CHAT_TEMPLATE, Example, Renderer
+from rewardkit.types import Message, Rollout, Text, message_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -147,13 +148,19 @@ class DialogueRenderer:
                 raise DataError(
                     f"{row.place}: the prompt is text and column {column!r} messages; use the same form for both"
                 )
-            whole: list[int] = self.tokenizer(prompt + answer)["input_ids"]
-            cut: list[int] = self.tokenizer(prompt + answer, truncation=True, max_length=self.max_tokens)["input_ids"]
-            return Dialogue(tuple(cut), characters, len(whole) > len(cut), is_chat=False)
-        if not prompt:
-            messages = [*self.renderer.system(), *messages] if messages[0].get("role") != "system" else messages
-        tokens = self.renderer.chat(messages, row, prompt=False)
-        return Dialogue(tokens[-self.max_tokens :], characters, len(tokens) > self.max_tokens, is_chat=True)
+            return self._rendered(row, Rollout(prompt, answer), "text", characters)
+        if not self.tokenizer.chat_template:
+            raise DataError(f"{row.place}: {NO_CHAT_TEMPLATE}")
+        if not prompt and messages[0].get("role") != "system":
+            messages = [*self.renderer.system(), *messages]
+        return self._rendered(row, Rollout([], messages), "chat", characters)
+
+    def _rendered(self, row: Row, rollout: Rollout, form: InputForm, characters: int) -> Dialogue:
+        try:
+            tokens, is_cut = dialogue_tokens(self.tokenizer, rollout, form, self.max_tokens)
+        except DialogueError as error:
+            raise DataError(f"{row.place}: {error}") from None
+        return Dialogue(tuple(tokens), characters, is_cut, is_chat=form == "chat")
 
 
 def _as_messages(prompt: Text, answer: Text) -> list[Message] | None:

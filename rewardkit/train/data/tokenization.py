@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rewardkit.errors import DataError
+from rewardkit.reward_models import DialogueError, chat_tokens
 from rewardkit.train.config import SftData, TextData
 from rewardkit.train.data.rows import Row
 from rewardkit.train.data.token_weights import Weigher, token_weights
@@ -17,6 +18,9 @@ from rewardkit.types import Message, Text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+NO_CHAT_TEMPLATE = "holds chat messages, but the tokenizer has no chat template; set model.chat_template"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +99,11 @@ class Renderer:
     def chat(self, messages: Sequence[Message], row: Row, *, prompt: bool) -> tuple[int, ...]:
         """Tokens of messages by the tokenizer's chat template; with ``prompt`` up to where the assistant begins."""
         if not self.tokenizer.chat_template:
-            raise DataError(
-                f"{row.place}: holds chat messages, but the tokenizer has no chat template; set model.chat_template"
-            )
-        import jinja2  # noqa: PLC0415 - comes with transformers, needed for its errors alone
-
+            raise DataError(f"{row.place}: {NO_CHAT_TEMPLATE}")
         try:
-            tokens: Any = self.tokenizer.apply_chat_template(
-                [dict(message) for message in messages], add_generation_prompt=prompt, tokenize=True, return_dict=False
-            )
-        except (jinja2.TemplateError, TypeError, ValueError) as error:
-            raise DataError(f"{row.place}: the chat template refuses these messages: {error}") from None
-        return tuple(tokens)
+            return tuple(chat_tokens(self.tokenizer, messages, generation_prompt=prompt))
+        except DialogueError as error:
+            raise DataError(f"{row.place}: {error}") from None
 
     def examples(self, row: Row, weighers: Sequence[Weigher] = ()) -> list[Example]:
         """What a row has to imitate: as a rule one example.

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from rewardkit.errors import ConfigError, Location
+from rewardkit.reward_models import choose_padding_token, context_length, micro_batches, padded_batch
 from rewardkit.train.config import ModelConfig
-from rewardkit.train.data.batching import micro_batches
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.fsdp import Shards, shards_of, weights_of
 from rewardkit.train.models.base import TrainedModel
@@ -21,9 +21,6 @@ from rewardkit.train.models.loading import as_configured, best_device, load_mode
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-UNBOUNDED = 1 << 20
-"""Tokenizers that know no limit give a number far above this."""
 
 
 class Scorer(TrainedModel):
@@ -34,7 +31,10 @@ class Scorer(TrainedModel):
     ) -> None:
         super().__init__(model, tokenizer, device, shards)
         self.config: Any = model.config
-        self.pad_id = self._choose_pad_id()
+        try:
+            self.pad_id = choose_padding_token(model, tokenizer)
+        except ValueError as error:
+            raise ConfigError((None, str(error))) from None
         self._build: Callable[[], Any] | None = None
 
     @classmethod
@@ -70,18 +70,11 @@ class Scorer(TrainedModel):
     @property
     def context(self) -> int:
         """Most tokens that the model can read."""
-        config = self.config.get_text_config()
-        limits = (getattr(config, "max_position_embeddings", None), self.tokenizer.model_max_length)
-        return min((int(limit) for limit in limits if limit and 0 < limit < UNBOUNDED), default=UNBOUNDED)
+        return context_length(self.config, self.tokenizer)
 
     def scores(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Scores in fp32 with gradient, (N,), of token sequences that are padded here."""
-        width = max(len(row) for row in rows)
-        ids = torch.full((len(rows), width), self.pad_id, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for index, row in enumerate(rows):
-            ids[index, : len(row)] = torch.tensor(row, dtype=torch.long)
-            mask[index, : len(row)] = 1
+        ids, mask = padded_batch(rows, self.pad_id)
         logits_N_1: Tensor = self._inside(self._logits, ids.to(self.device), mask.to(self.device))
         return logits_N_1.squeeze(-1).float()
 
@@ -125,22 +118,6 @@ class Scorer(TrainedModel):
         model = self._build()
         model.load_state_dict(weights)
         return model
-
-    def _choose_pad_id(self) -> int:
-        """A token to pad with. Decoders look for the last token that is another, so it should not occur elsewhere."""
-        text_config = self.config.get_text_config()
-        known = self.model.get_input_embeddings().weight.shape[0]
-        for found in (self.tokenizer.pad_token_id, text_config.pad_token_id, self.tokenizer.eos_token_id):
-            # Tokenizers make up a padding token that the model has no embedding of.
-            if isinstance(found, int) and 0 <= found < known:
-                text_config.pad_token_id = self.config.pad_token_id = found
-                return found
-        raise ConfigError(
-            (
-                None,
-                "the tokenizer has neither a padding nor an end-of-sequence token that the model knows: it can't pad",
-            )
-        )
 
 
 def _load_model(config: ModelConfig, location: Location | None, trained: Literal["all", "head"]) -> Any:
