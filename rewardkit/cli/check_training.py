@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 STYLES = {"context": "dim", "loss": "green", "weighted": "bold magenta", "chosen": "green", "rejected": "red"}
 """Of the parts of a sample."""
+MARKS = {"loss": "⟦{}⟧", "weighted": "⟦{}⟧", "chosen": "⟦+{}⟧", "rejected": "⟦-{}⟧"}
+"""How the parts of a sample are marked beside their colour."""
 MOST_CHARACTERS = 2000
 """Of a part that is shown."""
 
@@ -69,12 +71,13 @@ def show(file: TrainFile, found: Findings, console: Console) -> None:
         console.print()
         for composite in file.reward.composites.values():
             print_composite(console, composite)
-    console.print(f"\n[dim]{found.title}:[/dim]")
+    if found.title:
+        console.print(f"\n[dim]{found.title}:[/dim]")
     sample = Text()
     for text, kind in found.sample:
         hidden = len(text) - MOST_CHARACTERS
         shown = f"{text[: MOST_CHARACTERS // 2]} […{hidden:,} characters…] {text[-MOST_CHARACTERS // 2 :]}"
-        sample.append(shown if hidden > 0 else text, STYLES[kind])
+        sample.append(MARKS.get(kind, "{}").replace("{}", shown if hidden > 0 else text), STYLES[kind])
     console.print(sample, soft_wrap=True)
     console.print()
     for words, mark, style in ((found.problems, "✗", "red"), (found.warnings, "!", "yellow")):

@@ -49,7 +49,7 @@ class Evaluation:
 
     record: Mapping[str, Any]
     """All metrics as JSON data, as in ``eval.json``."""
-    exams: Sequence[Any]
+    all_answers: Sequence[Any]
     """The answers of each model."""
     labelled: Sequence[Mapping[str, Any]]
     """The metrics of each model by label, with their confidence intervals."""
@@ -150,22 +150,22 @@ def evaluate(
     import_heavy()
     import orjson  # noqa: PLC0415
 
-    from rewardkit.train.evaluation.evaluator import classes_of, examine, examined  # noqa: PLC0415 - needs torch, as do these
+    from rewardkit.train.evaluation.evaluator import checked_settings, classes_of, evaluate_models  # noqa: PLC0415 - needs torch, as do these
     from rewardkit.train.evaluation.metrics import figures_of, labelled, record_of  # noqa: PLC0415
     from rewardkit.train.evaluation.pass_at_k import compare  # noqa: PLC0415
     from rewardkit.train.reports.evaluation_report import write_page  # noqa: PLC0415
     from rewardkit.train.trainer.launch import quiet  # noqa: PLC0415
 
     quiet()
-    settings, _ = examined(file)
+    settings, _ = checked_settings(file)
     file.require_data("eval")
     classes = classes_of(settings, by)
     folder = out or settings.output.with_name(f"{settings.output.name}-eval")
-    exams = examine(file, [_model_source(model) for model in models], samples, folder, progress)
-    metrics = [figures_of(exam, samples) for exam in exams]
+    all_answers = evaluate_models(file, [_model_source(model) for model in models], samples, folder, progress)
+    metrics = [figures_of(model_answers, samples) for model_answers in all_answers]
     shown = [labelled(of) for of in metrics]
-    changes = compare(exams[0], exams[1], classes) if len(exams) == 2 else []
-    record = record_of(samples, exams, metrics, changes)
+    changes = compare(all_answers[0], all_answers[1], classes) if len(all_answers) == 2 else []
+    record = record_of(samples, all_answers, metrics, changes)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "eval.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2) + b"\n")
@@ -176,8 +176,8 @@ def evaluate(
         "right if": str(settings.evaluate.correct),
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
     }
-    page = write_page(folder / "eval.html", shown, exams, changes, facts)
-    return Evaluation(record, exams, shown, changes, page)
+    page = write_page(folder / "eval.html", shown, all_answers, changes, facts)
+    return Evaluation(record, all_answers, shown, changes, page)
 
 
 def _read(

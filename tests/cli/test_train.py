@@ -177,7 +177,7 @@ def test_beginning_anew_removes_what_the_run_wrote_and_nothing_else(work, capsys
         (["eval", "grpo.yaml", "--set", "data.eval=none.jsonl"], 2, "data.eval=none.jsonl: there is no file"),
         (["train", "sft.yaml", "--set", "output=.", "--fresh"], 2, "--fresh removes runs only"),
         (["train", "sft.yaml", "--set", "output=base", "--fresh"], 2, "--fresh removes runs only"),
-        (["train", "sft.yaml", "--set", "output=base"], 2, "base/config.json is not of a run"),
+        (["train", "sft.yaml", "--set", "output=base"], 2, "base/config.json does not belong to a training run"),
         (["check", "sft.yaml", "--data", "sft.jsonl"], 2, "a training configuration names its data"),
         (["check", "sft.yaml", "--set", "stage=null"], 2, "lacks the key 'stage'"),
         (["eval", "sft.yaml"], 2, "needs the configuration of a stage that has a reward"),

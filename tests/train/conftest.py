@@ -1,4 +1,4 @@
-"""A model and data so small that a test trains it in seconds."""
+"""A model and data that a test trains in seconds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def build_module():
-    """examples/train/build.py as a module."""
+    """Import examples/train/build.py."""
     if "rewardkit_example_build" not in sys.modules:
         spec = importlib.util.spec_from_file_location("rewardkit_example_build", ROOT / "examples/train/build.py")
         module = importlib.util.module_from_spec(spec)
@@ -29,7 +29,7 @@ def build_module():
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """Tests share the machine's cores."""
+    """Use one thread, since tests share the cores."""
     import torch
 
     before = torch.get_num_threads()
@@ -40,7 +40,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def work(tmp_path_factory):
-    """A folder with a tiny random model (base) and the example's data."""
+    """Return a folder with a tiny random model (base) and the example's data."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -53,7 +53,7 @@ def work(tmp_path_factory):
 
 @pytest.fixture
 def policy(work):
-    """A policy of its own, with random weights."""
+    """Return a new policy with random weights."""
     from rewardkit.train.config import ModelConfig
     from rewardkit.train.models.policy import Policy
 
@@ -62,7 +62,7 @@ def policy(work):
 
 @pytest.fixture
 def start_world():
-    """Starts Python in so many processes that know each other; whatever is left of them at the end is killed."""
+    """Return a function that starts connected Python processes; those still running at the end are killed."""
     started = []
 
     def start(arguments, processes, **environment):

@@ -1,4 +1,4 @@
-"""Runs a training configuration in a process of its own, with rewards that need no plugin: ``driver.py CONFIG``."""
+"""Runs a training configuration in its own process, with rewards that need no plugin: ``driver.py CONFIG``."""
 
 import sys
 
@@ -15,7 +15,7 @@ def digits(rollout: Rollout) -> float:
 
 
 def registry():
-    """The rewards above and no others."""
+    """Return a registry with the rewards above."""
     found = Registry()
     found.register(digits)
     return found

@@ -1,4 +1,4 @@
-"""``driver.py`` with a fault in one of the processes: ``faulty.py [CONFIG THAT GOES WELL] CONFIG FAULT RANK``."""
+"""Runs ``driver.py`` with a fault in one of the processes: ``faulty.py [INTACT CONFIG] CONFIG FAULT RANK``."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ spec.loader.exec_module(driver)
 
 
 def after(calls, target, name, fault):
-    """Put a fault in place of a function once it has been called so often."""
+    """Replace a function by a fault after it has been called so often."""
     original, count = getattr(target, name), 0
 
     def wrapped(*args, **settings):
@@ -29,24 +29,24 @@ def after(calls, target, name, fault):
 
 
 def stumble():
-    """Raise what nobody expects."""
+    """Raise an unexpected exception."""
     raise RuntimeError("a bug")
 
 
 def engine_breaks():
-    """Raise what engines raise."""
+    """Raise the error of a rollout engine."""
     from rewardkit.errors import EngineError
 
     raise EngineError("the engine is broken")
 
 
 def disk_is_full():
-    """Raise what a full disk does."""
+    """Raise the error of a full disk."""
     raise OSError(28, "No space left on device")
 
 
 def die():
-    """As by the kernel, out of memory."""
+    """Kill the process as the kernel does when memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 

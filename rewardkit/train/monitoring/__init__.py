@@ -1,1 +1,1 @@
-"""What is measured, watched and shown while a run goes on."""
+"""Metrics, monitors, loggers and the console of a training run."""

@@ -1,4 +1,4 @@
-"""What a person sees of a run: on a terminal a live panel with the latest figures and their course, elsewhere plain lines."""
+"""Shows a run on the console: a live panel with metrics and sparklines on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from rich.table import Table
 from rewardkit.train.monitoring.metric_descriptions import time_label
 
 BARS = "▁▂▃▄▅▆▇█"
-COURSE = 32
-"""How many of the latest values a course shows."""
+SPARKLINE_WIDTH = 32
+"""Largest number of values in a sparkline."""
 FIRST = ("reward", "accuracy", "gold", "loss", "kl", "entropy", "length")
-"""The figures that a person looks for first; a plain line has these alone, all are in metrics.jsonl."""
-OWN_LINE = ("tokens_per_s", "tokens", "seconds")
-"""What the line about speed says."""
+"""The most important metrics, in order. A plain line has only these; ``metrics.jsonl`` has all."""
+SPEED_METRICS = ("tokens_per_s", "tokens", "seconds")
+"""Metrics that are shown in the line about speed."""
 BETWEEN_LINES = 2.0
-"""Seconds between plain lines about training."""
+"""Least number of seconds between plain lines about training steps."""
 
 
 class RunConsole:
-    """Shows figures as they come. A context manager."""
+    """Shows metrics and messages while a run is open. A context manager."""
 
     def __init__(self, title: str, total_steps: int, console: Console | None = None) -> None:
         self.title = title
         self.total_steps = total_steps
         self.rich = console or Console(stderr=True)
         self.values: dict[tuple[str, str], list[float]] = defaultdict(list)
-        """By kind (train, eval) and name."""
+        """All values of each metric, by kind (train, eval) and name."""
         self.activity = ""
-        """What takes long just now, if it is not a step."""
+        """What the run is doing if it is not a training step."""
         self.notes: list[str] = []
         self.progress = Progress(
             TextColumn("step"),
@@ -70,7 +70,7 @@ class RunConsole:
             self.live.stop()
 
     def show(self, step: int, metrics: Mapping[str, float], kind: str) -> None:
-        """Take in the figures of a step."""
+        """Show the metrics of a step."""
         self.recall(metrics, kind)
         self.activity = ""
         self.progress.update(self.task, completed=step)
@@ -78,28 +78,28 @@ class RunConsole:
             self._print_line(step, metrics, kind)
 
     def recall(self, metrics: Mapping[str, float], kind: str) -> None:
-        """Take in figures of a part of the run that is over."""
+        """Add metrics of an earlier part of the run to the sparklines."""
         for name, value in metrics.items():
             self.values[kind, name].append(value)
 
     def message(self, text: str) -> None:
-        """Tell something that is no figure: a warning, an alarm."""
+        """Show a message, such as a warning or an alarm."""
         self.notes = [*self.notes, text][-5:]
         if self.live is None:
             self.rich.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
     def resumed(self, step: int) -> None:
-        """Begin at a step that is not the first."""
-        self.progress.reset(self.task, completed=step)  # what was done before says nothing about the time that is left
+        """Show that the run resumes after ``step`` steps."""
+        self.progress.reset(self.task, completed=step)  # earlier steps say nothing about the remaining time
         done = step == self.total_steps
-        self.message(f"all {step} steps were done before" if done else f"going on after step {step}")
+        self.message(f"all {step} steps are already done" if done else f"resuming after step {step}")
 
     def render(self) -> RenderableType:
-        """The panel: how far, the figures that matter most, the others as far as there is room, speed, notes."""
+        """Return the panel: progress, the metrics that fit, speed and messages."""
         table = Table.grid(padding=(0, 2))
-        table.add_column("figure", no_wrap=True, overflow="ellipsis")
+        table.add_column("metric", no_wrap=True, overflow="ellipsis")
         table.add_column("value", no_wrap=True, justify="right", min_width=10)
-        table.add_column("course", no_wrap=True, style="cyan")
+        table.add_column("curve", no_wrap=True, style="cyan")
         room = max(self.rich.height - 6 - 2 * len(self.notes), 4)
         for kind, name in ranked(list(self.values))[:room]:
             values = self.values[kind, name]
@@ -129,7 +129,7 @@ class RunConsole:
 
 
 def ranked(keys: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Figures by (kind, name) in the order of their weight: those looked for first, components, all others."""
+    """Order metrics, as (kind, name), by importance: the most important ones, components, all others."""
 
     def rank(key: tuple[str, str]) -> int:
         kind, name = key
@@ -140,17 +140,17 @@ def ranked(keys: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
             0 if component and kind == "train" else 1 if component else 2 if kind == "train" else 3
         )
 
-    return sorted((key for key in keys if key[1] not in OWN_LINE and not key[1].startswith("seconds_")), key=rank)
+    return sorted((key for key in keys if key[1] not in SPEED_METRICS and not key[1].startswith("seconds_")), key=rank)
 
 
 def speed(metrics: Mapping[str, float]) -> str:
-    """Tokens per second, prompts that were sampled for nothing, seconds per step, and what a step's time goes to."""
+    """Return tokens per second, the share of prompts trained on, seconds per step, and what they are spent on."""
     whole = metrics.get("seconds", 0.0)
     parts = []
     if "tokens_per_s" in metrics:
         parts.append(f"{metrics['tokens_per_s']:,.0f} tokens/s")
     if "prompts_kept" in metrics:
-        parts.append(f"{metrics['prompts_kept']:.0%} of {metrics['prompts_sampled']:.0f} prompts learned from")
+        parts.append(f"{metrics['prompts_kept']:.0%} of {metrics['prompts_sampled']:.0f} prompts trained on")
     if whole:
         shares = [
             f"{time_label(name)} {value / whole:.0%}"
@@ -162,7 +162,7 @@ def speed(metrics: Mapping[str, float]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person reads them: 42 s, 3:05, 2:03:05."""
+    """Format a duration: 42 s, 3:05, 2:03:05."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -172,7 +172,7 @@ def duration(seconds: float) -> str:
 
 
 def shown(value: float) -> str:
-    """A figure as a person reads it."""
+    """Format a metric."""
     if not math.isfinite(value):
         return str(value)
     if value == int(value) and abs(value) < 1e6:
@@ -181,11 +181,11 @@ def shown(value: float) -> str:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """The course of the latest values; flat where they differ by rounding alone."""
+    """Draw the values as a line of blocks. Differences by rounding are drawn flat."""
     latest = [value for value in values if math.isfinite(value)]
-    if len(latest) > COURSE:
-        chunk = len(latest) / COURSE
-        latest = [latest[int((index + 1) * chunk) - 1] for index in range(COURSE)]
+    if len(latest) > SPARKLINE_WIDTH:
+        chunk = len(latest) / SPARKLINE_WIDTH
+        latest = [latest[int((index + 1) * chunk) - 1] for index in range(SPARKLINE_WIDTH)]
     if len(latest) < 2:
         return ""
     low, high = min(latest), max(latest)

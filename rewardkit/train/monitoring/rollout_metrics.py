@@ -1,4 +1,4 @@
-"""Figures of a batch of scored completions, for the log."""
+"""Computes the metrics of a batch of scored completions."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from rewardkit.types import Score, Skipped, Unscored
 
 
 def rewards(samples: Sequence[Sample]) -> dict[str, float]:
-    """Of the completions as a whole: reward, spread, length, what was cut off or is there twice.
+    """Return the metrics of the completions as a whole: reward, spread, length, truncation, repetition.
 
-    Where no prompt has two completions, there is nothing to tell of spread within groups.
+    ``frac_reward_zero_std`` is left out if no prompt has two completions.
     """
     if not samples:
         return {}
@@ -29,7 +29,7 @@ def rewards(samples: Sequence[Sample]) -> dict[str, float]:
     return {
         "reward": fmean(values) if values else float("nan"),
         "reward_std": pstdev(values) if values else float("nan"),
-        **({"frac_reward_zero_std": _share_flat(samples)} if _has_groups(samples) else {}),
+        **({"frac_reward_zero_std": _frac_zero_std(samples)} if _has_groups(samples) else {}),
         "unscored": 1 - len(values) / len(samples),
         "length": fmean(lengths),
         "truncated": fmean(sample.completion.finish_reason == "length" for sample in samples),
@@ -42,10 +42,10 @@ def rewards(samples: Sequence[Sample]) -> dict[str, float]:
 
 
 def components(samples: Sequence[Sample]) -> dict[str, float]:
-    """Of each component: mean, standard deviation, share of groups without spread, share of the advantage, what is unscored.
+    """Return the metrics of each component: mean, standard deviation, spread, share of the training signal, unscored completions.
 
-    The share of the advantage is that of the within-group variance of the reward, which is what advantages are made of; like the
-    share of groups, it is left out where no prompt has two completions.
+    ``advantage_share`` is the component's share of the within-group reward variance. It and ``frac_reward_zero_std`` are left out if
+    no prompt has two completions.
     """
     if not samples:
         return {}
@@ -59,7 +59,7 @@ def components(samples: Sequence[Sample]) -> dict[str, float]:
             result[f"component/{name}"] = fmean(values)
             result[f"component/{name}/std"] = pstdev(values)
         if shares is not None:
-            result[f"component/{name}/frac_reward_zero_std"] = _component_flat(samples, name)
+            result[f"component/{name}/frac_reward_zero_std"] = _component_frac_zero_std(samples, name)
             result[f"component/{name}/advantage_share"] = shares[name]
         skipped = sum(isinstance(outcome, Skipped) for outcome in outcomes)
         if skipped:
@@ -70,14 +70,14 @@ def components(samples: Sequence[Sample]) -> dict[str, float]:
 
 
 def duplicates(samples: Sequence[Sample]) -> float:
-    """Share of completions that their own prompt was given before, the first of each prompt left aside: 1 where all groups are of one."""
+    """Return the share of completions, beyond the first of each prompt, that their prompt already got."""
     distinct = len({(sample.group, sample.completion.tokens) for sample in samples})
     further = len(samples) - len(_groups(samples))
     return (len(samples) - distinct) / further if further else 0.0
 
 
 def copied(samples: Sequence[Sample]) -> float:
-    """Share of completions that some other prompt was given as well."""
+    """Return the share of completions that another prompt got as well."""
     groups: dict[tuple[int, ...], set[int]] = {}
     for sample in samples:
         groups.setdefault(sample.completion.tokens, set()).add(sample.group)
@@ -85,13 +85,18 @@ def copied(samples: Sequence[Sample]) -> float:
 
 
 def repetition(tokens: Sequence[int], run: int = 4) -> float:
-    """Share of a completion's runs of tokens that occurred in it before; 0 where it is too short for any."""
+    """Return the share of a completion's n-grams that occur earlier in it.
+
+    Args:
+        tokens: The completion.
+        run: The length n.
+    """
     runs = [tuple(tokens[start : start + run]) for start in range(len(tokens) - run + 1)]
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
 
 def record(sample: Sample) -> dict[str, Any]:
-    """A completion with its scores, as it is kept to be looked at."""
+    """Return a completion with its scores as JSON data, for ``samples.jsonl``."""
     scored = sample.scored
     return {
         "prompt": sample.scored.rollout.prompt,
@@ -113,23 +118,23 @@ def _groups(samples: Sequence[Sample]) -> set[int]:
 
 
 def _has_groups(samples: Sequence[Sample]) -> bool:
-    """Whether any prompt has two completions, which can be compared."""
+    """Return whether any prompt has two completions."""
     return len(samples) > len(_groups(samples))
 
 
-def _share_flat(samples: Sequence[Sample]) -> float:
-    """Share of groups whose scored rewards are all alike."""
-    return _flat([sample.scored.reward for sample in samples], [sample.group for sample in samples])
+def _frac_zero_std(samples: Sequence[Sample]) -> float:
+    """Return the share of groups whose rewards are all equal."""
+    return _frac_flat_groups([sample.scored.reward for sample in samples], [sample.group for sample in samples])
 
 
-def _component_flat(samples: Sequence[Sample], name: str) -> float:
+def _component_frac_zero_std(samples: Sequence[Sample], name: str) -> float:
     values = [
         outcome.value if isinstance(outcome := sample.scored.outcomes[name], Score) else None for sample in samples
     ]
-    return _flat(values, [sample.group for sample in samples])
+    return _frac_flat_groups(values, [sample.group for sample in samples])
 
 
-def _flat(values: Sequence[float | None], groups: Sequence[int]) -> float:
+def _frac_flat_groups(values: Sequence[float | None], groups: Sequence[int]) -> float:
     statistics = group_statistics(
         torch.tensor([value or 0.0 for value in values]),
         torch.tensor(groups),
@@ -155,4 +160,4 @@ def _correlation(scored: Sequence[Sample]) -> float:
     value = pearson(
         [len(sample.completion.tokens) for sample in scored], [sample.scored.reward or 0.0 for sample in scored]
     )
-    return value if value == value else 0.0  # noqa: PLR0124 - NaN where either does not vary
+    return value if value == value else 0.0  # noqa: PLR0124 - NaN if all lengths or all rewards are equal

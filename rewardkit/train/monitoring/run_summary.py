@@ -1,29 +1,29 @@
-"""What a finished run has brought about, for the terminal: held-out figures before and after."""
+"""Summarises a finished run for the terminal: held-out metrics before and after training."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
 
-import orjson
 from rich.table import Table
 
 from rewardkit.train.monitoring.console import shown
+from rewardkit.train.run_folder import read_metrics
 
 LEFT_OUT = frozenset({"step", "kind", "always_shorter", "always_longer"})
-"""What is no figure, or does not change by training."""
+"""Keys that are not metrics, and metrics that training does not change."""
 
 
 def held_out_changes(folder: Path) -> Table | None:
-    """The figures of the first and the last evaluation of a run, without the ends of intervals.
+    """Compare the metrics of the first and the last evaluation of a run.
 
     Args:
-        folder: The run's.
+        folder: The run's folder.
 
     Returns:
-        A table, or None where the run was evaluated less than twice.
+        A table, or None if the run was evaluated less than twice.
     """
-    records = [orjson.loads(line) for line in (folder / "metrics.jsonl").read_bytes().splitlines()]
+    records = read_metrics(folder)
     evaluations = [record for record in records if record["kind"] == "eval"]
     if len(evaluations) < 2:
         return None

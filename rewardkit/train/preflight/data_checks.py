@@ -1,4 +1,4 @@
-"""What is odd about data, whatever is learned from them: duplicates, lengths, leaks, endings, templates, lost characters."""
+"""Checks of training data that every stage shares: duplicates, lengths, leaks, endings, templates, lost characters."""
 
 from __future__ import annotations
 
@@ -14,45 +14,53 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SKEWED = 8
-"""Lengths are called skewed where the longest hundredth is so many times the median."""
-LOOKED_CLOSELY_AT = 200
-"""Rows of which each character is followed."""
+"""Lengths are skewed if the 99th percentile exceeds this many times the median."""
+TEXTS_READ_BACK = 200
+"""Number of texts that are tokenized and decoded to find lost characters."""
 MOST_LOST = 0.02
-"""Share of a text's characters that a tokenizer may drop, as accents or signs."""
+"""Largest share of a text's characters that a tokenizer may drop without a warning."""
 
 Tokens = tuple[int, ...]
 
 
 @dataclass(slots=True)
 class Findings:
-    """What was seen."""
+    """The result of the checks."""
 
     facts: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-    """What training would refuse."""
+    """Faults that training would refuse."""
     warnings: list[str] = field(default_factory=list)
-    """What it would not refuse, but is rarely meant."""
+    """Things that training accepts but that are rarely intended."""
     title: str = ""
-    """Of the sample."""
+    """The title of the sample."""
     sample: list[tuple[str, str]] = field(default_factory=list)
-    """A rendered row in parts: (text, kind), where kind is context, loss, weighted, chosen or rejected."""
+    """A rendered row as (text, kind) parts. The kinds are context, loss, weighted, chosen and rejected."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataChecks:
-    """Looks for them, and writes them down."""
+    """Checks data, and adds what it finds to ``found``."""
 
     tokenizer: PreTrainedTokenizerBase
     found: Findings
 
     def decoded(self, tokens: Sequence[int]) -> str:
-        """Tokens as text."""
+        """Return the text of tokens."""
         return str(self.tokenizer.decode(list(tokens)))
 
     def lengths(
         self, lengths: Sequence[int], limit: int, fate: str, what: str = "rows", *, fatal: bool = False
     ) -> None:
-        """What is too long and what then becomes of it, and whether a few are much longer than the rest."""
+        """Find rows that are too long, and skewed lengths.
+
+        Args:
+            lengths: Number of tokens of each row.
+            limit: Largest number of tokens.
+            fate: What happens to rows that are too long.
+            what: What the rows are called.
+            fatal: Whether training refuses rows that are too long.
+        """
         long = sum(length > limit for length in lengths)
         if long:
             (self.found.problems if fatal else self.found.warnings).append(
@@ -63,38 +71,38 @@ class DataChecks:
         longest = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
         if longest > SKEWED * median(lengths):
             self.found.warnings.append(
-                f"lengths of {what} are skewed: the median is {median(lengths):.0f} tokens, one in a hundred has {longest} or more"
+                f"lengths of {what} are skewed: the median is {median(lengths):.0f} tokens, the 99th percentile {longest}"
             )
 
     def repeats(self, tokens: Sequence[Tokens], what: str) -> None:
-        """What is there more than once."""
+        """Find duplicates."""
         if repeated := len(tokens) - len(set(tokens)):
-            self.found.warnings.append(f"{repeated} of {len(tokens)} {what} are there more than once")
+            self.found.warnings.append(f"{repeated} of {len(tokens)} {what} are duplicates")
 
     def leaks(self, tokens: Sequence[Tokens], held_out: set[Tokens], what: str) -> None:
-        """What is trained on and held out."""
+        """Find training rows that are also held out."""
         if both := sum(item in held_out for item in tokens):
-            self.found.warnings.append(f"{both} of {len(tokens)} training {what} are held-out ones, too")
+            self.found.warnings.append(f"{both} of {len(tokens)} training {what} are also held out")
 
     def says_anything(self, example: Example) -> bool:
-        """Whether a response is more than its end."""
+        """Return whether a response has more than the end-of-sequence token."""
         return any(token != self.tokenizer.eos_token_id for token in example.tokens[example.start :])
 
     def endings(self, examples: Sequence[Example]) -> None:
-        """Whether responses end."""
+        """Find out whether responses end with the end-of-sequence token."""
         if not any(item.tokens[-1] == self.tokenizer.eos_token_id for item in examples):
             self.found.warnings.append(
-                "no example ends with the end-of-sequence token: the model will not learn to stop"
+                "no example ends with the end-of-sequence token: the model does not learn to stop"
             )
 
     def template(self, rows: Sequence[Row], column: str, renderer: Renderer, *, samples: bool = True) -> None:
-        """Whether training and sampling would see the prompt as the model's users will.
+        """Find out whether prompts are rendered as the model's users will render them.
 
         Args:
-            rows: Of the data.
-            column: With the prompts.
-            renderer: Of the prompts.
-            samples: Whether anything will be sampled from the model.
+            rows: The rows.
+            column: The column of the prompts.
+            renderer: Renders the prompts.
+            samples: Whether the model will generate text.
         """
         warn = self.found.warnings.append
         prompt = rows[0].data.get(column)
@@ -105,7 +113,7 @@ class DataChecks:
         if prompt is None:
             return
         rendered = renderer.text(rows[0], column)
-        if not isinstance(rendered, str):  # of a whole conversation, what stands before the first answer
+        if not isinstance(rendered, str):  # the part of a conversation before the first answer
             turns = [index for index, message in enumerate(rendered) if message.get("role") == "assistant"]
             rendered = rendered[: turns[0]] if turns else rendered
             if not rendered:
@@ -117,30 +125,32 @@ class DataChecks:
             )
         if not isinstance(rendered, str):
             if tokens == renderer.chat(rendered, rows[0], prompt=False):
-                warn("the chat template has no generation prompt: nothing tells the model that it is its turn")
+                warn("the chat template has no generation prompt, which marks the start of the answer")
             bos = self.tokenizer.bos_token_id
             if bos is not None and tokens[:2] == (bos, bos):
                 warn("prompts begin with two beginning-of-sequence tokens")
         if samples and self.tokenizer.padding_side == "right" and self.tokenizer.pad_token_id is not None:
-            self.found.facts["padding side"] = "right (no matter here; transformers' generate() needs left for batches)"
+            self.found.facts["padding side"] = (
+                "right (fine for training; generate() of transformers needs left for batches)"
+            )
 
-    def unread(self, rows: Sequence[Row], column: str) -> None:
-        """Text that the tokenizer has no tokens for."""
-        texts = [value for row in rows[:LOOKED_CLOSELY_AT] if isinstance(value := row.data.get(column), str)]
-        lost = [text for text in texts if self._read(text) < (1 - MOST_LOST) * len("".join(text.split()))]
+    def lost_characters(self, rows: Sequence[Row], column: str) -> None:
+        """Find texts with characters that the tokenizer drops."""
+        texts = [value for row in rows[:TEXTS_READ_BACK] if isinstance(value := row.data.get(column), str)]
+        lost = [text for text in texts if self._surviving(text) < (1 - MOST_LOST) * len("".join(text.split()))]
         if lost:
             self.found.warnings.append(
                 f"the tokenizer can't represent {len(lost)} of the first {len(texts)} texts in column {column!r}: characters are lost, "
                 f"as in {lost[0][:60]!r}"
             )
 
-    def _read(self, text: str) -> int:
-        """How many characters come back, without spaces."""
+    def _surviving(self, text: str) -> int:
+        """Return how many characters, without spaces, survive tokenization."""
         tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         known = [token for token in tokens if token != self.tokenizer.unk_token_id]
         return len("".join(self.decoded(known).split()))
 
 
-def spread(lengths: Sequence[int]) -> str:
-    """Shortest, longest and median."""
+def length_range(lengths: Sequence[int]) -> str:
+    """Return the shortest, longest and median length as text."""
     return f"{min(lengths)}–{max(lengths)} tokens, median {median(lengths):.0f}"

@@ -1,6 +1,6 @@
-"""Looks at a run's data before it starts: what is in the loss, what will be asked, and what is odd about it.
+"""Previews a run's data before it starts: what is in the loss, what the prompts are, and what looks wrong.
 
-Loads the tokenizer, not the model, and runs no reward.
+It loads the tokenizer but not the model, and runs no reward.
 """
 
 from __future__ import annotations
@@ -23,46 +23,49 @@ from rewardkit.train.data.weight_functions import weighers
 from rewardkit.train.evaluation.correctness import correct_condition, doubt
 from rewardkit.train.evaluation.statistics import wilson
 from rewardkit.train.models.loading import load_tokenizer, model_context
-from rewardkit.train.preflight.data_checks import DataChecks, Findings, Tokens, spread
+from rewardkit.train.preflight.data_checks import DataChecks, Findings, Tokens, length_range
 from rewardkit.train.rollout.generate import rollout
 
-TELLING = 0.6
-"""Length is called telling where more than this share of the preferred answers is the longer (or the shorter) one, by the interval."""
+LENGTH_PREDICTS = 0.6
+"""Length predicts the preference if, by the lower end of the interval, the preferred answer is longer (or shorter) in a larger share."""
 MOST_ROW_PROBLEMS = 5
 
 
 def preview(file: TrainFile, most_rows: int | None = None) -> Findings:
-    """Look at the data of a configuration.
+    """Check the data of a configuration.
 
     Args:
         file: The configuration.
-        most_rows: Look at no more than so many rows.
+        most_rows: Largest number of rows to check; None checks all.
+
+    Returns:
+        The findings. For a stage that is not built in they are empty.
 
     Raises:
-        ConfigError: There is no such model.
+        ConfigError: The model does not exist.
         DataError: A row can't be used.
     """
     config = file.config
     found = Findings()
-    looking = Preview(load_tokenizer(config.model, file.where("model", "path")), found, file, most_rows)
+    checks = Preview(load_tokenizer(config.model, file.where("model", "path")), found, file, most_rows)
     if isinstance(config, SftConfig):
-        looking.at_examples(config)
+        checks.check_examples(config)
     elif isinstance(config, RlConfig):
-        looking.at_prompts(config)
+        checks.check_prompts(config)
     elif isinstance(config, PreferenceConfig):
-        looking.at_pairs(config)
+        checks.check_pairs(config)
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class Preview(DataChecks):
-    """One look at the data of a configuration."""
+    """Checks the data of one configuration."""
 
     file: TrainFile
     most_rows: int | None
 
-    def at_examples(self, config: SftConfig) -> None:
-        """What SFT imitates."""
+    def check_examples(self, config: SftConfig) -> None:
+        """Check the examples of SFT."""
         found = self.found
         renderer = Renderer(self.tokenizer, config.data)
         rows = self.rows(config.data.train)
@@ -75,10 +78,10 @@ class Preview(DataChecks):
         found.facts |= {
             "rows": f"{len(rows):,}" if len(examples) == len(rows) else f"{len(rows):,} ({len(examples):,} examples)",
             "tokens": f"{sum(lengths):,}, {in_loss / sum(lengths):.0%} of them in the loss",
-            "length": spread(lengths),
+            "length": length_range(lengths),
         }
-        self.course(config.steps, config.epochs, config.batch_size, len(examples), "examples")
-        found.title = "the first row; green is in the loss"
+        self.run_length(config.steps, config.epochs, config.batch_size, len(examples), "examples")
+        found.title = "the first row; ⟦marked⟧ text is in the loss"
         found.sample = self.parts(examples[0])
         self.lengths(lengths, limit, "left out")
         self.learnable(examples, limit, "rows")
@@ -89,24 +92,24 @@ class Preview(DataChecks):
             self.leaks([item.tokens for item in examples], {item.tokens for item in held_out}, "examples")
         if echoes := sum(map(_echoes, examples)):
             found.warnings.append(
-                f"{echoes} of {len(examples)} responses begin with their own prompt: prompt tokens are in the loss"
+                f"{echoes} of {len(examples)} responses start with their own prompt, so that prompt tokens are in the loss"
             )
         self.endings(examples)
-        if silent := sum(not self.says_anything(item) for item in examples):
+        if empty := sum(not self.says_anything(item) for item in examples):
             found.warnings.append(
-                f"{silent} of {len(examples)} responses are empty: that is what would be learned from them"
+                f"{empty} of {len(examples)} responses are empty: the model would learn to answer nothing"
             )
         for weigher in weighing:
             if all(renderer.examples(row, [weigher]) == renderer.examples(row) for row in rows):
                 found.warnings.append(f"{weigher.name} of loss.weights changes the weight of no token")
         if config.data.messages is None:
             self.template(rows, config.data.prompt, renderer)
-            self.unread(rows, config.data.completion)
+            self.lost_characters(rows, config.data.completion)
         else:
             self.template(rows, config.data.messages, renderer)
 
-    def at_prompts(self, config: RlConfig) -> None:
-        """What GRPO and PPO ask, and what a step costs."""
+    def check_prompts(self, config: RlConfig) -> None:
+        """Check the prompts of GRPO and PPO, and compute the cost of a step."""
         found = self.found
         if self.file.reward is not None:
             found.warnings += filter(None, [doubt(config, self.file.reward)])
@@ -120,11 +123,11 @@ class Preview(DataChecks):
         rollouts = rollout_.prompts_per_step * rollout_.group_size
         tokens = rollouts * (median(lengths) + rollout_.max_new_tokens)
         found.facts |= {
-            "prompts": f"{len(prompts):,}, {spread(lengths)}",
+            "prompts": f"{len(prompts):,}, {length_range(lengths)}",
             "a step": f"{rollout_.prompts_per_step} prompts × {rollout_.group_size} = {rollouts:,} rollouts, at most "
             f"{rollouts * rollout_.max_new_tokens:,} sampled tokens ({tokens:,.0f} with prompts)",
             "the run": f"{config.steps:,} steps, {config.steps * rollouts:,} rollouts, "
-            f"{config.steps * rollout_.prompts_per_step / len(prompts):.2g} × through the prompts",
+            f"{config.steps * rollout_.prompts_per_step / len(prompts):.2g} epochs of the prompts",
         }
         found.title = "the first prompt"
         found.sample = [(str(self.tokenizer.decode(list(prompts[0].tokens))), "context")]
@@ -134,10 +137,10 @@ class Preview(DataChecks):
         held_out = [renderer.prompt(row) for row in self.rows(config.data.eval)] if config.data.eval else []
         self.leaks([item.tokens for item in prompts], {item.tokens for item in held_out}, "prompts")
         self.template(rows, config.data.prompt, renderer)
-        self.unread(rows, config.data.prompt)
+        self.lost_characters(rows, config.data.prompt)
         if len(prompts) < rollout_.prompts_per_step:
             found.warnings.append(
-                f"a step takes {rollout_.prompts_per_step} prompts and there are {len(prompts)}: it will hold some of them twice"
+                f"a step takes {rollout_.prompts_per_step} prompts but there are only {len(prompts)}: some of them occur twice in a step"
             )
         self.columns(prompts, "data.train")
         if held_out:
@@ -145,36 +148,36 @@ class Preview(DataChecks):
             self.lengths(whole, context, "refused", "held-out rows", fatal=True)
             self.columns(held_out, "data.eval")
 
-    def at_pairs(self, config: PreferenceConfig) -> None:
-        """What a reward model or DPO learns from."""
+    def check_pairs(self, config: PreferenceConfig) -> None:
+        """Check the preference pairs of a reward model or DPO."""
         found = self.found
         train, held_out = read_pairs(config.data)
         train, held_out = train[: self.most_rows], held_out[: self.most_rows]
         chosen, rejected, lengths = self._dialogues(config, train, "pairs")
         found.facts |= {
             "pairs": f"{len(train):,} to train on, {len(held_out):,} held out",
-            "length": f"{spread([length for pair in lengths for length in pair])} (of both answers)",
+            "length": f"{length_range([length for pair in lengths for length in pair])} (of both answers)",
         }
-        self.course(config.steps, config.epochs, config.batch_size, len(train), "pairs")
+        self.run_length(config.steps, config.epochs, config.batch_size, len(train), "pairs")
         pairs = list(zip(chosen, rejected, strict=True))
         self.repeats([(*one, -1, *two) for one, two in pairs], "pairs")
         known = set(pairs)
         if both_ways := sum((two, one) in known for one, two in pairs if one != two):
-            found.warnings.append(f"{both_ways} of {len(pairs)} pairs are there the other way round, too")
+            found.warnings.append(f"{both_ways} of {len(pairs)} pairs also occur with the opposite preference")
         same = [row.place for row, (one, two) in zip(train, pairs, strict=True) if one == two]
         if same:
             refused = isinstance(config, RewardModelConfig)
             (found.problems if refused else found.warnings).append(
-                f"{len(same)} of {len(pairs)} pairs have two answers that are the same tokens once rendered"
-                f"{' and cut' if refused else ''} (the first: {same[0]}): they teach nothing"
+                f"{len(same)} of {len(pairs)} pairs have two equal answers once rendered"
+                f"{' and cut' if refused else ''} (the first: {same[0]}): they have no training signal"
             )
-        self._tells(lengths)
+        self._length_bias(lengths)
         held = self._dialogues(config, held_out, "held-out pairs") if held_out else ([], [], [])
         self.leaks(
             [(*one, -1, *two) for one, two in pairs], {(*a, -1, *b) for a, b, _ in zip(*held, strict=True)}, "pairs"
         )
         if not held_out:
-            found.warnings.append("no pairs are held out: nothing will be known of how good the result is")
+            found.warnings.append("no pairs are held out: the trained model can't be evaluated")
         self._show_pair(chosen[0], rejected[0])
         self.template(
             train,
@@ -182,12 +185,12 @@ class Preview(DataChecks):
             Renderer(self.tokenizer, config.data),
             samples=not isinstance(config, RewardModelConfig),
         )
-        self.unread(train, config.data.chosen)
+        self.lost_characters(train, config.data.chosen)
 
     def _dialogues(
         self, config: PreferenceConfig, rows: Sequence[Row], what: str
     ) -> tuple[list[Tokens], list[Tokens], list[tuple[int, int]]]:
-        """Both renderings of each pair as the stage sees them, and the lengths of the two before anything is cut."""
+        """Return the tokens of both answers of each pair as the stage gets them, and their lengths before truncation."""
         context = model_context(config.model)
         if isinstance(config, RewardModelConfig):
             limit = min(config.max_tokens or context, context, self.tokenizer.model_max_length)
@@ -216,28 +219,28 @@ class Preview(DataChecks):
         return [pair.chosen.tokens for pair in answers], [pair.rejected.tokens for pair in answers], lengths
 
     def learnable(self, examples: Sequence[Example], limit: int, what: str) -> None:
-        """Whether SFT keeps any."""
+        """Find out whether SFT keeps any example."""
         if not any(len(item.tokens) <= limit and any(item.weights) for item in examples):
             self.found.problems.append(f"none of {len(examples)} {what} has weight and fits into {limit} tokens")
 
     def cut_apart(self, lost: int) -> None:
-        """Pairs that differ only in what is cut off."""
+        """Report pairs that only differ in what is cut off."""
         if lost:
             self.found.warnings.append(
-                f"{lost} pairs differ only in what max_tokens cuts off, so both answers look alike: raise it"
+                f"{lost} pairs only differ in what max_tokens cuts off, so that both answers are equal: raise it"
             )
 
-    def _tells(self, lengths: Sequence[tuple[int, int]]) -> None:
-        """Whether length alone would do."""
+    def _length_bias(self, lengths: Sequence[tuple[int, int]]) -> None:
+        """Find out whether length alone predicts the preference."""
         longer, shorter = (sum(one > two for one, two in lengths), sum(one < two for one, two in lengths))
         self.found.facts["preferred is longer"] = (
             f"{longer / len(lengths):.0%} of the pairs, shorter {shorter / len(lengths):.0%}"
         )
         for word, count in (("longer", longer), ("shorter", shorter)):
-            if wilson(count, len(lengths)).low > TELLING:
+            if wilson(count, len(lengths)).low > LENGTH_PREDICTS:
                 self.found.warnings.append(
                     f"the preferred answer is the {word} one in {count / len(lengths):.0%} of the pairs: length alone predicts the "
-                    "preference, and that is what may be learned"
+                    "preference, and the model may learn only that"
                 )
 
     def _show_pair(self, chosen: Tokens, rejected: Tokens) -> None:
@@ -245,7 +248,7 @@ class Preview(DataChecks):
             (index for index, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b),
             min(len(chosen), len(rejected)),
         )
-        self.found.title = "the first pair; green is preferred, red is not"
+        self.found.title = "the first pair; ⟦+preferred⟧ and ⟦-rejected⟧ are marked"
         self.found.sample = [
             (self.decoded(tokens), kind)
             for tokens, kind in (
@@ -257,11 +260,11 @@ class Preview(DataChecks):
         self.found.sample.insert(2, ("\n", "context"))
 
     def rows(self, files: Any) -> list[Row]:
-        """The rows that are looked at."""
+        """Return the rows to check."""
         return read_rows(paths(files))[: self.most_rows]
 
     def parts(self, example: Example) -> list[tuple[str, str]]:
-        """The example's text in parts by what weight they have in the loss."""
+        """Return the example's text in parts by their weight in the loss."""
         weights = [0.0] * example.start + list(example.weights)
         found = []
         begin = 0
@@ -272,13 +275,13 @@ class Preview(DataChecks):
                 begin = end
         return found
 
-    def course(self, steps: int | None, epochs: float | None, batch: int, rows: int, what: str) -> None:
-        """How long it goes on."""
+    def run_length(self, steps: int | None, epochs: float | None, batch: int, rows: int, what: str) -> None:
+        """Add the length of the run to the facts."""
         count = steps if steps is not None else -(-int((epochs or 1) * rows) // batch)
-        self.found.facts["the run"] = f"{count:,} steps of {batch} {what}, {count * batch / rows:.2g} × through them"
+        self.found.facts["the run"] = f"{count:,} steps of {batch} {what}, {count * batch / rows:.2g} epochs"
 
     def columns(self, prompts: Sequence[Prompt], name: str) -> None:
-        """What the reward would miss, told by the reward's own check."""
+        """Find columns and values that the reward lacks, by the reward's own check."""
         if self.file.reward is None:
             return
         for column, users in self.file.reward.needed_fields().items():
@@ -304,6 +307,6 @@ _no_text: Callable[[Sequence[int]], str] = lambda _tokens: ""  # noqa: E731
 
 
 def _echoes(example: Example) -> bool:
-    """Whether the response begins with the whole prompt."""
+    """Return whether the response starts with the whole prompt."""
     prompt = example.tokens[: example.start]
     return len(prompt) > 1 and example.tokens[example.start : 2 * example.start] == prompt

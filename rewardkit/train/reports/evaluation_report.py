@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from rewardkit.train.evaluation.answers import Answer, Exam
+from rewardkit.train.evaluation.answers import Answer, ModelAnswers
 from rewardkit.train.evaluation.metrics import GREEDY_ACCURACY
 from rewardkit.train.evaluation.pass_at_k import Change, greedy_gain
 from rewardkit.train.evaluation.statistics import Estimate
@@ -30,7 +30,7 @@ METHOD = (
 def write_page(
     path: Path,
     metrics: Sequence[Mapping[str, Any]],
-    exams: Sequence[Exam],
+    all_answers: Sequence[ModelAnswers],
     changes: Sequence[Change],
     facts: Mapping[str, str] | None = None,
 ) -> Path:
@@ -39,7 +39,7 @@ def write_page(
     Args:
         path: The HTML file.
         metrics: For each model its metrics by label, as numbers or ``Estimate``.
-        exams: The models' answers.
+        all_answers: The models' answers.
         changes: The comparison of two models, over all problems first; empty for a single model.
         facts: What was evaluated, for the header, such as the reward and the date.
 
@@ -49,44 +49,47 @@ def write_page(
     Raises:
         OutputError: The file can't be written.
     """
-    roles = ("base: ", "trained: ") if len(exams) == 2 else ("",)
-    head = ["", *(role + short(exam.model) for role, exam in zip(roles, exams, strict=True))]
+    roles = ("base: ", "trained: ") if len(all_answers) == 2 else ("",)
+    head = ["", *(role + short(model_answers.model) for role, model_answers in zip(roles, all_answers, strict=True))]
     return html.write_page(
         path,
         "evaluation.html.j2",
         title="Evaluation",
-        facts=[("model", exam.model) for exam in exams] + list((facts or {}).items()),
-        warnings=warnings(exams),
+        facts=[("model", model_answers.model) for model_answers in all_answers] + list((facts or {}).items()),
+        warnings=warnings(all_answers),
         head=[*head, "difference"] if changes else head,
-        rows=_rows(metrics, exams, changes),
+        rows=_rows(metrics, all_answers, changes),
         method=METHOD,
-        comparison=_comparison(exams, changes) if changes else None,
+        comparison=_comparison(all_answers, changes) if changes else None,
     )
 
 
-def warnings(exams: Sequence[Exam]) -> list[str]:
+def warnings(all_answers: Sequence[ModelAnswers]) -> list[str]:
     """Return what makes the metrics meaningless: all answers of a model were cut off."""
     return [
-        f"All {len(exam.answers):,} answers of {short(exam.model)} were cut off at rollout.max_new_tokens before they ended; raise it."
-        for exam in exams
-        if exam.answers and all(answer.is_cut for answer in exam.answers)
+        f"All {len(model_answers.answers):,} answers of {short(model_answers.model)} were cut off at rollout.max_new_tokens "
+        "before they ended; raise it."
+        for model_answers in all_answers
+        if model_answers.answers and all(answer.is_cut for answer in model_answers.answers)
     ]
 
 
-def _rows(metrics: Sequence[Mapping[str, Any]], exams: Sequence[Exam], changes: Sequence[Change]) -> list[list[str]]:
+def _rows(
+    metrics: Sequence[Mapping[str, Any]], all_answers: Sequence[ModelAnswers], changes: Sequence[Change]
+) -> list[list[str]]:
     labels = list(dict.fromkeys(label for of in metrics for label in of))
-    gains = differences(exams, changes)
+    gains = differences(all_answers, changes)
     return [
         [label, *(words(of.get(label)) for of in metrics)] + ([words(gains.get(label), sign=True)] if changes else [])
         for label in labels
     ]
 
 
-def differences(exams: Sequence[Exam], changes: Sequence[Change]) -> dict[str, Estimate]:
+def differences(all_answers: Sequence[ModelAnswers], changes: Sequence[Change]) -> dict[str, Estimate]:
     """Return the gains over all problems by the label of their metric."""
     if not changes:
         return {}
-    greedy = greedy_gain(*exams)
+    greedy = greedy_gain(*all_answers)
     found = {f"pass@{k}": gain for k, gain in enumerate(changes[0].gain, 1)}
     return found if greedy is None else {GREEDY_ACCURACY: greedy, **found}
 
@@ -143,7 +146,7 @@ def curve_chart(change: Change, lowest: float, *, width: int = 520, height: int 
     return Markup(chart)  # noqa: S704 - line_chart escapes its texts
 
 
-def _comparison(exams: Sequence[Exam], changes: Sequence[Change]) -> dict[str, Any]:
+def _comparison(all_answers: Sequence[ModelAnswers], changes: Sequence[Change]) -> dict[str, Any]:
     whole, *classes = changes
     entries = [("base", COLOURS[1], False), ("trained", COLOURS[0], False)]
     if any(item.crossover for item in changes):
@@ -161,7 +164,7 @@ def _comparison(exams: Sequence[Exam], changes: Sequence[Change]) -> dict[str, A
         "rows": [_change_row(item) for item in changes],
         "reach": k,
         "samples": whole.samples,
-        "problems": _problems(exams[0], exams[1]),
+        "problems": _problems(all_answers[0], all_answers[1]),
     }
 
 
@@ -225,7 +228,7 @@ def _negative(value: Estimate) -> Estimate:
     return Estimate(-value.value, -value.high, -value.low)
 
 
-def _problems(base: Exam, trained: Exam) -> list[dict[str, Any]]:
+def _problems(base: ModelAnswers, trained: ModelAnswers) -> list[dict[str, Any]]:
     """Return the problems that only the trained model solved, and those that only the base model solved."""
     before, after = base.by_prompt, trained.by_prompt
     counts = base.counts(), trained.counts()

@@ -1,1 +1,1 @@
-"""Sampling completions and scoring them."""
+"""Sampling and scoring completions."""

@@ -1,7 +1,6 @@
-"""Prompts to scored completions: what a step learns from, and what an evaluation looks at.
+"""Samples and scores completions, for training steps and evaluations.
 
-While the engine samples the next prompts, the reward is already at work on those that are done. What comes out does not depend on
-which of the two is quicker.
+The reward scores finished prompts while the engine samples the next ones. The result does not depend on which of the two is faster.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from rewardkit.errors import TooManyUnscoredError
 from rewardkit.rollout_engine import Completion, Request, RolloutEngine, Sampling
 from rewardkit.train.data.tokenization import Prompt
 from rewardkit.train.distributed import collectives
-from rewardkit.train.distributed.failure_propagation import agreed, check
+from rewardkit.train.distributed.failure_propagation import check, raise_on_all_ranks
 from rewardkit.types import Rollout, ScoredRollout
 
 
@@ -27,20 +26,20 @@ class Sample:
 
     prompt: Prompt
     group: int
-    """Which prompt of the batch it answers."""
+    """The number of the prompt in the batch."""
     completion: Completion
     scored: ScoredRollout
 
 
 @dataclass(slots=True)
 class Timings:
-    """Where the time went, in seconds."""
+    """How long sampling and scoring took, in seconds."""
 
     generating: float = 0.0
     waiting: float = 0.0
-    """For scores, with nothing left to sample."""
+    """Time spent on waiting for scores after all completions had been sampled."""
     scoring: float = 0.0
-    """Of the reward, which is at work while the engine samples."""
+    """Time spent on scoring, which overlaps with sampling."""
 
 
 def collect(
@@ -54,39 +53,39 @@ def collect(
     first_group: int = 0,
     timings: Timings | None = None,
 ) -> list[Sample]:
-    """Sample completions and score them; of several processes each takes some of the prompts, and all get everything.
+    """Sample and score completions. Each process takes some of the prompts, and all processes get all results.
 
     Args:
-        engine: Samples.
-        reward: Scores.
-        decode: Text of tokens.
-        prompts: What to answer.
-        seeds: For each prompt one per completion.
-        sampling: How.
-        step: For weight schedules.
-        first_group: Number of the first prompt's group.
-        timings: What this takes is added here.
+        engine: The rollout engine.
+        reward: The reward.
+        decode: Returns the text of tokens.
+        prompts: The prompts.
+        seeds: For each prompt, one seed per completion.
+        sampling: How completions are drawn.
+        step: The training step, for weight schedules.
+        first_group: The number of the first prompt's group.
+        timings: The time that this takes is added here.
 
     Returns:
-        All completions of the first prompt, then of the second …
+        All completions of the first prompt, then those of the second, and so on.
 
     Raises:
-        EngineError: The engine of any process has failed.
-        PeerError: Another process has failed otherwise.
+        EngineError: The engine of any process failed.
+        PeerError: Another process failed for another reason.
     """
-    own = collectives.share(range(len(prompts)))
+    own = collectives.local_shard(range(len(prompts)))
     requests = [Request(prompts[index].tokens, seeds[index]) for index in own]
     timings = timings or Timings()
 
     def score(rollouts: Sequence[Rollout]) -> list[ScoredRollout]:
         began = time.monotonic()
         scored = reward.score(rollouts, step=step)
-        timings.scoring += time.monotonic() - began  # by one thread alone
+        timings.scoring += time.monotonic() - began  # only one thread adds here
         return scored
 
     began = time.monotonic()
     pending: list[tuple[list[tuple[int, Completion]], Future[list[ScoredRollout]]]] = []
-    with agreed(), ThreadPoolExecutor(1, thread_name_prefix="rewardkit-score") as scorer:
+    with raise_on_all_ranks(), ThreadPoolExecutor(1, thread_name_prefix="rewardkit-score") as scorer:
         try:
             for done in engine.generate(requests, sampling):
                 check()
@@ -97,7 +96,7 @@ def collect(
                 pending.append((flat, scorer.submit(score, rollouts)))
                 for _, future in pending:
                     if future.done():
-                        future.result()  # a reward that has broken down ends the sampling, too
+                        future.result()  # an exception of the reward also ends the sampling
             generated = time.monotonic()
             by_prompt: dict[int, list[Sample]] = {index: [] for index in own}
             for flat, future in pending:
@@ -108,11 +107,11 @@ def collect(
             raise
     timings.generating += generated - began
     timings.waiting += time.monotonic() - generated
-    return [sample for samples in collectives.gathered([by_prompt[index] for index in own]) for sample in samples]
+    return [sample for samples in collectives.all_gather([by_prompt[index] for index in own]) for sample in samples]
 
 
 def rollout(prompt: Prompt, group: int, completion: Completion, decode: Callable[[Sequence[int]], str]) -> Rollout:
-    """A completion as the reward sees it: text for a prompt that is text, else one assistant message."""
+    """Return a completion as the reward gets it: text if the prompt is text, else one assistant message."""
     text = decode(completion.tokens)
     return Rollout(
         prompt.text,
@@ -125,10 +124,15 @@ def rollout(prompt: Prompt, group: int, completion: Completion, decode: Callable
 
 
 def refuse_unscored(samples: Sequence[Sample], most: float, where: str) -> None:
-    """Stop where too much could not be scored.
+    """Refuse a batch of which too many rollouts could not be scored.
+
+    Args:
+        samples: The batch.
+        most: The largest allowed share.
+        where: Where the batch is from, for the message.
 
     Raises:
-        TooManyUnscoredError: More than the share ``most``; says which kinds, and the first message.
+        TooManyUnscoredError: The share is larger. The message has the kinds and the first cause.
     """
     unscored = [sample.scored.unscored for sample in samples if sample.scored.unscored is not None]
     if len(unscored) > most * len(samples):

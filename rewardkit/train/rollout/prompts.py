@@ -1,4 +1,4 @@
-"""The prompts that completions are sampled for, held against the model and the reward before anything is sampled."""
+"""Loads prompts, and checks them against the model and the reward before anything is sampled."""
 
 from __future__ import annotations
 
@@ -16,10 +16,16 @@ from rewardkit.train.models.policy import Policy
 def load_prompts(
     config: RlConfig, policy: Policy, reward: CompositeReward, files: Path | Sequence[Path] | None
 ) -> list[Prompt]:
-    """Read and render prompts, and hold them against the reward and the model's context.
+    """Read and render prompts, and check them against the reward and the model's context.
+
+    Args:
+        config: The configuration.
+        policy: The model whose tokenizer and context are used.
+        reward: The reward whose columns the rows must have.
+        files: The files of rows; None has no prompts.
 
     Raises:
-        DataError: A row can't be used: names file and row.
+        DataError: A row can't be used; the message names file and row.
     """
     if files is None:
         return []
@@ -37,7 +43,7 @@ def load_prompts(
 
 
 def refuse_long_prompts(prompts: Sequence[Prompt], context: int, max_new_tokens: int) -> None:
-    """Raise DataError if a prompt leaves no room for its completion."""
+    """Raise DataError if a prompt and its completion exceed the model's context."""
     for prompt in prompts:
         if len(prompt.tokens) + max_new_tokens > context:
             raise DataError(

@@ -1,4 +1,4 @@
-"""A run's rollout engine: started, given the trained weights before it samples, watched by the canary, and ended with the run."""
+"""The rollout engine of a run: takes over the trained weights before it samples, and checks that it did."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from rewardkit.train.rollout.weight_sync_check import WeightSyncCheck
 
 
 def setup_of(model: ModelConfig, policy: Policy, sampling: Sampling, *, longest: int, batch: int) -> EngineSetup:
-    """What an engine is made for.
+    """Return what an engine needs to know to start.
 
     Args:
-        model: Where the policy was loaded from.
+        model: The configuration of the model that the policy was loaded from.
         policy: The trained model.
-        sampling: Of the rollouts.
-        longest: Most tokens of a prompt with its completion.
-        batch: Most completions at once.
+        sampling: How completions of rollouts are drawn.
+        longest: Largest number of tokens of a prompt with its completion.
+        batch: Largest number of completions at once.
     """
     return EngineSetup(
-        model=whole_model(model.path),  # whose weights are taken over before anything is sampled
+        model=whole_model(model.path),  # its weights are replaced before anything is sampled
         tokenizer=model.tokenizer or model.path,
         trust_remote_code=model.trust_remote_code,
         dtype=str(policy.lm.dtype).removeprefix("torch."),
@@ -39,7 +39,7 @@ def setup_of(model: ModelConfig, policy: Policy, sampling: Sampling, *, longest:
 
 
 class SyncedEngine:
-    """An engine that takes over the weights by itself, the next time that something is sampled after they have changed."""
+    """A rollout engine that takes over changed weights by itself, when it samples the next time."""
 
     def __init__(
         self,
@@ -53,15 +53,15 @@ class SyncedEngine:
         """Start the engine.
 
         Args:
-            chosen: Which.
-            model: Where the policy was loaded from.
-            rollout: The configuration's section.
+            chosen: The configured engine.
+            model: The configuration of the model that the policy was loaded from.
+            rollout: The section ``rollout``.
             policy: The trained model.
-            prompts: All that will be answered.
+            prompts: All prompts of the run.
             sampling: How completions of rollouts are drawn.
 
         Raises:
-            EngineError: It can't be started.
+            EngineError: The engine can't be started.
         """
         longest = max(map(len, prompts), default=1) + sampling.max_new_tokens
         setup = setup_of(model, policy, sampling, longest=longest, batch=rollout.batch)
@@ -72,36 +72,43 @@ class SyncedEngine:
         self.weight_sync_check = WeightSyncCheck(policy, self.engine, prompts, sampling, longest, rollout.canary.limit)
         self.syncs = 0
         self.metrics: dict[str, float] = {}
-        """What the canary saw of the latest weights."""
+        """The result of the latest weight sync check."""
         self.seconds_sync = 0.0
-        """Spent so far on taking over weights."""
+        """Total time spent on weight syncs, in seconds."""
         self._is_stale = True
         self._is_asleep = False
 
     def sync(self) -> None:
-        """The weights have changed."""
+        """Tell the engine that the weights have changed."""
         self._is_stale = True
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[tuple[int, list[Completion]]]]:
-        """Sample from the weights as they are now.
+        """Sample from the current weights.
+
+        Args:
+            requests: The prompts, and the seeds of their completions.
+            sampling: How completions are drawn.
+
+        Yields:
+            Indices of requests with their completions, as soon as they are finished.
 
         Raises:
-            EngineError: The engine fails or hangs, or samples from other weights than are trained.
+            EngineError: The engine failed, or does not sample from the trained weights.
         """
         self._refresh()
         yield from self.engine.generate(requests, sampling)
 
     def sleep(self) -> None:
-        """Nothing will be sampled until the weights have changed."""
+        """Release memory until the weights have changed."""
         self.engine.sleep()
         self._is_asleep = True
         self._is_stale = True
 
     def wake(self) -> None:
-        """It wakes by itself when something is sampled."""
+        """Do nothing: the engine wakes when something is sampled."""
 
     def close(self) -> None:
-        """Sampling is over."""
+        """End the engine."""
         self.engine.close()
 
     def _refresh(self) -> None:
@@ -114,10 +121,10 @@ class SyncedEngine:
         self.engine.sync()
         self.metrics = {}
         if self.every and self.syncs % self.every == 0 and not (self.shares_weights and self.syncs):
-            seen = self.weight_sync_check.check()
+            found = self.weight_sync_check.check()
             self.metrics = {
-                "weight_sync_difference": seen.mean_difference,
-                "weight_sync_difference_max": seen.max_difference,
+                "weight_sync_difference": found.mean_difference,
+                "weight_sync_difference_max": found.max_difference,
             }
         self.seconds_sync += time.monotonic() - began
         self.syncs += 1

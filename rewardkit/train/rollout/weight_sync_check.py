@@ -1,8 +1,8 @@
-"""Proves, whenever a sampler has taken over weights, that it samples from the weights that are trained.
+"""Checks after each weight sync that the rollout engine samples from the trained weights.
 
-A few fixed prompts are answered, as rollouts are (with the prefix cache, the sampler's numerics, the run's temperature), and the
-trainer judges the very tokens. Two things end a run: log-probs that are too far apart, and a sampler whose answers are to the
-last bit those of before the update, although the trainer's judgement of them has moved.
+The engine completes a few fixed prompts as it samples rollouts (with its prefix cache, its numerics and the run's temperature), and the
+trainer computes the log-probs of the same tokens. Two results end a run: log-probs that differ too much, and completions that are bit
+for bit those from before the update although the trainer's log-probs of them have changed.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ import torch
 
 from rewardkit.errors import EngineError
 from rewardkit.rollout_engine import Completion, Request, RolloutEngine, Sampling
-from rewardkit.train.models.policy import Passage, Policy, Tokens
+from rewardkit.train.models.policy import Policy, Tokens, TokenSpan
 from rewardkit.train.seeds import step_seed
 
 REAL_PROMPTS = 2
-"""How many of the run's own prompts are answered."""
+"""Number of the run's own prompts that are completed."""
 RANDOM_PROMPTS = 2
-"""How many prompts of random tokens are, each long enough to fill some blocks of a prefix cache."""
+"""Number of prompts of random tokens, each long enough to fill some blocks of a prefix cache."""
 RANDOM_TOKENS = 80
 NEW_TOKENS = 16
 STALE_SHARE = 0.01
-"""How far the trainer's judgement must have moved, as a share of the bound, for an unmoved sampler to count as stale."""
+"""An unchanged engine is stale if the trainer's log-probs have changed by more than this share of the limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class SyncDifference:
-    """What one look at the sampler found; in nats."""
+    """The difference between the log-probs of rollout engine and trainer, in nats."""
 
     mean_difference: float
-    """Mean ``|sampler − trainer|`` over all tokens."""
+    """Mean ``|engine − trainer|`` over all tokens."""
     max_difference: float
 
 
 class WeightSyncCheck:
-    """Holds a sampler against the policy."""
+    """Compares a rollout engine with the policy."""
 
     def __init__(
         self,
@@ -50,15 +50,15 @@ class WeightSyncCheck:
         longest: int,
         limit: float | None = None,
     ) -> None:
-        """Choose what is asked.
+        """Choose the prompts.
 
         Args:
             policy: The trained model.
-            engine: The sampler.
-            prompts: The run's own.
-            sampling: The run's own.
-            longest: Most tokens of a prompt with its completion that the sampler takes.
-            limit: Most mean difference per token; by default what the engine says that rounding may cause.
+            engine: The rollout engine.
+            prompts: The run's prompts.
+            sampling: How the run's completions are drawn.
+            longest: Largest number of tokens of a prompt with its completion.
+            limit: Largest mean difference per token, in nats; by default the engine's tolerance for rounding.
         """
         self.policy = policy
         self.engine = engine
@@ -66,11 +66,11 @@ class WeightSyncCheck:
         self.sampling = replace(sampling, max_new_tokens=min(NEW_TOKENS, sampling.max_new_tokens), stop=())
         room = longest - self.sampling.max_new_tokens
         self.requests = [
-            Request(tuple(prompt), [step_seed("canary", index)])
+            Request(tuple(prompt), [step_seed("weight_sync_check", index)])
             for index, prompt in enumerate([*prompts[:REAL_PROMPTS], *self._random_prompts(room)])
         ]
         self._before: tuple[list[Completion], torch.Tensor] | None = None
-        """The answers of last time, and what the trainer said of them."""
+        """The completions of the previous check, and the trainer's log-probs of them."""
 
     def _random_prompts(self, room: int) -> list[Tokens]:
         special = set(self.policy.tokenizer.all_special_ids)
@@ -80,51 +80,56 @@ class WeightSyncCheck:
         return [draw.choices(tokens, k=max(1, min(RANDOM_TOKENS, room))) for _ in range(RANDOM_PROMPTS)]
 
     def check(self) -> SyncDifference:
-        """Look at the sampler as it is now.
+        """Check the engine.
+
+        Returns:
+            The difference between engine and trainer.
 
         Raises:
-            EngineError: It samples from other weights than are trained, or does not answer what it is asked.
+            EngineError: The engine does not sample from the trained weights, or does not complete the prompts.
         """
-        answers = self._ask()
-        sampler_N = torch.tensor([value for answer in answers for value in answer.logprobs])
-        trainer_N = self._judge(answers)
-        apart_N = (sampler_N - trainer_N).abs()
-        seen = SyncDifference(float(apart_N.mean()), float(apart_N.max()))
+        answers = self._complete_prompts()
+        engine_N = torch.tensor([value for answer in answers for value in answer.logprobs])
+        trainer_N = self._trainer_logprobs(answers)
+        difference_N = (engine_N - trainer_N).abs()
+        found = SyncDifference(float(difference_N.mean()), float(difference_N.max()))
         if self._before is not None and self._before[0] == answers:
             moved = float((trainer_N - self._before[1]).abs().mean())
             if moved > STALE_SHARE * self.limit:
                 raise EngineError(
-                    f"the sampler answers to the last bit as it did before the update, which moved the trainer's log-probs by {moved:.3g} "
-                    "per token on average: it has not taken over the weights"
+                    f"the completions of the rollout engine are bit for bit those from before the update, which changed the trainer's "
+                    f"log-probs by {moved:.3g} per token on average: the engine has not taken over the weights"
                 )
-        if not math.isfinite(seen.mean_difference) or seen.mean_difference > self.limit:
+        if not math.isfinite(found.mean_difference) or found.mean_difference > self.limit:
             raise EngineError(
-                f"the sampler's log-probs differ from the trainer's by {seen.mean_difference:.3g} per token on average after "
-                f"taking over the weights (at most {seen.max_difference:.3g}), more than {self.limit:g}: it samples from other "
-                "weights than are trained; where its type is meant to be coarser, set rollout.canary.limit"
+                f"after the weight sync the log-probs of engine and trainer differ by {found.mean_difference:.3g} per token on average "
+                f"(at most {found.max_difference:.3g}), more than {self.limit:g}: the engine does not sample from the trained weights. If "
+                "it uses a coarser data type on purpose, set rollout.canary.limit"
             )
         self._before = answers, trainer_N
-        return seen
+        return found
 
-    def _ask(self) -> list[Completion]:
+    def _complete_prompts(self) -> list[Completion]:
         found: dict[int, Completion] = {}
         for part in self.engine.generate(self.requests, self.sampling):
             found |= {index: completions[0] for index, completions in part}
         answers = [found.get(index) for index in range(len(self.requests))]
         whole = [answer for answer in answers if answer is not None and 0 < len(answer.tokens) == len(answer.logprobs)]
         if len(whole) < len(answers):
-            raise EngineError(f"the sampler answered {len(whole)} of {len(answers)} prompts with tokens and log-probs")
+            raise EngineError(
+                f"the rollout engine returned tokens and log-probs for {len(whole)} of {len(answers)} prompts"
+            )
         return whole
 
-    def _judge(self, answers: Sequence[Completion]) -> torch.Tensor:
-        """The trainer's log-probs of the answers, one after the other. Shape: (N,)."""
+    def _trainer_logprobs(self, answers: Sequence[Completion]) -> torch.Tensor:
+        """Return the trainer's log-probs of all tokens of the completions. Shape: (N,)."""
         passages = [
-            Passage((*request.prompt, *answer.tokens), len(request.prompt))
+            TokenSpan((*request.prompt, *answer.tokens), len(request.prompt))
             for request, answer in zip(self.requests, answers, strict=True)
         ]
         was_training = self.policy.model.training
         self.policy.model.eval()
         with torch.no_grad():
-            judged = self.policy.judge(passages, self.sampling.temperature)
+            scored = self.policy.forward_logprobs(passages, self.sampling.temperature)
         self.policy.model.train(was_training)
-        return judged.logprobs_B_T[judged.mask_B_T].float().cpu()
+        return scored.logprobs_B_T[scored.mask_B_T].float().cpu()

@@ -1,7 +1,7 @@
-"""Direct preference optimisation: a policy learns from pairs what others preferred, held near the model it starts from.
+"""Direct preference optimisation (DPO, https://arxiv.org/abs/2305.18290): a policy is trained on preference pairs.
 
-That model is the reference. Its log-probabilities never change, so they are worked out once, by the policy before its first
-step, and no second model is held in memory.
+The reference model is the policy before its first step. Its log-probabilities never change, so they are computed once, and no second
+model is held in memory.
 """
 
 from __future__ import annotations
@@ -22,20 +22,26 @@ from rewardkit.train.data.rows import Row
 from rewardkit.train.evaluation.statistics import wilson
 from rewardkit.train.losses.preference import DPOLoss, dpo, sequence_logprobs
 from rewardkit.train.models.dropout import switch_off_dropout
-from rewardkit.train.models.policy import Passage, Policy
+from rewardkit.train.models.policy import Policy, TokenSpan
 from rewardkit.train.run_folder import FINAL
 from rewardkit.train.trainer.run import Run
 from rewardkit.train.trainer.supervised import SupervisedTask, train_supervised
 
 
 def train_dpo(file: TrainFile) -> Path:
-    """Run the stage; returns the folder of the trained model.
+    """Run the stage.
+
+    Args:
+        file: The configuration.
+
+    Returns:
+        The folder of the trained model.
 
     Raises:
-        ConfigError: There is no such model.
+        ConfigError: The model does not exist.
         DataError: The data can't be used.
-        OutputError: The run can't be written down.
-        Interrupted: Somebody asked it to end; it can go on.
+        OutputError: The run's folder can't be written.
+        Interrupted: The run was interrupted; it can be resumed.
     """
     config = file.config
     assert isinstance(config, DpoConfig)  # noqa: S101 - for the type checker
@@ -49,16 +55,16 @@ def train_dpo(file: TrainFile) -> Path:
     with Run.open(file, config.total_steps(len(train)), facts) as run:
         if left_out:
             run.console.message(f"{left_out} pairs have an answer of more than {limit} tokens and are left out")
-        run.console.message(f"working out what the reference says of {2 * (len(train) + len(held_out))} answers")
+        run.console.message(f"computing the reference log-probs of {2 * (len(train) + len(held_out))} answers")
         train_supervised(run, DpoTask(config, policy, train, held_out), config)
         return run.save_model(policy.save, FINAL)
 
 
 def load_pairs(config: DpoConfig, policy: Policy, rows: Sequence[Row], limit: int) -> list[AnswerPair]:
-    """Render the pairs; those with an answer that is too long are left out.
+    """Render the pairs without those that have an answer that is too long.
 
     Raises:
-        DataError: A row can't be used, or all are too long.
+        DataError: A row can't be used, or all pairs are too long.
     """
     renderer = AnswerRenderer(policy.tokenizer, config.data)
     pairs = [renderer.pair(row) for row in rows]
@@ -70,14 +76,14 @@ def load_pairs(config: DpoConfig, policy: Policy, rows: Sequence[Row], limit: in
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """Log-probabilities of the answers under the reference, one of each pair."""
+    """Log-probabilities of the answers under the reference model, one per pair."""
 
     chosen_P: Tensor
     rejected_P: Tensor
 
 
 class DpoTask(SupervisedTask):
-    """A policy that learns to prefer what was preferred, beside what it was when this was made."""
+    """Trains a policy to prefer the chosen answers. The policy at creation is the reference model."""
 
     name = "policy"
     stats_per_row = 3
@@ -97,41 +103,41 @@ class DpoTask(SupervisedTask):
 
     @property
     def model(self) -> Policy:
-        """The model."""
+        """The model that is trained."""
         return self.policy
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of each row."""
+        """The number of tokens of each training row."""
         return [pair.tokens for pair in self.train]
 
     def set_batch(self, rows: Sequence[int]) -> None:
-        """Take the rows of a step."""
+        """Set the rows of the next step."""
         self.rows = rows
 
     def compute_loss(self, part: list[int]) -> tuple[Tensor, Tensor]:
-        """Mean loss; noted are loss and rewards of each pair."""
+        """Return the part of the mean loss, and the loss and implicit rewards of each pair."""
         found = self._loss(self.train, self.references, [self.rows[index] for index in part])
-        return found.loss_P.sum() / len(self.rows), _noted(found)
+        return found.loss_P.sum() / len(self.rows), _pair_stats(found)
 
     def metrics(self, stats_B_N: Tensor) -> dict[str, float]:
-        """For the log."""
+        """Return the metrics of a step."""
         return figures(stats_B_N)
 
     def evaluate(self) -> dict[str, float]:
-        """Loss, accuracy with its interval, and rewards on the held-out pairs."""
+        """Return loss, accuracy with its Wilson interval, and implicit rewards on the held-out pairs."""
         if not self.held_out:
             return {}
         stats_P_3 = torch.zeros(len(self.held_out), self.stats_per_row)
         with torch.no_grad():
             for part in self._parts(self.held_out):
-                stats_P_3[part] = _noted(self._loss(self.held_out, self.held_out_references, part)).cpu()
+                stats_P_3[part] = _pair_stats(self._loss(self.held_out, self.held_out_references, part)).cpu()
         found = figures(stats_P_3)
         interval = wilson(round(found["accuracy"] * len(stats_P_3)), len(stats_P_3))
         return {**found, "accuracy_low": interval.low, "accuracy_high": interval.high}
 
     def save(self, folder: Path) -> None:
-        """Write a folder that transformers loads."""
+        """Save the model as a folder that transformers loads."""
         self.policy.save(folder)
 
     def _loss(self, pairs: Sequence[AnswerPair], references: References, rows: Sequence[int]) -> DPOLoss:
@@ -149,10 +155,10 @@ class DpoTask(SupervisedTask):
 
     def _logprobs(self, pairs: Sequence[AnswerPair]) -> tuple[Tensor, Tensor]:
         answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
-        judged = self.policy.judge([Passage(answer.tokens, answer.start) for answer in answers])
+        found = self.policy.forward_logprobs([TokenSpan(answer.tokens, answer.start) for answer in answers])
         counts = [torch.tensor(answer.weights) > 0 for answer in answers]
-        counts_B_T = torch.nn.utils.rnn.pad_sequence(counts, batch_first=True).to(judged.logprobs_B_T.device)
-        summed_B = sequence_logprobs(judged.logprobs_B_T, counts_B_T, average=self.config.loss == "ipo")
+        counts_B_T = torch.nn.utils.rnn.pad_sequence(counts, batch_first=True).to(found.logprobs_B_T.device)
+        summed_B = sequence_logprobs(found.logprobs_B_T, counts_B_T, average=self.config.loss == "ipo")
         chosen_P, rejected_P = summed_B.chunk(2)
         return chosen_P, rejected_P
 
@@ -168,14 +174,16 @@ class DpoTask(SupervisedTask):
         return micro_batches([pair.tokens for pair in pairs], self.config.micro_batch_tokens)
 
 
-def _noted(found: DPOLoss) -> Tensor:
+def _pair_stats(found: DPOLoss) -> Tensor:
     return torch.stack([found.loss_P, found.chosen_rewards_P, found.rejected_rewards_P], dim=1)
 
 
 def figures(stats_P_3: Tensor) -> dict[str, float]:
-    """Loss, accuracy, margin and rewards from (loss, reward of the chosen, reward of the rejected) of each pair.
+    """Return loss, accuracy, margin and implicit rewards.
 
-    Before the first step all rewards are 0: a tie is half a success.
+    Args:
+        stats_P_3: (loss, reward of the chosen answer, reward of the rejected answer) of each pair. A tie, as before the first step,
+            counts as half right.
     """
     loss_P, chosen_P, rejected_P = stats_P_3.unbind(1)
     return {

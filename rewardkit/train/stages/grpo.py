@@ -1,4 +1,4 @@
-"""GRPO and its relatives: a completion is compared with the others of its prompt."""
+"""GRPO (https://arxiv.org/abs/2402.03300) and its variants: a completion is compared with the others of its prompt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ from rewardkit.train.trainer.reinforcement import train
 
 
 def train_grpo(file: TrainFile) -> Path:
-    """Run the stage; returns the folder of the trained model. Raises what ``rl.train`` raises."""
+    """Run the stage.
+
+    Args:
+        file: The configuration.
+
+    Returns:
+        The folder of the trained model.
+
+    Raises:
+        RewardkitError: As ``trainer.reinforcement.train``.
+    """
     config = file.config
     assert isinstance(config, GrpoConfig)  # noqa: S101 - for the type checker
     return train(

@@ -19,8 +19,8 @@ from rewardkit.train.losses.gae import explained_variance, gae, value_loss, whit
 from rewardkit.train.losses.kl import kl_estimate, token_rewards
 from rewardkit.train.losses.masked_statistics import masked_mean
 from rewardkit.train.losses.reduction import BatchTotals, token_weights, weighted_loss
-from rewardkit.train.models.policy import Judged, Policy
-from rewardkit.train.models.value_model import Critic
+from rewardkit.train.models.policy import Policy, TokenLogprobs
+from rewardkit.train.models.value_model import ValueModel
 from rewardkit.train.trainer.optimizer import Optimizer
 from rewardkit.train.trainer.policy_update import (
     OptimizerStep,
@@ -62,15 +62,15 @@ class PpoUpdater(PolicyUpdater):
 
     def __init__(self, config: PpoConfig, policy: Policy, optimizer: Optimizer, reference: Policy | None) -> None:
         self.ppo = config.critic
-        self.critic = Critic(policy, own=config.critic.kind == "own")
+        self.critic = ValueModel(policy, own=config.critic.kind == "own")
         settings = config.optimizer.model_copy(update={"lr": config.critic.lr})
         self.critic_optimizer: Optimizer | None = None
         if config.critic.kind == "own":
-            shards = self.critic.reader.shards if self.critic.reader is not None else None
-            self.critic_optimizer = Optimizer(self.critic.trained, settings, config.steps, shards)
+            sharded = self.critic.reader.sharded if self.critic.reader is not None else None
+            self.critic_optimizer = Optimizer(self.critic.trained, settings, config.steps, sharded)
         else:
             head = {f"critic.{name}": value for name, value in self.critic.trained.items()}
-            optimizer = Optimizer({**optimizer.parameters, **head}, config.optimizer, config.steps, policy.shards)
+            optimizer = Optimizer({**optimizer.parameters, **head}, config.optimizer, config.steps, policy.sharded)
         super().__init__(config, policy, optimizer, reference)
 
     def checkpoint_parts(self) -> dict[str, tuple[Mapping[str, nn.Parameter], Optimizer]]:
@@ -129,7 +129,7 @@ class PpoUpdater(PolicyUpdater):
                 inputs.batch.lengths(rows), self.micro_batch_tokens, backward
             )
             measured.value_grad_norm = self.critic_optimizer.step(inputs.step)
-        own_B = collectives.added(measured.value_loss_B)
+        own_B = collectives.all_reduce_sum(measured.value_loss_B)
         measured.value_loss_B = before_B
         measured.value_loss_B[chosen] = own_B[chosen]
         return norm
@@ -144,7 +144,7 @@ class PpoUpdater(PolicyUpdater):
 
     def extra_loss(
         self,
-        found: Judged,
+        found: TokenLogprobs,
         rows: list[int],
         optimizer_step: OptimizerStep,
         inputs: UpdateInputs,

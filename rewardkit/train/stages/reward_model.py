@@ -1,7 +1,7 @@
-"""Reward models: Bradley–Terry on preference pairs, judged on pairs that were held out.
+"""Reward models: Bradley–Terry loss on preference pairs, evaluated on held-out pairs.
 
-What comes out is a plain transformers folder: a sequence classifier with one output. Its config.json also says how dialogues
-were rendered and what mean and standard deviation its scores have, which the plugin ``reward_model`` reads.
+The trained model is a transformers folder: a sequence classifier with one output. Its ``config.json`` also has the input format and the
+mean and standard deviation of the scores, which the plugin ``reward_model`` reads.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rewardkit.train.evaluation.preference_accuracy import PairScores, Preferenc
 from rewardkit.train.evaluation.statistics import Estimate
 from rewardkit.train.losses.preference import bradley_terry
 from rewardkit.train.models.dropout import switch_off_dropout
-from rewardkit.train.models.reward_model import Scorer
+from rewardkit.train.models.reward_model import RewardModel
 from rewardkit.train.reports.reliability_diagram import reliability_svg
 from rewardkit.train.run_folder import FINAL
 from rewardkit.train.trainer.run import Run
@@ -32,18 +32,24 @@ from rewardkit.train.trainer.supervised import SupervisedTask, train_supervised
 
 
 def train_reward_model(file: TrainFile) -> Path:
-    """Run the stage; returns the folder of the trained model.
+    """Run the stage.
+
+    Args:
+        file: The configuration.
+
+    Returns:
+        The folder of the trained model.
 
     Raises:
-        ConfigError: There is no such model.
+        ConfigError: The model does not exist.
         DataError: The data can't be used.
-        OutputError: The run can't be written down.
-        Interrupted: Somebody asked it to end; it can go on.
+        OutputError: The run's folder can't be written.
+        Interrupted: The run was interrupted; it can be resumed.
     """
     config = file.config
     assert isinstance(config, RewardModelConfig)  # noqa: S101 - for the type checker
     train_rows, held_out_rows = read_pairs(config.data)
-    scorer = Scorer.load(
+    scorer = RewardModel.load(
         config.model, file.where("model", "path"), trained=config.trained, seed=config.seed, shard=config.shard
     )
     limit = config.token_limit(scorer.context)
@@ -51,30 +57,34 @@ def train_reward_model(file: TrainFile) -> Path:
     train = [renderer.pair(row, config.loss.margin) for row in train_rows]
     held_out = [renderer.pair(row, config.loss.margin) for row in held_out_rows]
     if cut := sum(pair.chosen.tokens == pair.rejected.tokens for pair in train):
-        raise DataError(f"{cut} pairs do not differ within the last {limit} tokens; raise max_tokens")
+        raise DataError(f"{cut} pairs have equal answers within the last {limit} tokens; raise max_tokens")
     cut = sum(dialogue.is_cut for pair in train for dialogue in (pair.chosen, pair.rejected))
     facts = {"pairs": len(train), "pairs_held_out": len(held_out), "dialogues_cut": cut}
     with Run.open(file, config.total_steps(len(train)), facts) as run:
         if cut:
             run.console.message(
-                f"{cut} of {2 * len(train)} dialogues are longer than {limit} tokens: their beginning is cut off"
+                f"{cut} of {2 * len(train)} dialogues are longer than {limit} tokens; their beginning is cut off"
             )
         task = RewardModelTask(config, scorer, train, held_out)
         train_supervised(run, task, config)
         path = run.save_model(task.save, FINAL)
-        if held_out and collectives.is_first():
-            show(run, task.report())
+        if held_out and collectives.is_main_process():
+            save_and_print(run, task.report())
         return path
 
 
 class RewardModelTask(SupervisedTask):
-    """A reward model that learns to score the preferred answer higher."""
+    """Trains a reward model to score the preferred answer higher."""
 
     name = "reward_model"
     stats_per_row = 2
 
     def __init__(
-        self, config: RewardModelConfig, scorer: Scorer, train: Sequence[ScoredPair], held_out: Sequence[ScoredPair]
+        self,
+        config: RewardModelConfig,
+        scorer: RewardModel,
+        train: Sequence[ScoredPair],
+        held_out: Sequence[ScoredPair],
     ) -> None:
         self.config = config
         self.scorer = scorer
@@ -86,22 +96,22 @@ class RewardModelTask(SupervisedTask):
             switch_off_dropout(scorer.model)
 
     @property
-    def model(self) -> Scorer:
-        """The model."""
+    def model(self) -> RewardModel:
+        """The model that is trained."""
         return self.scorer
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of each row."""
+        """The number of tokens of each training row."""
         return [pair.tokens for pair in self.train]
 
     def set_batch(self, rows: Sequence[int]) -> None:
-        """Take the rows of a step."""
+        """Set the rows of the next step."""
         self.batch = [self.train[row] for row in rows]
         self._report = None
 
     def compute_loss(self, part: list[int]) -> tuple[Tensor, Tensor]:
-        """Mean loss; noted are loss and lead of each pair."""
+        """Return the part of the mean loss, and the loss and score difference of each pair."""
         pairs = [self.batch[index] for index in part]
         both = self.scorer.scores([pair.chosen.tokens for pair in pairs] + [pair.rejected.tokens for pair in pairs])
         chosen_P, rejected_P = both.chunk(2)
@@ -110,7 +120,7 @@ class RewardModelTask(SupervisedTask):
         return loss_P.sum() / len(self.batch), torch.stack([loss_P, chosen_P - rejected_P], dim=1)
 
     def metrics(self, stats_B_N: Tensor) -> dict[str, float]:
-        """For the log."""
+        """Return the metrics of a step."""
         loss_P, lead_P = stats_B_N.unbind(1)
         return {
             "loss": float(loss_P.mean()),
@@ -119,17 +129,17 @@ class RewardModelTask(SupervisedTask):
         }
 
     def evaluate(self) -> dict[str, float]:
-        """Figures of the held-out rows."""
+        """Return the metrics of the held-out pairs."""
         return self.report().figures() if self.held_out else {}
 
     def report(self) -> PreferenceReport:
-        """How the model as it is now scores held-out pairs; without any, those that it is trained on."""
+        """Return the report on the held-out pairs; on the training pairs if none are held out."""
         if self._report is None:
             self._report = evaluate(self.scorer, self.held_out or self.train, self.config.micro_batch_tokens)
         return self._report
 
     def save(self, folder: Path) -> None:
-        """Write a folder that transformers loads."""
+        """Save the model as a folder that transformers loads."""
         report = self.report()
         facts = {
             "reward_input": "chat" if self.train[0].chosen.is_chat else "text",
@@ -140,8 +150,8 @@ class RewardModelTask(SupervisedTask):
         self.scorer.save(folder, facts)
 
 
-def evaluate(scorer: Scorer, pairs: Sequence[ScoredPair], most_tokens: int) -> PreferenceReport:
-    """Score both answers of every pair and report."""
+def evaluate(scorer: RewardModel, pairs: Sequence[ScoredPair], most_tokens: int) -> PreferenceReport:
+    """Score both answers of every pair, and return the report."""
     dialogues = [dialogue for pair in pairs for dialogue in (pair.chosen, pair.rejected)]
     scores = scorer.score_all([dialogue.tokens for dialogue in dialogues], most_tokens)
     return preference_report(
@@ -152,8 +162,8 @@ def evaluate(scorer: Scorer, pairs: Sequence[ScoredPair], most_tokens: int) -> P
     )
 
 
-def show(run: Run, report: PreferenceReport) -> None:
-    """Write down how good the finished model is, and tell it. Raises OutputError."""
+def save_and_print(run: Run, report: PreferenceReport) -> None:
+    """Save and print the evaluation of the finished model. Raises OutputError."""
     try:
         (run.folder / "evaluation.json").write_bytes(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2))
         (run.folder / "reliability.svg").write_text(reliability_svg(report.as_json()), encoding="utf-8")
@@ -163,20 +173,20 @@ def show(run: Run, report: PreferenceReport) -> None:
 
 
 def summary(report: PreferenceReport) -> Table:
-    """The figures that a person wants to see."""
+    """Return the evaluation as a table for the console."""
     table = Table(title=f"{report.pairs} held-out pairs", title_justify="left", show_header=False)
 
     def row(name: str, value: Estimate) -> None:
         if math.isnan(value.value):
-            table.add_row(name, "–", "no such pairs")
+            table.add_row(name, "–", "there are no such pairs")
             return
         table.add_row(name, f"{value.value:.1%}", f"{value.low:.1%} to {value.high:.1%}")
 
-    row("prefers the preferred answer", report.accuracy)
-    row("  … where that is the longer one", report.where_chosen_is_longer)
-    row("  … where that is the shorter one", report.where_chosen_is_shorter)
+    row("accuracy", report.accuracy)
+    row("accuracy where the preferred answer is longer", report.where_chosen_is_longer)
+    row("accuracy where the preferred answer is shorter", report.where_chosen_is_shorter)
     row("always the longer answer", report.always_longer)
     row("always the shorter answer", report.always_shorter)
-    table.add_row("calibration error", f"{report.calibration_error:.3f}", "")
+    table.add_row("expected calibration error (ECE)", f"{report.calibration_error:.3f}", "")
     table.add_row("correlation of score and length", f"{report.length_correlation:+.3f}", "Spearman")
     return table

@@ -1,7 +1,7 @@
 """Supervised fine-tuning: next-token cross-entropy on response tokens.
 
-The loss of a step is Σ weight × −log p over its tokens, with weights that come from the whole batch: micro-batches and packing
-do not change it.
+The loss of a step is Σ weight × −log p over its tokens. The weights are computed from the whole batch, so micro-batches and packing do
+not change the loss.
 """
 
 from __future__ import annotations
@@ -19,44 +19,50 @@ from rewardkit.train.config import SftConfig, paths
 from rewardkit.train.config.training_file import TrainFile
 from rewardkit.train.data.batching import micro_batches
 from rewardkit.train.data.rows import read_rows
-from rewardkit.train.data.token_weights import Weigher
+from rewardkit.train.data.token_weights import SpanWeighter
 from rewardkit.train.data.tokenization import Example, Renderer
 from rewardkit.train.data.weight_functions import weighers
-from rewardkit.train.models.policy import Passage, Policy
+from rewardkit.train.models.policy import Policy, TokenSpan
 from rewardkit.train.run_folder import FINAL
 from rewardkit.train.trainer.run import Run
 from rewardkit.train.trainer.supervised import SupervisedTask, train_supervised
 
 
 def train_sft(file: TrainFile) -> Path:
-    """Run the stage; returns the folder of the trained model.
+    """Run the stage.
+
+    Args:
+        file: The configuration.
+
+    Returns:
+        The folder of the trained model.
 
     Raises:
-        ConfigError: There is no such model.
+        ConfigError: The model does not exist.
         DataError: The data can't be used.
-        OutputError: The run can't be written down.
-        Interrupted: Somebody asked it to end; it can go on.
+        OutputError: The run's folder can't be written.
+        Interrupted: The run was interrupted; it can be resumed.
     """
     config = file.config
     assert isinstance(config, SftConfig)  # noqa: S101 - for the type checker
     weighing = weighers(file)
     policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed, shard=config.shard)
     if config.packing:
-        refuse_mixing(policy, file.where("packing"))
+        refuse_packing_leaks(policy, file.where("packing"))
     train, left_out = load_examples(config, policy, weighing, config.data.train)
     held_out, _ = load_examples(config, policy, weighing, config.data.eval) if config.data.eval else ([], 0)
     with Run.open(file, config.total_steps(len(train)), {"rows": len(train), "rows_too_long": left_out}) as run:
         if left_out:
             limit = config.token_limit(policy.context)
             run.console.message(
-                f"{left_out} of {left_out + len(train)} rows are longer than {limit} tokens and left out"
+                f"{left_out} of {left_out + len(train)} rows are longer than {limit} tokens and are left out"
             )
         train_supervised(run, SftTask(config, policy, train, held_out), config, shuffle=config.data.shuffle)
         return run.save_model(policy.save, FINAL)
 
 
 class SftTask(SupervisedTask):
-    """A policy that learns to say what the examples say."""
+    """Trains a policy on examples."""
 
     name = "policy"
     stats_per_row = 1
@@ -70,51 +76,54 @@ class SftTask(SupervisedTask):
         self.held_out = held_out
         self.batch: list[Example] = []
         self.weights: list[Tensor] = []
-        """Of the tokens of each example of the batch."""
+        """The loss weights of each example's tokens."""
 
     @property
     def model(self) -> Policy:
-        """The model."""
+        """The model that is trained."""
         return self.policy
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of each row."""
+        """The number of tokens of each training row."""
         return [len(row.tokens) for row in self.train]
 
     def set_batch(self, rows: Sequence[int]) -> None:
-        """Take the rows of a step."""
+        """Set the rows of the next step."""
         self.batch = [self.train[row] for row in rows]
         self.weights = loss_weights(self.batch, self.config.loss.reduction)
 
     def compute_loss(self, part: list[int]) -> tuple[Tensor, Tensor]:
-        """Weighted −log p of the tokens; noted is each row's."""
-        passages = [Passage(self.batch[row].tokens, self.batch[row].start) for row in part]
-        judged = self.policy.judge(passages, packed=self.config.packing)
+        """Return the weighted −log p of the tokens, and that of each row."""
+        passages = [TokenSpan(self.batch[row].tokens, self.batch[row].start) for row in part]
+        judged = self.policy.forward_logprobs(passages, packed=self.config.packing)
         weights_B_T = torch.nn.utils.rnn.pad_sequence([self.weights[row] for row in part], batch_first=True)
         loss_B = -(judged.logprobs_B_T * weights_B_T.to(self.policy.device)).sum(1)
         return loss_B.sum(), loss_B[:, None]
 
     def metrics(self, stats_B_N: Tensor) -> dict[str, float]:
-        """For the log."""
+        """Return the metrics of a step."""
         return {"loss": float(stats_B_N.sum())}
 
     def evaluate(self) -> dict[str, float]:
-        """Figures of the held-out rows."""
+        """Return the metrics of the held-out rows."""
         return evaluate(self.policy, self.held_out, self.config.micro_batch_tokens) if self.held_out else {}
 
     def save(self, folder: Path) -> None:
-        """Write a folder that transformers loads."""
+        """Save the model as a folder that transformers loads."""
         self.policy.save(folder)
 
 
 def load_examples(
-    config: SftConfig, policy: Policy, weighing: Sequence[Weigher], files: Path | Sequence[Path] | None
+    config: SftConfig, policy: Policy, weighing: Sequence[SpanWeighter], files: Path | Sequence[Path] | None
 ) -> tuple[list[Example], int]:
-    """Read and render the data; rows that are too long are left out, and counted.
+    """Read and render the data without the rows that are too long.
+
+    Returns:
+        The examples, and the number of rows left out.
 
     Raises:
-        DataError: A row can't be used, or all are too long.
+        DataError: A row can't be used, or all rows are too long.
     """
     renderer = Renderer(policy.tokenizer, config.data)
     examples = [item for row in read_rows(paths(files)) for item in renderer.examples(row, weighing)]
@@ -125,36 +134,35 @@ def load_examples(
     return kept, len(examples) - len(kept)
 
 
-def refuse_mixing(policy: Policy, location: Location | None = None) -> None:
-    """Raise ConfigError if packed rows of this model see each other, as those of state space models and of ALiBi do.
+def refuse_packing_leaks(policy: Policy, location: Location | None = None) -> None:
+    """Raise ConfigError if packed rows influence each other in this model, as in state space models and with ALiBi.
 
-    Found out by trying: a row must be judged alike behind whatever stands before it, and as it is when it stands alone.
+    This is measured: the log-probabilities of a row must be the same alone and behind any other row.
     """
     words = policy.lm.get_input_embeddings().num_embeddings
     row, one, other = ([(start + 7 * place) % words for place in range(6)] for start in (3, 1, 2))
     was_training = policy.model.training
     policy.model.eval()
     with torch.no_grad():
-        alone = policy.judge([Passage(row, 1)]).logprobs_B_T[0]
+        alone = policy.forward_logprobs([TokenSpan(row, 1)]).logprobs_B_T[0]
         behind = [
-            policy.judge([Passage(before, 1), Passage(row, 1)], packed=True).logprobs_B_T[1] for before in (one, other)
+            policy.forward_logprobs([TokenSpan(before, 1), TokenSpan(row, 1)], packed=True).logprobs_B_T[1]
+            for before in (one, other)
         ]
     policy.model.train(was_training)
-    near = 1e-4 if policy.lm.dtype == torch.float32 else 0.1  # other shapes, other rounding
+    near = 1e-4 if policy.lm.dtype == torch.float32 else 0.1  # rounding differs between shapes
     if not (
         torch.allclose(behind[0], behind[1], rtol=0, atol=1e-5) and torch.allclose(alone, behind[0], rtol=0, atol=near)
     ):
         kind = type(policy.lm).__name__
-        problem = (
-            f"packing: rows that are packed see each other in a {kind}, which reads across positions that start anew"
-        )
-        raise ConfigError((location, f"{problem}; leave packing out"))
+        problem = f"packing: packed rows influence each other in a {kind}, which ignores that positions restart"
+        raise ConfigError((location, f"{problem}; remove packing"))
 
 
 def loss_weights(
     batch: Sequence[Example], reduction: Literal["token", "sequence_mean", "sequence_sum"]
 ) -> list[torch.Tensor]:
-    """What each token's −log p is multiplied by, so that their sum is the loss of the batch."""
+    """Return the weights of each token's −log p whose weighted sum is the loss of the batch."""
     weights = [torch.tensor(row.weights) for row in batch]
     match reduction:
         case "token":
@@ -167,15 +175,15 @@ def loss_weights(
 
 
 def evaluate(policy: Policy, examples: Sequence[Example], most_tokens: int) -> dict[str, float]:
-    """Loss per token, perplexity, and share of tokens that the model would have chosen itself, on held-out examples."""
+    """Return loss per token, perplexity and greedy token accuracy on held-out examples."""
     total = likeliest = 0.0
     count = 0
     was_training = policy.model.training
     policy.model.eval()
     with torch.no_grad():
         for part in micro_batches([len(row.tokens) for row in examples], most_tokens):
-            rows = [Passage(examples[index].tokens, examples[index].start) for index in part]
-            judged = policy.judge(rows)
+            rows = [TokenSpan(examples[index].tokens, examples[index].start) for index in part]
+            judged = policy.forward_logprobs(rows)
             mask_B_T = torch.zeros_like(judged.mask_B_T)
             for position, index in enumerate(part):
                 mask_B_T[position, : rows[position].length] = (

@@ -1,1 +1,1 @@
-"""The training loops and what they keep."""
+"""The training loops, and the run folder, checkpoints and optimisers that they share."""

@@ -1,4 +1,4 @@
-"""Folders and files that appear whole or not at all."""
+"""Writes folders and files atomically."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rewardkit.errors import OutputError
 from rewardkit.files import sync_file, write_whole
 
 FULL = 1 << 20
-"""A disk with fewer bytes free is full, for messages."""
+"""Error messages call a disk with fewer free bytes full."""
 
 
 def write_folder(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a folder that appears whole or not at all, in place of one of that name.
+    """Write a folder atomically, replacing a folder of the same name.
 
     Raises:
-        OutputError: It can't be written (permission, full disk); what was there stays.
+        OutputError: The folder can't be written. An existing folder is unchanged.
     """
     part = path.with_name(f".{path.name}.part")
     old = path.with_name(f".{path.name}.old")
@@ -37,25 +37,25 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
             path.rename(old)
         part.rename(path)
         shutil.rmtree(old, ignore_errors=True)
-    # safetensors and torch have errors of their own for a full disk.
+    # safetensors and torch raise their own errors on a full disk.
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = _reason(error, path)
         shutil.rmtree(part, ignore_errors=True)
         if old.exists() and not path.exists():
             old.rename(path)
-        raise OutputError(f"{path} can't be written: {reason}; what was there before is untouched") from error
+        raise OutputError(f"{path} can't be written: {reason}; the existing content is unchanged") from error
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all, in place of one of that name. Raises OutputError."""
+    """Write a file atomically, replacing a file of the same name. Raises OutputError."""
     try:
         write_whole(path, data)
     except OSError as error:
-        raise OutputError(f"{path} can't be written: {error.strerror}; what was there before is untouched") from error
+        raise OutputError(f"{path} can't be written: {error.strerror}; the existing content is unchanged") from error
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder at once: killed in the middle, half of one must not pass for a whole one. Raises OutputError."""
+    """Remove a folder by renaming it first, so that an interrupted removal leaves no partial folder. Raises OutputError."""
     gone = path.with_name(f".{path.name}.old")
     try:
         path.rename(gone)
@@ -65,7 +65,7 @@ def remove_folder(path: Path) -> None:
 
 
 def _reason(error: Exception, path: Path) -> str:
-    """Why something could not be written; torch tells of a full disk in words of its own."""
+    """Return why a folder can't be written. torch does not say that a disk is full."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else FULL

@@ -65,7 +65,7 @@ class Checkpoints:
             OutputError: It can't be written; the earlier ones are untouched.
         """
         whole = {
-            name: fsdp.gathered((dict(parameters), optimizer.state()))
+            name: fsdp.gather_to_first((dict(parameters), optimizer.state()))
             for name, (parameters, optimizer) in parts.items()
         }
 
@@ -80,21 +80,21 @@ class Checkpoints:
             write_checksums(folder)
 
         path = self.folder / f"{PREFIX}{step:06d}"
-        if collectives.is_first():
+        if collectives.is_main_process():
             write_folder(path, write)
             for old in self.all()[: -self.keep]:
                 if step_of(old) != spare:
                     remove_folder(old)
-        collectives.wait()
+        collectives.barrier()
         return path
 
     def drop_after(self, step: int) -> None:
         """Forget what came after a step."""
-        if collectives.is_first():
+        if collectives.is_main_process():
             for path in self.all():
                 if step_of(path) > step:
                     remove_folder(path)
-        collectives.wait()
+        collectives.barrier()
 
     def restore(self, path: Path, parts: Mapping[str, tuple[Mapping[str, nn.Parameter], Optimizer]]) -> dict[str, Any]:
         """Put parameters and optimisers back; returns the rest of the state.
@@ -114,7 +114,7 @@ class Checkpoints:
                 )
             with torch.no_grad():
                 for key, parameter in parameters.items():
-                    parameter.copy_(fsdp.part_of(weights[key], parameter))
+                    parameter.copy_(fsdp.local_part(weights[key], parameter))
             optimizer.restore(torch.load(path / f"{name}.optimizer.pt", weights_only=True, map_location="cpu"))
         state: dict[str, Any] = orjson.loads((path / "state.json").read_bytes())
         return state

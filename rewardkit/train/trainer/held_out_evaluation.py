@@ -78,8 +78,8 @@ class HeldOutEvaluation:
         """Add the held-out reward to the metrics, and check it for reward hacking."""
         if self.gold is None:
             return []
-        own = collectives.share([sample.scored.rollout for sample in samples])
-        scored = collectives.gathered(self.gold.score(own, step=self.config.steps))
+        own = collectives.local_shard([sample.scored.rollout for sample in samples])
+        scored = collectives.all_gather(self.gold.score(own, step=self.config.steps))
         values = [item.reward for item in scored if item.reward is not None]
         if not values:
             return []

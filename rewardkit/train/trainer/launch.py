@@ -1,4 +1,4 @@
-"""Starts a stage: looks at what is in the output folder, quiets the libraries, and runs it."""
+"""Starts a training stage: checks the output folder, silences the libraries, and runs the stage."""
 
 from __future__ import annotations
 
@@ -31,57 +31,59 @@ _MAY_CHANGE = (
     "reward_workers",
     "version",
 )
-"""Keys that may be changed between two parts of one run, since the weights don't depend on them."""
+"""Keys that may change when a run is resumed, because the weights do not depend on them."""
 
 
 def launch(file: TrainFile, runner: Callable[[TrainFile], Path], *, fresh: bool = False) -> Path:
-    """Run a stage, going on with what the output folder holds.
+    """Run a stage. If the output folder contains an earlier run, it is resumed.
 
     Args:
         file: The configuration.
-        runner: The stage's loop.
-        fresh: Remove an earlier run of this folder first.
+        runner: The stage's function.
+        fresh: Whether to remove an earlier run from the output folder first.
 
     Returns:
         The folder of the trained model.
 
     Raises:
-        UsageError: The folder holds a run of another configuration, or another process trains into it.
-        PeerError: Another of several processes has failed.
+        UsageError: The folder contains a run of another configuration, or another process trains into it.
+        PeerError: Another process of the run failed.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     quiet()
-    PartialState()  # of several processes, makes them know each other
-    with together(), exclusive(file.config.output) if collectives.is_first() else nullcontext():
+    PartialState()  # connects the processes of the run
+    with together(), exclusive(file.config.output) if collectives.is_main_process() else nullcontext():
         _prepare(file, fresh=fresh)
         return runner(file)
 
 
 def _prepare(file: TrainFile, *, fresh: bool) -> None:
-    """See to the output folder."""
+    """Prepare the output folder."""
     output = file.config.output
-    if not collectives.is_first():
-        collectives.wait()
+    if not collectives.is_main_process():
+        collectives.barrier()
     elif fresh and holds_run(output):
         remove_run(output)
     elif fresh and output.exists() and any(output.iterdir()):
-        raise UsageError(f"{output} is not empty and holds no run; --fresh removes runs only")
-    if collectives.is_first():
-        collectives.wait()
+        raise UsageError(f"{output} is not empty and does not contain a run; --fresh only removes runs")
+    if collectives.is_main_process():
+        collectives.barrier()
     _refuse_other_run(file)
-    collectives.wait()
+    collectives.barrier()
 
 
 def _refuse_other_run(file: TrainFile) -> None:
-    """A folder goes on with the configuration that it was begun with."""
+    """Raise UsageError if the output folder contains a run of another configuration."""
     output = file.config.output
     record = output / "config.json"
     if not record.is_file():
         return
     if not holds_run(output):
-        raise UsageError(f"{record} is not of a run (but of a model, as it seems); use another output folder")
+        raise UsageError(
+            f"{record} does not belong to a training run, but probably to a model; use another output folder"
+        )
     if not (output / "metrics.jsonl").is_file():
-        return  # nothing has been begun
+        return  # no step has been done
     try:
         content = orjson.loads(record.read_bytes())
         before, data = content["config"], content["data"]
@@ -97,12 +99,12 @@ def _refuse_other_run(file: TrainFile) -> None:
         for key in sorted({*before, *now})
         if key not in _MAY_CHANGE
         and before.get(key) != now.get(key)
-        # A run that was moved with all that it reads is the same run.
+        # A run that was moved together with its data is the same run.
         and _seen_from(began_in, before.get(key)) != _seen_from(now["output"], now.get(key))
     ]
     if changed:
         raise UsageError(
-            f"{file.config.output} holds a run with other values of {', '.join(changed)}; use another output folder, or --fresh"
+            f"{file.config.output} contains a run with other values of {', '.join(changed)}; use another output folder, or --fresh"
         )
     known = {_seen_from(began_in, path): digest for path, digest in data.items()}
     for path in paths(file.config.data.train):
@@ -114,12 +116,12 @@ def _refuse_other_run(file: TrainFile) -> None:
 
 
 def _scoring(resolved: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """What a reward file says, without the versions of what reads it."""
+    """Return a reward file's content without the versions of plugins."""
     return None if resolved is None else {key: value for key, value in resolved.items() if key != "plugins"}
 
 
 def _seen_from(folder: str, value: Any) -> Any:
-    """JSON data with absolute paths as they are seen from a folder."""
+    """Return JSON data with absolute paths made relative to a folder."""
     match value:
         case str():
             return os.path.relpath(value, folder) if Path(value).is_absolute() else value
@@ -132,7 +134,7 @@ def _seen_from(folder: str, value: Any) -> Any:
 
 
 def quiet() -> None:
-    """Silence transformers' progress bars and notices: they would break the view."""
+    """Silence the progress bars and warnings of transformers, which would break the console."""
     from transformers.utils import logging  # noqa: PLC0415 - heavy
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call,unused-ignore]

@@ -1,4 +1,4 @@
-"""One optimiser step: gradients added up over micro-batches, clipped, and applied at the learning rate of the step."""
+"""AdamW with gradient accumulation, clipping and a learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ logger = logging.getLogger(__name__)
 
 
 def learning_rate(config: OptimizerConfig, step: int, total: int) -> float:
-    """The rate of a step (from 0): warm-up from 0, then constant, or falling to ``min_lr`` by the last step."""
+    """Return the learning rate of a step: linear warm-up, then constant, or decay to ``min_lr`` at the last step.
+
+    Args:
+        config: The schedule.
+        step: Number of the step, from 0.
+        total: Number of steps of the run.
+    """
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
     left = max(total - config.warmup_steps, 1)
@@ -41,17 +47,17 @@ class Optimizer:
         parameters: Mapping[str, nn.Parameter],
         config: OptimizerConfig,
         total_steps: int,
-        shards: fsdp.Shards | None = None,
+        sharded: fsdp.ShardedModel | None = None,
     ) -> None:
-        """Begin.
+        """Create the optimiser.
 
         Args:
-            parameters: What it changes.
-            config: How.
-            total_steps: Of the run, for the course of the learning rate.
-            shards: Of the model that they belong to, if it is divided among the processes.
+            parameters: The trained parameters by name. Matrices get weight decay.
+            config: Learning rate, betas, weight decay and clipping.
+            total_steps: Number of steps of the run, for the learning-rate schedule.
+            sharded: The sharded model that the parameters belong to, if it is sharded.
         """
-        self.shards = shards
+        self.sharded = sharded
         self.config = config
         self.total_steps = total_steps
         self.parameters = parameters
@@ -70,25 +76,25 @@ class Optimizer:
         *,
         through_model: bool = True,
     ) -> int:
-        """Add up the gradients of a batch, cut into micro-batches, and over all processes.
+        """Accumulate the gradients of a batch over micro-batches and processes.
 
-        Of several processes each takes its share of the rows; afterwards all have the gradient of the whole batch.
+        Each process takes its share of the rows. Afterwards every process has the gradient of the whole batch.
 
-        Out of memory, the gradients so far are thrown away and the batch is cut finer; what ``backward`` notes down must
-        therefore not be added up over calls for one row. A model that is divided can't do that: the processes would not agree.
+        When memory runs out, an unsharded run discards the gradients and starts again with smaller micro-batches; ``backward`` may
+        therefore be called twice for one row. A sharded run stops with an error, because the processes would no longer agree.
 
         Args:
-            lengths: Tokens of each row of the whole batch.
-            most_tokens: Most tokens of a micro-batch, padding included.
+            lengths: Number of tokens of each row of the whole batch.
+            most_tokens: Largest number of tokens of a micro-batch, padding included.
             backward: Called with the indices of some rows; adds their gradients.
-            through_model: Whether that goes backward through the model, not only through what stands on it.
+            through_model: Whether the backward pass goes through the model, rather than only through a head on it.
 
         Returns:
-            The micro-batch size that went well.
+            The largest number of tokens of a micro-batch that fitted into memory.
 
         Raises:
-            torch.OutOfMemoryError: A single row does not fit.
-            RewardkitError: Out of memory, and the model is divided.
+            torch.OutOfMemoryError: A single row does not fit into memory.
+            RewardkitError: Memory ran out in a sharded run.
         """
         while True:
             self.adamw.zero_grad(set_to_none=True)
@@ -96,65 +102,73 @@ class Optimizer:
             try:
                 for part in parts:
                     backward(part)
-                if self.shards is not None:
+                if self.sharded is not None:
                     with torch.set_grad_enabled(through_model):
-                        self.shards.idle(idle)
+                        self.sharded.run_idle_passes(idle)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                if self.shards is not None:
+                if self.sharded is not None:
                     raise RewardkitError(
-                        f"out of memory with micro_batch_tokens {most_tokens}, which is not halved in passing with shard: true; "
-                        "set it lower, and the same command goes on from the latest checkpoint"
+                        f"out of memory with micro_batch_tokens {most_tokens}, which a sharded run can't halve by itself; "
+                        "set it lower, and run the same command again to resume from the latest checkpoint"
                     ) from error
                 if all(len(part) == 1 for part in parts):
                     raise
-                largest = max(len(part) * lengths[part[0]] for part in parts)  # may be far below what is allowed
+                largest = max(len(part) * lengths[part[0]] for part in parts)  # may be far below the limit
                 most_tokens = max(min(most_tokens, largest) // 2, 1)
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
-                logger.warning("out of memory: going on with micro-batches of %s tokens", most_tokens)
+                logger.warning("out of memory: continuing with micro-batches of %s tokens", most_tokens)
                 continue
-            # What is divided has been added up in passing; a batch of no rows has no gradient anywhere.
+            # FSDP has reduced the gradients of sharded parameters; an empty batch has no gradient in any process.
             if lengths:
-                collectives.add_gradients(value for value in self.parameters.values() if not fsdp.is_sharded(value))
+                collectives.all_reduce_gradients(
+                    value for value in self.parameters.values() if not fsdp.is_sharded(value)
+                )
             return most_tokens
 
     def step(self, step: int) -> float:
-        """Apply the gradients at the rate of this step; returns their length before clipping.
+        """Apply the gradients, unless they are not finite.
 
-        Gradients that are not finite are not applied.
+        Args:
+            step: Number of the training step, from 0, which sets the learning rate.
+
+        Returns:
+            The norm of the gradients before clipping.
         """
         trained = [value for value in self.parameters.values() if value.grad is not None]
         if not trained:
             return 0.0
-        if self.shards is None:
+        if self.sharded is None:
             norm = float(nn.utils.clip_grad_norm_(trained, self.config.max_grad_norm or math.inf))
         else:
-            norm = fsdp.clip([value.grad for value in trained if value.grad is not None], self.config.max_grad_norm)
+            norm = fsdp.clip_gradients(
+                [value.grad for value in trained if value.grad is not None], self.config.max_grad_norm
+            )
         if math.isfinite(norm):
             for group in self.adamw.param_groups:
                 group["lr"] = learning_rate(self.config, step, self.total_steps)
             self.adamw.step()
         else:
-            logger.warning("step %s: the gradient is not finite; the weights stay as they are", step)
+            logger.warning("step %s: the gradient is not finite; the update is skipped", step)
         self.adamw.zero_grad(set_to_none=True)
         return norm
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         return self.adamw.state_dict()
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint, which holds whole tensors."""
+        """Restore the state of a checkpoint, which holds unsharded tensors."""
         parameters = [value for group in self.adamw.param_groups for value in group["params"]]
         for index, moments in state["state"].items():
             for name, value in moments.items():
                 if value.shape == parameters[index].shape:
-                    moments[name] = fsdp.part_of(value, parameters[index])
+                    moments[name] = fsdp.local_part(value, parameters[index])
         self.adamw.load_state_dict(state)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether this is about memory: on an accelerator a class of its own, on a CPU a message."""
+    """Return whether an error says that memory ran out: a class on accelerators, a message on CPUs."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

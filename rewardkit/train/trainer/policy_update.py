@@ -33,7 +33,7 @@ from rewardkit.train.losses.masked_statistics import masked_mean
 from rewardkit.train.losses.policy_loss import TokenLoss, policy_loss
 from rewardkit.train.losses.reduction import BatchTotals, token_weights, weighted_loss
 from rewardkit.train.models.dropout import switch_off_dropout
-from rewardkit.train.models.policy import Judged, Policy
+from rewardkit.train.models.policy import Policy, TokenLogprobs
 from rewardkit.train.seeds import step_seed
 from rewardkit.train.trainer.optimizer import Optimizer, learning_rate
 from rewardkit.train.trainer.rollout_batch import RolloutBatch
@@ -139,8 +139,8 @@ class UpdateMetrics:
             whole: Tensor = getattr(self, name)
             mine = self.fresh_B.view(-1, *[1] * (whole.dim() - 1))
             chosen = list(rows)
-            whole[chosen] = collectives.added(torch.where(mine, whole, torch.zeros_like(whole)))[chosen]
-        self.seen_B = collectives.added(self.seen_B.float()) > 0
+            whole[chosen] = collectives.all_reduce_sum(torch.where(mine, whole, torch.zeros_like(whole)))[chosen]
+        self.seen_B = collectives.all_reduce_sum(self.seen_B.float()) > 0
         self.fresh_B.zero_()
 
     def summary(self) -> dict[str, float]:
@@ -256,12 +256,12 @@ class PolicyUpdater:
         with torch.no_grad(), without_adapters:
             parts, idle = own_micro_batches(batch.lengths(range(len(batch.completions))), self.micro_batch_tokens)
             for part in parts:
-                found = policy.judge([batch.sequence(row) for row in part], self.config.rollout.temperature)
+                found = policy.forward_logprobs([batch.sequence(row) for row in part], self.config.rollout.temperature)
                 result_B_T[part, : found.logprobs_B_T.shape[1]] = found.logprobs_B_T.cpu()
-            if policy.shards is not None:
-                policy.shards.idle(idle)
+            if policy.sharded is not None:
+                policy.sharded.run_idle_passes(idle)
         policy.model.train(was_training)
-        return collectives.added(result_B_T)
+        return collectives.all_reduce_sum(result_B_T)
 
     def advantages(
         self, batch: RolloutBatch, mask_B_T: Tensor, old_B_T: Tensor | None, ref_B_T: Tensor | None
@@ -370,7 +370,9 @@ class PolicyUpdater:
         """Add the gradient of some rows."""
         trains_policy = self.trains_policy(inputs)
         with torch.set_grad_enabled(trains_policy):
-            found = self.policy.judge([inputs.batch.sequence(row) for row in rows], self.config.rollout.temperature)
+            found = self.policy.forward_logprobs(
+                [inputs.batch.sequence(row) for row in rows], self.config.rollout.temperature
+            )
         logprobs_B_T = found.logprobs_B_T
         columns = logprobs_B_T.shape[1]
 
@@ -395,7 +397,7 @@ class PolicyUpdater:
 
     def extra_loss(
         self,
-        found: Judged,  # noqa: ARG002 - for subclasses, as are the others
+        found: TokenLogprobs,  # noqa: ARG002 - for subclasses, as are the others
         rows: list[int],  # noqa: ARG002
         optimizer_step: OptimizerStep,  # noqa: ARG002
         inputs: UpdateInputs,  # noqa: ARG002

@@ -22,7 +22,7 @@ from rewardkit.train.config.training_file import TrainFile
 from rewardkit.train.data.batching import Order
 from rewardkit.train.data.tokenization import Prompt
 from rewardkit.train.distributed import collectives
-from rewardkit.train.distributed.failure_propagation import agreed
+from rewardkit.train.distributed.failure_propagation import raise_on_all_ranks
 from rewardkit.train.evaluation.correctness import correct_condition, doubt
 from rewardkit.train.losses.advantages import group_statistics
 from rewardkit.train.models.policy import Policy
@@ -86,7 +86,7 @@ def train(file: TrainFile, config: RlConfig, make_updater: Callable[[Policy, Opt
         run = scope.enter_context(Run.open(file, config.steps, facts))
         if (warning := doubt(config, file.reward)) is not None:
             run.console.message(warning)
-        optimizer = Optimizer(policy.trained, config.optimizer, config.steps, policy.shards)
+        optimizer = Optimizer(policy.trained, config.optimizer, config.steps, policy.sharded)
         gold = scope.enter_context(CompositeReward(file.gold, registry=file.registry)) if file.gold else None
         updater = make_updater(policy, optimizer)
         tokens = [prompt.tokens for prompt in (*prompts, *held_out)]
@@ -186,7 +186,7 @@ class Trainer:
         timings, synced = Timings(), self.engine.seconds_sync
         samples, kept = self.sample(step, timings)
         scored = [sample for sample in kept if training_rewards(sample, self.config.algorithm.process)]
-        with agreed():
+        with raise_on_all_ranks():
             self.engine.sleep()
         collected, synced = time.monotonic(), self.engine.seconds_sync - synced
         batch = build_rollout_batch(scored, self.config, self.policy.decode)
@@ -199,7 +199,7 @@ class Trainer:
         metrics = {
             **rollout_metrics.rewards(samples),
             **updated,
-            **_maximum(collectives.gathered([self.engine.metrics])),
+            **_maximum(collectives.all_gather([self.engine.metrics])),
             **rollout_metrics.components(samples),
             "prompts_sampled": sampled,
             **({} if self.config.filter.zero_spread == "keep" else {"prompts_kept": used / sampled}),

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from rewardkit.errors import RewardkitError
 from rewardkit.train.config import ProcessConfig, RlConfig
 from rewardkit.train.losses.advantages import steps_of_tokens
-from rewardkit.train.models.policy import Passage, Tokens
+from rewardkit.train.models.policy import Tokens, TokenSpan
 from rewardkit.train.rollout.generate import Sample
 from rewardkit.types import Score
 
@@ -48,9 +48,9 @@ class RolloutBatch:
         """Shape (B, T), padded with 0."""
         return pad_sequence([torch.tensor(row) for row in self.rollout_logprobs], batch_first=True)
 
-    def sequence(self, row: int) -> Passage:
+    def sequence(self, row: int) -> TokenSpan:
         """Return the prompt and completion of a row."""
-        return Passage((*self.prompts[row], *self.completions[row]), len(self.prompts[row]))
+        return TokenSpan((*self.prompts[row], *self.completions[row]), len(self.prompts[row]))
 
     def lengths(self, rows: Sequence[int]) -> list[int]:
         """Return the number of tokens of rows, including their prompts."""

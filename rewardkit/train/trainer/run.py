@@ -94,7 +94,7 @@ class Run:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         title = f"{config.model_dump()['stage']} → {config.output}"
-        view = RunConsole(title, total_steps, None if collectives.is_first() else Console(quiet=True))
+        view = RunConsole(title, total_steps, None if collectives.is_main_process() else Console(quiet=True))
         run = cls(config, total_steps, view, file.registry)
         record = {
             "started": _started(config.output),
@@ -105,13 +105,13 @@ class Run:
             **facts,
         }
         try:
-            if collectives.is_first():
+            if collectives.is_main_process():
                 run.folder.mkdir(parents=True, exist_ok=True)
                 write_file(run.folder / "config.json", orjson.dumps(record, option=orjson.OPT_INDENT_2))
         except OSError as error:
             raise OutputError(f"{run.folder} can't be written: {error.strerror}") from None
-        collectives.wait()
-        if collectives.is_first():
+        collectives.barrier()
+        if collectives.is_main_process():
             latest = run.checkpoints.latest()
             run.loggers = open_loggers(config.log, run.folder, plain(config), step_of(latest) if latest else 0)
         with run._interruptible(), run.console:
@@ -159,7 +159,7 @@ class Run:
         self.console.show(step, metrics, kind)
         for logger in self.loggers:
             logger.log(step, metrics, kind)
-        if kind == "train" and collectives.is_first():
+        if kind == "train" and collectives.is_main_process():
             self._notify_plugins(step, metrics, rollouts)
 
     def _notify_plugins(self, step: int, metrics: Mapping[str, float], rollouts: Sequence[ScoredRollout]) -> None:
@@ -186,7 +186,7 @@ class Run:
             logger.alarm(step, alarm.name, alarm.message)
 
     def _append(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
-        if not collectives.is_first():
+        if not collectives.is_main_process():
             return
         try:
             with (self.folder / name).open("ab") as stream:
@@ -201,7 +201,7 @@ class Run:
         Args:
             step: Number of finished steps; -1 drops everything.
         """
-        if not collectives.is_first():
+        if not collectives.is_main_process():
             return
         for name in ("metrics.jsonl", "samples.jsonl", "alarms.jsonl"):
             file = self.folder / name
@@ -228,11 +228,11 @@ class Run:
             The model's folder.
         """
         path = self.folder / name
-        if collectives.is_first():
+        if collectives.is_main_process():
             write_folder(path, save)
         else:
             save(path)
-        collectives.wait()
+        collectives.barrier()
         return path
 
     def offer_best(self, quality: float, save: Callable[[Path], None]) -> None:
@@ -243,21 +243,21 @@ class Run:
             save: Writes the model into a folder.
         """
         is_better = not math.isnan(quality) and (self.best is None or quality > self.best)
-        if collectives.is_true_anywhere(is_better):
+        if collectives.any_rank(is_better):
             self.best = quality
             self.save_model(save, BEST)
 
     def reset_best(self, best: float | None) -> None:
         """Restore the state in which ``best`` was the best result: remove a model that was saved to ``best`` later."""
         path = self.folder / BEST
-        if collectives.is_first() and self.best not in {None, best} and path.is_dir():
+        if collectives.is_main_process() and self.best not in {None, best} and path.is_dir():
             remove_folder(path)
-        collectives.wait()
+        collectives.barrier()
         self.best = best if path.is_dir() else None
 
     def must_stop(self) -> bool:
         """Return whether any of the processes was asked to end."""
-        return collectives.is_true_anywhere(self.stop)
+        return collectives.any_rank(self.stop)
 
     def interrupted(self, step: int) -> Interrupted:
         """Return the exception that ends an interrupted run, once a checkpoint is saved."""
@@ -289,7 +289,7 @@ class Run:
 
     def _report(self) -> None:
         """Write the report, however the run ended."""
-        if not collectives.is_first():
+        if not collectives.is_main_process():
             return
         try:
             write_report([self.folder], self.folder / "report.html")

@@ -1,4 +1,4 @@
-"""Learning from rows that are given, by their gradient alone: what SFT, reward models and DPO have in common."""
+"""The training loop on rows of data, which SFT, reward models and DPO share."""
 
 from __future__ import annotations
 
@@ -19,57 +19,70 @@ from rewardkit.train.trainer.run import Run
 
 
 class SupervisedTask(ABC):
-    """A model that learns from rows, and what a stage means by that."""
+    """What a stage trains on rows of data: a model, its loss and its metrics."""
 
     name: str
-    """Of the model in checkpoints."""
+    """The name of the model in checkpoints."""
     stats_per_row: int
-    """How many figures are noted of each row."""
+    """How many statistics ``compute_loss`` returns for each row."""
 
     @property
     @abstractmethod
     def model(self) -> TrainedModel:
-        """The model."""
+        """The model that is trained."""
 
     @property
     @abstractmethod
     def lengths(self) -> Sequence[int]:
-        """Tokens of each row to train on."""
+        """The number of tokens of each training row."""
 
     @abstractmethod
     def set_batch(self, rows: Sequence[int]) -> None:
-        """The rows of the step at hand; what follows names them by their place in it."""
+        """Set the rows of the next step. ``compute_loss`` refers to them by their position."""
 
     @abstractmethod
     def compute_loss(self, part: list[int]) -> tuple[Tensor, Tensor]:
-        """The part of the step's loss that some rows contribute, with gradient, and what is noted of them: (rows, notes)."""
+        """Return the part of the step's loss of some rows, with gradient, and their statistics.
+
+        Args:
+            part: Positions of the rows in the step.
+
+        Returns:
+            The loss, a scalar, and the statistics, of shape (rows, ``stats_per_row``).
+        """
 
     @abstractmethod
     def metrics(self, stats_B_N: Tensor) -> dict[str, float]:
-        """Figures of a step for the log, from what was noted of all its rows."""
+        """Return the metrics of a step from the statistics of all its rows."""
 
     @abstractmethod
     def evaluate(self) -> dict[str, float]:
-        """Figures of the held-out rows; none where there are no such rows."""
+        """Return the metrics of the held-out rows; empty if there are none."""
 
-    def quality(self, figures: Mapping[str, float]) -> float:
-        """How good an evaluation is, for choosing the best model: the less loss, the better."""
-        return -figures["loss"]
+    def quality(self, metrics: Mapping[str, float]) -> float:
+        """Return the quality of an evaluation, by which the best model is chosen. Higher is better."""
+        return -metrics["loss"]
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Write the model for others to use."""
+        """Save the model."""
 
 
 def train_supervised(run: Run, task: SupervisedTask, config: RowsConfig, *, shuffle: bool = True) -> None:
-    """All steps that are left of a run.
+    """Run the remaining steps of a run.
+
+    Args:
+        run: The run.
+        task: What is trained.
+        config: The configuration.
+        shuffle: Whether rows are shuffled in each epoch.
 
     Raises:
-        OutputError: The run can't be written down.
-        Interrupted: Somebody asked it to end; it can go on.
+        OutputError: The run's folder can't be written.
+        Interrupted: The run was interrupted; it can be resumed.
     """
     trained = task.model.trained
-    optimizer = Optimizer(trained, config.optimizer, run.total_steps, task.model.shards)
+    optimizer = Optimizer(trained, config.optimizer, run.total_steps, task.model.sharded)
     parts = {task.name: (trained, optimizer)}
     order = Order(len(task.lengths), config.seed, shuffle=shuffle)
     micro, first = config.micro_batch_tokens, 0
@@ -104,7 +117,7 @@ def train_supervised(run: Run, task: SupervisedTask, config: RowsConfig, *, shuf
         run.log(
             done,
             {
-                **task.metrics(collectives.added(stats_B_N)),
+                **task.metrics(collectives.all_reduce_sum(stats_B_N)),
                 "grad_norm": norm,
                 "lr": learning_rate(config.optimizer, step, run.total_steps),
                 "tokens": sum(lengths),

@@ -138,7 +138,7 @@ def test_what_is_raised_where_all_agree_is_raised_by_all(world):
         """
 for turn in range(3):
     try:
-        with failure_propagation.agreed():
+        with failure_propagation.raise_on_all_ranks():
             while turn == 1 and rank == 0: time.sleep(0.01); failure_propagation.check()
             if turn > 0 and rank == 1: raise (EngineError if turn == 1 else OutputError)(f"broken in turn {turn}")
     except EngineError as error:
@@ -153,7 +153,9 @@ for turn in range(3):
 
 def test_a_process_killed_while_others_agree(world):
     """Nobody waits for it there."""
-    codes, said = world("with failure_propagation.agreed():\n    if rank == 1: os.kill(os.getpid(), signal.SIGKILL)")
+    codes, said = world(
+        "with failure_propagation.raise_on_all_ranks():\n    if rank == 1: os.kill(os.getpid(), signal.SIGKILL)"
+    )
     assert codes == [1, -signal.SIGKILL]
     assert said[0].startswith("error: process 1: it ended without a word")
 
@@ -168,7 +170,7 @@ def test_interrupted_processes_say_so_once(world):
 @pytest.mark.parametrize(
     ("fault", "rank", "message", "kept"),
     [
-        ("engine", 1, r"process 1: the engine is broken; step 1 is kept in", ["step-000001"]),
+        ("engine", 1, r"process 1: the engine is broken; a checkpoint after step 1 is saved in", ["step-000001"]),
         ("disk", 0, r"step-000003 can't be written: ", []),
     ],
 )

@@ -1,4 +1,4 @@
-"""The view fits a terminal of 80 columns, tells what a step's time goes to, and is plain lines elsewhere."""
+"""The console fits a terminal of 80 columns, shows where the time goes, and is plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ FIGURES = {
 
 
 def terminal(height=24):
-    """A console of 80 columns."""
+    """Return a console of 80 columns."""
     return Console(file=io.StringIO(), width=80, height=height, force_terminal=True)
 
 
 @pytest.mark.parametrize("height", [10, 24, 50])
 def test_the_panel_fits_the_terminal(height):
-    """With eighty figures and five long notes; what matters most stands at the top."""
+    """Eighty metrics and five long messages fit, with the most important metrics at the top."""
     console = terminal(height)
     view = RunConsole("grpo → out", 100, console)
     view.show(0, {"accuracy": 0.25, "length": 9.0}, "eval")
@@ -50,8 +50,8 @@ def test_the_panel_fits_the_terminal(height):
     assert "40/100" in "\n".join(text)
 
 
-def test_elsewhere_there_are_plain_lines(monkeypatch):
-    """With the figures that matter, speed, time split and the time that is left; alarms in a line of their own."""
+def test_without_a_terminal_there_are_plain_lines(monkeypatch):
+    """A line has the important metrics, speed, the division of the time and the remaining time; an alarm has its own line."""
     monkeypatch.setattr(module, "BETWEEN_LINES", 0.0)
     console = Console(file=io.StringIO(), force_terminal=False, width=80)
     with RunConsole("grpo → out", 100, console) as view:
@@ -67,8 +67,8 @@ def test_elsewhere_there_are_plain_lines(monkeypatch):
     assert "\x1b" not in console.file.getvalue()
 
 
-def test_an_evaluation_is_told_while_it_goes_on():
-    """Beside the speed, until its figures are there."""
+def test_a_running_evaluation_is_shown():
+    """A running evaluation is shown beside the speed until its metrics are there."""
     console = terminal()
     view = RunConsole("grpo → out", 100, console)
     view.activity = "evaluating 500 held-out prompts"
@@ -82,8 +82,8 @@ def test_an_evaluation_is_told_while_it_goes_on():
     assert "evaluating" not in shown_now()
 
 
-def test_lines_are_not_too_many():
-    """Of a hundred quick steps the first and the last have one; every evaluation has."""
+def test_fast_steps_have_few_lines():
+    """Of a hundred fast steps only the first and the last have a line; every evaluation has one."""
     console = Console(file=io.StringIO(), force_terminal=False, width=80)
     view = RunConsole("sft → out", 100, console)
     for step in range(1, 101):
@@ -94,12 +94,12 @@ def test_lines_are_not_too_many():
     assert kinds == ["train step 1/100", "eval step 50/100", "train step 100/100", "eval step 100/100"]
 
 
-def test_durations_figures_and_courses_are_short():
-    """As a person reads them."""
+def test_durations_metrics_and_sparklines_are_short():
+    """Durations, metrics and sparklines are short."""
     assert [duration(value) for value in (3.2, 61, 3725)] == ["3 s", "1:01", "1:02:05"]
     assert [shown(value) for value in (3.0, 0.123456, 123456.7, float("nan"))] == ["3", "0.1235", "123,457", "nan"]
     assert sparkline([1.0]) == ""
     assert sparkline([0.0, 1.0]) == "▁█"
     assert sparkline([1.0, 1.0 + 1e-7, 1.0]) == "▁▁▁", "rounding is no course"
-    assert len(sparkline(list(range(1000)))) == module.COURSE
+    assert len(sparkline(list(range(1000)))) == module.SPARKLINE_WIDTH
     assert speed({"seconds": 0.0}) == ""

@@ -1,4 +1,4 @@
-"""Figures and alarms reach TensorBoard and Weights & Biases, by configuration, and a resumed run is one run there, too."""
+"""Metrics and alarms reach TensorBoard and Weights & Biases, and a resumed run is one run there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rewardkit.train.monitoring.loggers import open_loggers
 
 
 def log(config, folder, steps, first_step=0):
-    """A part of a run."""
+    """Log a part of a run."""
     loggers = open_loggers(config, folder, {"stage": "grpo", "optimizer": {"lr": 0.1}}, first_step)
     for logger in loggers:
         for step in steps:
@@ -24,13 +24,13 @@ def log(config, folder, steps, first_step=0):
 
 
 def test_nothing_is_opened_by_default(tmp_path):
-    """The run's own files are enough."""
+    """Without configuration only the run's own files are written."""
     assert open_loggers(LogConfig(), tmp_path, {}) == []
     assert list(tmp_path.iterdir()) == []
 
 
 def test_tensorboard_shows_what_was_logged(tmp_path):
-    """Read back from the event files; after a resume each step is there once."""
+    """The event files have each step once, even after a resume."""
     pytest.importorskip("tensorboard", reason="needs tensorboard: pip install tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -47,7 +47,7 @@ def test_tensorboard_shows_what_was_logged(tmp_path):
 
 @pytest.fixture
 def offline(monkeypatch, tmp_path):
-    """Weights & Biases without a network, which keeps nothing outside of the test's folder."""
+    """Use Weights & Biases without a network, with all its files in the test's folder."""
     wandb = pytest.importorskip("wandb", reason="needs wandb: pip install wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
@@ -58,7 +58,7 @@ def offline(monkeypatch, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_wandb_keeps_what_was_logged(tmp_path, capfd, offline):
-    """Read back from its offline files: figures by step, configuration, alarm; a resumed run has the same id; nothing is printed."""
+    """The offline files have metrics, configuration and alarm, a resumed run has the same id, and nothing is printed."""
     folder = tmp_path / "my-run"
     for steps, first in (([1, 2], 0), ([3], 2)):
         log(LogConfig(wandb="project"), folder, steps, first)
@@ -73,7 +73,7 @@ def test_wandb_keeps_what_was_logged(tmp_path, capfd, offline):
 
 
 def leveldb_records(data, block=32768):
-    """The records of a LevelDB log (which W&B's files are, after seven bytes of their own): parts of a record are joined."""
+    """Yield the records of a LevelDB log, the format of W&B's files after a header of seven bytes."""
     at, parts = 7, []
     while at + 7 <= len(data):
         if block - at % block < 7:  # what is left of a block holds no header
@@ -88,7 +88,7 @@ def leveldb_records(data, block=32768):
 
 
 def read_wandb(folder):
-    """History, ids, configuration and alerts of the offline runs of a folder."""
+    """Return history, ids, configuration and alerts of the offline runs in a folder."""
     import json
 
     from wandb.proto import wandb_internal_pb2
@@ -112,7 +112,7 @@ def read_wandb(folder):
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb"])
 def test_a_missing_package_is_told(tmp_path, monkeypatch, name):
-    """With the command that installs it."""
+    """The error has the command that installs the package."""
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UsageError, match=f"pip install {name}"):
@@ -120,7 +120,7 @@ def test_a_missing_package_is_told(tmp_path, monkeypatch, name):
 
 
 def test_a_refusal_of_wandb_is_told(tmp_path, monkeypatch):
-    """Nobody is logged in: what to do about it, and what was opened before is closed."""
+    """The error says what to do, and loggers that were opened before are closed."""
     wandb = pytest.importorskip("wandb", reason="needs wandb: pip install wandb")
 
     def refuse(**_settings):

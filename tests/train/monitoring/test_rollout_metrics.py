@@ -1,4 +1,4 @@
-"""Figures of a batch, by hand."""
+"""The metrics of a batch equal those computed by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rewardkit.types import Rollout, Score, ScoredRollout, Skipped, Unscored
 
 
 def sample(group, tokens, reward, finish="stop", **outcomes):
-    """A completion, its reward and its components' outcomes."""
+    """Return a completion with its reward and its components' outcomes."""
     outcome = {name: Score(value) if isinstance(value, float) else value for name, value in outcomes.items()}
     contributions = {name: value.value for name, value in outcome.items() if isinstance(value, Score)}
     weights = dict.fromkeys(outcome, 1.0)
@@ -23,7 +23,7 @@ def sample(group, tokens, reward, finish="stop", **outcomes):
 
 
 def test_the_batch_as_a_whole():
-    """Two groups of two: one of twins with equal rewards, one that differs; what could not be scored counts in neither mean."""
+    """In two groups of two, one has equal rewards, and an unscored completion counts in no mean."""
     batch = [
         sample(0, [1, 2], 1.0),
         sample(0, [1, 2], 1.0),
@@ -43,7 +43,7 @@ def test_the_batch_as_a_whole():
 
 
 def test_spread_within_groups_is_told_where_there_are_groups():
-    """One completion of each prompt, as PPO samples them, is no group without spread: it would look like nothing to learn."""
+    """With one completion per prompt, as in PPO, there is no share of groups without spread."""
     single = [sample(0, [1], 1.0, a=1.0), sample(1, [2], 0.0, a=0.0)]
     found = {**rollout_metrics.rewards(single), **rollout_metrics.components(single)}
     assert not [name for name in found if name.endswith(("frac_reward_zero_std", "advantage_share"))]
@@ -54,7 +54,7 @@ def test_spread_within_groups_is_told_where_there_are_groups():
 
 
 def test_duplicates_are_of_one_prompt_and_copies_of_several():
-    """Whatever the size of a group: 1 where each says only one thing, 0 where all differ, and 0 where there is one of each."""
+    """Duplicates are 1 if each prompt has one distinct completion, and 0 if all differ or there is one of each."""
     same, other = [1, 2], [3]
     assert rollout_metrics.duplicates([sample(0, same, 1.0), sample(0, same, 1.0), sample(0, same, 1.0)]) == 1.0
     assert rollout_metrics.duplicates([sample(0, same, 1.0), sample(0, same, 1.0), sample(0, other, 1.0)]) == 0.5
@@ -66,7 +66,7 @@ def test_duplicates_are_of_one_prompt_and_copies_of_several():
 
 
 def test_length_and_reward_are_correlated():
-    """Over what could be scored; 0 where either does not vary."""
+    """The correlation is over scored completions, and 0 if either does not vary."""
     assert rollout_metrics.rewards([sample(0, [1] * n, float(n)) for n in (1, 2, 3)])[
         "length_correlation"
     ] == pytest.approx(1)
@@ -74,7 +74,7 @@ def test_length_and_reward_are_correlated():
 
 
 def test_each_component():
-    """Mean, spread, share of the advantage, and what was skipped or not scored by kind."""
+    """Each component has mean, standard deviation, share of the training signal, and skipped or unscored shares by kind."""
     batch = [
         sample(0, [1], 1.0, a=1.0, b=0.0),
         sample(0, [2], 0.0, a=0.0, b=0.0),

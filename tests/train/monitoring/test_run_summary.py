@@ -1,4 +1,4 @@
-"""What a finished run shows."""
+"""The summary compares the first and the last evaluation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rewardkit.train.monitoring.run_summary import held_out_changes
 
 
 def table_of(folder, *records):
-    """The table as text, or None."""
+    """Return the table as text, or None."""
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     found = held_out_changes(folder)
     if found is None:
@@ -22,7 +22,7 @@ def table_of(folder, *records):
 
 
 def test_the_first_and_the_last_evaluation_are_compared(tmp_path):
-    """Figure by figure; what was not finite is a dash, and ends of intervals are left out."""
+    """A value that was not finite is a dash, and ends of intervals are left out."""
     found = table_of(
         tmp_path,
         {"step": 0, "kind": "eval", "accuracy": 0.5, "gold": None, "accuracy_low": 0.4},
@@ -38,6 +38,6 @@ def test_the_first_and_the_last_evaluation_are_compared(tmp_path):
 
 
 def test_one_evaluation_is_no_comparison(tmp_path):
-    """Nor is none."""
+    """With less than two evaluations there is no table."""
     assert table_of(tmp_path, {"step": 0, "kind": "eval", "accuracy": 0.5}) is None
     assert table_of(tmp_path, {"step": 1, "kind": "train", "loss": 0.5}) is None

@@ -6,7 +6,7 @@ import pytest
 
 from rewardkit.errors import OutputError
 from rewardkit.train.data.tokenization import Prompt
-from rewardkit.train.evaluation.answers import Answer, Exam
+from rewardkit.train.evaluation.answers import Answer, ModelAnswers
 from rewardkit.train.evaluation.pass_at_k import change, compare
 from rewardkit.train.evaluation.statistics import Estimate
 from rewardkit.train.reports.evaluation_report import sentences, words, write_page
@@ -14,7 +14,7 @@ from rewardkit.train.reports.evaluation_report import sentences, words, write_pa
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 
 
-def exam(model, rights):
+def model_answers(model, rights):
     """Return answers to prompts that both contain HTML."""
     prompts = [Prompt((1,), f"{number} {HOSTILE}", {}, "") for number in range(len(rights))]
     answers = [
@@ -22,13 +22,13 @@ def exam(model, rights):
         for prompt, verdicts in enumerate(rights)
         for place, right in enumerate(verdicts)
     ]
-    return Exam(model, prompts, answers)
+    return ModelAnswers(model, prompts, answers)
 
 
 def test_a_comparison_is_drawn(tmp_path):
     """The report has curves for all problems and for each class, differences, and the problems that changed, all escaped."""
-    base = exam("a/base", [[False] * 4, [True, True, False, False], [True] * 4])
-    trained = exam("b/<b>", [[True] * 4, [True] * 4, [False] * 4])
+    base = model_answers("a/base", [[False] * 4, [True, True, False, False], [True] * 4])
+    trained = model_answers("b/<b>", [[True] * 4, [True] * 4, [False] * 4])
     changes = compare(base, trained, {0: "<i>", 1: "easy", 2: "easy"})
     figures = [{"pass@1": change_.base[0]} for change_ in changes[:1]] * 2
     page = write_page(tmp_path / "eval.html", figures, [base, trained], changes).read_text()
@@ -42,7 +42,7 @@ def test_a_comparison_is_drawn(tmp_path):
 
 def test_one_model_is_reported_without_a_comparison(tmp_path):
     """A single model has its metrics and no curves."""
-    page = write_page(tmp_path / "eval.html", [{"pass@1": Estimate(0.5, 0.4, 0.6)}], [exam("m", [[True]])], [])
+    page = write_page(tmp_path / "eval.html", [{"pass@1": Estimate(0.5, 0.4, 0.6)}], [model_answers("m", [[True]])], [])
     assert "0.500 (0.400…0.600)" in page.read_text()
     assert "<svg" not in page.read_text()
 
@@ -87,7 +87,7 @@ def test_numbers_as_text():
 def test_an_unwritable_path_is_an_error(tmp_path):
     """A report that can't be written raises OutputError."""
     with pytest.raises(OutputError, match="can't be written"):
-        write_page(tmp_path / "none/eval.html", [{}], [exam("m", [[True]])], [])
+        write_page(tmp_path / "none/eval.html", [{}], [model_answers("m", [[True]])], [])
 
 
 def test_two_models_without_a_right_answer_are_not_ahead():
@@ -101,7 +101,7 @@ def test_two_models_without_a_right_answer_are_not_ahead():
 def test_the_header_names_the_models_and_the_facts(tmp_path):
     """The header has the model, and what the caller says of reward and date; the method of the intervals is named."""
     facts = {"reward": "math", "date": "2026-01-01"}
-    page = write_page(tmp_path / "eval.html", [{}], [exam("some/model", [[True]])], [], facts).read_text()
+    page = write_page(tmp_path / "eval.html", [{}], [model_answers("some/model", [[True]])], [], facts).read_text()
     for part in ("some/model", "2026-01-01", "Wilson score interval", "percentile bootstrap over problems"):
         assert part in page
 
@@ -110,5 +110,5 @@ def test_the_header_names_the_models_and_the_facts(tmp_path):
 def test_answers_that_were_all_cut_off_are_a_warning(tmp_path, is_cut):
     """The warning names the key to raise."""
     answers = [Answer(0, 0, False, 0.0, {}, 4, is_cut=is_cut, answer=None, text="")]
-    page = write_page(tmp_path / "eval.html", [{}], [Exam("m", [Prompt((1,), "?", {}, "")], answers)], [])
+    page = write_page(tmp_path / "eval.html", [{}], [ModelAnswers("m", [Prompt((1,), "?", {}, "")], answers)], [])
     assert ("rollout.max_new_tokens" in page.read_text()) is is_cut

@@ -1,4 +1,4 @@
-"""Sampling and scoring at the same time."""
+"""Sampling and scoring overlap."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Engine:
         self.batches = 0
 
     def generate(self, requests, sampling):
-        """Later prompts first, as an engine that yields what is done may do."""
+        """Yield later prompts first, as an engine may."""
         for indices in ([2, 3], [0, 1]):
             self.batches += 1
             if self.batches == 2:
@@ -33,14 +33,14 @@ class Engine:
 
 
 class Reward:
-    """Scores the first batch once the second is being sampled, and not before."""
+    """Scores the first batch only once the second is being sampled."""
 
     def __init__(self, engine: Engine, *, fails: bool = False) -> None:
         self.engine = engine
         self.fails = fails
 
     def score(self, rollouts, step):
-        """A completion's value is its number."""
+        """Score a completion by its number."""
         if self.fails:
             raise WorkerError("no workers")
         assert self.engine.second_batch.wait(60)
@@ -48,13 +48,13 @@ class Reward:
 
 
 def gather(engine, reward, timings=None):
-    """Everything of one step."""
+    """Collect the rollouts of one step."""
     decode = lambda tokens: str(tokens[0])  # noqa: E731
     return collect(engine, reward, decode, PROMPTS, SEEDS, Sampling(4), 0, first_group=5, timings=timings)
 
 
 def test_a_batch_is_scored_while_the_next_is_sampled():
-    """And what comes out is in the order of the prompts, whatever was done first."""
+    """A batch is scored while the next is sampled, and the result is in the order of the prompts."""
     engine, timings = Engine(), Timings()
     samples = gather(engine, Reward(engine), timings)
     assert [sample.scored.reward for sample in samples] == [0, 1, 10, 11, 20, 21, 30, 31]
@@ -63,8 +63,8 @@ def test_a_batch_is_scored_while_the_next_is_sampled():
     assert timings.generating > 0
 
 
-def test_a_reward_that_breaks_down_is_told():
-    """Its error is that of the step."""
+def test_an_error_of_the_reward_is_raised():
+    """The error of the reward is raised by the step."""
     engine = Engine()
     with pytest.raises(WorkerError, match="no workers"):
         gather(engine, Reward(engine, fails=True))

@@ -1,4 +1,4 @@
-"""The canary: a sampler that has not taken over the trained weights ends a run, and what was trained is kept."""
+"""The weight sync check ends a run whose engine does not sample from the trained weights, and a checkpoint is saved."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ checkpoint: {{every: 0}}
 
 @reward("digits")
 def digits(rollout: Rollout) -> float:
-    """Share of digits."""
+    """Reward the share of digits."""
     text = rollout.completion_text
     return sum(map(str.isdigit, text)) / max(len(text), 1)
 
 
 class CopyParams(Section):
-    """What is wrong with it."""
+    """The fault of the engine."""
 
     fault: str = ""
     after: int = 0
-    """How many syncs are right."""
+    """The number of syncs before the fault."""
 
 
 class CopyEngine(HfEngine):
-    """Samples from a copy of the weights, as an engine elsewhere does; its head is a tensor of its own."""
+    """Samples from a copy of the weights whose head is a separate tensor."""
 
     is_repaired = False
 
@@ -65,7 +65,7 @@ class CopyEngine(HfEngine):
         STARTED.append(self)
 
     def sync(self):
-        """Take over all weights but what the fault names."""
+        """Take over all weights except those that the fault names."""
         self.syncs += 1
         fault = self.params.fault if self.syncs > self.params.after and not self.is_repaired else ""
         if fault == "all":
@@ -78,7 +78,7 @@ class CopyEngine(HfEngine):
                 own[name].copy_(tensor)
 
     def close(self):
-        """Remembered."""
+        """Record that the engine was closed."""
         self.closed = True
 
 
@@ -86,11 +86,11 @@ STARTED: list[CopyEngine] = []
 
 
 class Plugin:
-    """Offers it."""
+    """Offers the engine."""
 
     @hookimpl
     def register_rollout_engines(self):
-        """One engine, and one that needs a module that nobody has."""
+        """Offer one engine, and one that needs a module that is not installed."""
         return [
             RolloutEngineType("copy", CopyEngine, CopyParams),
             RolloutEngineType("shares", CopyEngine, CopyParams, shares_weights=True),
@@ -100,7 +100,7 @@ class Plugin:
 
 @pytest.fixture
 def registry():
-    """The engine and a reward."""
+    """Return a registry with the engine and a reward."""
     found = Registry()
     found.register(digits)
     found.register(Plugin())
@@ -109,7 +109,7 @@ def registry():
 
 
 def run(work, folder, registry, engine="copy", canary="{}", **overrides):
-    """Train; the figures of the steps."""
+    """Train, and return the metrics of the steps."""
     STARTED.clear()
     config = folder / "run.yaml"
     config.write_text(CONFIG.format(folder=folder, work=work, engine=engine, canary=canary))
@@ -119,8 +119,8 @@ def run(work, folder, registry, engine="copy", canary="{}", **overrides):
     return [line for line in lines if line["kind"] == "train"]
 
 
-def test_a_sampler_in_step_passes(work, tmp_path, registry):
-    """The difference is written down with each step, and the engine is closed."""
+def test_an_engine_in_sync_passes(work, tmp_path, registry):
+    """The difference is logged with each step, and the engine is closed."""
     figures = run(work, tmp_path, registry)
     assert [line["weight_sync_difference"] < 1e-5 for line in figures] == [True] * 4
     assert all(line["seconds_sync"] > 0 for line in figures)
@@ -130,31 +130,31 @@ def test_a_sampler_in_step_passes(work, tmp_path, registry):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("all", "answers to the last bit as it did before the update"),
-        ("lm_head.weight", "it samples from other weights than are trained"),
-        ("layers.0.mlp.down_proj.weight", "it samples from other weights than are trained"),
+        ("all", "bit for bit those from before the update"),
+        ("lm_head.weight", "does not sample from the trained weights"),
+        ("layers.0.mlp.down_proj.weight", "does not sample from the trained weights"),
         ("raises", "the sampler's process is gone"),
     ],
 )
-def test_a_sampler_out_of_step_ends_the_run(work, tmp_path, registry, fault, message):
-    """Nothing taken over, a tied head or one tensor left out: the run stops, closes the engine, and keeps what was trained."""
+def test_an_engine_out_of_sync_ends_the_run(work, tmp_path, registry, fault, message):
+    """If weights are not taken over, the run stops, closes the engine and saves a checkpoint."""
     engine = f"{{use: copy, with: {{fault: {fault}, after: 2}}}}"
     with pytest.raises(EngineError, match=message) as error:
         run(work, tmp_path, registry, engine, canary="{limit: 1.0e-5}")
     assert STARTED[0].closed
     kept = json.loads(next((tmp_path / "out/checkpoints").glob("*/state.json")).read_text())
-    assert f"step {kept['step']} is kept in" in str(error.value)
+    assert f"a checkpoint after step {kept['step']} is saved in" in str(error.value)
     assert kept["step"] == (tmp_path / "out/metrics.jsonl").read_text().count('"kind":"train"')
 
 
 def test_even_a_small_update_must_arrive(work, tmp_path, registry):
-    """Far below what rounding may cause, a sampler that stays the same to the last bit is noticed."""
-    with pytest.raises(EngineError, match="answers to the last bit as it did before the update"):
+    """An engine that is unchanged to the last bit is noticed even if the update is far below the limit."""
+    with pytest.raises(EngineError, match="bit for bit those from before the update"):
         run(work, tmp_path, registry, "{use: copy, with: {fault: all}}", **{"optimizer.lr": "1.0e-5"})
 
 
 def test_a_run_goes_on_from_what_an_engine_left(work, tmp_path, registry, monkeypatch):
-    """The same command does the steps that are left, each once, where the engine is sound again."""
+    """The same command does each remaining step once, with an engine that works again."""
     engine = "{use: copy, with: {fault: raises, after: 2}}"
     with pytest.raises(EngineError):
         run(work, tmp_path, registry, engine)
@@ -163,22 +163,22 @@ def test_a_run_goes_on_from_what_an_engine_left(work, tmp_path, registry, monkey
     assert [line["step"] for line in figures] == [1, 2, 3, 4]
 
 
-def test_the_canary_may_be_switched_off(work, tmp_path, registry):
-    """``every: 0`` looks at nothing; the figures of rollouts still tell of the mismatch."""
+def test_the_check_can_be_switched_off(work, tmp_path, registry):
+    """``every: 0`` switches the check off; the metrics still have the difference on rollouts."""
     figures = run(work, tmp_path, registry, "{use: copy, with: {fault: all}}", canary="{every: 0}")
     assert not any("weight_sync_difference" in line for line in figures)
     assert figures[-1]["sampling_logp_difference"] > 1e-4
 
 
-def test_the_trained_model_itself_is_looked_at_once(work, tmp_path, registry):
-    """The engine hf shares the weights: its first answers are compared, later ones are what is trained by construction."""
+def test_an_engine_with_shared_weights_is_checked_once(work, tmp_path, registry):
+    """The engine hf shares the weights, so only its first completions are checked."""
     figures = run(work, tmp_path, registry, "hf")
     assert figures[0]["weight_sync_difference"] < 1e-5
     assert not any("weight_sync_difference" in line for line in figures[1:])
 
 
 def test_an_engine_that_answers_nonsense_is_told(policy):
-    """Missing completions or log-probs are an error, not a crash."""
+    """Missing completions or log-probs are an error."""
 
     class Mute(HfEngine):
         def generate(self, requests, sampling):
@@ -186,7 +186,7 @@ def test_an_engine_that_answers_nonsense_is_told(policy):
                 yield [(index, [replace(item, logprobs=()) for item in items]) for index, items in part if index]
 
     canary = WeightSyncCheck(policy, Mute(policy), [[2, 3]], Sampling(8), 64)
-    with pytest.raises(EngineError, match="answered 0 of 3 prompts"):
+    with pytest.raises(EngineError, match="for 0 of 3 prompts"):
         canary.check()
 
 
@@ -203,7 +203,7 @@ def test_an_engine_that_answers_nonsense_is_told(policy):
     ],
 )
 def test_a_wrong_engine_is_told_with_its_place(work, tmp_path, registry, engine, line, message):
-    """Names and parameters of engines are checked with the configuration, with file, line and column."""
+    """Names and parameters of engines are checked with file, line and column."""
     with pytest.raises(ConfigError) as error:
         run(work, tmp_path, registry, engine)
     place, text = error.value.problems[0]
@@ -211,7 +211,7 @@ def test_a_wrong_engine_is_told_with_its_place(work, tmp_path, registry, engine,
 
 
 def test_an_engine_that_shares_tensors_cannot_sample_from_divided_ones(work, tmp_path, registry):
-    """With shard: true it is refused with the configuration; one that takes weights over is not."""
+    """With shard: true such an engine is refused; one that takes over weights is not."""
     config = tmp_path / "run.yaml"
     text = CONFIG.format(folder=tmp_path, work=work, engine="shares", canary="{}") + "shard: true\n"
     config.write_text(text)
@@ -224,7 +224,7 @@ def test_an_engine_that_shares_tensors_cannot_sample_from_divided_ones(work, tmp
 
 
 def test_a_clash_with_the_cores_names_is_told(work, tmp_path, registry):
-    """A plugin that offers ``vllm``, too, is named beside the core."""
+    """A plugin that also offers ``vllm`` is named beside rewardkit."""
 
     class Twin:
         @hookimpl
@@ -237,7 +237,7 @@ def test_a_clash_with_the_cores_names_is_told(work, tmp_path, registry):
 
 
 def test_what_an_engine_needs_is_told_before_anything_runs(work, tmp_path, registry):
-    """With how to install it."""
+    """The error says how to install the missing package."""
     with pytest.raises(
         UsageError, match="absent needs no_such_module, which is not installed; install it with: pip inst"
     ):

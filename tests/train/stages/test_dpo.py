@@ -1,4 +1,4 @@
-"""The DPO stage, from a YAML file to a policy that prefers what was preferred."""
+"""DPO trains a policy to prefer the chosen answers."""
 
 import json
 
@@ -27,7 +27,7 @@ threads: 1
 
 @pytest.fixture(scope="session")
 def pairs(work):
-    """120 sums with the right answer preferred to a wrong one of the same length."""
+    """Write 120 sums whose right answer is preferred to a wrong one of the same length."""
     rows = [{"prompt": f"{n}+1=", "chosen": f"{n + 1}", "rejected": f"{n + 1}"[::-1] + "x"} for n in range(10, 130)]
     file = work / "dpo_pairs.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -35,7 +35,7 @@ def pairs(work):
 
 
 def train(tmp_path, text, name="run", *, fresh=True, **values):
-    """Run a configuration; returns the folder of the run."""
+    """Run a configuration, and return the run's folder."""
     file = tmp_path / f"{name}.yaml"
     file.write_text(text.format(output=tmp_path / name, **values))
     config = read_train_config(file, Registry())
@@ -44,20 +44,20 @@ def train(tmp_path, text, name="run", *, fresh=True, **values):
 
 
 def weights(run):
-    """The trained weights."""
+    """Return the trained weights."""
     from safetensors.torch import load_file
 
     return load_file(run / "final/model.safetensors")
 
 
 def metrics(run, kind):
-    """What was written down."""
+    """Return the logged metrics."""
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [record for record in records if record["kind"] == kind]
 
 
 def test_it_learns_what_was_preferred(tmp_path, work, pairs):
-    """The policy begins as its reference (loss log 2, margin 0) and ends preferring nearly all held-out answers."""
+    """The policy starts at its reference (loss log 2, margin 0) and ends preferring nearly all held-out answers."""
     run = train(tmp_path, CONFIG, model=work / "base", pairs=pairs)
     before, *_, after = metrics(run, "eval")
     assert before["loss"] == pytest.approx(0.693147, abs=1e-4)
@@ -69,13 +69,13 @@ def test_it_learns_what_was_preferred(tmp_path, work, pairs):
 
 
 def test_the_first_step_is_at_the_reference(tmp_path, work, pairs):
-    """Before anything was learned every pair has loss log 2."""
+    """Before the first step every pair has the loss log 2."""
     run = train(tmp_path, CONFIG.replace("steps: 8", "steps: 1"), model=work / "base", pairs=pairs)
     assert metrics(run, "train")[0]["loss"] == pytest.approx(0.693147, abs=1e-4)
 
 
 def test_the_update_does_not_depend_on_micro_batches(tmp_path, work, pairs):
-    """One pair at a time or all at once: the same weights to 1e-5."""
+    """One pair at a time or all at once give the same weights to 1e-5."""
     import torch
 
     text = CONFIG.replace("steps: 8", "steps: 3").replace("1.0e-3", "1.0e-4") + "micro_batch_tokens: {micro}\n"
@@ -104,7 +104,7 @@ def test_long_pairs_are_left_out_and_counted(tmp_path, work, pairs):
 
 
 def test_label_smoothing_belongs_to_one_loss(tmp_path):
-    """A parameter that would have no effect is refused."""
+    """A parameter without an effect is refused."""
     file = tmp_path / "wrong.yaml"
     file.write_text((CONFIG + "loss: ipo\nlabel_smoothing: 0.1\n").format(output="o", model="x", pairs="y"))
     with pytest.raises(ConfigError, match="label_smoothing belongs to"):
@@ -112,7 +112,7 @@ def test_label_smoothing_belongs_to_one_loss(tmp_path):
 
 
 def test_dropout_is_off(work):
-    """Every dropout of a model is 0, whether a module or a number that attention reads, and training mode stays on."""
+    """All dropout of a model is 0, in modules and in attention, and training mode stays on."""
     import transformers
 
     from rewardkit.train.models.dropout import switch_off_dropout

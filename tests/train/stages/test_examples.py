@@ -1,4 +1,4 @@
-"""The shipped examples improve what they are for, at a reduced size."""
+"""The shipped examples improve their metric at a reduced size."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples/train"
 
 @pytest.fixture(scope="module")
 def warmed(tmp_path_factory):
-    """The examples' folder with model and data, after most of sft.yaml's steps."""
+    """Return the examples' folder with model and data after most steps of sft.yaml."""
     registry = Registry.load()
     if not {"math", "format.boxed"} <= registry.rewards.keys():
         pytest.skip("the plugins math and format are not installed")
@@ -37,7 +37,7 @@ def warmed(tmp_path_factory):
 
 
 def run(folder, name, registry, **overrides):
-    """Train as an example says; the figures of its training steps."""
+    """Train an example, and return its training metrics."""
     config = folder / f"{name}.yaml"
     config.write_text((EXAMPLES / f"{name}.yaml").read_text())
     file = read_train_config(config, registry, overrides)
@@ -62,7 +62,7 @@ def test_sft_learns_the_format(warmed):
     ],
 )
 def test_rl_raises_the_sampled_reward(warmed, name, changes):
-    """The mean of the last four steps is above that of the first four."""
+    """The mean reward of the last four steps is above that of the first four."""
     folder, _, registry = warmed
     figures = run(folder, name, registry, **changes)
     rewards = [line["reward"] for line in figures]
@@ -73,7 +73,7 @@ def test_rl_raises_the_sampled_reward(warmed, name, changes):
 
 @pytest.fixture(scope="module")
 def coder(tmp_path_factory):
-    """The examples' folder with a model of reduced size after sft_code.yaml, and few functions to learn; the plugins."""
+    """Return the examples' folder with a small model after sft_code.yaml, a few functions, and the plugins."""
     sandbox = pytest.importorskip("rewardkit_sandbox", reason="rewardkit-sandbox is not installed")
     registry = Registry.load()
     if "code.tests" not in registry.rewards:
@@ -105,7 +105,7 @@ FEW = {
 
 @pytest.mark.slow
 def test_tests_in_a_sandbox_teach_functions(coder):
-    """More of them pass at the end than at the beginning; each step tells how long it waited for scores."""
+    """More tests pass at the end than at the start, and each step logs the time spent on waiting for scores."""
     figures = run(coder, "grpo_code", Registry.load(), steps="12", **FEW)
     rewards = [line["reward"] for line in figures]
     assert fmean(rewards[-4:]) > fmean(rewards[:4]) + 0.05
@@ -115,7 +115,7 @@ def test_tests_in_a_sandbox_teach_functions(coder):
 
 @pytest.mark.slow
 def test_a_sandbox_that_dies_stops_the_run(coder):
-    """As a failure of ours, at the step at which it happens; what was learned before is kept as it was."""
+    """A failing sandbox stops the run at its step as an infrastructure failure, and earlier checkpoints are intact."""
     registry = Registry.load()
     registry.register(Saboteur())
     with pytest.raises(TooManyUnscoredError, match=r"step 2: \d+ of 32 rollouts could not be scored \(\d+ infra\)"):
@@ -133,7 +133,7 @@ def test_a_sandbox_that_dies_stops_the_run(coder):
 
 
 class Saboteur:
-    """Takes the sandbox away after the first step."""
+    """Closes the sandbox after the first step."""
 
     @hookimpl
     def training_step_finished(self):

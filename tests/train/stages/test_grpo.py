@@ -1,4 +1,4 @@
-"""GRPO on a tiny random model: it learns, and says what it can't learn from."""
+"""GRPO trains a tiny random model, and reports rollouts that it can't train on."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rewardkit.errors import DataError, RewardkitError, TooManyUnscoredError
 from rewardkit.registry import Registry
 from rewardkit.train.config.reading import read_train_config
 from rewardkit.train.stages.grpo import train_grpo
+from rewardkit.train.trainer.checksums import write_checksums
 from rewardkit.train.trainer.launch import launch
 
 CONFIG = """
@@ -32,33 +33,33 @@ CALLS = []
 
 @reward("digits")
 def digits(rollout: Rollout) -> float:
-    """Share of digits."""
+    """Reward the share of digits."""
     text = rollout.completion_text
     return sum(map(str.isdigit, text)) / max(len(text), 1)
 
 
 @reward("constant")
 def constant(rollout: Rollout) -> float:
-    """Always the same."""
+    """Reward every completion equally."""
     return 0.25
 
 
 @reward("nan")
 def nan(rollout: Rollout) -> float:
-    """No number."""
+    """Return NaN."""
     return float("nan")
 
 
 @reward("flaky")
 def flaky(rollout: Rollout) -> Score | Unscored:
-    """Can't score completions that begin with a digit."""
+    """Can't score completions that start with a digit."""
     text = rollout.completion_text
     CALLS.append(rollout)
     return Unscored("infra", "the service is down") if text[:1].isdigit() else Score(float(len(set(text))))
 
 
 def stepwise_of(text: str) -> Score:
-    """Each step, as the character 1 divides them, is rewarded with its share of digits."""
+    """Rewards each step, separated by the character 1, with its share of digits."""
     from rewardkit.train.losses.advantages import steps_of_tokens
 
     steps = steps_of_tokens(list(text), "1") or [0]
@@ -69,20 +70,20 @@ def stepwise_of(text: str) -> Score:
 
 @reward("stepwise")
 def stepwise(rollout: Rollout) -> Score:
-    """Steps and their shares of digits."""
+    """Return the step rewards."""
     return stepwise_of(rollout.completion_text)
 
 
 @reward("moody")
 def moody(rollout: Rollout) -> Score | Unscored:
-    """As stepwise, of completions that don't begin with a digit."""
+    """Rewards steps only of completions that don't start with a digit."""
     text = rollout.completion_text
     return Unscored("infra", "the service is down") if text[:1].isdigit() else stepwise_of(text)
 
 
 @reward("late")
 def late(rollout: Rollout, *, calls: int = 0) -> Score | Unscored:
-    """Less than 0, and nothing for so many calls."""
+    """Gives negative rewards, and no score for some calls."""
     CALLS.append(rollout)
     share = sum(map(str.isdigit, rollout.completion_text)) / max(len(rollout.completion_text), 1)
     return Unscored("infra", "the service is starting") if len(CALLS) <= calls else Score(share - 2)
@@ -96,7 +97,7 @@ def picky(rollout: Rollout, *, column: str = "missing") -> float:
 
 @pytest.fixture
 def registry():
-    """The rewards above."""
+    """Return a registry with the rewards above."""
     found = Registry()
     for item in (digits, constant, nan, flaky, picky, stepwise, moody, late):
         found.register(item)
@@ -104,7 +105,7 @@ def registry():
 
 
 def run(work, folder, registry, use="digits", steps=2, abort=0.5, correct="main > 0.5", extra="", **overrides):
-    """Train, and return the figures by kind."""
+    """Train, and return the metrics by kind."""
     config = folder / "config.yaml"
     output = folder / "out"
     text = CONFIG.format(output=output, work=work, use=use, steps=steps, abort=abort, correct=correct)
@@ -129,7 +130,7 @@ def test_it_learns_what_is_rewarded(work, tmp_path, registry):
 
 
 def test_unscored_rollouts_leave_their_group(work, tmp_path, registry):
-    """They are counted by kind, and the rest is learned from."""
+    """They are counted by kind, and the rest of the group is trained on."""
     figures = run(work, tmp_path, registry, use="flaky", abort=0.9, steps=1)
     [line] = figures["train"]
     assert 0 < line["unscored"] < 0.9
@@ -138,7 +139,7 @@ def test_unscored_rollouts_leave_their_group(work, tmp_path, registry):
 
 
 def test_too_many_unscored_stop_the_run(work, tmp_path, registry):
-    """With kinds, share and the first message; never as a reward of 0."""
+    """The error has kinds, share and the first message; they never count as a reward of 0."""
     with pytest.raises(
         TooManyUnscoredError, match=r"step 1: 16 of 16 .* \(16 plugin\).*nan.* which is not a finite number"
     ):
@@ -146,7 +147,7 @@ def test_too_many_unscored_stop_the_run(work, tmp_path, registry):
 
 
 def test_a_constant_reward_changes_nothing(work, tmp_path, registry):
-    """Groups without spread have exactly no gradient: the weights stay bit-equal."""
+    """Groups without spread have no gradient: the weights stay bit-equal."""
     from safetensors.torch import load_file
 
     figures = run(work, tmp_path, registry, use="constant")
@@ -156,7 +157,7 @@ def test_a_constant_reward_changes_nothing(work, tmp_path, registry):
 
 
 def test_refilling_samples_further_prompts(work, tmp_path, registry):
-    """Dynamic sampling has a bound, and its cost is shown."""
+    """Dynamic sampling has a bound, and its cost is logged."""
     extra = "filter: {zero_spread: refill, refill_rounds: 2}\n"
     [line] = run(work, tmp_path, registry, use="constant", steps=1, extra=extra)["train"]
     assert line["prompts_sampled"] == 12
@@ -166,7 +167,7 @@ def test_refilling_samples_further_prompts(work, tmp_path, registry):
 
 
 def test_what_is_filtered_out_is_still_told(work, tmp_path, registry):
-    """Figures are of all that was sampled, and what was not scored is held against all of that, not against what is left."""
+    """Metrics and the unscored limit are over everything that was sampled, not over what is left."""
     extra = "filter: {zero_spread: refill, refill_rounds: 2}\n"
     changes = {"rollout.max_new_tokens": "1", "rollout.group_size": "8", "data.eval": "null"}
     CALLS.clear()
@@ -189,7 +190,7 @@ def test_evaluations_can_be_compared_while_weights_change(work, tmp_path, regist
 
 
 def test_a_run_that_is_begun_again_at_its_first_checkpoint_evaluates_once(work, tmp_path, registry):
-    """With rollback a checkpoint is made before the first step; an evaluation of then is not written down twice."""
+    """With rollback there is a checkpoint before the first step; its evaluation is logged once."""
     changes = {"monitors.on_alarm": "rollback", "evaluate.every": "1"}
     whole = run(work, tmp_path, registry, steps=2, **changes)
     shutil.rmtree(tmp_path / "out/checkpoints/step-000002")
@@ -202,7 +203,7 @@ def test_a_run_that_is_begun_again_at_its_first_checkpoint_evaluates_once(work, 
 
 
 def test_truncated_completions_can_be_left_out(work, tmp_path, registry):
-    """By finish_reason: a random model hardly ends within 8 tokens, so hardly any row is learned from."""
+    """They are masked by finish reason: a random model hardly ends within 8 tokens, so hardly any row has a gradient."""
     kept = run(work, tmp_path, registry, steps=1)["train"][0]
     masked = run(
         work, (tmp_path / "2").mkdir() or tmp_path / "2", registry, steps=1, extra="filter: {truncated: mask}\n"
@@ -229,7 +230,7 @@ def test_every_algorithm_learns(work, tmp_path, registry, algorithm):
 
 
 def test_process_rewards_reach_the_tokens_of_their_step(work, tmp_path, registry):
-    """Advantages differ within a completion, and the policy learns from them."""
+    """Advantages differ within a completion, and the policy is trained on them."""
     extra = "algorithm: {use: grpo, process: {component: main, separator: '1'}}\n"
     changes = {"rollout.prompts_per_step": "8", "data.eval": "null"}
     figures = run(work, tmp_path, registry, use="stepwise", steps=14, extra=extra, **changes)
@@ -240,7 +241,7 @@ def test_process_rewards_reach_the_tokens_of_their_step(work, tmp_path, registry
 
 
 def test_process_rewards_must_fit_the_steps(work, tmp_path, registry):
-    """Another number of steps than the separator makes is told, with both numbers."""
+    """Another number of steps than the separator makes is an error with both numbers."""
     extra = "algorithm: {use: grpo, process: {component: main, separator: '1'}}\n"
     with pytest.raises(RewardkitError, match=r"gives 0 step rewards, but algorithm\.process\.separator"):
         run(work, tmp_path, registry, steps=1, extra=extra, **{"data.eval": "null"})
@@ -248,7 +249,7 @@ def test_process_rewards_must_fit_the_steps(work, tmp_path, registry):
 
 @pytest.mark.parametrize("reward", ["moody", "stepwise, when: 'd > 0.2'"])
 def test_what_has_no_process_rewards_leaves_its_group(work, tmp_path, registry, reward):
-    """A component that could not be scored, or was not asked, has rewarded no steps; that the total is known does not matter."""
+    """A component that was skipped or could not be scored has no step rewards, even if the total is known."""
     text = (
         f"{{components: {{main: {{use: {reward}}}, d: {{use: digits}}}}, unscored: {{policy: zero, abort_above: 1}}}}"
     )
@@ -258,7 +259,7 @@ def test_what_has_no_process_rewards_leaves_its_group(work, tmp_path, registry, 
 
 
 def test_groups_are_alike_by_the_rewards_of_their_steps(work, tmp_path, registry):
-    """Where these are learned from, groups whose totals are all equal are not dropped for it."""
+    """With process rewards, groups whose totals are equal are not dropped."""
     extra = "algorithm: {use: grpo, process: {component: main, separator: '1'}}\nfilter: {zero_spread: drop}\n"
     text = "{components: {main: {use: stepwise, weight: 0}}}"
     figures = run(work, tmp_path, registry, steps=1, extra=extra, **{"data.eval": "null", "reward": text})
@@ -268,20 +269,20 @@ def test_groups_are_alike_by_the_rewards_of_their_steps(work, tmp_path, registry
 
 
 def test_nothing_is_learned_where_nothing_is_scored(work, tmp_path, registry):
-    """All groups are dropped then, and the run goes on."""
+    """All groups are dropped, and the run continues."""
     changes = {"data.eval": "null", "reward": "{components: {main: {use: nan}}, unscored: {abort_above: 1}}"}
     figures = run(work, tmp_path, registry, steps=2, extra="filter: {zero_spread: drop}\n", **changes)
     assert [line["prompts_kept"] for line in figures["train"]] == [0, 0]
 
 
 def best_of(folder):
-    """The highest figure of an evaluation, as the last checkpoint has it."""
+    """Return the best evaluation result of the last checkpoint."""
     [state] = (folder / "out/checkpoints").glob("*/state.json")
     return json.loads(state.read_text())["best"]
 
 
 def test_an_evaluation_that_could_not_be_scored_is_not_the_best(work, tmp_path, registry):
-    """Nor are later ones held against it."""
+    """An evaluation that could not be scored is not the best, and later ones are not compared with it."""
     CALLS.clear()
     text = "{components: {main: {use: late, with: {calls: 48}}}, unscored: {abort_above: 1}}"  # before step 1, in it, after it
     changes = {"reward": text, "evaluate.every": "1", "evaluate.correct": "null"}
@@ -291,7 +292,7 @@ def test_an_evaluation_that_could_not_be_scored_is_not_the_best(work, tmp_path, 
 
 
 def test_an_evaluation_without_gold_is_not_held_against_others(work, tmp_path, registry):
-    """Its accuracy is of another kind than their gold reward."""
+    """Its accuracy is not compared with the gold reward of others."""
     CALLS.clear()
     changes = {"evaluate.gold": "{components: {meant: {use: late, with: {calls: 32}}}}", "evaluate.every": "1"}
     figures = run(work, tmp_path, registry, steps=3, **changes)
@@ -301,7 +302,7 @@ def test_an_evaluation_without_gold_is_not_held_against_others(work, tmp_path, r
 
 
 def test_adapters_are_trained_against_the_model_without_them(work, tmp_path, registry):
-    """LoRA: the reference costs no second model, and KL starts at 0."""
+    """With LoRA the reference needs no second model, and KL starts at 0."""
     extra = "kl: {coefficient: 0.01}\n"
     figures = run(work, tmp_path, registry, steps=3, extra=extra, **{"model.lora": "{rank: 4}"})
     assert figures["train"][0]["kl"] == pytest.approx(0, abs=1e-4)
@@ -310,15 +311,15 @@ def test_adapters_are_trained_against_the_model_without_them(work, tmp_path, reg
 
 @pytest.mark.parametrize("extra", ["epochs_per_batch: 2\n", "correction: {kind: truncate}\n"])
 def test_adapters_are_on_when_the_policy_is_asked(work, tmp_path, registry, extra):
-    """LoRA beside KL: the old log-probs are the policy's own, not the reference's, though the two are one model."""
+    """With LoRA and KL the old log-probs are those of the policy, not of the reference."""
     changes = {"model.lora": "{rank: 4}", "optimizer.lr": "0.02"}
     figures = run(work, tmp_path, registry, steps=3, extra=f"kl: {{coefficient: 0.01}}\n{extra}", **changes)
     assert all(line["sampling_logp_difference"] < 1e-5 for line in figures["train"])
     assert figures["train"][-1]["kl_per_token"] > 1e-3
 
 
-def test_chance_does_not_tell_two_passes_apart(work, tmp_path, registry):
-    """Trained without dropout, whatever the model has: the sampler's log-probs are the trainer's, and any cut gives the same weights."""
+def test_dropout_is_off(work, tmp_path, registry):
+    """Without dropout the engine's log-probs are the trainer's, and any micro-batch gives the same weights."""
     import torch
     from safetensors.torch import load_file
 
@@ -332,37 +333,37 @@ def test_chance_does_not_tell_two_passes_apart(work, tmp_path, registry):
 
 
 def test_an_evaluation_that_says_little_is_told(work, tmp_path, registry, capsys):
-    """At the run's begin, for who has not asked for a check."""
+    """The warning is shown at the start of the run."""
     changes = {"reward.components.main": "{use: digits, scale: zscore}", "evaluate.correct": "null"}
     run(work, tmp_path, registry, steps=1, **changes)
     assert capsys.readouterr().err.replace("\n", " ").count("set evaluate.correct or evaluate.gold") == 1
 
 
 def test_prompts_that_leave_no_room_are_refused(work, tmp_path, registry):
-    """Before anything is sampled, naming the row."""
+    """The error names the row before anything is sampled."""
     with pytest.raises(DataError, match=r"train\.jsonl:1: the prompt has 7 tokens.*context of 128"):
         run(work, tmp_path, registry, **{"rollout.max_new_tokens": "125"})
 
 
 def test_another_configuration_does_not_go_on_in_the_same_folder(work, tmp_path, registry):
-    """Unless only what the weights don't depend on has changed."""
+    """Only keys that the weights don't depend on may change."""
     run(work, tmp_path, registry, steps=1)
     run(work, tmp_path, registry, steps=1, **{"log.samples": "1"})
     with pytest.raises(
-        RewardkitError, match="holds a run with other values of steps; use another output folder, or --fresh"
+        RewardkitError, match="contains a run with other values of steps; use another output folder, or --fresh"
     ):
         run(work, tmp_path, registry, steps=2)
 
 
 def test_out_of_memory_halves_the_micro_batch(work, tmp_path, registry, monkeypatch):
-    """And the weights are those of a run that had enough; half is of what was too much, not of what would have been allowed."""
+    """The weights equal those of a run with enough memory; the new size is half of what did not fit."""
     import torch
     from safetensors.torch import load_file
 
     from rewardkit.train.models.policy import Policy
 
     run(work, tmp_path, registry, steps=1)
-    original = Policy.judge
+    original = Policy.forward_logprobs
 
     sizes = []
 
@@ -382,7 +383,7 @@ def test_out_of_memory_halves_the_micro_batch(work, tmp_path, registry, monkeypa
     assert all(torch.allclose(one[name], other[name], atol=1e-4) for name in one)
 
 
-def test_what_was_best_is_gone_on_from(work, tmp_path, registry):
+def test_the_best_result_survives_a_resume(work, tmp_path, registry):
     """A resumed run does not take its next evaluation for the best so far."""
     changes = {"checkpoint.every": "1", "evaluate.every": "1"}
     run(work, tmp_path, registry, steps=2, **changes)
@@ -390,5 +391,6 @@ def test_what_was_best_is_gone_on_from(work, tmp_path, registry):
     shutil.rmtree(tmp_path / "out/checkpoints/step-000002")
     state = tmp_path / "out/checkpoints/step-000001/state.json"
     state.write_text(json.dumps(json.loads(state.read_text()) | {"best": 1e9}))
+    write_checksums(state.parent)
     run(work, tmp_path, registry, steps=2, **changes)
     assert (tmp_path / "out/best/mark").exists()

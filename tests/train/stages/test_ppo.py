@@ -1,4 +1,4 @@
-"""PPO: policy and critic learn, warm-up leaves the policy alone, and a resumed run goes on."""
+"""PPO trains policy and critic, warm-up leaves the policy unchanged, and a run is resumed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from rewardkit.errors import ConfigError
 from rewardkit.registry import Registry
 from rewardkit.train.config import LoraConfig, ModelConfig, PpoConfig
 from rewardkit.train.config.reading import read_train_config
-from rewardkit.train.models.policy import Passage, Policy
-from rewardkit.train.models.value_model import Critic
+from rewardkit.train.models.policy import Policy, TokenSpan
+from rewardkit.train.models.value_model import ValueModel
 from rewardkit.train.stages.ppo import PpoUpdater, train_ppo
 from rewardkit.train.trainer.launch import launch
 from rewardkit.train.trainer.optimizer import Optimizer
@@ -42,13 +42,13 @@ checkpoint: {{every: 1}}
 
 @reward("digits")
 def digits(rollout: Rollout) -> float:
-    """Share of digits."""
+    """Reward the share of digits."""
     text = rollout.completion_text
     return sum(map(str.isdigit, text)) / max(len(text), 1)
 
 
 def run(work, folder, kind="own", steps=12, warmup=0, **overrides):
-    """Train, and return the figures."""
+    """Train, and return the metrics."""
     registry = Registry()
     registry.register(digits)
     config = folder / "ppo.yaml"
@@ -69,18 +69,18 @@ def test_policy_and_critic_learn(work, tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ["own", "head"])
 def test_adapters_have_a_policy_a_reference_and_no_dropout(work, tmp_path, kind):
-    """LoRA: what clips and what KL is measured from are two different things, and chance is in neither."""
+    """With LoRA the old policy and the reference are different, and neither has dropout."""
     figures = run(work, tmp_path, kind, steps=3, **{"model.lora": "{rank: 4, dropout: 0.5}", "optimizer.lr": "0.02"})
     assert all(line["sampling_logp_difference"] < 1e-5 for line in figures)
     assert figures[-1]["kl_per_token"] > 1e-3
 
 
 def test_a_critic_of_its_own_has_no_dropout(work):
-    """Its values before an update and in it are of one model."""
+    """Its values before and during an update come from the same model."""
     policy = Policy.load(ModelConfig(path=str(work / "base"), lora=LoraConfig(rank=2, dropout=0.5)))
-    critic = Critic(policy, own=True)
+    critic = ValueModel(policy, own=True)
     assert critic.reader is not None
-    passages = [Passage((5, 6, 7, 8), 1)]
+    passages = [TokenSpan((5, 6, 7, 8), 1)]
     critic.reader.model.train()
     for value in critic.reader.trained.values():
         nn.init.constant_(value, 0.1)  # adapters begin as nothing, of which dropout leaves nothing
@@ -90,7 +90,7 @@ def test_a_critic_of_its_own_has_no_dropout(work):
 
 @pytest.mark.parametrize("kind", ["own", "head"])
 def test_warm_up_leaves_the_policy_alone(work, tmp_path, kind):
-    """The critic learns while the policy's weights stay bit-equal; nor do they decay. Nothing is said of tokens that nobody looked at."""
+    """The critic is trained while the policy's weights stay bit-equal, without decay, and no policy metrics are made up."""
     from safetensors.torch import load_file
 
     figures = run(work, tmp_path, kind, steps=2, warmup=2, **{"optimizer.weight_decay": "0.1"})
@@ -102,7 +102,7 @@ def test_warm_up_leaves_the_policy_alone(work, tmp_path, kind):
 
 
 def test_the_critic_is_kept(work, tmp_path):
-    """A run that goes on after half its steps ends like one that was not stopped."""
+    """A run resumed after half its steps ends like an uninterrupted run."""
     from safetensors.torch import load_file
 
     whole, halved = tmp_path / "whole", tmp_path / "halved"
@@ -123,13 +123,13 @@ def test_the_critic_is_kept(work, tmp_path):
 
 
 def test_values_are_read_where_tokens_are_predicted(policy):
-    """One value per token of the completion, from the state before it; the same by both readings."""
-    batch = [Passage((5, 6, 7, 8), 2), Passage((9, 8, 7), 1)]
-    critic = Critic(policy, own=True)
+    """There is one value per completion token, from the state before it, by both ways of computing it."""
+    batch = [TokenSpan((5, 6, 7, 8), 2), TokenSpan((9, 8, 7), 1)]
+    critic = ValueModel(policy, own=True)
     with torch.no_grad():
         critic.head.weight.normal_()
     values = critic(batch)
-    assert torch.allclose(values, critic.values_of(policy.judge(batch)), atol=1e-6)
+    assert torch.allclose(values, critic.values_of(policy.forward_logprobs(batch)), atol=1e-6)
     hidden = policy.model.model(torch.tensor([batch[0].tokens])).last_hidden_state[0]
     assert torch.allclose(values[0], critic.head(hidden[1:3]).squeeze(1), atol=1e-5)
     assert torch.allclose(values, critic.estimate(batch, 4), atol=1e-6)
@@ -143,13 +143,13 @@ def test_values_are_read_where_tokens_are_predicted(policy):
     ],
 )
 def test_what_makes_no_sense_is_refused(work, tmp_path, override, message):
-    """Before anything starts."""
+    """The configuration is refused before anything starts."""
     with pytest.raises(ConfigError, match=message):
         run(work, tmp_path, **override)
 
 
 def updater(policy, **changes):
-    """One that has seen nothing yet, with a reference far from the policy."""
+    """Return a new updater with a reference far from the policy."""
     config = PpoConfig.model_validate(
         {"version": 1, "stage": "ppo", "output": "out", "model": {"path": "x"}, "data": {"train": "x"}, "reward": {}}
         | {"steps": 4, "epochs_per_batch": 1, **changes}
@@ -176,12 +176,12 @@ BATCH = RolloutBatch(
 
 @pytest.mark.parametrize("whitens", [True, False])
 def test_advantages_are_those_of_penalised_rewards(policy, whitens):
-    """Each token pays β times its log-ratio to the reference, the last has the reward; then GAE, then whitening."""
+    """Each token is penalised by β times its log-ratio, the last one gets the reward; then GAE and whitening."""
     ppo, reference = updater(
         policy, kl={"coefficient": 0.3}, critic={"kind": "head", "lam": 0.5, "gamma": 0.9, "whiten": whitens}
     )
     passages = [BATCH.sequence(0), BATCH.sequence(1)]
-    now, then = (one.judge(passages).logprobs_B_T.detach() for one in (policy, reference))
+    now, then = (one.forward_logprobs(passages).logprobs_B_T.detach() for one in (policy, reference))
     found, _ = ppo.advantages(BATCH, BATCH.mask_B_T, now, then)
     values = ppo.critic.estimate(passages, 100)
     expected = []
@@ -201,7 +201,7 @@ def test_advantages_are_those_of_penalised_rewards(policy, whitens):
 
 
 def test_policy_and_critic_learn_at_rates_of_their_own(policy):
-    """Adam's first step is as long as the rate."""
+    """Adam's first step has the length of the learning rate."""
     ppo, _ = updater(policy, optimizer={"lr": 1e-4, "eps": 1e-12}, critic={"kind": "own", "lr": 1e-2})
     before = {name: value.detach().clone() for name, value in policy.trained.items()}
     head = ppo.critic.head.weight.detach().clone()

@@ -1,4 +1,4 @@
-"""The examples on preferences, run at a reduced size: each improves its own measure."""
+"""The preference examples improve their metric at a reduced size."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples/train"
 
 
 def run(folder, name, **overrides):
-    """Run an example from a copy of its folder; returns the folder of the run and its held-out figures."""
+    """Run an example in a copy of its folder, and return the run's folder and held-out metrics."""
     config = read_train_config(
         folder / f"{name}.yaml", Registry(), {key.replace("__", "."): str(value) for key, value in overrides.items()}
     )
@@ -27,7 +27,7 @@ def run(folder, name, **overrides):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, work):
-    """The examples, with a warmed-up model of reduced size."""
+    """Return the examples with a small model after SFT."""
     build = sys.modules["rewardkit_example_build"]
     folder = tmp_path_factory.mktemp("examples")
     for file in EXAMPLES.glob("*.yaml"):
@@ -39,7 +39,7 @@ def folder(tmp_path_factory, work):
 
 
 def test_the_pairs_differ_in_one_digit(folder):
-    """Preferred and rejected answers are of one length, so that length tells nothing."""
+    """Preferred and rejected answers have the same length."""
     rows = [json.loads(line) for line in (folder / "work/pairs.jsonl").read_text().splitlines()]
     assert len(rows) == 2000
     for row in rows:
@@ -48,7 +48,7 @@ def test_the_pairs_differ_in_one_digit(folder):
 
 
 def test_dpo(folder):
-    """The policy comes to prefer right answers that it has not seen."""
+    """The policy prefers right answers that it was not trained on."""
     _, figures = run(folder, "dpo", steps=12, evaluate__every=0, threads=1)
     assert figures[0]["accuracy"] == pytest.approx(0.5, abs=0.1)
     assert figures[-1]["margin"] > 0
@@ -56,7 +56,7 @@ def test_dpo(folder):
 
 
 def test_reward_model(folder):
-    """The reward model tells right answers from wrong ones better than chance and than length."""
+    """The reward model ranks right answers better than chance and than length."""
     output, figures = run(folder, "reward_model", steps=80, evaluate__every=0, threads=1)
     assert figures[-1]["accuracy_low"] > 0.5
     assert figures[-1]["always_longer"] == 0.5

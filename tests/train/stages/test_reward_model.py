@@ -1,4 +1,4 @@
-"""The reward model stage, from a YAML file to a folder that anybody can score with."""
+"""The reward model stage writes a folder that transformers can score with."""
 
 import json
 import random
@@ -26,7 +26,7 @@ threads: 1
 
 @pytest.fixture(scope="session")
 def pairs(work):
-    """160 pairs of which the answer that ends in a question mark was preferred."""
+    """Write 160 pairs whose preferred answer ends in a question mark."""
     draw = random.Random(0)  # noqa: S311
     word = lambda: "".join(draw.choices("abdehikn", k=draw.randint(1, 9)))  # noqa: E731
     rows = [{"prompt": f"{n}:", "chosen": word() + "?", "rejected": word() + "."} for n in range(160)]
@@ -36,7 +36,7 @@ def pairs(work):
 
 
 def train(tmp_path, text, name="run", *, fresh=True, **values):
-    """Run a configuration; returns the folder of the run."""
+    """Run a configuration, and return the run's folder."""
     file = tmp_path / f"{name}.yaml"
     file.write_text(text.format(output=tmp_path / name, **values))
     config = read_train_config(file, Registry())
@@ -45,7 +45,7 @@ def train(tmp_path, text, name="run", *, fresh=True, **values):
 
 
 def weights(run):
-    """The trained weights."""
+    """Return the trained weights."""
     from safetensors.torch import load_file
 
     return load_file(run / "final/model.safetensors")
@@ -53,12 +53,12 @@ def weights(run):
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory, work, pairs):
-    """One finished run, looked at by several tests."""
+    """Return one finished run, which several tests share."""
     return train(tmp_path_factory.mktemp("reward_model"), CONFIG, model=work / "base", pairs=pairs)
 
 
 def test_it_learns_what_was_preferred(run):
-    """On held-out pairs nearly every preferred answer gets the higher score, beyond what length alone can do."""
+    """On held-out pairs nearly every preferred answer scores higher, beyond what length alone reaches."""
     report = json.loads((run / "evaluation.json").read_text())
     assert report["pairs"] > 20
     assert report["accuracy"]["value"] > 0.9
@@ -68,7 +68,7 @@ def test_it_learns_what_was_preferred(run):
 
 
 def test_the_folder_is_plain_transformers(run):
-    """Transformers alone loads the result, and its scores rank answers as preferred."""
+    """Transformers alone loads the result, and its scores rank the answers."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -80,7 +80,7 @@ def test_the_folder_is_plain_transformers(run):
 
 
 def test_the_plugin_reads_the_folder(run, pairs):
-    """The plugin gives the same scores as the stage saw, normalised to mean 0 and standard deviation 1 on held-out pairs."""
+    """The plugin gives the stage's scores, normalised to mean 0 and standard deviation 1 on held-out pairs."""
     plugin = pytest.importorskip("rewardkit_reward_model", reason="rewardkit-reward-model is not installed")
     from statistics import fmean, pstdev
 
@@ -99,7 +99,7 @@ def test_the_plugin_reads_the_folder(run, pairs):
 
 
 def test_the_update_does_not_depend_on_micro_batches(tmp_path, work, pairs):
-    """One pair at a time or all at once: the same weights to 1e-5."""
+    """One pair at a time or all at once give the same weights to 1e-5."""
     import torch
 
     text = CONFIG.replace("steps: 12", "steps: 3").replace("2.0e-3", "1.0e-4") + "micro_batch_tokens: {micro}\n"
@@ -110,7 +110,7 @@ def test_the_update_does_not_depend_on_micro_batches(tmp_path, work, pairs):
 
 
 def test_only_the_head(tmp_path, work, pairs):
-    """With trained: head the backbone stays bit by bit what it was."""
+    """With trained: head the backbone stays bit-equal."""
     import torch
     from safetensors.torch import load_file
 
@@ -123,7 +123,7 @@ def test_only_the_head(tmp_path, work, pairs):
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks transformers for it
 def test_adapters_are_merged(tmp_path, work, pairs):
-    """A model trained with adapters is written as a plain model that gives other scores than its backbone did."""
+    """Adapters are merged into a plain model, whose scores differ from its backbone's."""
     pytest.importorskip("peft", reason="peft is not installed")
     text = CONFIG.replace("{{path: {model}}}", "{{path: {model}, lora: {{rank: 2}}}}").replace("2.0e-3", "2.0e-2")
     run = train(tmp_path, text, model=work / "base", pairs=pairs)
@@ -133,7 +133,7 @@ def test_adapters_are_merged(tmp_path, work, pairs):
 
 
 def test_an_encoder_is_a_backbone_too(tmp_path, work, pairs):
-    """Any architecture with a sequence classifier will do."""
+    """Any architecture with a sequence classifier can be trained."""
     import transformers
     from transformers import AutoTokenizer
 
@@ -155,7 +155,7 @@ def test_a_backbone_that_is_none(tmp_path, pairs):
 
 
 def test_a_tokenizer_that_can_not_pad(tmp_path, work, pairs):
-    """Without a padding and an end-of-sequence token there is nothing to pad with, and the message says so."""
+    """Without a padding and an end-of-sequence token the error says so."""
     import shutil
 
     folder = shutil.copytree(work / "base", tmp_path / "no_pad")
@@ -169,11 +169,11 @@ def test_a_tokenizer_that_can_not_pad(tmp_path, work, pairs):
 
 
 def test_pairs_that_are_cut_to_the_same_are_refused(tmp_path, work, pairs):
-    """Where the difference of two answers is cut off there is nothing to learn."""
+    """Pairs whose answers are equal after truncation are refused."""
     file = tmp_path / "late.jsonl"
     file.write_text(json.dumps({"prompt": "", "chosen": "?" + "a" * 9, "rejected": "." + "a" * 9}) + "\n")
     text = CONFIG.replace("eval_share: 0.25", "eval_share: 0") + "max_tokens: 4\n"
-    with pytest.raises(DataError, match="do not differ within the last 4 tokens"):
+    with pytest.raises(DataError, match="have equal answers within the last 4 tokens"):
         train(tmp_path, text, model=work / "base", pairs=file)
 
 
@@ -186,7 +186,7 @@ def test_pairs_that_are_cut_to_the_same_are_refused(tmp_path, work, pairs):
     ],
 )
 def test_a_wrong_configuration(tmp_path, change, message):
-    """What the stage does not know is told before anything is loaded."""
+    """Unknown keys and values are refused before anything is loaded."""
     file = tmp_path / "wrong.yaml"
     file.write_text((CONFIG + change + "\n").format(output=tmp_path / "run", model="x", pairs="y"))
     with pytest.raises(ConfigError, match=message):

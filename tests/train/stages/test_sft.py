@@ -1,4 +1,4 @@
-"""SFT: it learns, the loss is that of the formula whatever the packing, and odd data are told."""
+"""SFT lowers its loss, packing does not change it, and faulty data are reported."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rewardkit.registry import Registry
 from rewardkit.train.config.reading import read_train_config
 from rewardkit.train.data.tokenization import Example
 from rewardkit.train.stages.sft import loss_weights, train_sft
+from rewardkit.train.trainer.checksums import write_checksums
 from rewardkit.train.trainer.launch import launch
 
 CONFIG = """
@@ -31,14 +32,14 @@ evaluate: {{every: 0}}
 
 @pytest.fixture(scope="module")
 def held_out(work, tmp_path_factory):
-    """A few rows to measure on."""
+    """Write a few held-out rows."""
     file = tmp_path_factory.mktemp("data") / "held.jsonl"
     file.write_text("\n".join((work / "sft.jsonl").read_text().splitlines()[-20:]))
     return file
 
 
 def run(work, folder, held_out, steps=3, **overrides):
-    """Train, and return the figures by kind."""
+    """Train, and return the metrics by kind."""
     folder.mkdir(exist_ok=True)
     config = folder / "sft.yaml"
     config.write_text(CONFIG.format(output=folder / "out", work=work, data=held_out, steps=steps))
@@ -48,7 +49,7 @@ def run(work, folder, held_out, steps=3, **overrides):
 
 
 def test_it_learns(work, tmp_path, held_out):
-    """Loss falls, held-out tokens are predicted, and the model can be loaded by transformers."""
+    """The loss falls, held-out tokens are predicted, and transformers loads the model."""
     from transformers import AutoModelForCausalLM
 
     figures = run(work, tmp_path, held_out, steps=30)
@@ -62,7 +63,7 @@ def test_it_learns(work, tmp_path, held_out):
 
 @pytest.mark.parametrize("overrides", [{"packing": "true"}, {"micro_batch_tokens": "60"}])
 def test_weights_do_not_depend_on_how_rows_are_put_together(work, tmp_path, held_out, overrides):
-    """Packed or cut finely, three updates give the same weights to 1e-5 of gradient."""
+    """Packed or in small micro-batches, three updates give the same weights to 1e-5 of the gradient."""
     from safetensors.torch import load_file
 
     run(work, tmp_path / "one", held_out)
@@ -72,7 +73,7 @@ def test_weights_do_not_depend_on_how_rows_are_put_together(work, tmp_path, held
 
 
 def test_reductions_by_hand():
-    """token: all alike · sequence_mean: each row alike · sequence_sum: sum over a row, mean over rows."""
+    """Token is a mean over tokens, sequence_mean over rows, sequence_sum a sum per row and a mean over rows."""
     batch = [Example((1, 2, 3), 1, (1.0, 3.0), "a"), Example((1, 2, 3, 4, 5), 1, (1.0, 0.0, 0.0, 1.0), "b")]
     expected = {
         "token": [[1 / 6, 3 / 6], [1 / 6, 0, 0, 1 / 6]],
@@ -85,7 +86,7 @@ def test_reductions_by_hand():
 
 
 def test_rows_that_are_too_long_are_left_out_and_counted(work, tmp_path, held_out):
-    """And refused where none is left."""
+    """They are left out and counted; if none is left, that is an error."""
     run(work, tmp_path, held_out, steps=1, max_tokens="50")
     record = json.loads((tmp_path / "out/config.json").read_text())
     assert record["rows_too_long"] > 0
@@ -95,7 +96,7 @@ def test_rows_that_are_too_long_are_left_out_and_counted(work, tmp_path, held_ou
 
 
 def test_a_full_disk_leaves_what_was_there(work, tmp_path, held_out, monkeypatch):
-    """A checkpoint that can't be written is told, and the one before is still whole."""
+    """A checkpoint that can't be written is an error, and the one before is intact."""
     from rewardkit.train.trainer import checkpoint
 
     original = checkpoint.torch.save
@@ -108,11 +109,16 @@ def test_a_full_disk_leaves_what_was_there(work, tmp_path, held_out, monkeypatch
         original(*args, **kwargs)
 
     monkeypatch.setattr(checkpoint.torch, "save", full)
-    with pytest.raises(OutputError, match=r"No space left on device.*what was there before is untouched"):
+    with pytest.raises(OutputError, match=r"No space left on device.*the existing content is unchanged"):
         run(work, tmp_path, held_out, **{"checkpoint.every": "1"})
     [kept] = (tmp_path / "out/checkpoints").iterdir()
     assert kept.name == "step-000001"
-    assert {path.name for path in kept.iterdir()} == {"policy.safetensors", "policy.optimizer.pt", "state.json"}
+    assert {path.name for path in kept.iterdir()} == {
+        "checksums.json",
+        "policy.safetensors",
+        "policy.optimizer.pt",
+        "state.json",
+    }
 
 
 @pytest.mark.parametrize(
@@ -125,7 +131,7 @@ def test_a_full_disk_leaves_what_was_there(work, tmp_path, held_out, monkeypatch
     ],
 )
 def test_models_whose_packed_rows_see_each_other_are_refused(work, tmp_path, held_out, architecture, settings):
-    """Silently mixed rows would train something else; models that keep rows apart are trained."""
+    """Packed rows that influence each other are refused; models that keep rows apart are trained."""
     import transformers
     from transformers import AutoTokenizer
 
@@ -143,14 +149,14 @@ def test_models_whose_packed_rows_see_each_other_are_refused(work, tmp_path, hel
         "data.eval": "null",
     }
     if architecture in {"OPT", "Bloom"}:
-        with pytest.raises(ConfigError, match=rf"packing: rows that are packed see each other in a {architecture}"):
+        with pytest.raises(ConfigError, match=rf"packing: packed rows influence each other in a {architecture}"):
             run(work, tmp_path / "run", held_out, steps=1, **changes)
         assert not (tmp_path / "run/out").exists()
     else:
         assert len(run(work, tmp_path / "run", held_out, steps=1, **changes)["train"]) == 1
 
 
-def test_what_was_best_is_gone_on_from(work, tmp_path, held_out):
+def test_the_best_result_survives_a_resume(work, tmp_path, held_out):
     """A resumed run does not take its next evaluation for the best so far."""
     changes = {"checkpoint.every": "1", "evaluate.every": "1"}
     run(work, tmp_path, held_out, steps=2, **changes)
@@ -158,6 +164,7 @@ def test_what_was_best_is_gone_on_from(work, tmp_path, held_out):
     shutil.rmtree(tmp_path / "out/checkpoints/step-000002")
     state = tmp_path / "out/checkpoints/step-000001/state.json"
     state.write_text(json.dumps(json.loads(state.read_text()) | {"best": 1e9}))
+    write_checksums(state.parent)
     run(work, tmp_path, held_out, steps=2, **changes)
     assert (tmp_path / "out/best/mark").exists()
     shutil.rmtree(tmp_path / "out/best")  # then what comes next is the best that there is

@@ -1,4 +1,4 @@
-"""What goes wrong at the edges of a run is told clearly, with what to do; here from the configuration's file to the message."""
+"""Faults of configuration, model, data, reward and disk are reported with what to do."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ FAILS = {"after": 0}
 
 @reward("digits")
 def digits(rollout: Rollout) -> float:
-    """Number of digits."""
+    """Count the digits."""
     return float(sum(map(str.isdigit, rollout.completion_text)))
 
 
 @reward("mortal")
 def mortal(rollout: Rollout) -> Score | Unscored:
-    """Scores so many completions, then what it needs is gone."""
+    """Score some completions, then fail as if its server had gone."""
     FAILS["after"] -= 1
     return Score(1.0) if FAILS["after"] >= 0 else Unscored("infra", "the box is gone")
 
 
 def train(tmp_path, work, stage, model=None, data=None, **changes):
-    """Run a stage; the folder of the run."""
+    """Run a stage, and return its folder."""
     registry = Registry()
     registry.register(digits)
     registry.register(mortal)
@@ -56,8 +56,8 @@ def train(tmp_path, work, stage, model=None, data=None, **changes):
 
 
 @pytest.mark.parametrize("stage", STAGE)
-def test_a_folder_that_holds_no_model(tmp_path, work, stage):
-    """With the place in the file, before anything is written."""
+def test_a_folder_without_a_model(tmp_path, work, stage):
+    """The error names the place in the file, and nothing is written."""
     (tmp_path / "notes").mkdir()
     with pytest.raises(ConfigError, match=r"config\.yaml:3:15: .*notes is no model folder: it holds no config\.json"):
         train(tmp_path, work, stage, model=tmp_path / "notes")
@@ -66,7 +66,7 @@ def test_a_folder_that_holds_no_model(tmp_path, work, stage):
 
 @pytest.mark.parametrize("stage", STAGE)
 def test_a_tokenizer_without_padding_will_do(tmp_path, work, stage):
-    """No stage needs a padding token: masks say what is padding."""
+    """No stage needs a padding token, since masks mark the padding."""
     model = shutil.copytree(work / "base", tmp_path / "model")
     for name in ("tokenizer_config.json", "config.json", "generation_config.json"):
         content = json.loads((model / name).read_text())
@@ -79,7 +79,7 @@ def test_a_tokenizer_without_padding_will_do(tmp_path, work, stage):
 
 @pytest.mark.parametrize("stage", STAGE)
 def test_an_empty_data_set(tmp_path, work, stage):
-    """Names the file."""
+    """The error names the file."""
     for name in ("sft", "pairs", "train"):
         (tmp_path / f"{name}.jsonl").write_text("\n\n")
     with pytest.raises(DataError, match=r"\.jsonl: no rows"):
@@ -87,13 +87,13 @@ def test_an_empty_data_set(tmp_path, work, stage):
 
 
 def test_a_group_of_one(tmp_path, work):
-    """There is nothing to compare with; says what to do instead."""
+    """A group of one can't be compared; the error says what to use instead."""
     with pytest.raises(ConfigError, match=r"group_size is 1.*use at least 2, or algorithm: {use: reinforce\+\+}"):
         train(tmp_path, work, "grpo", rollout__group_size=1)
 
 
 def test_a_reward_that_dies_in_the_middle_of_a_run(tmp_path, work):
-    """The run stops at that step and says why; nothing is learned from what could not be scored."""
+    """The run stops at that step with the cause, and unscored completions are not trained on."""
     FAILS["after"] = 4
     with pytest.raises(
         TooManyUnscoredError, match=r"step 2: 4 of 4 rollouts could not be scored \(4 infra\).*the box is gone"
@@ -105,7 +105,7 @@ def test_a_reward_that_dies_in_the_middle_of_a_run(tmp_path, work):
 
 
 def test_a_reward_that_dies_in_an_evaluation(tmp_path, work):
-    """Nor does an evaluation count what could not be scored."""
+    """An evaluation does not count what could not be scored."""
     FAILS["after"] = 0
     with pytest.raises(TooManyUnscoredError, match="the evaluation after step 0: 5 of 5 rollouts"):
         train(
@@ -119,7 +119,7 @@ def test_a_reward_that_dies_in_an_evaluation(tmp_path, work):
 
 
 def test_data_that_changed_since_the_run_began(tmp_path, work):
-    """A run does not go on with other rows than it began with."""
+    """A run is not resumed with other rows."""
     data = tmp_path / "sft.jsonl"
     lines = (work / "sft.jsonl").read_text().splitlines(keepends=True)
     data.write_text("".join(lines[:50]))
@@ -131,7 +131,7 @@ def test_data_that_changed_since_the_run_began(tmp_path, work):
 
 @pytest.mark.parametrize("stage", STAGE)
 def test_a_full_disk(tmp_path, work, stage, monkeypatch):
-    """Says which file could not be written; what had been written before is whole."""
+    """The error names the file, and earlier files are intact."""
     from rewardkit.train.trainer.run import Run
 
     original = Run._append
@@ -151,20 +151,20 @@ def test_a_full_disk(tmp_path, work, stage, monkeypatch):
 
 
 class Saboteur:
-    """Does something after the first step."""
+    """Calls a function after the first step."""
 
     def __init__(self, act):
         self.act = act
 
     @hookimpl
     def training_step_finished(self, step):
-        """Do it."""
+        """Call the function."""
         if step == 1:
             self.act()
 
 
-def test_a_run_that_was_moved_goes_on(tmp_path, work):
-    """With all that it reads; the data are still compared."""
+def test_a_moved_run_is_resumed(tmp_path, work):
+    """A run that was moved together with its data is resumed; changed data are still refused."""
     before, after = tmp_path / "before", tmp_path / "after"
     shutil.copytree(work, before)
     train(before, before, "sft", data=before, steps=1)
@@ -179,12 +179,12 @@ def test_a_run_that_was_moved_goes_on(tmp_path, work):
 
 
 def test_a_reward_file_that_changed_since_the_run_began(tmp_path, work):
-    """A run does not go on with another reward, be it written elsewhere."""
+    """A run is not resumed with another reward, even at another path."""
     reward = tmp_path / "reward.yaml"
     reward.write_text("version: 1\ncomponents: {digits: {use: digits}}\n")
     train(tmp_path, work, "grpo", reward=reward, steps=1)
     reward.write_text("version: 1\n# the same\ncomponents: {digits: {use: digits}}\n")
     train(tmp_path, work, "grpo", reward=reward, steps=1)
     reward.write_text("version: 1\ncomponents: {digits: {use: digits, weight: 2}}\n")
-    with pytest.raises(UsageError, match="holds a run with other values of reward;"):
+    with pytest.raises(UsageError, match="contains a run with other values of reward;"):
         train(tmp_path, work, "grpo", reward=reward, steps=1)

@@ -1,4 +1,4 @@
-"""Every stage's gradient is that of its formula, written out row by row, however the batch is cut, packed or added up."""
+"""The gradient of every stage is that of its formula, however the batch is divided, packed or accumulated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rewardkit.train.data.preference_pairs import AnswerPair, Dialogue, ScoredPa
 from rewardkit.train.data.tokenization import Example
 from rewardkit.train.losses.gae import gae
 from rewardkit.train.models.policy import Policy
-from rewardkit.train.models.reward_model import Scorer
+from rewardkit.train.models.reward_model import RewardModel
 from rewardkit.train.stages.dpo import DpoTask
 from rewardkit.train.stages.ppo import PpoUpdater
 from rewardkit.train.stages.reward_model import RewardModelTask
@@ -26,29 +26,29 @@ from rewardkit.train.trainer.rollout_batch import RolloutBatch
 COMMON = {"version": 1, "output": "out", "model": {"path": "unused"}, "data": {"train": "unused"}}
 PROPERTY = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 CUTS = [1, 40, 90, 100_000]
-"""Tokens of a micro-batch: one row each, some rows, and the whole batch at once."""
+"""Tokens of a micro-batch: one row each, some rows, the whole batch."""
 
 
 def numbers(count, seed, low=2, high=50):
-    """Token ids."""
+    """Return token ids."""
     generator = torch.Generator().manual_seed(seed)
     return tuple(torch.randint(low, high, (count,), generator=generator).tolist())
 
 
 def example(seed, weights=None):
-    """A prompt with a response of its own length."""
+    """Return a prompt with a response of its own length."""
     start, length = 2 + seed % 3, 1 + (seed * 5) % 9
     weights = weights or (*(0.5 * ((seed + place) % 4) for place in range(length - 1)), 1.0)
     return Example(numbers(start + length, seed), start, weights, "here")
 
 
 def gradients(parameters):
-    """All of them in one row."""
+    """Return all parameters in one row."""
     return torch.cat([value.grad.flatten() for value in parameters.values() if value.grad is not None])
 
 
 def given_rows(task, count, micro, rows=None):
-    """The gradient that a stage on rows adds up over micro-batches."""
+    """Return the gradient that a supervised stage accumulates over micro-batches."""
     optimizer = Optimizer(task.model.trained, task.config.optimizer, 10)
     rows = list(range(count)) if rows is None else rows
     task.set_batch(rows)
@@ -66,7 +66,7 @@ def given_rows(task, count, micro, rows=None):
 
 
 def by_hand(task, loss):
-    """The gradient of a loss that was worked out row by row."""
+    """Return the gradient of a loss that was computed row by row."""
     loss.backward()
     found = gradients(task.model.trained)
     for value in task.model.trained.values():
@@ -75,7 +75,7 @@ def by_hand(task, loss):
 
 
 def logprobs(model, tokens, start):
-    """Of the tokens from ``start`` on, by the model's own forward."""
+    """Return the log-probs of the tokens from ``start`` on, by the model's own forward pass."""
     logits = model(torch.tensor([tokens])).logits[0, start - 1 : -1]
     return -cross_entropy(logits, torch.tensor(tokens[start:]), reduction="none")
 
@@ -87,7 +87,7 @@ def logprobs(model, tokens, start):
     reduction=st.sampled_from(["token", "sequence_mean", "sequence_sum"]),
 )
 def test_sft(policy, micro, packing, reduction):
-    """Σ weight × −log p: over all tokens alike, or rows alike, or summed over rows; weighted spans included."""
+    """The loss is Σ weight × −log p: a mean over tokens, over rows, or a sum per row, with weighted spans."""
     config = SftConfig.model_validate(
         {**COMMON, "stage": "sft", "steps": 1, "packing": packing, "loss": {"reduction": reduction}}
     )
@@ -110,7 +110,7 @@ def test_sft(policy, micro, packing, reduction):
 @PROPERTY
 @given(micro=st.sampled_from(CUTS), loss=st.sampled_from(["sigmoid", "smoothed", "ipo", "hinge"]))
 def test_dpo(policy, micro, loss):
-    """The mean over pairs of the loss of the lead over the reference."""
+    """The loss is the mean over pairs of the loss of the margin over the reference."""
     kind = {"loss": "sigmoid", "label_smoothing": 0.2} if loss == "smoothed" else {"loss": loss}
     config = DpoConfig.model_validate({**COMMON, "stage": "dpo", "steps": 1, "beta": 0.7, **kind})
 
@@ -149,14 +149,14 @@ def test_dpo(policy, micro, loss):
 
 @pytest.fixture
 def scorer(work):
-    """A reward model of random weights."""
-    return Scorer.load(ModelConfig(path=str(work / "base")))
+    """Return a reward model with random weights."""
+    return RewardModel.load(ModelConfig(path=str(work / "base")))
 
 
 @PROPERTY
 @given(micro=st.sampled_from(CUTS), centring=st.sampled_from([0.0, 0.3]))
 def test_reward_model(scorer, micro, centring):
-    """The mean over pairs of −log σ of the lead less the margin, with the centring."""
+    """The loss is the mean over pairs of −log σ(score difference − margin), with the centring term."""
     config = RewardModelConfig.model_validate(
         {**COMMON, "stage": "reward_model", "steps": 1, "loss": {"centring": centring, "margin": "m"}}
     )
@@ -177,14 +177,14 @@ def test_reward_model(scorer, micro, centring):
 
 
 class Recorder(Optimizer):
-    """Keeps each update's gradients instead of applying them."""
+    """Records the gradients of each optimiser step instead of applying them."""
 
     def __init__(self, *args):
         super().__init__(*args)
         self.seen = []
 
     def step(self, step):
-        """Note down, and forget."""
+        """Record the gradients, and clear them."""
         self.seen.append(
             {name: value.grad.clone() for name, value in self.parameters.items() if value.grad is not None}
         )
@@ -193,7 +193,7 @@ class Recorder(Optimizer):
 
 
 def ppo_gradients(work, kind, micro):
-    """Of policy and critic, in one update; and what they were made of."""
+    """Return the gradients of policy and critic in one update, and their inputs."""
     config = PpoConfig.model_validate(
         {
             **COMMON,
@@ -231,7 +231,7 @@ def ppo_gradients(work, kind, micro):
 
 @pytest.mark.parametrize("kind", ["own", "head"])
 def test_ppo(work, kind):
-    """Policy and critic: −A·log p and half the squared error, each a mean over the tokens that count."""
+    """The losses are −A·log p and half the squared error, each a mean over the tokens that count."""
     whole, updater, batch = ppo_gradients(work, kind, 100_000)
     for micro in CUTS[:-1]:
         cut, _, _ = ppo_gradients(work, kind, micro)
@@ -267,12 +267,12 @@ def test_ppo(work, kind):
 
 
 def dropouts(model):
-    """The probabilities of all of a model's dropout."""
+    """Return the probabilities of all dropout modules of a model."""
     return {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
 
 
-def test_chance_does_not_tell_two_passes_apart(work):
-    """DPO compares passes, and a reward model the answers of a pair: without dropout, unless a reward model is told to use it."""
+def test_dropout_is_off(work):
+    """DPO and reward models compare passes, so they train without dropout unless a reward model is told otherwise."""
     config = ModelConfig(path=str(work / "base"), lora=LoraConfig(rank=2, dropout=0.4))
     policy = Policy.load(config)
     assert dropouts(policy.model) == {0.4}
@@ -281,14 +281,14 @@ def test_chance_does_not_tell_two_passes_apart(work):
     assert dropouts(policy.model) == {0.0}
     assert policy.model.training
     for uses in (True, False):
-        scorer = Scorer.load(config)
+        scorer = RewardModel.load(config)
         settings_ = {**COMMON, "stage": "reward_model", "steps": 1, "dropout": uses}
         RewardModelTask(RewardModelConfig.model_validate(settings_), scorer, [], [])
         assert dropouts(scorer.model) == ({0.4} if uses else {0.0})
 
 
 def test_held_out_rows_are_measured_by_their_tokens_in_the_loss(policy):
-    """Loss and accuracy of SFT leave out tokens without weight; the better of two models is the one with less loss."""
+    """Loss and accuracy of SFT leave out tokens without weight, and the model with the lower loss is better."""
     row = example(4, weights=(0.0, 1.0, 0.0))
     config = SftConfig.model_validate({**COMMON, "stage": "sft", "steps": 1})
     task = SftTask(config, policy, [row], [row])
@@ -302,7 +302,7 @@ def test_held_out_rows_are_measured_by_their_tokens_in_the_loss(policy):
 
 
 def test_held_out_pairs_have_references_of_their_own(policy):
-    """Where the policy is its reference every pair has loss log 2; less loss is better."""
+    """If the policy is its reference, every held-out pair has the loss log 2."""
     pairs = [AnswerPair(example(seed), example(seed + 3)) for seed in range(5)]
     config = DpoConfig.model_validate({**COMMON, "stage": "dpo", "steps": 1})
     task = DpoTask(config, policy, pairs[:3], pairs[3:])
@@ -311,7 +311,7 @@ def test_held_out_pairs_have_references_of_their_own(policy):
 
 
 def test_a_reward_model_is_judged_on_held_out_pairs(scorer):
-    """By the share of them that it ranks right; less loss is better."""
+    """The quality is the share of pairs that are ranked right, and a lower loss is better."""
 
     def dialogue(seed):
         return Dialogue(numbers(5, seed), 5, is_cut=False, is_chat=False)

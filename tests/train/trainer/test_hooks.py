@@ -1,4 +1,4 @@
-"""Plugins that watch a run."""
+"""Plugins observe training steps."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ batch_size: 2
 
 @reward("digits")
 def digits(rollout: Rollout) -> float:
-    """Number of digits."""
+    """Count the digits."""
     return float(sum(map(str.isdigit, rollout.completion_text)))
 
 
 class Watcher:
-    """Remembers what it is told, and fails if asked to."""
+    """Records what it is called with, and fails if asked to."""
 
     def __init__(self, *, fails: bool = False) -> None:
         self.fails = fails
@@ -48,14 +48,14 @@ class Watcher:
 
     @hookimpl
     def training_step_finished(self, step, metrics, rollouts):
-        """Remember."""
+        """Record the call."""
         self.seen.append((step, dict(metrics), list(rollouts)))
         if self.fails:
             raise RuntimeError("the dashboard is down")
 
 
 def train(tmp_path, work, text, *watchers):
-    """Run a stage with plugins that watch; its lines of training figures."""
+    """Run a stage with observing plugins, and return its training metrics."""
     registry = Registry()
     for plugin in (digits, *watchers):
         registry.register(plugin)
@@ -68,7 +68,7 @@ def train(tmp_path, work, text, *watchers):
 
 @pytest.mark.parametrize(("text", "rollouts"), [(GRPO, 6), (SFT, 0)], ids=["grpo", "sft"])
 def test_a_plugin_watches_every_step(tmp_path, work, text, rollouts):
-    """With the figures as they are written down, and with the scored rollouts where there are any."""
+    """A plugin gets the metrics as they are logged, and the scored rollouts if there are any."""
     watcher = Watcher()
     written = train(tmp_path, work, text, watcher)
     assert [step for step, _, _ in watcher.seen] == [1, 2, 3]
@@ -79,7 +79,7 @@ def test_a_plugin_watches_every_step(tmp_path, work, text, rollouts):
 
 
 def test_a_plugin_that_fails_at_it_is_named_once(tmp_path, work, capsys):
-    """The run goes on, other plugins are told, and the failing one is called again."""
+    """The run continues, other plugins are called, and the failing plugin is called again."""
     broken, fine = Watcher(fails=True), Watcher()
     assert len(train(tmp_path, work, SFT, broken, fine)) == 3
     assert len(broken.seen) == len(fine.seen) == 3

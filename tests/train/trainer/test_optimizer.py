@@ -1,4 +1,4 @@
-"""An optimiser step: the rate of its course, clipped, decayed where it should be, and not at all where the gradient is no number."""
+"""An optimiser step has the scheduled rate, is clipped, decays matrices, and is skipped if the gradient is not finite."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rewardkit.train.trainer.optimizer import Optimizer, is_out_of_memory, learn
 
 
 def rates(total=10, **settings):
-    """Of all steps."""
+    """Return the learning rates of all steps."""
     config = OptimizerConfig(lr=1.0, **settings)
     return [learning_rate(config, step, total) for step in range(total)]
 
 
-def test_the_course_of_the_rate_by_hand():
-    """Warm-up reaches the rate with its last step; then it stays, or falls in a line or half a cosine to the least."""
+def test_the_schedule_of_the_learning_rate():
+    """Warm-up reaches the rate at its last step; then it is constant, or decays linearly or as a half cosine."""
     assert rates(warmup_steps=4)[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert rates(warmup_steps=4)[-1] == 1.0
     assert rates(schedule="linear") == pytest.approx([1 - step / 10 for step in range(10)])
@@ -29,12 +29,12 @@ def test_the_course_of_the_rate_by_hand():
 
 
 def parameters():
-    """A matrix and a vector."""
+    """Return a matrix and a vector."""
     return {"matrix": nn.Parameter(torch.ones(2, 2)), "vector": nn.Parameter(torch.ones(2))}
 
 
 def test_a_step_is_as_long_as_its_rate():
-    """Adam moves each weight by the rate at first, whatever the gradient's length: half of it in the first of two warm-up steps."""
+    """Adam's first step has the length of the rate, whatever the gradient: half of it in the first of two warm-up steps."""
     for step, rate in ((0, 0.05), (1, 0.1), (9, 0.1)):
         weights = parameters()
         optimizer = Optimizer(weights, OptimizerConfig(lr=0.1, warmup_steps=2), 10)
@@ -47,7 +47,7 @@ def test_a_step_is_as_long_as_its_rate():
 
 
 def test_only_matrices_decay():
-    """Biases and norms are left alone."""
+    """Biases and norms do not decay."""
     weights = parameters()
     optimizer = Optimizer(weights, OptimizerConfig(lr=0.1, weight_decay=0.5), 10)
     for value in weights.values():
@@ -57,8 +57,8 @@ def test_only_matrices_decay():
     assert weights["vector"].detach().tolist() == [1.0, 1.0]
 
 
-def test_a_gradient_that_is_no_number_is_not_applied(caplog):
-    """Neither weights nor moments take it in, and it is told."""
+def test_a_gradient_that_is_not_finite_is_skipped(caplog):
+    """Weights and moments are unchanged, and a warning is logged."""
     weights = parameters()
     optimizer = Optimizer(weights, OptimizerConfig(lr=0.1), 10)
     for value in weights.values():
@@ -67,11 +67,11 @@ def test_a_gradient_that_is_no_number_is_not_applied(caplog):
     assert weights["vector"].detach().tolist() == [1.0, 1.0]
     assert weights["vector"].grad is None
     assert not optimizer.state()["state"]
-    assert "step 4: the gradient is not finite; the weights stay as they are" in caplog.text
+    assert "step 4: the gradient is not finite; the update is skipped" in caplog.text
 
 
-def test_long_gradients_are_scaled_down():
-    """To the length that is asked for; what is returned is the length before."""
+def test_gradients_are_clipped():
+    """The gradient is scaled to the maximum norm, and the norm before clipping is returned."""
     weights = {"vector": nn.Parameter(torch.zeros(2))}
     # With an eps far above the gradient Adam's step is in proportion to it.
     optimizer = Optimizer(weights, OptimizerConfig(lr=1.0, eps=1e6, max_grad_norm=1.0), 10)
@@ -80,8 +80,8 @@ def test_long_gradients_are_scaled_down():
     torch.testing.assert_close(weights["vector"].detach(), torch.tensor([-0.6e-6, -0.8e-6]), atol=1e-9, rtol=1e-3)
 
 
-def test_out_of_memory_begins_the_batch_anew(caplog):
-    """What had been added up is thrown away, so no row counts twice; a row that does not fit alone is an error."""
+def test_out_of_memory_restarts_the_batch(caplog):
+    """Accumulated gradients are discarded, so no row counts twice; a row that does not fit alone is an error."""
     weights = {"vector": nn.Parameter(torch.zeros(1))}
     optimizer = Optimizer(weights, OptimizerConfig(), 10)
     seen = []
@@ -94,7 +94,7 @@ def test_out_of_memory_begins_the_batch_anew(caplog):
 
     assert optimizer.accumulate([5, 4, 3, 2, 1, 1], 16, backward) < 16
     assert weights["vector"].grad.tolist() == [6.0]
-    assert "out of memory: going on with micro-batches of" in caplog.text
+    assert "out of memory: continuing with micro-batches of" in caplog.text
 
     def hopeless(_part):
         raise torch.OutOfMemoryError("no")
@@ -104,6 +104,6 @@ def test_out_of_memory_begins_the_batch_anew(caplog):
 
 
 def test_other_errors_are_not_about_memory():
-    """They are not tried again."""
+    """Other errors are not retried."""
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))

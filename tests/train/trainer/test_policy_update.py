@@ -1,4 +1,4 @@
-"""What a policy learns from a batch: the gradient is that of the formula, however the batch is cut."""
+"""The gradient of a policy update is that of the formula, however the batch is divided."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rewardkit.train.config import GrpoConfig
-from rewardkit.train.models.policy import Passage
+from rewardkit.train.models.policy import TokenSpan
 from rewardkit.train.trainer.optimizer import Optimizer
 from rewardkit.train.trainer.policy_update import PolicyUpdater
 from rewardkit.train.trainer.rollout_batch import RolloutBatch
 
 
 def config(**changes):
-    """A GRPO configuration."""
+    """Return a GRPO configuration."""
     base = {
         "version": 1,
         "stage": "grpo",
@@ -35,7 +35,7 @@ def config(**changes):
 
 
 def lesson(policy, groups=3, size=4, seed=0):
-    """Random completions of uneven length with random rewards, and the sampler's log-probs for them."""
+    """Return random completions of uneven length with random rewards and log-probs of the rollout engine."""
     generator = torch.Generator().manual_seed(seed)
     rows = groups * size
     prompts = [tuple(torch.randint(2, 50, (3 + row // size,), generator=generator).tolist()) for row in range(rows)]
@@ -45,7 +45,7 @@ def lesson(policy, groups=3, size=4, seed=0):
     ]
     with torch.no_grad():
         rollout = [
-            policy.judge([Passage((*prompt, *answer), len(prompt))]).logprobs_B_T[0].tolist()
+            policy.forward_logprobs([TokenSpan((*prompt, *answer), len(prompt))]).logprobs_B_T[0].tolist()
             for prompt, answer in zip(prompts, completions, strict=True)
         ]
     rewards = torch.randint(0, 3, (rows,), generator=generator).float()
@@ -56,7 +56,7 @@ def lesson(policy, groups=3, size=4, seed=0):
 
 
 def gradient(policy, settings_, batch):
-    """The gradient that one update would apply; of several, which all begin at the same weights, the sum."""
+    """Return the gradient of one update; the sum if there are several, which all start at the same weights."""
     found = []
 
     class Recorder(Optimizer):
@@ -76,7 +76,7 @@ def gradient(policy, settings_, batch):
 
 
 def test_the_gradient_is_that_of_the_formula(policy):
-    """Against −Σ A·lp / N written out row by row, with advantages by hand."""
+    """The gradient equals −Σ A·log p / N, computed row by row with advantages by hand."""
     batch = lesson(policy)
     got = gradient(policy, config(algorithm={"use": "dapo"}), batch)
     tokens = sum(len(answer) for row, answer in enumerate(batch.completions) if batch.counts_B[row])
@@ -97,8 +97,8 @@ def test_the_gradient_is_that_of_the_formula(policy):
     assert expected.norm() > 1e-3
 
 
-def test_the_loss_that_is_told_is_the_batchs(policy):
-    """−Σ A / N over its tokens by hand, since every ratio is 1 before the first update."""
+def test_the_logged_loss_is_that_of_the_batch(policy):
+    """The loss equals −Σ A / N over its tokens, since every ratio is 1 before the first optimiser step."""
     batch, settings_ = lesson(policy), config(algorithm={"use": "dapo"})
     figures = PolicyUpdater(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), None).update(
         batch, 0
@@ -114,22 +114,22 @@ def test_the_loss_that_is_told_is_the_batchs(policy):
 
 
 def spread(rewards):
-    """GRPO's."""
+    """Return GRPO's advantages."""
     return (rewards - rewards.mean()) / (rewards.std() + 1e-4)
 
 
 def centred(rewards):
-    """Dr. GRPO's."""
+    """Return Dr. GRPO's advantages."""
     return rewards - rewards.mean()
 
 
 def beside_the_others(rewards):
-    """RLOO's."""
+    """Return RLOO's advantages."""
     return rewards - (rewards.sum() - rewards) / (len(rewards) - 1)
 
 
 def as_it_is(rewards):
-    """Of REINFORCE++, whose baseline is the batch."""
+    """Return REINFORCE++'s advantages, whose baseline is the batch."""
     return rewards
 
 
@@ -149,7 +149,7 @@ def as_it_is(rewards):
     ],
 )
 def test_every_algorithm_is_its_papers(policy, algorithm, advantage, whitens, averages):
-    """In the first update each is −Σ A·log p·weight: they differ in the advantage and in how tokens are averaged."""
+    """In the first update each algorithm is −Σ A·log p·weight, with its own advantage and its own mean over tokens."""
     batch = lesson(policy)
     got = gradient(
         policy, config(algorithm={"use": algorithm}, rollout={"max_new_tokens": 20, "temperature": 0.7}), batch
@@ -167,7 +167,7 @@ def test_every_algorithm_is_its_papers(policy, algorithm, advantage, whitens, av
         advantages = {row: (value - mean) / std for row, value in advantages.items()}
     loss = 0.0
     for row in rows:
-        said = policy.judge([batch.sequence(row)], 0.7).logprobs_B_T.sum()
+        said = policy.forward_logprobs([batch.sequence(row)], 0.7).logprobs_B_T.sum()
         weight = {"rows": 1 / (lengths[row] * 12), "tokens": 1 / sum(lengths.values()), "longest": 1 / (12 * 20)}[
             averages
         ]
@@ -187,7 +187,7 @@ def test_every_algorithm_is_its_papers(policy, algorithm, advantage, whitens, av
     seed=st.integers(0, 5),
 )
 def test_the_gradient_does_not_depend_on_how_the_batch_is_cut(policy, micro, algorithm, seed):
-    """Any size of micro-batches gives the gradient of the whole batch at once."""
+    """Any size of micro-batches gives the gradient of the whole batch."""
     batch = lesson(policy, seed=seed)
     whole = gradient(policy, config(algorithm={"use": algorithm}, micro_batch_tokens=100_000), batch)
     cut = gradient(policy, config(algorithm={"use": algorithm}, micro_batch_tokens=micro), batch)
@@ -198,7 +198,7 @@ def test_the_gradient_does_not_depend_on_how_the_batch_is_cut(policy, micro, alg
 @pytest.mark.parametrize("updates", [4, 5, 8])
 @pytest.mark.parametrize("algorithm", ["dapo", "cispo"])
 def test_more_updates_are_no_smaller_ones(policy, algorithm, updates):
-    """Where a batch makes several updates each is as large as one of the whole batch: its tokens are shared by them."""
+    """Each of several updates of a batch is as large as one update of the whole batch."""
     batch = lesson(policy)
     rollout = {"temperature": 0.7}  # that of the log-probs before the first update, too: their ratio is 1
     whole = gradient(policy, config(algorithm={"use": algorithm}, rollout=rollout), batch)
@@ -209,7 +209,7 @@ def test_more_updates_are_no_smaller_ones(policy, algorithm, updates):
 
 @pytest.mark.parametrize("several", [{"updates_per_epoch": 2}, {"epochs_per_batch": 2}])
 def test_ratios_are_to_the_policy_before_the_first_update(policy, several):
-    """The later of two updates finds tokens whose ratio the first one has moved out of the clip."""
+    """In the second of two updates some ratios are outside of the clip range."""
     settings_ = config(optimizer={"lr": 0.05, "warmup_steps": 0}, **several)
     figures = PolicyUpdater(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), None).update(
         lesson(policy), 0
@@ -218,7 +218,7 @@ def test_ratios_are_to_the_policy_before_the_first_update(policy, several):
 
 
 def test_kl_is_of_the_completions_that_count(policy):
-    """One that is masked as a whole, as a truncated one may be, is no completion without KL."""
+    """A completion that is masked as a whole does not count as a completion without KL."""
     settings_ = config(kl={"coefficient": 0.1})
     updater = PolicyUpdater(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), policy)
     old = torch.tensor([[-1.0, -1.0], [-2.0, -1.0], [-1.0, -3.0]])
@@ -229,14 +229,14 @@ def test_kl_is_of_the_completions_that_count(policy):
 
 
 def test_kl_is_a_term_of_every_token_or_of_the_reward(policy):
-    """In the loss β times the estimate, whatever the sampler; in the reward β times its sum, before groups are compared."""
+    """In the loss KL is β times the estimate per token; in the reward it is β times its sum, before groups are compared."""
     batch = lesson(policy)
     reference = copy.deepcopy(policy)
     with torch.no_grad():
         for value in reference.trained.values():
             value.mul_(1.2)
-    said = [policy.judge([batch.sequence(row)]).logprobs_B_T[0] for row in range(12)]
-    was = [reference.judge([batch.sequence(row)]).logprobs_B_T[0].detach() for row in range(12)]
+    said = [policy.forward_logprobs([batch.sequence(row)]).logprobs_B_T[0] for row in range(12)]
+    was = [reference.forward_logprobs([batch.sequence(row)]).logprobs_B_T[0].detach() for row in range(12)]
     tokens = sum(len(answer) for row, answer in enumerate(batch.completions) if batch.counts_B[row])
     for place, estimator, factor in (("loss", "k3", 1), ("loss", "k2", 0.5), ("reward", "k1", 1)):
         settings_ = config(
@@ -282,7 +282,7 @@ def test_kl_is_a_term_of_every_token_or_of_the_reward(policy):
 
 
 def test_the_correction_multiplies_the_loss_of_each_token(policy):
-    """Truncated importance sampling: what the sampler found likelier than the trainer does weighs less."""
+    """Truncated importance sampling gives less weight to tokens that the rollout engine finds likelier than the trainer."""
     batch = lesson(policy)
     plain = gradient(policy, config(algorithm={"use": "dapo"}), batch)
     off = replace(batch, rollout_logprobs=[[value + 0.7 for value in row] for row in batch.rollout_logprobs])
@@ -297,7 +297,7 @@ def test_the_correction_multiplies_the_loss_of_each_token(policy):
 
 @pytest.mark.parametrize("target", [None, 0.5])
 def test_the_coefficient_of_kl_follows_its_target(policy, target):
-    """After each batch, by the KL of its completions that count and their number; without a target it stays."""
+    """The coefficient follows the KL of the completions that count; without a target it is constant."""
     batch = lesson(policy)
     reference = copy.deepcopy(policy)
     with torch.no_grad():
@@ -312,7 +312,7 @@ def test_the_coefficient_of_kl_follows_its_target(policy, target):
 
 
 def test_each_pass_over_a_batch_is_shuffled_anew(policy):
-    """Every row once a pass, in another order the next time; the same order whenever the step is done again."""
+    """Every row occurs once in an epoch, in another order each epoch, and in the same order when the step is repeated."""
     settings_ = config(epochs_per_batch=2, updates_per_epoch=3)
     updater = PolicyUpdater(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), None)
     parts = updater.parts(9, step=4)
@@ -327,14 +327,14 @@ def test_each_pass_over_a_batch_is_shuffled_anew(policy):
     ("rows", "updates", "sizes"), [(10, 4, [3, 3, 2, 2]), (12, 5, [3, 3, 2, 2, 2]), (3, 5, [1, 1, 1])]
 )
 def test_a_pass_is_divided_into_as_many_updates_as_asked(policy, rows, updates, sizes):
-    """Of sizes as equal as can be; fewer updates only where there are fewer rows."""
+    """The parts are as equal as possible, and there are fewer only if there are fewer rows."""
     settings_ = config(updates_per_epoch=updates)
     updater = PolicyUpdater(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), None)
     assert [len(part) for part in updater.parts(rows, step=0)] == sizes
 
 
 def test_updates_that_rows_do_not_suffice_for_do_not_make_the_others_larger(policy):
-    """Four rows make four updates, and a token weighs what it does with four asked for."""
+    """Four rows make four updates, and a token has the weight that it has with four updates configured."""
     batch = lesson(policy, groups=2, size=2)
     batch = replace(batch, rewards_B=torch.tensor([0.0, 1.0, 0.0, 2.0]), counts_B=torch.ones(4, dtype=torch.bool))
     updates = []

@@ -1,4 +1,4 @@
-"""A run that is killed and started again ends with the very weights of one that was not."""
+"""A run that is killed and resumed ends with the same weights as an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 @pytest.fixture(scope="module", autouse=True)
 def held_out(work):
-    """A few rows to evaluate SFT on."""
+    """Write a few rows to evaluate SFT on."""
     (work / "held_sft.jsonl").write_text("".join((work / "sft.jsonl").read_text().splitlines(keepends=True)[-20:]))
 
 
@@ -81,7 +81,7 @@ threads: 1
 
 
 def start(config):
-    """The run as a process of its own."""
+    """Start the run in its own process."""
     return subprocess.Popen(
         [sys.executable, str(DRIVER), str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
@@ -95,13 +95,13 @@ def finish(config):
 
 
 def lines(folder):
-    """Lines of figures so far."""
+    """Return the logged metrics so far."""
     file = folder / "metrics.jsonl"
     return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
 def kill_after(config, folder, more):
-    """Kill the run without warning once it has written so many lines more."""
+    """Kill the run once it has logged so many more lines."""
     wanted = lines(folder) + more
     deadline = time.monotonic() + 120
     with start(config) as process:
@@ -112,7 +112,7 @@ def kill_after(config, folder, more):
 
 
 def weights(folder):
-    """A hash of the trained weights and of the best ones."""
+    """Return a hash of the final and the best weights."""
     files = sorted(folder.glob("*/*.safetensors"))
     assert {file.parent.name for file in files} == {"best", "final"}
     return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
@@ -121,7 +121,7 @@ def weights(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("text", [GRPO, SFT, REWARD_MODEL, DPO], ids=["grpo", "sft", "reward_model", "dpo"])
 def test_killed_and_resumed_is_bit_equal(work, tmp_path, text):
-    """Weights are bit-equal, no step is missing or there twice: with dropout, adaptive KL, refilled groups, a reference."""
+    """Weights are bit-equal and each step is logged once, with dropout, adaptive KL, refilled groups and a reference."""
     total = 8 if text is GRPO else 14
     results = []
     for name in ("whole", "killed"):
@@ -144,7 +144,7 @@ def test_killed_and_resumed_is_bit_equal(work, tmp_path, text):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_keeps_the_run(work, tmp_path, number):
-    """It ends the run after its step with a checkpoint, exit code 130 and a word on how to go on; so does a scheduler's SIGTERM."""
+    """Ctrl-C and SIGTERM end the run after its step with a checkpoint, exit code 130 and how to resume."""
     folder = tmp_path / "run"
     config = tmp_path / "run.yaml"
     config.write_text(SFT.format(output=folder, work=work).replace("every: 2", "every: 0").replace("14", "4000"))
@@ -164,7 +164,7 @@ def test_ctrl_c_keeps_the_run(work, tmp_path, number):
 
 
 def asked_to_end(monkeypatch, number, times):
-    """Every step begins with so many signals."""
+    """Raise signals at the start of each step."""
     from rewardkit.train.trainer.run import Run
 
     original = Run.steps
@@ -189,31 +189,31 @@ def launched(config):
     return launch(file, STAGES["sft"].runner())
 
 
-def test_ctrl_c_twice_leaves_at_once(work, tmp_path, capsys, monkeypatch):
-    """And says where the same command goes on; Ctrl-C is afterwards what it was."""
+def test_a_second_ctrl_c_ends_at_once(work, tmp_path, capsys, monkeypatch):
+    """A second Ctrl-C ends the run at once and says where it resumes; afterwards the signal handler is restored."""
     config = tmp_path / "run.yaml"
     config.write_text(SFT.format(output=tmp_path / "run", work=work))
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     asked_to_end(monkeypatch, signal.SIGINT, 2)
     with pytest.raises(KeyboardInterrupt):
         launched(config)
-    assert "left at once; the same command goes on from the beginning" in capsys.readouterr().err
+    assert "interrupted; run the same command again to resume from the beginning" in capsys.readouterr().err
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
-def test_sigterm_twice_is_still_patient(work, tmp_path, monkeypatch):
-    """Schedulers repeat themselves; the checkpoint is made all the same."""
+def test_a_second_sigterm_still_saves_a_checkpoint(work, tmp_path, monkeypatch):
+    """A repeated SIGTERM still saves the checkpoint."""
     from rewardkit.train.trainer.run import Interrupted
 
     config = tmp_path / "run.yaml"
     config.write_text(SFT.format(output=tmp_path / "run", work=work))
     asked_to_end(monkeypatch, signal.SIGTERM, 2)
-    with pytest.raises(Interrupted, match="stopped after step 1 of 14; all is kept"):
+    with pytest.raises(Interrupted, match="interrupted after step 1 of 14; a checkpoint is saved"):
         launched(config)
 
 
-def test_asked_to_end_while_the_start_is_evaluated(work, tmp_path, monkeypatch):
-    """No step is begun."""
+def test_an_interrupt_during_the_first_evaluation(work, tmp_path, monkeypatch):
+    """A run that is interrupted during its first evaluation does no step."""
     from rewardkit.train.stages.sft import SftTask
     from rewardkit.train.trainer.run import Interrupted
 
@@ -221,6 +221,6 @@ def test_asked_to_end_while_the_start_is_evaluated(work, tmp_path, monkeypatch):
     config.write_text(SFT.format(output=tmp_path / "run", work=work))
     with monkeypatch.context() as patch:
         patch.setattr(SftTask, "evaluate", lambda _self: signal.raise_signal(signal.SIGINT) or {"loss": 1.0})
-        with pytest.raises(Interrupted, match="stopped before the first step"):
+        with pytest.raises(Interrupted, match="interrupted before the first step"):
             launched(config)
     assert lines(tmp_path / "run") == 1

@@ -1,4 +1,4 @@
-"""Scored completions as what is learned from."""
+"""Scored completions become the tensors of an update."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rewardkit.types import ScoredRollout
 
 
 def config(**changes):
-    """A GRPO configuration."""
+    """Return a GRPO configuration."""
     base = {
         "version": 1,
         "stage": "grpo",
@@ -29,7 +29,7 @@ def config(**changes):
 
 
 def sample(group, tokens, reward, finish="stop", steps=None):
-    """One completion."""
+    """Return one completion."""
     prompt = Prompt((1, 2, group), "p", {}, f"rows.jsonl:{group}")
     outcome = Score(reward, steps=steps)
     scored = ScoredRollout(Rollout("p", "c"), reward, {"main": outcome}, {"main": 1.0}, {"main": reward}, "id")
@@ -40,7 +40,7 @@ SAMPLES = [sample(0, [5, 6], 1.0), sample(3, [7], 0.5, "length"), sample(3, [8, 
 
 
 def test_rows_keep_their_group_reward_and_log_probs():
-    """Each where it stood, padded on the right."""
+    """Each row keeps its group, reward and log-probs, padded on the right."""
     batch = build_rollout_batch(SAMPLES, config(), str)
     assert batch.groups_B.tolist() == [0, 3, 3]
     assert batch.rewards_B.tolist() == [1.0, 0.5, 0.25]
@@ -53,20 +53,23 @@ def test_rows_keep_their_group_reward_and_log_probs():
     assert batch.lengths([2, 0]) == [6, 5]
 
 
-def test_what_was_cut_off_can_be_masked():
-    """By what the sampler says, not by the last token."""
+def test_truncated_completions_can_be_masked():
+    """Truncated completions are masked by their finish reason, not by their last token."""
     batch = build_rollout_batch(SAMPLES, config(filter={"truncated": "mask"}), str)
     assert batch.counts_B.tolist() == [True, False, True]
     assert batch.mask_B_T[1].tolist() == [False, False, False]
 
 
 def test_rewards_of_steps_belong_to_tokens():
-    """As many as the separator makes, or an error with both numbers and the row."""
+    """There are as many step rewards as the separator makes steps; another number is an error with both numbers and the row."""
     process = {"process": {"component": "main", "separator": "9"}}
     rows = [sample(0, [8, 9, 4], 1.0, steps=[0.5, 1.0]), sample(0, [8, 8], 0.0, steps=[0.25])]
     batch = build_rollout_batch(rows, config(algorithm=process), lambda tokens: "".join(map(str, tokens)))
     assert batch.steps == [[0.5, 1.0], [0.25]]
     assert batch.step_of_token == [[0, 0, 1], [0, 0]]
     wrong = [sample(7, [8, 9, 4], 1.0, steps=[0.5])]
-    with pytest.raises(RewardkitError, match=r"rows\.jsonl:7: component 'main' gives 1 step rewards, but .* divides the completion into 2 steps"):
+    with pytest.raises(
+        RewardkitError,
+        match=r"rows\.jsonl:7: component 'main' gives 1 step rewards, but .* divides the completion into 2 steps",
+    ):
         build_rollout_batch(wrong, config(algorithm=process), lambda tokens: "".join(map(str, tokens)))

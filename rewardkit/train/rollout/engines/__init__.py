@@ -1,1 +1,1 @@
-"""What samples completions: one protocol, and the engines that follow it."""
+"""The built-in rollout engines."""

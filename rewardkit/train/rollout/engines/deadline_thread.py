@@ -1,7 +1,7 @@
-"""Calls in a thread of its own, each under a deadline: what hangs there becomes an error here, not a hang.
+"""Runs calls in a separate thread, each under a deadline, so that a call that hangs becomes an error.
 
-A thread can't be ended from outside. One that has missed its deadline is given up: every further call fails at once, and it
-does not keep the process from ending.
+A thread can't be ended from outside. A thread that has missed its deadline is abandoned: every further call fails at once, and the
+thread does not keep the process from exiting.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from rewardkit.errors import EngineError
 
 T = TypeVar("T")
 CHECK_S = 0.5
-"""Longest time from one check to the next while a call is waited for."""
+"""Longest time between two checks while waiting for a call."""
 END_S = 10.0
-"""How long a call that nobody waits for any more may take to end."""
+"""How long a cancelled call may take to end."""
 
 
 @dataclass
 class _Alive:
-    """The call is getting on."""
+    """The call makes progress."""
 
 
 @dataclass
 class _Done:
-    """The call is over."""
+    """The call has ended."""
 
     error: BaseException | None = None
 
@@ -42,33 +42,36 @@ class _Job(Generic[T]):
 
 
 class DeadlineThread:
-    """One thread that does what it is given, one thing after the other."""
+    """One thread that runs calls one after the other."""
 
     def __init__(self, name: str, check: Callable[[], None] = lambda: None) -> None:
         """Start the thread.
 
         Args:
-            name: For messages.
-            check: Called now and then while somebody waits for a call; what it raises ends the waiting.
+            name: The name in messages.
+            check: Called regularly while a call is waited for. An exception that it raises ends the waiting.
         """
         self.name = name
         self.check = check
         self._jobs: queue.SimpleQueue[_Job[object] | None] = queue.SimpleQueue()
         self._lost = ""
-        """What it was doing when it missed its deadline."""
+        """The call that missed its deadline."""
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
     def call(self, what: str, timeout_s: float, function: Callable[[], T]) -> T:
-        """Do something there and wait for it.
+        """Run a function in the thread, and wait for it.
 
         Args:
-            what: For the message: ``what`` did not end within …
-            timeout_s: The deadline.
-            function: Its result is returned; what it raises is raised here.
+            what: What the function does, for messages.
+            timeout_s: The deadline, in seconds.
+            function: The function. An exception that it raises is raised here.
+
+        Returns:
+            The function's result.
 
         Raises:
-            EngineError: It did not end in time.
+            EngineError: The function did not end in time.
         """
         result: list[T] = []
 
@@ -81,18 +84,21 @@ class DeadlineThread:
         return result[0]
 
     def stream(self, what: str, timeout_s: float, start: Callable[[], Iterator[T | None]]) -> Iterator[T]:
-        """Run a generator there, and hand its values out here as they come.
+        """Run a generator in the thread, and yield its values as they come.
 
         Args:
-            what: For the message.
-            timeout_s: Most time from one value to the next.
-            start: Makes the generator. A value of None only says that it is alive. Where nobody wants more of it, it is closed.
+            what: What the generator does, for messages.
+            timeout_s: Longest time between two values, in seconds.
+            start: Makes the generator. A value of None only says that it makes progress. It is closed if this is closed.
+
+        Yields:
+            The generator's values.
 
         Raises:
-            EngineError: Nothing came from it for too long.
+            EngineError: The generator yielded nothing for too long.
         """
         if self._lost:
-            raise EngineError(f"{self.name} is lost: {self._lost} never ended; start the run again")
+            raise EngineError(f"{self.name} was abandoned: {self._lost} never ended; start the run again")
         job: _Job[T] = _Job(start)
         self._jobs.put(job)  # type: ignore[arg-type]
         ended = False
@@ -122,10 +128,10 @@ class DeadlineThread:
                 self.check()
                 if left <= CHECK_S:
                     self._lost = what
-                    raise EngineError(f"{self.name}: {what} got nowhere for {timeout_s:g} s") from None
+                    raise EngineError(f"{self.name}: {what} made no progress for {timeout_s:g} s") from None
 
     def _cancel(self, job: _Job[T], what: str) -> None:
-        """Wait until a call that nobody wants any more is over, so that the next finds the thread free."""
+        """Cancel a call, and wait until it has ended, so that the thread is free for the next."""
         job.cancelled.set()
         try:
             while not isinstance(job.out.get(timeout=END_S), _Done):
@@ -134,7 +140,7 @@ class DeadlineThread:
             self._lost = what
 
     def close(self) -> None:
-        """End the thread, if it still answers."""
+        """End the thread, unless it was abandoned."""
         self._jobs.put(None)
         self._thread.join(0 if self._lost else END_S)
 
@@ -150,7 +156,7 @@ class DeadlineThread:
                 finally:
                     if (end := getattr(values, "close", None)) is not None:
                         end()
-            # Whatever was raised is raised again where it is waited for.
+            # The exception is raised again where the call is waited for.
             except BaseException as error:  # noqa: BLE001
                 job.out.put(_Done(error))
             else:

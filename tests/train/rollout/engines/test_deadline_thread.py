@@ -1,4 +1,4 @@
-"""Calls in a thread under a deadline."""
+"""Calls run in a thread under a deadline."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rewardkit.train.rollout.engines.deadline_thread import DeadlineThread
 
 @pytest.fixture
 def worker():
-    """A thread that is ended."""
+    """Return a thread that is ended after the test."""
     thread = DeadlineThread("engine")
     yield thread
     thread.close()
 
 
 def test_a_call_gives_its_result_or_raises_its_error(worker):
-    """As if it had been made here; the thread is the same for all."""
+    """A call returns or raises as if it had been made directly, always in the same thread."""
     assert worker.call("adding", 10, lambda: 1 + 1) == 2
     with pytest.raises(ZeroDivisionError):
         worker.call("dividing", 10, lambda: 1 // 0)
@@ -28,7 +28,7 @@ def test_a_call_gives_its_result_or_raises_its_error(worker):
 
 
 def test_values_are_handed_out_as_they_come(worker):
-    """The second value is not waited for; None is only a sign of life."""
+    """A value is yielded before the next is computed; None is only a sign of progress."""
     go_on = threading.Event()
 
     def values():
@@ -44,7 +44,7 @@ def test_values_are_handed_out_as_they_come(worker):
 
 
 def test_a_stream_that_nobody_wants_any_more_is_closed(worker):
-    """Its clean-up has run when the next call is made."""
+    """The generator's clean-up has run before the next call."""
     closed = []
 
     def values():
@@ -62,18 +62,18 @@ def test_a_stream_that_nobody_wants_any_more_is_closed(worker):
 
 
 def test_a_hang_is_an_error_and_the_thread_is_given_up():
-    """The message says what hung; later calls fail at once; closing returns."""
+    """The message names the call; later calls fail at once, and closing returns."""
     worker, free = DeadlineThread("engine"), threading.Event()
-    with pytest.raises(EngineError, match=r"engine: loading got nowhere for 0\.05 s"):
+    with pytest.raises(EngineError, match=r"engine: loading made no progress for 0\.05 s"):
         worker.call("loading", 0.05, free.wait)
-    with pytest.raises(EngineError, match="engine is lost: loading never ended; start the run again"):
+    with pytest.raises(EngineError, match="engine was abandoned: loading never ended; start the run again"):
         worker.call("adding", 10, lambda: 2)
     worker.close()
     free.set()
 
 
 def test_signs_of_life_put_the_deadline_off(worker):
-    """What takes longer than the deadline in all is no hang while it gets on."""
+    """A call that exceeds the deadline in total but makes progress is no hang."""
     tick = threading.Event()
 
     def values():
@@ -86,7 +86,7 @@ def test_signs_of_life_put_the_deadline_off(worker):
 
 
 def test_a_check_that_raises_ends_the_waiting():
-    """Long before the deadline; the thread is given up only if the call goes on."""
+    """The waiting ends long before the deadline, and the thread is abandoned only if the call does not end."""
     free = threading.Event()
 
     def check():

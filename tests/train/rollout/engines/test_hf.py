@@ -1,4 +1,4 @@
-"""The transformers engine: right log-probs, tokens that depend on prompt and seed alone, and honest finish reasons."""
+"""The engine ``hf`` reports right log-probs and finish reasons, and its tokens depend on prompt and seed alone."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from rewardkit.rollout_engine import Request, Sampling
-from rewardkit.train.models.policy import Passage
+from rewardkit.train.models.policy import TokenSpan
 from rewardkit.train.rollout.engines.hf import HfEngine, draw, uniform
 
 PROMPTS = ["1+2=?", "47+85=?", "3", "12345678+1=?"]
 
 
 def requests(policy, size=3):
-    """Prompts of different lengths, several completions each."""
+    """Return prompts of different lengths with several completions each."""
     return [
         Request(tuple(policy.tokenizer(text)["input_ids"]), [1000 * index + place for place in range(size)])
         for index, text in enumerate(PROMPTS)
@@ -23,12 +23,12 @@ def requests(policy, size=3):
 
 
 def generate(policy, asked, sampling, batch=256):
-    """Completions by request."""
+    """Return the completions by request."""
     return dict(item for part in HfEngine(policy, batch).generate(asked, sampling) for item in part)
 
 
 def test_tokens_do_not_depend_on_the_batch(policy):
-    """A prompt alone gives the tokens that it gives among others, whatever the size of the batch."""
+    """A prompt gives the same tokens alone and among others, whatever the batch size."""
     together = generate(policy, requests(policy), Sampling(24))
     divided = generate(policy, requests(policy), Sampling(24), batch=3)
     alone = [generate(policy, [request], Sampling(24))[0] for request in requests(policy)]
@@ -39,13 +39,13 @@ def test_tokens_do_not_depend_on_the_batch(policy):
 
 
 def test_logprobs_are_the_policys(policy):
-    """What the sampler reports is what the trainer computes, at the temperature."""
+    """The engine's log-probs equal the trainer's at the temperature."""
     sampling = Sampling(24, temperature=0.7)
     for index, completions in generate(policy, requests(policy), sampling).items():
         prompt = requests(policy)[index].prompt
         for completion in completions:
             with torch.no_grad():
-                judged = policy.judge([Passage((*prompt, *completion.tokens), len(prompt))], 0.7)
+                judged = policy.forward_logprobs([TokenSpan((*prompt, *completion.tokens), len(prompt))], 0.7)
             assert torch.allclose(judged.logprobs_B_T[0], torch.tensor(completion.logprobs), atol=1e-5)
 
 
@@ -62,7 +62,7 @@ def test_greedy_is_what_transformers_generates(policy):
 
 
 def test_finished_rows_stop_and_say_so(policy):
-    """``stop`` where the end-of-sequence token came, which is the last; ``length`` where it did not."""
+    """The reason is ``stop`` if the last token is the end-of-sequence token, else ``length``."""
     with torch.no_grad():  # make the end likely, so that both occur
         policy.eos_ids = frozenset(range(10))
     completions = [item for group in generate(policy, requests(policy, 8), Sampling(6)).values() for item in group]
@@ -76,7 +76,7 @@ def test_finished_rows_stop_and_say_so(policy):
 
 
 def test_stop_texts_end_a_completion_and_stay_in_it(policy):
-    """A completion ends with the first stop text, if any occurs."""
+    """A completion ends with the first stop text."""
     completions = [
         item
         for group in generate(policy, requests(policy, 8), Sampling(30, stop=("7", "b"))).values()
@@ -91,7 +91,7 @@ def test_stop_texts_end_a_completion_and_stay_in_it(policy):
 
 
 def test_drawing_follows_the_distribution():
-    """Frequencies are the probabilities, within five standard errors."""
+    """Frequencies equal the probabilities within five standard errors."""
     logits = torch.tensor([0.0, 1.0, 2.0, -1.0])
     seeds = torch.arange(40_000)
     tokens, logprobs = draw(logits.expand(40_000, 4), Sampling(1), seeds, 3)
@@ -113,7 +113,7 @@ def test_top_k_and_top_p_cut_the_tail(sampling, allowed):
 
 
 def test_random_numbers_are_uniform_and_independent():
-    """Moments of the uniform distribution, and no correlation between neighbouring seeds or steps."""
+    """The numbers have the moments of the uniform distribution, without correlation between seeds or steps."""
     seeds = torch.arange(50_000)
     first, second = uniform(seeds, 0), uniform(seeds, 1)
     assert abs(float(first.mean()) - 0.5) < 0.01

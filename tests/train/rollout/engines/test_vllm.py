@@ -19,7 +19,7 @@ from rewardkit.testing import RolloutEngineContract
 from rewardkit.testing.engine_contract import write_model
 from rewardkit.train.config import LoraConfig, ModelConfig
 from rewardkit.train.config.vllm import VllmParams
-from rewardkit.train.models.policy import Passage, Policy
+from rewardkit.train.models.policy import Policy, TokenSpan
 from rewardkit.train.rollout.engines.vllm import VllmEngine
 from rewardkit.train.rollout.engines.weight_export import checkpoint_weights
 from rewardkit.train.rollout.synced_engine import setup_of
@@ -40,7 +40,7 @@ class TestVllm(RolloutEngineContract):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A tiny model's folder."""
+    """Return the folder of a tiny model."""
     folder = tmp_path_factory.mktemp("model")
     write_model(folder)
     return ModelConfig(path=str(folder))
@@ -48,7 +48,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shared(model):
-    """An engine for the tests of this module, beside what starting it may not change."""
+    """Return an engine for this module's tests, and the process state that starting it must not change."""
     setup = setup_of(model, Policy.load(model), Sampling(16), longest=160, batch=16)
     before = torch.get_rng_state(), torch.get_num_threads(), torch.set_num_threads
     engine = VllmEngine(VllmParams(), setup)
@@ -62,7 +62,7 @@ def shared(model):
 
 @pytest.fixture
 def pair(shared, model):
-    """The engine, in step with a policy of this test's own."""
+    """Return the engine, in sync with this test's policy."""
     return connect(shared[0], Policy.load(model))
 
 
@@ -77,14 +77,14 @@ def connect(engine, policy):
 
 
 def move(policy, scale=0.05):
-    """An update of all trained weights."""
+    """Update all trained weights."""
     with torch.no_grad():
         for value in policy.trained.values():
             value.add_(scale * torch.randn(value.shape))
 
 
 def apart(engine, policy):
-    """Greatest difference of the log-probs of some rollouts."""
+    """Return the largest difference of log-probs of some rollouts."""
     tokens = tuple(policy.tokenizer(LONG)["input_ids"])
     ((_, completions),) = [
         item for part in engine.generate([Request(tokens, [1, 2, 3])], Sampling(16)) for item in part
@@ -92,32 +92,32 @@ def apart(engine, policy):
     worst = 0.0
     for completion in completions:
         with torch.no_grad():
-            judged = policy.judge([Passage((*tokens, *completion.tokens), len(tokens))])
+            judged = policy.forward_logprobs([TokenSpan((*tokens, *completion.tokens), len(tokens))])
         worst = max(worst, float((judged.logprobs_B_T[0] - torch.tensor(completion.logprobs)).abs().max()))
     return worst
 
 
 def canary(engine, policy):
-    """As a run has it."""
+    """Return the weight sync check as a run makes it."""
     return WeightSyncCheck(policy, engine, [policy.tokenizer("1+2=?")["input_ids"]], Sampling(16), 160)
 
 
 def test_starting_it_changes_nothing_else(shared):
-    """The number of threads and how to set it are as before (and random numbers, as the fixture has seen)."""
+    """Thread settings and random number generators are unchanged."""
     _, threads, setter = shared[1]
     assert torch.get_num_threads() == threads
     assert torch.set_num_threads is setter
 
 
 def test_a_second_one_in_a_process_is_refused(shared, model):
-    """Nothing but one vLLM fits a process; the first goes on."""
+    """A process can have only one vLLM, and the first keeps working."""
     with pytest.raises(EngineError, match="one vLLM at a time"):
         VllmEngine(VllmParams(), shared[0].setup)
     assert list(shared[0].generate([Request((2, 3), [1])], Sampling(4)))
 
 
 def test_adapters_are_merged_on_the_way(pair, model):
-    """LoRA: what is sampled from is the policy with its adapters, and the policy itself stays as it is."""
+    """With LoRA the engine samples from the policy with its adapters, and the policy is unchanged."""
     engine, _ = pair
     policy = Policy.load(model.model_copy(update={"lora": LoraConfig(rank=4)}))
     move(policy, 0.2)
@@ -128,7 +128,7 @@ def test_adapters_are_merged_on_the_way(pair, model):
 
 
 def test_weights_may_go_through_a_file(pair):
-    """The road for several GPUs."""
+    """Weights can be sent through a file, as for several GPUs."""
     engine, policy = pair
     engine.params = VllmParams(tensor_parallel_size=2)
     move(policy)
@@ -136,8 +136,8 @@ def test_weights_may_go_through_a_file(pair):
     assert apart(engine, policy) < 1e-4
 
 
-def test_a_sync_in_step_satisfies_the_canary(pair):
-    """Update after update."""
+def test_a_complete_sync_passes_the_check(pair):
+    """The check passes after each update."""
     engine, policy = pair
     watch = canary(engine, policy)
     for _ in range(3):
@@ -149,14 +149,14 @@ def test_a_sync_in_step_satisfies_the_canary(pair):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("nothing arrives", "answers to the last bit as it did before the update"),
-        ("a tensor is left out", "samples from other weights"),
-        ("the tied head is not updated", "samples from other weights"),
-        ("the prefix cache is kept", "samples from other weights"),
+        ("nothing arrives", "bit for bit those from before the update"),
+        ("a tensor is left out", "does not sample from the trained weights"),
+        ("the tied head is not updated", "does not sample from the trained weights"),
+        ("the prefix cache is kept", "does not sample from the trained weights"),
     ],
 )
-def test_a_broken_sync_is_found_by_the_canary(pair, monkeypatch, fault, message):
-    """Each way in which weights have gone stale in practice."""
+def test_the_check_finds_an_incomplete_sync(pair, monkeypatch, fault, message):
+    """Each way in which weights can be stale is found."""
     engine, policy = pair
     watch = canary(engine, policy)
     watch.check()
@@ -178,13 +178,13 @@ def test_a_broken_sync_is_found_by_the_canary(pair, monkeypatch, fault, message)
 
 
 def test_truncated_sampling_needs_an_engine_made_for_it(pair):
-    """Log-probs of one kind are not passed off as those of another."""
+    """The engine does not report log-probs of another kind."""
     with pytest.raises(EngineError, match="made for sampling without top_p and top_k"):
         list(pair[0].generate([Request((2, 3), [1])], Sampling(4, top_k=3)))
 
 
 def test_what_vllm_raises_is_told_with_what_was_done(pair):
-    """A prompt that is too long, for one; the engine goes on."""
+    """An error such as a prompt that is too long names the operation, and the engine keeps working."""
     engine, policy = pair
     with pytest.raises(EngineError, match=r"vLLM failed while sampling: .*160"):
         list(engine.generate([Request((2,) * 400, [1])], Sampling(4)))
@@ -192,7 +192,7 @@ def test_what_vllm_raises_is_told_with_what_was_done(pair):
 
 
 def test_a_call_that_hangs_is_an_error(model, shared):
-    """Nothing came for too long: the call ends, later ones fail at once, and closing does not hang either."""
+    """The call ends, later calls fail at once, and closing does not hang."""
     engine = VllmEngine.__new__(VllmEngine)
     engine.__dict__ |= shared[0].__dict__
     from rewardkit.train.rollout.engines.deadline_thread import DeadlineThread
@@ -203,9 +203,9 @@ def test_a_call_that_hangs_is_an_error(model, shared):
     free = threading.Event()
     engine._take_over = free.wait
     try:
-        with pytest.raises(EngineError, match=r"taking over weights got nowhere for 0\.2 s"):
+        with pytest.raises(EngineError, match=r"taking over weights made no progress for 0\.2 s"):
             engine.sync()
-        with pytest.raises(EngineError, match="is lost: taking over weights never ended"):
+        with pytest.raises(EngineError, match="was abandoned: taking over weights never ended"):
             list(engine.generate([Request((2, 3), [1])], Sampling(4)))
         engine.close()
     finally:

@@ -1,4 +1,4 @@
-"""Several training processes (gloo), each with a vLLM of its own, do what one does, and end together."""
+"""Several training processes, each with its own vLLM, do what one does, and end together."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ shard: {shard}
 
 @pytest.fixture
 def config(work, tmp_path):
-    """Writes the configuration of a run, beside a model that vLLM has kernels for."""
+    """Write a run's configuration, with a model that vLLM has kernels for."""
     module("build", FAULTY.parents[2] / "examples/train/build.py").write_model(tmp_path / "base", hidden=128, layers=2)
 
     def write(name, engine="vllm", shard="false"):
@@ -53,7 +53,7 @@ def config(work, tmp_path):
 
 
 def module(name, path):
-    """A file as a module."""
+    """Import a file as a module."""
     spec = importlib.util.spec_from_file_location(name, path)
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
@@ -61,18 +61,18 @@ def module(name, path):
 
 
 def ended(processes):
-    """Exit codes, and what each said."""
+    """Return exit codes and error output."""
     said = [process.communicate(timeout=240)[1] for process in processes]
     return [process.returncode for process in processes], said
 
 
 def lines(folder, name):
-    """Of a run's file."""
+    """Return the metrics of a run."""
     return [json.loads(line) for line in (folder / name).read_text().splitlines()]
 
 
 def left_behind(processes):
-    """Processes of the sessions of these that are still there after some seconds."""
+    """Return the processes of these sessions that are still running after some seconds."""
     found = []
     for other in psutil.process_iter():
         try:
@@ -102,18 +102,20 @@ def test_two_processes_do_what_one_does_and_a_stale_one_stops_both(start_world, 
         weights = [load_file(tmp_path / name / f"{file}.safetensors") for name in ("one", other)]
         assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-5) for name in weights[0])
     figures = [line for line in lines(tmp_path / "two", "metrics.jsonl") if line["kind"] == "train"]
-    assert all(line["weight_sync_difference_max"] < 1e-4 and line["sampling_logp_difference_max"] < 1e-4 for line in figures)
+    assert all(
+        line["weight_sync_difference_max"] < 1e-4 and line["sampling_logp_difference_max"] < 1e-4 for line in figures
+    )
     errors = [line for line in said[0].splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
-    assert "process 1: the sampler answers to the last bit as it did before the update" in errors[0]
-    assert "step 2 is kept in" in errors[0]
+    assert "process 1: the completions of the rollout engine are bit for bit those from before the update" in errors[0]
+    assert "a checkpoint after step 2 is saved in" in errors[0]
     assert "error" not in said[1]
     assert (tmp_path / "stale/checkpoints/step-000002").is_dir()
 
 
 @pytest.mark.parametrize("fault", ["vllm does not start", "vllm killed"])
 def test_what_becomes_of_one_ends_the_other(start_world, config, fault):
-    """While it waits in vLLM's start, or samples; nothing is left behind."""
+    """The other process ends while it waits in vLLM's start or samples, and nothing is left behind."""
     processes = start_world([str(FAULTY), str(config("run")), fault, "1"], 2)
     codes, said = ended(processes)
     assert codes[0] == 1
@@ -130,7 +132,7 @@ def test_what_becomes_of_one_ends_the_other(start_world, config, fault):
 
 
 def test_vllms_divided_over_gpus_are_refused(config, monkeypatch):
-    """Before anything is loaded, with the place in the file."""
+    """The configuration is refused with its place before anything is loaded."""
     registry = module("driver", FAULTY.with_name("driver.py")).registry()
     file = config("run", "{use: vllm, with: {tensor_parallel_size: 2}}")
     assert read_train_config(file, registry)

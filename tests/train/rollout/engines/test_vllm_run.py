@@ -1,4 +1,4 @@
-"""A GRPO run with vLLM as its sampler: the shipped example learns, goes on after SIGKILL, and leaves nothing behind."""
+"""A GRPO run with vLLM trains the shipped example, resumes after SIGKILL, and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXAMPLE = Path(__file__).parents[4] / "examples/train/grpo_math_vllm.yaml"
 
 @pytest.fixture
 def config(work, tmp_path):
-    """The example beside a model of random weights."""
+    """Return the example with a model of random weights."""
     if not {"math", "format.boxed", "length.cosine"} <= Registry.load().rewards.keys():
         pytest.skip("the plugins math, format and length are not installed")
     spec = importlib.util.spec_from_file_location("rewardkit_example_build", EXAMPLE.with_name("build.py"))
@@ -39,7 +39,7 @@ def config(work, tmp_path):
 
 
 def start(config, **overrides):
-    """The command as a user gives it, in a session of its own so that what it leaves behind can be found."""
+    """Start the command in its own session, so that leftover processes can be found."""
     settings = [part for name, value in overrides.items() for part in ("--set", f"{name}={value}")]
     return subprocess.Popen(
         [sys.executable, "-m", "rewardkit", "train", str(config), *settings],
@@ -52,13 +52,13 @@ def start(config, **overrides):
 
 
 def lines(config):
-    """The figures so far."""
+    """Return the metrics so far."""
     file = config.parent / "work/grpo_math_vllm/metrics.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines() if line.endswith("}")] if file.exists() else []
 
 
 def wait_for(config, process, step):
-    """Until a step is written down."""
+    """Wait until a step is logged."""
     deadline = time.monotonic() + 300
     while not any(line["step"] >= step for line in lines(config)):
         assert process.poll() is None, process.stderr.read()
@@ -67,7 +67,7 @@ def wait_for(config, process, step):
 
 
 def left_behind(process):
-    """Processes of the run's session that are still there."""
+    """Return the processes of the run's session that are still running."""
     found = []
     for other in psutil.process_iter():
         try:
@@ -92,7 +92,7 @@ SMALL = {
 
 
 def test_the_example_runs_and_goes_on_after_sigkill(config):
-    """Steps are there once each, sampler and trainer agree after each update, and no process is left after kill and end."""
+    """Each step occurs once, engine and trainer agree after each update, and no process is left."""
     with start(config, **SMALL) as process:
         wait_for(config, process, 3)
         process.send_signal(signal.SIGKILL)
@@ -115,7 +115,7 @@ def test_the_example_runs_and_goes_on_after_sigkill(config):
 
 
 def test_ctrl_c_shuts_vllm_down(config):
-    """The run is kept, says how to go on, exits with 130, and no process is left."""
+    """A checkpoint is saved, the message says how to resume, the exit code is 130, and no process is left."""
     with start(config, **SMALL | {"steps": "4000"}) as process:
         wait_for(config, process, 1)
         process.send_signal(signal.SIGINT)
