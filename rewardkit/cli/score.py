@@ -1,28 +1,31 @@
-"""``rewardkit score``: rows of a file in, scored rows out."""
+"""``rewardkit score``: scores the rows of files and writes them with their scores."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from rewardkit.cli import load_registry
-from rewardkit.errors import TooManyUnscoredError
+from rewardkit.errors import TooManyUnscoredError, UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from rewardkit.scoring.run import RunResult
 
+STDOUT = "-"
 _MAX_PROCESSES = 4
-"""More worker processes than this wait for the one that reads and writes."""
+"""The default limit of worker processes; more would wait for the process that reads and writes."""
 RETRYABLE = {"infra", "timeout", "plugin"}
-"""Kinds of failures that may be gone when it is tried again."""
+"""Kinds of failures that another try may mend."""
 
 
 @click.command("score")
@@ -33,27 +36,41 @@ RETRYABLE = {"infra", "timeout", "plugin"}
     "-o",
     required=True,
     type=click.Path(path_type=Path),
-    help="Where scored rows go; the name ends in .jsonl, .jsonl.gz, .jsonl.zst or .parquet.",
+    help="The output file: its name ends in .jsonl, .jsonl.gz, .jsonl.zst, .jsonl.bz2 or .parquet. "
+    "- writes JSON Lines to standard output.",
 )
 @click.option(
     "--map",
     "maps",
     multiple=True,
     metavar="NEW=OLD",
-    help="Rename a column; OLD may be a path into nested objects (a.b), or several, separated by commas, which make a list.",
+    help="Read column OLD as NEW. OLD may be a path into nested objects (a.b), or several paths separated by commas, "
+    "whose values become a list.",
 )
 @click.option(
     "--explode",
     multiple=True,
     metavar="COL,…",
-    help="List columns with one value per completion, where rows hold a list of completions.",
+    help="For rows with a list of completions: other list columns with one value per completion.",
 )
-@click.option("--step", default=0, show_default=True, help="The training step that weight schedules are taken at.")
-@click.option("--workers", type=click.IntRange(1), help="Worker processes.  [default: one per core]")
-@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
-@click.option("--fresh", is_flag=True, help="Throw away what an earlier run left, and start anew.")
-@click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Where scores are kept for later runs.")
-@click.option("--no-cache", is_flag=True, help="Neither use nor keep scores of other runs.")
+@click.option("--step", default=0, show_default=True, help="The training step at which weight schedules are evaluated.")
+@click.option("--workers", type=click.IntRange(1), help="The number of worker processes.  [default: one per core]")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where to score: on this machine, or on a Ray cluster.",
+)
+@click.option("--fresh", is_flag=True, help="Discard the output of an earlier run and score everything.")
+@click.option(
+    "--retry",
+    metavar="unscored[:KIND,…]",
+    help="Score only the unscored rows of a finished output again, and keep all others. KIND is a reason: "
+    "infra, timeout, reference, input or plugin.",
+)
+@click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="The folder of the score cache.")
+@click.option("--no-cache", is_flag=True, help="Do not read or write the score cache.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Score only the first N rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
 def command(
@@ -69,30 +86,41 @@ def command(
     cache: Path | None,
     no_cache: bool,
     limit: int | None,
+    retry: str | None,
     as_json: bool,
 ) -> None:
     """Score the rollouts in FILES with a composite reward.
 
-    FILES are JSON Lines (plain, .gz, .zst) or Parquet, globs in quotes, or - for standard input. A row holds a prompt and a
-    completion, or a list of completions.
+    FILES are JSON Lines, Parquet, Arrow, CSV, TSV or JSON arrays (text also as .gz, .zst or .bz2), globs in quotes, or - for
+    standard input. A row holds a prompt and a completion, or a prompt and a list of completions.
 
-    A run that was cut off goes on where it was when the same command is given again. Rows that can't be read are set aside in
-    OUT.rejected.jsonl.
+    If a run is interrupted, the same command resumes it. Rows that can't be read are written to OUT.rejected.jsonl.
+
+    Exits with 3 if no row got a reward, or if more rows than `unscored: abort_above` allows could not be read or scored.
     """
     from rewardkit.composite import CompositeReward, ScoreCache  # noqa: PLC0415 - loads when the verb runs
     from rewardkit.config.spec import read_config  # noqa: PLC0415
     from rewardkit.scoring.engines.local import RewardSpec  # noqa: PLC0415
     from rewardkit.scoring.formats.decode import Columns  # noqa: PLC0415
     from rewardkit.scoring.progress import make_progress  # noqa: PLC0415
+    from rewardkit.scoring.retry import Retry, retry_rows  # noqa: PLC0415
     from rewardkit.scoring.run import ScoreOptions, score_files  # noqa: PLC0415
 
     columns = Columns.parse(maps, explode)
+    tries = None if retry is None else Retry.parse(retry)
+    to_stdout = str(out) == STDOUT
+    if tries is not None and (fresh or limit is not None or to_stdout):
+        raise UsageError(
+            "--retry scores rows of a finished output again: leave out --fresh and --limit, and name the output"
+        )
+    if to_stdout and as_json:
+        raise UsageError("--out - and --json both write to standard output; choose one of them")
     registry = load_registry()
     config = read_config(reward_file, registry)
     kept = None if no_cache else ScoreCache(cache)
     processes = 1 if registry.observes_scoring else workers or min(_MAX_PROCESSES, len(os.sched_getaffinity(0)))
     options = ScoreOptions(files, out, columns, engine, processes, fresh, limit)
-    order = RewardSpec(
+    spec = RewardSpec(
         reward_file.read_text(encoding="utf-8-sig"),
         str(reward_file),
         config.reward_id,
@@ -101,10 +129,19 @@ def command(
         kept.file.parent if kept is not None else None,
     )
     with (
+        tempfile.TemporaryDirectory(prefix="rewardkit-score-") if to_stdout else contextlib.nullcontext("") as folder,
         contextlib.nullcontext() if kept is None else contextlib.closing(kept),
         CompositeReward(config, registry=registry, step=step, workers=workers, cache=kept) as reward,
     ):
-        result = score_files(options, reward, order=order, progress=make_progress)
+        if to_stdout:
+            options = dataclasses.replace(options, out=Path(folder) / "rows.jsonl")
+        if tries is None:
+            result = score_files(options, reward, spec=spec, progress=make_progress)
+        else:
+            result = retry_rows(options, tries, reward, spec=spec, progress=make_progress)
+        if to_stdout:
+            with options.out.open("rb") as rows:
+                shutil.copyfileobj(rows, click.get_binary_stream("stdout"))
     print_result(result, out)
     if as_json:
         click.echo(json.dumps({"out": str(out), "reward_id": config.reward_id, **_json_summary(result)}))
@@ -136,16 +173,23 @@ def print_result(result: RunResult, out: Path) -> None:
         console.print(f"[dim]  {times:,} × {escape(reason)}[/]")
     if any(RETRYABLE & part["unscored"].keys() for part in summary["components"].values()):
         console.print(
-            "[dim]To try those again: the same command with --fresh; scores in the cache are taken from there.[/]"
+            "[dim]To score only those rows again: the same command with --retry unscored:infra,timeout,plugin[/]"
         )
     if rejected := manifest["rows_rejected"]:
-        console.print(f"[yellow]{_rows(rejected)} could not be read: see {escape(str(out))}.rejected.jsonl[/]")
+        console.print(f"[yellow]{_rows(rejected)} could not be read{_where_rejected(out)}[/]")
     if replaced := manifest["text_replaced_rows"]:
         console.print(f"[yellow]{_rows(replaced)} with lone surrogates, written as \ufffd; .jsonl would keep them[/]")
     if emptied := manifest["emptied_columns"]:
         console.print(f"[yellow]empty objects became null in {escape(', '.join(emptied))}; .jsonl would keep them[/]")
     done = "already complete: " if result.already_complete else ""
-    console.print(f"{done}{_rows(manifest['rows_written'])} in {escape(str(out))}")
+    where = "standard output" if str(out) == STDOUT else escape(str(out))
+    console.print(f"{done}{_rows(manifest['rows_written'])} in {where}")
+
+
+def _where_rejected(out: Path) -> str:
+    from rich.markup import escape  # noqa: PLC0415 - heavy
+
+    return "" if str(out) == STDOUT else f": see {escape(str(out))}.rejected.jsonl"
 
 
 def _table(summary: dict[str, Any]) -> Table:
@@ -163,7 +207,7 @@ def _table(summary: dict[str, Any]) -> Table:
     table.add_row("reward", *_cells(total, total["unscored"]), style="bold")
     for name, part in summary["components"].items():
         table.add_row(Text(name), *_cells(part, sum(part["unscored"].values())))
-    table.caption = "same: share of groups whose rollouts all have the same value"
+    table.caption = "same: share of groups whose rollouts all got the same value; unsc.: unscored rows"
     table.caption_justify = "left"
     return table
 

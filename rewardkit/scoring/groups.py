@@ -1,7 +1,7 @@
 """Brings the rows of each group together, for rewards that compare the rollouts of one prompt.
 
-The input is read twice: first to learn where each group ends, then to hold rows back until their group is whole. What is held beyond
-64 MB waits in a temporary file, so memory stays bounded however groups are spread over the input.
+The input is read twice: first to find where each group ends, then to hold rows back until their group is whole. Held rows beyond
+the first 8 MB wait in a temporary file. A row that is held costs less than 200 bytes of memory, its group included.
 """
 
 from __future__ import annotations
@@ -10,14 +10,18 @@ import contextlib
 import hashlib
 import pickle
 import tempfile
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO
 
 from rewardkit.scoring.formats.decode import Columns, RowError, group_key, read_row
 from rewardkit.scoring.formats.readers import Chunk, RawRow, Reader
 
-MEMORY_BYTES = 64 << 20
+MEMORY_BYTES = 8 << 20
+"""Bytes of held rows that are kept in memory."""
+_OVERHEAD_BYTES = 150
+"""What Python takes for a row in memory beyond its content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +29,9 @@ class GroupPlan:
     """Where groups end."""
 
     last: dict[int, int]
-    """A group's hash → the ordinal of its last row."""
+    """For the hash of each group the ordinal of its last row."""
     interleaved: bool
-    """Whether rows of different groups are mixed, so that work is done in another order than the input's."""
+    """Whether rows of different groups are mixed, so that groups are scored in another order than the input's."""
 
 
 def plan_groups(reader: Reader, columns: Columns) -> GroupPlan:
@@ -48,68 +52,48 @@ def plan_groups(reader: Reader, columns: Columns) -> GroupPlan:
 
 
 def gather(reader: Reader, columns: Columns, plan: GroupPlan, skip: int = 0) -> Iterator[Chunk]:
-    """Chunks of whole groups, in the order in which groups become whole.
+    """Yield chunks of whole groups, in the order in which groups become whole.
 
     Args:
         reader: The input.
-        columns: How rows are renamed, since that may decide what the group is.
+        columns: How rows are renamed, which may decide what the group is.
         plan: What ``plan_groups`` found in the same input.
         skip: Rows to leave out, in this same order.
     """
-    with contextlib.closing(_Held()) as held:
-        ready: list[_Row] = []
+    with contextlib.closing(_HeldRows()) as held:
+        ready: list[int] = []
         done = 0
         for complete, latest in _complete(reader, columns, plan, held):
             done += len(complete)
-            # Chunks, and so what an earlier run did, end where groups do.
+            # Chunks end where groups do, and so did those of an earlier run.
             if done <= skip:
                 held.drop(complete)
                 continue
             ready += complete
             if len(ready) >= reader.max_rows:
-                yield _chunk(ready, held, done, latest)
+                yield held.take_chunk(ready, done, latest)
                 ready = []
         if ready:
-            yield _chunk(ready, held, done, latest)
+            yield held.take_chunk(ready, done, latest)
 
 
-def _complete(reader: Reader, columns: Columns, plan: GroupPlan, held: _Held) -> Iterator[tuple[list[_Row], Chunk]]:
-    """Whole groups, each with the chunk that completed it; a row without a group alone."""
-    waiting: dict[int, list[_Row]] = {}
+def _complete(reader: Reader, columns: Columns, plan: GroupPlan, held: _HeldRows) -> Iterator[tuple[list[int], Chunk]]:
+    """Yield whole groups as slots of ``held``, each with the chunk that completed it; a row without a group is alone."""
+    newest: dict[int, int] = {}
     for chunk in reader.chunks():
         for index, raw in enumerate(chunk.rows):
-            row = _Row(held.put(raw), chunk.files[index], chunk.numbers[index], chunk.ordinals[index])
             key = _key(raw, columns)
-            if key is None:
-                yield [row], chunk
-                continue
-            waiting.setdefault(key, []).append(row)
-            if row.ordinal >= plan.last[key]:
-                yield waiting.pop(key), chunk
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    place: tuple[int, int] | bytes
-    file: str
-    number: int
-    ordinal: int
-
-
-def _chunk(rows: list[_Row], held: _Held, consumed: int, latest: Chunk) -> Chunk:
-    return Chunk(
-        [row.file for row in rows],
-        [row.number for row in rows],
-        [held.take(row.place) for row in rows],
-        [row.ordinal for row in rows],
-        consumed,
-        latest.position,
-        latest.types,
-    )
+            ordinal = chunk.ordinals[index]
+            before = -1 if key is None else newest.pop(key, -1)
+            slot = held.put(raw, chunk.files[index], chunk.numbers[index], ordinal, before)
+            if key is None or ordinal >= plan.last[key]:
+                yield held.chain(slot), chunk
+            else:
+                newest[key] = slot
 
 
 def _key(raw: RawRow, columns: Columns) -> int | None:
-    """A hash of the row's group; None where the row can't be used anyway."""
+    """Return a hash of the row's group; None if the row can't be used."""
     try:
         row = columns.rename(read_row(raw)[0])
     except RowError:
@@ -126,54 +110,107 @@ def _key(raw: RawRow, columns: Columns) -> int | None:
     return int.from_bytes(digest.digest(), "big")
 
 
-@dataclass
-class _Held:
-    """Rows that wait for others."""
+class _HeldRows:
+    """Rows that wait for the others of their group.
 
-    memory: int = 0
-    spilled: int = 0
-    file: IO[bytes] | None = None
-    end: int = 0
+    Each takes a slot in a few arrays, which is 36 bytes; its content is in a temporary file but for the first megabytes. The rows of
+    a group form a chain from the newest to the oldest.
+    """
 
-    def put(self, raw: RawRow) -> tuple[int, int] | bytes:
-        """Hold a row; returns where."""
+    def __init__(self) -> None:
+        self._offsets = array("q")
+        """Where in the file the content of a slot begins; -1: it is in memory."""
+        self._lengths = array("I")
+        self._files = array("I")
+        self._numbers = array("q")
+        self._ordinals = array("q")
+        self._previous = array("i")
+        """The slot of the row before it in its group; -1: it is the first."""
+        self._free: list[int] = []
+        self._names: dict[str, int] = {}
+        self._memory: dict[int, bytes] = {}
+        self._memory_bytes = 0
+        self._spilled = 0
+        self._end = 0
+        self._file: IO[bytes] | None = None
+
+    def put(self, raw: RawRow, file: str, number: int, ordinal: int, previous: int) -> int:
+        """Hold a row; returns its slot. ``previous`` is the slot of the row before it in its group, or -1."""
         data = b"j" + raw if isinstance(raw, bytes) else b"p" + pickle.dumps(raw)
-        if self.memory + len(data) <= MEMORY_BYTES:
-            self.memory += len(data)
-            return data
-        if self.file is None:
-            self.file = tempfile.TemporaryFile(prefix="rewardkit-groups-")  # noqa: SIM115 - lives as long as this object
-        self.file.seek(self.end)
-        self.file.write(data)
-        place = self.end, len(data)
-        self.end += len(data)
-        self.spilled += 1
-        return place
+        name = self._names.setdefault(file, len(self._names))
+        in_memory = self._memory_bytes + len(data) + _OVERHEAD_BYTES <= MEMORY_BYTES
+        values = (-1 if in_memory else self._end, len(data), name, number, ordinal, previous)
+        columns = (self._offsets, self._lengths, self._files, self._numbers, self._ordinals, self._previous)
+        if self._free:
+            slot = self._free.pop()
+            for column, value in zip(columns, values, strict=True):
+                column[slot] = value
+        else:
+            slot = len(self._offsets)
+            for column, value in zip(columns, values, strict=True):
+                column.append(value)
+        if in_memory:
+            self._memory[slot] = data
+            self._memory_bytes += len(data) + _OVERHEAD_BYTES
+        else:
+            self._spill(data)
+        return slot
 
-    def drop(self, rows: list[_Row]) -> None:
+    def _spill(self, data: bytes) -> None:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="rewardkit-groups-")  # noqa: SIM115 - lives as long as this object
+        self._file.seek(self._end)
+        self._file.write(data)
+        self._end += len(data)
+        self._spilled += 1
+
+    def chain(self, slot: int) -> list[int]:
+        """Return the slots of a group from its oldest row to its newest, which is given."""
+        slots = []
+        while slot >= 0:
+            slots.append(slot)
+            slot = self._previous[slot]
+        return slots[::-1]
+
+    def take_chunk(self, slots: Sequence[int], consumed: int, latest: Chunk) -> Chunk:
+        """Return held rows as a chunk; they are held no longer.
+
+        Args:
+            slots: The rows.
+            consumed: Rows of the input that are done once the chunk is.
+            latest: The chunk that was read last.
+        """
+        names = list(self._names)
+        files = [names[self._files[slot]] for slot in slots]
+        numbers = [self._numbers[slot] for slot in slots]
+        ordinals = [self._ordinals[slot] for slot in slots]
+        rows = [self._take(slot) for slot in slots]
+        return Chunk(files, numbers, rows, ordinals, consumed, latest.position, latest.types)
+
+    def drop(self, slots: Sequence[int]) -> None:
         """Forget rows."""
-        for row in rows:
-            self.take(row.place)
+        for slot in slots:
+            self._take(slot)
 
     def close(self) -> None:
-        """Let go of the temporary file."""
-        if self.file is not None:
-            self.file.close()
+        """Remove the temporary file."""
+        if self._file is not None:
+            self._file.close()
 
-    def take(self, place: tuple[int, int] | bytes) -> RawRow:
-        """A row that was put here; it is held no longer."""
-        if isinstance(place, bytes):
-            data = place
-            self.memory -= len(data)
+    def _take(self, slot: int) -> RawRow:
+        self._free.append(slot)
+        if self._offsets[slot] < 0:
+            data = self._memory.pop(slot)
+            self._memory_bytes -= len(data) + _OVERHEAD_BYTES
         else:
-            assert self.file is not None  # noqa: S101
-            self.file.seek(place[0])
-            data = self.file.read(place[1])
-            self.spilled -= 1
-            if not self.spilled:
-                self.end = 0
-                self.file.truncate(0)
+            assert self._file is not None  # noqa: S101
+            self._file.seek(self._offsets[slot])
+            data = self._file.read(self._lengths[slot])
+            self._spilled -= 1
+            if not self._spilled:
+                self._end = 0
+                self._file.truncate(0)
         if data[:1] == b"j":
             return data[1:]
-        row: dict[str, Any] = pickle.loads(data[1:])  # noqa: S301 - written a moment ago by put
+        row: RawRow = pickle.loads(data[1:])  # noqa: S301 - written by put
         return row

@@ -22,6 +22,7 @@ from rewardkit.scoring.resume.journal import (
     Segment,
     differences,
     read_manifest,
+    reading_part,
     writing,
 )
 
@@ -89,6 +90,14 @@ class Output:
             OutputError: The folder can't be written, or another run is writing there.
         """
         journal = Journal.open(paths, {**job.data(), "order": job.order}, fresh=fresh)
+        try:
+            return cls._open_files(paths, job, journal)
+        except BaseException:
+            journal.close()
+            raise
+
+    @classmethod
+    def _open_files(cls, paths: OutputPaths, job: Job, journal: Journal) -> Output:
         with writing(paths):
             last = journal.last
             if journal.complete and not paths.part.exists():
@@ -97,7 +106,8 @@ class Output:
             part: Part
             _cut(paths.part, last.part_bytes, paths)
             if job.order == "input":
-                part = open_part(paths.part, job.format, journal.ends)
+                with reading_part(paths):
+                    part = open_part(paths.part, job.format, journal.ends)
             else:
                 from rewardkit.scoring.resume.restore_order import UnorderedPart  # noqa: PLC0415 - seldom needed
 

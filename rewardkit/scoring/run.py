@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import signal
 import time
 from collections import Counter
@@ -23,7 +25,7 @@ from rewardkit.scoring.formats.readers import Chunk, Reader, find_inputs
 from rewardkit.scoring.groups import GroupPlan, gather, plan_groups
 from rewardkit.scoring.output import Job, Output, finished_manifest, protected_paths
 from rewardkit.scoring.progress import NoProgress
-from rewardkit.scoring.resume.journal import OutputPaths, read_manifest, writing
+from rewardkit.scoring.resume.journal import OutputPaths, read_manifest, reading_part, writing
 from rewardkit.scoring.resume.summary_of_written import summarize_part
 from rewardkit.scoring.summary import Summary
 
@@ -84,7 +86,7 @@ def score_files(
     options: ScoreOptions,
     reward: CompositeReward,
     *,
-    order: RewardSpec | None = None,
+    spec: RewardSpec | None = None,
     progress: Callable[[int], NoProgress] = lambda _total: NoProgress(),
 ) -> RunResult:
     """Score files into a file. A run that was cut off is continued.
@@ -92,7 +94,7 @@ def score_files(
     Args:
         options: What to score, and how.
         reward: The reward; closed by the caller.
-        order: The same reward for other processes; without it everything stays in this one.
+        spec: How other processes build the same reward; without it, all rows are scored in this process.
         progress: Makes what shows the progress, given the bytes to read.
 
     Raises:
@@ -118,7 +120,7 @@ def score_files(
     }
     job = Job(identity, kind)
     if (manifest := finished_manifest(paths, job, fresh=options.fresh)) is not None:
-        return _result(manifest, reward, options.out, already_complete=True)
+        return run_result(manifest, reward, options.out, already_complete=True)
     elsewhere = not reward.is_inline
     reader = Reader(inputs, max_rows=_CHUNK_ROWS_ELSEWHERE if elsewhere else _CHUNK_ROWS, limit=options.limit)
     check_columns(reader, options.columns, reward.config)
@@ -127,17 +129,17 @@ def score_files(
         job = Job(identity, kind, order="groups")
     output = Output.open(paths, job, fresh=options.fresh)
     try:
-        manifest = _run(options, reward, order, progress, reader, plan, output, job)
+        manifest = _run(options, reward, spec, progress, reader, plan, output, job)
         output.finish(manifest)
     finally:
         output.close()
-    return _result(manifest, reward, options.out, already_complete=False)
+    return run_result(manifest, reward, options.out, already_complete=False)
 
 
 def _run(
     options: ScoreOptions,
     reward: CompositeReward,
-    order: RewardSpec | None,
+    spec: RewardSpec | None,
     progress: Callable[[int], NoProgress],
     reader: Reader,
     plan: GroupPlan | None,
@@ -149,22 +151,24 @@ def _run(
         return manifest
     task = Task(options.columns, job.format, keep_ordinals=job.order == "groups")
     done = output.now.consumed
-    summary = summarize_part(
-        output.paths.part, job.format, job.order, output.journal.ends, reward.config.component_names
-    )
+    with reading_part(output.paths):
+        summary = summarize_part(
+            output.paths.part, job.format, job.order, output.journal.ends, reward.config.component_names
+        )
     summary.seconds = dict(output.now.seconds or {})
     if not output.journal.complete:
         chunks = reader.chunks(done) if plan is None else gather(reader, options.columns, plan, done)
         with _stop_on_signal() as asked, rare_garbage_collection(), progress(reader.total_bytes) as shown:
-            scored_chunks = _score_chunks(options, reward, order, task, reader, chunks, asked)
+            scored_chunks = _score_chunks(options, reward, spec, task, reader, chunks, asked)
             _write(scored_chunks, output, summary, reward, asked, shown)
+        reader.check_unchanged()
     return _manifest(job, reward, output, summary)
 
 
 def _score_chunks(
     options: ScoreOptions,
     reward: CompositeReward,
-    order: RewardSpec | None,
+    spec: RewardSpec | None,
     task: Task,
     reader: Reader,
     chunks: Iterator[Chunk],
@@ -173,17 +177,17 @@ def _score_chunks(
     if options.engine == "ray":
         from rewardkit.scoring.engines.ray import on_ray  # noqa: PLC0415 - an extra
 
-        if order is None:
+        if spec is None:
             raise UsageError("--engine ray needs a reward that comes from a file")
-        return on_ray(order, task, chunks)
+        return on_ray(spec, task, chunks)
     if not reward.is_inline:
         return in_threads(ChunkScorer(reward, task), chunks, asked)
     scorer = ChunkScorer(reward, task)
-    if order is None or options.processes == 1:
+    if spec is None or options.processes == 1:
         return inline(scorer, chunks, reader)
     if reader.total_bytes >= MIN_BYTES_FOR_PROCESSES:
-        return in_processes(order, task, options.processes, scorer, chunks, asked)
-    return inline_then_processes(order, task, options.processes, scorer, chunks, reader, asked)
+        return in_processes(spec, task, options.processes, scorer, chunks, asked)
+    return inline_then_processes(spec, task, options.processes, scorer, chunks, reader, asked)
 
 
 def _write(
@@ -250,11 +254,30 @@ def _waits_for_service(scored_chunk: ScoredChunk) -> bool:
     )
 
 
-def _result(manifest: dict[str, Any], reward: CompositeReward, out: Path, *, already_complete: bool) -> RunResult:
+def run_result(manifest: dict[str, Any], reward: CompositeReward, out: Path, *, already_complete: bool) -> RunResult:
+    """Return how a run ended, judged by its manifest."""
     summary = manifest["summary"]
     reasons = Counter(summary["unscored_reasons"])
-    too_many = _too_many(summary["reward"]["unscored"], summary["rows"], reasons, reward, f"all rows are in {out}")
-    return RunResult(manifest, already_complete, too_many)
+    told = _too_many_rejected(manifest["rows_rejected"], manifest["rows_read"], reward, out) or _too_many(
+        summary["reward"]["unscored"], summary["rows"], reasons, reward, f"all rows are in {out}"
+    )
+    if not told and not summary["reward"]["n"]:
+        frequent = "".join(f"\n  {times:,} × {reason}" for reason, times in reasons.most_common(5))
+        told = f"no row got a reward: all {summary['rows']:,} are unscored. Most frequent reasons:{frequent}"
+    return RunResult(manifest, already_complete, told)
+
+
+def _too_many_rejected(rejected: int, read: int, reward: CompositeReward, out: Path) -> str:
+    """Return why too few rows could be read; empty if enough could."""
+    if not rejected or (rejected < read and rejected / read <= reward.config.abort_above):
+        return ""
+    with contextlib.suppress(OSError, ValueError, LookupError), OutputPaths(out).rejected.open("rb") as file:
+        first = json.loads(file.readline())
+        return (
+            f"{rejected:,} of {read:,} rows could not be read; {OutputPaths(out).rejected} lists them. "
+            f"The first is {first['file']}:{first['row']}: {first['reason']}"
+        )
+    return f"{rejected:,} of {read:,} rows could not be read; {OutputPaths(out).rejected} lists them"
 
 
 def _too_many(unscored: int, rows: int, reasons: Counter[str], reward: CompositeReward, kept: str) -> str:
@@ -264,7 +287,7 @@ def _too_many(unscored: int, rows: int, reasons: Counter[str], reward: Composite
     told = "".join(f"\n  {times:,} × {reason}" for reason, times in reasons.most_common(5))
     return (
         f"{unscored:,} of {rows:,} rows ({unscored / rows:.0%}) could not be scored, and {reward.config.file} allows "
-        f"{reward.config.abort_above:.0%} (unscored: abort_above); {kept}. Most often:{told}"
+        f"{reward.config.abort_above:.0%} (unscored: abort_above); {kept}. Most frequent reasons:{told}"
     )
 
 

@@ -72,7 +72,7 @@ def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
             if cell[name] is None:
                 del cell[name]
         if "metrics" in cell:
-            cell["metrics"] = dict(cell["metrics"])
+            cell["metrics"] = {name: value for name, value in cell["metrics"].items() if value is not None}
     return row
 
 

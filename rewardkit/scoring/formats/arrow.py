@@ -67,7 +67,7 @@ def column_types(schema: pa.Schema, name: str) -> dict[str, Any]:
     return {column.name: column.type for column in schema}
 
 
-class ExactTime(str):
+class ExactTime(str):  # noqa: SLOT000 - a text can't have slots
     """A time as text that Python's own types can't hold: nanoseconds, years beyond 9999, unknown time zones."""
 
     value: int

@@ -206,7 +206,6 @@ def _struct(component: ComponentColumns, count: int) -> pa.StructArray:
 
     kinds = {
         "kind": pa.string(),
-        "metrics": pa.map_(pa.string(), pa.float64()),
         "steps": pa.list_(pa.float64()),
         "traceback": pa.string(),
     }
@@ -226,11 +225,21 @@ def _struct(component: ComponentColumns, count: int) -> pa.StructArray:
         column = component.extras.get(name)
         if column is None:
             arrays[name] = pa.nulls(count, kind)
-        elif name == "metrics":
-            arrays[name] = pa.array([None if item is None else list(item.items()) for item in column], kind)
         else:
             arrays[name] = _texts(column) if kind == pa.string() else pa.array(column, kind)
+    arrays["metrics"] = _metrics(component.extras.get("metrics"), count)
     return pa.StructArray.from_arrays(list(arrays.values()), names=list(arrays))
+
+
+def _metrics(column: Sequence[Mapping[str, float] | None] | None, count: int) -> pa.Array:
+    """Return metrics as a struct with a member for each name. Maps can't be read by every library."""
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
+    names = dict.fromkeys(_text(name) for item in column or () for name in item or ())
+    if column is None or not names:
+        return pa.nulls(count)
+    values = [None if item is None else {_text(name): value for name, value in item.items()} for item in column]
+    return pa.array(values, pa.struct([(name, pa.float64()) for name in names]))
 
 
 def _texts(values: Sequence[str | None]) -> pa.Array:
@@ -240,6 +249,20 @@ def _texts(values: Sequence[str | None]) -> pa.Array:
         return pa.array(values, pa.string())
     except UnicodeEncodeError:
         return pa.array([None if value is None else _text(value) for value in values], pa.string())
+
+
+def arrow_column(name: str, values: list[Any], wanted: Any) -> pa.Array:
+    """Return values as a column of a type.
+
+    Args:
+        name: The column, for messages.
+        values: What it holds.
+        wanted: The Arrow type; a column that doesn't fit it gets the type of what it holds.
+
+    Raises:
+        OutputError: The values have no common type.
+    """
+    return _array(name, values, wanted, [""] * len(values))[0]
 
 
 def _array(name: str, values: list[Any], wanted: Any, places: Sequence[str]) -> tuple[pa.Array, set[int]]:

@@ -9,10 +9,11 @@ the output was made, and the journal goes.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +22,7 @@ from rewardkit.errors import OutputError, UsageError
 from rewardkit.files import sync_folder
 
 _VERSION = 1
+_COUNTS = ("rows_read", "rows_written", "rows_rejected", "text_replaced_rows")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +133,8 @@ class Journal:
         file.seek(0)
         lines = file.read().split(b"\n")
         # The last line is empty, or was cut off by a kill.
-        good = [json.loads(line) for line in lines[:-1]]
-        if good and good[0].get("version") == _VERSION and not fresh:
+        good = [] if fresh else _entries(paths, lines[:-1])
+        if good:
             if different := differences(good[0]["job"], job):
                 raise UsageError(
                     f"{paths.part} holds the finished rows of another job: {'; '.join(different)}. "
@@ -146,11 +148,11 @@ class Journal:
             ):
                 raise OutputError(f"{paths.part} is gone, but {paths.journal} tells of it; start again with --fresh")
             file.truncate(sum(len(line) + 1 for line in lines[:-1]))
-            segments = [Segment(**line["segment"]) for line in good[1:] if "segment" in line]
+            segments = [line["segment"] for line in good[1:] if "segment" in line]
             return cls(paths, file, segments, complete=bool(good[-1].get("complete")))
         file.truncate(0)
         for path in (paths.part, paths.rejected_part, paths.rewritten):
-            path.unlink(missing_ok=True)
+            _remove(path)
         journal = cls(paths, file, [], complete=False)
         journal._append({"version": _VERSION, "job": dict(job)})
         sync_folder(paths.out.parent)
@@ -188,6 +190,64 @@ class Journal:
         os.fsync(self._file.fileno())
 
 
+def _entries(paths: OutputPaths, lines: Sequence[bytes]) -> list[dict[str, Any]]:
+    """Parse a journal's lines: the job, then segments.
+
+    Raises:
+        OutputError: A line is damaged, or another version wrote the journal.
+    """
+    entries: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+            if "segment" in entry:
+                entry["segment"] = _segment(entry["segment"])
+            elif number == 1 and entry["version"] != _VERSION:
+                raise OutputError(
+                    f"{paths.journal} was written by another version of rewardkit; finish the run with that version, "
+                    "or start again with --fresh"
+                )
+            elif number == 1 and not isinstance(entry["job"], dict):
+                raise TypeError("no job")  # noqa: TRY301 - handled as any damage
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
+            raise OutputError(
+                f"{paths.journal}:{number} is damaged, so the rows written so far can't be trusted; "
+                "start again with --fresh"
+            ) from error
+        entries.append(entry)
+    return entries
+
+
+def _segment(data: Any) -> Segment:
+    """Check a segment as the journal holds it. Raises TypeError or ValueError where it is damaged."""
+    segment = Segment(**data)
+    counts = (segment.consumed, segment.rows, segment.rejected, segment.part_bytes, segment.rejected_bytes)
+    if any(type(count) is not int or count < 0 for count in (*counts, segment.replaced)):
+        raise ValueError("a count is no whole number")
+    if not isinstance(segment.seconds, dict | None) or not isinstance(segment.emptied, list | tuple):
+        raise TypeError("seconds or emptied is of another type")
+    return dataclasses.replace(segment, emptied=tuple(segment.emptied))
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or an empty folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def reading_part(paths: OutputPaths) -> Iterator[None]:
+    """Turn what libraries raise on a damaged part into an OutputError that names the file."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, EOFError, OSError, NotImplementedError) as error:
+        raise OutputError(
+            f"{paths.part} is damaged ({' '.join(str(error).split())[:200]}); start again with --fresh"
+        ) from error
+
+
 @contextlib.contextmanager
 def writing(paths: OutputPaths, kept: int = 0) -> Iterator[None]:
     """Turns what the operating system says about a failed write into an OutputError that says how to go on."""
@@ -196,16 +256,36 @@ def writing(paths: OutputPaths, kept: int = 0) -> Iterator[None]:
     except OSError as error:
         what = error.strerror or str(error)
         advice = f"; the {kept:,} rows written so far are kept, run the same command again to go on" if kept else ""
-        raise OutputError(f"{paths.out} can't be written: {what}{advice}") from error
+        name = error.filename if isinstance(error.filename, str) else ""
+        where = f" ({name})" if name and name != str(paths.out) else ""
+        raise OutputError(f"{paths.out} can't be written: {what}{where}{advice}") from error
 
 
 def read_manifest(paths: OutputPaths) -> dict[str, Any] | None:
-    """What is known of a finished output; None where there is no manifest that can be read."""
+    """Return the manifest of a finished output; None if there is none.
+
+    Raises:
+        OutputError: The manifest is damaged.
+    """
     try:
-        data = json.loads(paths.manifest.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        data = json.loads(paths.manifest.read_bytes())
+        for name in _COUNTS:
+            int(data[name])
+        summary = data["summary"]
+        whole = isinstance(data["job"], dict) and {"rows", "unscored_reasons"} <= summary.keys()
+        whole = whole and {"unscored", "n"} <= summary["reward"].keys() and isinstance(summary["components"], dict)
+    except FileNotFoundError:
         return None
-    return data if isinstance(data, dict) and "job" in data else None
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise _damaged_manifest(paths) from error
+    if not whole:
+        raise _damaged_manifest(paths)
+    result: dict[str, Any] = data
+    return result
+
+
+def _damaged_manifest(paths: OutputPaths) -> OutputError:
+    return OutputError(f"{paths.manifest} is damaged; give another --out, or --fresh to score again")
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -1,17 +1,16 @@
-"""Rows of training data from JSONL and Parquet files, each with the place it came from. Needs no torch."""
+"""Rows of training data, each with the place it came from: every file format that `rewardkit score` reads. Needs no torch."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from rewardkit.errors import DataError
+from rewardkit.scoring.formats.decode import RowError, read_row
+from rewardkit.scoring.formats.readers import find_inputs, read_blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,44 +57,11 @@ def data_hash(files: Sequence[Path]) -> str:
 
 
 def _read(file: Path) -> Iterator[Row]:
-    name = file.name.removesuffix(".gz")
-    try:
-        if name.endswith(".parquet"):
-            yield from _read_parquet(file)
-        elif name.endswith((".jsonl", ".json", ".ndjson")):
-            yield from _read_lines(file)
-        else:
-            raise DataError(f"{file}: training data are .jsonl, .jsonl.gz or .parquet files")
-    except FileNotFoundError:
-        raise DataError(f"there is no file {file}") from None
-    except (OSError, EOFError) as error:
-        raise DataError(f"{file}: can't be read: {error}") from None
-
-
-def _read_lines(file: Path) -> Iterator[Row]:
-    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
+    [item] = find_inputs([str(file)])
+    for block in read_blocks(item):
+        for number, raw in zip(block.numbers, block.rows, strict=True):
             try:
-                data = orjson.loads(line.rstrip())
-            except orjson.JSONDecodeError as error:
-                raise DataError(f"{file}:{number}:{error.colno}: is no JSON: {error.msg}") from None
-            if not isinstance(data, dict):
-                raise DataError(f"{file}:{number}: is a {type(data).__name__}, not an object with columns")
+                data = read_row(raw)[0]
+            except RowError as error:
+                raise DataError(f"{file}:{number}: {error}") from None
             yield Row(data, file, number)
-
-
-def _read_parquet(file: Path) -> Iterator[Row]:
-    import pyarrow as pa  # noqa: PLC0415 - heavy
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    try:
-        with pq.ParquetFile(file) as reader:
-            number = 0
-            for batch in reader.iter_batches():
-                for data in batch.to_pylist():
-                    number += 1
-                    yield Row(data, file, number)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{file}: is no Parquet file: {error}") from None

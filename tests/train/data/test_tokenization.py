@@ -139,8 +139,8 @@ def test_rows_come_from_jsonl_gzip_and_parquet(tmp_path):
     ("content", "message"),
     [
         (b"", "no rows"),
-        (b'{"a": 1}\n{"a": \n', r":2:6: is no JSON: unexpected end"),
-        (b"[1]\n", ":1: is a list, not an object"),
+        (b'{"a": 1}\n{"a": \n', r":2: not JSON: .* at character"),
+        (b'{"a": 1}\n[1]\n', r":2: a row must be a JSON object, found a list"),
     ],
 )
 def test_bad_files_are_told_with_the_line(tmp_path, content, message):
