@@ -1,12 +1,15 @@
-"""``rewardkit new-plugin``: writes the package of a new reward, with its test, ready to be installed."""
+"""``rewardkit new-plugin``: writes the package of a new reward with its tests, ready to be installed and published."""
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 import keyword
 import re
 import shutil
 import string
 import tempfile
+import time
 from importlib import resources
 from pathlib import Path
 
@@ -26,13 +29,13 @@ _MISLEADING = frozenset({"reward", "rewards", "rewardkit", "rollout", "plugin", 
     "--into",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     default=".",
-    help="The folder in which the package's folder is made; by default this one.",
+    help="The folder in which to create the package's folder.  [default: the current folder]",
 )
 def command(name: str, into: Path) -> None:
     """Write the package of a new reward plugin called NAME.
 
-    Makes a folder rewardkit-NAME with a module of about ten lines, a test that inherits the contract of rewards, an example
-    of its use and a README.
+    Creates a folder rewardkit-NAME with a module of about ten lines, tests that inherit the contract of rewards, an example
+    configuration, a README, a licence (MIT), a .gitignore and a GitHub workflow that runs the tests.
     """
     _check_name(name)
     folder = write_plugin(name, into)
@@ -47,18 +50,18 @@ def command(name: str, into: Path) -> None:
 
 
 def write_plugin(name: str, into: Path) -> Path:
-    """Write the package of a plugin; all of it or nothing.
+    """Write the package of a plugin. If anything fails, nothing is left behind.
 
     Args:
-        name: The reward's name; dashes and underscores mean the same.
+        name: The reward's name; dashes and underscores are equivalent.
         into: An existing folder.
 
     Returns:
         The package's folder.
 
     Raises:
-        UsageError: There is something of that name already.
-        OutputError: It can't be written.
+        UsageError: The package's folder exists already.
+        OutputError: The folder can't be written.
     """
     reward = name.replace("-", "_")
     words = {
@@ -66,24 +69,29 @@ def write_plugin(name: str, into: Path) -> Path:
         "module": f"rewardkit_{reward}",
         "distribution": f"rewardkit-{name.replace('_', '-')}",
         "rewardkit_version": __version__,
+        "rewardkit_source": _rewardkit_source(),
+        "year": str(time.gmtime().tm_year),
     }
     files = {
         "pyproject.toml": "pyproject.toml.template",
         "README.md": "README.md.template",
+        "LICENSE": "LICENSE.template",
+        ".gitignore": "gitignore.template",
+        ".github/workflows/test.yml": "workflow.yml.template",
         "reward.yaml": "reward.yaml.template",
         f"{words['module']}.py": "module.py.template",
         f"tests/test_{reward}.py": "test.py.template",
     }
     folder = into / words["distribution"]
     if folder.exists() or folder.is_symlink():
-        raise UsageError(f"{folder} is there already, and nothing was written; choose another name or remove it")
+        raise UsageError(f"{folder} exists already; nothing was written. Choose another name or remove the folder")
     templates = resources.files("rewardkit.cli") / "templates" / "plugin"
     try:
         unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=into))
         try:
             for file, template in files.items():
                 path = unfinished / file
-                path.parent.mkdir(exist_ok=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 text = string.Template((templates / template).read_text("utf-8")).substitute(words)
                 path.write_text(text, "utf-8")
             unfinished.chmod(0o755)  # mkdtemp's folders are their owner's alone
@@ -96,8 +104,26 @@ def write_plugin(name: str, into: Path) -> Path:
     return folder
 
 
+def _rewardkit_source() -> str:
+    """Return what pip is to install in the workflow: the release, or the repository where the installed version came from it."""
+    try:
+        found = importlib.metadata.distribution("rewardkit")
+        origin = json.loads(found.read_text("direct_url.json") or "{}")
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return "rewardkit"
+    if "vcs_info" in origin:
+        return f"rewardkit @ git+{origin['url']}@{origin['vcs_info']['commit_id']}"
+    urls = dict(item.split(", ", 1) for item in found.metadata.get_all("Project-URL") or () if ", " in item)
+    repository = next((urls[name] for name in ("Repository", "Source", "Homepage") if name in urls), "")
+    return f"rewardkit @ git+{repository}" if origin and repository else "rewardkit"
+
+
 def _check_name(name: str) -> None:
-    """Raises UsageError unless ``name`` can be a reward, a module and a distribution that nobody else offers."""
+    """Check that a name can be that of a reward, a module and a distribution that nobody else offers.
+
+    Raises:
+        UsageError: It can't.
+    """
     reward = name.replace("-", "_")
     if not _NAME.fullmatch(name):
         plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_").lstrip("0123456789_")
@@ -107,9 +133,11 @@ def _check_name(name: str) -> None:
             f"starting with a letter{hint}"
         )
     if reward.startswith("rewardkit_"):
-        raise UsageError(f"leave out 'rewardkit': rewardkit new-plugin {reward.removeprefix('rewardkit_')}")
+        raise UsageError(f"leave out the prefix 'rewardkit': rewardkit new-plugin {reward.removeprefix('rewardkit_')}")
     if keyword.iskeyword(reward) or reward in _MISLEADING:
-        raise UsageError(f"{name!r} would be misread in Python or YAML; choose a name that says what is rewarded")
+        raise UsageError(
+            f"{name!r} would be misread in Python or YAML; choose a name that says what the reward measures"
+        )
     registry = load_registry()
     taken = [offer for known in registry.names() if known.split(".")[0] == reward for offer in registry.rewards[known]]
     if taken:

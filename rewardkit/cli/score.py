@@ -130,9 +130,11 @@ def command(
     )
     with (
         tempfile.TemporaryDirectory(prefix="rewardkit-score-") if to_stdout else contextlib.nullcontext("") as folder,
-        contextlib.nullcontext() if kept is None else contextlib.closing(kept),
+        contextlib.ExitStack() as stack,
         CompositeReward(config, registry=registry, step=step, workers=workers, cache=kept) as reward,
     ):
+        if kept is not None:
+            stack.callback(kept.close)
         if to_stdout:
             options = dataclasses.replace(options, out=Path(folder) / "rows.jsonl")
         if tries is None:

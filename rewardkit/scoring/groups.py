@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import IO
 
 from rewardkit.scoring.formats.decode import Columns, RowError, group_key, read_row
-from rewardkit.scoring.formats.readers import Chunk, RawRow, Reader
+from rewardkit.scoring.formats.format import RawRow
+from rewardkit.scoring.formats.readers import Chunk, Reader
 
 MEMORY_BYTES = 8 << 20
 """Bytes of held rows that are kept in memory."""

@@ -12,7 +12,7 @@ from rewardkit.errors import OutputError
 
 
 def run(capsys, *arguments):
-    """Exit code and output of the verb."""
+    """Exit code and output of the command."""
     code = cli.run(["new-plugin", *map(str, arguments)])
     return code, capsys.readouterr()
 
@@ -24,6 +24,9 @@ def test_it_writes_a_package_and_says_what_to_do_next(tmp_path, capsys):
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert code == 0
     assert files == {
+        ".github/workflows/test.yml",
+        ".gitignore",
+        "LICENSE",
         "README.md",
         "pyproject.toml",
         "reward.yaml",
@@ -53,7 +56,7 @@ def test_the_entry_point_names_the_module(tmp_path):
 def test_no_placeholder_is_left(tmp_path):
     """Every template is filled in."""
     for path in write_plugin("palindrome", tmp_path).rglob("*"):
-        assert path.is_dir() or "$" not in path.read_text()
+        assert path.is_dir() or "$" not in path.read_text().replace("${{", "").replace("$REWARDKIT", "")
 
 
 @pytest.mark.parametrize(
@@ -84,8 +87,19 @@ def test_nothing_is_overwritten(tmp_path, capsys):
     (tmp_path / "rewardkit-palindrome").mkdir()
     code, said = run(capsys, "palindrome", "--into", tmp_path)
     assert code == 2
-    assert "is there already" in said.err
+    assert "exists already" in said.err
     assert list((tmp_path / "rewardkit-palindrome").iterdir()) == []
+
+
+def test_the_workflow_installs_rewardkit_from_where_it_came(tmp_path, monkeypatch):
+    """Before a release, the workflow installs rewardkit from its repository at the commit that is installed."""
+    monkeypatch.setattr(
+        "importlib.metadata.PathDistribution.read_text",
+        lambda _self, _name: '{"url": "https://example.org/r.git", "vcs_info": {"vcs": "git", "commit_id": "abc"}}',
+    )
+    workflow = (write_plugin("palindrome", tmp_path) / ".github/workflows/test.yml").read_text()
+    assert "vars.REWARDKIT || 'rewardkit @ git+https://example.org/r.git@abc' }}" in workflow
+    assert "python-version: ${{ matrix.python-version }}" in workflow
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

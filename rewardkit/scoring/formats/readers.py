@@ -217,8 +217,8 @@ class Reader:
                     yield Chunk(names, block.numbers, block.rows, range(len(names)), 0, block.position, block.types)
                     break
         if not anything:
-            names = ", ".join(item.name for item in self.inputs)
-            raise DataError(f"{names}: no rows; {'the file is' if len(self.inputs) == 1 else 'all files are'} empty")
+            files = ", ".join(item.name for item in self.inputs)
+            raise DataError(f"{files}: no rows; {'the file is' if len(self.inputs) == 1 else 'all files are'} empty")
 
     def chunks(self, skip: int = 0) -> Iterator[Chunk]:
         """Yield all rows but the first ``skip``.
