@@ -11,14 +11,25 @@ Expected outputs never enter a box: compare what comes out with `same_output` an
 
 from rewardkit_sandbox.box.codec import Opaque
 from rewardkit_sandbox.errors import BadTests, BoxDied, Closed, SandboxError, Unavailable
-from rewardkit_sandbox.images.identity import identify
 from rewardkit_sandbox.languages import LANGUAGES
-from rewardkit_sandbox.opening import open_remote, open_sandbox
-from rewardkit_sandbox.sandbox import Sandbox
-from rewardkit_sandbox.types import Call, Case, Execution, Isolation, Limits, Program, Result, Stdin, Verdict
+from rewardkit_sandbox.opening import identify, open_sandbox
+from rewardkit_sandbox.protocol import Sandbox, SandboxBackend, SandboxOptions
+from rewardkit_sandbox.sandbox import PooledSandbox
+from rewardkit_sandbox.types import (
+    Call,
+    Case,
+    Execution,
+    Isolation,
+    Limits,
+    Program,
+    Property,
+    Result,
+    Stdin,
+    Tests,
+    Verdict,
+)
 from rewardkit_sandbox.verdicts.assertion_calls import Assertion, split_assertion
 from rewardkit_sandbox.verdicts.output_comparison import same_output, same_value, show
-from rewardkit_sandbox.verdicts.unit_tests import Tests
 
 __all__ = [
     "LANGUAGES",
@@ -32,16 +43,19 @@ __all__ = [
     "Isolation",
     "Limits",
     "Opaque",
+    "PooledSandbox",
     "Program",
+    "Property",
     "Result",
     "Sandbox",
+    "SandboxBackend",
     "SandboxError",
+    "SandboxOptions",
     "Stdin",
     "Tests",
     "Unavailable",
     "Verdict",
     "identify",
-    "open_remote",
     "open_sandbox",
     "same_output",
     "same_value",

@@ -1,31 +1,18 @@
-"""Opening a sandbox: which backend, and why."""
+"""Opening a sandbox: which backend is taken, and why."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rewardkit_sandbox.backends import registry
 from rewardkit_sandbox.errors import Unavailable
-from rewardkit_sandbox.host.pool import Backend, Pool
-from rewardkit_sandbox.images import building
-from rewardkit_sandbox.sandbox import Sandbox
+from rewardkit_sandbox.protocol import Sandbox, SandboxOptions
 from rewardkit_sandbox.types import Limits
-
-if TYPE_CHECKING:
-    from rewardkit_sandbox.backends.remote import RemoteSandbox
-
-
-def open_remote(url: str, *, limits: Limits | None = None, in_flight: int = 16) -> RemoteSandbox:
-    """A sandbox behind SandboxFusion's HTTP API. Raises `Unavailable` where none answers."""
-    from rewardkit_sandbox.backends.remote import RemoteSandbox
-
-    return RemoteSandbox(url, limits, in_flight=in_flight)
+from rewardkit_sandbox.version import __version__
 
 
 def default_slots() -> int:
-    """Two boxes per CPU that this process may use: while one cleans up, another runs."""
+    """Return two slots per CPU that this process may use: while one box cleans up, another runs."""
     return 2 * len(os.sched_getaffinity(0))
 
 
@@ -37,53 +24,49 @@ def open_sandbox(
     limits: Limits | None = None,
     runtime: str | None = None,
     preimport: tuple[str, ...] | None = None,
+    url: str | None = None,
+    token: str | None = None,
 ) -> Sandbox:
-    """A sandbox with its boxes warm.
+    """Open a sandbox that is ready to run programs.
 
     Args:
-        backend: `docker`, `bubblewrap`, or `auto`: Docker where an engine answers and has the image, else bubblewrap.
-            `Sandbox.description` says which was taken and why; there is never one without walls. Or the name of one that
-            another distribution offers, which `auto` never takes.
-        slots: how many programs run at a time; None is `default_slots()`.
-        image: the name of an image that `build` makes (`python`, `science`, `languages`), a Docker image with a tag, or
-            for bubblewrap the path of a root file system (`host`: the host's own /usr).
-        limits: what a program may use at most, and where a run says nothing.
-        runtime: for Docker, another runtime of the engine, such as `runsc` (gVisor).
-        preimport: modules that are warm in every Python program; None takes the common ones.
+        backend: `docker`, `bubblewrap`, `remote`, the name of one that another distribution offers, or `auto`: Docker if an
+            engine answers and has the image, else bubblewrap. `Sandbox.description` says which was taken and why. Programs never
+            run without isolation.
+        slots: The number of programs that run at a time; by default `default_slots()`.
+        image: The name of an image that `build` makes (`python`, `science`, `languages`, `all`), a Docker image with a tag, or for
+            bubblewrap the path of a root file system (`host`: the host's own /usr).
+        limits: What a program may use at most, and what a run gets that asks for nothing.
+        runtime: For Docker: another runtime of the engine, such as `runsc` (gVisor).
+        preimport: Modules that every Python program finds imported; by default the common ones.
+        url: For `remote`: the address of the service.
+        token: For `remote`: the token of the service; by default the environment variable REWARDKIT_SANDBOX_TOKEN.
 
     Raises:
-        Unavailable: no backend works here; the message says what was tried and what to do.
-        ValueError: nobody offers a backend of that name.
+        Unavailable: No backend works here; the message says what was tried and what to do.
+        ValueError: No backend has that name, or the options do not suit it.
     """
-    limits = limits or Limits()
-    size = slots or default_slots()
-    if backend not in ("auto", *registry.BUILT_IN):
-        return registry.opener(backend)(slots=size, image=image, limits=limits, runtime=runtime, preimport=preimport)
-    names = registry.BUILT_IN if backend == "auto" else (backend,)
+    options = SandboxOptions(image, limits or Limits(), slots or default_slots(), runtime, preimport, url, token)
+    if backend != "auto":
+        return registry.open_backend(backend, options, f"at {url}" if url else "as asked")
     reasons: list[str] = []
-    for name in names:
+    for name in registry.AUTOMATIC:
+        why = "; ".join(reasons) or "an engine answers and has the image"
         try:
-            pool = Pool(_make(name, image, limits, runtime, preimport), size)
-            pool.open()
-        except Unavailable as error:
-            if backend != "auto":
-                raise
+            return registry.open_backend(name, options, why)
+        except (Unavailable, ValueError) as error:
             reasons.append(f"{name}: {error}")
-        else:
-            why = "as asked" if backend != "auto" else "; ".join(reasons) or "an engine answers and has the image"
-            return Sandbox(pool, limits, f"{name} ({why})")
     raise Unavailable("no sandbox can be opened here. " + "; ".join(reasons))
 
 
-def _make(name: str, image: str, limits: Limits, runtime: str | None, preimport: tuple[str, ...] | None) -> Backend:
-    if name == "docker":
-        from rewardkit_sandbox.backends.docker import DockerBackend
+def identify(backend: str = "auto", image: str = "python", *, url: str | None = None) -> str | None:
+    """Return a text that changes whenever the same program might behave differently; results are cached under it.
 
-        tag = image if ":" in image or "/" in image else building.tag(image)
-        return DockerBackend(tag, limits, runtime=runtime, preimport=preimport)
-    from rewardkit_sandbox.backends.bubblewrap import BubblewrapBackend
-
-    if runtime is not None:
-        raise Unavailable("a runtime is a parameter of the Docker backend")
-    root = None if image == "host" else Path(image) if os.sep in image else building.root(image)
-    return BubblewrapBackend(root, limits, preimport=preimport)
+    It names the version of this package, the backend, and what the image holds. Nothing is opened. None if that can't be told:
+    there is no engine or image, or the backend does not say.
+    """
+    options = SandboxOptions(image, url=url)
+    for name in registry.AUTOMATIC if backend == "auto" else (backend,):
+        if found := registry.identity(name, options):
+            return f"{__version__} {found}"
+    return None

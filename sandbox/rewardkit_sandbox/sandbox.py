@@ -1,4 +1,4 @@
-"""The sandbox that you use: programs and cases in, what happened out."""
+"""The sandbox over a pool of boxes on this machine."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ from rewardkit_sandbox.host import shared_process
 from rewardkit_sandbox.host.box_connection import ENVIRONMENT, BoxConnection, Job, Outcome, memory_file
 from rewardkit_sandbox.host.pool import Pool
 from rewardkit_sandbox.languages import Language
-from rewardkit_sandbox.types import Call, Case, Execution, Isolation, Limits, Program, Result, Verdict
+from rewardkit_sandbox.protocol import Stop
+from rewardkit_sandbox.types import Call, Case, Execution, Isolation, Limits, Program, Result, Tests, Verdict
 from rewardkit_sandbox.verdicts import unit_tests
-from rewardkit_sandbox.verdicts.unit_tests import Tests
 
 T = TypeVar("T")
-Stop = Callable[[int, Execution], bool]
 ATTEMPTS = 5
 """How many boxes may die under one program before that is told as a failure of ours."""
 COMPILE_LIMITS = Limits(cpu_s=30, wall_s=60, memory_mb=1024, processes=64, file_mb=128, output_bytes=1 << 16)
@@ -45,14 +44,15 @@ class _Code:
     compilation: Execution | None = None
 
 
-class Sandbox:
-    """Runs programs in a pool of boxes. Safe to share between threads; `arun` is for async callers.
+class PooledSandbox:
+    """A `Sandbox` that runs programs in a pool of boxes.
 
-    Leave it with `close()` or a `with` block; boxes also end with their owner, however that ends.
+    Leave it with `close()` or a `with` block. Boxes also end with the process that owns them, however that ends.
     """
 
     def __init__(self, pool: Pool, limits: Limits, description: str = "") -> None:
         self.pool = pool
+        self.size = pool.size
         self.limits = limits
         """The limits that hold where a call gives none, and the most that it can give."""
         self.description = description

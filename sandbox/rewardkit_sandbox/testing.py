@@ -166,7 +166,7 @@ class SandboxContract:
     def test_a_judge(self, sandbox: Any) -> None:
         """Test code runs where the program can't reach it, and sees values, exceptions and changed arguments."""
         if not self.runs_test_code:
-            pytest.skip("no judge on this backend")
+            pytest.skip("this backend runs no test code")
         program = Program("def f(x):\n    x.append(1)\n    if len(x) > 2: raise ValueError('long')\n    return x")
         tests = "a = []\nassert f(a) == [1] and a == [1]\ntry: f([1, 2])\nexcept ValueError as e: assert str(e) == 'long'\nelse: assert False"
         assert sandbox.run_tests(program, Tests(tests)).passed
@@ -176,7 +176,7 @@ class SandboxContract:
     def test_a_judge_that_can_not_be_forged(self, sandbox: Any) -> None:
         """Ending the process, patching what compares, or lending names to the tests does not pass."""
         if not self.runs_test_code:
-            pytest.skip("no judge on this backend")
+            pytest.skip("this backend runs no test code")
         evil = "class Y:\n    def __getattr__(s, n): return lambda *a, **k: True\n    __eq__ = __lt__ = __le__ = __gt__ = __ge__ = lambda s, o: True\n    __sub__ = __rsub__ = __add__ = __radd__ = lambda s, o: 0\n    __abs__ = lambda s: 0\n    __bool__ = lambda s: True\n    __len__ = lambda s: 3\n    __iter__ = lambda s: iter([7])\n    __hash__ = lambda s: 1\n"
         programs = [
             "import os\ndef f(x): os._exit(0)",
@@ -202,7 +202,7 @@ class SandboxContract:
     def test_bad_tests_are_not_the_programs_fault(self, sandbox: Any) -> None:
         """Test code that does not compile is told as such."""
         if not self.runs_test_code:
-            pytest.skip("no judge on this backend")
+            pytest.skip("this backend runs no test code")
         with pytest.raises(BadTests, match="compile"):
             sandbox.run_tests(Program("def f(): pass"), Tests("assert f( == 1"))
 

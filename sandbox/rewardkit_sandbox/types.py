@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 Status = Literal["ok", "error", "time_limit", "memory_limit", "output_limit", "killed", "compile_error", "not_run"]
 Isolation = Literal["fresh", "shared"]
@@ -144,3 +144,36 @@ class Verdict:
     """Per test function, where the test code has more than one."""
     candidate: Execution | None = None
     """The program's own process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tests:
+    """Test code for a Python program."""
+
+    __test__: ClassVar[bool] = False  # pytest: no test class
+
+    source: str
+    kind: Literal["script", "pytest"] = "script"
+    """`script`: statements, run from top to bottom; `pytest`: a test file that imports the program as `module`."""
+    entry_point: str | None = None
+    """For scripts that define `check(candidate)`: the function of the program that is the candidate."""
+    prelude: str = ""
+    """Trusted code that the tests build on, such as the prompt with its imports and helpers."""
+    names: Sequence[str] | None = None
+    """The names that mean the program's functions and classes; None finds those that the tests call and don't define."""
+    module: str = "solution"
+    """What a pytest file imports."""
+    stop_at_first: bool = False
+    """Whether pytest ends at the first failing test."""
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    """A property of this machine or of a sandbox, and whether it holds."""
+
+    name: str
+    holds: bool
+    detail: str
+    """What was observed."""
+    remedy: str = ""
+    """What to do if it does not hold."""

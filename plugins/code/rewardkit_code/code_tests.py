@@ -24,7 +24,7 @@ from rewardkit_code.row_tests.formats import (
     read_tests,
 )
 from rewardkit_code.row_tests.python_tests import needed_packages
-from rewardkit_code.row_tests.types import CallTest, CodeTest, OutputTest, RowTests, UnusableTests
+from rewardkit_code.row_tests.types import AssertTest, CallTest, CodeTest, OutputTest, RowTests, UnusableTests
 from rewardkit_code.sandboxes import SandboxClient, SandboxOptions, image_for
 
 _TOLD_COLUMNS = (*ENTRY_COLUMNS, *SETUP_COLUMNS, "metadata", "starter_code")
@@ -40,6 +40,8 @@ class _Reading:
     float_tolerance: float | None
     language: Language
     image: str
+    runs_test_code: bool = True
+    """Whether the sandbox can run test code, beside programs and calls."""
 
     def tests(self, fields: Mapping[str, Any]) -> RowTests:
         """Return the tests of a row.
@@ -64,6 +66,11 @@ class _Reading:
         if self.language != "python" and not all(isinstance(test, OutputTest) for test in found.tests):
             raise UnusableTests(f"programs in {self.language} take tests with stdin only")
         for test in found.tests:
+            is_code = isinstance(test, CodeTest) or (isinstance(test, AssertTest) and test.assertion is None)
+            if is_code and not self.runs_test_code:
+                raise UnusableTests(
+                    "these tests are test code, which backend: remote can't run: use docker or bubblewrap, or tests with stdin or calls"
+                )
             if isinstance(test, CodeTest) and test.kind == "pytest":
                 for package in needed_packages(test.source):
                     if lacks(self.image, package):
@@ -76,7 +83,10 @@ class _Reading:
 def _reading(params: Any) -> _Reading:
     columns = (params.tests,) if isinstance(params.tests, str) else tuple(params.tests)
     image = params.image or image_for(params.language)
-    return _Reading(columns, params.entry_point, params.float_tolerance, params.language, image)
+    runs_test_code = _options(params).runs_test_code()
+    return _Reading(
+        columns, params.entry_point, params.float_tolerance, params.language, image, runs_test_code=runs_test_code
+    )
 
 
 def _check(params: Any, rollout: Rollout) -> str | None:
@@ -103,7 +113,7 @@ def _describe(params: Any, rollout: Rollout) -> str | None:
 
 def _options(params: Any) -> SandboxOptions:
     limits = Limits(cpu_s=params.cpu_s, wall_s=params.wall_s, memory_mb=params.memory_mb)
-    return SandboxOptions(params.backend, params.image or image_for(params.language), params.slots, limits)
+    return SandboxOptions(params.backend, params.image or image_for(params.language), params.slots, limits, params.url)
 
 
 def _content(params: Any, rollout: Rollout) -> list[Any]:
@@ -165,10 +175,11 @@ class CodeTests:
         cpu_s: CPU seconds of each test.
         wall_s: Wall-clock seconds of each test; by default three times `cpu_s`.
         memory_mb: Memory of the program (MiB).
-        backend: The sandbox: `auto` (Docker where an engine answers, else bubblewrap), `docker`, `bubblewrap`, or one that another
-            distribution offers.
+        backend: The sandbox: `auto` (Docker where an engine answers, else bubblewrap), `docker`, `bubblewrap`, `remote` (a service
+            at `url`), or one that another distribution offers.
         image: What is installed around the program; by default the smallest image with its language.
         slots: The number of programs that run at a time; by default twice the CPUs.
+        url: The address of a service with SandboxFusion's API, for `backend: remote`; its token is REWARDKIT_SANDBOX_TOKEN.
     """
 
     def __init__(
@@ -190,18 +201,22 @@ class CodeTests:
         backend: str = "auto",
         image: str | None = None,
         slots: Annotated[int, Ge(1)] | None = None,
+        url: str | None = None,
     ) -> None:
         columns = (tests,) if isinstance(tests, str) else tuple(tests)
         if not columns:
             raise ValueError("tests must name at least one column")
         self._image = image or image_for(language)
-        self._reading = _Reading(columns, entry_point, float_tolerance, language, self._image)
+        limits = Limits(cpu_s=cpu_s, wall_s=wall_s, memory_mb=memory_mb)
+        options = SandboxOptions(backend, self._image, slots, limits, url)
+        self._reading = _Reading(
+            columns, entry_point, float_tolerance, language, self._image, runs_test_code=options.runs_test_code()
+        )
         self._language: Language = language
         self._extract, self._prelude, self._score = extract, prelude, score
         self._missing_package = missing_package
         self._isolation, self._max_timeouts = isolation, max_timeouts
-        limits = Limits(cpu_s=cpu_s, wall_s=wall_s, memory_mb=memory_mb)
-        self._sandbox = SandboxClient(SandboxOptions(backend, self._image, slots, limits))
+        self._sandbox = SandboxClient(options)
 
     async def __call__(self, rollouts: Sequence[Rollout], /) -> list[Score | Unscored]:
         """Score a batch."""

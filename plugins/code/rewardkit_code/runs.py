@@ -16,7 +16,7 @@ from rewardkit_code.sandboxes import OVERRUN, SandboxClient, SandboxOptions, ima
 
 def _options(params: Any) -> SandboxOptions:
     limits = Limits(cpu_s=params.cpu_s, memory_mb=params.memory_mb)
-    return SandboxOptions(params.backend, params.image or image_for(params.language), params.slots, limits)
+    return SandboxOptions(params.backend, params.image or image_for(params.language), params.slots, limits, params.url)
 
 
 def _content(params: Any, rollout: Rollout) -> list[Any]:
@@ -40,10 +40,11 @@ class Runs:
         extract: `last` or `first` of the fenced blocks of the language, or `whole`, the completion as it is.
         cpu_s: CPU seconds of the program.
         memory_mb: Memory of the program (MiB).
-        backend: The sandbox: `auto` (Docker where an engine answers, else bubblewrap), `docker`, `bubblewrap`, or one that another
-            distribution offers.
+        backend: The sandbox: `auto` (Docker where an engine answers, else bubblewrap), `docker`, `bubblewrap`, `remote` (a service
+            at `url`), or one that another distribution offers.
         image: What is installed around the program; by default the smallest image with its language.
         slots: The number of programs that run at a time; by default twice the CPUs.
+        url: The address of a service with SandboxFusion's API, for `backend: remote`; its token is REWARDKIT_SANDBOX_TOKEN.
     """
 
     def __init__(
@@ -57,10 +58,11 @@ class Runs:
         backend: str = "auto",
         image: str | None = None,
         slots: Annotated[int, Gt(0)] | None = None,
+        url: str | None = None,
     ) -> None:
         self._language, self._stdin, self._extract = language, stdin, extract
         limits = Limits(cpu_s=cpu_s, memory_mb=memory_mb)
-        self._sandbox = SandboxClient(SandboxOptions(backend, image or image_for(language), slots, limits))
+        self._sandbox = SandboxClient(SandboxOptions(backend, image or image_for(language), slots, limits, url))
 
     async def __call__(self, rollouts: Sequence[Rollout], /) -> list[Score | Unscored]:
         """Score a batch."""

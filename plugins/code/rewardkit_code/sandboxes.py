@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from rewardkit_sandbox import Limits, Sandbox, SandboxError, Unavailable, identify, open_sandbox
 from rewardkit_sandbox.backends import registry
 from rewardkit_sandbox.opening import default_slots
+from rewardkit_sandbox.protocol import SandboxOptions as BackendOptions
 
 from rewardkit import Rollout, Score, Unscored
 
@@ -29,14 +30,23 @@ class SandboxOptions:
     image: str
     slots: int | None
     limits: Limits
+    url: str | None = None
 
     def __post_init__(self) -> None:
         if self.backend not in (known := ["auto", *registry.names()]):
             raise ValueError(f"unknown backend {self.backend!r}; there are {', '.join(known)}")
+        if self.backend in registry.BUILT_IN:
+            registry.make(self.backend, BackendOptions(self.image, self.limits, url=self.url))
+        elif self.backend == "auto" and self.url is not None:
+            raise ValueError("url is an option of backend: remote")
 
     def identity(self) -> str | None:
         """Return what else decides the behaviour of a program: the image, the backend and its version."""
-        return identify(self.backend, self.image)
+        return identify(self.backend, self.image, url=self.url)
+
+    def runs_test_code(self) -> bool:
+        """Return whether the backend can run test code; `remote` only runs programs and calls."""
+        return self.backend not in registry.BUILT_IN or registry.BUILT_IN[self.backend].runs_test_code
 
 
 def image_for(language: str) -> str:
@@ -68,7 +78,7 @@ class _SharedSandbox:
                 raise Unavailable(self._failure)
             try:
                 self._sandbox = open_sandbox(
-                    options.backend, slots=options.slots, image=options.image, limits=options.limits
+                    options.backend, slots=options.slots, image=options.image, limits=options.limits, url=options.url
                 )
             except (SandboxError, OSError) as error:
                 self._failure, self._retry_at = str(error), time.monotonic() + RETRY_S

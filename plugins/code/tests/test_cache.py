@@ -2,7 +2,7 @@
 
 import pytest
 from rewardkit_code import sandboxes
-from rewardkit_sandbox import Sandbox
+from rewardkit_sandbox import PooledSandbox as Sandbox
 
 from rewardkit import Rollout
 from rewardkit.composite import ScoreCache, load_reward
@@ -36,7 +36,9 @@ def ran(monkeypatch):
         Sandbox, "run", lambda self, program, *a, **k: programs.append(program) or run(self, program, *a, **k)
     )
     monkeypatch.setattr(
-        Sandbox, "run_tests", lambda self, program, *a, **k: programs.append(program) or run_tests(self, program, *a, **k)
+        Sandbox,
+        "run_tests",
+        lambda self, program, *a, **k: programs.append(program) or run_tests(self, program, *a, **k),
     )
     return programs
 
@@ -88,7 +90,7 @@ def test_what_is_in_the_key(ran, tmp_path, change, params):
 def test_the_image_is_in_the_key(ran, tmp_path, monkeypatch):
     """A rebuilt image has scores of its own; for an image that can't be identified nothing is cached."""
     for identity, runs in [("a", 2), ("a", 0), ("b", 2), (None, 2), (None, 2)]:
-        monkeypatch.setattr(sandboxes, "identify", lambda *_a, told=identity: told)
+        monkeypatch.setattr(sandboxes, "identify", lambda *_a, told=identity, **_k: told)
         ran.clear()
         score(yaml(), [row()], tmp_path)
         assert len(ran) == runs

@@ -1,8 +1,7 @@
 """The plugin's findings for `rewardkit doctor`."""
 
 from rewardkit_code import diagnosis
-from rewardkit_sandbox import Unavailable
-from rewardkit_sandbox.checks.host_checks import Property
+from rewardkit_sandbox import Property, Unavailable
 
 from rewardkit import Registry
 

@@ -2,13 +2,16 @@
 
 import asyncio
 import gc
+import inspect
 import itertools
 import json
 import threading
+from types import SimpleNamespace
 
 import pytest
-from rewardkit_code import CodeTests, Runs, sandboxes
-from rewardkit_sandbox import Execution, Result, Unavailable, identify
+from rewardkit_code import CodeTests, Runs, code_tests, sandboxes
+from rewardkit_code.sandboxes import SandboxOptions
+from rewardkit_sandbox import Execution, Limits, Result, Unavailable, identify, open_sandbox
 
 from rewardkit import Rollout, Unscored
 from rewardkit.composite import load_reward
@@ -107,9 +110,9 @@ def test_boxes_that_are_killed_in_the_middle():
 
     def kill():
         for killed in range(4):
-            while not (done.is_set() or pool._slots):
+            while not (done.is_set() or pool._boxes):
                 done.wait(0.01)
-            for slot in list(pool._slots)[:1]:
+            for slot in list(pool._boxes)[:1]:
                 slot._end()  # the container or the process, without a word to the pool
             while not (done.is_set() or pool.replaced > killed):
                 done.wait(0.01)
@@ -162,3 +165,52 @@ def test_a_sandbox_that_goes_in_the_middle_of_a_run(monkeypatch, tmp_path):
     # Chunks that were under way when it went, up to eight, may hold some rows without a reward; the outage itself leaves none.
     assert rewards.count(None) <= 8 * 128
     assert rewards[-200:] == [1.0] * 200
+
+
+CALLS = [{"call": "add", "args": [1, 2], "expected": 3}]
+
+
+def test_a_remote_sandbox(tmp_path):
+    """`backend: remote` runs programs and calls at its url."""
+    uvicorn = pytest.importorskip("uvicorn")
+    pytest.importorskip("httpx")
+    from rewardkit_sandbox.server import application
+
+    try:
+        box = open_sandbox(slots=1, limits=Limits(cpu_s=20))
+    except Unavailable as error:
+        pytest.skip(str(error))
+    server = uvicorn.Server(uvicorn.Config(application(box, token=None), port=0, log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+        url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        text = f"version: 1\ncomponents:\n  a: {{use: code.tests, with: {{backend: remote, url: '{url}', slots: 1}}, weight: 1}}\n"
+        with load_reward(text) as reward:
+            programs = ["def add(a, b): return a + b", "def add(a, b): return a"]
+            rows = [Rollout("Add.", f"```python\n{program}\n```", {"tests": CALLS}) for program in programs]
+            assert [item.reward for item in reward.score(rows)] == [1.0, 0.0]
+    finally:
+        server.should_exit = True
+        thread.join()
+        box.close()
+
+
+@pytest.mark.parametrize(
+    "tests", ["def check(candidate): assert candidate(1) == 1", ["assert sorted(map(f, [1])) == [1]"]]
+)
+def test_test_code_on_a_remote_sandbox(tests):
+    """Test code is refused before anything runs, with the backends that can run it."""
+    defaults = {name: each.default for name, each in inspect.signature(CodeTests.__init__).parameters.items()}
+    params = SimpleNamespace(**{**defaults, "backend": "remote", "url": "http://127.0.0.1:9"})
+    found = code_tests._check(params, Rollout("", "", {"tests": tests, "entry_point": "f"}))
+    assert "use docker or bubblewrap" in str(found)
+
+
+@pytest.mark.parametrize(("backend", "url"), [("remote", None), ("docker", "http://x"), ("auto", "http://x")])
+def test_a_url_belongs_to_remote(backend, url):
+    """A remote sandbox without a url, or a url for another backend, is refused when the options are made."""
+    with pytest.raises(ValueError, match="url"):
+        SandboxOptions(backend, "python", None, Limits(), url)

@@ -10,39 +10,88 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from rewardkit_sandbox.backends import cgroups
-from rewardkit_sandbox.backends.docker import SERVER_MB
+from rewardkit_sandbox.backends.pooled import BOX_CPUS, SERVER_MB, PooledBackend
 from rewardkit_sandbox.errors import BoxDied, Unavailable
 from rewardkit_sandbox.host import box_ownership
 from rewardkit_sandbox.host.box_connection import COMMON_MODULES, ENVIRONMENT, BoxConfig, BoxConnection, bootstrap
-from rewardkit_sandbox.types import Limits
+from rewardkit_sandbox.images import building
+from rewardkit_sandbox.protocol import SandboxOptions
+from rewardkit_sandbox.types import Property
 
 OWNER = "REWARDKIT_SANDBOX_OWNER"
 _UID = 1_900_000_000
 """Root starts boxes as a user of their own from here on: root in a user namespace would still own the host's files."""
 
 
-@dataclass
-class BubblewrapBackend:
+class BubblewrapBackend(PooledBackend):
     """User, pid, network, ipc, uts and mount namespaces over a read-only root of their own."""
 
-    root: Path | None
-    """A root file system; None takes the host's /usr, read-only."""
-    limits: Limits
-    cpus: float = 1.0
-    preimport: tuple[str, ...] | None = None
-    name: str = "bubblewrap"
-    _program: str = field(init=False, default="bwrap")
-    _grouped: bool = field(init=False, default=False)
-    """Whether control groups could be made when it was opened; a box without its own is none, then."""
+    name = "bubblewrap"
 
-    def open(self) -> None:
+    def __init__(self, options: SandboxOptions) -> None:
+        super().__init__(options)
+        image = options.image
+        self.root = None if image == "host" else Path(image) if os.sep in image else building.root(image)
+        """The root file system; None takes the host's /usr, read-only."""
+        self._program = "bwrap"
+        self._grouped = False
+        """Whether control groups could be made when it was opened. Then every box must have one."""
+
+    def refuse(self) -> str | None:
+        """Return what is wrong with the options."""
+        if self.options.runtime is not None:
+            return "a runtime is an option of the Docker backend"
+        return super().refuse()
+
+    def identity(self) -> str | None:
+        """Return the path of the root file system and the time it was made: it is replaced whole, and read-only to programs."""
+        if self.root is None:
+            return f"bubblewrap host {sys.version}"
+        try:
+            made = (self.root / "usr/bin/python3").stat().st_ctime_ns
+        except OSError:
+            return None
+        return f"bubblewrap {self.root.resolve()} {made}"
+
+    def diagnose(self) -> Iterator[Property]:
+        """Yield whether bubblewrap is installed, namespaces and control groups can be made, and the root file system is there."""
+        program = shutil.which("bwrap")
+        if program is None:
+            yield Property("bubblewrap", False, "not installed", "apt-get install bubblewrap")
+        else:
+            said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+            yield Property("bubblewrap", said.returncode == 0, said.stdout.strip() or said.stderr.strip())
+            namespaces = ["--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc"]
+            tried = subprocess.run(
+                [program, *namespaces, "--ro-bind", "/", "/", "--proc", "/proc", "/bin/true"],
+                capture_output=True,
+                text=True,
+                check=False,
+                stdin=subprocess.DEVNULL,
+            )
+            yield Property(
+                "user namespaces",
+                tried.returncode == 0,
+                "can be made" if tried.returncode == 0 else tried.stderr.strip() or f"exit code {tried.returncode}",
+                "sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000 "
+                "kernel.apparmor_restrict_unprivileged_userns=0",
+            )
+            if self.root is not None:
+                has_root = (self.root / "usr/bin/python3").exists()
+                name = self.options.image
+                remedy = f"python -m rewardkit_sandbox build {name}"
+                yield Property(f"root file system {name}", has_root, str(self.root), remedy)
+        yield cgroups.diagnose()
+
+    def prepare(self) -> None:
         """Makes sure that bubblewrap and the root are there, and removes what dead owners left.
 
         Raises:
@@ -55,7 +104,7 @@ class BubblewrapBackend:
         if self.root is not None and not (self.root / "usr/bin/python3").exists():
             raise Unavailable(f"there is no root file system in {self.root}: run python -m rewardkit_sandbox build")
         sweep()
-        group = cgroups.make(memory_mb=64, processes=4, cpus=self.cpus)
+        group = cgroups.make(memory_mb=64, processes=4, cpus=BOX_CPUS)
         self._grouped = group is not None
         if group is not None:
             group.remove()
@@ -75,11 +124,11 @@ class BubblewrapBackend:
         return box
 
     def _start(self, undo: contextlib.ExitStack) -> BoxConnection:
-        limits = self.limits
+        limits = self.options.limits
         group = None
         if self._grouped:
             memory = limits.memory_mb + 2 * limits.scratch_mb + SERVER_MB
-            group = cgroups.make(memory_mb=memory, processes=limits.processes + 4, cpus=self.cpus)
+            group = cgroups.make(memory_mb=memory, processes=limits.processes + 4, cpus=BOX_CPUS)
             if group is None:
                 raise BoxDied("its control group could not be made")
             undo.callback(group.remove)
@@ -108,7 +157,7 @@ class BubblewrapBackend:
                     read_only=("/proc/sys", "/proc/irq", "/proc/fs", "/proc/bus", "/proc/pressure"),
                     hide_processes=True,
                     drop_capabilities=True,
-                    preimport=COMMON_MODULES if self.preimport is None else self.preimport,
+                    preimport=COMMON_MODULES if self.options.preimport is None else self.options.preimport,
                 )
             )
         except BoxDied as error:
@@ -133,7 +182,7 @@ class BubblewrapBackend:
         )
 
     def _arguments(self) -> list[str]:
-        walls = [
+        flags = [
             "--unshare-user",
             "--unshare-ipc",
             "--unshare-pid",
@@ -142,7 +191,7 @@ class BubblewrapBackend:
             "--unshare-cgroup-try",
             "--as-pid-1",
         ]
-        walls += [
+        flags += [
             "--uid",
             "1000",
             "--gid",
@@ -157,9 +206,9 @@ class BubblewrapBackend:
             "CAP_SETPCAP",
         ]
         # The owner is for `sweep`, which reads this command line; the box's own environment is none of its business.
-        walls += ["--setenv", OWNER, box_ownership.label(), "--clearenv"]
+        flags += ["--setenv", OWNER, box_ownership.label(), "--clearenv"]
         for key, value in ENVIRONMENT.items():
-            walls += ["--setenv", key, value]
+            flags += ["--setenv", key, value]
         if self.root is not None:
             files = ["--ro-bind", str(self.root), "/"]
         else:
@@ -181,7 +230,7 @@ class BubblewrapBackend:
         files += ["--remount-ro", "/dev", "--chdir", "/"]
         if self.root is None:
             files += ["--remount-ro", "/"]
-        return [*walls, *files]
+        return [*flags, *files]
 
 
 def _end(process: subprocess.Popen[bytes], group: cgroups.Group | None, complaints: IO[bytes]) -> None:

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from rewardkit_sandbox.host import box_ownership
+from rewardkit_sandbox.types import Property
 
 ROOT = Path("/sys/fs/cgroup")
 FOLDER = "rewardkit-sandbox"
@@ -125,3 +126,19 @@ def sweep() -> int:
                     Group((folder,)).remove()
                     removed += 1
     return removed
+
+
+def diagnose() -> Property:
+    """Return whether this user may make control groups."""
+    group = make(memory_mb=64, processes=8, cpus=1.0)
+    version = 2 if (ROOT / "cgroup.controllers").exists() else 1
+    name = "control groups for bubblewrap"
+    if group is None:
+        return Property(
+            name,
+            False,
+            f"version {version}, and this user may not make any: memory is limited for each process alone",
+            "run as root, or delegate memory, pids and cpu (systemd-run --user --scope -p Delegate=yes)",
+        )
+    group.remove()
+    return Property(name, True, f"version {version}: memory, processes and CPU of a whole box")

@@ -9,16 +9,18 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rewardkit_sandbox.backends.pooled import BOX_CPUS, SERVER_MB, PooledBackend
 from rewardkit_sandbox.errors import BoxDied, Unavailable
 from rewardkit_sandbox.host import box_ownership
 from rewardkit_sandbox.host.box_connection import COMMON_MODULES, ENVIRONMENT, BoxConfig, BoxConnection, bootstrap
-from rewardkit_sandbox.types import Limits
+from rewardkit_sandbox.images import building
+from rewardkit_sandbox.protocol import SandboxOptions
+from rewardkit_sandbox.types import Property
 
 if TYPE_CHECKING:
     import docker
@@ -27,8 +29,6 @@ _EVENTS_S = 1.0
 """How long after a container's end the engine may take to tell why."""
 _PREFIX = "rewardkit-sandbox-"
 LABEL = "rewardkit.sandbox.owner"
-SERVER_MB = 64
-"""Memory of the container beyond the program's own: the fork server and page tables."""
 _CAPABILITIES = {"DAC_OVERRIDE": 1, "FOWNER": 3, "KILL": 5, "SETGID": 6, "SETUID": 7, "SETPCAP": 8}
 """What the fork server keeps, to change users, end programs and empty /tmp. Programs have none of them."""
 
@@ -72,21 +72,73 @@ _COVERED = ("/dev/mqueue", "/dev/pts")
 _NOTHING = "ro,size=4k,nr_inodes=2,mode=555"
 
 
-@dataclass
-class DockerBackend:
+class DockerBackend(PooledBackend):
     """Containers without network, writable root, capabilities of use to a program, or a way to gain any."""
 
-    image: str
-    limits: Limits
-    runtime: str | None = None
-    """Another OCI runtime that the engine knows."""
-    cpus: float = 1.0
-    """CPUs that a box may use at a time."""
-    preimport: tuple[str, ...] | None = None
-    name: str = "docker"
-    _folder: Path = field(init=False)
+    name = "docker"
 
-    def open(self) -> None:
+    def __init__(self, options: SandboxOptions) -> None:
+        super().__init__(options)
+        image = options.image
+        self.image = image if ":" in image or "/" in image else building.tag(image)
+        self._folder = Path()
+
+    def identity(self) -> str | None:
+        """Return the id of the image; None without an engine or image."""
+        try:
+            engine = client()
+        except Unavailable:
+            return None
+        try:
+            return f"docker {engine.images.get(self.image).id}"
+        except Exception as error:
+            if is_engine_error(error):
+                return None
+            raise
+        finally:
+            engine.close()
+
+    def diagnose(self) -> Iterator[Property]:
+        """Yield whether an engine answers, what it can limit, and whether it has the image."""
+        start = "start it (systemctl start docker, or dockerd), or install it: apt-get install docker.io"
+        try:
+            engine = client(timeout_s=10)
+        except Unavailable as error:
+            yield Property("Docker engine", False, str(error), start)
+            return
+        try:
+            facts = engine.info()
+            tags = {tag for each in engine.images.list() for tag in each.tags}
+        except Exception as error:
+            if not is_engine_error(error):
+                raise
+            yield Property("Docker engine", False, f"it does not answer: {error}", start)
+            return
+        finally:
+            engine.close()
+        security = ", ".join(text.removeprefix("name=") for text in facts.get("SecurityOptions") or ()) or "none"
+        version = f"{facts['ServerVersion']}, {facts['Driver']}, control groups {facts.get('CgroupVersion', '1')}"
+        yield Property("Docker engine", True, f"{version}, security options: {security}")
+        missing = [name for name in ("MemoryLimit", "PidsLimit", "CpuCfsQuota") if not facts.get(name)]
+        yield Property(
+            "Docker limits",
+            not missing,
+            f"the engine can't set {', '.join(missing)}" if missing else "memory, processes and CPU",
+            "mount the control groups of memory, pids and cpu for the engine" if missing else "",
+        )
+        name = self.options.image
+        yield Property(
+            f"Docker image {name}", self.image in tags, self.image, f"python -m rewardkit_sandbox build {name}"
+        )
+        runtimes = sorted(facts.get("Runtimes") or ())
+        yield Property(
+            "gVisor",
+            "runsc" in runtimes,
+            f"the engine's runtimes: {', '.join(runtimes)}",
+            "only needed for a second kernel between programs and this one: install runsc, then runtime='runsc'",
+        )
+
+    def prepare(self) -> None:
         """Makes sure that the engine and the image are there, and removes what dead owners left.
 
         Raises:
@@ -174,13 +226,13 @@ class DockerBackend:
     def _config(self) -> BoxConfig:
         # Users of no other box: the kernel counts processes per user, across containers.
         base = 1_000_000_000 + 500 * secrets.randbelow(1_600_000)
-        preimport = COMMON_MODULES if self.preimport is None else self.preimport
+        preimport = COMMON_MODULES if self.options.preimport is None else self.options.preimport
         return BoxConfig(
             memory_files=True, uid_base=base, uid_count=500, bounding=list(_CAPABILITIES.values()), preimport=preimport
         )
 
     def _options(self, folder: Path) -> dict[str, Any]:
-        limits = self.limits
+        limits = self.options.limits
         memory = f"{limits.memory_mb + 2 * limits.scratch_mb + SERVER_MB}m"
         scratch = f"size={limits.scratch_mb}m,nr_inodes={limits.scratch_files},mode=1777,noatime,nosuid,nodev,noexec"
         return {
@@ -195,7 +247,7 @@ class DockerBackend:
             "mem_limit": memory,
             "memswap_limit": memory,
             "pids_limit": limits.processes + 2,
-            "nano_cpus": int(self.cpus * 1e9),
+            "nano_cpus": int(BOX_CPUS * 1e9),
             "tmpfs": {"/tmp": scratch, "/dev/shm": scratch, **dict.fromkeys(_COVERED, _NOTHING)},
             "volumes": {
                 str(folder): {"bind": "/control", "mode": "ro"},
@@ -207,7 +259,7 @@ class DockerBackend:
             "user": "0:0",
             "working_dir": "/",
             "ipc_mode": "private",
-            "runtime": self.runtime,
+            "runtime": self.options.runtime,
             "log_config": {"Type": "json-file", "Config": {"max-size": "64k", "max-file": "1"}},
             "auto_remove": True,
         }

@@ -1,85 +1,137 @@
-"""Backends: the two that come along, and those that other distributions offer under an entry point."""
+"""The backends: those that come with this package, and those that other distributions offer."""
 
 from __future__ import annotations
 
 import importlib.metadata
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
+from rewardkit_sandbox.backends.bubblewrap import BubblewrapBackend
+from rewardkit_sandbox.backends.docker import DockerBackend
+from rewardkit_sandbox.backends.remote import RemoteBackend
 from rewardkit_sandbox.errors import SandboxError, Unavailable
-
-if TYPE_CHECKING:
-    from rewardkit_sandbox.sandbox import Sandbox
-    from rewardkit_sandbox.types import Limits
+from rewardkit_sandbox.protocol import Sandbox, SandboxBackend, SandboxOptions
+from rewardkit_sandbox.types import Property
 
 GROUP = "rewardkit_sandbox.backends"
-"""The entry-point group: the name is what `open_sandbox` is given, the object an `Opener`."""
-BUILT_IN = ("docker", "bubblewrap")
-
-
-class Opener(Protocol):
-    """What an entry point names."""
-
-    def __call__(
-        self, *, slots: int, image: str, limits: Limits, runtime: str | None, preimport: tuple[str, ...] | None
-    ) -> Sandbox:
-        """A sandbox with its boxes warm: usually a `Sandbox` over a `Pool` of a `Backend` of its own.
-
-        Raises:
-            Unavailable: it can't be opened here; the message says what to do.
-        """
+"""The entry-point group. The name is what `open_sandbox` is given, the object a subclass of `SandboxBackend`."""
+BUILT_IN: Mapping[str, type[SandboxBackend]] = {
+    "docker": DockerBackend,
+    "bubblewrap": BubblewrapBackend,
+    "remote": RemoteBackend,
+}
+AUTOMATIC = ("docker", "bubblewrap")
+"""What `auto` tries, in this order."""
 
 
 def names() -> list[str]:
-    """What `open_sandbox` takes beside `auto`: the built-in backends, then the others by name."""
-    return [*BUILT_IN, *sorted(_found().keys() - set(BUILT_IN))]
+    """Return what `open_sandbox` takes beside `auto`: the built-in backends, then the others by name."""
+    return [*BUILT_IN, *sorted(_entry_points().keys() - BUILT_IN.keys())]
 
 
-def _found() -> dict[str, list[importlib.metadata.EntryPoint]]:
+def _entry_points() -> dict[str, list[importlib.metadata.EntryPoint]]:
     found: dict[str, list[importlib.metadata.EntryPoint]] = {}
     for point in importlib.metadata.entry_points(group=GROUP):
         known = found.setdefault(point.name, [])
         # A source folder on sys.path shows the installed distribution a second time.
-        if all((other.value, _whose(other)) != (point.value, _whose(point)) for other in known):
+        if all((other.value, _distribution(other)) != (point.value, _distribution(point)) for other in known):
             known.append(point)
     return found
 
 
-def _whose(point: importlib.metadata.EntryPoint) -> str:
+def _distribution(point: importlib.metadata.EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown distribution"
 
 
-def opener(name: str) -> Opener:
-    """The function that opens a third-party backend.
+def find(name: str) -> type[SandboxBackend]:
+    """Return the class of a backend.
 
     Raises:
-        ValueError: nobody offers one of that name; the message lists those there are.
-        Unavailable: it can't be loaded, or two distributions offer it.
+        ValueError: There is none of that name; the message lists the known ones.
+        Unavailable: It can't be loaded, is not a backend, or two distributions offer it.
     """
-    points = _found().get(name, [])
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    points = _entry_points().get(name, [])
     if not points:
         raise ValueError(f"unknown backend {name!r}; there are auto, {', '.join(names())}")
     if len(points) > 1:
-        raise Unavailable(
-            f"the backend {name!r} is offered twice, by {' and '.join(map(_whose, points))}; uninstall one"
-        )
+        offered = " and ".join(map(_distribution, points))
+        raise Unavailable(f"the backend {name!r} is offered twice, by {offered}; uninstall one")
     try:
-        loaded: Opener = points[0].load()
+        loaded = points[0].load()
     # The boundary: importing what others wrote may raise anything.
     except Exception as error:
-        raise Unavailable(
-            f"the backend {name!r} of {_whose(points[0])} can't be loaded: {type(error).__name__}: {error}"
-        ) from error
+        whose = f"the backend {name!r} of {_distribution(points[0])}"
+        raise Unavailable(f"{whose} can't be loaded: {type(error).__name__}: {error}") from error
+    if not (isinstance(loaded, type) and issubclass(loaded, SandboxBackend)):
+        whose = f"the backend {name!r} of {_distribution(points[0])}"
+        raise Unavailable(f"{whose} is not a subclass of rewardkit_sandbox.SandboxBackend")
+    return loaded
 
-    def guarded(
-        *, slots: int, image: str, limits: Limits, runtime: str | None, preimport: tuple[str, ...] | None
-    ) -> Sandbox:
-        try:
-            return loaded(slots=slots, image=image, limits=limits, runtime=runtime, preimport=preimport)
-        except (SandboxError, ValueError):
+
+def make(name: str, options: SandboxOptions) -> SandboxBackend:
+    """Return a backend with its options checked; nothing is opened.
+
+    Raises:
+        ValueError: There is none of that name, or the options do not suit it.
+        Unavailable: It can't be loaded.
+    """
+    kind = find(name)
+    with _boundary(name):
+        backend = kind(options)
+        wrong = backend.refuse()
+    if wrong is not None:
+        raise ValueError(f"backend {name!r}: {wrong}")
+    return backend
+
+
+def open_backend(name: str, options: SandboxOptions, why: str) -> Sandbox:
+    """Open a sandbox of one backend.
+
+    Raises:
+        ValueError: There is none of that name, or the options do not suit it.
+        Unavailable: It can't be opened here; the message says what to do.
+    """
+    backend = make(name, options)
+    with _boundary(name):
+        return backend.open(f"{name} ({why})")
+
+
+def identity(name: str, options: SandboxOptions) -> str | None:
+    """Return what the results of one backend may be cached under; None if that can't be told."""
+    try:
+        backend = make(name, options)
+        with _boundary(name):
+            return backend.identity()
+    except (Unavailable, ValueError):
+        return None
+
+
+def diagnose(name: str, options: SandboxOptions) -> list[Property]:
+    """Return what this machine has for one backend."""
+    remedy = "report it to the author of that distribution, or uninstall it"
+    try:
+        backend = make(name, options)
+        with _boundary(name):
+            found = list(backend.diagnose())
+    except (Unavailable, ValueError) as error:
+        return [Property(f"backend {name}", False, str(error), remedy)]
+    if name in BUILT_IN:
+        return found
+    return [Property(f"backend {name}", True, "can be loaded; open_sandbox takes it by name"), *found]
+
+
+@contextmanager
+def _boundary(name: str) -> Iterator[None]:
+    """Code of others may raise anything: it becomes `Unavailable` with the name of the distribution."""
+    try:
+        yield
+    except (SandboxError, ValueError):
+        raise
+    except Exception as error:
+        if name in BUILT_IN:
             raise
-        # As above: an opener that raises anything else is a sandbox that can't be opened.
-        except Exception as error:
-            message = f"the backend {name!r} of {_whose(points[0])} failed: {type(error).__name__}: {error}"
-            raise Unavailable(message) from error
-
-    return guarded
+        whose = _distribution(_entry_points()[name][0])
+        message = f"the backend {name!r} of {whose} failed: {type(error).__name__}: {error}"
+        raise Unavailable(message) from error

@@ -1,26 +1,40 @@
-"""A sandbox elsewhere, over SandboxFusion's HTTP API (`POST /run_code`): theirs, or `python -m rewardkit_sandbox serve`.
+"""A sandbox behind SandboxFusion's HTTP API (`POST /run_code`): SandboxFusion itself, or `python -m rewardkit_sandbox serve`.
 
-The walls are those of the service. Verdicts are still made here: expected outputs are never sent. Calls are sent as a
-small driver around the program, whose result comes back in the same typed encoding. Test code needs two boxes that talk
-to each other, which the API has not; use a local backend for that.
+The service isolates the programs. Verdicts are still made here, and expected outputs are never sent. A call is sent as a small
+driver around the program, and its result comes back in the same typed encoding. Test code needs two boxes that talk to each
+other, which the API does not offer: use a local backend for that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import resources
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from rewardkit_sandbox import languages
 from rewardkit_sandbox.box import codec
-from rewardkit_sandbox.errors import SandboxError, Unavailable
-from rewardkit_sandbox.sandbox import SKIPPED, Stop, returned
-from rewardkit_sandbox.types import Call, Case, Execution, Isolation, Limits, Program, Result, Stdin
+from rewardkit_sandbox.errors import Closed, SandboxError, Unavailable
+from rewardkit_sandbox.protocol import SandboxBackend, SandboxOptions, Stop
+from rewardkit_sandbox.sandbox import SKIPPED, returned
+from rewardkit_sandbox.types import (
+    Call,
+    Case,
+    Execution,
+    Isolation,
+    Limits,
+    Program,
+    Property,
+    Result,
+    Stdin,
+    Tests,
+    Verdict,
+)
 
 _NAMES = {"javascript": "nodejs"}
 _ATTEMPTS = 4
@@ -63,30 +77,66 @@ def _codec() -> str:
     return resources.files("rewardkit_sandbox.box").joinpath("codec.py").read_text()
 
 
-class RemoteSandbox:
-    """The interface of `Sandbox` over a service. Safe to share between threads."""
+class RemoteBackend(SandboxBackend):
+    """A service elsewhere, named by `SandboxOptions.url`."""
 
-    def __init__(self, url: str, limits: Limits | None = None, *, in_flight: int = 16) -> None:
-        """Connects to a service.
+    runs_test_code = False
+    takes_url = True
 
-        Args:
-            url: where it is, such as `http://127.0.0.1:8080`.
-            limits: the limits that hold where a call gives none. CPU time is the service's to measure: what is sent is
-                the wall-clock limit and the memory.
-            in_flight: requests at a time.
+    def identity(self) -> None:
+        """Return None: the service does not say what its image holds."""
+
+    def diagnose(self) -> Iterator[Property]:
+        """Yield whether the service answers."""
+        name = f"sandbox service {self.options.url}"
+        try:
+            RemoteSandbox(self.options, name).close()
+        except Unavailable as error:
+            yield Property(name, False, str(error), "start it: python -m rewardkit_sandbox serve")
+        else:
+            yield Property(name, True, "runs programs")
+
+    def open(self, description: str) -> RemoteSandbox:
+        """Return a sandbox that is connected to the service.
 
         Raises:
-            Unavailable: it does not answer.
+            Unavailable: The service does not answer.
+        """
+        return RemoteSandbox(self.options, description)
+
+
+class RemoteSandbox:
+    """A `Sandbox` over a service, with as many requests at a time as it has slots."""
+
+    def __init__(self, options: SandboxOptions, description: str) -> None:
+        """Connect to a service.
+
+        Args:
+            options: The address, the token, the slots, and the limits of a call that gives none. The service measures CPU time;
+                what is sent is the wall-clock limit and the memory.
+            description: What `description` says.
+
+        Raises:
+            Unavailable: It does not answer.
         """
         try:
             import httpx
         except ImportError as error:
             raise Unavailable("a remote sandbox needs httpx: pip install 'rewardkit-sandbox[remote]'") from error
-        self.limits = limits or Limits()
-        self.description = f"remote ({url})"
-        self._http = httpx.Client(base_url=url, limits=httpx.Limits(max_connections=in_flight))
-        self._turn = threading.Semaphore(in_flight)
-        self._executor = ThreadPoolExecutor(in_flight, thread_name_prefix="sandbox-remote")
+        url, self.size = str(options.url), options.slots
+        self.limits, self.description = options.limits, description
+        token = options.token or os.environ.get("REWARDKIT_SANDBOX_TOKEN")
+        try:
+            self._http = httpx.Client(
+                base_url=url,
+                limits=httpx.Limits(max_connections=self.size),
+                headers={"Authorization": f"Bearer {token}"} if token else {},
+            )
+        except (httpx.InvalidURL, ValueError, TypeError) as error:
+            raise Unavailable(f"{url!r} is not the address of a service: {error}") from error
+        self._turn = threading.Semaphore(self.size)
+        self._closed = False
+        self._executor = ThreadPoolExecutor(self.size, thread_name_prefix="sandbox-remote")
         try:
             self.run(Program("print('ready')"), [Stdin("")])
         except SandboxError as error:
@@ -100,7 +150,8 @@ class RemoteSandbox:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections; calls that wait or run raise `Closed`."""
+        self._closed = True
         self._executor.shutdown(wait=False, cancel_futures=True)
         self._http.close()
 
@@ -149,13 +200,17 @@ class RemoteSandbox:
         work = lambda: self.run(program, cases, limits, isolation=isolation, stop=stop)  # noqa: E731
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
-    def run_tests(self, *_: object, **__: object) -> NoReturn:
-        """Test code needs two boxes that talk to each other.
+    def run_tests(self, program: Program, tests: Tests, limits: Limits | None = None) -> Verdict:  # noqa: ARG002
+        """Refuse test code, which needs two boxes that talk to each other.
 
         Raises:
-            Unavailable: always.
+            Unavailable: Always.
         """
-        raise Unavailable("a remote sandbox has no judge for test code: use the docker or bubblewrap backend")
+        raise Unavailable("a remote sandbox can't run test code: use the docker or bubblewrap backend")
+
+    async def arun_tests(self, program: Program, tests: Tests, limits: Limits | None = None) -> Verdict:
+        """Refuse test code, as `run_tests` does."""
+        return self.run_tests(program, tests, limits)
 
     def _case(self, program: Program, language: str, case: Case, limits: Limits) -> tuple[Execution | None, Execution]:
         if isinstance(case, Call):
@@ -191,6 +246,8 @@ class RemoteSandbox:
 
         failure = ""
         for attempt in range(_ATTEMPTS):
+            if self._closed:
+                raise Closed("the sandbox is closed")
             if attempt:
                 time.sleep(min(0.2 * 4**attempt, 5))
             try:
@@ -200,6 +257,8 @@ class RemoteSandbox:
             except (httpx.HTTPError, ValueError) as error:
                 failure = f"{type(error).__name__}: {error}"
                 continue
+            except RuntimeError as error:  # httpx: the client has been closed
+                raise Closed("the sandbox is closed") from error
             if (
                 response.status_code == httpx.codes.OK
                 and isinstance(answer, dict)

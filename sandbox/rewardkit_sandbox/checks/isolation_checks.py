@@ -6,11 +6,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 
-from rewardkit_sandbox.checks.host_checks import Property
 from rewardkit_sandbox.errors import SandboxError
 from rewardkit_sandbox.opening import open_sandbox
-from rewardkit_sandbox.sandbox import Sandbox
-from rewardkit_sandbox.types import Execution, Limits, Program, Stdin
+from rewardkit_sandbox.protocol import Sandbox
+from rewardkit_sandbox.types import Execution, Limits, Program, Property, Stdin
 
 _LOOK = """
 import json, os, socket, sys

@@ -24,12 +24,14 @@ _log = logging.getLogger(__name__)
 _ALL: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 
-class Backend(Protocol):
-    """Where boxes come from."""
+class BoxSource(Protocol):
+    """Where the boxes of a pool come from."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The name of the backend, for messages."""
 
-    def open(self) -> None:
+    def prepare(self) -> None:
         """Checks that boxes can be made here. Raises `Unavailable`, saying what to do."""
 
     def start(self, serial: int) -> BoxConnection:
@@ -43,7 +45,7 @@ class Pool:
     """Boxes shared by any number of threads. A caller that finds none free waits its turn."""
 
     def __init__(
-        self, backend: Backend, size: int, patience_s: float = 120.0, *, serials: Iterator[int] | None = None
+        self, backend: BoxSource, size: int, patience_s: float = 120.0, *, serials: Iterator[int] | None = None
     ) -> None:
         """Nothing is started yet.
 
@@ -85,7 +87,7 @@ class Pool:
         """
         if not self._shares:
             try:
-                self.backend.open()
+                self.backend.prepare()
             except OSError as error:
                 raise Unavailable(f"{self.backend.name} can't be opened here: {error}") from error
         _ALL.add(self)

@@ -11,63 +11,40 @@ import builtins
 import os
 import sys
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from dataclasses import replace
 
 from rewardkit_sandbox.box import codec
 from rewardkit_sandbox.errors import BadTests, BoxDied, SandboxError
 from rewardkit_sandbox.host.box_connection import BoxConnection, Job, Outcome, memory_file
-from rewardkit_sandbox.types import Execution, Limits, Verdict
+from rewardkit_sandbox.types import Execution, Limits, Tests, Verdict
 
-Kind = Literal["script", "pytest"]
 _MARGIN_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Tests:
-    """Test code for a Python program."""
+def tests_job(tests: Tests) -> bytes:
+    """Return what the process that runs the tests is given.
 
-    __test__: ClassVar[bool] = False  # pytest: no test class
-
-    source: str
-    kind: Kind = "script"
-    """`script`: statements, run from top to bottom; `pytest`: a test file that imports the program as `module`."""
-    entry_point: str | None = None
-    """For scripts that define `check(candidate)`: the function of the program that is the candidate."""
-    prelude: str = ""
-    """Trusted code that the tests build on, such as the prompt with its imports and helpers."""
-    names: Sequence[str] | None = None
-    """The names that mean the program's functions and classes; None finds those that the tests call and don't define."""
-    module: str = "solution"
-    """What a pytest file imports."""
-    stop_at_first: bool = False
-    """Whether pytest ends at the first failing test."""
-
-    def job(self) -> bytes:
-        """What the judge's process is given.
-
-        Raises:
-            BadTests: the test code is no Python.
-        """
-        try:
-            names = list(self.names) if self.names is not None else free_names(self.source, self.prelude)
-            compile(self.source, "tests.py", "exec", dont_inherit=True)
-        except (SyntaxError, ValueError) as error:
-            raise BadTests(f"the test code can't be compiled: {error}") from error
-        if self.entry_point and self.entry_point not in names:
-            names.append(self.entry_point)
-        return codec.dumps(
-            {
-                "kind": self.kind,
-                "tests": self.source,
-                "prelude": self.prelude,
-                "names": names,
-                "entry_point": self.entry_point,
-                "module": self.module,
-                "stop": self.stop_at_first,
-            }
-        )
+    Raises:
+        BadTests: The test code is not valid Python.
+    """
+    try:
+        names = list(tests.names) if tests.names is not None else free_names(tests.source, tests.prelude)
+        compile(tests.source, "tests.py", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        raise BadTests(f"the test code can't be compiled: {error}") from error
+    if tests.entry_point and tests.entry_point not in names:
+        names.append(tests.entry_point)
+    return codec.dumps(
+        {
+            "kind": tests.kind,
+            "tests": tests.source,
+            "prelude": tests.prelude,
+            "names": names,
+            "entry_point": tests.entry_point,
+            "module": tests.module,
+            "stop": tests.stop_at_first,
+        }
+    )
 
 
 def free_names(source: str, prelude: str = "") -> list[str]:
@@ -120,7 +97,7 @@ def run(candidate: BoxConnection, tests_box: BoxConnection, code: int, tests: Te
         ours += os.pipe2(os.O_CLOEXEC)
         ours += os.pipe2(os.O_CLOEXEC)
         calls_read, calls_write, answers_read, answers_write = ours
-        ours.append(memory_file(tests.job()))
+        ours.append(memory_file(tests_job(tests)))
         ours.append(memory_file(b""))
         source, empty = ours[4:]
         serving = Job("serve", code, limits, empty, handed=(answers_write, calls_read))

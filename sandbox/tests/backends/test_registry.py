@@ -8,27 +8,29 @@ import textwrap
 import pytest
 from sandbox_support import opened
 
-from rewardkit_sandbox import Limits, Program, Stdin, Unavailable, open_sandbox
+from rewardkit_sandbox import Limits, Program, Stdin, Unavailable, identify, open_sandbox
 from rewardkit_sandbox.checks import host_checks
 from rewardkit_sandbox.backends import registry
 from rewardkit_sandbox.testing import SandboxContract
 
 TINY = """
-from rewardkit_sandbox import Sandbox
-from rewardkit_sandbox.images import building
+from rewardkit_sandbox import Property
 from rewardkit_sandbox.backends.bubblewrap import BubblewrapBackend
-from rewardkit_sandbox.host.pool import Pool
 
 
-def open_tiny(*, slots, image, limits, runtime, preimport):
-    pool = Pool(BubblewrapBackend(building.root(image), limits, preimport=preimport), slots)
-    pool.open()
-    return Sandbox(pool, limits, "tiny (as asked)")
+class TinyBackend(BubblewrapBackend):
+    name = "tiny"
+
+    def identity(self):
+        return f"tiny 7 {self.options.image}"
+
+    def diagnose(self):
+        yield Property("tiny machines", False, "none", "buy one")
 """
 _numbers = itertools.count()
 
 
-def install(site, code, name="tiny", distribution="acme-boxes", attribute="open_tiny"):
+def install(site, code, name="tiny", distribution="acme-boxes", attribute="TinyBackend"):
     """As pip would: a module and a distribution with an entry point."""
     module = f"backend_of_a_test_{next(_numbers)}"
     info = site / f"{distribution.replace('-', '_')}-1.5.dist-info"
@@ -64,18 +66,58 @@ class TestThirdParty(SandboxContract):
 
 
 def test_it_is_listed_and_never_taken_by_auto(site):
-    """It is among the names and told by the machine's check; `auto` takes a backend that comes along."""
-    install(site, "def open_tiny(**_): raise AssertionError")
-    assert registry.names() == ["docker", "bubblewrap", "tiny"]
-    assert next(each for each in host_checks._third_parties()).holds
+    """It is among the names; `auto` takes a backend that comes along."""
+    install(site, TINY)
+    assert registry.names() == ["docker", "bubblewrap", "remote", "tiny"]
     with opened("auto", slots=1) as box:
+        assert not box.description.startswith("tiny")
         assert box.run(Program("print(1)"), [Stdin("")]).runs[0].text == "1\n"
+
+
+def test_it_says_what_results_are_cached_under(site):
+    """Its identity is asked like that of a built-in backend, with the version of this package."""
+    install(site, TINY)
+    assert identify("tiny", "python").endswith(" tiny 7 python")
+
+
+def test_its_diagnosis_is_told(site):
+    """What it misses on this machine is among the findings, with its remedy."""
+    install(site, TINY)
+    found = {each.name: each for each in host_checks.check_host()}
+    assert found["backend tiny"].holds
+    assert (found["tiny machines"].holds, found["tiny machines"].remedy) == (False, "buy one")
+
+
+def test_a_sandbox_of_its_own(site):
+    """A backend whose sandbox is no pool of boxes is used through the same interface."""
+    code = """
+    from rewardkit_sandbox import Execution, Result, SandboxBackend
+
+    class Echo:
+        size, limits = 1, None
+        def __init__(self, description): self.description = description
+        def run(self, program, cases, limits=None, *, isolation="fresh", stop=None):
+            return Result(tuple(Execution("ok", case.data) for case in cases))
+        def close(self): pass
+        def __enter__(self): return self
+        def __exit__(self, *_): pass
+
+    class TinyBackend(SandboxBackend):
+        def identity(self): return None
+        def diagnose(self): yield from ()
+        def open(self, description): return Echo(description)
+    """
+    install(site, code)
+    with open_sandbox("tiny") as box:
+        assert box.description == "tiny (as asked)"
+        assert box.run(Program(""), [Stdin("x")]).runs[0].text == "x"
+    assert identify("tiny") is None
 
 
 def test_an_unknown_name(site):
     """The message lists those there are."""
     install(site, TINY)
-    with pytest.raises(ValueError, match="unknown backend 'tinny'; there are auto, docker, bubblewrap, tiny"):
+    with pytest.raises(ValueError, match="unknown backend 'tinny'; there are auto, docker, bubblewrap, remote, tiny"):
         open_sandbox("tinny")
 
 
@@ -83,8 +125,12 @@ def test_an_unknown_name(site):
     ("code", "said"),
     [
         ("raise OSError('no licence')", "of acme-boxes 1.5 can't be loaded: OSError: no licence"),
-        ("def open_other(): pass", "of acme-boxes 1.5 can't be loaded: AttributeError"),
-        ("def open_tiny(**_): raise KeyError('token')", "of acme-boxes 1.5 failed: KeyError: 'token'"),
+        ("class Other: pass", "of acme-boxes 1.5 can't be loaded: AttributeError"),
+        ("class TinyBackend: pass", "of acme-boxes 1.5 is not a subclass of rewardkit_sandbox.SandboxBackend"),
+        (
+            TINY + "    def open(self, description): raise KeyError('token')\n",
+            "of acme-boxes 1.5 failed: KeyError: 'token'",
+        ),
     ],
 )
 def test_one_that_fails_is_no_sandbox(site, code, said):
@@ -100,10 +146,25 @@ def test_two_of_one_name(site):
     install(site, TINY, distribution="other-boxes")
     with pytest.raises(Unavailable, match=r"offered twice, by .*acme-boxes 1.5.*; uninstall one"):
         open_sandbox("tiny")
-    assert not next(each for each in host_checks._third_parties()).holds
+    found = {each.name: each for each in host_checks.check_host()}
+    assert not found["backend tiny"].holds
 
 
 def test_a_built_in_can_not_be_replaced(site):
     """An entry point called like a backend that comes along is not asked."""
     install(site, "raise AssertionError", name="docker")
-    assert registry.names() == ["docker", "bubblewrap"]
+    assert registry.names() == ["docker", "bubblewrap", "remote"]
+
+
+@pytest.mark.parametrize(
+    ("backend", "options", "said"),
+    [
+        ("remote", {}, "needs the address of its service: set url"),
+        ("docker", {"url": "http://127.0.0.1:9"}, "url is an option of the backend `remote`"),
+        ("bubblewrap", {"runtime": "runsc"}, "a runtime is an option of the Docker backend"),
+    ],
+)
+def test_options_of_another_backend(backend, options, said):
+    """They are refused with the backend that they belong to."""
+    with pytest.raises(ValueError, match=said):
+        open_sandbox(backend, **options)

@@ -1,4 +1,4 @@
-"""What is told about this machine, and that a wall which is down is seen."""
+"""The findings about this machine, and the detection of missing isolation."""
 
 import json
 from types import SimpleNamespace
@@ -7,17 +7,17 @@ import pytest
 from click.testing import CliRunner
 from sandbox_support import BACKENDS, opened
 
-from rewardkit_sandbox import Execution, Limits, Unavailable
+from rewardkit_sandbox import Execution, Limits, Property, Unavailable
 from rewardkit_sandbox.checks import isolation_checks
 from rewardkit_sandbox.checks import host_checks
 from rewardkit_sandbox.cli import main
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_every_wall_holds(backend):
+def test_every_property_holds(backend):
     """Each property holds on each backend that works here."""
     opened(backend, slots=1).close()
-    _, properties = isolation_checks.check(backend)
+    _, properties = isolation_checks.check_isolation(backend)
     assert len(properties) >= 16
     assert [each for each in properties if not each.holds] == []
 
@@ -41,7 +41,7 @@ LOOKED = {
 
 
 class Bare:
-    """Says what programs would see without any walls; running them for real would harm this machine."""
+    """Answers what programs would see without isolation; running them for real would harm this machine."""
 
     def run(self, program, cases, limits):
         answers = {
@@ -56,7 +56,7 @@ class Bare:
         return SimpleNamespace(runs=[Execution("ok", text.encode())])
 
 
-def test_walls_that_are_down_are_seen():
+def test_missing_isolation_is_seen():
     """Without a sandbox not a single property holds."""
     properties = list(isolation_checks._properties(Bare(), Limits()))
     assert [each.name for each in properties if each.holds] == []
@@ -74,13 +74,11 @@ def test_what_is_missing_is_told_with_what_to_do(monkeypatch, tmp_path):
 
 
 def test_the_command_for_machines(monkeypatch):
-    """--json has the machine and each backend; a wall that is down ends with 1, an unknown backend with 2."""
+    """--json has the machine and each backend; a property that does not hold ends with 1, an unknown backend with 2."""
+    monkeypatch.setattr(host_checks, "check_host", lambda image: [Property("gVisor", False, "runc", "install runsc")])
     monkeypatch.setattr(
-        host_checks, "check_host", lambda image: [host_checks.Property("gVisor", False, "runc", "install runsc")]
-    )
-    monkeypatch.setattr(
-        "rewardkit_sandbox.cli.check_walls",
-        lambda name, image: (name, [host_checks.Property("no network", name == "docker", "seen")]),
+        "rewardkit_sandbox.cli.check_isolation",
+        lambda name, image: (name, [Property("no network", name == "docker", "seen")]),
     )
     done = CliRunner().invoke(main, ["check", "--json"])
     report = json.loads(done.stdout)
@@ -97,7 +95,7 @@ def test_the_command_without_a_sandbox(monkeypatch):
     def none(name, image):
         raise Unavailable("no engine answers")
 
-    monkeypatch.setattr("rewardkit_sandbox.cli.check_walls", none)
+    monkeypatch.setattr("rewardkit_sandbox.cli.check_isolation", none)
     done = CliRunner().invoke(main, ["check"])
     assert done.exit_code == 1
     assert "docker: not available: no engine answers" in done.output
