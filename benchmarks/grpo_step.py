@@ -1,11 +1,11 @@
-"""One step of GRPO beside TRL's GRPOTrainer: the same checkpoint, prompts, group size, reward and learning rate, one after the other.
+"""Compare one step of GRPO with TRL's GRPOTrainer: the same checkpoint, prompts, group size, reward and learning rate.
 
     python benchmarks/grpo_step.py [--steps 6] [--threads 1]
     python benchmarks/grpo_step.py --accuracy [--steps 30] [--seeds 0 1 2]
 
-Needs rewardkit[train], rewardkit-format, rewardkit-math and trl. Builds the example's model, warms it up by SFT, then runs each
-trainer in a process of its own and prints CPU seconds per step (after the first), peak memory, and the ratio. With ``--accuracy``
-each trains with every seed, and both are held against each other by greedy accuracy on 500 held-out sums: ten minutes of one core.
+Needs rewardkit[train], rewardkit-format, rewardkit-math and trl. Builds the example's model, trains it by SFT, then runs each
+trainer in its own process and prints CPU seconds per step (after the first), peak memory, and their ratio. With ``--accuracy`` both
+train with every seed, and their greedy accuracy on 500 held-out sums is compared; this takes ten minutes on one core.
 """
 
 # ruff: noqa: PLC0415 - each process imports only what it measures
@@ -37,14 +37,14 @@ components:
 
 
 def report(seconds: list[float], tokens: float) -> None:
-    """What a trainer's process has to say."""
+    """The measurements of one trainer's process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     later = sorted(seconds[1:])
     print(json.dumps({"cpu_s": later[len(later) // 2], "all": seconds, "peak_mb": peak, "tokens": tokens}))
 
 
 def ours(work: Path, steps: int, seed: int) -> None:
-    """The loop of ``rewardkit train``."""
+    """Measure the loop of ``rewardkit train``."""
     from rewardkit.train.config.reading import read_train_config
     from rewardkit.train.config.stages import STAGES
     from rewardkit.train.trainer.launch import launch
@@ -79,7 +79,7 @@ def ours(work: Path, steps: int, seed: int) -> None:
 
 
 def trl(work: Path, steps: int, seed: int) -> None:
-    """TRL's GRPOTrainer with the same composite reward."""
+    """Measure TRL's GRPOTrainer with the same composite reward."""
     import torch
     from datasets import Dataset  # type: ignore[import-untyped]
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
@@ -146,7 +146,7 @@ def trl(work: Path, steps: int, seed: int) -> None:
 
 
 def prepare(work: Path) -> None:
-    """The checkpoint that both begin with."""
+    """Train the checkpoint that both start from."""
     spec = importlib.util.spec_from_file_location("build", ROOT / "examples/train/build.py")
     assert spec is not None
     assert spec.loader is not None
@@ -166,26 +166,26 @@ def prepare(work: Path) -> None:
 
 
 def greedy(work: Path, model: Path) -> float:
-    """Greedy accuracy on the held-out sums, by the same code for both."""
+    """Measure greedy accuracy on the held-out sums, with the same code for both."""
     from rewardkit.train.config.reading import read_train_config
-    from rewardkit.train.evaluation.evaluator import examine
+    from rewardkit.train.evaluation.evaluator import evaluate_models
     from rewardkit.train.trainer.launch import quiet
 
     quiet()
 
     overrides = {
-        "output": str(work / "exam"),
+        "output": str(work / "model_answers"),
         "model.path": str(model),
         "data.train": str(work / "train.jsonl"),
         "data.eval": str(work / "heldout.jsonl"),
     }
     file = read_train_config(ROOT / "examples/train/grpo_math.yaml", overrides=overrides)
-    (exam,) = examine(file, [str(model)], samples=0)
-    return exam.greedy_accuracy().value
+    (model_answers,) = evaluate_models(file, [str(model)], samples=0)
+    return model_answers.greedy_accuracy().value
 
 
 def run(name: str, work: Path, steps: int, seed: int, threads: int) -> dict[str, Any]:
-    """One trainer in a process of its own; what it has to say."""
+    """Run one trainer in its own process, and return its measurements."""
     options = {"--only": name, "--work": work, "--steps": steps, "--seed": seed}
     done = subprocess.run(
         [sys.executable, __file__, *(str(part) for option in options.items() for part in option)],
@@ -198,7 +198,7 @@ def run(name: str, work: Path, steps: int, seed: int, threads: int) -> dict[str,
 
 
 def compare_speed(work: Path, steps: int, threads: int) -> None:
-    """Time and memory of a step."""
+    """Compare time and memory of a step."""
     found = {name: run(name, work, steps, 0, threads) for name in ("trl", "ours")}
     print(f"{'':10}{'CPU s/step':>12}{'peak MB':>10}{'tokens/step':>13}")
     for name, item in found.items():
@@ -210,7 +210,7 @@ def compare_speed(work: Path, steps: int, threads: int) -> None:
 
 
 def compare_accuracy(work: Path, steps: int, seeds: Sequence[int], threads: int) -> None:
-    """What both arrive at."""
+    """Compare the accuracy that both reach."""
     start = greedy(work, work / "sft/final")
     print(f"{steps} steps of {PROMPTS} prompts × {GROUP}, greedy accuracy on the held-out sums; before: {start:.3f}\n")
     print(f"{'seed':6}{'trl':>8}{'ours':>8}", flush=True)

@@ -1,10 +1,10 @@
-"""What scoring costs a training step, beside generation: one batch at a time (nothing overlaps) against smaller ones.
+"""Measure how much of the scoring time of a training step overlaps with sampling, by the size of rollout batches.
 
     python benchmarks/overlap.py [--completions 256] [--steps 4]
 
 Runs examples/train/grpo_code.yaml (tests in a sandbox) for some steps with ``rollout.batch`` from all completions of a step down to
-an eighth of them: while a batch is sampled, the one before is scored. What is sampled is the same in all of them. Prints wall-clock
-seconds per step: sampling, waiting for scores, and how long the reward was at work; the share that sampling hid is what was gained.
+an eighth of them: while a batch is sampled, the previous one is scored. All sizes sample the same completions. Prints wall-clock seconds
+per step of sampling, waiting for scores and scoring, and the share of scoring that overlapped with sampling.
 Needs a sandbox (``rewardkit sandbox check``).
 """
 
@@ -30,7 +30,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples/train"
 
 
 def main() -> None:
-    """Train a few steps with each size of batch."""
+    """Train a few steps with each batch size."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--completions", type=int, default=256, help="of a step, in groups of 8")
     options.add_argument("--steps", type=int, default=4)
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def run(config: Path, **overrides: str) -> None:
-    """Train as a configuration says, on one thread, so that the sandbox has cores, too."""
+    """Run a configuration on one thread, so that the sandbox has cores, too."""
     file = read_train_config(config, overrides={"threads": "1", **overrides})
     launch(file, STAGES[stage_of(file.document)].runner())
 

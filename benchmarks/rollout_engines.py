@@ -1,10 +1,10 @@
-"""The engines ``hf`` and ``vllm`` on the same model, prompts and seeds: tokens per second, CPU time, start-up, memory.
+"""Compare the engines ``hf`` and ``vllm`` on the same model, prompts and seeds: tokens per second, CPU time, start-up, memory.
 
     make .venv-vllm/installed
     .venv-vllm/bin/python benchmarks/rollout_engines.py --hidden 128 --layers 4
 
-Each engine runs in a process of its own on one thread; a first batch warms it up, the median of the others is told. The model is that of
-examples/train (random weights, so completions end by chance or at the limit), its size can be set.
+Each engine runs in its own process on one thread. The first batch is a warm-up, and the median of the others is printed. The model is
+that of examples/train with random weights, so completions end by chance or at the limit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def measure(args: argparse.Namespace) -> dict[str, float]:
-    """One engine's figures."""
+    """Measure one engine."""
     import torch  # noqa: PLC0415 - in the engine's process alone
 
     from rewardkit.registry import Registry  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""What the studies share: stages run from YAML, their figures, how spreads are told, and the look of the plots."""
+"""Code that the studies share: running stages from YAML, reading metrics, printing tables and drawing plots."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ batch_size: 64
 optimizer: {lr: 3.0e-3, warmup_steps: 20, schedule: cosine}
 checkpoint: {every: 0}
 """
-"""Warms up a model of random weights; a study sets the paths, the seed and the steps."""
+"""SFT of a model with random weights. A study sets the paths, the seed and the steps."""
 
 
 def arguments(name: str, doc: str | None, *more: tuple[str, dict[str, Any]]) -> argparse.Namespace:
-    """The options that every study has, and where it keeps its runs (``out``).
+    """Parse the options of a study, and create its output folder ``out``.
 
     Args:
-        name: Of the study.
+        name: The study's name.
         doc: The script's docstring.
-        more: Options of this study alone.
+        more: Further options.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a reduced size that only shows that all runs")
-    parser.add_argument("--out", type=Path, help="where runs, table and plot are kept; a rerun goes on there")
-    parser.add_argument("--fresh", action="store_true", help="remove what is there")
+    parser.add_argument("--quick", action="store_true", help="a reduced size that only checks that everything runs")
+    parser.add_argument("--out", type=Path, help="the folder of runs, table and plot; a rerun resumes there")
+    parser.add_argument("--fresh", action="store_true", help="empty the folder first")
     for option, settings in more:
         parser.add_argument(option, **settings)
     found = parser.parse_args()
@@ -65,13 +65,13 @@ def arguments(name: str, doc: str | None, *more: tuple[str, dict[str, Any]]) -> 
 def configuration(
     yaml: str, folder: Path, registry: Registry, changes: Mapping[str, object] | None = None
 ) -> TrainFile:
-    """A stage's configuration, checked as ``rewardkit train`` does.
+    """Read a stage's configuration.
 
     Args:
-        yaml: What all runs have in common; written to a file beside ``folder``.
-        folder: Of the run.
-        registry: The plugins that its reward may use.
-        changes: Values put over the configuration's, by dotted path.
+        yaml: The configuration that all runs share. It is written to a file beside ``folder``.
+        folder: The run's folder.
+        registry: The plugins.
+        changes: Overrides by dotted path.
     """
     file = folder.parent / f"{folder.name}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def configuration(
 
 
 def train(yaml: str, folder: Path, registry: Registry, changes: Mapping[str, object] | None = None) -> Path:
-    """Run a stage as ``rewardkit train`` does, going on with what its folder holds; returns the folder of the model."""
+    """Run or resume a stage, and return the folder of the model."""
     from rewardkit.train.trainer.launch import launch  # noqa: PLC0415 - heavy
 
     file = configuration(yaml, folder, registry, changes)
@@ -90,41 +90,41 @@ def train(yaml: str, folder: Path, registry: Registry, changes: Mapping[str, obj
 
 
 def figures(folder: Path, kind: str = "train") -> list[dict[str, float]]:
-    """What a run has written down of its steps, or of its evaluations."""
+    """Return the logged metrics of a run's steps, or of its evaluations."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [line for line in map(json.loads, lines) if line["kind"] == kind]
 
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Share of right answers to held-out prompts."""
+    """The share of right answers to held-out prompts."""
 
     greedy: float
     sampled: float
-    """At the configuration's temperature; NaN where none were sampled."""
+    """At the configuration's temperature; NaN if no answers were sampled."""
 
 
 def accuracy(file: TrainFile, model: Path, samples: int = 0) -> Accuracy:
-    """Let a model answer the held-out prompts of an RL stage's configuration, as ``rewardkit eval`` does.
+    """Evaluate a model on the held-out prompts of an RL configuration.
 
     Args:
-        file: Its data.eval, rollout, reward and evaluate.correct are used; answers are kept in its output folder.
-        model: A folder.
-        samples: Sampled answers to each prompt, beside the greedy one.
+        file: Its data.eval, rollout, reward and evaluate.correct are used; answers are saved in its output folder.
+        model: The model's folder.
+        samples: Number of sampled answers per prompt, beside the greedy one.
     """
-    from rewardkit.train.evaluation.evaluator import examine  # noqa: PLC0415 - heavy
+    from rewardkit.train.evaluation.evaluator import evaluate_models  # noqa: PLC0415 - heavy
     from rewardkit.train.trainer.launch import quiet  # noqa: PLC0415
 
     quiet()
-    (exam,) = examine(file, [str(model)], samples, file.config.output)
-    counts = exam.counts().values()
+    (model_answers,) = evaluate_models(file, [str(model)], samples, file.config.output)
+    counts = model_answers.counts().values()
     sampled = sum(right for _, right in counts) / sum(number for number, _ in counts) if samples else math.nan
-    return Accuracy(exam.greedy_accuracy().value, sampled)
+    return Accuracy(model_answers.greedy_accuracy().value, sampled)
 
 
 @cache
 def build() -> ModuleType:
-    """examples/train/build.py: a model of random weights with a character tokenizer, and sums to add up."""
+    """Import examples/train/build.py, which makes a model with random weights, a character tokenizer, and sums."""
     spec = importlib.util.spec_from_file_location("rewardkit_example_build", ROOT / "examples/train/build.py")
     assert spec is not None
     assert spec.loader is not None
@@ -135,27 +135,27 @@ def build() -> ModuleType:
 
 
 def write_lines(file: Path, rows: Sequence[Mapping[str, object]]) -> Path:
-    """JSONL."""
+    """Write JSON Lines."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return file
 
 
 def spread(values: Sequence[float], form: str = ".2f") -> str:
-    """Mean, and the least and the greatest of the seeds."""
+    """Format the mean, minimum and maximum over seeds."""
     if len(values) == 1:
         return f"{values[0]:{form}}"
     return f"{fmean(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def smooth(values: Sequence[float], width: int) -> list[float]:
-    """Means over ``width`` neighbours; at the ends over those that there are."""
+    """Return moving averages over ``width`` neighbours, fewer at the ends."""
     reach = width // 2
     return [fmean(values[max(place - reach, 0) : place + reach + 1]) for place in range(len(values))]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns with a line below their heads; the first to the left, the others to the right."""
+    """Format a table whose first column is left-aligned and the others right-aligned."""
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
 
     def line(cells: Sequence[str]) -> str:
@@ -166,14 +166,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def report(out: Path, text: str, results: object) -> None:
-    """Print a study's findings, and keep them as text and as JSON."""
+    """Print a study's findings, and save them as text and JSON."""
     print(f"\n{text}")
     (out / "report.txt").write_text(text + "\n", encoding="utf-8")
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def plot(file: Path, columns: int, draw: Callable[[Sequence[Any]], None], height: float = 4.0) -> None:
-    """Draw into panels side by side, and write a PNG."""
+    """Draw panels side by side into a PNG file."""
     try:
         import matplotlib as mpl  # noqa: PLC0415 - optional
     except ImportError:

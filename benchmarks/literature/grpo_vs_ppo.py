@@ -1,16 +1,16 @@
-"""GRPO against PPO on the same verifiable task, with the same number of rollouts: accuracy, time, memory.
+"""Compare GRPO and PPO on the same verifiable task with the same number of rollouts: accuracy, time, memory.
 
     python benchmarks/literature/grpo_vs_ppo.py [--quick]
 
 GRPO (https://arxiv.org/abs/2402.03300) takes the mean of a group as its baseline, where PPO (https://arxiv.org/abs/1707.06347)
-learns a critic; the claim is about the same quality without the critic's time and memory. Column addition with the math reward,
-from a model that SFT has warmed up; 256 rollouts per step for each: 32 prompts × 8 for GRPO, 256 prompts × 1 for PPO. PPO runs with
-a critic of its own (as large as the policy) and, to save that, with a head on the policy; as in the shipped examples it goes through
-each batch twice, for the critic's sake, and lets the critic learn alone at first. No KL penalty, the same learning rate.
+trains a critic. The claim is the same quality without the critic's time and memory. The task is column addition with the math reward,
+from a model after SFT; 256 rollouts per step for each: 32 prompts × 8 for GRPO, 256 prompts × 1 for PPO. PPO runs with
+a separate critic (as large as the policy), and with a value head on the policy. As in the shipped examples it trains two epochs on each
+batch, and starts with a warm-up of the critic. There is no KL penalty, and the learning rate is the same.
 
-Each run is a process of its own. Time is CPU seconds per training step, the median over steps. Memory is the peak of the process
-beyond what it had when training began, and the bytes of trained weights, gradients and optimiser state, which is what counts where
-models are large. Ten minutes of one core.
+Each run has its own process. Time is the median of CPU seconds per training step. Memory is the peak of the process above its size at the
+start of training, and the bytes of trained weights, gradients and optimiser state, which dominate for large models. The study takes ten
+minutes on one core.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from rewardkit.registry import Registry
 
 ARMS = {"grpo": "GRPO", "ppo_own": "PPO, own critic", "ppo_head": "PPO, head as critic"}
 BYTES_PER_PARAMETER = 16
-"""Of one that is trained: weight, gradient and two moments of Adam, in fp32."""
+"""Bytes per trained parameter: weight, gradient and two moments of Adam, in fp32."""
 
 SHARED = """
 version: 1
@@ -63,13 +63,13 @@ STAGE = {
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is done."""
+    """The size of the study."""
 
     seeds: Sequence[int] = SEEDS
     sft_steps: int = 100
     steps: int = 30
     prompts: int = 256
-    """Rollouts per step."""
+    """Number of rollouts per step."""
     limit: int = 200
 
 
@@ -78,24 +78,24 @@ QUICK = Size(seeds=(0,), sft_steps=10, steps=2, prompts=16, limit=10)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One run."""
+    """The results of one run."""
 
     arm: str
     seed: int
     rewards: list[float]
-    """Mean of each step's rollouts."""
+    """Mean reward of each step's rollouts."""
     accuracy: list[tuple[int, float]]
-    """Greedy, on held-out sums, by step."""
+    """Greedy accuracy on held-out sums by step."""
     cpu_s: float
-    """Per step."""
+    """CPU seconds per step."""
     peak_mb: float
-    """Beyond what the process had before training."""
+    """Peak memory above that before training, in MB."""
     trained: int
-    """Parameters that learn."""
+    """Number of trained parameters."""
 
 
 def changes_for(folder: Path, arm: str, seed: int, size: Size) -> Mapping[str, object]:
-    """What an arm's configuration is completed with."""
+    """Return the overrides of an arm's configuration."""
     group = 8 if arm == "grpo" else 1
     return {
         "seed": seed,
@@ -109,7 +109,7 @@ def changes_for(folder: Path, arm: str, seed: int, size: Size) -> Mapping[str, o
 
 
 def run_one(folder: Path, arm: str, seed: int, size: Size) -> None:
-    """One run, in this process; its figures go to a file."""
+    """Do one run in this process, and write its measurements to a file."""
     from rewardkit.train.trainer.policy_update import PolicyUpdater  # noqa: PLC0415 - heavy
     from rewardkit.train.trainer.reinforcement import Trainer  # noqa: PLC0415
 
@@ -138,18 +138,18 @@ def run_one(folder: Path, arm: str, seed: int, size: Size) -> None:
 
 
 def memory_mb(kind: Literal["VmRSS", "VmHWM"]) -> float:
-    """Memory of this process now, or the most since ``forget_peak``, in MB (Linux)."""
+    """Return the memory of this process, or its peak since ``forget_peak``, in MB (Linux)."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(kind)) / 1024
 
 
 def forget_peak() -> None:
-    """Begin anew with the peak. ``ru_maxrss`` can't, and begins with the peak of the process that started this one."""
+    """Reset the peak. ``ru_maxrss`` can't be reset, and starts with the peak of the parent process."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def study(folder: Path, seed: int, size: Size, quick: Sequence[str]) -> list[Finding]:
-    """One seed: the start, and each algorithm from there."""
+    """Run one seed: the start, and each algorithm from there."""
     build().write_data(folder)
     build().write_model(folder / "base", hidden=96, layers=3, seed=seed)
     start = {"seed": seed, "model.path": folder / "base", "data.train": folder / "sft.jsonl", "steps": size.sft_steps}
@@ -159,13 +159,13 @@ def study(folder: Path, seed: int, size: Size, quick: Sequence[str]) -> list[Fin
         one = [sys.executable, __file__, "--out", str(folder), "--only", arm, "--seed", str(seed), *quick]
         subprocess.run(one, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         kept: dict[str, Any] = json.loads((folder / f"{arm}.json").read_text(encoding="utf-8"))
-        exams = [(int(line["step"]), line["accuracy"]) for line in figures(folder / arm, "eval")]
-        found.append(Finding(arm, seed, [line["reward"] for line in figures(folder / arm)], exams, **kept))
+        all_answers = [(int(line["step"]), line["accuracy"]) for line in figures(folder / arm, "eval")]
+        found.append(Finding(arm, seed, [line["reward"] for line in figures(folder / arm)], all_answers, **kept))
     return found
 
 
 def findings(found: Sequence[Finding], size: Size) -> str:
-    """The table, and what it shows."""
+    """Return the table and its conclusions."""
     by_arm = {arm: [item for item in found if item.arm == arm] for arm in ARMS}
     rows = [
         [
@@ -204,7 +204,7 @@ def findings(found: Sequence[Finding], size: Size) -> str:
 
 
 def draw(found: Sequence[Finding], axes: Sequence[Any]) -> None:
-    """Sampled reward and greedy accuracy over steps."""
+    """Draw sampled reward and greedy accuracy over steps."""
     for item in found:
         colour = f"C{list(ARMS).index(item.arm)}"
         label = ARMS[item.arm] if item.seed == found[0].seed else None
@@ -218,7 +218,7 @@ def draw(found: Sequence[Finding], axes: Sequence[Any]) -> None:
 
 
 def main() -> None:
-    """Every seed and algorithm."""
+    """Run every seed and algorithm."""
     hidden = {"help": argparse.SUPPRESS}
     only: tuple[str, dict[str, Any]] = ("--only", {"choices": list(ARMS), **hidden})
     options = arguments("grpo_vs_ppo", __doc__, only, ("--seed", {"type": int, "default": 0, **hidden}))

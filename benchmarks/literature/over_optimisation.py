@@ -36,9 +36,9 @@ FAVOURITE, WELCOME, TOO_MUCH = 1.0, 2, 0.5
 NOISE = 0.5
 """Preferences are drawn with probability σ(difference of gold / NOISE)."""
 NEXT_TO_NOTHING = 1e-9
-"""The KL coefficient for β = 0: with 0 itself no reference would be kept, and KL not measured."""
+"""The KL coefficient for β = 0. With 0 itself there is no reference model, and KL is not measured."""
 WINDOW = 9
-"""Steps that a point of a curve is the mean of."""
+"""Number of steps that a point of a curve averages."""
 
 REWARD_MODEL = """
 version: 1
@@ -76,7 +76,7 @@ log: {samples: 2}
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is done."""
+    """The size of the study."""
 
     seeds: Sequence[int] = SEEDS
     betas: Sequence[float] = (0.0, 0.1, 0.3, 10.0)
@@ -90,35 +90,35 @@ QUICK = Size(seeds=(0,), betas=(0.0, 10.0), pairs=150, sft_steps=50, proxy_steps
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
-    """What became of one run; rewards in standard deviations above the mean of the start."""
+class Result:
+    """The results of one run. Rewards are in standard deviations above the mean of the starting model."""
 
     seed: int
     beta: float
     proxy: list[float]
     gold: list[float]
     kl: list[float]
-    """Nats per completion."""
+    """KL in nats per completion."""
     alarm: int | None
-    """The first step at which rewardkit's monitor said that gold falls while the proxy rises."""
+    """The first step at which rewardkit's monitor raised its alarm."""
 
     def peak(self) -> int:
-        """The step at which gold was best."""
+        """The step with the best gold reward."""
         curve = smooth(self.gold, WINDOW)
         return max(range(len(curve)), key=curve.__getitem__)
 
     def at_peak(self, values: Sequence[float]) -> float:
-        """Mean around the best step."""
+        """Return the mean around the best step."""
         return smooth(values, WINDOW)[self.peak()]
 
 
 def at_end(values: Sequence[float]) -> float:
-    """Mean of the last steps."""
+    """Return the mean of the last steps."""
     return fmean(values[-WINDOW:])
 
 
 def worth(favourite: str, served: str) -> float:
-    """The gold reward of a table."""
+    """Return the gold reward of a table."""
     total = 0.0
     for dish, count in Counter(served).items():
         if dish in WORTH:
@@ -131,17 +131,17 @@ def worth(favourite: str, served: str) -> float:
 
 @reward("table.gold")
 def gold(rollout: Rollout) -> Score:
-    """What a table is truly worth to its guest."""
+    """Return the gold reward of a table for its guest."""
     return Score(worth(str(rollout.prompt)[0], rollout.completion_text))
 
 
 def lay(draw: random.Random) -> str:
-    """A table as they were laid before training."""
+    """Return a table as before training."""
     return "".join(draw.choices(DISHES, k=draw.randint(3, 10)))
 
 
 def write_data(folder: Path, seed: int, pairs: int) -> None:
-    """Tables to imitate, noisy preferences, and guests."""
+    """Write tables for SFT, noisy preferences, and prompts."""
     draw = random.Random(seed)  # noqa: S311 - no secrets here
     guests = [{"prompt": f"{dish}:"} for dish in DISHES]
     write_lines(folder / "guests.jsonl", guests)
@@ -160,7 +160,7 @@ def write_data(folder: Path, seed: int, pairs: int) -> None:
 
 
 def prepare(folder: Path, seed: int, registry: Registry, size: Size) -> float:
-    """The model that training starts from, and the proxy; returns the proxy's accuracy on held-out pairs."""
+    """Train the starting model and the proxy, and return the proxy's accuracy on held-out pairs."""
     write_data(folder, seed, size.pairs)
     build().write_model(folder / "base", hidden=64, layers=2, seed=seed)
     tables = {"seed": seed, "data.train": folder / "tables.jsonl", "model.path": folder / "base"}
@@ -170,7 +170,7 @@ def prepare(folder: Path, seed: int, registry: Registry, size: Size) -> float:
     return figures(folder / "proxy", "eval")[-1]["accuracy"]
 
 
-def optimise(folder: Path, seed: int, beta: float, registry: Registry, size: Size) -> Course:
+def optimise(folder: Path, seed: int, beta: float, registry: Registry, size: Size) -> Result:
     """Train on the proxy."""
     run = folder / f"beta{beta:g}"
     changes = {
@@ -191,17 +191,17 @@ def optimise(folder: Path, seed: int, beta: float, registry: Registry, size: Siz
 
     alarms = (run / "alarms.jsonl").read_text(encoding="utf-8") if (run / "alarms.jsonl").exists() else ""
     raised = [item["step"] for item in map(json.loads, alarms.splitlines()) if item["name"] == "gold_drop"]
-    return Course(
+    return Result(
         seed, beta, course("proxy"), course("gold"), [line["kl"] for line in lines], min(raised, default=None)
     )
 
 
-def findings(courses: Sequence[Course], accuracies: Sequence[float], betas: Sequence[float]) -> str:
-    """The table, and what it shows."""
-    seeds = len(courses) // len(betas)
+def findings(results: Sequence[Result], accuracies: Sequence[float], betas: Sequence[float]) -> str:
+    """Return the table and its conclusions."""
+    seeds = len(results) // len(betas)
     rows = []
     for beta in betas:
-        own = [course for course in courses if course.beta == beta]
+        own = [course for course in results if course.beta == beta]
         alarms = [str(course.alarm) for course in own if course.alarm is not None]
         rows.append(
             [
@@ -214,7 +214,7 @@ def findings(courses: Sequence[Course], accuracies: Sequence[float], betas: Sequ
                 f"{len(alarms)} of {len(own)}",
             ]
         )
-    free = [course for course in courses if course.beta == 0]
+    free = [course for course in results if course.beta == 0]
     fell = [course for course in free if course.at_peak(course.gold) - at_end(course.gold) > 0.25]
     rose = [course for course in free if at_end(course.proxy) > course.at_peak(course.proxy)]
     lines = [
@@ -229,23 +229,23 @@ def findings(courses: Sequence[Course], accuracies: Sequence[float], betas: Sequ
         f"β = 0: the proxy is higher at the end than where gold was best in {len(rose)} of {seeds}.",
     ]
     for beta in betas[1:]:
-        held = [course for course in courses if course.beta == beta]
+        held = [course for course in results if course.beta == beta]
         better = sum(at_end(one.gold) > at_end(other.gold) for one, other in zip(held, free, strict=True))
         lines.append(f"β = {beta:g}: gold ends above that of β = 0 in {better} of {seeds}.")
     return "\n".join(lines)
 
 
 def root(kl: float) -> float:
-    """√KL; an estimate of a KL near 0 may be below it."""
+    """Return √KL. An estimate of a KL near 0 may be negative."""
     return math.sqrt(max(kl, 0.0))
 
 
-def draw(courses: Sequence[Course], betas: Sequence[float], axes: Sequence[Any]) -> None:
-    """Both rewards over the distance from the start, and over steps."""
-    for course in courses:
+def draw(results: Sequence[Result], betas: Sequence[float], axes: Sequence[Any]) -> None:
+    """Draw both rewards over the KL divergence, and over steps."""
+    for course in results:
         colour = f"C{betas.index(course.beta)}"
         distance = [root(kl) for kl in smooth(course.kl, WINDOW)]
-        label = f"β = {course.beta:g}" if course.seed == courses[0].seed else None
+        label = f"β = {course.beta:g}" if course.seed == results[0].seed else None
         for axis, xs in ((axes[0], distance), (axes[1], list(range(len(distance))))):
             axis.plot(xs, smooth(course.proxy, WINDOW), "--", color=colour, linewidth=1, alpha=0.7)
             axis.plot(xs, smooth(course.gold, WINDOW), color=colour, linewidth=1.6, alpha=0.9, label=label)
@@ -258,19 +258,19 @@ def draw(courses: Sequence[Course], betas: Sequence[float], axes: Sequence[Any])
 
 
 def main() -> None:
-    """Every seed and coefficient."""
+    """Run every seed and coefficient."""
     options = arguments("over_optimisation", __doc__)
     size = QUICK if options.quick else Size()
     registry = Registry.load()
     registry.register(sys.modules[__name__])
-    courses, accuracies = [], []
+    results, accuracies = [], []
     for seed in size.seeds:
         folder = options.out / f"seed{seed}"
         accuracies.append(prepare(folder, seed, registry, size))
-        courses += [optimise(folder, seed, beta, registry, size) for beta in size.betas]
-    results = [{**asdict(course), "proxy_accuracy": accuracies[size.seeds.index(course.seed)]} for course in courses]
-    report(options.out, findings(courses, accuracies, size.betas), results)
-    plot(options.out / "over_optimisation.png", 2, lambda axes: draw(courses, size.betas, axes))
+        results += [optimise(folder, seed, beta, registry, size) for beta in size.betas]
+    results = [{**asdict(course), "proxy_accuracy": accuracies[size.seeds.index(course.seed)]} for course in results]
+    report(options.out, findings(results, accuracies, size.betas), results)
+    plot(options.out / "over_optimisation.png", 2, lambda axes: draw(results, size.betas, axes))
 
 
 if __name__ == "__main__":

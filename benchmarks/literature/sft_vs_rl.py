@@ -1,4 +1,4 @@
-r"""Imitation penalises right answers that were not shown; learning from a verifier does not.
+r"""Measure how SFT penalises right answers that were not demonstrated, and a verifiable reward does not.
 
     python benchmarks/literature/sft_vs_rl.py [--quick]
 
@@ -42,7 +42,7 @@ from common import (
 from rewardkit.registry import Registry
 
 PHRASINGS = (r"so \boxed{%s}", r"thus \boxed{%s}", r"we get \boxed{%s}", r"it is \boxed{%s}")
-"""Data demonstrate the first."""
+"""The data demonstrate the first."""
 HELD_OUT, QUESTIONS = 200, 4000
 ARMS = {"start": "before", "sft_one": "SFT, one shown", "sft_all": "SFT, all shown", "grpo": "GRPO"}
 
@@ -69,7 +69,7 @@ log: {samples: 2}
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is done."""
+    """The size of the study."""
 
     seeds: Sequence[int] = SEEDS
     start_steps: int = 55
@@ -84,24 +84,24 @@ QUICK = Size(seeds=(0,), start_steps=30, sft_steps=10, grpo_steps=4, samples=2, 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One model on held-out sums."""
+    """The results of one model on held-out questions."""
 
     arm: str
     seed: int
     mass: float
-    """Probability of the four right answers together."""
+    """Total probability of the four right answers."""
     shares: list[float]
-    """Of each phrasing in that mass."""
+    """The share of each phrasing in that probability."""
     entropy: float
-    """Of the phrasing, as a share of log 4; mean over questions."""
+    """Entropy of the phrasing as a share of log 4, averaged over questions."""
     other_loss: float
-    """−log p of a right answer that was not demonstrated, mean over questions and answers."""
+    """Mean −log p of right answers that were not demonstrated."""
     sampled: float
     greedy: float
 
 
 def write_data(folder: Path, seed: int) -> None:
-    """Digits to put in order; questions that are held out occur nowhere else."""
+    """Write digits to sort. Held-out questions occur nowhere else."""
     draw = random.Random(seed)  # noqa: S311 - no secrets here
     questions = {"".join(draw.choices("123456789", k=4)) for _ in range(HELD_OUT + QUESTIONS)}
     rows = [{"prompt": f"{digits}: ", "answer": "".join(sorted(digits))} for digits in sorted(questions)]
@@ -114,13 +114,13 @@ def write_data(folder: Path, seed: int) -> None:
         write_lines(folder / f"{name}.jsonl", shown)
 
 
-def examine(final: Path, arm: str, seed: int, folder: Path, registry: Registry, size: Size) -> Finding:
-    """Exact probabilities, and answers."""
+def evaluate_models(final: Path, arm: str, seed: int, folder: Path, registry: Registry, size: Size) -> Finding:
+    """Compute exact probabilities, and sample answers."""
     import torch  # noqa: PLC0415 - heavy
 
     from rewardkit.train.config import ModelConfig  # noqa: PLC0415
     from rewardkit.train.data.rows import read_rows  # noqa: PLC0415
-    from rewardkit.train.models.policy import Passage, Policy  # noqa: PLC0415
+    from rewardkit.train.models.policy import Policy, TokenSpan  # noqa: PLC0415
 
     file = configuration(GRPO, folder / f"exam_{arm}", registry, grpo_changes(folder, seed, size))
     answered = accuracy(file, final, size.samples)
@@ -132,7 +132,7 @@ def examine(final: Path, arm: str, seed: int, folder: Path, registry: Registry, 
         answers = [policy.tokenizer(text % row.get("answer"))["input_ids"] for text in PHRASINGS]
         end = policy.tokenizer.eos_token_id
         with torch.no_grad():
-            judged = policy.judge([Passage((*prompt, *answer, end), len(prompt)) for answer in answers])
+            judged = policy.forward_logprobs([TokenSpan((*prompt, *answer, end), len(prompt)) for answer in answers])
         losses.append((-judged.logprobs_B_T.sum(1)).tolist())
     masses = [[math.exp(-loss) for loss in row] for row in losses]
     shares = [[mass / sum(row) for mass in row] for row in masses]
@@ -150,7 +150,7 @@ def examine(final: Path, arm: str, seed: int, folder: Path, registry: Registry, 
 
 
 def grpo_changes(folder: Path, seed: int, size: Size) -> Mapping[str, object]:
-    """What GRPO's configuration is completed with."""
+    """Return the overrides of GRPO's configuration."""
     return {
         "seed": seed,
         "model.path": folder / "start/final",
@@ -162,7 +162,7 @@ def grpo_changes(folder: Path, seed: int, size: Size) -> Mapping[str, object]:
 
 
 def study(folder: Path, seed: int, registry: Registry, size: Size) -> list[Finding]:
-    """One seed: the start, and the three ways from there."""
+    """Run one seed: the start, and the three arms from there."""
     write_data(folder, seed)
     build().write_model(folder / "base", hidden=96, layers=3, seed=seed)
     base = {"seed": seed, "model.path": folder / "base", "data.train": folder / "all.jsonl", "steps": size.start_steps}
@@ -172,11 +172,11 @@ def study(folder: Path, seed: int, registry: Registry, size: Size) -> list[Findi
         data = {"seed": seed, "model.path": start, "data.train": folder / f"{name}.jsonl", "steps": size.sft_steps}
         models[f"sft_{name}"] = train(SFT, folder / f"sft_{name}", registry, {**data, "optimizer.lr": 1e-3})
     models["grpo"] = train(GRPO, folder / "grpo", registry, grpo_changes(folder, seed, size))
-    return [examine(final, arm, seed, folder, registry, size) for arm, final in models.items()]
+    return [evaluate_models(final, arm, seed, folder, registry, size) for arm, final in models.items()]
 
 
 def findings(found: Sequence[Finding], seeds: int) -> str:
-    """The table, and what it shows."""
+    """Return the table and its conclusions."""
     by_arm = {arm: [item for item in found if item.arm == arm] for arm in ARMS}
     rows = [
         [
@@ -207,7 +207,7 @@ def findings(found: Sequence[Finding], seeds: int) -> str:
 
 
 def draw(found: Sequence[Finding], axes: Sequence[Any]) -> None:
-    """Where the probability is; and accuracy against what is left of the alternatives."""
+    """Draw where the probability is, and accuracy over the entropy of the phrasing."""
     for place, arm in enumerate(ARMS):
         own = [item for item in found if item.arm == arm]
         bottom = 0.0
@@ -230,7 +230,7 @@ def draw(found: Sequence[Finding], axes: Sequence[Any]) -> None:
 
 
 def main() -> None:
-    """Every seed."""
+    """Run every seed."""
     options = arguments("sft_vs_rl", __doc__)
     size = QUICK if options.quick else Size()
     registry = Registry.load()

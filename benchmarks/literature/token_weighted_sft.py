@@ -1,9 +1,9 @@
-r"""Token-weighted against plain SFT: more weight on the tokens that decide whether a worked answer is right.
+r"""Compare token-weighted with plain SFT: more weight on the tokens that decide whether a worked answer is right.
 
     python benchmarks/literature/token_weighted_sft.py [--quick]
 
-Most tokens of a worked sum are form: tags, signs, digits copied from the question. What decides are the results, the carries and
-the answer. Weights by pattern (``loss.weights``) put the loss there, after work on critical tokens such as "Rho-1: Not all tokens
+Most tokens of a worked sum are format: tags, signs, digits copied from the question. The results, the carries and the answer decide
+whether it is right. Weights by pattern (``loss.weights``) put the loss there, after work on critical tokens such as "Rho-1: Not all tokens
 are what you need" (https://arxiv.org/abs/2404.07965). Column addition, three ways from the same random weights, with the same
 batches, steps and learning rate: plain; decisive tokens times three; and, as a control, all other tokens times three. A batch's
 weights are divided by their sum, so that none of the three has a longer gradient to begin with. Greedy accuracy on held-out sums
@@ -24,7 +24,7 @@ from common import SEEDS, SFT, accuracy, arguments, build, configuration, plot, 
 from rewardkit.registry import Registry
 
 DECISIVE = r"(?<==)\d+|(?<=\{)\d+|(?<=\+)\d(?==)"
-"""Results, the boxed answer, carries."""
+"""Patterns of results, the boxed answer and carries."""
 WEIGHT = 3.0
 ARMS = {
     "plain": [],
@@ -33,7 +33,7 @@ ARMS = {
 }
 NAMES = {"plain": "plain", "decisive": f"decisive tokens × {WEIGHT:g}", "others": f"all others × {WEIGHT:g}"}
 
-EXAM = """
+EVALUATION = """
 version: 1
 stage: grpo
 output: set
@@ -50,7 +50,7 @@ evaluate: {correct: "correct == 1"}
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is done."""
+    """The size of the study."""
 
     seeds: Sequence[int] = SEEDS
     lengths: Sequence[int] = (140,)
@@ -62,7 +62,7 @@ QUICK = Size(seeds=(0,), lengths=(6,), held_out=20)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One run."""
+    """The results of one run."""
 
     arm: str
     seed: int
@@ -71,7 +71,7 @@ class Finding:
 
 
 def study(folder: Path, seed: int, registry: Registry, size: Size) -> list[Finding]:
-    """All ways and lengths from the same random weights."""
+    """Run all arms and lengths from the same random weights."""
     build().write_data(folder)
     build().write_model(folder / "base", hidden=96, layers=3, seed=seed)
     found = []
@@ -85,19 +85,19 @@ def study(folder: Path, seed: int, registry: Registry, size: Size) -> list[Findi
                 "loss.weights": weights,
             }
             final = train(SFT, folder / f"{arm}-{steps}", registry, changes)
-            exam = {
+            model_answers = {
                 "model.path": final,
                 "data.train": folder / "train.jsonl",
                 "data.eval": folder / "heldout.jsonl",
                 "evaluate.limit": size.held_out,
             }
-            file = configuration(EXAM, folder / "exam", registry, exam)
+            file = configuration(EVALUATION, folder / "model_answers", registry, model_answers)
             found.append(Finding(arm, seed, steps, accuracy(file, final).greedy))
     return found
 
 
 def findings(found: Sequence[Finding], size: Size) -> str:
-    """The table, and what it shows."""
+    """Return the table and its conclusions."""
 
     def of(arm: str, steps: int) -> list[float]:
         return [item.accuracy for item in found if item.arm == arm and item.steps == steps]
@@ -120,7 +120,7 @@ def findings(found: Sequence[Finding], size: Size) -> str:
 
 
 def draw(found: Sequence[Finding], size: Size, axes: Sequence[Any]) -> None:
-    """Accuracy of every run; the lines are means."""
+    """Draw the accuracy of every run, with lines through the means."""
     for colour, steps in enumerate(size.lengths):
         for place, arm in enumerate(ARMS):
             values = [item.accuracy for item in found if item.arm == arm and item.steps == steps]
@@ -134,7 +134,7 @@ def draw(found: Sequence[Finding], size: Size, axes: Sequence[Any]) -> None:
 
 
 def main() -> None:
-    """Every seed."""
+    """Run every seed."""
     options = arguments("token_weighted_sft", __doc__)
     size = QUICK if options.quick else Size()
     registry = Registry.load()

@@ -152,14 +152,11 @@ class _Response(Section):
     """Steps in a row for which a metric must be out of bounds."""
 
 
-_Bounds: Any = create_model(
-    "_Bounds",
-    __base__=_Response,
-    **{
-        monitor.name: (_TYPES[monitor.kind] | None, Field(monitor.bound, description=monitor.description))
-        for monitor in MONITORS
-    },
-)
+_FIELDS: dict[str, Any] = {
+    monitor.name: (_TYPES[monitor.kind] | None, Field(monitor.bound, description=monitor.description))
+    for monitor in MONITORS
+}
+_Bounds: Any = create_model("_Bounds", __base__=_Response, **_FIELDS)
 
 
 class MonitorsConfig(_Bounds):  # type: ignore[misc]

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from rewardkit.train.config.base import Count, NotNegative, Positive, Section, Share
-from rewardkit.train.config.rl import AlgorithmConfig, KlConfig, MonitorsConfig, RlConfig, RolloutConfig
+from rewardkit.train.config.monitors import MonitorsConfig
+from rewardkit.train.config.rl import AlgorithmConfig, KlConfig, RlConfig, RolloutConfig
 
 
 class CriticConfig(Section):
@@ -77,10 +78,8 @@ class PpoConfig(RlConfig):
             raise ValueError("algorithm.process: process rewards are for stage grpo")
         if self.algorithm.advantage is not None:
             raise ValueError("algorithm.advantage: in PPO advantages come from the critic")
-        if self.filter.zero_spread != "keep":
-            raise ValueError(
-                "filter.zero_spread: PPO compares a completion with the critic, not with its group; use keep"
-            )
+        if self.filter.zero_std != "keep":
+            raise ValueError("filter.zero_std: PPO compares a completion with the critic, not with its group; use keep")
         return self
 
     @model_validator(mode="after")
