@@ -1,4 +1,4 @@
-r"""Matrices and vectors: their entries, and vectors in other notations (`2\hat{i} + 3\hat{j}`, `(2, 3)^T`, `\binom{2}{3}`, `[[1, 2], [3, 4]]`)."""
+r"""Matrices, and vectors in other notations: `2\hat{i} + 3\hat{j}`, `(2, 3)^T`, `\binom{2}{3}`, `[[1, 2], [3, 4]]`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Letters that stand for any number: constants of integration, and integers such as the k of `k\\pi`. They may be renamed."""
+r"""Letters that stand for any number: constants of integration, and integers such as the k of `k\pi`. They may be renamed."""
 
 # ruff: noqa: D102 - the methods are named after what they compare
 
@@ -9,7 +9,7 @@ from itertools import permutations
 from rewardkit_math.comparison.parts import Part
 from rewardkit_math.errors import MathError
 from rewardkit_math.expr import MINUS_ONE, ONE, Expr, neg, substitute, symbols
-from rewardkit_math.normal import Poly, as_rational, normal_form, proportion
+from rewardkit_math.normal import Poly, normal_form, proportion
 
 _CONSTANT_NAMES = frozenset(
     [
@@ -171,13 +171,13 @@ def _depends(mono: tuple[tuple[str, object], ...]) -> bool:
     """Return whether a monomial depends on a variable, for all that is known."""
     return any(
         ("(" in atom and any(v in atom for v in _VARIABLES))
-        or ("(" not in atom and atom not in ("π", "e", "i") and atom[0] not in "#")
+        or ("(" not in atom and atom not in ("π", "e", "i") and atom[0] != "#")
         for atom, _ in mono
     )
 
 
 def _ranged(expr: Expr) -> tuple[Expr, str | None] | None:
-    """Return an answer without its condition, and the name of its integer: of `k\\pi, k \\in \\mathbb{Z}`; None where there is none."""
+    r"""Return an answer such as `k\pi, k \in \mathbb{Z}` without its condition, and the name of its integer; None where it has none."""
     name: str | None = None
     if expr.head == "cond":
         value, condition = expr.args
@@ -211,9 +211,3 @@ def _is_integers(expr: Expr) -> bool:
     if expr.head == "const":
         return bool(expr.args[0] == "Z")
     return expr.head in ("sym", "text") and expr.args[0].strip().casefold() in ("z", "integers", "整数")
-
-
-def integer_of(poly: Poly) -> int | None:
-    """Return the integer that `poly` is, or None."""
-    value = as_rational(poly)
-    return value if isinstance(value, int) else None

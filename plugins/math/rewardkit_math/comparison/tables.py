@@ -59,7 +59,7 @@ _FILLERS = frozenset(("if", "is", "for", "when", "where", "all", "every", "an", 
 
 
 def _spoken(expr: Expr) -> str:
-    """Return a condition as words and formulas in a row: `n \\text{ even}` and `\\text{if } n \\text{ is even}` are the same."""
+    r"""Return a condition as words and formulas in a row: `n \text{ even}` and `\text{if } n \text{ is even}` are the same."""
     if expr.head in ("text", "word"):
         return " ".join(
             word for word in expr.args[0].casefold().replace("$", " ").strip(" ,.").split() if word not in _FILLERS
@@ -74,7 +74,7 @@ def _spoken(expr: Expr) -> str:
 
 
 def _is_domain(expr: Expr) -> bool:
-    """Return whether a condition only says which kind of number a variable is: `n \\in \\mathbb{N}^*`."""
+    r"""Return whether a condition only says which kind of number a variable is: `n \in \mathbb{N}^*`."""
     return (
         expr.head == "rel"
         and expr.args[0] == ("in",)

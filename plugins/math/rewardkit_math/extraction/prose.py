@@ -58,7 +58,7 @@ def is_prose(text: str) -> bool:
     if _LABEL.match(outside):
         return True
     found = _LETTERS.findall(outside)
-    if len(found) > 1 and any(_PROSE.fullmatch(w) for w in found):
+    if (len(found) > 1 or (found and outside.startswith("I "))) and any(_PROSE.fullmatch(w) for w in found):
         return True
     return len(found) > 4 and sum(w not in _KNOWN for w in found) > 4
 

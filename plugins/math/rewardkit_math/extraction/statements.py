@@ -1,5 +1,7 @@
 """Sentences that state an answer: "the answer is …" in several languages, "I choose B", and where the statement in them ends."""
 
+# ruff: noqa: E501 - tables are read across
+
 from __future__ import annotations
 
 import re

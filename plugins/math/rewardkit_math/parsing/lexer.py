@@ -9,7 +9,7 @@ from fractions import Fraction
 from rewardkit_math.errors import ParseError, TooLarge
 from rewardkit_math.parsing import vocabulary as words
 from rewardkit_math.parsing.literals import number
-from rewardkit_math.parsing.text import single_backslashes
+from rewardkit_math.parsing.rewriting import axis_of, rewritten
 from rewardkit_math.units import ATTACHED, GLUE, UNITS, plain_unit, symbols_in, unit
 from rewardkit_math.work import spend
 
@@ -57,7 +57,6 @@ _MASTER = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
-_TIMES = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\^)")  # 1.5 x 10^3
 _KNOWN = sorted(
     {*words.FUNCTIONS, *words.CONSTANTS, *words.GREEK, *words.OPERATORS, *words.RELATIONS, *words.SPACING},
     key=len,
@@ -76,20 +75,6 @@ _RELATION_OPS = {
     "=>": "=>",
     "->": "to",
 }
-_COUNTING = re.compile(
-    r"(?:\{\s*\})?(?:\^\s*\{?\s*(?P<upper>\d+)\s*\}?|_\s*\{?\s*(?P<lower>\d+)\s*\}?)\s*(?:\\mathrm\s*\{\s*)?(?P<kind>[CP])(?:\s*\})?"
-    r"\s*_\s*\{?\s*(?P<chosen>\d+)\s*\}?(?![\d^])"
-)
-"""Combinations and permutations with the total before the letter: `{}^{10}C_3`, `_{10}P_3`."""
-
-
-def _counted(match: re.Match[str]) -> str:
-    total, chosen = match["upper"] or match["lower"], match["chosen"]
-    if match.start() and match.string[match.start() - 1].isalnum():
-        return match[0]
-    return f"\\binom{{{total}}}{{{chosen}}}" if match["kind"] == "C" else f"\\frac{{{total}!}}{{({total}-{chosen})!}}"
-
-
 _BEFORE_UNIT = frozenset(("num", "close", "brace", "text", "word", "unit"))
 _SINGLE = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?!\d)")
 
@@ -105,13 +90,7 @@ def tokenize(text: str) -> list[Token]:
         raise TooLarge(f"an answer of {len(text)} characters")
     if "\x0crac" in text:
         text = text.replace("\x0crac", "\\frac")  # "\f" of a string that was unescaped once too often
-    text = single_backslashes(text)
-    if "\\mu" in text or "\\Omega" in text:
-        text = _with_unit_commands(text)
-    if "C" in text or "P" in text or "A" in text:
-        text = _COUNTING.sub(_counted, text)
-    if "10^" in text:
-        text = _TIMES.sub(r"\\times ", text)
+    text = rewritten(text)
     tokens: list[Token] = []
     append = tokens.append
     depth = 0  # of round and square brackets and \{: a plain comma inside separates
@@ -247,27 +226,6 @@ def _is_unit(word: str, spaced: bool, tokens: list[Token]) -> bool:
     return spaced or word in ATTACHED or not tokens or tokens[-1].kind in ("word", "text", "op", "brace")
 
 
-_UNIT_COMMANDS = re.compile(
-    r"\\(?:text|mathrm)\s*\{\s*(?P<prefix>[kMGm])\s*\}\s*\\Omega\b"
-    r"|(?<=[\d\s~,;}])(?P<letter>[kMGm]?)\s*\\Omega(?![A-Za-z_^])"
-    r"|\\mu\s*\\(?:text|mathrm)\s*\{\s*(?P<unit>[A-Za-zΩ]{1,3})\s*\}"
-    r"|(?<=[\s~,;])\\mu\s*(?P<plain>[AFmsgCHVWTL])(?![A-Za-z_^(])"
-)
-
-
-def _with_unit_commands(text: str) -> str:
-    r"""Return `text` with `\mu\text{F}`, `k\Omega` and `5\ \Omega` as one word each."""
-    if not any(c.isdigit() for c in text):
-        return text
-
-    def word(match: re.Match[str]) -> str:
-        if match["unit"] or match["plain"]:
-            return f"\\text{{μ{match['unit'] or match['plain']}}}"
-        return f"\\text{{{match['prefix'] or match['letter'] or ''}Ω}}"
-
-    return _UNIT_COMMANDS.sub(word, text)
-
-
 def _argument(text: str, position: int) -> tuple[str, int]:
     """The text of the brace group at `position` (or the single character there), and where it ends."""
     while position < len(text) and text[position].isspace():
@@ -316,7 +274,7 @@ def _command(name: str, text: str, position: int, spaced: bool, tokens: list[Tok
         content, position = _argument(text, position)
         if name in ("mathbf", "bm", "boldsymbol") and content in ("R", "Z", "N", "Q"):
             append(Token("const", content, spaced))
-        elif name in ("mathbf", "bm", "boldsymbol") and (axis := _axis(content)) is not None:
+        elif name in ("mathbf", "bm", "boldsymbol") and (axis := axis_of(content)) is not None:
             append(Token("var", axis, spaced))
         else:
             _text(content, name in words.TEXT_COMMANDS, spaced, tokens)
@@ -325,7 +283,7 @@ def _command(name: str, text: str, position: int, spaced: bool, tokens: list[Tok
         append(Token("const" if content in words.NUMBER_SETS else "var", content or "?", spaced))
     elif name in words.ACCENTS:
         content, position = _argument(text, position)
-        axis = _axis(content) if name in ("hat", "vec", "widehat", "overrightarrow") else None
+        axis = axis_of(content) if name in ("hat", "vec", "widehat", "overrightarrow") else None
         if axis is not None and name == "vec" and axis[5] in "xyz":
             axis = None
         append(Token("var", axis or f"\\{name}{{{''.join(content.split())}}}", spaced))
@@ -376,15 +334,6 @@ def _command(name: str, text: str, position: int, spaced: bool, tokens: list[Tok
                 return position - (len(name) - len(known))
         raise ParseError(f"unknown command \\{name}")
     return position
-
-
-_AXIS = re.compile(r"\s*(?:\\(?:mathbf|boldsymbol|bm|mathrm|hat)\s*\{?\s*)?\\?([ijkxyz])(?:math)?\s*\}?\s*")
-
-
-def _axis(content: str) -> str | None:
-    r"""Return the name of the unit vector that `\hat{…}` or `\mathbf{…}` with this content is; None for other content."""
-    match = _AXIS.fullmatch(content.replace("\\imath", "i").replace("\\jmath", "j"))
-    return f"\\hat{{{match[1]}}}" if match is not None else None
 
 
 def _text(content: str, is_text: bool, spaced: bool, tokens: list[Token]) -> None:

@@ -104,7 +104,7 @@ def joined_units(left: Expr, right: Expr) -> Expr:
 
 
 def added(left: Expr, right: Expr) -> Expr | None:
-    """Return the sum of two terms of which the second has a unit: `10 + 5\\sqrt{3}\\text{ cm}`, `2 m + 50 cm`."""
+    r"""Return the sum of two terms of which the second has a unit: `10 + 5\sqrt{3}\text{ cm}`, `2 m + 50 cm`."""
     if right.head != "unit":
         return None
     if left.head == "unit":
@@ -119,7 +119,7 @@ def added(left: Expr, right: Expr) -> Expr | None:
 
 
 def multiplied(left: Expr, right: Expr) -> Expr | None:
-    """Return the product of two factors of which one has a unit: `5\\times10^{3}\\ \\text{kg}`, `3 m \\times 4 m`."""
+    r"""Return the product of two factors of which one has a unit: `5\times10^{3}\ \text{kg}`, `3 m \times 4 m`."""
     if left.head == right.head == "unit":
         if unit(left.args[1]) is None or unit(right.args[1]) is None:
             return None

@@ -8,7 +8,6 @@ import re
 from rewardkit_math.errors import MathError
 from rewardkit_math.expr import Expr, neg
 from rewardkit_math.parsing import parse
-from rewardkit_math.parsing import text as texts
 from rewardkit_math.parsing import vocabulary as words
 from rewardkit_math.units import unit, words_behind
 
@@ -28,7 +27,7 @@ _CHOICE_LETTERS = re.compile(r"[A-H]{2,8}")
 
 
 def choice(content: str) -> Expr | None:
-    r"""Return the letter of a choice, perhaps with what it stands for: `(B) 12`, `\textbf{(C)}\ 12`, `B)`, `Option B`; or several letters."""
+    r"""Return the letter of a choice, perhaps with its text (`(B) 12`, `\textbf{(C)}\ 12`, `Option B`), or several letters."""
     if not content[:1].isalpha() and content[:1] not in ("(", "\\", "["):
         return None
     letter = _LETTER.fullmatch(content) if len(content) < 16 else None
@@ -58,72 +57,6 @@ def choices(content: str) -> Expr | None:
     if "," in content and content[0] in "([" and list(letters) != sorted(letters):  # the pair (B, A)
         return None
     return Expr("choices", "".join(sorted(letters)), letters)
-
-
-# ---- times of day
-
-_CLOCK = re.compile(r"(\d{1,2})(?:[:.](\d{2}))?(?:([ap])\.?m\.?|noon|midnight)|noon|midnight")
-_DURATION = re.compile(
-    r"(?:(\d+)h(?:ours?|rs?)?)(?:and)?(\d+)m(?:in(?:ute)?s?)?(?:(?:and)?(\d+)s(?:ec(?:ond)?s?)?)?|(\d+)m(?:in(?:ute)?s?)?(?:and)?(\d+)s(?:ec(?:ond)?s?)?"
-)
-
-
-def clock(content: str) -> Expr | None:
-    r"""Return a time of day with its half (`4:30 \text{ p.m.}`, `7 AM`), or a duration (`1h30m`)."""
-    if len(content) > 60 or not ("m" in content or "M" in content or "noon" in content):
-        return None
-    plain = texts.plain(content)
-    match = _CLOCK.fullmatch(plain)
-    if match is not None and int(match[1] or 12) <= 12 and int(match[2] or 0) <= 59:
-        half = match[3] or ("p" if "noon" in match[0] else "a")
-        return Expr("clock", int(match[1] or 12) % 12 * 60 + int(match[2] or 0), half + "m")
-    match = _DURATION.fullmatch(plain)
-    if match is None or len(plain) > 30:
-        return None
-    hours, minutes, seconds = int(match[1] or 0), int(match[2] or match[4] or 0), int(match[3] or match[5] or 0)
-    return Expr("unit", Expr("num", hours * 3600 + minutes * 60 + seconds, None), "s")
-
-
-# ---- dates
-
-_MONTHS = (
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-)
-_MONTH = "(?P<month>" + "|".join(f"{m[:3]}(?:{m[3:]})?" if len(m) > 3 else m for m in _MONTHS) + r")\.?"
-_DATES = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        rf"{_MONTH}\s+(?P<day>\d{{1,2}})(?:st|nd|rd|th)?(?:,?\s+(?P<year>\d{{4}}))?",
-        rf"(?P<day>\d{{1,2}})(?:st|nd|rd|th)?(?:\s+of)?\s+{_MONTH}(?:,?\s+(?P<year>\d{{4}}))?",
-    )
-)
-_ISO_DATE = re.compile(r"(\d{4})-(\d{2})-(\d{2})")
-
-
-def date(content: str) -> Expr | None:
-    """Return a calendar date: `March 5, 2021`, `5 March 2021`, `2021-03-05`."""
-    if not 5 <= len(content) <= 40 or not content[0].isalnum() or "\\" in content or "=" in content:
-        return None
-    match = _ISO_DATE.fullmatch(content)
-    if match is not None and 1 <= int(match[2]) <= 12 and 1 <= int(match[3]) <= 31:
-        return Expr("date", int(match[1]), int(match[2]), int(match[3]))
-    for pattern in _DATES:
-        match = pattern.fullmatch(content)
-        if match is not None:
-            month = next(i for i, m in enumerate(_MONTHS, 1) if m.startswith(match["month"][:3].casefold()))
-            return Expr("date", int(match["year"] or 0), month, int(match["day"]))
-    return None
 
 
 # ---- words
@@ -284,8 +217,8 @@ def phrase(content: str) -> Expr | None:
         elif spoken is not None and (match["text"] is not None or spoken.casefold() not in _MATH_WORDS):
             if not close():
                 return None
-            for word in re.findall(r"\d+(?:\.\d+)?|[^\W\d_]+(?:['’-][^\W\d_]+)*", spoken):
-                parts.append(parse(word) if word[0].isdigit() else word)
+            found = re.findall(r"\d+(?:\.\d+)?|[^\W\d_]+(?:['’-][^\W\d_]+)*", spoken)
+            parts.extend(parse(word) if word[0].isdigit() else word for word in found)
         else:
             formula += match[0]
     return _assembled(parts) if close() else None

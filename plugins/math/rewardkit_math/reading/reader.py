@@ -14,7 +14,8 @@ from rewardkit_math.parsing import parse
 from rewardkit_math.parsing import text as texts
 from rewardkit_math.parsing import vocabulary as words
 from rewardkit_math.parsing.literals import number
-from rewardkit_math.phrases import PHRASES, chinese_number, choice, clock, date, name, no_answer, phrase
+from rewardkit_math.reading.phrases import PHRASES, chinese_number, choice, name, no_answer, phrase
+from rewardkit_math.reading.times import clock, date
 from rewardkit_math.units import unit, words_behind
 from rewardkit_math.work import READING, allowed
 
