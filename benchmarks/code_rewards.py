@@ -1,12 +1,12 @@
-"""How many programs a second `rewardkit score` puts through `code.tests`, beside the bare sandbox on the same programs.
+"""Programs per second of `rewardkit score` with `code.tests`, compared with the bare sandbox on the same programs.
 
     python benchmarks/code_rewards.py [--rows 2000 20000] [--backend auto] [--rounds 3]
 
-Every program is another one (so nothing comes from a cache) that imports what programs import and reads integers; it has two
-stdin tests. The bare sandbox is called from as many threads as `code.tests` uses and its output compared, with the sandbox open. Of
-`rewardkit score` the whole command is timed, and again with the time that it takes for a single row taken off. Speed depends on what
-else the machine does: rounds of both alternate, and the best of each counts. CPU is that of the calling process alone; the limit on
-what the reward layer adds to the time is 20 %. Memory is the peak of the calling process, which must not grow with the rows.
+All programs differ, so that nothing comes from a cache. Each has typical imports, reads integers and has two stdin tests. The bare
+sandbox is open beforehand and called from as many threads as `code.tests` uses; its output is compared. For `rewardkit score`, the
+whole command is timed, with and without the time that it takes for a single row. Speed depends on the load of the machine: rounds of
+both alternate, and the best of each counts. CPU is that of the calling process alone. The reward layer may add at most 20 % to the
+time. Memory is the peak of the calling process, which must not grow with the number of rows.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ main()
 
 
 def tests(number: int) -> list[dict[str, str]]:
-    """Two inputs of two hundred integers, and what is expected for them."""
+    """Return two inputs of two hundred integers with their expected outputs."""
     made = []
     for shift in (0, 7):
         values = [(number * 7919 + shift + i * i * 31) % 1000 for i in range(200)]
@@ -59,7 +59,7 @@ def tests(number: int) -> list[dict[str, str]]:
 
 
 def write_rows(path: Path, count: int) -> None:
-    """So many rollouts, all of them right."""
+    """Write this number of rollouts, all of them correct."""
     with path.open("w", encoding="utf-8") as file:
         for number in range(count):
             completion = f"Sorted, by a heap:\n```python\n{SOURCE.format(number=number)}```\n"
@@ -68,7 +68,7 @@ def write_rows(path: Path, count: int) -> None:
 
 
 def reward(backend: str) -> str:
-    """The reward file."""
+    """Return the reward file."""
     return f"""version: 1
 components:
   correct: {{use: code.tests, with: {{score: all, backend: {backend}}}, weight: 1.0}}
@@ -86,7 +86,7 @@ class Run:
 
 
 def bare(path: Path, backend: str) -> Run:
-    """The same programs by the sandbox alone."""
+    """Measure the same programs in the sandbox alone."""
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     slots = default_slots()
 
@@ -105,7 +105,7 @@ def bare(path: Path, backend: str) -> Run:
 
 
 def scored(path: Path, folder: Path, count: int | None = None) -> Run:
-    """The same programs by `rewardkit score`."""
+    """Measure the same programs in `rewardkit score`."""
     command = [sys.executable, "-m", "rewardkit", "score", str(path), "--reward", str(folder / "reward.yaml")]
     command += ["--out", str(folder / "scored.jsonl"), "--fresh", "--no-cache", "--json"]
     command += ["--limit", str(count)] if count else []

@@ -2,10 +2,10 @@
 
     python benchmarks/humaneval.py ../shared/data/code/HumanEval.jsonl.gz [--problems 164] [--backends docker bubblewrap]
 
-A mutant has one operator, comparison or constant changed, and counts only if it gives something else than the canonical solution on
-the inputs of the tests (see humaneval_rows.py). What is timed is scoring all of them with `code.tests`, opening the sandbox included;
-finding the mutants is not. A busy machine takes longer: CPU is that of the calling process and tells what the host's side costs.
-Exits with 1 where a limit is missed.
+A mutant has one operator, comparison or constant changed, and counts only if its results differ from those of the canonical solution on
+the inputs of the tests (see humaneval_rows.py). The time includes opening the sandbox and scoring all programs with `code.tests`, but not
+finding the mutants. CPU is that of the calling process, which does not depend on the load of the machine. Exits with 1 if a limit is
+missed.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ components:
 
 
 def rollout(problem: Problem, source: str) -> Rollout:
-    """The program as the whole completion."""
+    """Return a rollout with the program as the whole completion."""
     return Rollout(problem["prompt"], source, {"test": problem["test"], "entry_point": problem["entry_point"]})
 
 
 def measure(
     backend: str, problems: Sequence[Problem], mutants: Sequence[str | None]
 ) -> tuple[list[str], list[str], float, float]:
-    """Canonical solutions that failed, mutants that passed (both with what was said of them), seconds, and CPU seconds."""
+    """Return the canonical solutions that failed, the mutants that passed (both with their outcomes), seconds, and CPU seconds."""
     right = [rollout(problem, canonical(problem)) for problem in problems]
     pairs = [(problem, source) for problem, source in zip(problems, mutants, strict=True) if source is not None]
     wrong = [rollout(problem, source) for problem, source in pairs]
@@ -53,7 +53,7 @@ def measure(
 
 
 def wrongly(wanted: float, problems: Sequence[Problem], outcomes: Sequence[object]) -> list[str]:
-    """What was said of programs that did not get the value that they should."""
+    """Return the outcomes of programs that did not get the value that they should."""
     return [
         f"{problem['task_id']}: {outcome}"
         for problem, outcome in zip(problems, outcomes, strict=True)
@@ -62,10 +62,10 @@ def wrongly(wanted: float, problems: Sequence[Problem], outcomes: Sequence[objec
 
 
 def main() -> int:
-    """Print the table; 1 where a limit is missed."""
+    """Print the table; return 1 if a limit is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("problems_file", type=Path)
-    parser.add_argument("--problems", type=int, help="only the first so many")
+    parser.add_argument("--problems", type=int, help="only this many, from the first")
     parser.add_argument("--backends", nargs="+", default=["docker", "bubblewrap"])
     arguments = parser.parse_args()
     problems = read_problems(arguments.problems_file)[: arguments.problems]

@@ -1,10 +1,10 @@
-"""Rollouts of HumanEval whose verdict is known: each problem with eight completions, right, wrong and hostile ones.
+"""Rollouts of HumanEval with known scores: each problem with eight correct, wrong and hostile completions.
 
     python benchmarks/humaneval_rows.py HumanEval.jsonl.gz rollouts.jsonl [--problems 164]
 
-The mutants are canonical solutions with one operator, comparison or constant changed. Whether one differs from the canonical
-solution on the inputs of its tests is decided inside the sandbox; one that differs and is right all the same (a problem with several
-answers) is passed over. Problems of which every mutant behaves like the canonical solution get a body that returns None.
+The mutants are canonical solutions with one operator, comparison or constant changed. The sandbox decides whether one differs from the
+canonical solution on the inputs of its tests; one that differs and is still correct (a problem with several answers) is skipped. A
+problem whose mutants all behave like the canonical solution gets a body that returns None.
 """
 
 from __future__ import annotations
@@ -87,18 +87,18 @@ print("other" if differs and not accepts(mutant) else "same")
 
 
 def read_problems(path: Path) -> list[dict[str, str]]:
-    """HumanEval's problems."""
+    """Return HumanEval's problems."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
 
 def canonical(problem: Problem) -> str:
-    """The whole canonical program."""
+    """Return the whole canonical program."""
     return problem["prompt"] + problem["canonical_solution"]
 
 
 def mutants(problem: Problem) -> Iterator[str]:
-    """Programs that differ from the canonical one in one operator, comparison or constant of the solution."""
+    """Yield programs that differ from the canonical one in one operator, comparison or constant of the solution."""
     tree = ast.parse(canonical(problem))
     first_line = problem["prompt"].count("\n") + 1
     count = sum(1 for _ in _places(tree, first_line))
@@ -132,7 +132,7 @@ def _places(tree: ast.Module, first_line: int) -> Iterator[tuple[ast.AST, list[A
 
 
 def find_mutant(sandbox: Sandbox, problem: Problem) -> str | None:
-    """The first mutant that gives something else than the canonical solution on the tests' inputs; None where there is none."""
+    """Return the first mutant that differs from the canonical solution on the tests' inputs, or None."""
     sources = [source for source, _ in zip(mutants(problem), range(MAX_MUTANTS), strict=False)]
     given = {
         "PROMPT": problem["prompt"],
@@ -151,7 +151,7 @@ def find_mutant(sandbox: Sandbox, problem: Problem) -> str | None:
 
 
 def find_mutants(sandbox: Sandbox, problems: Sequence[Problem]) -> list[str | None]:
-    """One mutant of each problem, or None."""
+    """Return one mutant or None for each problem."""
     with ThreadPoolExecutor(4) as threads:
         return list(threads.map(lambda problem: find_mutant(sandbox, problem), problems))
 
@@ -192,7 +192,7 @@ KINDS = ("canonical", "body", "mutated", "truncated", "hanging", "malformed", "u
 
 
 def completions(problem: Problem, mutant: str | None, number: int) -> dict[str, str]:
-    """A completion of each of ``KINDS``."""
+    """Return a completion of each of ``KINDS``."""
     whole, solution, name = canonical(problem), problem["canonical_solution"], problem["entry_point"]
     header = problem["prompt"] + "    pass\n"
     wrong = mutant or problem["prompt"] + "    return None\n"
@@ -209,7 +209,7 @@ def completions(problem: Problem, mutant: str | None, number: int) -> dict[str, 
 
 
 def rows(problems: Sequence[Problem], found: Sequence[str | None]) -> Iterator[dict[str, str]]:
-    """Rollouts as JSON Lines hold them: eight in a row of each problem."""
+    """Yield rollouts as rows of JSON Lines, eight in a row for each problem."""
     for number, (problem, mutant) in enumerate(zip(problems, found, strict=True)):
         for kind, completion in completions(problem, mutant, number).items():
             yield {
@@ -227,7 +227,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("problems_file", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--problems", type=int, help="only the first so many")
+    parser.add_argument("--problems", type=int, help="only this many, from the first")
     arguments = parser.parse_args()
     problems = read_problems(arguments.problems_file)[: arguments.problems]
     with open_sandbox(limits=LIMITS) as sandbox:

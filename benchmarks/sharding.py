@@ -1,4 +1,4 @@
-"""What ``shard: true`` saves and costs: bytes of weights, gradients and moments in each of several processes, beside the same undivided.
+"""What ``fsdp: true`` saves and costs: bytes of weights, gradients and moments in each of several processes, beside the same undivided.
 
     python benchmarks/sharding.py --hidden 512 --layers 8
 
@@ -31,18 +31,18 @@ def measure(args: argparse.Namespace) -> None:
 
     from rewardkit.train.config import ModelConfig, OptimizerConfig  # noqa: PLC0415
     from rewardkit.train.distributed import collectives  # noqa: PLC0415
-    from rewardkit.train.models.policy import Passage, Policy  # noqa: PLC0415
+    from rewardkit.train.models.policy import Policy, TokenSpan  # noqa: PLC0415
     from rewardkit.train.trainer.optimizer import Optimizer  # noqa: PLC0415
 
     torch.set_num_threads(1)
     PartialState()
-    policy = Policy.load(ModelConfig(path=args.model), shard=args.shard)
-    optimizer = Optimizer(policy.trained, OptimizerConfig(), args.steps, policy.shards)
+    policy = Policy.load(ModelConfig(path=args.model), sharded=args.fsdp)
+    optimizer = Optimizer(policy.trained, OptimizerConfig(), args.steps, policy.sharded)
     draw = torch.Generator().manual_seed(0)
-    rows = [Passage(torch.randint(2, 60, (100,), generator=draw).tolist(), 1) for _ in range(args.rows)]
+    rows = [TokenSpan(torch.randint(2, 60, (100,), generator=draw).tolist(), 1) for _ in range(args.rows)]
 
     def backward(part: list[int]) -> None:
-        (-policy.judge([rows[row] for row in part]).logprobs_B_T.mean()).backward()  # type: ignore[no-untyped-call]
+        (-policy.forward_logprobs([rows[row] for row in part]).logprobs_B_T.mean()).backward()  # type: ignore[no-untyped-call]
 
     def held(tensors: list[torch.Tensor]) -> float:
         return sum(getattr(tensor, "_local_tensor", tensor).nbytes for tensor in tensors) / MB
@@ -66,13 +66,13 @@ def measure(args: argparse.Namespace) -> None:
     (Path(args.out) / f"{collectives.rank()}.json").write_text(json.dumps(figures), encoding="utf-8")
 
 
-def run(args: argparse.Namespace, model: Path, *, shard: bool) -> list[dict[str, float]]:
+def run(args: argparse.Namespace, model: Path, *, sharded: bool) -> list[dict[str, float]]:
     """The figures of all processes."""
     with tempfile.TemporaryDirectory() as out:
         own = ["--worker", "--model", str(model), "--out", out, "--rows", str(args.rows), "--steps", str(args.steps)]
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(args.processes)]
         environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, *launcher, __file__, *own, *(["--shard"] if shard else [])]
+        command = [sys.executable, *launcher, __file__, *own, *(["--fsdp"] if sharded else [])]
         subprocess.run(command, check=True, env=environment)
         return [json.loads((Path(out) / f"{rank}.json").read_text()) for rank in range(args.processes)]
 
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rows", type=int, default=8, help="rows of 100 tokens per step")
     parser.add_argument("--steps", type=int, default=5)
-    for name in ("--worker", "--shard"):
+    for name in ("--worker", "--fsdp"):
         parser.add_argument(name, action="store_true", help=argparse.SUPPRESS)
     for name in ("--model", "--out"):
         parser.add_argument(name, help=argparse.SUPPRESS)
@@ -100,13 +100,13 @@ def main() -> None:
     spec.loader.exec_module(build)
     with tempfile.TemporaryDirectory() as folder:
         build.write_model(Path(folder) / "model", hidden=args.hidden, layers=args.layers)
-        found = {shard: run(args, Path(folder) / "model", shard=shard) for shard in (False, True)}
+        found = {sharded: run(args, Path(folder) / "model", sharded=sharded) for sharded in (False, True)}
     print(f"{args.processes} processes, hidden {args.hidden}, {args.layers} layers: the process that holds most, MB")
     print(f"{'':16}{'weights':>10}{'gradients':>11}{'moments':>10}{'resident':>10}{'s/step':>9}")
-    for shard, figures in found.items():
+    for sharded, figures in found.items():
         most = {name: max(of[name] for of in figures) for name in figures[0]}
         print(
-            f"shard: {'true' if shard else 'false':9}{most['weights']:>10.1f}{most['gradients']:>11.1f}{most['moments']:>10.1f}"
+            f"fsdp: {'true' if sharded else 'false':9}{most['weights']:>10.1f}{most['gradients']:>11.1f}{most['moments']:>10.1f}"
             f"{most['resident']:>10.0f}{most['step']:>9.2f}"
         )
 

@@ -58,7 +58,7 @@ def break_down(name):
 
     match name:
         case "engine":
-            after(2, hf.HfEngine, "generate", engine_breaks)  # canary, step 1, step 2
+            after(2, hf.HfEngine, "generate", engine_breaks)  # check, step 1, step 2
         case "backward":
             after(1, Optimizer, "accumulate", stumble)
         case "vllm does not start":
@@ -74,7 +74,7 @@ def break_down(name):
         case "vllm killed":
             from rewardkit.train.rollout.engines.vllm import VllmEngine
 
-            after(4, VllmEngine, "_sample", die)  # canary, step 1, canary, step 2
+            after(4, VllmEngine, "_sample", die)  # check, step 1, check, step 2
         case "disk":
             after(0, checkpoint, "save_file", disk_is_full)
         case "killed":

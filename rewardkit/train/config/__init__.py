@@ -29,7 +29,6 @@ from rewardkit.train.config.preference import (
 )
 from rewardkit.train.config.rl import (
     AlgorithmConfig,
-    CanaryConfig,
     CorrectionConfig,
     FilterConfig,
     GrpoConfig,
@@ -38,6 +37,7 @@ from rewardkit.train.config.rl import (
     RlConfig,
     RlEval,
     RolloutConfig,
+    WeightSyncCheckConfig,
 )
 from rewardkit.train.config.sft import (
     SftConfig,
@@ -48,7 +48,6 @@ from rewardkit.train.config.sft import (
 
 __all__ = [
     "AlgorithmConfig",
-    "CanaryConfig",
     "CheckpointConfig",
     "CorrectionConfig",
     "CriticConfig",
@@ -76,6 +75,7 @@ __all__ = [
     "SftLoss",
     "SpanWeight",
     "TextData",
+    "WeightSyncCheckConfig",
     "paths",
     "plain",
 ]

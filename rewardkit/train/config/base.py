@@ -1,4 +1,4 @@
-"""What the configurations of all stages have in common: the model, its optimiser, what is kept and logged."""
+"""Settings that all stages share: model, data, optimizer, checkpoints, logging."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def _model_source(value: object, info: ValidationInfo) -> object:
 
 
 def model_source(value: str, folder: Path) -> str:
-    """Where a model is, as named from a folder: a path made absolute, or a hub name (``name`` or ``owner/name``) as it is."""
+    """Return a model's absolute path, resolved against a folder; a hub name (``name`` or ``owner/name``) is returned unchanged."""
     path = Path(folder, Path(value).expanduser())
     is_folder = path.exists() or value.startswith((".", "/", "~")) or value.count("/") > 1
     return str(path) if is_folder else value
 
 
 def regular_expression(value: str) -> str:
-    """The same text. Raises ValueError where it is no regular expression."""
+    """Return a regular expression unchanged. Raises ValueError if it does not compile."""
     try:
         re.compile(value)
     except re.error as error:
-        raise ValueError(f"{value!r} is no regular expression: {error}") from None
+        raise ValueError(f"{value!r} is not a valid regular expression: {error}") from None
     return value
 
 
@@ -48,163 +48,165 @@ NotNegative = Annotated[int, Field(ge=0)]
 
 
 class Section(BaseModel):
-    """A part of a configuration: frozen, and it refuses keys that it does not know."""
+    """A section of a configuration. It is frozen and refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class LoraConfig(Section):
-    """Train low-rank adapters instead of all weights (by peft)."""
+    """Train low-rank adapters (LoRA, arXiv 2106.09685) with peft instead of all weights."""
 
     rank: Count = 16
-    """Rank of the adapters."""
+    """The rank of the adapters."""
     alpha: Positive = 32.0
-    """Scale: what an adapter adds is multiplied by alpha / rank."""
+    """The output of an adapter is multiplied by alpha / rank."""
     dropout: Share = 0.0
-    """For sft, and for reward_model with dropout: true. The other stages compare passes of one model, which chance must not tell apart:
-    they train without dropout."""
+    """Used by sft, and by reward_model with dropout: true. The other stages train without dropout, because they compare passes of one
+    model that must not differ by chance."""
     targets: str | list[str] = "all-linear"
-    """Names of the modules that get adapters."""
+    """The names of the modules that get adapters."""
 
 
 class ModelConfig(Section):
-    """The model that is trained."""
+    """The model to train."""
 
     path: ModelSource
-    """A folder (write ./name for one beside this file) or the name of a model on the hub."""
+    """A folder (./name for one beside this file), or the name of a model on the hub."""
     tokenizer: ModelSource | None = None
-    """Where the tokenizer is, if not with the model."""
+    """A folder or hub name of the tokenizer, if it does not come with the model."""
     chat_template: FilePath | None = None
     """A Jinja file that replaces the tokenizer's own chat template."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Type of the weights."""
+    """The data type of the weights."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     lora: LoraConfig | None = None
     gradient_checkpointing: bool = False
-    """Compute activations twice to hold fewer of them."""
+    """Recompute activations in the backward pass to save memory."""
     trust_remote_code: bool = False
 
 
 class OptimizerConfig(Section):
-    """AdamW and the course of its learning rate."""
+    """AdamW and its learning-rate schedule."""
 
     lr: Positive = 1e-5
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     eps: Positive = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Decoupled; matrices only (biases and norms are left alone)."""
+    """Decoupled weight decay of matrices; biases and norms do not decay."""
     warmup_steps: NotNegative = 0
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """After the warm-up: stay, or fall to min_lr by the last step."""
+    """After the warm-up, the rate stays constant or falls to min_lr by the last step."""
     min_lr: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Positive | None = 1.0
-    """Longer gradients are scaled down to this length."""
+    """Gradients with a larger norm are scaled down to this norm."""
 
     @model_validator(mode="after")
     def _falls(self) -> OptimizerConfig:
         if self.schedule != "constant" and self.min_lr > self.lr:
-            raise ValueError(f"min_lr ({self.min_lr:g}) is above lr ({self.lr:g}), which is to fall to it")
+            raise ValueError(
+                f"min_lr ({self.min_lr:g}) is above lr ({self.lr:g}); the schedule falls from lr to min_lr"
+            )
         return self
 
 
 class CheckpointConfig(Section):
-    """When the whole state of a run is kept, so that it can go on as if nothing had happened."""
+    """When the complete state of a run is saved, so that it can resume exactly."""
 
     every: NotNegative = 50
-    """Steps between checkpoints; 0: only at the end and when interrupted."""
+    """Steps between checkpoints. 0 saves only at the end and when the run is interrupted."""
     keep: Count = 2
-    """How many of the latest are kept (beside the best)."""
+    """The number of latest checkpoints to keep, in addition to the best model."""
 
 
 class LogConfig(Section):
-    """Where figures go beside metrics.jsonl."""
+    """Where metrics are logged in addition to metrics.jsonl."""
 
     tensorboard: bool = False
     wandb: str | None = None
-    """A Weights & Biases project."""
+    """The name of a Weights & Biases project."""
     samples: NotNegative = 4
-    """Rollouts that are kept with their component scores, per step."""
+    """The number of rollouts per step that are saved with their component scores."""
 
 
 class TextData(Section):
     """Rows with prompts."""
 
     train: FilePath | Annotated[list[FilePath], Field(min_length=1)]
-    """JSONL (plain or .gz) or Parquet."""
+    """The training data: JSON Lines, Parquet, CSV or Arrow files, compressed or not; globs are allowed."""
     eval: FilePath | Annotated[list[FilePath], Field(min_length=1)] | None = None
-    """Held-out rows of the same shape."""
+    """Held-out rows with the same columns."""
     prompt: str = "prompt"
-    """The column with the prompt: text, or chat messages."""
+    """The column of the prompt: text or chat messages."""
     as_chat: bool = False
-    """Turn prompts that are text into one user message."""
+    """Treat a text prompt as one user message."""
     system: str | None = None
-    """A system message put before chat prompts that have none."""
+    """A system message for chat prompts that have none."""
 
 
 class RunConfig(Section):
-    """What every stage has."""
+    """The settings of every stage."""
 
     version: Literal[1]
     output: FilePath
-    """Folder of the run: checkpoints, metrics.jsonl, the resolved configuration, and in final/ the trained model."""
+    """The folder of the run: checkpoints, metrics.jsonl, the resolved configuration, and the trained model in final/."""
     model: ModelConfig
     data: TextData
     optimizer: OptimizerConfig = OptimizerConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
     seed: int = 0
-    shard: bool = False
-    """Divide weights, gradients and the optimiser's state among the processes that torchrun or accelerate launch has started, for
-    models that do not fit one device. The result does not depend on it."""
+    fsdp: bool = False
+    """Shard weights, gradients and optimizer states among the processes (FSDP2), for models that do not fit one device. The result
+    does not depend on it."""
     threads: Count | None = None
-    """Threads of one process on a CPU; by default what torch chooses, or OMP_NUM_THREADS."""
+    """CPU threads per process. The default is OMP_NUM_THREADS, or what torch chooses."""
 
 
 class RowsEval(Section):
-    """How often the held-out rows are looked at."""
+    """When held-out rows are evaluated."""
 
     every: NotNegative = 50
-    """Steps between evaluations; 0: only before and after."""
+    """Steps between evaluations. 0 evaluates only before and after training."""
 
 
 class RowsConfig(RunConfig):
-    """What stages that learn from given rows have in common."""
+    """The settings of stages that learn from given rows."""
 
     evaluate: RowsEval = RowsEval()
     steps: Count | None = None
-    """Optimiser steps; or give epochs."""
+    """The number of optimizer steps. Set this or epochs."""
     epochs: Positive | None = None
     batch_size: Count = 32
-    """Rows per optimiser step."""
+    """Rows per optimizer step."""
     micro_batch_tokens: Count = 8192
-    """Most tokens (padding included) that are in memory at once. The result does not depend on it, but for the chance of dropout."""
+    """The most tokens of a micro-batch, padding included. It limits memory and does not change the result, except through dropout."""
 
     max_tokens: Count | None = None
-    """Rows with more are left out and counted; by default the model's context."""
+    """Longer rows are left out and counted. The default is the model's context length."""
 
     @model_validator(mode="after")
     def _one_length(self) -> RowsConfig:
         if (self.steps is None) == (self.epochs is None):
-            raise ValueError("give either steps or epochs")
+            raise ValueError("set either steps or epochs, and not both")
         return self
 
     def total_steps(self, rows: int) -> int:
-        """Optimiser steps of the whole run."""
+        """Return the number of optimizer steps of a run over so many rows."""
         return self.steps or math.ceil((self.epochs or 1) * rows / self.batch_size)
 
     def token_limit(self, context: int) -> int:
-        """The most tokens of a row, for a model with this context."""
+        """Return the most tokens of a row for a model with this context length."""
         return min(self.max_tokens or context, context)
 
 
 def paths(value: Path | Sequence[Path] | None) -> list[Path]:
-    """One file, several or none, as a list."""
+    """Return one file, several files, or none as a list."""
     if value is None:
         return []
     return [value] if isinstance(value, Path) else list(value)
 
 
 def plain(config: BaseModel) -> Mapping[str, Any]:
-    """A configuration with every default filled in, as JSON data."""
+    """Return a configuration as JSON data, with all defaults filled in."""
     data: dict[str, Any] = config.model_dump(mode="json")
     return data

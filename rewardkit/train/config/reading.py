@@ -1,4 +1,4 @@
-"""Reads and checks a training yaml, overrides included."""
+"""Reading and checking a training configuration, with overrides from the command line."""
 
 from __future__ import annotations
 
@@ -21,6 +21,14 @@ from rewardkit.train.config.engines import chosen_engine
 from rewardkit.train.config.monitors import refuse_renamed_monitors, refuse_unknown_monitors
 from rewardkit.train.config.stages import STAGES
 from rewardkit.train.config.training_file import TrainFile
+
+RENAMED_KEYS: Mapping[tuple[str, ...], str] = {
+    ("shard",): "fsdp",
+    ("rollout", "canary"): "weight_sync_check",
+    ("rollout", "max_mismatch"): "max_sampling_logp_difference",
+    ("filter", "zero_spread"): "zero_std",
+}
+"""Former names of keys, by their path, with the new name of the last part."""
 
 
 def read_train_config(
@@ -46,6 +54,7 @@ def read_train_config(
     for path, text in (overrides or {}).items():
         _override(document, path, text)
     kind = stage_of(document)
+    refuse_renamed_keys(document)
     refuse_renamed_monitors(document)
     config_class = STAGES[kind].config_class()
     adapter = TypeAdapter(config_class)
@@ -71,7 +80,7 @@ def read_train_config(
 
 
 def stage_of(document: Document) -> str:
-    """The stage that a document names. Raises ConfigError if there is no such stage."""
+    """Return the stage that a document names. Raises ConfigError if there is no such stage."""
     found = document.data.get("stage")
     if found is None:
         raise ConfigError((document.where(()), f"lacks the key 'stage'; stages are {', '.join(STAGES)}"))
@@ -81,14 +90,27 @@ def stage_of(document: Document) -> str:
     return found
 
 
+def refuse_renamed_keys(document: Document) -> None:
+    """Raise ConfigError if a configuration uses the former name of a key."""
+    problems = []
+    for path, new in RENAMED_KEYS.items():
+        section: Any = document.data
+        for part in path[:-1]:
+            section = section.get(part) if isinstance(section, dict) else None
+        if isinstance(section, dict) and path[-1] in section:
+            problems.append((document.where_key(path), f"{'.'.join(path)} is now called {'.'.join((*path[:-1], new))}"))
+    if problems:
+        raise ConfigError(*problems)
+
+
 def _path_of(words: str, found_in: Sequence[str | int]) -> Path_:
-    """The value that a problem is about: a check of several values names the one to change at the beginning of its message."""
+    """Return the path of the value that a problem is about: checks of several values name it at the start of their message."""
     named = re.match(r"[a-z_]+(\.[a-z_]+)*", words)
     return (*found_in, *(named[0].split(".") if named else ()))
 
 
 def _override(document: Document, path: str, text: str) -> None:
-    """Put a value of the command line over the file's."""
+    """Replace a value of the file with one from the command line."""
     name = f"--set {path}={text}"
     value = parse_yaml(text, name).data if text.strip() else ""
     *parents, last = path.split(".")
@@ -106,7 +128,7 @@ def _override(document: Document, path: str, text: str) -> None:
 
 
 def _reward(document: Document, folder: Path, registry: Registry, *path: str) -> RewardConfig | None:
-    """The reward that the document names or holds at a path."""
+    """Return the reward that the document names or contains at a path."""
     found: Any = document.data
     for part in path:
         found = found.get(part) if isinstance(found, dict) else None
@@ -116,7 +138,7 @@ def _reward(document: Document, folder: Path, registry: Registry, *path: str) ->
         case str(name):
             file = Path(folder, name)
             if not file.is_file():
-                raise ConfigError((document.where(path), f"there is no reward file {file}"))
+                raise ConfigError((document.where(path), f"the reward file {file} does not exist"))
             return resolve(read_yaml(file), registry)
         case dict(data):
             inner = Document(document.file, {"version": 1, **data}, document.lines)

@@ -1,4 +1,4 @@
-"""Configuration of the stages that sample completions and reward them, and of GRPO and its relatives."""
+"""Settings of the stages that sample completions and score them: GRPO and its relatives."""
 
 from __future__ import annotations
 
@@ -10,73 +10,72 @@ from rewardkit.train.config.base import Count, NotNegative, Pattern, Positive, R
 from rewardkit.train.config.monitors import MonitorsConfig
 
 
-class CanaryConfig(Section):
-    """Proof that the sampler has taken over the trained weights: some fixed prompts are answered, and the trainer judges the answers."""
+class WeightSyncCheckConfig(Section):
+    """A check that the rollout engine samples from the trained weights: it answers fixed prompts, and both compute log-probs."""
 
     every: NotNegative = 1
-    """How often: after every so many updates; 0: never. An engine that shares the trainer's weights is looked at once."""
+    """Steps between checks. 0 switches the check off. An engine that shares the trainer's weights is checked once."""
     limit: Positive | None = None
-    """Stop when log-probs differ by more than this, in nats per token on average; by default 0.001 in float32, 0.1 otherwise."""
+    """The run stops if the mean difference of log-probs exceeds this, in nats per token. The default is 0.001 in float32 and 0.1
+    otherwise."""
 
 
 class RolloutConfig(Section):
     """How completions are sampled."""
 
     engine: str | dict[str, Any] = "hf"
-    """hf: transformers, on any device · vllm · or another that is installed; with parameters, {use: vllm, with: {…}}."""
-    canary: CanaryConfig = CanaryConfig()
+    """The engine: hf (transformers, any device), vllm, or one that a plugin offers. With parameters: {use: vllm, with: {…}}."""
+    weight_sync_check: WeightSyncCheckConfig = WeightSyncCheckConfig()
     prompts_per_step: Count = 32
     group_size: Count = 8
-    """Completions of each prompt, which are compared with each other."""
+    """Completions per prompt."""
     max_new_tokens: Count = 512
     temperature: Positive = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: NotNegative = 0
-    """0: no limit."""
+    """Sample from the most probable tokens only. 0 sets no limit."""
     stop: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
-    """A completion ends after any of these texts, which stay part of it."""
+    """A completion ends after any of these strings. The string stays part of the completion."""
     batch: Count = 256
-    """Completions that are sampled at once; whole groups, so at least group_size. While the next ones are sampled these are scored:
-    where scoring is slow (programs in a sandbox, a judge), a part of prompts_per_step × group_size hides it."""
-    max_mismatch: Positive = 0.3
-    """Stop when the sampler's log-probs differ from the trainer's by more than this on average: the weights are out of step."""
+    """Completions sampled at once, in whole groups. While a batch is sampled, the batch before it is scored. If scoring is slow, set
+    this to a fraction of prompts_per_step × group_size, so that scoring overlaps with sampling."""
+    max_sampling_logp_difference: Positive = 0.3
+    """The run stops if the engine's log-probs differ from the trainer's by more than this on average, in nats per token."""
 
 
 class KlConfig(Section):
-    """Keep the policy near the model that the run started from."""
+    """A KL penalty that keeps the policy near the model that the run started from."""
 
     coefficient: Annotated[float, Field(ge=0)] = 0.0
-    """0: no reference model is kept."""
+    """The coefficient of the penalty. With 0 no reference model is loaded."""
     estimator: Literal["k1", "k2", "k3"] = "k3"
     place: Literal["loss", "reward"] = "loss"
-    """loss: a term per token · reward: taken off the reward, with the estimator k1 as a rule."""
+    """loss: a term of the loss per token · reward: subtracted from the reward."""
     target: Positive | None = None
-    """Adapt the coefficient towards this KL (nats per completion)."""
+    """Adapt the coefficient to reach this KL divergence, in nats per completion (arXiv 1909.08593)."""
     horizon: Positive = 10000.0
-    """Completions over which an error of 20 % changes an adaptive coefficient by 20 %."""
+    """The number of completions over which an error of 20 % changes an adaptive coefficient by 20 %."""
 
     @model_validator(mode="after")
     def _can_adapt(self) -> KlConfig:
         if self.target is not None and self.coefficient == 0:
-            raise ValueError(
-                "target: an adaptive coefficient is multiplied, so it needs a start above 0: set coefficient"
-            )
+            raise ValueError("target: an adaptive coefficient needs a positive start; set coefficient")
         return self
 
 
 class ProcessConfig(Section):
-    """Learn from a component's rewards per step instead of the total (process rewards)."""
+    """Learn from the rewards per step of a component (process rewards) instead of the total."""
 
     component: str
-    """The component whose scores have steps."""
+    """The component that returns a score per step."""
     separator: str = "\n\n"
-    """What ends a step in a completion; there must be as many steps as the component rewards."""
+    """The string that separates steps. A completion must have as many steps as the component rewards."""
     to_come: bool = True
-    """A token gets the rewards of its own step and of those after it, rather than of its own alone."""
+    """A token gets the rewards of its own step and all later ones, not of its own step alone."""
 
 
 LOSSES = {"cispo": "cispo", "gspo": "gspo", "sapo": "sapo", "rloo": "reinforce"}
-"""The losses of named algorithms (see ``math.presets``, which needs torch), where they are not ``clip``."""
+"""The losses of the named algorithms whose loss is not ``clip``."""
 READ_BY = {
     "eps_low": ("clip", "dual_clip", "gspo"),
     "eps_high": ("clip", "dual_clip", "gspo"),
@@ -87,26 +86,26 @@ READ_BY = {
     "sapo_tau_positive": ("sapo",),
     "sapo_tau_negative": ("sapo",),
 }
-"""The losses that each setting has an effect on."""
+"""The losses that read each setting."""
 
 
 class AlgorithmConfig(Section):
-    """A named algorithm; what else is given replaces a part of it."""
+    """An algorithm by name. Each further setting replaces a part of it."""
 
     use: Literal[
         "grpo", "dr_grpo", "bnpo", "dapo", "cispo", "gspo", "sapo", "rloo", "reinforce++", "reinforce++-baseline"
     ] = "dapo"
     advantage: Literal["group_std", "batch_std", "none", "rloo", "reinforce_pp", "reinforce_pp_baseline"] | None = None
-    """What a reward less the mean of its group is divided by, or another baseline."""
+    """How rewards become advantages: the baseline, and what the difference is divided by."""
     reduction: Literal["grpo", "bnpo", "dr_grpo", "dapo"] | None = None
-    """How tokens are averaged."""
+    """How token losses are averaged."""
     loss: Literal["clip", "dual_clip", "cispo", "gspo", "sapo", "reinforce"] | None = None
     """The loss of one token."""
     process: ProcessConfig | None = None
     eps_low: Positive | None = None
-    """The ratio is held above 1 - eps_low."""
+    """The ratio is clipped below 1 - eps_low."""
     eps_high: Positive | None = None
-    """The ratio is held below 1 + eps_high."""
+    """The ratio is clipped above 1 + eps_high."""
     max_ratio: Annotated[float, Field(gt=1)] | None = None
     dual_clip: Annotated[float, Field(gt=1)] | None = None
     cispo_low: Annotated[float, Field(ge=0)] | None = None
@@ -126,10 +125,10 @@ class AlgorithmConfig(Section):
 
 
 class CorrectionConfig(Section):
-    """What is done about a sampler whose log-probs differ from the trainer's."""
+    """Importance correction for a rollout engine whose log-probs differ from the trainer's."""
 
     kind: Literal["none", "truncate", "mask"] = "none"
-    """truncate: weights min(ratio, high) · mask: nothing is learned from ratios outside [low, high]."""
+    """truncate: token weights are min(ratio, high) · mask: ratios outside [low, high] get weight 0."""
     level: Literal["token", "sequence"] = "token"
     low: Annotated[float, Field(ge=0)] = 0.0
     high: Positive = 2.0
@@ -137,46 +136,46 @@ class CorrectionConfig(Section):
     @model_validator(mode="after")
     def _keeps_something(self) -> CorrectionConfig:
         if self.kind == "mask" and self.low >= self.high:
-            raise ValueError(f"low ({self.low:g}) is not below high ({self.high:g}), so nothing would be learned")
+            raise ValueError(f"low ({self.low:g}) is not below high ({self.high:g}), so every token would be masked")
         return self
 
 
 class FilterConfig(Section):
-    """Which rollouts teach nothing and are left out."""
+    """How rollouts without a training signal are handled."""
 
-    zero_spread: Literal["keep", "drop", "refill"] = "keep"
-    """Groups whose rewards are all alike teach nothing: keep them in the averages, leave them out, or sample further prompts
-    in their place (dynamic sampling)."""
+    zero_std: Literal["keep", "drop", "refill"] = "keep"
+    """Groups whose rewards are all equal: keep them in the averages, drop them, or sample other prompts instead (dynamic sampling,
+    arXiv 2503.14476)."""
     refill_rounds: Count = 3
-    """refill: how many more batches of prompts may be sampled in one step."""
+    """With refill: the most additional batches of prompts that one step may sample."""
     truncated: Literal["keep", "mask"] = "keep"
-    """Completions cut off by max_new_tokens: keep them, or take their tokens out of the loss."""
+    """Completions cut off by max_new_tokens: keep them, or mask their tokens in the loss."""
 
 
 class RlEval(Section):
-    """How progress is measured on held-out prompts."""
+    """Evaluation on held-out prompts."""
 
     every: NotNegative = 10
-    """Steps between evaluations; 0: only before and after."""
+    """Steps between evaluations. 0 evaluates only before and after training."""
     correct: str | None = None
-    """When a completion counts as right: a condition on the reward's components, such as "correct == 1"."""
+    """A condition on the reward's components under which a completion counts as correct, such as "correct == 1"."""
     gold: str | dict[str, Any] | None = None
-    """Another reward (a file, or its content) that is only measured: where it falls while the trained one rises, the policy
-    exploits the latter."""
+    """A second reward (a file or its content) that is only measured. If it falls while the trained reward rises, the policy exploits
+    the trained reward."""
     answer: Pattern | None = None
-    """For majority@k: a regular expression whose last match in a completion is its answer (or its first group, if it has one)."""
+    """For majority@k: a regular expression. Its last match in a completion (the first group, if it has one) is the answer."""
     limit: Count | None = None
     """Use only the first rows."""
 
 
 class RlConfig(RunConfig):
-    """What stages that sample completions and reward them have in common."""
+    """The settings of stages that sample completions and score them with a reward."""
 
     data: TextData
     reward: str | dict[str, Any]
-    """A reward file, or its content."""
+    """The reward: a file or its content."""
     reward_workers: Count | None = None
-    """Worker processes for rewards that need them; by default one per core."""
+    """Worker processes for rewards that need them. The default is one per core."""
     steps: Count
     rollout: RolloutConfig = RolloutConfig()
     algorithm: AlgorithmConfig = AlgorithmConfig()
@@ -184,24 +183,26 @@ class RlConfig(RunConfig):
     correction: CorrectionConfig = CorrectionConfig()
     filter: FilterConfig = FilterConfig()
     epochs_per_batch: Count = 1
-    """How often each batch of rollouts is gone through."""
+    """Passes over each batch of rollouts."""
     updates_per_epoch: Count = 1
-    """Optimiser steps that one pass is divided into."""
+    """Optimizer steps per pass."""
     micro_batch_tokens: Count = 4096
-    """Most tokens (padding included) that are in memory at once in the update. The result does not depend on it."""
+    """The most tokens of a micro-batch of the update, padding included. It limits memory and does not change the result."""
     evaluate: RlEval = RlEval()
     monitors: MonitorsConfig = MonitorsConfig()
 
     @model_validator(mode="after")
     def _whole_groups(self) -> RlConfig:
         if self.rollout.batch < self.rollout.group_size:
-            raise ValueError(f"rollout.batch ({self.rollout.batch}) is less than one group ({self.rollout.group_size})")
+            raise ValueError(
+                f"rollout.batch ({self.rollout.batch}) is smaller than one group ({self.rollout.group_size})"
+            )
         return self
 
     @model_validator(mode="after")
     def _gold_has_prompts(self) -> RlConfig:
         if self.evaluate.gold is not None and self.data.eval is None:
-            raise ValueError("evaluate.gold: is measured on held-out prompts, and there are none; set data.eval")
+            raise ValueError("evaluate.gold needs held-out prompts; set data.eval")
         return self
 
     @model_validator(mode="after")
@@ -209,16 +210,18 @@ class RlConfig(RunConfig):
         if self.algorithm.process is None:
             return self
         if self.algorithm.advantage is not None:
-            raise ValueError("algorithm.advantage: process rewards make the advantages; leave one of the two out")
+            raise ValueError(
+                "algorithm.advantage can't be combined with process rewards, which define the advantages; remove one of the two"
+            )
         if self.kl.place == "reward" and self.kl.coefficient > 0:
             raise ValueError(
-                "kl.place: the advantages are made of process rewards, which KL is no part of; use place: loss"
+                "kl.place: process rewards define the advantages, so KL can't be part of the reward; use place: loss"
             )
         return self
 
 
 class GrpoConfig(RlConfig):
-    """Group-relative policy optimisation and its relatives, on any composite reward."""
+    """Group relative policy optimization (arXiv 2402.03300) and its relatives, with any composite reward."""
 
     stage: Literal["grpo"]
 

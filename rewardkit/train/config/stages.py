@@ -1,4 +1,4 @@
-"""Stages by name, loaded when needed."""
+"""The table of training stages, imported when they are needed. A new stage is one line here."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from rewardkit.train.config.training_file import TrainFile
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where a stage's configuration and its loop are; ``module:name``, imported when they are needed."""
+    """A training stage: its settings and its training function, each as ``module:name``."""
 
     config: str
-    """A ``RunConfig``; its module imports no torch."""
+    """The class of its settings, a ``RunConfig``. The module must not import torch."""
     run: str
-    """Called with a ``TrainFile``; trains, and returns the folder of the trained model."""
+    """The function that trains. It takes a ``TrainFile`` and returns the folder of the trained model."""
 
     def config_class(self) -> type[RunConfig]:
-        """The configuration's class."""
+        """Import and return the class of the settings."""
         found: type[RunConfig] = load_object(self.config)
         return found
 
     def runner(self) -> Callable[[TrainFile], Path]:
-        """The loop. Raises UsageError where what it needs is not installed."""
+        """Import and return the function that trains. Raises UsageError if a package that it needs is missing."""
         require_torch()
         found: Callable[[TrainFile], Path] = load_object(self.run)
         return found
@@ -44,20 +44,18 @@ STAGES: dict[str, Stage] = {
     "grpo": Stage("rewardkit.train.config:GrpoConfig", "rewardkit.train.stages.grpo:train_grpo"),
     "ppo": Stage("rewardkit.train.config:PpoConfig", "rewardkit.train.stages.ppo:train_ppo"),
 }
-"""By the name that YAML gives under ``stage``."""
+"""The stages by the name that a configuration gives as ``stage``."""
 
 
 def require_torch() -> None:
-    """Raise UsageError where what training needs is not installed."""
+    """Raise UsageError if a package that training needs is not installed."""
     for name in ("torch", "transformers", "peft", "accelerate", "safetensors"):
         if importlib.util.find_spec(name) is None:
-            raise UsageError(
-                f"this needs {name}, which is not installed; install it with: pip install 'rewardkit[train]'"
-            )
+            raise UsageError(f"training needs {name}, which is not installed: pip install 'rewardkit[train]'")
 
 
 def import_heavy() -> None:
-    """Import what training takes long to import: torch, and transformers with its models."""
+    """Import the packages that take long: torch and transformers."""
     require_torch()
     for name in (
         "torch",

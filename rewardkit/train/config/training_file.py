@@ -1,4 +1,4 @@
-"""The stages of training, and how a YAML file becomes the checked configuration of one. Needs no torch."""
+"""A training configuration that has been read and checked. Needs no torch."""
 
 from __future__ import annotations
 
@@ -15,30 +15,33 @@ from rewardkit.train.config.engines import ChosenEngine
 
 @dataclass(frozen=True, slots=True)
 class TrainFile:
-    """A configuration that has been read, with where everything stood."""
+    """A checked training configuration, with the place of every value in its file."""
 
     config: RunConfig
     document: Document
     reward: RewardConfig | None
-    """The reward of a stage that has one."""
+    """The reward, for stages that use one."""
     gold: RewardConfig | None
-    """A reward that is only measured."""
+    """The reward of ``evaluate.gold``, which is only measured."""
     registry: Registry
     engine: ChosenEngine | None = None
-    """What samples, in a stage that does."""
+    """The rollout engine, for stages that sample."""
 
     def where(self, *path: str | int) -> Location:
-        """The place of a value, for messages."""
+        """Return the place of a value in the file, for messages."""
         return self.document.where(path)
 
     def require_data(self, *keys: str) -> None:
-        """Raise ConfigError where a file of data is not there, before anything heavy is loaded.
+        """Check that data files exist, before anything heavy is imported.
 
         Args:
-            keys: Of the section ``data``: ``train``, ``eval``.
+            keys: Keys of the section ``data``: ``train``, ``eval``.
+
+        Raises:
+            ConfigError: A file is missing.
         """
         missing = [
-            (self.where("data", key, index), f"there is no file {file}")
+            (self.where("data", key, index), f"{file} does not exist")
             for key in keys
             for index, file in enumerate(paths(getattr(self.config.data, key)))
             if not file.exists()

@@ -15,7 +15,7 @@ Span = tuple[int, int, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Weigher:
+class SpanWeighter:
     """One entry of ``loss.weights``."""
 
     name: str

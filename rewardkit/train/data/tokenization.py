@@ -13,7 +13,7 @@ from rewardkit.errors import DataError
 from rewardkit.reward_models import DialogueError, chat_tokens
 from rewardkit.train.config import SftData, TextData
 from rewardkit.train.data.rows import Row
-from rewardkit.train.data.token_weights import Weigher, token_weights
+from rewardkit.train.data.token_weights import SpanWeighter, token_weights
 from rewardkit.types import Message, Text
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Renderer:
         except DialogueError as error:
             raise DataError(f"{row.place}: {error}") from None
 
-    def examples(self, row: Row, weighers: Sequence[Weigher] = ()) -> list[Example]:
+    def examples(self, row: Row, weighers: Sequence[SpanWeighter] = ()) -> list[Example]:
         """What a row has to imitate: as a rule one example.
 
         A conversation whose template shows earlier turns otherwise once they are past (as some leave out what was thought)
@@ -135,7 +135,7 @@ class Renderer:
             raise DataError(f"{row.place}: the prompt is text and the completion messages; use the same form for both")
         return [self.plain(self.prompt_tokens(prompt, row), completion, row, weighers)]
 
-    def plain(self, before: tuple[int, ...], completion: str, row: Row, weighers: Sequence[Weigher]) -> Example:
+    def plain(self, before: tuple[int, ...], completion: str, row: Row, weighers: Sequence[SpanWeighter]) -> Example:
         """A text after a prompt, ended by the end-of-sequence token."""
         tokens = tuple(self.tokenizer(completion, add_special_tokens=False)["input_ids"])
         eos = self.tokenizer.eos_token_id
@@ -144,7 +144,9 @@ class Renderer:
             raise DataError(f"{row.place}: the completion is empty")
         return Example((*before, *response), len(before), tuple(self.weights(response, row, weighers)), row.place)
 
-    def conversation(self, messages: list[Message], first: int, row: Row, weighers: Sequence[Weigher]) -> list[Example]:
+    def conversation(
+        self, messages: list[Message], first: int, row: Row, weighers: Sequence[SpanWeighter]
+    ) -> list[Example]:
         """Assistant turns of a conversation from message ``first`` on."""
         turns = [index for index in range(first, len(messages)) if messages[index].get("role") == "assistant"]
         if not turns:
@@ -173,7 +175,7 @@ class Renderer:
         return [self.turns(spoken, row, weighers)]
 
     def turns(
-        self, spoken: Sequence[tuple[tuple[int, ...], tuple[int, ...], int]], row: Row, weighers: Sequence[Weigher]
+        self, spoken: Sequence[tuple[tuple[int, ...], tuple[int, ...], int]], row: Row, weighers: Sequence[SpanWeighter]
     ) -> Example:
         """One example of the last rendering, with weight on what the assistant says up to the end of each turn."""
         whole = spoken[-1][1][: spoken[-1][2]]
@@ -184,7 +186,7 @@ class Renderer:
             weights[len(before) - start : len(before) - start + len(said)] = self.weights(said, row, weighers)
         return Example(whole, start, tuple(weights), row.place)
 
-    def weights(self, response: Sequence[int], row: Row, weighers: Sequence[Weigher]) -> list[float]:
+    def weights(self, response: Sequence[int], row: Row, weighers: Sequence[SpanWeighter]) -> list[float]:
         """Weight of each token of a response."""
         if not weighers:
             return [1.0] * len(response)

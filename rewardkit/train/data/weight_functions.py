@@ -10,11 +10,11 @@ from rewardkit.config.validate import did_you_mean
 from rewardkit.errors import ConfigError
 from rewardkit.train.config import SftConfig
 from rewardkit.train.config.training_file import TrainFile
-from rewardkit.train.data.token_weights import Span, Weigher
+from rewardkit.train.data.token_weights import Span, SpanWeighter
 from rewardkit.types import SpanWeights
 
 
-def weighers(file: TrainFile) -> list[Weigher]:
+def weighers(file: TrainFile) -> list[SpanWeighter]:
     """What the configuration of an SFT run weighs tokens with. Raises ConfigError where no plugin offers a function."""
     config = file.config
     assert isinstance(config, SftConfig)  # noqa: S101 - for the type checker
@@ -31,18 +31,18 @@ def weighers(file: TrainFile) -> list[Weigher]:
                 raise ConfigError(
                     (file.where("loss", "weights", index, "use"), f"{problem} weights named {entry.use!r}{hint}")
                 )
-            result.append(Weigher(entry.use, functions[0]))
+            result.append(SpanWeighter(entry.use, functions[0]))
     return result
 
 
-def by_pattern(pattern: str, weight: float) -> Weigher:
+def by_pattern(pattern: str, weight: float) -> SpanWeighter:
     """The same weight for all that a regular expression matches."""
     compiled = re.compile(pattern)
 
     def spans(_row: Mapping[str, Any], text: str) -> Iterable[Span]:
         return [(match.start(), match.end(), weight) for match in compiled.finditer(text)]
 
-    return Weigher(f"the pattern {pattern!r}", spans)
+    return SpanWeighter(f"the pattern {pattern!r}", spans)
 
 
 def _offered(plugins: Iterable[Mapping[str, SpanWeights]]) -> dict[str, list[SpanWeights]]:

@@ -1,1 +1,1 @@
-"""Several processes: collectives, divided weights, failures."""
+"""Training in several processes: collectives, sharded weights, and failures that end all processes."""

@@ -56,7 +56,7 @@ class Failure:
     is_engines: bool = False
     """Whether it is an EngineError."""
     meeting: int | None = None
-    """The end of ``agreed`` (how many have been before) that it will still come to; None: it takes part in nothing more."""
+    """The end of ``raise_on_all_ranks`` (how many have been before) that it will still come to; None: it takes part in nothing more."""
 
     @classmethod
     def of(cls, error: BaseException, meeting: int | None = None) -> Failure:
@@ -82,7 +82,7 @@ class Line:
         self.failure: Failure | None = None
         """Of another process; the first that was heard of, unless a later one is for good."""
         self.meetings = 0
-        """How many ends of ``agreed`` all have come to."""
+        """How many ends of ``raise_on_all_ranks`` all have come to."""
         self._changed = threading.Condition()
         self._sending = threading.Lock()
         self._first_spoke: bool | None = None
@@ -91,7 +91,7 @@ class Line:
         self._lines: dict[int, socket.socket] = {}
         server = _listening() if self.rank == 0 else None
         address = None if server is None else (_host(), server.getsockname()[1], secrets.token_hex())
-        found = collectives.gathered([address])[0]
+        found = collectives.all_gather([address])[0]
         try:
             if server is not None and found is not None:
                 self._await_others(server, found[2])
@@ -268,7 +268,7 @@ def check() -> None:
 
 
 @contextmanager
-def agreed() -> Iterator[None]:
+def raise_on_all_ranks() -> Iterator[None]:
     """What one process raises inside, all raise at the end: an EngineError as such, anything else as PeerError.
 
     For what each process does for itself, so that all can do together what is still to be done, such as a checkpoint. All
@@ -287,7 +287,7 @@ def agreed() -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 - raised again below
         own = error
         line.tell(Failure.of(error, line.meetings))
-    failures = collectives.gathered([None if own is None else asdict(Failure.of(own, line.meetings))])
+    failures = collectives.all_gather([None if own is None else asdict(Failure.of(own, line.meetings))])
     line.settle()
     first = next((Failure(**failure) for failure in failures if failure is not None), None)
     if first is None:

@@ -1,8 +1,8 @@
-"""Models that do not fit one process: weights, gradients and moments divided among all, by torch's FSDP2. What touches it is here.
+"""Sharded models, by torch's FSDP2: weights, gradients and optimizer states are divided among all processes.
 
-Of every parameter each process holds some rows, as a ``DTensor``. A layer's weights are whole only while it is passed, forward or
-backward; then its gradients are added up over the processes, and each keeps those of its rows. In all of these exchanges every
-process has to take part, in one order: one that has less to do makes ``idle`` passes.
+Each process holds some rows of every parameter, as a ``DTensor``. Each layer's weights are gathered for its forward and backward
+pass, then released. The gradients are then summed over the processes, and each process keeps those of its rows. Every process must
+take part in these exchanges, in the same order. A process with fewer micro-batches than others runs idle passes.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from rewardkit.train.distributed import collectives
 T = TypeVar("T")
 
 
-class Shards(nn.Module):
-    """A model divided among the processes, in place, and the door to it. All methods are for all processes at once.
+class ShardedModel(nn.Module):
+    """A model that is sharded in place. All processes must call each method together.
 
-    It gets onto the device layer by layer, and need not fit there as a whole.
+    The model moves to the device layer by layer, so it need not fit there unsharded.
     """
 
     def __init__(self, model: Any, device: torch.device) -> None:
@@ -39,22 +39,24 @@ class Shards(nn.Module):
             fully_shard(module, mesh=mesh, reshard_after_forward=True)
         self._groups = [module for module in self.modules() if isinstance(module, FSDPModule)]
         for group in self._groups:
-            group.set_gradient_divide_factor(1.0)  # gradients are added up, not averaged
-            group.set_force_sum_reduction_for_comms(enable=True)  # all that gloo can do
+            group.set_gradient_divide_factor(1.0)  # gradients are summed, not averaged
+            group.set_force_sum_reduction_for_comms(enable=True)  # gloo supports no other reduction
             group.set_reduce_scatter_unused_params(reduce_scatter_unused_params=True, recurse=False)
-        self._is_whole = False
+        self._is_unsharded = False
 
     def forward(self, function: Callable[..., T], *args: Any) -> T:
-        """Call what passes the model, or uses weights that are outside of its layers: they are whole meanwhile.
+        """Call a function that uses the model, with the weights outside of its layers gathered.
 
-        It returns a tensor or a tuple of tensors, by which the beginning of the backward pass is noticed.
+        Args:
+            function: Returns a tensor or a tuple of tensors, whose hooks start the backward pass of FSDP.
+            args: The arguments of the function.
         """
         found = function(*args)
-        # torch warns of views, which would lose the hook if somebody wrote into them.
+        # torch warns of views, which would lose the hook if they were written to.
         return tree_map_only(Tensor, lambda tensor: tensor.clone() if tensor._is_view() else tensor, found)  # type: ignore[no-any-return]  # noqa: SLF001
 
-    def idle(self, passes: int) -> None:
-        """Passes without effect, beside those that another process makes: backward, too, where gradients are on."""
+    def run_idle_passes(self, passes: int) -> None:
+        """Run passes without effect while other processes run their micro-batches; backward, too, where gradients are enabled."""
         ids = torch.zeros(1, 1, dtype=torch.long, device=next(self.parameters()).device)
         for _ in range(passes):
             logits: Tensor = self(lambda: self.model(input_ids=ids).logits)
@@ -62,12 +64,12 @@ class Shards(nn.Module):
                 (0 * logits.sum()).backward()  # type: ignore[no-untyped-call]
 
     @contextmanager
-    def whole(self) -> Iterator[None]:
-        """Inside, each process has all weights, and makes as many passes without gradient as it likes."""
-        if self._is_whole:
+    def unsharded(self) -> Iterator[None]:
+        """Gather all weights in every process, so that each may run any number of passes without gradients."""
+        if self._is_unsharded:
             yield
             return
-        self._is_whole = True
+        self._is_unsharded = True
         try:
             for group in self._groups:
                 group.set_reshard_after_forward(reshard_after_forward=False, recurse=False)
@@ -77,33 +79,49 @@ class Shards(nn.Module):
             for group in self._groups:
                 group.reshard()
                 group.set_reshard_after_forward(reshard_after_forward=True, recurse=False)
-            self._is_whole = False
+            self._is_unsharded = False
 
 
-def shards_of(model: Any, device: torch.device, location: Location | None = None) -> Shards | None:
-    """Divide a model among the processes, and pass it once; None where there is only one process.
+def shard_model(model: Any, device: torch.device, location: Location | None = None) -> ShardedModel | None:
+    """Shard a model among the processes and run one pass to prove that it works.
+
+    Args:
+        model: A model of transformers.
+        device: The device of this process.
+        location: The place of the setting in the configuration, for messages.
+
+    Returns:
+        The sharded model; None if there is only one process.
 
     Raises:
-        ConfigError: It can't be divided, or not be passed then.
+        ConfigError: The model can't be sharded, or its sharded form can't run.
     """
     if collectives.size() == 1:
         return None
     if not hasattr(FSDPModule, "set_reduce_scatter_unused_params"):
-        raise ConfigError((location, f"shard: needs a later torch than {torch.__version__}; 2.13 will do"))
+        raise ConfigError((location, f"fsdp: torch {torch.__version__} is too old; install torch>=2.13"))
     try:
-        shards = Shards(model, device)
+        sharded = ShardedModel(model, device)
         with torch.no_grad():
-            shards.idle(1)
+            sharded.run_idle_passes(1)
     except (torch.OutOfMemoryError, distributed.DistError):
         raise
-    except (ValueError, AssertionError, NotImplementedError, RuntimeError) as error:  # FSDP has no errors of its own
+    except (
+        ValueError,
+        AssertionError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:  # FSDP has no exceptions of its own
         problem = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ConfigError((location, f"shard: {type(model).__name__} can't be divided: {problem}")) from error
-    return shards
+        raise ConfigError((location, f"fsdp: {type(model).__name__} can't be sharded: {problem}")) from error
+    return sharded
 
 
 def _layers(model: Any) -> list[nn.Module]:
-    """The blocks that transformers never divides, innermost first; less those with embeddings, which a head may be tied to."""
+    """Return the blocks that transformers never splits, innermost first.
+
+    Blocks that hold embeddings are left out, since the head may be tied to them.
+    """
     names = set(getattr(model, "_no_split_modules", None) or ())
     embedding = model.get_input_embeddings()
     found = [module for module in model.modules() if type(module).__name__ in names]
@@ -111,48 +129,60 @@ def _layers(model: Any) -> list[nn.Module]:
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Whether this process holds only a part of it."""
+    """Return whether this process holds only a part of the tensor."""
     return isinstance(tensor, DTensor)
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor, for every process."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """Return the full tensor in every process."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 @torch.no_grad()
-def gathered(tree: T) -> T:
-    """A tree with its divided tensors whole, on the CPU, for the first process; the others take part and get empty ones."""
+def gather_to_first(tree: T) -> T:
+    """Gather the sharded tensors of a tree (nested dicts, lists, tuples).
+
+    Returns:
+        In the main process, the tree with full tensors on the CPU; in the others, which must call this too, with empty ones.
+    """
     found: dict[int, Tensor] = {}
 
-    def kept(part: DTensor) -> Tensor:
-        if id(part) not in found:  # what is tied stays one tensor
+    def gather(part: DTensor) -> Tensor:
+        if id(part) not in found:  # tied weights stay one tensor
             tensor = part.full_tensor()
-            found[id(part)] = tensor.cpu() if collectives.is_first() else tensor.new_empty(0)
+            found[id(part)] = tensor.cpu() if collectives.is_main_process() else tensor.new_empty(0)
         return found[id(part)]
 
-    return tree_map_only(DTensor, kept, tree)  # type: ignore[no-any-return]
+    return tree_map_only(DTensor, gather, tree)  # type: ignore[no-any-return]
 
 
-def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict of a divided model, ``gathered``."""
-    return gathered(model.state_dict(keep_vars=True))
+def gather_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return the state dict of a sharded model as ``gather_to_first`` gathers it."""
+    return gather_to_first(model.state_dict(keep_vars=True))
 
 
-def part_of(whole: Tensor, like: Tensor) -> Tensor:
-    """What this process holds of a tensor that is divided as another one is; all of it, where that is not divided."""
+def local_part(full: Tensor, like: Tensor) -> Tensor:
+    """Return this process's part of a tensor that is to be sharded as ``like`` is; the full tensor if ``like`` is not sharded."""
     if not isinstance(like, DTensor):
-        return whole
-    return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+        return full
+    return distribute_tensor(full.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
-def clip(gradients: Sequence[Tensor], longest: float | None) -> float:
-    """Scale gradients, divided ones and others, down to a length as a whole; returns the length before."""
-    divided = [gradient.to_local() for gradient in gradients if isinstance(gradient, DTensor)]
+def clip_gradients(gradients: Sequence[Tensor], max_norm: float | None) -> float:
+    """Scale gradients in place so that their common norm is at most ``max_norm``.
+
+    Args:
+        gradients: Sharded and other gradients.
+        max_norm: The largest norm; None for no limit.
+
+    Returns:
+        The norm of all gradients before scaling.
+    """
+    sharded = [gradient.to_local() for gradient in gradients if isinstance(gradient, DTensor)]
     others = [gradient for gradient in gradients if not isinstance(gradient, DTensor)]
-    square = collectives.added(nn.utils.get_total_norm(divided).float() ** 2)
+    square = collectives.all_reduce_sum(nn.utils.get_total_norm(sharded).float() ** 2)
     norm = math.sqrt(float(square + nn.utils.get_total_norm(others).to(square.device) ** 2))
-    if longest is not None and longest < norm < math.inf:
-        for gradient in (*divided, *others):
-            gradient.mul_(longest / (norm + 1e-6))  # as torch does
+    if max_norm is not None and max_norm < norm < math.inf:
+        for gradient in (*sharded, *others):
+            gradient.mul_(max_norm / (norm + 1e-6))  # as torch does
     return norm

@@ -40,7 +40,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Exam:
+class ModelAnswers:
     """What one model achieved."""
 
     model: str

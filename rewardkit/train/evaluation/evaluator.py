@@ -22,7 +22,7 @@ from rewardkit.train.config.training_file import TrainFile
 from rewardkit.train.data.rows import data_hash, read_rows
 from rewardkit.train.data.tokenization import Prompt
 from rewardkit.train.distributed import collectives
-from rewardkit.train.evaluation.answers import GREEDY, Answer, Exam, Store
+from rewardkit.train.evaluation.answers import GREEDY, Answer, ModelAnswers, Store
 from rewardkit.train.evaluation.correctness import correct_condition, is_correct
 from rewardkit.train.models.loading import load_tokenizer
 from rewardkit.train.models.policy import Policy
@@ -38,7 +38,7 @@ KEPT_TOGETHER = 4
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an exam is."""
+    """How far an model_answers is."""
 
     model: str
     done: int
@@ -46,13 +46,13 @@ class Progress:
     """Answers."""
 
 
-def examine(
+def evaluate_models(
     file: TrainFile,
     models: Sequence[str | None],
     samples: int,
     out: Path | None = None,
     tell: Callable[[Progress], None] = lambda _progress: None,
-) -> list[Exam]:
+) -> list[ModelAnswers]:
     """Let models answer the held-out prompts of a configuration, one model after the other.
 
     Args:
@@ -68,7 +68,7 @@ def examine(
         TooManyUnscoredError: More than the reward allows could not be scored.
         OutputError: The answers can't be kept.
     """
-    config, condition = examined(file)
+    config, condition = checked_settings(file)
     assert file.reward is not None  # noqa: S101 - ``examined`` has checked it
     assert file.engine is not None  # noqa: S101 - it has a default
     file.engine.require()
@@ -79,18 +79,18 @@ def examine(
     places = [file.where("model", "path") if model is None else Location(f"model {model}") for model in models]
     for section, place in zip(sections, places, strict=True):
         load_tokenizer(section, place)  # a model that is none is told before the first one has worked for an hour
-    exams = []
+    all_answers = []
     with CompositeReward(file.reward, registry=file.registry, workers=config.reward_workers) as reward:
         for section, place in zip(sections, places, strict=True):
             policy = Policy.load(section, place)
             prompts = load_prompts(config, policy, reward, config.data.eval)[: config.evaluate.limit]
-            examiner = _Examiner(config, section, file.engine, condition, samples, policy, reward, prompts)
-            store = None if out is None else Store(out / f"answers-{examiner.key()}.jsonl")
-            exams.append(Exam(section.path, prompts, examiner.answers(store, tell)))
-    return exams
+            evaluator = _Evaluator(config, section, file.engine, condition, samples, policy, reward, prompts)
+            store = None if out is None else Store(out / f"answers-{evaluator.key()}.jsonl")
+            all_answers.append(ModelAnswers(section.path, prompts, evaluator.answers(store, tell)))
+    return all_answers
 
 
-def examined(file: TrainFile) -> tuple[RlConfig, Expression]:
+def checked_settings(file: TrainFile) -> tuple[RlConfig, Expression]:
     """The configuration of an evaluation, and when an answer is right. Raises ConfigError where it lacks anything."""
     config = file.config
     if not isinstance(config, RlConfig) or file.reward is None:
@@ -109,7 +109,7 @@ def examined(file: TrainFile) -> tuple[RlConfig, Expression]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Examiner:
+class _Evaluator:
     """Asks one model."""
 
     config: RlConfig
@@ -162,7 +162,7 @@ class _Examiner:
                     part = chosen[start : start + KEPT_TOGETHER * rollout.batch]
                     samples = self.ask(engine, part, sampling)
                     got = [self.judged(sample, *where) for sample, where in zip(samples, part, strict=True)]
-                    if store is not None and collectives.is_first():
+                    if store is not None and collectives.is_main_process():
                         # What could not be scored is tried again by the next evaluation.
                         store.add([answer for answer in got if answer.right is not None])
                     refuse_unscored(samples, self.reward.config.abort_above, model)

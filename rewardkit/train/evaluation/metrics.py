@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rewardkit.errors import DataError
-from rewardkit.train.evaluation.answers import Exam, means
+from rewardkit.train.evaluation.answers import ModelAnswers, means
 from rewardkit.train.evaluation.pass_at_k import Change, majorities, passes, plain, shown_ks
 from rewardkit.train.evaluation.statistics import Estimate
 
@@ -21,25 +21,25 @@ KEPT = (
 """Of a change, beside its curves."""
 
 
-def figures_of(exam: Exam, samples: int) -> dict[str, Any]:
+def figures_of(model_answers: ModelAnswers, samples: int) -> dict[str, Any]:
     """All figures of one model.
 
     Raises:
         DataError: Of no problem all samples could be scored.
     """
-    found: dict[str, Any] = {"greedy": {"accuracy": exam.greedy_accuracy(), **means(exam.greedy)}}
+    found: dict[str, Any] = {"greedy": {"accuracy": model_answers.greedy_accuracy(), **means(model_answers.greedy)}}
     if samples:
-        drawn = [answer for answers in exam.by_prompt.values() for answer in answers]
+        drawn = [answer for answers in model_answers.by_prompt.values() for answer in answers]
         ks = shown_ks(samples)
-        counted = exam.counts()
+        counted = model_answers.counts()
         if not counted:
-            raise DataError(f"{exam.model}: of no problem all {samples} samples could be scored")
+            raise DataError(f"{model_answers.model}: of no problem all {samples} samples could be scored")
         found["sampled"] = {
             **means(drawn),
             "problems": len(counted),
-            "problems_left_out": len(exam.prompts) - len(counted),
-            "pass_at": passes(exam, ks),
-            "majority_at": majorities(exam, ks),
+            "problems_left_out": len(model_answers.prompts) - len(counted),
+            "pass_at": passes(model_answers, ks),
+            "majority_at": majorities(model_answers, ks),
         }
     return found
 
@@ -63,10 +63,10 @@ def labelled(figures: Mapping[str, Any]) -> dict[str, float | Estimate]:
 
 
 def record_of(
-    samples: int, exams: Sequence[Exam], figures: Sequence[Mapping[str, Any]], changes: Sequence[Change]
+    samples: int, all_answers: Sequence[ModelAnswers], figures: Sequence[Mapping[str, Any]], changes: Sequence[Change]
 ) -> dict[str, Any]:
     """What is kept of an evaluation, as JSON data."""
-    models = [{"model": exam.model, **of} for exam, of in zip(exams, figures, strict=True)]
+    models = [{"model": model_answers.model, **of} for model_answers, of in zip(all_answers, figures, strict=True)]
     found: dict[str, Any] = plain(
         {"samples": samples, "models": models, "changes": [_change(item) for item in changes]}
     )

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from rewardkit.errors import DataError
-from rewardkit.train.evaluation.answers import Exam
+from rewardkit.train.evaluation.answers import ModelAnswers
 from rewardkit.train.evaluation.statistics import Estimate, majority_at_k
 
 RESAMPLES = 2000
@@ -70,7 +70,7 @@ class Change:
         return len(behind) - behind[::-1].index(False) + 1
 
 
-def compare(base: Exam, trained: Exam, classes: Mapping[int, str]) -> list[Change]:
+def compare(base: ModelAnswers, trained: ModelAnswers, classes: Mapping[int, str]) -> list[Change]:
     """Hold two models' samples of the same prompts against each other, over all problems and for each class of them.
 
     Args:
@@ -185,9 +185,9 @@ def estimate(values_R: Tensor, problems: int, least: float = 0.0) -> Estimate:
     return Estimate(value, low, high)
 
 
-def passes(exam: Exam, ks: Sequence[int]) -> dict[int, Estimate]:
+def passes(model_answers: ModelAnswers, ks: Sequence[int]) -> dict[int, Estimate]:
     """pass@k of one model over the problems whose samples could all be scored."""
-    counts = list(exam.counts().values())
+    counts = list(model_answers.counts().values())
     if not counts:
         return {}
     passes_P_K = pass_at_all(counts[0][0], torch.tensor([right for _, right in counts], dtype=torch.float64))
@@ -195,9 +195,11 @@ def passes(exam: Exam, ks: Sequence[int]) -> dict[int, Estimate]:
     return {k: estimate(draws_R_P @ passes_P_K[:, k - 1] / len(counts), len(counts)) for k in ks}
 
 
-def greedy_gain(base: Exam, trained: Exam) -> Estimate | None:
+def greedy_gain(base: ModelAnswers, trained: ModelAnswers) -> Estimate | None:
     """Greedy accuracy after less before, over the problems whose greedy answers could both be scored; None where there are none."""
-    before, after = ({answer.prompt: answer.right for answer in exam.greedy} for exam in (base, trained))
+    before, after = (
+        {answer.prompt: answer.right for answer in model_answers.greedy} for model_answers in (base, trained)
+    )
     gains = [
         float(after[prompt] or 0) - float(right)
         for prompt, right in before.items()
@@ -208,12 +210,12 @@ def greedy_gain(base: Exam, trained: Exam) -> Estimate | None:
     return estimate(resamples(len(gains)) @ torch.tensor(gains, dtype=torch.float64) / len(gains), len(gains), -1.0)
 
 
-def majorities(exam: Exam, ks: Sequence[int]) -> dict[int, Estimate]:
+def majorities(model_answers: ModelAnswers, ks: Sequence[int]) -> dict[int, Estimate]:
     """majority@k of one model over the same problems; none where no answer could be read from any sample."""
-    if not any(answer.answer is not None for answer in exam.answers):
+    if not any(answer.answer is not None for answer in model_answers.answers):
         return {}
-    samples = exam.by_prompt
-    chosen = [samples[prompt] for prompt in exam.counts()]
+    samples = model_answers.by_prompt
+    chosen = [samples[prompt] for prompt in model_answers.counts()]
     if not chosen:
         return {}
     draws_R_P = resamples(len(chosen))

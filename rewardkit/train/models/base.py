@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import nn
 
-from rewardkit.train.distributed.fsdp import Shards
+from rewardkit.train.distributed.fsdp import ShardedModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -20,12 +20,12 @@ class TrainedModel:
     """What policies and reward models have in common."""
 
     def __init__(
-        self, model: Any, tokenizer: PreTrainedTokenizerBase, device: torch.device, shards: Shards | None = None
+        self, model: Any, tokenizer: PreTrainedTokenizerBase, device: torch.device, sharded: ShardedModel | None = None
     ) -> None:
-        self.model: Any = model.to(device) if shards is None else model
+        self.model: Any = model.to(device) if sharded is None else model
         self.tokenizer = tokenizer
         self.device = device
-        self.shards = shards
+        self.sharded = sharded
         """Set where the model is divided among several processes. All that passes it then is for all of them at once."""
 
     @property
@@ -35,4 +35,4 @@ class TrainedModel:
 
     def _inside(self, function: Callable[..., T], *args: Any) -> T:
         """Call what uses weights."""
-        return function(*args) if self.shards is None else self.shards(function, *args)
+        return function(*args) if self.sharded is None else self.sharded(function, *args)

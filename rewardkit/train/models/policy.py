@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rewardkit.errors import ConfigError, Location
 from rewardkit.train.config import ModelConfig
 from rewardkit.train.distributed import collectives
-from rewardkit.train.distributed.fsdp import Shards, shards_of, weights_of
+from rewardkit.train.distributed.fsdp import ShardedModel, gather_weights, shard_model
 from rewardkit.train.models.base import TrainedModel
 from rewardkit.train.models.loading import as_configured, best_device, load_model, load_tokenizer
 from rewardkit.train.models.logprobs import plain_logprobs, token_logprobs
@@ -30,7 +30,7 @@ HEAD_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class TokenSpan:
     """Tokens of which those from ``start`` on are looked at."""
 
     tokens: Tokens
@@ -44,7 +44,7 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class TokenLogprobs:
     """What the model says of the tokens of a batch; padded on the right."""
 
     logprobs_B_T: Tensor
@@ -61,9 +61,9 @@ class Policy(TrainedModel):
     """A causal language model and its tokenizer."""
 
     def __init__(
-        self, model: Any, tokenizer: PreTrainedTokenizerBase, device: torch.device, shards: Shards | None = None
+        self, model: Any, tokenizer: PreTrainedTokenizerBase, device: torch.device, sharded: ShardedModel | None = None
     ) -> None:
-        super().__init__(model, tokenizer, device, shards)
+        super().__init__(model, tokenizer, device, sharded)
         self.lm: Any = model.get_base_model() if hasattr(model, "peft_config") else model
         self.eos_ids = _eos_ids(self.lm, tokenizer)
         config = self.lm.config.get_text_config()
@@ -75,7 +75,7 @@ class Policy(TrainedModel):
 
     @classmethod
     def load(
-        cls, config: ModelConfig, location: Location | None = None, *, seed: int = 0, shard: bool = False
+        cls, config: ModelConfig, location: Location | None = None, *, seed: int = 0, sharded: bool = False
     ) -> Policy:
         """Load a model, and give it adapters if the configuration asks for them.
 
@@ -83,7 +83,7 @@ class Policy(TrainedModel):
             config: The section of the configuration.
             location: Where its path stands, for messages.
             seed: Of the adapters' random weights.
-            shard: Divide it among the processes, if there are several.
+            sharded: Divide it among the processes, if there are several.
 
         Raises:
             ConfigError: There is no such model, it is no causal language model with a usable tokenizer, or it can't be divided.
@@ -98,13 +98,13 @@ class Policy(TrainedModel):
             words = "has no end-of-sequence token, so completions could not end; name one as eos_token in its tokenizer_config.json"
             raise ConfigError((location, f"the tokenizer of {config.path} {words}"))
         device = best_device()
-        policy = cls(model, tokenizer, device, shards_of(model, device, location) if shard else None)
-        policy._again = partial(cls.load, config, location, seed=seed, shard=shard)
+        policy = cls(model, tokenizer, device, shard_model(model, device, location) if sharded else None)
+        policy._again = partial(cls.load, config, location, seed=seed, sharded=sharded)
         return policy
 
     def twin(self) -> Policy:
         """Another model with the weights that this one has as long as nothing has been trained."""
-        if self.shards is None:
+        if self.sharded is None:
             return Policy(copy.deepcopy(self.model), self.tokenizer, self.device)
         assert self._again is not None  # noqa: S101 - what is divided has been loaded
         return self._again()
@@ -113,11 +113,13 @@ class Policy(TrainedModel):
         """The model without its head."""
         return getattr(self.lm, self.lm.base_model_prefix)(**inputs)
 
-    def whole(self) -> AbstractContextManager[None]:
+    def unsharded(self) -> AbstractContextManager[None]:
         """Inside, passes without gradient are this process's own affair."""
-        return nullcontext() if self.shards is None else self.shards.whole()
+        return nullcontext() if self.sharded is None else self.sharded.unsharded()
 
-    def judge(self, batch: Sequence[Passage], temperature: float = 1.0, *, packed: bool = False) -> Judged:
+    def forward_logprobs(
+        self, batch: Sequence[TokenSpan], temperature: float = 1.0, *, packed: bool = False
+    ) -> TokenLogprobs:
         """Log-probability and entropy of each looked-at token.
 
         Args:
@@ -125,31 +127,33 @@ class Policy(TrainedModel):
             temperature: Divides the logits.
             packed: Put the sequences one behind the other instead of padding them. The result is the same.
         """
-        hidden_N_H, logprobs_N, entropy_N = self._inside(self._judged, batch, temperature, packed)
+        hidden_N_H, logprobs_N, entropy_N = self._inside(self._forward_logprobs, batch, temperature, packed)
         mask_B_T = self.mask(batch)
         empty_B_T = logprobs_N.new_zeros(mask_B_T.shape)
-        return Judged(
+        return TokenLogprobs(
             empty_B_T.masked_scatter(mask_B_T, logprobs_N),
             empty_B_T.masked_scatter(mask_B_T, entropy_N),
             mask_B_T,
             hidden_N_H,
         )
 
-    def _judged(self, batch: Sequence[Passage], temperature: float, packed: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def _forward_logprobs(
+        self, batch: Sequence[TokenSpan], temperature: float, packed: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
         hidden_N_H = self._states(batch, packed)
         targets_N = torch.tensor([token for row in batch for token in row.tokens[row.start :]], device=self.device)
         return hidden_N_H, *self._score(hidden_N_H, targets_N, temperature)
 
-    def mask(self, batch: Sequence[Passage]) -> Tensor:
+    def mask(self, batch: Sequence[TokenSpan]) -> Tensor:
         """True: a token that is looked at, not padding. Shape: (B, T)."""
         lengths_B = torch.tensor([row.length for row in batch], device=self.device)
         return torch.arange(int(lengths_B.max()), device=self.device)[None, :] < lengths_B[:, None]
 
-    def states(self, batch: Sequence[Passage], *, packed: bool = False) -> Tensor:
+    def states(self, batch: Sequence[TokenSpan], *, packed: bool = False) -> Tensor:
         """The hidden states that the looked-at tokens are predicted from, row after row without padding. Shape: (N, H)."""
         return self._inside(self._states, batch, packed)
 
-    def _states(self, batch: Sequence[Passage], packed: bool) -> Tensor:
+    def _states(self, batch: Sequence[TokenSpan], packed: bool) -> Tensor:
         if packed:
             hidden_X_H = self._packed(batch)
             width = None
@@ -162,7 +166,7 @@ class Policy(TrainedModel):
             position += len(row.tokens) if width is None else width
         return hidden_X_H[torch.cat(places).to(self.device)]
 
-    def _padded(self, batch: Sequence[Passage], width: int) -> Tensor:
+    def _padded(self, batch: Sequence[TokenSpan], width: int) -> Tensor:
         """Hidden states of right-padded rows, flat. Under causal attention nothing sees the padding: no mask is needed."""
         ids = torch.zeros(len(batch), width, dtype=torch.long)
         for index, row in enumerate(batch):
@@ -170,7 +174,7 @@ class Policy(TrainedModel):
         hidden = self.backbone(input_ids=ids.to(self.device), use_cache=False).last_hidden_state
         return hidden.flatten(0, 1)  # type: ignore[no-any-return]
 
-    def _packed(self, batch: Sequence[Passage]) -> Tensor:
+    def _packed(self, batch: Sequence[TokenSpan]) -> Tensor:
         """Hidden states of rows one behind the other. Positions that start anew keep them from seeing each other.
 
         ``use_cache=False`` is essential: with a cache transformers makes no mask from the positions, and rows mix silently.
@@ -212,8 +216,8 @@ class Policy(TrainedModel):
 
     def save(self, folder: Path) -> None:
         """Write a folder that transformers loads (of a model with adapters: one that peft loads); the first process does."""
-        weights = None if self.shards is None else weights_of(self.model)
-        if collectives.is_first():
+        weights = None if self.sharded is None else gather_weights(self.model)
+        if collectives.is_main_process():
             self.model.save_pretrained(folder, state_dict=weights)
             self.tokenizer.save_pretrained(folder)
 

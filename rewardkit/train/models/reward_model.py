@@ -15,7 +15,7 @@ from rewardkit.errors import ConfigError, Location
 from rewardkit.reward_models import choose_padding_token, context_length, micro_batches, padded_batch
 from rewardkit.train.config import ModelConfig
 from rewardkit.train.distributed import collectives
-from rewardkit.train.distributed.fsdp import Shards, shards_of, weights_of
+from rewardkit.train.distributed.fsdp import ShardedModel, gather_weights, shard_model
 from rewardkit.train.models.base import TrainedModel
 from rewardkit.train.models.loading import as_configured, best_device, load_model, load_tokenizer
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-class Scorer(TrainedModel):
+class RewardModel(TrainedModel):
     """Gives token sequences a score each."""
 
     def __init__(
-        self, model: Any, tokenizer: PreTrainedTokenizerBase, device: torch.device, shards: Shards | None = None
+        self, model: Any, tokenizer: PreTrainedTokenizerBase, device: torch.device, sharded: ShardedModel | None = None
     ) -> None:
-        super().__init__(model, tokenizer, device, shards)
+        super().__init__(model, tokenizer, device, sharded)
         self.config: Any = model.config
         try:
             self.pad_id = choose_padding_token(model, tokenizer)
@@ -45,8 +45,8 @@ class Scorer(TrainedModel):
         *,
         trained: Literal["all", "head"] = "all",
         seed: int = 0,
-        shard: bool = False,
-    ) -> Scorer:
+        sharded: bool = False,
+    ) -> RewardModel:
         """Load a backbone and put a head with one output on it, if it has none.
 
         Args:
@@ -54,7 +54,7 @@ class Scorer(TrainedModel):
             location: Where its path stands, for messages.
             trained: Whether the backbone is trained or only what is on it.
             seed: Of the weights of a new head.
-            shard: Divide the model among the processes, if there are several.
+            sharded: Divide the model among the processes, if there are several.
 
         Raises:
             ConfigError: There is no such model, transformers has no sequence classifier for it, or it can't be divided.
@@ -63,7 +63,7 @@ class Scorer(TrainedModel):
         torch.manual_seed(seed)
         build = partial(_load_model, config, location, trained)
         model, device = build(), best_device()
-        scorer = cls(model, tokenizer, device, shards_of(model, device, location) if shard else None)
+        scorer = cls(model, tokenizer, device, shard_model(model, device, location) if sharded else None)
         scorer._build = build
         return scorer
 
@@ -100,8 +100,8 @@ class Scorer(TrainedModel):
             folder: Where to.
             facts: Written into its config.json, where whoever scores with the model finds them.
         """
-        weights = None if self.shards is None else weights_of(self.model)
-        if not collectives.is_first():
+        weights = None if self.sharded is None else gather_weights(self.model)
+        if not collectives.is_main_process():
             return
         model = self.model
         if hasattr(model, "peft_config"):  # the run goes on with its adapters, if it goes on

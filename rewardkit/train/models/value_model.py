@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from rewardkit.train.data.batching import micro_batches
 from rewardkit.train.models.dropout import switch_off_dropout
-from rewardkit.train.models.policy import Judged, Passage, Policy
+from rewardkit.train.models.policy import Policy, TokenLogprobs, TokenSpan
 
 
-class Critic(nn.Module):
+class ValueModel(nn.Module):
     """A linear head on hidden states: on the policy's own, or on those of a model that starts as a copy of the policy.
 
     The value of a token is that of the state in which it is chosen, so it is read where the token is predicted. The head
@@ -37,17 +37,17 @@ class Critic(nn.Module):
         own = {} if self.reader is None else {f"reader.{name}": value for name, value in self.reader.trained.items()}
         return {**own, **{f"head.{name}": value for name, value in self.head.named_parameters()}}
 
-    def values_of(self, judged: Judged, *, detached: bool = False) -> Tensor:
+    def values_of(self, judged: TokenLogprobs, *, detached: bool = False) -> Tensor:
         """Values from the policy's hidden states; ``detached`` keeps the gradient from the policy. Shape: (B, T)."""
         hidden_N_H = judged.hidden_N_H.detach() if detached else judged.hidden_N_H
         return self._padded(hidden_N_H, judged.mask_B_T)
 
-    def forward(self, batch: Sequence[Passage]) -> Tensor:
+    def forward(self, batch: Sequence[TokenSpan]) -> Tensor:
         """Values by a reading of its own. Shape: (B, T); 0 on padding."""
         reader = self.reader or self.policy
         return self._padded(reader.states(batch), reader.mask(batch))
 
-    def estimate(self, batch: Sequence[Passage], most_tokens: int) -> Tensor:
+    def estimate(self, batch: Sequence[TokenSpan], most_tokens: int) -> Tensor:
         """Values of a whole batch without gradient, (B, T), on the CPU."""
         result_B_T = torch.zeros(len(batch), max(row.length for row in batch))
         model = (self.reader or self.policy).model

@@ -66,10 +66,12 @@ class SyncedEngine:
         longest = max(map(len, prompts), default=1) + sampling.max_new_tokens
         setup = setup_of(model, policy, sampling, longest=longest, batch=rollout.batch)
         self.shares_weights = chosen.offer.type.shares_weights
-        self.every = rollout.canary.every
+        self.every = rollout.weight_sync_check.every
         self.engine: RolloutEngine = chosen.build(setup)
         self.tolerance = self.engine.tolerance
-        self.weight_sync_check = WeightSyncCheck(policy, self.engine, prompts, sampling, longest, rollout.canary.limit)
+        self.weight_sync_check = WeightSyncCheck(
+            policy, self.engine, prompts, sampling, longest, rollout.weight_sync_check.limit
+        )
         self.syncs = 0
         self.metrics: dict[str, float] = {}
         """The result of the latest weight sync check."""

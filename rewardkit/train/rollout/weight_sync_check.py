@@ -104,7 +104,7 @@ class WeightSyncCheck:
             raise EngineError(
                 f"after the weight sync the log-probs of engine and trainer differ by {found.mean_difference:.3g} per token on average "
                 f"(at most {found.max_difference:.3g}), more than {self.limit:g}: the engine does not sample from the trained weights. If "
-                "it uses a coarser data type on purpose, set rollout.canary.limit"
+                "it uses a coarser data type on purpose, set rollout.weight_sync_check.limit"
             )
         self._before = answers, trainer_N
         return found

@@ -46,7 +46,7 @@ def train_dpo(file: TrainFile) -> Path:
     config = file.config
     assert isinstance(config, DpoConfig)  # noqa: S101 - for the type checker
     train_rows, held_out_rows = read_pairs(config.data)
-    policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed, shard=config.shard)
+    policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed, sharded=config.fsdp)
     limit = config.token_limit(policy.context)
     train = load_pairs(config, policy, train_rows, limit)
     held_out = load_pairs(config, policy, held_out_rows, limit) if held_out_rows else []

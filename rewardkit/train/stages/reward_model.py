@@ -50,7 +50,7 @@ def train_reward_model(file: TrainFile) -> Path:
     assert isinstance(config, RewardModelConfig)  # noqa: S101 - for the type checker
     train_rows, held_out_rows = read_pairs(config.data)
     scorer = RewardModel.load(
-        config.model, file.where("model", "path"), trained=config.trained, seed=config.seed, shard=config.shard
+        config.model, file.where("model", "path"), trained=config.trained, seed=config.seed, sharded=config.fsdp
     )
     limit = config.token_limit(scorer.context)
     renderer = DialogueRenderer(scorer.tokenizer, config.data, limit)

@@ -46,7 +46,7 @@ def train_sft(file: TrainFile) -> Path:
     config = file.config
     assert isinstance(config, SftConfig)  # noqa: S101 - for the type checker
     weighing = weighers(file)
-    policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed, shard=config.shard)
+    policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed, sharded=config.fsdp)
     if config.packing:
         refuse_packing_leaks(policy, file.where("packing"))
     train, left_out = load_examples(config, policy, weighing, config.data.train)

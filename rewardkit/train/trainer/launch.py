@@ -25,7 +25,7 @@ _MAY_CHANGE = (
     "log",
     "evaluate",
     "threads",
-    "shard",
+    "fsdp",
     "micro_batch_tokens",
     "monitors",
     "reward_workers",

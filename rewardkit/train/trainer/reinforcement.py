@@ -75,7 +75,7 @@ def train(file: TrainFile, config: RlConfig, make_updater: Callable[[Policy, Opt
         ExitStack() as scope,
         CompositeReward(file.reward, registry=file.registry, workers=config.reward_workers) as reward,
     ):
-        policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed, shard=config.shard)
+        policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed, sharded=config.fsdp)
         prompts = load_prompts(config, policy, reward, config.data.train)
         held_out = load_prompts(config, policy, reward, config.data.eval)[: config.evaluate.limit]
         facts = {
@@ -202,7 +202,7 @@ class Trainer:
             **_maximum(collectives.all_gather([self.engine.metrics])),
             **rollout_metrics.components(samples),
             "prompts_sampled": sampled,
-            **({} if self.config.filter.zero_spread == "keep" else {"prompts_kept": used / sampled}),
+            **({} if self.config.filter.zero_std == "keep" else {"prompts_kept": used / sampled}),
             "tokens": tokens,
             "tokens_per_s": tokens / (ended - began),
             "scoring_seconds": timings.scoring,
@@ -225,7 +225,7 @@ class Trainer:
     def sample(self, step: int, timings: Timings) -> tuple[list[Sample], list[Sample]]:
         """Sample and score the step's rollouts.
 
-        With ``filter.zero_spread: refill`` groups without different rewards are replaced by those of further prompts, for some rounds
+        With ``filter.zero_std: refill`` groups without different rewards are replaced by those of further prompts, for some rounds
         (dynamic sampling, https://arxiv.org/abs/2503.14476).
 
         Args:
@@ -240,7 +240,7 @@ class Trainer:
         everything: list[Sample] = []
         kept: list[Sample] = []
         sampled = 0
-        for round_ in range(1 + (config.filter.refill_rounds if config.filter.zero_spread == "refill" else 0)):
+        for round_ in range(1 + (config.filter.refill_rounds if config.filter.zero_std == "refill" else 0)):
             missing = wanted - len({sample.group for sample in kept})
             if missing == 0:
                 break
@@ -256,8 +256,8 @@ class Trainer:
             sampled += missing
             refuse_unscored(samples, self.reward.config.abort_above, f"step {step + 1}")
             everything += samples
-            kept += samples if config.filter.zero_spread == "keep" else _with_spread(samples, config.algorithm.process)
-            if config.filter.zero_spread == "drop" and not kept:
+            kept += samples if config.filter.zero_std == "keep" else _with_spread(samples, config.algorithm.process)
+            if config.filter.zero_std == "drop" and not kept:
                 self.run.console.message(
                     f"step {step + 1}: all groups have equal rewards, so the policy is not updated"
                 )
@@ -266,10 +266,11 @@ class Trainer:
     def refuse_stale_weights(self, metrics: dict[str, float], step: int) -> None:
         """Raise RewardkitError if the rollout engine samples from other weights than those of the policy."""
         difference = metrics.get("sampling_logp_difference", 0.0)
-        if difference > self.config.rollout.max_mismatch:
+        limit = self.config.rollout.max_sampling_logp_difference
+        if difference > limit:
             raise RewardkitError(
                 f"step {step + 1}: the log-probs of rollout engine and trainer differ by {difference:.3g} per token on average, more than "
-                f"rollout.max_mismatch ({self.config.rollout.max_mismatch:g}): the engine does not sample from the trained weights"
+                f"rollout.max_sampling_logp_difference ({limit:g}): the engine does not sample from the trained weights"
             )
 
     # --- alarms --------------------------------------------------------------------------------------------------------

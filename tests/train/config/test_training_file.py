@@ -77,10 +77,10 @@ def test_the_reward_may_be_a_file(tmp_path, registry):
         ("{path: ./base}", "{path: ./base, dtype: float33}", ":4:30", "did you mean 'float32'?"),
         ("{use: even}", "{use: evne}", ":6:35", "did you mean even?"),
         ("{components: {even: {use: even}}}", "{components: {}}", ":6:22", "components is empty"),
-        ("{components: {even: {use: even}}}", "nowhere.yaml", ":6:9", "there is no reward file"),
+        ("{components: {even: {use: even}}}", "nowhere.yaml", ":6:9", "the reward file"),
         ("steps: 10", "steps: 10\nrollout: {group_size: 1}", ":8:23", "compares the completions of a group"),
         ("steps: 10", "steps: 10\nrollout: {temperature: 0}", ":8:24", "rollout.temperature must be more than 0"),
-        ("steps: 10", "steps: 10\nevaluate: {answer: '('}", ":8:20", "'(' is no regular expression"),
+        ("steps: 10", "steps: 10\nevaluate: {answer: '('}", ":8:20", "'(' is not a valid regular expression"),
         ("steps: 10", "steps: 10\nrollout: {stop: ['']}", ":8:18", "rollout.stop[0]"),
         ("steps: 10", "steps: 10\noptimizer: {betas: [0.9, 1]}", ":8:26", "must be less than 1"),
         ("steps: 10", 'steps: "10"', ":7:8", "found the text '10'; did you mean 10?"),
@@ -142,7 +142,7 @@ def test_a_part_of_a_section_keeps_the_stages_other_defaults(tmp_path, registry)
 def test_steps_or_epochs(tmp_path):
     """SFT wants one of them."""
     text = "version: 1\nstage: sft\noutput: out\nmodel: {path: ./m}\ndata: {train: a.jsonl}\n"
-    with pytest.raises(ConfigError, match="give either steps or epochs"):
+    with pytest.raises(ConfigError, match="set either steps or epochs"):
         read(tmp_path, text, Registry())
     assert isinstance(read(tmp_path, text + "epochs: 2\n", Registry()).config, SftConfig)
 
@@ -150,25 +150,25 @@ def test_steps_or_epochs(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kl.target": "2.0"}, "target: an adaptive coefficient is multiplied, so it needs a start above 0"),
+        ({"kl.target": "2.0"}, "target: an adaptive coefficient needs a positive start"),
         (
             {"algorithm": "{process: {component: even}, advantage: rloo}"},
-            "algorithm.advantage: process rewards make the advantages",
+            "algorithm.advantage can't be combined with process rewards",
         ),
         (
             {"algorithm": "{process: {component: even}}", "kl": "{coefficient: 0.1, place: reward}"},
-            "kl.place: the advantages are made of process rewards",
+            "kl.place: process rewards define the advantages",
         ),
         ({"algorithm": "{use: grpo, dual_clip: 3}"}, "dual_clip is for loss: dual_clip, and the loss is clip"),
         ({"algorithm": "{use: rloo, eps_high: 0.3}"}, "eps_high is for loss: clip or .*, and the loss is reinforce"),
         ({"algorithm": "{cispo_low: 2, cispo_high: 1, loss: cispo}"}, "cispo_low .2. is not below cispo_high .1."),
         ({"algorithm": "{eps_low: 0}"}, "eps_low"),
         ({"algorithm": "{max_ratio: 1}"}, "max_ratio"),
-        ({"correction": "{kind: mask, low: 2.5}"}, "low .2.5. is not below high .2., so nothing would be learned"),
+        ({"correction": "{kind: mask, low: 2.5}"}, "low .2.5. is not below high .2., so every token would be masked"),
         ({"optimizer": "{lr: 1.0e-5, min_lr: 1.0e-4, schedule: cosine}"}, "min_lr .0.0001. is above lr .1e-05."),
         (
             {"data.eval": "null", "evaluate.gold": "{components: {even: {use: even}}}"},
-            "evaluate.gold: is measured on held-out prompts, and there are none; set data.eval",
+            "evaluate.gold needs held-out prompts; set data.eval",
         ),
     ],
 )
@@ -207,3 +207,25 @@ def test_named_algorithms_have_the_losses_that_settings_are_checked_against():
 
     assert {name: preset.loss.kind for name, preset in PRESETS.items() if preset.loss.kind != "clip"} == LOSSES
     assert set(READ_BY) == set(_LOSS_SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "message"),
+    [
+        ("shard: true\n", ":1", "shard is now called fsdp"),
+        ("rollout: {canary: {every: 1}}\n", ":11", "rollout.canary is now called rollout.weight_sync_check"),
+        (
+            "rollout: {max_mismatch: 1.0}\n",
+            ":11",
+            "rollout.max_mismatch is now called rollout.max_sampling_logp_difference",
+        ),
+        ("filter: {zero_spread: drop}\n", ":10", "filter.zero_spread is now called filter.zero_std"),
+    ],
+)
+def test_a_former_key_is_refused_with_its_new_name(tmp_path, registry, text, place, message):
+    """The error names the new key at the line of the old one."""
+    base = GRPO.rstrip("\n") + "\n"
+    with pytest.raises(ConfigError) as error:
+        read(tmp_path, base + text, registry)
+    line = base.count("\n") + 1
+    assert f"config.yaml:{line}:{place.rpartition(':')[2]}: {message}" in str(error.value)

@@ -9,7 +9,7 @@ from rewardkit.errors import ConfigError, DataError
 from rewardkit.registry import Registry
 from rewardkit.train.config.reading import read_train_config
 from rewardkit.train.data.rows import Row
-from rewardkit.train.data.token_weights import Weigher, token_weights
+from rewardkit.train.data.token_weights import SpanWeighter, token_weights
 from rewardkit.train.data.weight_functions import weighers
 
 CONFIG = """
@@ -59,9 +59,9 @@ def test_a_plugin_weighs_spans(tmp_path, registry):
     ("entry", "message"),
     [
         ("{use: acme.know}", r"sft.yaml:10:13: no plugin offers weights named 'acme.know'.*acme.known"),
-        ("{pattern: a}", r"sft.yaml:10:7: give either pattern and weight, or use"),
-        ("{pattern: a, weight: 1, use: b}", r"give either pattern and weight, or use"),
-        ("{pattern: '(', weight: 1}", r"sft.yaml:10:17: '\(' is no regular expression"),
+        ("{pattern: a}", r"sft.yaml:10:7: set either pattern and weight, or use"),
+        ("{pattern: a, weight: 1, use: b}", r"set either pattern and weight, or use"),
+        ("{pattern: '(', weight: 1}", r"sft.yaml:10:17: '\(' is not a valid regular expression"),
     ],
 )
 def test_what_cannot_be_used_is_told_with_its_place(tmp_path, registry, entry, message):
@@ -90,7 +90,7 @@ def test_two_plugins_with_one_name_clash(tmp_path, registry):
 def test_what_is_no_span_is_told_with_its_row(tmp_path, given, message):
     """Rather than trained on."""
     with pytest.raises(DataError, match=message):
-        Weigher("acme", lambda row, text: given).spans(Row({}, tmp_path / "rows.jsonl", 3), "abc")
+        SpanWeighter("acme", lambda row, text: given).spans(Row({}, tmp_path / "rows.jsonl", 3), "abc")
 
 
 def test_the_last_span_that_a_token_overlaps_gives_its_weight():

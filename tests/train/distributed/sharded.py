@@ -13,13 +13,13 @@ from rewardkit.errors import ConfigError, Location, RewardkitError
 from rewardkit.rollout_engine import Request, Sampling
 from rewardkit.train.config import LoraConfig, ModelConfig, OptimizerConfig
 from rewardkit.train.distributed import collectives
-from rewardkit.train.distributed.fsdp import shards_of
-from rewardkit.train.models.policy import Passage, Policy
+from rewardkit.train.distributed.fsdp import shard_model
+from rewardkit.train.models.policy import Policy, TokenSpan
 from rewardkit.train.rollout.engines.hf import HfEngine
 from rewardkit.train.rollout.engines.weight_export import checkpoint_weights
 from rewardkit.train.trainer.optimizer import Optimizer
 
-ROWS = [Passage(tuple(range(5, 5 + length)), 1) for length in (12, 9, 7)]
+ROWS = [TokenSpan(tuple(range(5, 5 + length)), 1) for length in (12, 9, 7)]
 
 
 def held(tensors):
@@ -27,21 +27,21 @@ def held(tensors):
     return sum(getattr(tensor, "_local_tensor", tensor).nbytes for tensor in tensors)
 
 
-def learner(base, shard, scale=1.0):
+def learner(base, sharded, scale=1.0):
     """A policy with its optimiser, and gradients of some rows."""
-    policy = Policy.load(ModelConfig(path=base), shard=shard)
-    optimizer = Optimizer(policy.trained, OptimizerConfig(lr=1e-2), 10, policy.shards)
+    policy = Policy.load(ModelConfig(path=base), sharded=sharded)
+    optimizer = Optimizer(policy.trained, OptimizerConfig(lr=1e-2), 10, policy.sharded)
 
     def backward(part):
-        (scale * policy.judge([ROWS[row] for row in part]).logprobs_B_T.sum()).backward()
+        (scale * policy.forward_logprobs([ROWS[row] for row in part]).logprobs_B_T.sum()).backward()
 
     optimizer.accumulate([len(row.tokens) for row in ROWS], 12, backward)
     return policy, optimizer
 
 
-def kept(base, shard):
+def kept(base, sharded):
     """Bytes of weights, gradients and moments."""
-    policy, optimizer = learner(base, shard)
+    policy, optimizer = learner(base, sharded)
     weights = list(policy.model.parameters())
     gradients = [value.grad for value in weights if value.grad is not None]
     found = {"weights": held(weights), "gradients": held(gradients)}
@@ -50,9 +50,9 @@ def kept(base, shard):
     return {**found, "moments": held(moments)}
 
 
-def engine_weights(base, shard):
+def engine_weights(base, sharded):
     """What an engine is given of a model with adapters that do something."""
-    policy = Policy.load(ModelConfig(path=base, lora=LoraConfig(rank=2)), shard=shard)
+    policy = Policy.load(ModelConfig(path=base, lora=LoraConfig(rank=2)), sharded=sharded)
     with torch.no_grad():
         for name, value in policy.trained.items():
             if "lora_B" in name:
@@ -62,11 +62,11 @@ def engine_weights(base, shard):
 
 def sampled(policy):
     """Completions, of which the first process has more to sample than the others; then a pass of all together."""
-    prompts = [(5, 6), (7, 8, 9), (5,)] if collectives.is_first() else []
+    prompts = [(5, 6), (7, 8, 9), (5,)] if collectives.is_main_process() else []
     requests = [Request(prompt, [1]) for prompt in prompts]
     done = [tokens for part in HfEngine(policy, 1).generate(requests, Sampling(6)) for tokens in part]
     tokens = [list(completions[0].tokens) for _, completions in done]
-    return tokens, policy.judge(ROWS).logprobs_B_T.detach()
+    return tokens, policy.forward_logprobs(ROWS).logprobs_B_T.detach()
 
 
 def refused(base):
@@ -74,14 +74,14 @@ def refused(base):
     model = Policy.load(ModelConfig(path=base)).model
     model.register_parameter("scale", nn.Parameter(torch.tensor(1.0)))
     try:
-        shards_of(model, torch.device("cpu"), Location("run.yaml", 3, 8))
+        shard_model(model, torch.device("cpu"), Location("run.yaml", 3, 8))
     except ConfigError as error:
         return str(error)
 
 
 def out_of_memory(base):
     """What is said when memory runs out in a micro-batch."""
-    _, optimizer = learner(base, shard=True)
+    _, optimizer = learner(base, sharded=True)
 
     def backward(_part):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
@@ -94,7 +94,7 @@ def out_of_memory(base):
 
 def not_finite(base):
     """Whether a gradient that is not finite in one process leaves the weights of all as they were."""
-    policy, optimizer = learner(base, shard=True, scale=1.0 if collectives.is_first() else float("inf"))
+    policy, optimizer = learner(base, sharded=True, scale=1.0 if collectives.is_main_process() else float("inf"))
     before = [value.to_local().clone() for value in policy.trained.values()]
     norm = optimizer.step(0)
     same = all(torch.equal(value.to_local(), old) for value, old in zip(policy.trained.values(), before, strict=True))
@@ -104,12 +104,12 @@ def not_finite(base):
 def main(base, folder):
     """Find out everything."""
     PartialState()
-    whole, divided = engine_weights(base, shard=False), engine_weights(base, shard=True)
+    whole, divided = engine_weights(base, sharded=False), engine_weights(base, sharded=True)
     own, passed = sampled(Policy.load(ModelConfig(path=base)))
-    own_divided, passed_divided = sampled(Policy.load(ModelConfig(path=base), shard=True))
+    own_divided, passed_divided = sampled(Policy.load(ModelConfig(path=base), sharded=True))
     facts = {
-        "kept": kept(base, shard=False),
-        "kept_divided": kept(base, shard=True),
+        "kept": kept(base, sharded=False),
+        "kept_divided": kept(base, sharded=True),
         "engine_weights": list(whole) == list(divided)
         and all(torch.equal(whole[name], divided[name]) for name in whole),
         "sampled": own == own_divided and torch.equal(passed, passed_divided),

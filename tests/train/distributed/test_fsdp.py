@@ -27,13 +27,13 @@ reward: {{components: {{digits: {{use: digits}}}}}}
 steps: 4
 rollout: {{prompts_per_step: 3, group_size: 4, max_new_tokens: 12}}
 kl: {{coefficient: 0.02, target: 0.5, horizon: 50}}
-filter: {{zero_spread: refill}}
+filter: {{zero_std: refill}}
 epochs_per_batch: 2
 optimizer: {{lr: 1.0e-3, warmup_steps: 2, schedule: cosine}}
 checkpoint: {{every: 1}}
 evaluate: {{every: 2, limit: 8}}
 threads: 1
-shard: true
+fsdp: true
 """
 SFT = """
 version: 1
@@ -78,11 +78,11 @@ def test_processes_sample_each_for_itself(facts):
     assert [of["sampled"] for of in facts] == [True, True]
 
 
-def test_a_model_that_cannot_be_divided_is_refused(facts):
+def test_a_model_that_cannot_be_sharded_is_refused(facts):
     """With the place in the configuration."""
     for of in facts:
-        assert of["refused"].startswith("run.yaml:3:8: shard: ")
-        assert "can't be divided" in of["refused"]
+        assert of["refused"].startswith("run.yaml:3:8: fsdp: ")
+        assert "can't be sharded" in of["refused"]
 
 
 def test_out_of_memory_says_what_to_do(facts):
@@ -152,7 +152,7 @@ def test_a_run_goes_on_divided_or_whole(work, tmp_path, start_world):
     finish(start_world, config, 1)
     alone = load_file(folder / "final/model.safetensors")
     back_to(2)
-    finish(start_world, written(folder, SFT + "shard: true\n", work=work), 2)
+    finish(start_world, written(folder, SFT + "fsdp: true\n", work=work), 2)
     both = load_file(folder / "final/model.safetensors")
     back_to(4)
     finish(start_world, written(folder, SFT, work=work), 1)

@@ -87,7 +87,7 @@ NOTHING_TO_LEARN = GRPO.replace("use: digits", "use: digits, weight: {{steps: [[
 )
 """After a step that learns, steps that do not: momentum must not move the weights of two processes alone."""
 SHARD = """
-shard: true
+fsdp: true
 micro_batch_tokens: 60
 """
 """Weights divided, and so few tokens at once that one process has more micro-batches than the other."""

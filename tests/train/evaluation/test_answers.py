@@ -7,7 +7,7 @@ import math
 import pytest
 
 from rewardkit.errors import DataError, OutputError
-from rewardkit.train.evaluation.answers import GREEDY, Answer, Exam, Store, means
+from rewardkit.train.evaluation.answers import GREEDY, Answer, ModelAnswers, Store, means
 
 
 def answer(prompt=0, place=GREEDY, *, right=True, tokens=3, is_cut=False, **components):
@@ -61,6 +61,8 @@ def test_means_leave_out_what_is_not_known():
 
 def test_only_problems_that_are_wholly_scored_are_counted():
     """Else pass@k would be of another number of samples for some."""
-    exam = Exam("m", [], [answer(0), answer(0, 0), answer(0, 1, right=False), answer(1, 0), answer(1, 1, right=None)])
-    assert exam.counts() == {0: (2, 1)}
-    assert exam.greedy_accuracy().value == 1.0
+    model_answers = ModelAnswers(
+        "m", [], [answer(0), answer(0, 0), answer(0, 1, right=False), answer(1, 0), answer(1, 1, right=None)]
+    )
+    assert model_answers.counts() == {0: (2, 1)}
+    assert model_answers.greedy_accuracy().value == 1.0

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from rewardkit.errors import DataError
-from rewardkit.train.evaluation.answers import GREEDY, Answer, Exam
+from rewardkit.train.evaluation.answers import GREEDY, Answer, ModelAnswers
 from rewardkit.train.evaluation.metrics import figures_of, labelled, record_of
 from rewardkit.train.evaluation.pass_at_k import compare
 
 
-def exam(rights, greedy=True):
-    """An exam with these verdicts for each prompt's samples, and one for each greedy answer."""
+def model_answers(rights, greedy=True):
+    """An model_answers with these verdicts for each prompt's samples, and one for each greedy answer."""
     answers = [
         Answer(prompt, place, right, None if right is None else float(right), {}, 1, is_cut=False, answer="x", text="")
         for prompt, verdicts in enumerate(rights)
@@ -21,12 +21,12 @@ def exam(rights, greedy=True):
         Answer(prompt, GREEDY, greedy, None if greedy is None else 1.0, {}, 1, is_cut=False, answer="x", text="")
         for prompt in range(len(rights))
     ]
-    return Exam("model", [{}] * len(rights), [*answers, *first])
+    return ModelAnswers("model", [{}] * len(rights), [*answers, *first])
 
 
 def test_what_could_not_be_scored_is_shown():
     """With the number of problems that it left out."""
-    found = figures_of(exam([[True, False], [None, True]]), 2)
+    found = figures_of(model_answers([[True, False], [None, True]]), 2)
     assert (found["sampled"]["problems"], found["sampled"]["problems_left_out"]) == (1, 1)
     shown = labelled(found)
     assert shown["problems left out"] == 1
@@ -36,14 +36,14 @@ def test_what_could_not_be_scored_is_shown():
 
 def test_where_all_could_be_scored_nothing_is_said_of_it():
     """Nor of majorities of one."""
-    shown = labelled(figures_of(exam([[True, False], [False, False]]), 2))
+    shown = labelled(figures_of(model_answers([[True, False], [False, False]]), 2))
     assert {"unscored", "problems left out", "majority@1"}.isdisjoint(shown)
     assert {"pass@1", "pass@2", "majority@2"} <= shown.keys()
 
 
 def test_greedy_answers_alone():
     """Without samples there is one figure of what could not be scored."""
-    found = figures_of(exam([[], []], greedy=None), 0)
+    found = figures_of(model_answers([[], []], greedy=None), 0)
     assert "sampled" not in found
     shown = labelled(found)
     assert shown["unscored"] == 1.0
@@ -53,12 +53,12 @@ def test_greedy_answers_alone():
 def test_nothing_that_could_be_scored_is_an_error():
     """There is no figure then."""
     with pytest.raises(DataError, match="of no problem all 2 samples could be scored"):
-        figures_of(exam([[None, True]]), 2)
+        figures_of(model_answers([[None, True]]), 2)
 
 
 def test_curves_are_kept_by_k():
     """Of both models and of the gain, at the k that are shown."""
-    base, trained = exam([[True, False, False, False]] * 3), exam([[True, True, False, False]] * 3)
+    base, trained = model_answers([[True, False, False, False]] * 3), model_answers([[True, True, False, False]] * 3)
     changes = compare(base, trained, {0: "all", 1: "all", 2: "all"})
     record = record_of(4, [base, trained], [figures_of(base, 4), figures_of(trained, 4)], changes)
     [change] = record["changes"]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewardkit.errors import DataError
-from rewardkit.train.evaluation.answers import GREEDY, Answer, Exam
+from rewardkit.train.evaluation.answers import GREEDY, Answer, ModelAnswers
 from rewardkit.train.evaluation.pass_at_k import (
     change,
     compare,
@@ -27,14 +27,16 @@ from rewardkit.train.evaluation.pass_at_k import (
 from rewardkit.train.evaluation.statistics import pass_at_k
 
 
-def exam(rights, text="x"):
-    """An exam with these verdicts for each prompt."""
+def model_answers(rights, text="x"):
+    """An model_answers with these verdicts for each prompt."""
     answers = [
         Answer(prompt, place, right, None if right is None else float(right), {}, 1, is_cut=False, answer=text, text="")
         for prompt, verdicts in enumerate(rights)
         for place, right in enumerate(verdicts)
     ]
-    return Exam("model", [], [*answers, Answer(0, GREEDY, True, 1.0, {}, 1, is_cut=False, answer=None, text="")])
+    return ModelAnswers(
+        "model", [], [*answers, Answer(0, GREEDY, True, 1.0, {}, 1, is_cut=False, answer=None, text="")]
+    )
 
 
 @settings(deadline=None)
@@ -153,8 +155,8 @@ def test_the_interval_covers_as_often_as_it_says():
 
 def test_classes_are_compared_by_themselves():
     """The whole first; a problem that could not be scored is in none."""
-    base = exam([[True, False], [False, False], [None, True]])
-    trained = exam([[True, True], [True, False], [True, True]])
+    base = model_answers([[True, False], [False, False], [None, True]])
+    trained = model_answers([[True, True], [True, False], [True, True]])
     whole, easy, hard = compare(base, trained, {0: "easy", 1: "hard", 2: "hard"})
     assert [item.problems for item in (whole, easy, hard)] == [2, 1, 1]
     assert [item.name for item in (whole, easy, hard)] == ["all", "easy", "hard"]
@@ -163,22 +165,22 @@ def test_classes_are_compared_by_themselves():
 
 
 def test_what_is_no_class_is_refused():
-    """A column that is different in every row, and exams of which nothing could be scored."""
-    many = exam([[True, False]] * 60)
+    """A column that is different in every row, and all_answers of which nothing could be scored."""
+    many = model_answers([[True, False]] * 60)
     with pytest.raises(DataError, match="60 classes among 60 problems"):
         compare(many, many, {index: str(index) for index in range(60)})
     with pytest.raises(DataError, match="no problem of which all samples"):
-        compare(exam([[None, True]]), exam([[True, True]]), {0: "all"})
+        compare(model_answers([[None, True]]), model_answers([[True, True]]), {0: "all"})
 
 
 def test_figures_of_one_model():
     """pass@k and majority@k over the problems whose samples could all be scored."""
-    found = exam([[True, False], [False, False], [None, True]])
+    found = model_answers([[True, False], [False, False], [None, True]])
     assert passes(found, [1, 2])[1].value == pytest.approx(0.25)
     assert passes(found, [1, 2])[2].value == pytest.approx(0.5)
     assert set(majorities(found, [1, 2])) == {1, 2}
-    assert majorities(exam([[True, False]], text=None), [1]) == {}
-    assert passes(exam([[None, None]]), [1]) == {}
+    assert majorities(model_answers([[True, False]], text=None), [1]) == {}
+    assert passes(model_answers([[None, None]]), [1]) == {}
 
 
 def test_the_gain_of_greedy_answers_is_paired():
@@ -189,7 +191,7 @@ def test_the_gain_of_greedy_answers_is_paired():
             Answer(prompt, GREEDY, right, 1.0, {}, 1, is_cut=False, answer=None, text="")
             for prompt, right in enumerate(rights)
         ]
-        return Exam("model", [], answers)
+        return ModelAnswers("model", [], answers)
 
     found = greedy_gain(greedy(False, True, None, False), greedy(True, True, True, None))
     assert (found.value, found.low, found.high) == (0.5, 0.0, 1.0)

@@ -13,15 +13,15 @@ from rewardkit.errors import ConfigError
 from rewardkit.rollout_engine import Sampling
 from rewardkit.train.config import LoraConfig, ModelConfig
 from rewardkit.train.models.loading import model_context
-from rewardkit.train.models.policy import Passage, Policy
+from rewardkit.train.models.policy import Policy, TokenSpan
 from rewardkit.train.rollout.synced_engine import setup_of
 
-BATCH = [Passage((5, 6, 7, 8, 9), 2), Passage((10, 11, 12), 1), Passage((9, 8, 7, 6, 5, 4, 3, 2), 7)]
+BATCH = [TokenSpan((5, 6, 7, 8, 9), 2), TokenSpan((10, 11, 12), 1), TokenSpan((9, 8, 7, 6, 5, 4, 3, 2), 7)]
 
 
 def test_judging_is_log_softmax_of_the_models_logits(policy):
     """Each token's log-prob and entropy, at a temperature, by hand."""
-    judged = policy.judge(BATCH, 0.5)
+    judged = policy.forward_logprobs(BATCH, 0.5)
     assert judged.mask_B_T.sum(1).tolist() == [3, 2, 1]
     for row, passage in enumerate(BATCH):
         logprobs = (policy.model(torch.tensor([passage.tokens])).logits[0] / 0.5).log_softmax(-1)
@@ -36,7 +36,7 @@ def test_packed_rows_do_not_see_each_other(policy):
     """One behind the other gives what padding gives, gradients included."""
     results = []
     for packed in (False, True):
-        judged = policy.judge(BATCH, packed=packed)
+        judged = policy.forward_logprobs(BATCH, packed=packed)
         judged.logprobs_B_T.sum().backward()
         gradients = torch.cat([value.grad.flatten() for value in policy.trained.values()])
         policy.model.zero_grad()
@@ -55,7 +55,7 @@ def test_a_head_that_is_more_than_a_matrix_is_found_out(policy, monkeypatch):
         return out
 
     monkeypatch.setattr(policy.model, "forward", scaled)
-    judged = Policy(policy.model, policy.tokenizer, policy.device).judge(BATCH)
+    judged = Policy(policy.model, policy.tokenizer, policy.device).forward_logprobs(BATCH)
     expected = (original(torch.tensor([BATCH[0].tokens])).logits[0] * 3).log_softmax(-1)
     assert torch.allclose(judged.logprobs_B_T[0, 0], expected[1, 7], atol=1e-5)
 
@@ -67,8 +67,8 @@ def test_adapters_that_were_saved_are_a_model_again(work, tmp_path):
         torch.nn.init.normal_(value, std=0.1)
     trained.save(tmp_path / "final")
     found = Policy.load(ModelConfig(path=str(tmp_path / "final")))
-    expected = trained.judge(BATCH).logprobs_B_T
-    assert torch.allclose(found.judge(BATCH).logprobs_B_T, expected, atol=1e-5)
+    expected = trained.forward_logprobs(BATCH).logprobs_B_T
+    assert torch.allclose(found.forward_logprobs(BATCH).logprobs_B_T, expected, atol=1e-5)
     assert model_context(ModelConfig(path=str(tmp_path / "final"))) == found.context
     assert len(found.trained) == len(Policy.load(ModelConfig(path=str(work / "base"))).trained)
     setup = setup_of(ModelConfig(path=str(tmp_path / "final")), found, Sampling(1), longest=2, batch=1)
@@ -76,7 +76,7 @@ def test_adapters_that_were_saved_are_a_model_again(work, tmp_path):
     found.save(tmp_path / "whole")
     assert (tmp_path / "whole/config.json").is_file()
     again = Policy.load(ModelConfig(path=str(tmp_path / "final"), lora=LoraConfig(rank=2)))
-    assert torch.allclose(again.judge(BATCH).logprobs_B_T, expected, atol=1e-5)
+    assert torch.allclose(again.forward_logprobs(BATCH).logprobs_B_T, expected, atol=1e-5)
     assert all(".lora_" in name for name in again.trained)
 
 
@@ -102,9 +102,9 @@ def test_adapters_alone_are_trained_and_can_be_switched_off(work):
                 value.fill_(0.5)
     with torch.no_grad():
         with policy.reference():
-            off = policy.judge(BATCH).logprobs_B_T
-        on = policy.judge(BATCH).logprobs_B_T
-        assert torch.allclose(off, plain.judge(BATCH).logprobs_B_T, atol=1e-5)
+            off = policy.forward_logprobs(BATCH).logprobs_B_T
+        on = policy.forward_logprobs(BATCH).logprobs_B_T
+        assert torch.allclose(off, plain.forward_logprobs(BATCH).logprobs_B_T, atol=1e-5)
     assert not torch.allclose(on, off, atol=1e-3)
 
 

@@ -28,7 +28,7 @@ model: {{path: {work}/base}}
 data: {{train: {work}/train.jsonl}}
 reward: {{components: {{main: {{use: digits}}}}}}
 steps: 4
-rollout: {{prompts_per_step: 4, group_size: 4, max_new_tokens: 8, engine: {engine}, canary: {canary}}}
+rollout: {{prompts_per_step: 4, group_size: 4, max_new_tokens: 8, engine: {engine}, weight_sync_check: {check}}}
 optimizer: {{lr: 1.0e-3}}
 evaluate: {{every: 0}}
 checkpoint: {{every: 0}}
@@ -108,11 +108,11 @@ def registry():
     return found
 
 
-def run(work, folder, registry, engine="copy", canary="{}", **overrides):
+def run(work, folder, registry, engine="copy", check="{}", **overrides):
     """Train, and return the metrics of the steps."""
     STARTED.clear()
     config = folder / "run.yaml"
-    config.write_text(CONFIG.format(folder=folder, work=work, engine=engine, canary=canary))
+    config.write_text(CONFIG.format(folder=folder, work=work, engine=engine, check=check))
     file = read_train_config(config, registry, overrides)
     launch(file, STAGES["grpo"].runner())
     lines = [json.loads(line) for line in (folder / "out/metrics.jsonl").read_text().splitlines()]
@@ -140,7 +140,7 @@ def test_an_engine_out_of_sync_ends_the_run(work, tmp_path, registry, fault, mes
     """If weights are not taken over, the run stops, closes the engine and saves a checkpoint."""
     engine = f"{{use: copy, with: {{fault: {fault}, after: 2}}}}"
     with pytest.raises(EngineError, match=message) as error:
-        run(work, tmp_path, registry, engine, canary="{limit: 1.0e-5}")
+        run(work, tmp_path, registry, engine, check="{limit: 1.0e-5}")
     assert STARTED[0].closed
     kept = json.loads(next((tmp_path / "out/checkpoints").glob("*/state.json")).read_text())
     assert f"a checkpoint after step {kept['step']} is saved in" in str(error.value)
@@ -165,7 +165,7 @@ def test_a_run_goes_on_from_what_an_engine_left(work, tmp_path, registry, monkey
 
 def test_the_check_can_be_switched_off(work, tmp_path, registry):
     """``every: 0`` switches the check off; the metrics still have the difference on rollouts."""
-    figures = run(work, tmp_path, registry, "{use: copy, with: {fault: all}}", canary="{every: 0}")
+    figures = run(work, tmp_path, registry, "{use: copy, with: {fault: all}}", check="{every: 0}")
     assert not any("weight_sync_difference" in line for line in figures)
     assert figures[-1]["sampling_logp_difference"] > 1e-4
 
@@ -185,9 +185,9 @@ def test_an_engine_that_answers_nonsense_is_told(policy):
             for part in super().generate(requests, sampling):
                 yield [(index, [replace(item, logprobs=()) for item in items]) for index, items in part if index]
 
-    canary = WeightSyncCheck(policy, Mute(policy), [[2, 3]], Sampling(8), 64)
+    check = WeightSyncCheck(policy, Mute(policy), [[2, 3]], Sampling(8), 64)
     with pytest.raises(EngineError, match="for 0 of 3 prompts"):
-        canary.check()
+        check.check()
 
 
 @pytest.mark.parametrize(
@@ -210,17 +210,17 @@ def test_a_wrong_engine_is_told_with_its_place(work, tmp_path, registry, engine,
     assert (place.line, bool(place.column), message in text) == (line, True, True), str(error.value)
 
 
-def test_an_engine_that_shares_tensors_cannot_sample_from_divided_ones(work, tmp_path, registry):
-    """With shard: true such an engine is refused; one that takes over weights is not."""
+def test_an_engine_that_shares_tensors_cannot_sample_from_sharded_ones(work, tmp_path, registry):
+    """With fsdp: true such an engine is refused; one that takes over weights is not."""
     config = tmp_path / "run.yaml"
-    text = CONFIG.format(folder=tmp_path, work=work, engine="shares", canary="{}") + "shard: true\n"
+    text = CONFIG.format(folder=tmp_path, work=work, engine="shares", check="{}") + "fsdp: true\n"
     config.write_text(text)
     with pytest.raises(
-        ConfigError, match=r"run\.yaml:9:\d+: rollout\.engine shares samples with the trainer's own tensors"
+        ConfigError, match=r"run\.yaml:9:\d+: rollout\.engine shares samples from the trainer's own tensors"
     ):
         read_train_config(config, registry)
     config.write_text(text.replace("engine: shares", "engine: copy"))
-    assert read_train_config(config, registry).config.shard
+    assert read_train_config(config, registry).config.fsdp
 
 
 def test_a_clash_with_the_cores_names_is_told(work, tmp_path, registry):

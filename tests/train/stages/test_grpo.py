@@ -158,7 +158,7 @@ def test_a_constant_reward_changes_nothing(work, tmp_path, registry):
 
 def test_refilling_samples_further_prompts(work, tmp_path, registry):
     """Dynamic sampling has a bound, and its cost is logged."""
-    extra = "filter: {zero_spread: refill, refill_rounds: 2}\n"
+    extra = "filter: {zero_std: refill, refill_rounds: 2}\n"
     [line] = run(work, tmp_path, registry, use="constant", steps=1, extra=extra)["train"]
     assert line["prompts_sampled"] == 12
     assert line["prompts_kept"] == 0
@@ -168,7 +168,7 @@ def test_refilling_samples_further_prompts(work, tmp_path, registry):
 
 def test_what_is_filtered_out_is_still_told(work, tmp_path, registry):
     """Metrics and the unscored limit are over everything that was sampled, not over what is left."""
-    extra = "filter: {zero_spread: refill, refill_rounds: 2}\n"
+    extra = "filter: {zero_std: refill, refill_rounds: 2}\n"
     changes = {"rollout.max_new_tokens": "1", "rollout.group_size": "8", "data.eval": "null"}
     CALLS.clear()
     [line] = run(work, tmp_path, registry, use="flaky", abort=0.9, steps=1, extra=extra, **changes)["train"]
@@ -260,7 +260,7 @@ def test_what_has_no_process_rewards_leaves_its_group(work, tmp_path, registry, 
 
 def test_groups_are_alike_by_the_rewards_of_their_steps(work, tmp_path, registry):
     """With process rewards, groups whose totals are equal are not dropped."""
-    extra = "algorithm: {use: grpo, process: {component: main, separator: '1'}}\nfilter: {zero_spread: drop}\n"
+    extra = "algorithm: {use: grpo, process: {component: main, separator: '1'}}\nfilter: {zero_std: drop}\n"
     text = "{components: {main: {use: stepwise, weight: 0}}}"
     figures = run(work, tmp_path, registry, steps=1, extra=extra, **{"data.eval": "null", "reward": text})
     [line] = figures["train"]
@@ -271,7 +271,7 @@ def test_groups_are_alike_by_the_rewards_of_their_steps(work, tmp_path, registry
 def test_nothing_is_learned_where_nothing_is_scored(work, tmp_path, registry):
     """All groups are dropped, and the run continues."""
     changes = {"data.eval": "null", "reward": "{components: {main: {use: nan}}, unscored: {abort_above: 1}}"}
-    figures = run(work, tmp_path, registry, steps=2, extra="filter: {zero_spread: drop}\n", **changes)
+    figures = run(work, tmp_path, registry, steps=2, extra="filter: {zero_std: drop}\n", **changes)
     assert [line["prompts_kept"] for line in figures["train"]] == [0, 0]
 
 
@@ -374,7 +374,7 @@ def test_out_of_memory_halves_the_micro_batch(work, tmp_path, registry, monkeypa
             raise torch.OutOfMemoryError("out of memory")
         return original(self, batch, *args, **kwargs)
 
-    monkeypatch.setattr(Policy, "judge", small)
+    monkeypatch.setattr(Policy, "forward_logprobs", small)
     (tmp_path / "2").mkdir()
     run(work, tmp_path / "2", registry, steps=1)
     tried = [size for size in sizes if size > 5]

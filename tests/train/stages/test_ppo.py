@@ -139,7 +139,7 @@ def test_values_are_read_where_tokens_are_predicted(policy):
     ("override", "message"),
     [
         ({"algorithm.advantage": "group_std"}, "in PPO advantages come from the critic"),
-        ({"filter.zero_spread": "drop"}, "PPO compares a completion with the critic"),
+        ({"filter.zero_std": "drop"}, "PPO compares a completion with the critic"),
     ],
 )
 def test_what_makes_no_sense_is_refused(work, tmp_path, override, message):

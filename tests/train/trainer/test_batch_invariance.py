@@ -93,9 +93,9 @@ def test_sft(policy, micro, packing, reduction):
     )
     rows = [example(seed) for seed in range(7)]
     task = SftTask(config, policy, rows, [])
-    with mock.patch.object(policy, "judge", wraps=policy.judge) as judge:
+    with mock.patch.object(policy, "forward_logprobs", wraps=policy.forward_logprobs) as forward:
         found, figures = given_rows(task, 7, micro)
-    assert {call.kwargs["packed"] for call in judge.call_args_list} == {packing}
+    assert {call.kwargs["packed"] for call in forward.call_args_list} == {packing}
     each = [(-logprobs(policy.model, row.tokens, row.start) * torch.tensor(row.weights)).sum() for row in rows]
     loss = {
         "token": lambda: sum(each) / sum(sum(row.weights) for row in rows),

@@ -32,7 +32,7 @@ steps: 8
 rollout: {{prompts_per_step: 4, group_size: 4, max_new_tokens: 12}}
 algorithm: {{use: grpo}}
 kl: {{coefficient: 0.02, target: 0.5, horizon: 50}}
-filter: {{zero_spread: refill}}
+filter: {{zero_std: refill}}
 epochs_per_batch: 2
 updates_per_epoch: 2
 optimizer: {{lr: 1.0e-3, warmup_steps: 2, schedule: cosine}}

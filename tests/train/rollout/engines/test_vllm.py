@@ -1,4 +1,4 @@
-"""The engine ``vllm`` for real, on a CPU: the contract, weights by every road, the canary, deadlines, and nothing left behind.
+"""The engine ``vllm`` for real, on a CPU: the contract, weights by every road, the check, deadlines, and nothing left behind.
 
 vLLM pins other versions of some packages than everything else here, so ``make test-vllm`` runs this in an environment of its own.
 """
@@ -97,7 +97,7 @@ def apart(engine, policy):
     return worst
 
 
-def canary(engine, policy):
+def check(engine, policy):
     """Return the weight sync check as a run makes it."""
     return WeightSyncCheck(policy, engine, [policy.tokenizer("1+2=?")["input_ids"]], Sampling(16), 160)
 
@@ -139,7 +139,7 @@ def test_weights_may_go_through_a_file(pair):
 def test_a_complete_sync_passes_the_check(pair):
     """The check passes after each update."""
     engine, policy = pair
-    watch = canary(engine, policy)
+    watch = check(engine, policy)
     for _ in range(3):
         assert watch.check().mean_difference < 1e-5
         move(policy, 0.01)
@@ -158,7 +158,7 @@ def test_a_complete_sync_passes_the_check(pair):
 def test_the_check_finds_an_incomplete_sync(pair, monkeypatch, fault, message):
     """Each way in which weights can be stale is found."""
     engine, policy = pair
-    watch = canary(engine, policy)
+    watch = check(engine, policy)
     watch.check()
     whole = engine.setup.weights
     left_out = {"a tensor is left out": "layers.1.mlp.up_proj", "the tied head is not updated": "lm_head"}.get(fault)

@@ -33,7 +33,7 @@ evaluate: {{every: 2, limit: 5}}
 checkpoint: {{every: 2, keep: 2}}
 log: {{samples: 20}}
 threads: 1
-shard: {shard}
+fsdp: {fsdp}
 """
 
 
@@ -42,10 +42,10 @@ def config(work, tmp_path):
     """Write a run's configuration, with a model that vLLM has kernels for."""
     module("build", FAULTY.parents[2] / "examples/train/build.py").write_model(tmp_path / "base", hidden=128, layers=2)
 
-    def write(name, engine="vllm", shard="false"):
+    def write(name, engine="vllm", fsdp="false"):
         file = tmp_path / f"{name}.yaml"
         file.write_text(
-            GRPO.format(output=tmp_path / name, base=tmp_path / "base", work=work, engine=engine, shard=shard)
+            GRPO.format(output=tmp_path / name, base=tmp_path / "base", work=work, engine=engine, fsdp=fsdp)
         )
         return file
 
@@ -90,7 +90,7 @@ def test_two_processes_do_what_one_does_and_a_stale_one_stops_both(start_world, 
     """
     from safetensors.torch import load_file
 
-    one, two, stale = config("one"), config("two", shard="true"), config("stale")
+    one, two, stale = config("one"), config("two", fsdp="true"), config("stale")
     assert ended(start_world([str(FAULTY), str(one), "none", "-"], 1))[0] == [0]
     codes, said = ended(start_world([str(FAULTY), str(two), str(stale), "vllm keeps its weights", "1"], 2))
     assert codes == [1, 1], said
