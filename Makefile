@@ -1,8 +1,4 @@
-# make demo: install everything into .venv, score the shipped rollouts, then train a small model with a reward (some minutes).
-# make demo-score: the first half alone, which needs no torch.
-#   TORCH_INDEX=https://download.pytorch.org/whl/cpu takes the small build of torch, for machines without a GPU.
-# make test: install everything and run all checks and tests.
-# make test-vllm: install vLLM for CPUs into an environment of its own (it pins other versions) and run its tests.
+# Every target that a person calls has a description after ##; `make help` prints them.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -18,13 +14,19 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 VLLM_VENV ?= .venv-vllm
 VLLM_PIP := $(VLLM_VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: demo demo-score test lint typecheck pytest test-vllm clean help
+.DEFAULT_GOAL := help
+.PHONY: help install demo demo-score test test-fast lint typecheck pytest docs test-vllm clean
 
-help:
-	@sed -n 's/^# //p' Makefile
+help:  ## Show this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  TORCH_INDEX=https://download.pytorch.org/whl/cpu  the small build of torch, for machines without a GPU"
+	@echo "  PYTHON=python3.12  another interpreter     PYTEST_ARGS='-k name'  arguments for pytest"
+
+install: $(VENV)/installed-dev  ## Install everything into .venv, editable, with tools for development.
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "rewardkit needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "rewardkit needs Python 3.11 or newer; set PYTHON="; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(BIN)/python pyproject.toml constraints.txt $(SANDBOX) $(PLUGINS)
@@ -37,10 +39,10 @@ $(VENV)/installed-train: $(VENV)/installed
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed-train
-	$(PIP) install -q -c constraints.txt -e '.[dev,peers,ray,train]' $(subst ./sandbox,'./sandbox[test]',$(EDITABLE))
+	$(PIP) install -q -c constraints.txt -e '.[dev,docs,peers,ray,train]' $(subst ./sandbox,'./sandbox[test]',$(EDITABLE))
 	@touch $@
 
-demo-score: $(VENV)/installed
+demo-score: $(VENV)/installed  ## Score 240 shipped rollouts. Needs no torch.
 	@mkdir -p demo-out
 	$(BIN)/rewardkit plugins
 	$(BIN)/rewardkit check examples/demo/reward.yaml --data examples/demo/rollouts.jsonl
@@ -49,7 +51,7 @@ demo-score: $(VENV)/installed
 	@echo "The scored rows are in demo-out/scored.parquet. Next: change a weight in examples/demo/reward.yaml and run make demo-score again."
 	@echo
 
-demo: demo-score $(VENV)/installed-train $(WORK)/base
+demo: demo-score $(VENV)/installed-train $(WORK)/base  ## Score, then train a small model with a reward; about four minutes.
 	$(BIN)/rewardkit train examples/train/sft.yaml
 	$(BIN)/rewardkit train examples/train/grpo_math.yaml
 	@echo "A model of 0.8 million parameters has learned to add, from a reward. Next: README.md."
@@ -60,17 +62,29 @@ $(WORK)/base: examples/train/build.py | $(VENV)/installed-train
 	$(BIN)/python examples/train/build.py $(WORK)
 	@touch $@
 
-lint: $(VENV)/installed-dev
+lint: $(VENV)/installed-dev  ## Check formatting and style with ruff.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-typecheck: $(VENV)/installed-dev
+typecheck: $(VENV)/installed-dev  ## Check types with mypy.
 	$(BIN)/mypy $(PACKAGES)
 
-pytest: $(VENV)/installed-dev
+pytest: $(VENV)/installed-dev  ## Run all tests.
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test: lint typecheck pytest
+test: lint typecheck docs pytest  ## Run every check: lint, types, docs and all tests.
+
+# No processes, no training, no sandbox: what a change to the core or to a verifier should be tried with first.
+FAST := tests/config tests/composite/test_cache.py tests/composite/test_combine.py tests/composite/test_plugin_calls.py \
+        tests/scoring/formats tests/scoring/test_summary.py tests/insight tests/train/losses tests/train/config tests/docs/test_guarantees.py \
+        tests/test_authoring.py tests/test_errors.py tests/test_files.py tests/test_registry.py tests/test_types.py \
+        plugins/format plugins/length plugins/math/tests/test_cases.py plugins/math/tests/test_parsing.py plugins/math/tests/test_extraction.py \
+        plugins/math/tests/test_comparison.py plugins/math/tests/test_numeric.py plugins/math/tests/test_verify.py
+test-fast: $(VENV)/installed-dev  ## Run the tests without processes, training or sandbox; under two minutes.
+	$(BIN)/python -m pytest -q -n 2 -m "not slow" $(FAST) $(PYTEST_ARGS)
+
+docs: $(VENV)/installed-dev  ## Build the documentation into docs/_build/html, with strict links.
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 $(VLLM_VENV)/installed: pyproject.toml constraints.txt requirements-vllm.txt
 	$(PYTHON) -m venv $(VLLM_VENV)
@@ -79,8 +93,8 @@ $(VLLM_VENV)/installed: pyproject.toml constraints.txt requirements-vllm.txt
 	$(VLLM_PIP) install -q --no-deps --no-build-isolation -e . -e plugins/format -e plugins/length -e plugins/math
 	@touch $@
 
-test-vllm: $(VLLM_VENV)/installed
+test-vllm: $(VLLM_VENV)/installed  ## Run the tests of engine: vllm, in an environment of their own.
 	$(VLLM_VENV)/bin/python -m pytest tests/train/rollout/engines $(PYTEST_ARGS)
 
-clean:
-	rm -rf $(VENV) $(VLLM_VENV) demo-out $(WORK) .pytest_cache .mypy_cache .ruff_cache
+clean:  ## Remove environments, caches and what the demo wrote.
+	rm -rf $(VENV) $(VLLM_VENV) demo-out $(WORK) .pytest_cache .mypy_cache .ruff_cache docs/_build
