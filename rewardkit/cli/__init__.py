@@ -1,7 +1,7 @@
-"""The ``rewardkit`` command: one module per verb, loaded when the verb is called.
+"""The ``rewardkit`` command line: one module per command, imported when the command is called.
 
-A verb's module holds a click command named ``command``. What goes wrong on purpose (``RewardkitError``) ends with one message and
-the exit code of its class; Ctrl-C ends with 130.
+A command's module defines a click command named ``command``. A ``RewardkitError`` prints its message and exits with the exit code
+of its class; Ctrl-C exits with 130.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "score": "Score rollouts with a composite reward.",
-    "check": "Check a reward file or a training configuration, and the data.",
+    "check": "Check a reward file or a training configuration and its data.",
     "schema": "Print the JSON Schema of reward files or training configurations, for editors.",
     "diff": "Show what changes when one reward replaces another.",
     "noise": "Estimate how often a reward is wrong, from labels.",
     "train": "Train a model: SFT, reward model, DPO, GRPO, PPO.",
-    "report": "Draw training runs as one HTML page.",
-    "eval": "Evaluate a model on held-out prompts, or compare two.",
-    "plugins": "List the installed rewards, or explain one.",
-    "new-plugin": "Write the package of a new reward plugin.",
-    "doctor": "Tell what works on this machine, and what to do about the rest.",
+    "report": "Write an HTML report of training runs.",
+    "eval": "Evaluate a model on held-out prompts, or compare two models.",
+    "plugins": "List the installed rewards, or describe one.",
+    "new-plugin": "Create the package of a new reward plugin.",
+    "doctor": "Check this installation and machine, and say how to fix problems.",
 }
-"""Each verb's line in the help, so that listing them imports none."""
+"""The help line of each command, so that listing the commands imports none of them."""
 INTERRUPTED = 130
-"""The exit code of what somebody asked to end."""
+"""The exit code after Ctrl-C or SIGTERM."""
 
 
 class _ReaderLeftError(Exception):
-    """Whoever read our output has left, as `head` does."""
+    """The reader of standard output has closed it, as `head` does."""
 
 
 class _CommandGroup(click.Group):
-    """Loads the core's verbs by name, and asks the plugins for any other."""
+    """Imports the core's commands by name, and asks the plugins for any other."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The core's verbs in the order of their use; the plugins' are not asked for here, since that imports them all."""
+        """Return the core's commands. Those of plugins are left out, since listing them imports every plugin."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The verb of that name."""
+        """Return the command of a name."""
         if cmd_name in COMMANDS:
             module = importlib.import_module(f"rewardkit.cli.{cmd_name.replace('-', '_')}")
             command: click.Command = module.command
@@ -56,14 +56,14 @@ class _CommandGroup(click.Group):
         return load_registry().command(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of verbs without importing them."""
-        with formatter.section("Verbs"):
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
         formatter.write_paragraph()
-        formatter.write_text("Plugins may add verbs: `rewardkit plugins` lists them.")
+        formatter.write_text("Plugins may add commands: `rewardkit plugins` lists them.")
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click does, but that a reader who leaves is no failure: click and rich would end with 1."""
+        """Run the command. A closed standard output is no failure, though click and rich would exit with 1."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -76,19 +76,19 @@ class _CommandGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, with a suggestion for a misspelt verb."""
+        """Find the command, with a suggestion for a misspelt name."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             import difflib  # noqa: PLC0415 - only for the error message
 
             close = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; verbs are {', '.join(COMMANDS)}"
-            raise click.UsageError(f"there is no verb {args[0]!r}{hint}", ctx)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; commands are {', '.join(COMMANDS)}"
+            raise click.UsageError(f"there is no command {args[0]!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
 
 
 def load_registry() -> Registry:
-    """The plugins of this environment."""
-    from rewardkit.registry import Registry  # noqa: PLC0415 - verbs that need no plugin don't pay for it
+    """Load the plugins of this environment."""
+    from rewardkit.registry import Registry  # noqa: PLC0415 - commands that need no plugin don't pay for it
 
     return Registry.load()
 
@@ -108,7 +108,8 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
 def cli() -> None:
     """Rewards that can be verified, composed, trusted and trained on.
 
-    Exit codes: 0 done · 1 the work failed · 2 wrong use or configuration · 3 too much could not be scored · 130 interrupted.
+    Exit codes:
+    0 success · 1 failure · 2 wrong usage, configuration or data · 3 too many rows could not be read or scored · 130 interrupted.
     """
 
 
@@ -118,11 +119,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     try:
         result: Any = cli.main(args=arguments, prog_name="rewardkit", standalone_mode=False)
     except RewardkitError as error:
-        if error.exit_code != INTERRUPTED:  # that was asked for
+        if error.exit_code != INTERRUPTED:
             click.secho("error: ", fg="red", bold=True, nl=False, err=True)
         click.echo(str(error), err=True)
         return error.exit_code
@@ -133,7 +134,7 @@ def run(arguments: list[str] | None = None) -> int:
         click.echo("interrupted", err=True)
         return INTERRUPTED
     except _ReaderLeftError:
-        # Nothing more can be said on that pipe.
+        # Nothing more can be written to that pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:

@@ -1,4 +1,4 @@
-"""``rewardkit check``: is this reward file or training configuration right, and do the data fit it? Runs no reward."""
+"""``rewardkit check``: checks a reward file or a training configuration together with its data. Runs no reward."""
 
 from __future__ import annotations
 
@@ -6,22 +6,27 @@ from typing import Any
 
 import click
 
-from rewardkit.cli.check_reward import _check_reward
+from rewardkit.cli.check_reward import check_reward
 from rewardkit.errors import UsageError
 
 
 @click.command("check")
 @click.argument("file", type=click.Path())
 @click.option(
-    "--data", "data", multiple=True, help="Rollouts to hold the reward against: a file, a glob, or - for stdin."
+    "--data",
+    "data",
+    multiple=True,
+    help="Rollouts to check against the reward: a file, a glob, or - for standard input.",
 )
-@click.option("--map", "maps", multiple=True, metavar="NEW=OLD", help="Rename a column, as for `rewardkit score`.")
-@click.option("--explode", default="", metavar="COL,…", help="List columns that go along with a list of completions.")
-@click.option("--limit", type=click.IntRange(1), help="Look at no more than this many rows.")
 @click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Put a value over a training configuration's."
+    "--map", "maps", multiple=True, metavar="NEW=OLD", help="Read column OLD as NEW, as for `rewardkit score`."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+@click.option("--explode", default="", metavar="COL,…", help="Other list columns with one value per completion.")
+@click.option("--limit", type=click.IntRange(1), help="Check only the first N rows.", metavar="N")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value of a training configuration."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def command(
     file: str,
     data: tuple[str, ...],
@@ -31,22 +36,23 @@ def command(
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Check a reward file, and hold it against data; or check a training configuration with the data that it names.
+    """Check a reward file against data, or a training configuration with its data.
 
-    Of a reward file: mistakes in the YAML and, with --data, columns that are missing, rows that can't be read, rows without a route,
-    and references that can't be understood.
+    For a reward file, `check` reports mistakes in the YAML and, with --data, everything that `rewardkit score` would refuse:
+    missing columns, rows that can't be read, rows without a route, and references that can't be read.
 
-    Of a training configuration (it has a stage): mistakes in the YAML, a row in colours that tell what is in the loss, what a step
-    costs, and what is odd: prompts in the loss, templates, duplicates, lengths, truncation, held-out rows that are trained on.
+    For a training configuration (it has a `stage`), it reports mistakes in the YAML, shows one sample with the tokens in the
+    loss in colour, estimates the cost of a step, and warns about prompts in the loss, chat templates, duplicates, lengths,
+    truncation, and held-out rows in the training data.
 
-    No reward is run and nothing is trained. What would be refused ends with exit code 2; what is only odd does not.
+    No reward is run and nothing is trained. Exits with 2 if `score` or `train` would refuse the input; warnings alone exit with 0.
     """
     from rewardkit.config import read_yaml  # noqa: PLC0415 - heavy
 
     if _is_training(read_yaml(file).data):
         if data or maps or explode:
             raise UsageError(
-                "--data, --map and --explode are for reward files; a training configuration names its data"
+                "--data, --map and --explode are options for reward files; a training configuration names its own data"
             )
         from rewardkit.cli.check_training import check_training  # noqa: PLC0415 - heavy
         from rewardkit.cli.loading import split_overrides  # noqa: PLC0415
@@ -54,10 +60,10 @@ def command(
         check_training(file, split_overrides(overrides), limit, as_json=as_json)
         return
     if overrides:
-        raise UsageError("--set is for training configurations")
-    _check_reward(file, data, maps, explode, limit, as_json=as_json)
+        raise UsageError("--set is an option for training configurations")
+    check_reward(file, data, maps, explode, limit, as_json=as_json)
 
 
 def _is_training(document: Any) -> bool:
-    """Whether a document is a training configuration, though its stage may be forgotten."""
+    """Return whether a document is a training configuration, even if it lacks its stage."""
     return isinstance(document, dict) and bool({"stage", "model", "output"} & document.keys())

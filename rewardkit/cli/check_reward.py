@@ -1,4 +1,4 @@
-"""`rewardkit check` for a reward file: the reward itself, and the data that it is to score."""
+"""`rewardkit check` for a reward file: checks the reward and the data that it would score."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ if TYPE_CHECKING:
 
 
 MAX_LISTED = 20
-"""Kinds of problems in the data that are listed."""
+"""The most kinds of problems that are listed."""
 
 
 @dataclass(slots=True)
 class Findings:
-    """What was seen in the data."""
+    """What `check` found in the data."""
 
     rows: int = 0
     rollouts: int = 0
     prompts: set[int] = field(default_factory=set)
-    """Hashes of the groups."""
+    """The hash of each group."""
     routed: dict[str, int] = field(default_factory=dict)
-    """Rollouts for each composite."""
+    """The number of rollouts for each composite."""
     kinds: dict[tuple[str, str], int] = field(default_factory=dict)
-    """Rollouts of each kind that a component tells apart."""
+    """The number of rollouts of each kind that a component distinguishes."""
     problems: dict[tuple[str, str], list[Any]] = field(default_factory=dict)
-    """By component and problem: how many rollouts, and where the first stands."""
+    """For each component and problem, the number of rollouts and the place of the first."""
+    hint: str = ""
+    """Why `rewardkit score` would refuse a whole file, with what to do; empty if it would not."""
 
     def add(self, component: str, problem: str, where: str) -> None:
         """Count a problem."""
@@ -43,9 +45,15 @@ class Findings:
         entry[0] += 1
 
 
-def _check_reward(
+def check_reward(
     file: str, data: tuple[str, ...], maps: tuple[str, ...], explode: str, limit: int | None, *, as_json: bool
 ) -> None:
+    """Check a reward file and, if there are any, the data, and print the findings.
+
+    Raises:
+        ConfigError: The reward file is wrong.
+        DataError: The data have problems, or can't be read.
+    """
     from rewardkit.config import read_config  # noqa: PLC0415 - heavy
 
     config = read_config(file, load_registry())
@@ -63,16 +71,23 @@ def _check_reward(
 def _inspect(
     config: RewardConfig, data: tuple[str, ...], maps: tuple[str, ...], explode: tuple[str, ...], limit: int | None
 ) -> Findings:
-    from rewardkit.scoring.formats.decode import Columns, decode  # noqa: PLC0415 - heavy
+    from rewardkit.scoring.column_check import check_columns  # noqa: PLC0415 - heavy
+    from rewardkit.scoring.formats.decode import STANDARD, Columns, decode, field_paths  # noqa: PLC0415 - heavy
     from rewardkit.scoring.formats.readers import Reader, find_inputs  # noqa: PLC0415 - heavy
 
     columns = Columns.parse(maps, explode)
     findings = Findings()
-    for chunk in Reader(find_inputs(data), limit=limit).chunks():
-        decoded = decode(chunk, columns)
+    reader = Reader(find_inputs(data), limit=limit)
+    try:
+        check_columns(reader, columns, config)
+    except DataError as error:
+        findings.hint = str(error)
+    paths = field_paths(config)
+    for chunk in reader.chunks():
+        decoded = decode(chunk, columns, paths)
         findings.rows += len(chunk.rows)
         for rejected in decoded.rejected:
-            findings.add("", f"can't be read: {rejected.reason}", f"{rejected.file}:{rejected.row}")
+            findings.add("", f"row can't be read: {rejected.reason}", f"{rejected.file}:{rejected.row}")
         for source, rollout in zip(decoded.sources, decoded.rollouts, strict=True):
             where = chunk.where(source)
             findings.rollouts += 1
@@ -84,10 +99,16 @@ def _inspect(
                 findings.add("", str(error), where)
                 continue
             findings.routed[composite] = findings.routed.get(composite, 0) + 1
+            composites = config.composites[composite]
+            gate = composites.gate.fields if composites.gate else ()
+            lacking = [name for name in gate if rollout.fields.get(name) is None and name not in STANDARD]
+            problems += [("", f"the row has no value in column {name!r}, which the gate reads") for name in lacking]
             for component, problem in problems:
                 findings.add(component, problem, where)
             for kind in config.row_kinds(rollout):
                 findings.kinds[kind] = findings.kinds.get(kind, 0) + 1
+    if findings.hint and not findings.problems:
+        findings.add("", findings.hint, data[0])
     return findings
 
 
@@ -103,6 +124,7 @@ def _plain(findings: Findings | None) -> dict[str, Any] | None:
             {"component": component, "kind": kind, "count": count}
             for (component, kind), count in findings.kinds.items()
         ],
+        "hint": findings.hint or None,
         "problems": [
             {"component": component or None, "problem": problem, "count": count, "first": first}
             for (component, problem), (count, first) in findings.problems.items()
@@ -136,7 +158,7 @@ def _print_findings(console: Console, findings: Findings) -> None:
         console.print(f"[cyan]{component}[/cyan]  {count:,} × {escape(kind)}", highlight=False)
     if not findings.problems:
         console.print(
-            f"[green]ok[/green]  {summary}: all columns are there and every reference can be understood",
+            f"[green]ok[/green]  {summary}: the columns exist and every reference can be read",
             highlight=False,
         )
         return
@@ -150,5 +172,7 @@ def _print_findings(console: Console, findings: Findings) -> None:
     for (component, problem), (count, first) in ranked[:MAX_LISTED]:
         table.add_row(f"{count:,}", component or "-", escape(problem), escape(first))
     console.print(table)
+    if findings.hint:
+        console.print(f"[yellow]{escape(findings.hint)}[/yellow]", highlight=False)
     if len(ranked) > MAX_LISTED:
         console.print(f"[dim]and {len(ranked) - MAX_LISTED} more kinds (--json lists all)[/dim]")

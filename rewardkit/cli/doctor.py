@@ -1,4 +1,4 @@
-"""``rewardkit doctor``: what works on this machine, and what to do about the rest."""
+"""``rewardkit doctor``: checks this installation and machine, and says how to fix problems."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _LITTLE = _GIB
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """Something that rewardkit uses where it is installed."""
+    """An optional library."""
 
     module: str
     purpose: str
     install: str
     show: str = ""
-    """An expression over the imported module ``m`` whose text is told too."""
+    """An expression over the imported module ``m`` whose value is shown too."""
 
 
 LIBRARIES = (
@@ -63,17 +63,18 @@ LIBRARIES = (
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def command(as_json: bool) -> int:
-    """Tell what works on this machine, and what to do about the rest.
+    """Check this installation and machine, and say how to fix problems.
 
-    Looks at this installation, its plugins, the machine and the libraries that rewardkit can use, then asks each plugin. Every
-    library is imported and every wall of a sandbox is tried, so it takes some seconds. Ends with 1 if there is a problem.
+    Checks the installation, its plugins, the machine and the libraries that rewardkit can use, then runs each plugin's own
+    checks. It imports every library and tests the isolation of each sandbox, which takes some seconds. Exits with 1 if there
+    is a problem.
     """
     from rich.console import Console  # noqa: PLC0415 - heavy
 
     areas: list[tuple[str, list[Finding]]] = []
-    with Console(stderr=True).status("looking …") as status:
+    with Console(stderr=True).status("checking …") as status:
         for title, look in _areas():
-            status.update(f"looking at {title} …")
+            status.update(f"checking {title} …")
             areas.append((title, list(look())))
     problems = sum(finding.status == "problem" for _, findings in areas for finding in findings)
     if as_json:
@@ -158,7 +159,7 @@ def _libraries() -> Iterator[Finding]:
 
 
 def _library(library: Library) -> Finding:
-    """Whether it is there and can be imported; tried in a process of its own, as a broken one may take its process along."""
+    """Check that a library can be imported, in a process of its own, since a broken library may crash it."""
     if importlib.util.find_spec(library.module) is None:
         return Finding(library.module, "note", f"not installed; for {library.purpose}", library.install)
     shown = f", {library.show}" if library.show else ""
@@ -176,7 +177,7 @@ def _library(library: Library) -> Finding:
 
 
 def _asked(provenance: Provenance, diagnose: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """What a plugin tells; what its own code raises is a finding like any other."""
+    """Run a plugin's own checks; an exception of its code is a finding like any other."""
     try:
         for finding in diagnose() or ():
             if not isinstance(finding, Finding):

@@ -1,4 +1,4 @@
-"""``rewardkit plugins``: what is installed, from where, and how to use it."""
+"""``rewardkit plugins``: lists the installed rewards with their origin, parameters and examples."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def command(name: str | None, as_json: bool) -> None:
-    """List the installed rewards, or explain one.
+    """List the installed rewards, or describe one.
 
-    NAME is a reward such as format.tags, or a family such as format.
+    NAME is a reward, such as format.tags, or a family of rewards, such as format.
     """
     registry = load_registry()
     if name is None:
@@ -37,7 +37,7 @@ def command(name: str | None, as_json: bool) -> None:
 
 
 def _schema(kind: RewardType) -> dict[str, Any]:
-    """The parameters' schema; of a plugin whose types have none, only that."""
+    """Return the schema of the parameters; if their types have none, only a description that says so."""
     from pydantic.errors import PydanticUserError  # noqa: PLC0415 - heavy
 
     from rewardkit.config.params import params_schema  # noqa: PLC0415 - heavy
@@ -45,7 +45,7 @@ def _schema(kind: RewardType) -> dict[str, Any]:
     try:
         return params_schema(kind)
     except PydanticUserError as error:
-        return {"description": f"can't be described: {error.message.splitlines()[0]}"}
+        return {"description": f"has no schema: {error.message.splitlines()[0]}"}
 
 
 def _describe(offer: OfferedReward) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def _describe(offer: OfferedReward) -> dict[str, Any]:
 
 
 def _needs(kind: RewardType) -> tuple[str, ...]:
-    """Fields read with default parameters; where a parameter without a default names one, its name in angle brackets."""
+    """Return the fields that are read with default parameters; a required parameter stands in angle brackets."""
     required = _schema(kind).get("required", [])
     placeholders = {name: f"<{name}>" for name in required}
     try:
@@ -78,7 +78,7 @@ def _needs(kind: RewardType) -> tuple[str, ...]:
 
 
 def _example(kind: RewardType) -> str:
-    """The plugin's own example, or a component with the required parameters."""
+    """Return the plugin's own example, or a component with the required parameters."""
     if kind.example:
         return kind.example.strip()
     schema = _schema(kind)
@@ -116,9 +116,9 @@ def _list(registry: Registry, as_json: bool) -> None:
 
 
 def _clashes(registry: Registry) -> list[str]:
-    """Names that two plugins offer, and verbs that the core has already."""
+    """Return the names that two plugins offer, and plugin commands that have the name of a core command."""
     return registry.clashes() + [
-        f"verb {name!r} of {offers[0][1]} (plugin {offers[0][1].plugin!r}) can't be reached: the core has that verb"
+        f"command {name!r} of {offers[0][1]} (plugin {offers[0][1].plugin!r}) can't be reached: the core has a command of that name"
         for name, offers in sorted(registry.commands.items())
         if name in COMMANDS
     ]
@@ -150,18 +150,18 @@ def _print_list(registry: Registry) -> None:
         console.print("No reward plugins are installed. Try: pip install 'rewardkit\\[format,length,math]'")
     for engine, engines in sorted(registry.engines.items()):
         console.print(f"rollout engine [cyan]{escape(engine)}[/cyan] from {escape(str(engines[0].provenance))}")
-    for verb, commands in sorted(registry.commands.items()):
-        console.print(f"verb [cyan]{escape(verb)}[/cyan] from {escape(str(commands[0][1]))}")
+    for name, commands in sorted(registry.commands.items()):
+        console.print(f"command [cyan]{escape(name)}[/cyan] from {escape(str(commands[0][1]))}")
     for item in registry.broken:
         console.print(
             f"[red]broken[/red] {escape(item.provenance.plugin)} from {escape(str(item.provenance))}: {escape(item.cause)}"
         )
     for off in registry.disabled:
-        console.print(f"[yellow]switched off[/yellow] {escape(off.plugin)} from {escape(str(off))}")
+        console.print(f"[yellow]disabled[/yellow] {escape(off.plugin)} from {escape(str(off))}")
 
 
 def _summary(kind: RewardType) -> str:
-    """The first sentence of the description, without Markdown's marks."""
+    """Return the first paragraph of the description without Markdown's backticks."""
     return kind.doc.split("\n\n", maxsplit=1)[0].replace("`", "").replace("\n", " ")
 
 
@@ -182,7 +182,7 @@ def _explain(offer: OfferedReward) -> None:
         table.add_column("parameter", no_wrap=True, style="cyan")
         table.add_column("type")
         table.add_column("default")
-        table.add_column("what it does", ratio=1)
+        table.add_column("description", ratio=1)
         for name, value in schema["properties"].items():
             default = "required" if name in required else orjson.dumps(value.get("default")).decode()
             table.add_row(
@@ -195,7 +195,7 @@ def _explain(offer: OfferedReward) -> None:
         console.print(table)
     else:
         console.print(f"\n{escape(schema.get('description', 'It has no parameters.'))}")
-    needs = ", ".join(_needs(kind)) or "nothing but prompt and completion"
+    needs = ", ".join(_needs(kind)) or "prompt and completion only"
     limit = f", {kind.timeout_s:g} s for each rollout" if kind.timeout_s else ""
     console.print(f"\n[bold]reads[/bold]    {escape(needs)}", highlight=False)
     console.print(f"[bold]runs[/bold]     {kind.executor}, on one {kind.scope} at a time{limit}", highlight=False)
@@ -203,7 +203,7 @@ def _explain(offer: OfferedReward) -> None:
 
 
 def type_text(schema: dict[str, Any], root: dict[str, Any]) -> str:
-    """A parameter's type as a reader would say it."""
+    """Return a parameter's type in words."""
     if "$ref" in schema:
         return type_text(root.get("$defs", {}).get(str(schema["$ref"]).rpartition("/")[2], {}), root)
     if "enum" in schema:

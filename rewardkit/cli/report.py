@@ -16,16 +16,16 @@ from rewardkit.errors import UsageError
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("report.html"),
     show_default=True,
-    help="The page to write.",
+    help="The HTML file to write.",
 )
 def command(paths: tuple[Path, ...], out: Path) -> None:
-    """Write a page that needs no network and no scripts.
+    """Write an HTML report that needs neither a network nor scripts.
 
     PATHS is one file that `rewardkit score` wrote: the page shows the distribution of each component, how much of the
     training signal it supplies, flat groups, correlations, and examples.
 
     Or PATHS are folders of training runs: the page draws all of them in the same charts and lists what differs between
-    their configurations. Runs that have not ended yet can be drawn, too. Every run writes such a page at its end.
+    their configurations. Unfinished runs can be drawn, too. Every run writes such a report at its end.
     """
     if not any(path.is_file() for path in paths):
         from rewardkit.train.reports.run_report import write_report  # noqa: PLC0415 - heavy

@@ -1,4 +1,4 @@
-"""``rewardkit schema``: the JSON Schema of reward files and training configurations, and the keys of the latter in words."""
+"""``rewardkit schema``: prints the JSON Schema of reward files and training configurations, or a table of keys."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ STAGES = ("sft", "reward_model", "dpo", "grpo", "ppo")
 
 @click.command("schema")
 @click.argument("kind", type=click.Choice([REWARD, *STAGES]), default=REWARD)
-@click.option("--keys", is_flag=True, help="List the keys of a training configuration in words instead.")
+@click.option("--keys", is_flag=True, help="Print a table of the keys of a training configuration instead.")
 def command(kind: str, keys: bool) -> None:
     """Print the JSON Schema of reward files, or of the training configurations of a stage, for editors.
 
-    That of reward files is made from the core and from the parameters of every installed plugin. In VS Code with the YAML
-    extension write it to a file, and name that in the first line of reward.yaml:
+    The schema of reward files includes the parameters of every installed plugin. For VS Code with the YAML extension, write it
+    to a file and name the file in the first line of reward.yaml:
 
     \b
       rewardkit schema > reward.schema.json
@@ -57,10 +57,10 @@ def _show(keys: Sequence[Key]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("key", overflow="fold")
     table.add_column("default", overflow="fold", max_width=14)
-    table.add_column("what it is", overflow="fold", ratio=1)
+    table.add_column("description", overflow="fold", ratio=1)
     for key in keys:
         is_section = "section" in key.kind
-        default = "" if is_section else key.default or "must be given"
+        default = "" if is_section else key.default or "required"
         words = Text(key.meaning)
         if not is_section or key.default == "null":
             words = Text.assemble((key.kind, "dim"), ("  " if key.meaning else ""), key.meaning)

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -143,7 +144,7 @@ def command(
             result = retry_rows(options, tries, reward, spec=spec, progress=make_progress)
         if to_stdout:
             with options.out.open("rb") as rows:
-                shutil.copyfileobj(rows, click.get_binary_stream("stdout"))
+                shutil.copyfileobj(rows, sys.stdout.buffer)
     print_result(result, out)
     if as_json:
         click.echo(json.dumps({"out": str(out), "reward_id": config.reward_id, **_json_summary(result)}))

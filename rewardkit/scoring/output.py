@@ -1,4 +1,4 @@
-"""The output of a job: its part, its rejected rows, its journal, and at the end the finished file with its manifest."""
+"""Writes the output of a job: scored rows, rejected rows and the journal, and at the end the finished file with its manifest."""
 
 from __future__ import annotations
 
@@ -32,24 +32,25 @@ SEGMENT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be done; two runs with equal jobs give the same rows."""
+    """What to score; runs with equal jobs write the same rows."""
 
     identity: Mapping[str, Any]
     """reward_id, step, inputs, map, explode, limit, format: JSON."""
     format: str
     order: str = "input"
-    """``groups``: work is done in another order than the input's."""
+    """``input``, or ``groups``: rows are scored in the order in which groups are complete."""
 
     def data(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return the job as JSON."""
         return {**self.identity, "format": self.format}
 
 
 def finished_manifest(paths: OutputPaths, job: Job, *, fresh: bool) -> dict[str, Any] | None:
-    """The manifest of this very job, if it was finished before.
+    """Return the manifest of this job if it is finished, else None.
 
     Raises:
-        UsageError: The output is there and is of another job, or of nobody knows what.
+        UsageError: The output exists and belongs to another job, or another program wrote it.
+        OutputError: The manifest is damaged.
     """
     if fresh or not paths.out.exists() or paths.journal.exists():
         return None
@@ -60,7 +61,7 @@ def finished_manifest(paths: OutputPaths, job: Job, *, fresh: bool) -> dict[str,
         )
     if different := differences(manifest["job"], job.data()):
         raise UsageError(
-            f"{paths.out} exists and is of another job: {'; '.join(different)}. Give another --out, or --fresh to replace it"
+            f"{paths.out} exists and was written by another job: {'; '.join(different)}. Give another --out, or --fresh to replace it"
         )
     return manifest
 
@@ -72,21 +73,21 @@ class Output:
     paths: OutputPaths
     journal: Journal
     part: Part | None
-    """None: everything is written and renamed already."""
+    """None if everything is written and renamed."""
     rejected: IO[bytes] | None
     now: Segment
-    """What is written, on the disk or not yet."""
+    """What has been appended, whether on the disk or not."""
     waiting_bytes: int = 0
     since: float = field(default_factory=time.monotonic)
     broken: bool = False
-    """Whether a write failed, so that only what is in the journal counts."""
+    """Whether a write failed, so that only the rows in the journal count."""
 
     @classmethod
     def open(cls, paths: OutputPaths, job: Job, *, fresh: bool = False) -> Output:
-        """Begin, or go on where the last run of this job ended.
+        """Begin a job, or resume it where its last run ended.
 
         Raises:
-            UsageError: There are finished rows of another job.
+            UsageError: The folder holds finished rows of another job.
             OutputError: The folder can't be written, or another run is writing there.
         """
         journal = Journal.open(paths, {**job.data(), "order": job.order}, fresh=fresh)
@@ -117,10 +118,10 @@ class Output:
         return cls(paths, journal, part, rejected, last)
 
     def append(self, scored_chunk: ScoredChunk) -> None:
-        """Add a scored_chunk, and bring everything to the disk when it is time.
+        """Append a scored chunk, and commit when enough rows or time have passed.
 
         Raises:
-            OutputError: It can't be written; what was committed before stays.
+            OutputError: The rows can't be written; committed rows stay.
         """
         assert self.part is not None  # noqa: S101
         assert self.rejected is not None  # noqa: S101
@@ -153,7 +154,7 @@ class Output:
             self.commit()
 
     def commit(self) -> None:
-        """Bring everything appended so far to the disk. Does nothing where a write failed before."""
+        """Bring all appended rows to the disk. Does nothing if a write has failed."""
         if self.broken or self.now.consumed == self.journal.last.consumed:
             return
         assert self.part is not None  # noqa: S101
@@ -178,10 +179,10 @@ class Output:
         self.since = time.monotonic()
 
     def finish(self, manifest: Mapping[str, Any]) -> None:
-        """Make the finished file. May be interrupted anywhere: the next run does the rest.
+        """Complete the output file. If this is interrupted, the next run does the rest.
 
         Raises:
-            OutputError: It can't be written.
+            OutputError: The file can't be written.
         """
         self.commit()
         paths = self.paths
@@ -204,13 +205,13 @@ class Output:
         paths = self.paths
         finished = part.finish(self.journal.ends, paths.rewritten)
         write_whole(paths.manifest, json.dumps(manifest, indent=2).encode() + b"\n")
-        # The part goes last: as long as it is there, all of this can be done again.
+        # The part is removed last: while it exists, all of this can be repeated.
         finished.replace(paths.out)
         if finished != paths.part:
             paths.part.unlink()
 
     def close(self, *, remove: bool = False) -> None:
-        """Close the files. The job is done if the journal is removed."""
+        """Close the files; ``remove`` removes the journal, which ends the job."""
         if self.rejected is not None:
             self.rejected.close()
         self.journal.close(remove=remove)
@@ -223,13 +224,13 @@ class Output:
         except RewardkitError as error:
             self.broken = self.broken or isinstance(error.__cause__, OSError)
             raise
-        except BaseException:  # a second Ctrl-C: nobody knows what was counted
+        except BaseException:  # a second Ctrl-C: what was written is unknown
             self.broken = True
             raise
 
 
 def _cut(path: Path, size: int, paths: OutputPaths) -> None:
-    """Cut off what the journal does not tell of."""
+    """Truncate a file to the size that the journal states."""
     path.touch()
     if path.stat().st_size < size:
         raise OutputError(f"{path} is shorter than {paths.journal} says; start again with --fresh")
@@ -237,5 +238,5 @@ def _cut(path: Path, size: int, paths: OutputPaths) -> None:
 
 
 def protected_paths(out: Path) -> list[Path]:
-    """Files that a glob over the inputs must not pick up."""
+    """Return the files that a glob over the inputs must not match."""
     return OutputPaths(out).all()

@@ -1,4 +1,4 @@
-"""Scores files: readers → rollouts → composite reward → output, with everything that keeps a long run safe around it."""
+"""Scores files: reads rows, scores them in chunks, and writes them so that an interrupted run can be resumed."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ if TYPE_CHECKING:
     from rewardkit.composite import CompositeReward
 
 MIN_ROWS_TO_ABORT = 200
-"""Below this many rows the share of unscored ones says too little to stop a run for it."""
+"""A run is not stopped for its share of unscored rows before so many rows."""
 MAX_HELD_ROWS = 10_000
-"""So many rows at most wait in memory for the end of an outage."""
+"""The most rows that wait in memory for the end of a service's outage."""
 MIN_BYTES_FOR_PROCESSES = 64 << 20
-"""Input smaller than this is mostly scored before worker processes would have started; they are where the rewards are slow."""
+"""Smaller input gets worker processes only if its rewards are slow: most of it is scored before they have started."""
 _CHUNK_ROWS = 2048
 _CHUNK_ROWS_ELSEWHERE = 128
-"""Rows in a chunk whose rewards run in workers: few, so that little is under way when a run ends early."""
+"""Rows in a chunk whose rewards run in workers: few, so that little is lost when a run ends early."""
 
 
 class InterruptedRunError(RewardkitError):
-    """Somebody asked a run to end; what is finished is kept."""
+    """A run was interrupted; finished rows are kept."""
 
     exit_code = 130
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreOptions:
-    """What to score, and how."""
+    """What to score and how."""
 
     inputs: Sequence[str]
     """Paths, globs, or ``-``."""
@@ -59,11 +59,11 @@ class ScoreOptions:
     columns: Columns = field(default_factory=Columns)
     engine: Literal["local", "ray"] = "local"
     processes: int = 1
-    """Processes to spread rewards over that are pure computation, this one included."""
+    """The number of processes, this one included, for rewards that only compute."""
     fresh: bool = False
-    """Throw away what an earlier run left."""
+    """Discard the output of an earlier run."""
     limit: int | None = None
-    """Score only the first so many rows."""
+    """Score only this many rows; None scores all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +73,11 @@ class RunResult:
     manifest: dict[str, Any]
     already_complete: bool = False
     too_many_unscored: str = ""
-    """Where more rows could not be scored than the reward file allows: so, and why. All rows are written all the same."""
+    """Why the run failed although all rows are written: too many could not be read or scored. Empty if it succeeded."""
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The run's numbers, as ``Summary.data`` gives them."""
+        """The run's statistics, as ``Summary.data`` returns them."""
         summary: dict[str, Any] = self.manifest["summary"]
         return summary
 
@@ -89,13 +89,13 @@ def score_files(
     spec: RewardSpec | None = None,
     progress: Callable[[int], NoProgress] = lambda _total: NoProgress(),
 ) -> RunResult:
-    """Score files into a file. A run that was cut off is continued.
+    """Score files into a file. An interrupted run is resumed.
 
     Args:
         options: What to score, and how.
         reward: The reward; closed by the caller.
         spec: How other processes build the same reward; without it, all rows are scored in this process.
-        progress: Makes what shows the progress, given the bytes to read.
+        progress: Creates the progress display, given the bytes to read.
 
     Raises:
         DataError: The input can't be read, or lacks what the reward needs.
@@ -110,7 +110,7 @@ def score_files(
         paths.out.parent.mkdir(parents=True, exist_ok=True)
     inputs = find_inputs(options.inputs, leave_out=protected_paths(options.out))
     if any(item.path.resolve() == options.out.resolve() for item in inputs):
-        raise UsageError(f"{options.out} is input and output at once; give another --out")
+        raise UsageError(f"{options.out} is both input and output; give another --out")
     identity = {
         "reward_id": reward.config.reward_id,
         "step": reward.step,
@@ -146,7 +146,7 @@ def _run(
     output: Output,
     job: Job,
 ) -> dict[str, Any]:
-    """Write all rows that are missing; returns the manifest."""
+    """Write all missing rows and return the manifest."""
     if output.part is None and (manifest := read_manifest(output.paths)) is not None:
         return manifest
     task = Task(options.columns, job.format, keep_ordinals=job.order == "groups")
@@ -178,7 +178,7 @@ def _score_chunks(
         from rewardkit.scoring.engines.ray import on_ray  # noqa: PLC0415 - an extra
 
         if spec is None:
-            raise UsageError("--engine ray needs a reward that comes from a file")
+            raise UsageError("--engine ray needs a reward that is read from a file")
         return on_ray(spec, task, chunks)
     if not reward.is_inline:
         return in_threads(ChunkScorer(reward, task), chunks, asked)
@@ -198,29 +198,27 @@ def _write(
     asked: Callable[[], bool],
     shown: NoProgress,
 ) -> None:
-    """Append scored_chunks as they come. However this ends, what was appended is committed.
+    """Append chunks as they are scored. However this ends, appended rows are committed.
 
-    Pieces of which nothing could be scored because a service was away are held back until one comes that was scored: a run
-    that ends before that does not keep them, and the same command tries them again.
+    Chunks of which no row could be scored because a service is down are held back until a later chunk is scored. A run that ends
+    before then does not write them, so that the same command tries them again.
     """
     before = summary.rows, summary.unscored
     held: list[ScoredChunk] = []
     try:
-        for scored_chunk in scored_chunks:
-            held.append(scored_chunk)
-            if not _waits_for_service(scored_chunk) or sum(each.rows for each in held) > MAX_HELD_ROWS:
+        for chunk in scored_chunks:
+            held.append(chunk)
+            if not _waits_for_service(chunk) or sum(each.rows for each in held) > MAX_HELD_ROWS:
                 _append(output, held)
-            summary.merge(scored_chunk.summary)
+            summary.merge(chunk.summary)
             rows = summary.rows - before[0]
             if rows >= MIN_ROWS_TO_ABORT:
-                # Of this run alone: who has repaired what was broken goes on with the same command.
-                kept = (
-                    f"the {output.now.rows:,} rows done so far are kept; when it is repaired, the same command goes on"
-                )
+                # Only rows of this run count, so that the same command can resume once the cause is fixed.
+                kept = f"the {output.now.rows:,} rows done so far are kept; once the cause is fixed, the same command resumes the run"
                 if told := _too_many(summary.unscored - before[1], rows, summary.reasons, reward, kept):
                     raise TooManyUnscoredError(told)
             total = summary.series[0]
-            shown.update(scored_chunk.position, summary.rows, total.mean if total.count else None, summary.unscored)
+            shown.update(chunk.position, summary.rows, total.mean if total.count else None, summary.unscored)
             if asked():
                 break
         if not asked():
@@ -232,26 +230,21 @@ def _write(
             close()
     if asked():
         raise InterruptedRunError(
-            f"interrupted; {output.now.rows:,} rows are done and kept. Run the same command again to go on"
+            f"interrupted; {output.now.rows:,} rows are done and kept. The same command resumes the run"
         )
 
 
 def _append(output: Output, held: list[ScoredChunk]) -> None:
-    """Append all scored_chunks that are held, and hold none any more."""
-    for scored_chunk in held:
-        output.append(scored_chunk)
+    """Append all held chunks to the output."""
+    for chunk in held:
+        output.append(chunk)
     held.clear()
 
 
-def _waits_for_service(scored_chunk: ScoredChunk) -> bool:
-    """Whether no row of a scored_chunk could be scored, because of a service alone."""
-    kinds = {kind for counter in scored_chunk.summary.kinds for kind in counter}
-    return (
-        bool(scored_chunk.rows)
-        and scored_chunk.summary.unscored == scored_chunk.rows
-        and kinds == {"infra"}
-        and not scored_chunk.rejected
-    )
+def _waits_for_service(chunk: ScoredChunk) -> bool:
+    """Return whether no row of a chunk could be scored, and only because a service is down."""
+    kinds = {kind for counter in chunk.summary.kinds for kind in counter}
+    return bool(chunk.rows) and chunk.summary.unscored == chunk.rows and kinds == {"infra"} and not chunk.rejected
 
 
 def run_result(manifest: dict[str, Any], reward: CompositeReward, out: Path, *, already_complete: bool) -> RunResult:
@@ -281,7 +274,7 @@ def _too_many_rejected(rejected: int, read: int, reward: CompositeReward, out: P
 
 
 def _too_many(unscored: int, rows: int, reasons: Counter[str], reward: CompositeReward, kept: str) -> str:
-    """Why so many are unscored; empty if they are not too many."""
+    """Return why too many rows are unscored; empty if they are not too many."""
     if not rows or unscored / rows <= reward.config.abort_above:
         return ""
     told = "".join(f"\n  {times:,} × {reason}" for reason, times in reasons.most_common(5))
@@ -309,7 +302,7 @@ def _manifest(job: Job, reward: CompositeReward, output: Output, summary: Summar
 
 @contextmanager
 def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C or SIGTERM into a question that is asked between scored_chunks; the second acts at once."""
+    """Yield a function that tells whether Ctrl-C or SIGTERM has come. A second signal interrupts at once."""
     stop = False
 
     def ask(_number: int, _frame: FrameType | None) -> None:

@@ -137,7 +137,7 @@ def test_little_room_is_noted() -> None:
 
 
 def test_the_core_knows_no_sandbox() -> None:
-    """Nothing of a plugin is imported by the verb itself."""
+    """The command itself imports no plugin."""
     code = "import rewardkit.cli.doctor, sys; print([name for name in sys.modules if name.startswith('rewardkit_')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -1,4 +1,4 @@
-"""The command itself: help, misspelt verbs, verbs of plugins, how errors end."""
+"""The command line: help, misspelt commands, commands of plugins, exit codes."""
 
 import os
 import subprocess
@@ -28,17 +28,17 @@ VERB_PLUGIN = """
 """
 
 
-def test_help_names_every_verb(capsys: pytest.CaptureFixture) -> None:
-    """The help lists all verbs with a line each, and the exit codes."""
+def test_help_names_every_command(capsys: pytest.CaptureFixture) -> None:
+    """The help lists all commands with a line each, and the exit codes."""
     assert run(["--help"]) == 0
     out = capsys.readouterr().out
     assert all(f"  {verb}  " in out and line in " ".join(out.split()) for verb, line in COMMANDS.items())
-    assert "3 too much could not be scored" in " ".join(out.split())
+    assert "3 too many rows could not be read or scored" in " ".join(out.split())
 
 
 @pytest.mark.parametrize("verb", COMMANDS)
-def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every verb loads, and explains itself in the words of the list, on a terminal of 80 columns and without marks for click."""
+def test_every_command_has_help(verb: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command can be imported, and its help fits 80 columns and starts with the line of the list."""
     monkeypatch.setenv("COLUMNS", "80")
     assert run([verb, "--help"]) == 0
     out = capsys.readouterr().out
@@ -57,23 +57,23 @@ def test_the_version(capsys: pytest.CaptureFixture) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["shema"], "there is no verb 'shema'; did you mean 'schema'?"),
-        (["xyzzy"], f"there is no verb 'xyzzy'; verbs are {', '.join(COMMANDS)}"),
+        (["shema"], "there is no command 'shema'; did you mean 'schema'?"),
+        (["xyzzy"], f"there is no command 'xyzzy'; commands are {', '.join(COMMANDS)}"),
         (["schema", "--nope"], "No such option"),
         (["--nope"], "No such option"),
         (["plugins", "a", "b"], "unexpected extra argument"),
     ],
 )
 def test_wrong_use_is_2(arguments: list[str], said: str, capsys: pytest.CaptureFixture) -> None:
-    """A verb or option that isn't there is told on stderr, with what was probably meant, and ends with 2."""
+    """An unknown command or option exits with 2 and suggests what was meant on stderr."""
     assert run(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert said in err
 
 
-def test_a_plugins_verb_is_run(install_plugin, capsys: pytest.CaptureFixture) -> None:
-    """A verb that a plugin adds works like the core's, with its help."""
+def test_a_plugins_command_is_run(install_plugin, capsys: pytest.CaptureFixture) -> None:
+    """A command that a plugin adds works like the core's, with its help."""
     install_plugin(VERB_PLUGIN)
     assert run(["shout", "hello"]) == 0
     assert capsys.readouterr().out == "HELLO\n"
@@ -81,8 +81,8 @@ def test_a_plugins_verb_is_run(install_plugin, capsys: pytest.CaptureFixture) ->
     assert "Shout a word." in capsys.readouterr().out
 
 
-def test_clashing_verbs_are_2(install_plugin, capsys: pytest.CaptureFixture) -> None:
-    """A verb of two distributions is refused, naming both."""
+def test_clashing_commands_exit_with_2(install_plugin, capsys: pytest.CaptureFixture) -> None:
+    """A command of two distributions is refused with both names."""
     install_plugin(VERB_PLUGIN, "one")
     install_plugin(VERB_PLUGIN, "two")
     assert run(["shout", "hello"]) == 2
@@ -90,7 +90,7 @@ def test_clashing_verbs_are_2(install_plugin, capsys: pytest.CaptureFixture) -> 
 
 
 def raising(error: BaseException) -> click.Command:
-    """A verb that ends so."""
+    """A command that fails in this way."""
 
     @click.command("raising")
     def command() -> None:

@@ -42,20 +42,20 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def said(capsys: pytest.CaptureFixture, *arguments: str) -> str:
-    """What the verb prints, as one line of words."""
+    """Return what the command prints as one line."""
     assert run(["plugins", *arguments]) == 0
     return " ".join(capsys.readouterr().out.split())
 
 
 def test_the_list_has_everything(install_plugin, capsys: pytest.CaptureFixture) -> None:
-    """The list shows each reward with its distribution, executor and summary, the broken ones with their cause, those switched off."""
+    """The list shows each reward with its distribution, executor and summary, the broken ones with their cause, the disabled ones."""
     install_plugin(PLUGIN, "acme", "1.5")
     install_plugin("raise ValueError('no [licence]')", "bad", "2.0")
     out = said(capsys)
     assert "acme 1.5 acme.pal process Whether it reads the same backwards [and] forwards." in out
     assert "acme.plain inline Plain." in out
     assert "broken bad from bad 2.0: ValueError: no [licence]" in out
-    assert "switched off" in out
+    assert "disabled" in out
 
 
 def test_without_plugins_it_says_how_to_get_some(
@@ -86,15 +86,15 @@ VERB = """
 """
 
 
-def test_a_verb_that_the_core_has_is_a_clash(install_plugin, capsys: pytest.CaptureFixture) -> None:
-    """A plugin's verb that could never be called is told, and ends with 2."""
+def test_a_command_that_the_core_has_is_a_clash(install_plugin, capsys: pytest.CaptureFixture) -> None:
+    """A plugin command that can never be called is reported, with exit code 2."""
     install_plugin(VERB.format(name="score"), "acme", "1.5")
     assert run(["plugins"]) == 2
-    assert "verb 'score' of acme 1.5 (plugin 'acme') can't be reached" in capsys.readouterr().err
+    assert "command 'score' of acme 1.5 (plugin 'acme') can't be reached" in capsys.readouterr().err
 
 
-def test_verbs_that_clash_are_told(install_plugin, capsys: pytest.CaptureFixture) -> None:
-    """Two plugins that add one verb are named, as for rewards."""
+def test_clashing_commands_are_reported(install_plugin, capsys: pytest.CaptureFixture) -> None:
+    """Two plugins that add one command are named, as for rewards."""
     install_plugin(VERB.format(name="shine"), "one")
     install_plugin(VERB.format(name="shine"), "two")
     assert run(["plugins"]) == 2
@@ -126,7 +126,7 @@ def test_a_reward_is_explained(install_plugin, capsys: pytest.CaptureFixture) ->
     install_plugin(PLUGIN)
     out = said(capsys, "acme.pal")
     assert "Whether it reads the same backwards [and] forwards. More of it." in out
-    assert "parameter type default what it does reference text required Where the answer [stands]." in out
+    assert "parameter type default description reference text required Where the answer [stands]." in out
     assert 'mode any | all "all" How.' in out
     assert "depth whole number 3" in out
     assert "names list of text | null null" in out
@@ -141,7 +141,7 @@ def test_a_family_is_explained(install_plugin, capsys: pytest.CaptureFixture) ->
     out = said(capsys, "acme")
     assert "acme.pal acme 1.0" in out
     assert "It has no parameters." in out
-    assert "reads nothing but prompt and completion" in out
+    assert "reads prompt and completion only" in out
     assert "runs inline, on one group at a time example mine: {use: acme.plain}" in out
 
 
@@ -198,5 +198,5 @@ def test_parameters_that_cannot_be_described(install_plugin, capsys: pytest.Capt
             return 1.0
     """)
     assert "odd inline Odd." in said(capsys)
-    assert "can't be described: " in said(capsys, "odd")
+    assert "has no schema: " in said(capsys, "odd")
     assert run(["plugins", "--json"]) == 0

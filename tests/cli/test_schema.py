@@ -46,7 +46,7 @@ def test_the_schema_of_a_stage_takes_the_shipped_examples(stage: str, capsys: py
 
 
 def test_all_stages_are_offered() -> None:
-    """The verb's own list, which spares importing them, has those that there are."""
+    """The list of stages in the command names every stage."""
     assert tuple(STAGES) == schema.STAGES
 
 
@@ -58,7 +58,7 @@ def test_keys_are_listed_with_default_and_meaning(capsys: pytest.CaptureFixture,
     assert "whole number ≥ 1" in lines["rollout.group_size"]
     assert lines["rollout.group_size"].split()[1] == "1"
     assert lines["kl.coefficient"].split()[1] == "0.05"
-    assert "must be given" in lines["model.path"]
+    assert "required" in lines["model.path"]
     assert "own | head" in lines["critic.kind"]
 
 

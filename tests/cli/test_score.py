@@ -226,24 +226,24 @@ def sick(rollout) -> float:
 """
 
 
-def test_unscored_rows_are_tried_again_from_the_cache(
+def test_unscored_rows_are_tried_again(
     install_plugin: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    """After a failure of ours the same command with --fresh, as the summary says, scores only what has no score yet."""
+    """After a failure, the command that the summary suggests scores only the unscored row again."""
     install_plugin(SICK, "sick")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
     Path("reward.yaml").write_text("version: 1\ncomponents:\n  a: {use: sick}\nunscored: {abort_above: 0.5}\n")
     _write(12)
     command = ["score", "rows.jsonl", "--reward", "reward.yaml", "--out", "out.jsonl"]
     assert run(command) == 0
-    assert "the same command with --fresh" in " ".join(capfd.readouterr().err.split())
+    assert "the same command with --retry unscored" in " ".join(capfd.readouterr().err.split())
     assert [row["id"] for row in _read("out.jsonl") if row["reward"] is None] == [3]
     Path("well").touch()
-    assert run([*command, "--fresh"]) == 0
-    assert "--fresh" not in capfd.readouterr().err
+    assert run([*command, "--retry", "unscored:infra,timeout,plugin"]) == 0
+    assert "--retry" not in capfd.readouterr().err
     assert [row["reward"] for row in _read("out.jsonl")] == [1.0] * 12
     assert len(Path("calls").read_text()) == 12
 
@@ -300,3 +300,32 @@ def test_list_columns() -> None:
         assert row["completion"] == before["code"][index % 8]
         assert row["score"] == before["score"][index % 8]
         assert row["history"] == before["history"]
+
+
+def test_standard_output_takes_the_rows(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """--out - writes JSON Lines to standard output and the summary to standard error."""
+    _write(5)
+    assert run(["score", "rows.jsonl", "--reward", "reward.yaml", "--out", "-"]) == 0
+    said = capfdbinary.readouterr()
+    assert len([json.loads(line) for line in said.out.splitlines()]) == 5
+    assert b"5 rows in standard output" in said.err
+
+
+def test_nothing_that_can_be_read_is_3(capfd: pytest.CaptureFixture[str]) -> None:
+    """If no row can be read, the exit code is 3 and the message tells the first reason."""
+    Path("rows.jsonl").write_text("no JSON\n")
+    assert run(["score", "rows.jsonl", "--reward", "reward.yaml", "--out", "out.jsonl"]) == 3
+    assert "rows.jsonl:1: not JSON" in capfd.readouterr().err
+
+
+def test_nested_column_is_a_field() -> None:
+    """A path into a nested column names a field, in scoring and in check."""
+    Path("rows.jsonl").write_text(
+        '{"prompt": "p", "completion": "\\\\boxed{3}", "reward_model": {"ground_truth": "3"}}\n'
+    )
+    Path("nested.yaml").write_text(
+        "version: 1\ncomponents:\n  a: {use: math, with: {reference: reward_model.ground_truth}}\n"
+    )
+    assert run(["check", "nested.yaml", "--data", "rows.jsonl"]) == 0
+    assert run(["score", "rows.jsonl", "--reward", "nested.yaml", "--out", "out.jsonl"]) == 0
+    assert [row["reward"] for row in _read("out.jsonl")] == [1.0]

@@ -105,7 +105,7 @@ def test_foreign_output(tmp_path: Path, toy: ModuleType, files: ModuleType) -> N
     (tmp_path / "out.jsonl").write_text("precious")
     with pytest.raises(UsageError, match="was not written by this command"):
         toy.score([path], tmp_path / "out.jsonl")
-    with pytest.raises(UsageError, match="input and output at once"):
+    with pytest.raises(UsageError, match="both input and output"):
         toy.score([path], path)
 
 
@@ -368,7 +368,7 @@ routes: [{match: {id: "?"}, composite: one}]
 def test_disk_full(
     ending: str, tmp_path: Path, toy: ModuleType, files: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Finished rows are kept, the error says how to go on, and going on gives every row once."""
+    """Finished rows are kept, the error says how to resume, and resuming writes every row once."""
     monkeypatch.setattr(output, "SEGMENT_ROWS", 200)
     monkeypatch.setattr(run, "_CHUNK_ROWS", 100)
     rows = files.make_rows(2000)
@@ -423,7 +423,7 @@ def test_two_runs_at_once(tmp_path: Path, toy: ModuleType, files: ModuleType) ->
 def test_interrupted(
     number: int, tmp_path: Path, toy: ModuleType, files: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C keeps every finished row and says how to go on; the next run does."""
+    """Ctrl-C keeps every finished row and says how to resume; the next run does."""
     monkeypatch.setattr(run, "_CHUNK_ROWS", 100)
     path = files.write_rows(tmp_path / "rows.jsonl", files.make_rows(1000))
 
@@ -435,7 +435,7 @@ def test_interrupted(
     before = signal.getsignal(number)
     with toy.make_reward(toy.PLAIN) as composite:
         options = run.ScoreOptions([str(path)], tmp_path / "out.jsonl")
-        with pytest.raises(run.InterruptedRunError, match=r"300 rows are done and kept\. Run the same command again"):
+        with pytest.raises(run.InterruptedRunError, match=r"300 rows are done and kept\. The same command resumes"):
             run.score_files(options, composite, progress=lambda _: Impatient())
         assert signal.getsignal(number) == before
         result = run.score_files(options, composite)

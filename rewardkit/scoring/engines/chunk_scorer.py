@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rewardkit.errors import DataError, TooManyUnscoredError
-from rewardkit.scoring.formats.decode import Columns, Decoded, Rejected, decode
+from rewardkit.scoring.formats.decode import Columns, Decoded, Rejected, decode, field_paths
 from rewardkit.scoring.formats.encode import ScoreColumns, arrow_table, json_lines, score_columns
 from rewardkit.scoring.formats.format import Payload, writer_of
 from rewardkit.scoring.formats.readers import Chunk
@@ -59,6 +59,7 @@ class ChunkScorer:
     def __init__(self, reward: CompositeReward, task: Task) -> None:
         self._reward = reward
         self._task = task
+        self._paths = field_paths(reward.config)
         self._lock = threading.Lock()
         self._told: dict[str, float] = {}
 
@@ -69,7 +70,7 @@ class ChunkScorer:
             DataError: No route takes a row; says which.
             OutputError: A column can't be written as Parquet.
         """
-        decoded = decode(chunk, self._task.columns)
+        decoded = decode(chunk, self._task.columns, self._paths)
         try:
             scored = self._reward.score(decoded.rollouts) if decoded.rollouts else []
         except DataError as error:

@@ -5,10 +5,12 @@ A row that can't be used is set aside with its place and the reason; it never st
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,8 @@ from rewardkit.types import Rollout, Text
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from rewardkit.config.spec import RewardConfig
 
 STANDARD = ("prompt", "completion", "group", "num_tokens", "finish_reason")
 """Columns with a meaning; any other is one of a rollout's fields."""
@@ -175,15 +179,35 @@ class Columns:
         return result
 
 
-def decode(chunk: Chunk, columns: Columns) -> Decoded:
-    """Rows and rollouts of a chunk. Rows that can't be used are in ``rejected``."""
+def field_paths(config: RewardConfig) -> tuple[str, ...]:
+    """Return the fields that a reward reads by a path into nested columns, such as ``reward_model.ground_truth``."""
+    names = {*config.needed_fields(), *(name for route in config.routes for name in route.match)}
+    return tuple(sorted(name for name in names if "." in name))
+
+
+def add_field_paths(fields: dict[str, Any], paths: Sequence[str]) -> None:
+    """Add the values at paths into nested columns to a rollout's fields, under the paths. A column of that name goes first."""
+    for path in paths:
+        if path not in fields:
+            with contextlib.suppress(RowError):
+                fields[path] = _look_up(fields, path)
+
+
+def decode(chunk: Chunk, columns: Columns, paths: Sequence[str] = ()) -> Decoded:
+    """Turn the rows of a chunk into rollouts. Rows that can't be used are in ``rejected``.
+
+    Args:
+        chunk: The rows.
+        columns: How columns become the parts of a rollout.
+        paths: What ``field_paths`` returned for the reward.
+    """
     rows: list[dict[str, Any]] = []
     rollouts: list[Rollout] = []
     sources: list[int] = []
     odd: set[int] = set()
     rejected: list[Rejected] = []
     plain = not columns.renames
-    groups = _Groups()
+    groups = _Groups(paths)
     for source, raw in enumerate(chunk.rows):
         before = len(rows)
         try:
@@ -255,7 +279,8 @@ def group_key(prompt: Text) -> str:
 class _Groups:
     """Groups by prompt; rollouts of one prompt mostly follow each other."""
 
-    def __init__(self) -> None:
+    def __init__(self, paths: Sequence[str] = ()) -> None:
+        self.paths = paths
         self._prompt: Text | None = None
         self._key = ""
 
@@ -285,6 +310,8 @@ def _rollout(row: dict[str, Any], groups: _Groups) -> Rollout:
     if finish_reason is not None and type(finish_reason) is not str:
         hint = _list_hint("finish_reason", finish_reason)
         raise RowError(f"'finish_reason' must be text, and is {_kind(finish_reason)}{hint}")
+    if groups.paths:
+        add_field_paths(fields, groups.paths)
     return Rollout(prompt, completion, fields, group, num_tokens, finish_reason)
 
 
@@ -383,8 +410,14 @@ def _look_up(row: Mapping[str, Any], path: str) -> Any:
         elif isinstance(value, list) and part.lstrip("-").isdigit() and -len(value) <= int(part) < len(value):
             value = value[int(part)]
         else:
-            raise RowError(f"there is no value at {path!r}, which --map asks for")
+            raise RowError(f"there is no value at {path!r}, which --map reads{_suggestion(path, row)}")
     return value
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    """Return which known name was perhaps meant."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _type_at(types: Mapping[str, pa.DataType], path: str) -> pa.DataType | None:

@@ -1,9 +1,9 @@
-"""What has been written so far, so that a run that ends at any moment is continued by the next.
+"""Records what has been written, so that a run that ends at any moment can be resumed.
 
-Beside the output lie ``OUT.part`` (scored rows), ``OUT.rejected.part`` (rows set aside) and ``OUT.journal``: a line that says what job
-this is, then a line per segment of rows that is safely on the disk, with the sizes of the other two files at that point. What lies
-beyond the last recorded size is cut off when the job goes on. At the end the parts are renamed, a manifest is left that says how
-the output was made, and the journal goes.
+A running job writes ``OUT.part`` (scored rows), ``OUT.rejected.part`` (rejected rows) and ``OUT.journal``. The journal's first line
+describes the job. Each further line records a segment of rows that is on the disk, with the sizes of the other two files at that
+point. When a job is resumed, both files are cut to the last recorded sizes. At the end the parts are renamed, a manifest describes
+how the output was made, and the journal is removed.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ class OutputPaths:
 
     @property
     def rewritten(self) -> Path:
-        """The final file, where it has to be written anew at the end."""
+        """The final file, if the rows must be written once more at the end."""
         return self.beside(".rewritten")
 
     @property
     def journal(self) -> Path:
-        """What of ``part`` counts."""
+        """The record of what has been written."""
         return self.beside(".journal")
 
     @property
     def manifest(self) -> Path:
-        """How the output was made; stays."""
+        """How the output was made."""
         return self.beside(".manifest.json")
 
     @property
     def rejected(self) -> Path:
-        """Rows set aside, where there were any; stays."""
+        """Rejected rows, if there are any."""
         return self.beside(".rejected.jsonl")
 
     @property
@@ -80,10 +80,10 @@ class OutputPaths:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """What is safely written, counted from the start of the job."""
+    """What is on the disk, counted from the start of the job."""
 
     consumed: int = 0
-    """Rows of the input that are dealt with."""
+    """Rows of the input that are done."""
     rows: int = 0
     """Rows of the output."""
     rejected: int = 0
@@ -109,10 +109,10 @@ class Journal:
 
     @classmethod
     def open(cls, paths: OutputPaths, job: Mapping[str, Any], *, fresh: bool = False) -> Journal:
-        """Begin a job, or take up where it was left.
+        """Begin a job, or resume it.
 
         Raises:
-            UsageError: The journal is of another job.
+            UsageError: The journal belongs to another job.
             OutputError: The folder can't be written, or another process writes this output.
         """
         with writing(paths):
@@ -138,7 +138,7 @@ class Journal:
             if different := differences(good[0]["job"], job):
                 raise UsageError(
                     f"{paths.part} holds the finished rows of another job: {'; '.join(different)}. "
-                    "Give another --out, or --fresh to throw them away"
+                    "Give another --out, or --fresh to discard them"
                 )
             if (
                 not paths.part.exists()
@@ -146,7 +146,9 @@ class Journal:
                 and len(good) > 1
                 and not good[-1].get("complete")
             ):
-                raise OutputError(f"{paths.part} is gone, but {paths.journal} tells of it; start again with --fresh")
+                raise OutputError(
+                    f"{paths.part} is missing, but {paths.journal} refers to it; start again with --fresh"
+                )
             file.truncate(sum(len(line) + 1 for line in lines[:-1]))
             segments = [line["segment"] for line in good[1:] if "segment" in line]
             return cls(paths, file, segments, complete=bool(good[-1].get("complete")))
@@ -160,26 +162,26 @@ class Journal:
 
     @property
     def last(self) -> Segment:
-        """Everything that is safely written."""
+        """The state at the last commit."""
         return self.segments[-1] if self.segments else Segment()
 
     @property
     def ends(self) -> list[int]:
-        """Where in the part each segment that has rows ends."""
+        """The size of the part at the end of each segment that has rows."""
         return sorted({segment.part_bytes for segment in self.segments} - {0})
 
     def record(self, segment: Segment) -> None:
-        """Note a segment. Call when the other files are on the disk."""
+        """Record a segment. The other files must be on the disk already."""
         self._append({"segment": {name: getattr(segment, name) for name in Segment.__slots__}})
         self.segments.append(segment)
 
     def record_complete(self) -> None:
-        """Note that all rows are written."""
+        """Record that all rows are written."""
         self._append({"complete": True})
         self.complete = True
 
     def close(self, *, remove: bool = False) -> None:
-        """Close the journal; the job is done if it is removed."""
+        """Close the journal; ``remove`` removes it, which ends the job."""
         if remove:
             self.paths.journal.unlink(missing_ok=True)
         self._file.close()
@@ -250,12 +252,12 @@ def reading_part(paths: OutputPaths) -> Iterator[None]:
 
 @contextlib.contextmanager
 def writing(paths: OutputPaths, kept: int = 0) -> Iterator[None]:
-    """Turns what the operating system says about a failed write into an OutputError that says how to go on."""
+    """Turn the OSError of a failed write into an OutputError that says how to resume."""
     try:
         yield
     except OSError as error:
         what = error.strerror or str(error)
-        advice = f"; the {kept:,} rows written so far are kept, run the same command again to go on" if kept else ""
+        advice = f"; the {kept:,} rows written so far are kept, and the same command resumes the run" if kept else ""
         name = error.filename if isinstance(error.filename, str) else ""
         where = f" ({name})" if name and name != str(paths.out) else ""
         raise OutputError(f"{paths.out} can't be written: {what}{where}{advice}") from error
@@ -289,7 +291,7 @@ def _damaged_manifest(paths: OutputPaths) -> OutputError:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What two jobs differ in, for people; empty if they are the same."""
+    """Describe what two jobs differ in; empty if they are equal."""
     names = {
         "reward_id": "the reward",
         "step": "--step",
