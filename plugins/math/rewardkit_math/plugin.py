@@ -1,4 +1,4 @@
-"""The reward `math` and the verb `rewardkit math`: this library, spoken in rewardkit's terms."""
+"""The reward `math` and the command `rewardkit math`."""
 
 from __future__ import annotations
 
@@ -19,15 +19,19 @@ Source = Literal["tag", "boxed", "hash", "bare", "phrase", "math", "number", "te
 
 
 def check(params: Any, rollout: Rollout) -> str | None:
-    """What is wrong with a row's reference, before anything is scored."""
+    """Return what is wrong with a row's reference, or None."""
     references = _references(rollout, params.reference)
     if isinstance(references, Unscored):
         return references.message
     for text in references:
         verdict = verify("0", text, symbolic=False)
-        if verdict.failure == "reference" and verdict.correct is None and "can't be understood" in verdict.reason:
+        if verdict.failure == "reference" and any(problem in verdict.reason for problem in _PROBLEMS):
             return verdict.reason
     return None
+
+
+_PROBLEMS = ("can't be understood", "gives no answer", "the reference is a sentence")
+"""Parts of reasons that say that a reference can't be compared with an answer."""
 
 
 @reward(
@@ -37,7 +41,7 @@ def check(params: Any, rollout: Rollout) -> str | None:
     example="correct: {use: math, with: {reference: answer}}",
 )
 class Math:
-    r"""1.0 where the final answer of the completion equals the reference, else 0.0.
+    r"""Scores 1.0 where the final answer of the completion equals the reference, else 0.0.
 
     The answer is taken from the last `\boxed{…}`, `<answer>…</answer>`, `####`, "the answer is …", the last formula or the last
     number, in this order of trust. It may be a number in any notation, an expression, an interval, a set, a tuple, an equation, an
@@ -60,19 +64,19 @@ class Math:
         deadline_s: Annotated[float, Gt(0)] = 2.0,
         max_steps: Annotated[int, Gt(0)] = 20_000,
     ) -> None:
-        """Compare by these conventions.
+        """Set the conventions of the comparison.
 
         Args:
-            reference: The field with the reference: an answer or a whole solution; where it holds a list, any of them counts.
-            extraction: Where an answer may stand in the completion, most trusted first. ["boxed"] makes a box obligatory.
+            reference: The field with the reference: an answer, or a text that marks its answer. Of a list, any item may be met.
+            extraction: Where in the completion the answer is looked for, most trusted first. ["boxed"] requires a box.
             percent: 50% equals 0.5 and 50 (either), only 0.5 (fraction), or only 50 (number).
-            tolerance: How far a decimal may lie from an exact value: relative, and absolute above 1.
+            tolerance: How far a decimal may lie from an exact value; above 1e-6 it is relative and holds for integers, too.
             list_order: Whether the order of a bare list such as 1, 2, 3 counts.
-            units: Whether a unit that the reference has may be missing (ignore) or not (required).
+            units: "ignore" accepts an answer without the reference's unit, "required" does not.
             set_relation: Whether an inequality answers a reference that is an interval.
             form: simplified asks for lowest terms, with all arithmetic carried out.
             decimal_places: How many digits after the decimal point the answer must have.
-            symbolic: Whether what the fast tiers leave open goes to sympy in a worker process.
+            symbolic: Whether sympy, in a worker process, decides what the other tiers leave open.
             deadline_s: Seconds of CPU time of the worker process for one comparison; its start does not count.
             max_steps: Steps of the tiers in this process for one comparison; a step takes one to ten microseconds.
         """
@@ -92,7 +96,7 @@ class Math:
         )
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score | Unscored]:
-        """Score a batch, one by one."""
+        """Score a batch."""
         return [self.score(rollout) for rollout in rollouts]
 
     def score(self, rollout: Rollout) -> Score | Unscored:
@@ -111,7 +115,7 @@ class Math:
                 failed = failed or verdict
             else:
                 wrong = wrong or verdict
-        if failed is not None:  # the reference that was not decided may be the one that is met
+        if failed is not None:  # the undecided reference may be the one that the completion meets
             return Unscored(failed.failure or "reference", failed.reason)
         assert wrong is not None  # noqa: S101 - there is at least one reference
         return Score(0.0, _reason(wrong))
@@ -141,10 +145,10 @@ def _references(rollout: Rollout, field: str) -> list[str] | Unscored:
 
 @hookimpl
 def register_commands() -> Iterable[click.Command]:
-    """Offer the verb `rewardkit math`."""
+    """Add the command `rewardkit math`."""
     import click  # noqa: PLC0415 - only the command line needs it
 
-    @click.command("math", short_help="Compare two mathematical answers, and say why.")
+    @click.command("math", short_help="Compare two mathematical answers.")
     @click.argument("prediction")
     @click.argument("reference")
     @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
@@ -157,9 +161,9 @@ def register_commands() -> Iterable[click.Command]:
         "--deadline", "deadline_s", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True
     )
     def command(prediction: str, reference: str, *, as_json: bool, **options: Any) -> None:
-        """Whether PREDICTION gives the same answer as REFERENCE.
+        """Compare the answer in PREDICTION with the one in REFERENCE.
 
-        Both may be a bare answer or a whole text. Ends with 0 where they are equal, 1 where not, 3 where it can't be told.
+        Both may be a bare answer or a whole text. The exit code is 0 if they are equal, 1 if they differ, 3 if there is no verdict.
         """
         verdict = verify(prediction, reference, **options)
         if as_json:
@@ -184,12 +188,12 @@ def register_commands() -> Iterable[click.Command]:
 
 
 def _explained(text: str) -> str:
-    """What is found in a text, and how it is read."""
+    """Return the answer found in a text, and its expression."""
     from rewardkit_math import MathError, extract, parse  # noqa: PLC0415
 
     answer = extract(text)
     if not answer:
-        return "holds no answer"
+        return "no answer found"
     try:
         read = repr(parse(answer.text))
     except MathError as error:

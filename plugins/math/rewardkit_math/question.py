@@ -74,7 +74,7 @@ class Question(NamedTuple):
             return Outcome(False, "text", f"the form of the prediction: {fault}")
         a, b = theirs.expr, ours.expr
         if a is not None and b is not None and a.head == b.head == "num" and a.args[1] is b.args[1] is None:
-            same = a.args[0] == b.args[0]
+            same = a.args[0] == b.args[0] or (self.policy.tolerance > 1e-6 and Comparison(self.policy).equal(a, b))
             return Outcome(same, "rational", "equal" if same else "different")
         if first == second or texts.typographic(first) == texts.typographic(second):
             return Outcome(True, "text", "written alike")
@@ -236,6 +236,11 @@ _HINTS = re.compile(r"[,=_A-Zk]|0[xbo]|base")
 
 _NOTATION = frozenset("\\^_")
 """Signs of notation in which braces matter."""
+
+
+def _is_name(content: str) -> bool:
+    """Return whether an answer is a few words rather than a sentence."""
+    return _is_words(content) and len(content.split()) < 7
 
 
 def _is_words(content: str) -> bool:

@@ -40,3 +40,44 @@ def test_every_row_is_of_its_own():
     kinds = {c["kind"] for c in CASES} - {"hedges", "notation slips"}
     for kind in kinds:
         assert {c["correct"] for c in CASES if c["kind"] == kind} == {True, False}, kind
+
+
+KINDS = [json.loads(line) for line in Path(__file__).with_name("kinds.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "correct"),
+    [
+        pytest.param(c["prediction"], c["reference"], c["correct"], id=f"{c['kind']}-{number}")
+        for number, c in enumerate(KINDS, 1)
+    ],
+)
+def test_kind(prediction, reference, correct):
+    """Units, words, clauses, boxes, choices, constants and the like are compared as labelled."""
+    assert verify(prediction, reference, symbolic=False).correct is correct
+
+
+def test_each_kind_has_right_and_wrong_answers():
+    """No pair of the kinds occurs twice, and all but a few kinds have wrong answers among their pairs."""
+    pairs = [(c["prediction"], c["reference"]) for c in KINDS]
+    assert len(set(pairs)) == len(pairs)
+    for kind in {c["kind"] for c in KINDS} - {"unicode"}:
+        assert {c["correct"] for c in KINDS if c["kind"] == kind} == {True, False}, kind
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["NaN", "null", '{"answer": "42"}', '[{"answer": 42}]', "What is the sum of the first ten positive integers?",
+     "9. Mia walks up one floor while Leo walks up five floors, so Leo's way is five times as long.", "slope $3$ through $(0,1)$"],
+)  # fmt: skip
+def test_a_reference_that_is_no_answer_is_not_scored(reference):
+    """Missing values, JSON, questions, and sentences give no verdict about an answer of another form."""
+    verdict = verify(r"\boxed{42}", reference)
+    assert (verdict.correct, verdict.failure) == (None, "reference")
+
+
+def test_a_chosen_tolerance_is_relative_for_every_number():
+    """`tolerance: 0.05` accepts 5 % for integers, too."""
+    assert verify("104", "100", tolerance=0.05).correct is True
+    assert verify("106", "100", tolerance=0.05).correct is False
+    assert verify("104", "100").correct is False

@@ -181,6 +181,9 @@ _BOUNDS_BEHIND = {
     ("or", "above"): ">=",
     ("or", "below"): "<=",
 }
+_SENTENCE_WORDS = 6
+"""Words from which on a text without formulas is a sentence rather than a name."""
+
 _COPULAS = frozenset(("is", "are", "equals", "was", "be"))
 _SIGNS = frozenset((("negative",), ("minus",)))
 
@@ -247,7 +250,7 @@ def _assembled(parts: list[Expr | str]) -> Expr | None:
         return None
     if len(kept) == 1:
         return kept[0]
-    if all(p.head == "text" for p in kept):
+    if all(p.head == "text" for p in kept) and len(kept) < _SENTENCE_WORDS:
         return Expr("text", " ".join(p.args[0] for p in kept))
     if kept[0].head != "text" and all(p.head == "text" for p in kept[1:]):
         behind = " ".join(p.args[0] for p in kept[1:])

@@ -36,7 +36,7 @@ def read_reference(text: str) -> Read:
     """
     problem = no_answer(text)
     if problem is not None:
-        return Read(Answer(text.strip(), "text"), None, problem)
+        return Read(Answer("", ""), None, problem)
     read_as = read(text, _STATED)
     if read_as.expr is not None or read_as.answer:
         return read_as

@@ -15,9 +15,9 @@ import threading
 import time
 from typing import Any
 
-_X = ["sym", "x"]
-_ONE = ["num", ["0x1", "0x1"]]
-_WARM_UP = (
+_X: list[Any] = ["sym", "x"]
+_ONE: list[Any] = ["num", ["0x1", "0x1"]]
+_WARM_UP: tuple[tuple[list[Any], list[Any]], ...] = (
     (["big", "int", "x", _ONE, ["add", _ONE, _ONE], ["fn", "sin", _X]], ["fn", "cos", _ONE]),
     (["big", "sum", "x", _ONE, ["const", "inf"], ["div", _ONE, ["mul", _X, _X]]], ["const", "pi"]),
     (["add", ["mul", ["fn", "sin", _X], ["fn", "sin", _X]], ["fn", "sqrt", _X]], _X),
