@@ -1,4 +1,4 @@
-"""Programs through `rewardkit score`, as a user runs it: HumanEval, Ctrl-C, a sandbox that is not there, and the examples."""
+"""Programs in `rewardkit score`, as a user runs it: HumanEval, Ctrl-C, a missing sandbox, and the examples."""
 
 import importlib.util
 import json
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples/code"
 PROBLEMS = 20
 HANGING = 3
-"""Programs that hang take their whole CPU limit: so many are enough."""
+"""The number of programs that hang; each takes its whole CPU limit."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,30 +34,30 @@ def _works():
 
 
 def command(*arguments):
-    """The command line of a verb."""
+    """Return the command line of a `rewardkit` command."""
     return [sys.executable, "-m", "rewardkit", *map(str, arguments)]
 
 
 def score(data, reward, out, *more, env=None):
-    """How `rewardkit score` ended."""
+    """Run `rewardkit score` and return the finished process."""
     line = command("score", data, "--reward", reward, "--out", out, "--no-cache", *more)
     return subprocess.run(line, capture_output=True, text=True, env={**os.environ, "COLUMNS": "100", **(env or {})})
 
 
 def read(path):
-    """Rows of JSON Lines."""
+    """Return the rows of a JSON Lines file."""
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def write(path, rows):
-    """The file, with these rows."""
+    """Write rows to a file and return its path."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
 @pytest.fixture(scope="module")
 def humaneval(tmp_path_factory):
-    """What `rewardkit score` says on HumanEval's first problems, each with a completion of every kind: (process, rows)."""
+    """The process and the rows of `rewardkit score` on HumanEval's first problems, each with a completion of every kind."""
     path = Path(os.environ.get("REWARDKIT_DATA", ROOT / "../shared/data")) / "code/HumanEval.jsonl.gz"
     if not path.exists():
         pytest.skip(f"no {path} (set REWARDKIT_DATA)")
@@ -90,7 +90,7 @@ def humaneval(tmp_path_factory):
     ],
 )
 def test_humaneval(humaneval, kind, correct, says):
-    """Right solutions pass, whole or as a body; wrong, hanging, malformed and forging ones fail; the gate shuts out the others."""
+    """Correct solutions pass, whole or as a body; wrong, hanging, malformed and forging ones fail; the gate excludes the others."""
     rows = [row for row in humaneval[1] if row["kind"] == kind]
     assert len(rows) == (HANGING if kind == "hanging" else PROBLEMS)
     for row in rows:
@@ -104,7 +104,7 @@ def test_humaneval(humaneval, kind, correct, says):
 
 
 def test_the_summary_of_humaneval(humaneval):
-    """It counts what was run, what the gate shut out, and shows a table that fits."""
+    """The summary counts the programs that ran and those that the gate excluded, and its table fits the terminal."""
     done, rows = humaneval
     summary = json.loads(done.stdout)
     parts = summary["components"]
@@ -122,7 +122,7 @@ YAML = "version: 1\ncomponents:\n  correct: {use: code.tests, with: {score: all%
 
 
 def programs(count, slow_from=10_000):
-    """Rollouts of small programs, each another one; every third is wrong. From one on they take their time."""
+    """Yield rollouts of different small programs; every third is wrong, and those from `slow_from` on are slow."""
     for number in range(count):
         wait = "import time\ntime.sleep(0.3)\n" if number >= slow_from else ""
         tests = [{"stdin": "1\n", "expected": f"{number + 1 + (number % 3 == 0)}\n"}]
@@ -131,7 +131,7 @@ def programs(count, slow_from=10_000):
 
 
 def test_interrupted_and_resumed(tmp_path):
-    """Ctrl-C in the middle keeps what is done; the same command goes on; each row is there once, as it would have been."""
+    """Ctrl-C in the middle keeps the finished rows, the same command resumes, and each row is written once."""
     count = 700
     data = write(tmp_path / "rows.jsonl", programs(count, slow_from=400))
     (tmp_path / "reward.yaml").write_text(YAML % "")
@@ -161,7 +161,7 @@ def test_interrupted_and_resumed(tmp_path):
     ],
 )
 def test_without_a_sandbox(tmp_path, params, env, says):
-    """No row gets a 0: they are unscored, the run ends with 3, and says why."""
+    """Without a sandbox no row gets a 0: all are unscored, and the run ends with exit code 3 and the reason."""
     data = write(tmp_path / "rows.jsonl", programs(20))
     (tmp_path / "reward.yaml").write_text(YAML % params)
     done = score(data, tmp_path / "reward.yaml", tmp_path / "scored.jsonl", env=env)
@@ -175,7 +175,7 @@ def test_without_a_sandbox(tmp_path, params, env, says):
 
 
 def test_what_a_new_user_gets_wrong(tmp_path):
-    """A missing column and a wrong word in the YAML are told before anything runs; odd rows are told each for itself."""
+    """A missing column and a misspelled key are reported before anything runs; each row with unusable tests has its own reason."""
     data = write(tmp_path / "rows.jsonl", [{"prompt": "", "completion": "x"}])
     (tmp_path / "reward.yaml").write_text(YAML % "")
     done = score(data, tmp_path / "reward.yaml", tmp_path / "scored.jsonl")
@@ -204,13 +204,13 @@ def test_what_a_new_user_gets_wrong(tmp_path):
 
 
 def test_the_example_rollouts_are_what_their_script_writes():
-    """rollouts.jsonl is the output of make_rollouts.py, so that nobody edits one without the other."""
+    """rollouts.jsonl is the output of make_rollouts.py, so that one is not edited without the other."""
     made = runpy.run_path(str(EXAMPLES / "make_rollouts.py"))
     assert read(EXAMPLES / "rollouts.jsonl") == list(made["rows"]())
 
 
 def test_the_example(tmp_path):
-    """Of each kind of test, the right program gets all and the wrong ones less; nothing is left unscored."""
+    """For each kind of test the correct program gets 1 and the wrong ones less, and no row is unscored."""
     done = score(EXAMPLES / "rollouts.jsonl", EXAMPLES / "reward.yaml", tmp_path / "scored.jsonl")
     assert done.returncode == 0, done.stderr
     rows = read(tmp_path / "scored.jsonl")
