@@ -1,4 +1,4 @@
-"""Shows how far a run is: a bar on a terminal, else a line every ten seconds."""
+"""Shows the progress of a run: a bar on a terminal, otherwise a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class NoProgress:
     """Shows nothing."""
 
     def update(self, position: int, rows: int, mean: float | None, unscored: int) -> None:
-        """Take note of how far the run is: bytes of the input, rows written, their mean reward, how many are unscored."""
+        """Update the display: bytes of the input read, rows written, their mean reward, unscored rows."""
 
     def __enter__(self) -> Self:
         return self
@@ -29,7 +29,7 @@ class NoProgress:
 
 
 class ProgressLines(NoProgress):
-    """A line now and then, for logs."""
+    """A line every ten seconds, for logs."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -37,7 +37,7 @@ class ProgressLines(NoProgress):
         self._first: tuple[int, int] | None = None
 
     def update(self, position: int, rows: int, mean: float | None, unscored: int) -> None:
-        """Print a line if it is time."""
+        """Print a line if the last one is old enough."""
         now = time.monotonic()
         self._first = self._first or (position, rows)
         if now - self._last < LINE_SECONDS:
@@ -50,7 +50,7 @@ class ProgressLines(NoProgress):
             left = (self._total - position) * (now - self._start) / (position - self._first[0])
             line += f", {_duration(left)} left"
         line += f", {_told(mean, unscored)}"
-        print(line, file=sys.stderr, flush=True)  # noqa: T201 - this is what it is for
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 - its purpose
 
 
 class ProgressBar(NoProgress):
@@ -77,7 +77,7 @@ class ProgressBar(NoProgress):
     def update(self, position: int, rows: int, mean: float | None, unscored: int) -> None:
         """Move the bar."""
         if self._task is None or self._first_rows is None:
-            # What an earlier run did counts for the place of the bar, not for its speed.
+            # Rows of an earlier run count for the position of the bar but not for the speed.
             self._task = self._progress.add_task("", total=self._total or None, completed=position, told="")
             self._first_rows = rows
         speed = (rows - self._first_rows) / max(1e-6, time.monotonic() - self._start)
@@ -95,7 +95,7 @@ class ProgressBar(NoProgress):
 
 
 def make_progress(total: int) -> NoProgress:
-    """What fits standard error. ``total``: bytes of the input."""
+    """Return the display that fits standard error. ``total``: bytes of the input."""
     return ProgressBar(total) if sys.stderr.isatty() else ProgressLines(total)
 
 

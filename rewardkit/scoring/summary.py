@@ -1,7 +1,7 @@
-"""What a run found, in numbers: kept while rows stream by, in bounded memory, and the same in whatever order they come.
+"""Statistics of a run, computed while rows stream by: in bounded memory and independent of the order of rows.
 
 Count, mean, standard deviation, minimum and maximum are exact. The median is exact while there are few distinct values; beyond that
-it is that of values rounded to three significant digits. Shares of groups are exact up to tens of thousands of groups; beyond that
+it is the median of values rounded to three significant digits. Shares of groups are exact up to tens of thousands of groups; beyond that
 they are estimated from a sample. Estimates are marked ≈.
 """
 
@@ -39,7 +39,7 @@ class Series:
     distinct: Counter[float] = field(default_factory=Counter)
 
     def add(self, values: Iterable[float | None]) -> None:
-        """Take in a batch; None is passed over."""
+        """Add a batch of values; None is ignored."""
         found = Counter(values)
         found.pop(None, None)
         if not found:
@@ -51,7 +51,7 @@ class Series:
         self.merge(Series(count, mean, squares, min(numbers), max(numbers), True, numbers))
 
     def merge(self, other: Series) -> None:
-        """Take in another series. Chan, Golub, LeVeque 1983: updating formulae for computing sample variances."""
+        """Add another series. Chan, Golub, LeVeque 1983: updating formulae for computing sample variances."""
         count = self.count + other.count
         if not other.count:
             return
@@ -75,7 +75,7 @@ class Series:
 
     @property
     def median(self) -> float | None:
-        """The middle value; of an even number the mean of the two in the middle."""
+        """The middle value; for an even count, the mean of the two middle values."""
         if not self.count:
             return None
         low_rank, high_rank = (self.count - 1) // 2, self.count // 2
@@ -90,7 +90,7 @@ class Series:
         return None
 
     def data(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return the statistics as JSON data."""
         return {
             "n": self.count,
             "mean": self.mean if self.count else None,
@@ -111,17 +111,17 @@ def _rounded(values: Counter[float]) -> Counter[float]:
 
 @dataclass
 class Groups:
-    """Which groups have rollouts that differ, for several series at once."""
+    """Counts groups whose rollouts have different values, for several series at once."""
 
     width: int
-    """How many series."""
+    """The number of series."""
     seen: dict[int, tuple[tuple[float | None, ...], int, int]] = field(default_factory=dict)
     """By a hash of the group: its first values, a bit for each series that has others too, and how many rollouts it has."""
     mask: int = 0
     """Only groups whose hash has none of these bits are kept."""
 
     def add(self, groups: Sequence[Hashable], columns: Sequence[Sequence[float | None]]) -> None:
-        """Take in a batch: each rollout's group, and each series' values."""
+        """Add a batch: the group of each rollout, and the values of each series."""
         start = 0
         for group, run in groupby(groups):
             end = start + sum(1 for _ in run)
@@ -136,7 +136,7 @@ class Groups:
         self._thin()
 
     def merge(self, other: Groups) -> None:
-        """Take in another batch's groups."""
+        """Add the groups of another batch."""
         if other.mask > self.mask:
             self.mask = other.mask
             self.seen = {key: value for key, value in self.seen.items() if not key & self.mask}
@@ -164,7 +164,7 @@ class Groups:
             self.seen = {key: value for key, value in self.seen.items() if not key & self.mask}
 
     def without_spread(self, series: int) -> float | None:
-        """The share of groups of two or more whose rollouts all have the same value; None where there are none."""
+        """Return the share of groups of two or more whose rollouts all have the same value; None if there are no such groups."""
         groups = [
             spread >> series & 1
             for first, spread, count in self.seen.values()
@@ -180,7 +180,7 @@ def _hash(group: Hashable) -> int:
 
 @dataclass
 class Summary:
-    """Everything that is told of a run, for the total (first) and each component."""
+    """The statistics of a run, for the reward (first) and each component."""
 
     names: tuple[str, ...]
     """The components."""
@@ -188,17 +188,17 @@ class Summary:
     unscored: int = 0
     series: list[Series] = field(default_factory=list)
     kinds: list[Counter[str]] = field(default_factory=list)
-    """For the total and each component, how many were unscored, by kind."""
+    """For the reward and each component, the number of unscored rows of each kind."""
     skipped: list[int] = field(default_factory=list)
     groups: Groups = field(default_factory=lambda: Groups(0))
     reasons: Counter[str] = field(default_factory=Counter)
     """Why components could not be scored."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Time that each component took, added over threads and workers."""
+    """Seconds that each component took, summed over threads and workers."""
 
     @classmethod
     def empty(cls, names: Sequence[str]) -> Summary:
-        """Of no rows."""
+        """Return the summary of no rows."""
         width = len(names) + 1
         return cls(
             tuple(names),
@@ -215,7 +215,7 @@ class Summary:
         statuses: Sequence[str],
         values: Sequence[Sequence[float | None]],
     ) -> None:
-        """Take in a batch's numbers; ``values`` has a sequence for each component."""
+        """Add the values of a batch; ``values`` has a sequence for each component."""
         self.rows += len(rewards)
         self.unscored += statuses.count("unscored")
         for series, column in zip(self.series, [rewards, *values], strict=True):
@@ -225,7 +225,7 @@ class Summary:
     def add_outcomes(
         self, name: str, statuses: Sequence[str], kinds: Sequence[str | None], reasons: Sequence[str]
     ) -> None:
-        """Take in why a component has no value in some rows of a batch."""
+        """Add the reasons why a component has no value in some rows of a batch."""
         place = self.names.index(name) + 1
         for status, kind, reason in zip(statuses, kinds, reasons, strict=True):
             if status == "skipped":
@@ -240,7 +240,7 @@ class Summary:
             self.reasons[reason] += times
 
     def merge(self, other: Summary) -> None:
-        """Take in another batch's summary."""
+        """Add the summary of another batch."""
         self.rows += other.rows
         self.unscored += other.unscored
         for mine, theirs in zip(self.series, other.series, strict=True):
@@ -255,7 +255,7 @@ class Summary:
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
     def data(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return the statistics as JSON data."""
         parts = {}
         for place, name in enumerate(["", *self.names]):
             parts[name] = {

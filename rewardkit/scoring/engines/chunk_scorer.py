@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ScoredChunk:
-    """What came of a chunk."""
+    """The scored rows of a chunk."""
 
     consumed: int
     """As the chunk says."""
@@ -45,16 +45,16 @@ class ScoredChunk:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """How chunks are worked on, apart from the reward."""
+    """How chunks are scored, apart from the reward."""
 
     columns: Columns = field(default_factory=Columns)
     format: str = "jsonl"
     keep_ordinals: bool = False
-    """Whether rows must be put back into the order of the input at the end."""
+    """Whether the order of the input must be restored at the end."""
 
 
 class ChunkScorer:
-    """Scores chunks. Safe to call from several threads at once."""
+    """Scores chunks. Threads may call it at the same time."""
 
     def __init__(self, reward: CompositeReward, task: Task) -> None:
         self._reward = reward
@@ -133,7 +133,7 @@ class ChunkScorer:
 
 
 class _RowPlaces(Sequence[str]):
-    """``file:line`` of each row, made when asked for."""
+    """``file:row`` of each row, computed on access."""
 
     def __init__(self, chunk: Chunk, sources: Sequence[int]) -> None:
         self._chunk = chunk
@@ -170,7 +170,7 @@ def _unpacked(data: bytes) -> pa.RecordBatch:
 
 
 def collect_garbage_rarely() -> None:
-    """Batches make many objects and no cycles: looking for those each few hundred objects takes a quarter of the time."""
+    """Collect garbage rarely: batches make many objects but no cycles, and frequent collection takes a quarter of the time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 10, 10)
@@ -178,7 +178,7 @@ def collect_garbage_rarely() -> None:
 
 @contextlib.contextmanager
 def rare_garbage_collection() -> Iterator[None]:
-    """The same for a while."""
+    """Collect garbage rarely inside the block."""
     before = gc.get_threshold()
     collect_garbage_rarely()
     try:

@@ -1,6 +1,6 @@
-"""From raw rows to rollouts: JSON decoding, renamed columns, lists of completions taken apart.
+"""Turns raw rows into rollouts: parses JSON, renames columns and splits lists of completions.
 
-A row that can't be used is set aside with its place and the reason; it never stops a run. Nothing is scored here.
+A row that can't be used is rejected with its place and the reason; it never stops a run.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _NESTING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
 
 
 class RowError(ValueError):
-    """A row that can't be used; the text says why."""
+    """A row can't be used; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row that was set aside."""
+    """A rejected row."""
 
     file: str
     row: int
@@ -56,14 +56,14 @@ class Rejected:
     raw: str
 
     def line(self) -> bytes:
-        """Its line in the file of rejected rows."""
+        """Return its line in the file of rejected rows."""
         data = {"file": self.file, "row": self.row, "reason": self.reason, "raw": self.raw}
         return json.dumps(data).encode() + b"\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a chunk holds, as far as it can be used."""
+    """The usable rows of a chunk, and the rejected ones."""
 
     rows: list[dict[str, Any]]
     """Rows as they will be written, with the new names of renamed columns."""

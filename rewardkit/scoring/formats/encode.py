@@ -1,6 +1,6 @@
-"""Scored rows as lines of JSON or as Arrow columns, made straight from a batch's scores.
+"""Encodes scored rows as lines of JSON or as Arrow columns.
 
-Both hold the same: the row as it came, then ``reward``, ``reward_status``, ``reward_id`` and ``components``. Nothing is written here.
+Both hold the same: the row as it was read, then ``reward``, ``reward_status``, ``reward_id`` and ``components``. It writes no files.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 _PLAIN = (int, float, type(None))
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _EXTRAS = ("kind", "metrics", "steps", "traceback")
-"""Of a component, what lines of JSON leave out where there is nothing to say."""
+"""Keys of a component that lines of JSON leave out if they are null."""
 
 
 @dataclass(frozen=True, slots=True)
 class ComponentColumns:
-    """What one component said of a batch, a list per column."""
+    """The outcomes of one component for a batch, a list per column."""
 
     values: list[float | None]
     weights: list[float]
@@ -40,7 +40,7 @@ class ComponentColumns:
 
 @dataclass(frozen=True, slots=True)
 class ScoreColumns:
-    """What scoring added to a batch, column by column."""
+    """The columns that scoring adds to a batch."""
 
     rewards: list[float | None]
     statuses: list[str]
@@ -110,7 +110,7 @@ def _parts(outcome: Outcome, place: str) -> tuple[float | None, str, str, Any, A
 
 
 def json_lines(decoded: Decoded, columns: ScoreColumns) -> list[bytes]:
-    """Each scored row as a line of JSON, its end included."""
+    """Return each scored row as a line of JSON with its line end."""
     names = list(columns.components)
     cells = [_cells(component) for component in columns.components.values()]
     added = zip(columns.rewards, columns.statuses, zip(*cells, strict=True) if cells else (), strict=True)
@@ -149,17 +149,17 @@ def _cells(component: ComponentColumns) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A batch for Parquet, and what had to be changed to get it in there."""
+    """A batch for Parquet, and what had to be changed for it."""
 
     batch: pa.RecordBatch
     replaced: int = 0
     """Rows in which lone surrogates became U+FFFD."""
     emptied: tuple[str, ...] = ()
-    """Columns in which objects without keys became null, which is all that Parquet has for them."""
+    """Columns in which objects without keys became null, since Parquet can't hold them."""
 
 
 def arrow_table(decoded: Decoded, columns: ScoreColumns, types: Mapping[str, Any], places: Sequence[str]) -> Table:
-    """A batch as Arrow columns.
+    """Return a batch as Arrow columns.
 
     Args:
         decoded: The rows.
@@ -168,7 +168,7 @@ def arrow_table(decoded: Decoded, columns: ScoreColumns, types: Mapping[str, Any
         places: For each row ``file:line``, for messages.
 
     Raises:
-        OutputError: A column holds what has no common type; says which, and how to get it written all the same.
+        OutputError: The values of a column have no common type; names the column and suggests JSON Lines.
     """
     import pyarrow as pa  # noqa: PLC0415 - only Parquet output needs it
 

@@ -1,7 +1,7 @@
-"""Puts scored rows back into the order of the input, where groups had to be scored in another.
+"""Restores the order of the input if groups were scored in another.
 
-While the job runs, its part is a row of small Arrow streams: batches with the place of each row in the input. At the end they are read
-by memory map, window by window, and written as the file that was asked for.
+While the job runs, its part is a sequence of small Arrow streams: batches with the number of each row in the input. At the end they are
+read through a memory map, window by window, and written as the requested file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _WINDOW_ROWS = 4096
 
 
 def with_ordinals(payload: Payload, ordinals: Sequence[int]) -> pa.RecordBatch:
-    """The payload as one column beside its rows' places in the input."""
+    """Return the payload as one column beside the numbers of its rows in the input."""
     import pyarrow as pa  # noqa: PLC0415 - only where Arrow is in use anyway
 
     if isinstance(payload, list):
@@ -34,7 +34,7 @@ def with_ordinals(payload: Payload, ordinals: Sequence[int]) -> pa.RecordBatch:
 
 
 class UnorderedPart:
-    """A part whose segments are in the order of work."""
+    """A part whose rows are in the order in which they were scored."""
 
     def __init__(self, path: Path, kind: str) -> None:
         self._path = path
@@ -60,7 +60,7 @@ class UnorderedPart:
         return self._path.stat().st_size
 
     def finish(self, ends: Sequence[int], rewritten: Path) -> Path:
-        """Write the file that was asked for."""
+        """Write the requested file."""
         inner_path = rewritten.with_name(rewritten.name + ".part")
         inner_path.write_bytes(b"")
         inner = open_part(inner_path, self._kind, [])
@@ -83,7 +83,7 @@ class UnorderedPart:
 
 
 def _in_order(path: Path, end: int) -> Iterator[Payload]:
-    """The payloads' rows in the order of the input, a window at a time."""
+    """Yield the rows in the order of the input, a window at a time."""
     import pyarrow as pa  # noqa: PLC0415 - as above
     import pyarrow.compute as pc  # noqa: PLC0415
 
@@ -131,7 +131,7 @@ def _in_order(path: Path, end: int) -> Iterator[Payload]:
 
 
 def read_batches(path: Path, end: int) -> Iterator[pa.RecordBatch]:
-    """The batches of a part in the order of work."""
+    """Yield the batches of a part in the order in which they were scored."""
     import pyarrow as pa  # noqa: PLC0415 - as above
 
     with pa.memory_map(str(path)) as file:

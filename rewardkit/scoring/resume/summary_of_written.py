@@ -1,4 +1,4 @@
-"""The summary of rows that an earlier run wrote, so that a continued run tells of all rows."""
+"""Summarises the rows that an earlier run wrote, so that a resumed run reports on all rows."""
 
 from __future__ import annotations
 
