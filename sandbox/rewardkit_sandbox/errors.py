@@ -1,4 +1,4 @@
-"""What can go wrong on our side. A program's own failure is never an exception: it is an `Execution` with a status.
+"""Errors of the sandbox. A program's own failure is not an exception: it is an `Execution` with a status.
 
 SandboxError                 nothing is known about the program: not scored, never wrong
 ├── Unavailable              no backend, engine, image or permission; the message says what to do

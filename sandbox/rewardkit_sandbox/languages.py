@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """A recipe."""
+    """How programs of one language are compiled and run."""
 
     name: str
     file: str
-    """What the source is called in the working directory."""
+    """The name of the source file in the working directory."""
     run: tuple[str, ...]
     """The command; for compiled languages only its name and arguments, as the binary is handed over sealed."""
     compile: tuple[str, ...] = ()
     """The compile command, which leaves `program` in the working directory; empty for interpreted languages."""
     address_space: bool = True
-    """Whether the memory limit may also bound the address space (not where a runtime reserves far more than it uses)."""
+    """True if the memory limit also limits the address space; False for runtimes that reserve far more than they use."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -56,7 +56,7 @@ _ALIASES |= {"rs": "rust", "golang": "go", "sh": "bash", "shell": "bash"}
 
 
 def find(name: str) -> Language:
-    """The recipe for a language's name or alias.
+    """Return the language of a name or alias.
 
     Raises:
         ValueError: there is none; the message lists those there are.

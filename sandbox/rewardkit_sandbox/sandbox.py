@@ -28,16 +28,18 @@ from rewardkit_sandbox.verdicts import unit_tests
 
 T = TypeVar("T")
 ATTEMPTS = 5
-"""How many boxes may die under one program before that is told as a failure of ours."""
+"""The number of boxes that may die under one program before the run fails with an error."""
 COMPILE_LIMITS = Limits(cpu_s=30, wall_s=60, memory_mb=1024, processes=64, file_mb=128, output_bytes=1 << 16)
+_WORTH_COMPILING = 4
+"""From so many cases on, a Python program is compiled before they run."""
 _BINARIES_BYTES = 64 << 20
-"""How much of compiled programs is kept in memory, for those that come again."""
+"""Bytes of compiled programs that are kept for their next run."""
 SKIPPED = Execution("not_run", note="an earlier case decided")
 
 
 @dataclass(frozen=True, slots=True)
 class _Code:
-    """A program that is ready to run: its source or binary as a sealed memory file."""
+    """A program that is ready to run, with its source or binary in a sealed memory file."""
 
     language: Language
     descriptor: int
@@ -54,9 +56,9 @@ class PooledSandbox:
         self.pool = pool
         self.size = pool.size
         self.limits = limits
-        """The limits that hold where a call gives none, and the most that it can give."""
+        """The limits of a call that gives none, and the most that a call can ask for."""
         self.description = description
-        """Which backend it is, and why that one."""
+        """The backend, and why it was chosen."""
         self._binaries: OrderedDict[bytes, tuple[bytes, Execution]] = OrderedDict()
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
@@ -69,7 +71,7 @@ class PooledSandbox:
         self.close()
 
     def close(self) -> None:
-        """Ends all boxes."""
+        """End all boxes; calls that wait or run raise `Closed`."""
         with self._lock:
             self._closed = True
             executor = self._executor
@@ -110,8 +112,8 @@ class PooledSandbox:
                 failed = Execution("compile_error", stderr=code.compilation.stderr, note=code.compilation.note)
                 return Result(tuple(failed for _ in cases), code.compilation)
             if isolation == "shared" and language.name == "python" and len(cases) > 1:
-                together = self._retrying(lambda box: shared_process.run(box, code.descriptor, cases, limits))
-                runs = self._fill_up(code, cases, together, limits, stop)
+                shared = self._retrying(lambda box: shared_process.run(box, code.descriptor, cases, limits))
+                runs = self._fill_up(code, cases, shared, limits, stop)
             else:
                 runs = self._fresh(code, cases, limits, stop)
         return Result(tuple(runs), code.compilation)
@@ -125,14 +127,14 @@ class PooledSandbox:
         isolation: Isolation = "fresh",
         stop: Stop | None = None,
     ) -> Result:
-        """`run` for async callers; any number may wait, as many run as there are boxes."""
+        """Run a program as `run` does. Any number of calls may wait; as many run as there are boxes."""
         return await self._in_thread(lambda: self.run(program, cases, limits, isolation=isolation, stop=stop))
 
     def run_tests(self, program: Program, tests: Tests, limits: Limits | None = None) -> Verdict:
-        """Runs test code against a Python program, each in a box of its own.
+        """Run test code against a Python program, each in a box of its own.
 
-        The test code's box comes from a second pool of as many boxes, started at the first call: it waits more than it
-        works, and a program that hangs takes up no more of this pool than it would on its own.
+        The test code's box comes from a second pool of as many boxes, which is started at the first call. It mostly waits, so a
+        program that hangs occupies no more of this pool than it would on its own.
 
         Raises:
             BadTests: the test code can't be used.
@@ -151,7 +153,7 @@ class PooledSandbox:
                 os.close(source)
 
     async def arun_tests(self, program: Program, tests: Tests, limits: Limits | None = None) -> Verdict:
-        """`run_tests` for async callers."""
+        """Run test code as `run_tests` does, without blocking the event loop."""
         return await self._in_thread(lambda: self.run_tests(program, tests, limits))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -170,13 +172,15 @@ class PooledSandbox:
             raise Closed("the sandbox was closed") from None  # its executor cancelled what had not begun
 
     def _fresh(self, code: _Code, cases: Sequence[Case], limits: Limits, stop: Stop | None) -> list[Execution]:
-        """One process per case, all in one box as long as that lives; a case whose box died runs again in another."""
+        """Run each case in a process of its own, in one box while that lives. A case whose box died runs again in another."""
         done: list[Execution] = []
         failures = 0
         stopped = False
         while len(done) < len(cases) and not stopped:
             try:
-                with self.pool.box() as box:
+                with self.pool.box() as box, contextlib.ExitStack() as stack:
+                    if len(cases) - len(done) >= _WORTH_COMPILING and code.language.name == "python":
+                        code = stack.enter_context(_compiled(box, code, limits))
                     while len(done) < len(cases) and not stopped:
                         run = run_case(box, code, cases[len(done)], limits)
                         failures = 0
@@ -191,16 +195,16 @@ class PooledSandbox:
     def _fill_up(
         self, code: _Code, cases: Sequence[Case], runs: Sequence[Execution | None], limits: Limits, stop: Stop | None
     ) -> list[Execution]:
-        """Runs each case that a shared process left open on its own."""
+        """Run each case that a shared process left open in a process of its own."""
         done: list[Execution] = []
         stopped = False
         for case, run in zip(cases, runs, strict=True):
             if stopped:
                 done.append(SKIPPED)
                 continue
-            alone = run or self._retrying(partial(run_case, code=code, case=case, limits=limits))
-            done.append(alone)
-            stopped = stop is not None and stop(len(done) - 1, alone)
+            result = run or self._retrying(partial(run_case, code=code, case=case, limits=limits))
+            done.append(result)
+            stopped = stop is not None and stop(len(done) - 1, result)
         return done
 
     def _retrying(self, work: Callable[[BoxConnection], T]) -> T:
@@ -253,8 +257,26 @@ class PooledSandbox:
 
 
 @contextlib.contextmanager
+def _compiled(box: BoxConnection, code: _Code, limits: Limits) -> Iterator[_Code]:
+    """Compile a Python program once, in a process that runs nothing of it; one that does not compile stays as it is."""
+    empty = memory_file(b"")
+    try:
+        outcome = box.run(Job("compile", code.descriptor, limits, empty, result=True))
+    finally:
+        os.close(empty)
+    if not (outcome.execution.ok and outcome.result):
+        yield code
+        return
+    descriptor = memory_file(outcome.result)
+    try:
+        yield replace(code, descriptor=descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def _failures_of_ours() -> Iterator[None]:
-    """A machine with no descriptor or memory left for us is a failure of ours, not the program's."""
+    """Turn a lack of descriptors or memory in this process into `SandboxError`: it is not the program's failure."""
     try:
         yield
     except (OSError, MemoryError) as error:
@@ -267,7 +289,7 @@ def _run_tests(candidate: BoxConnection, tests_pool: Pool, source: int, tests: T
 
 
 def compile_source(box: BoxConnection, source: bytes, language: Language, most: Limits) -> tuple[bytes, Execution]:
-    """The binary and what the compiler said. The compiler is as untrusted as the program that it reads."""
+    """Return the binary and the compiler's run. The compiler is as untrusted as the program that it reads."""
     limits = replace(COMPILE_LIMITS, memory_mb=most.memory_mb, processes=most.processes)
     code, empty = memory_file(source), memory_file(b"")
     job = Job(
@@ -313,7 +335,7 @@ def _take(outcome: Outcome, cap: int) -> bytes:
 
 
 def run_case(box: BoxConnection, code: _Code, case: Case, limits: Limits) -> Execution:
-    """One case in a process of its own."""
+    """Run one case in a process of its own."""
     language = code.language
     is_call = isinstance(case, Call)
     data = codec.dumps([case.name, list(case.args), dict(case.kwargs)]) if isinstance(case, Call) else case.data
@@ -341,7 +363,7 @@ def run_case(box: BoxConnection, code: _Code, case: Case, limits: Limits) -> Exe
 
 
 def returned(execution: Execution, result: bytes) -> Execution:
-    """The execution of a call, with what it said it returned; saying it and then ending badly counts as ending badly."""
+    """Return the run of a call with its value. A process that states a value and then fails has failed."""
     if not execution.ok and not (execution.exit_code == 1 and result):
         return execution
     try:

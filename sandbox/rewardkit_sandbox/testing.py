@@ -1,4 +1,4 @@
-"""What every backend must hold, as tests to inherit.
+"""The contract of every sandbox backend, as tests to inherit.
 
     class TestMine(SandboxContract):
         @pytest.fixture(scope="class")
@@ -163,7 +163,7 @@ class SandboxContract:
         alone, together = (sandbox.run(Program(source), cases, isolation=way).runs for way in ("fresh", "shared"))
         assert [(run.status, run.stdout) for run in alone] == [(run.status, run.stdout) for run in together]
 
-    def test_a_judge(self, sandbox: Any) -> None:
+    def test_unit_tests(self, sandbox: Any) -> None:
         """Test code runs where the program can't reach it, and sees values, exceptions and changed arguments."""
         if not self.runs_test_code:
             pytest.skip("this backend runs no test code")
@@ -173,7 +173,7 @@ class SandboxContract:
         assert not sandbox.run_tests(program, Tests(tests + "\nassert f([]) == [2]")).passed
         assert not sandbox.run_tests(program, Tests("assert g() == 1")).passed
 
-    def test_a_judge_that_can_not_be_forged(self, sandbox: Any) -> None:
+    def test_unit_tests_can_not_be_forged(self, sandbox: Any) -> None:
         """Ending the process, patching what compares, or lending names to the tests does not pass."""
         if not self.runs_test_code:
             pytest.skip("this backend runs no test code")

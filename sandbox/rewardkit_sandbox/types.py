@@ -1,4 +1,4 @@
-"""What goes into a sandbox and what comes out of it. Frozen dataclasses, standard library only."""
+"""The inputs and results of a sandbox: frozen dataclasses, standard library only."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _MOST = {
     **dict.fromkeys(("processes", "open_files"), 1 << 20),
     **dict.fromkeys(("output_bytes", "scratch_files"), 1 << 32),
 }
-"""What the kernel's counters can hold, and no more than anyone can mean."""
+"""The largest values that the kernel's counters can hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one program may use. Those of a sandbox are also the most that a single run can ask for."""
+    """What one program may use. The limits of a sandbox are also the most that a single run can ask for."""
 
     cpu_s: float = 5.0
     """CPU seconds of each process, rounded up to whole seconds."""
     wall_s: float | None = None
-    """Wall-clock seconds of each test; None is three times `cpu_s`, so that a busy machine fails no honest program."""
+    """Wall-clock seconds of each test; None means three times `cpu_s`, so that a busy machine fails no honest program."""
     memory_mb: int = 512
     """Memory of the program with all its processes (MiB); also the address space of each process where its language allows."""
     processes: int = 64
@@ -52,13 +52,13 @@ class Limits:
 
     @property
     def deadline_s(self) -> float:
-        """The wall-clock limit that holds."""
+        """The wall-clock limit in seconds."""
         return 3 * self.cpu_s if self.wall_s is None else self.wall_s
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One submission."""
+    """A program in one language."""
 
     source: str
     language: str = "python"
@@ -66,7 +66,7 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Stdin:
-    """A case that runs the program with this on its standard input."""
+    """A case that runs the program with this standard input."""
 
     stdin: str | bytes = ""
 
@@ -90,16 +90,16 @@ Case = Stdin | Call
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """What happened in one run, as seen from outside of it."""
+    """The result of one run, as observed from outside."""
 
     status: Status
-    """`ok`: the process ended by itself with exit code 0 (and, for a call, said what was returned)."""
+    """`ok`: the process ended by itself with exit code 0 and, for a call, returned a value."""
     stdout: bytes = b""
     """At most `Limits.output_bytes`."""
     stderr: bytes = b""
     """At most `Limits.output_bytes`."""
     exit_code: int | None = None
-    """None where a signal or the sandbox ended it."""
+    """None if a signal or the sandbox ended the process."""
     value: Any = None
     """What a call returned, as plain builtin values (anything else is an `Opaque`). Stated by the program, decoded strictly."""
     raised: str | None = None
@@ -111,11 +111,11 @@ class Execution:
     memory_kb: int = 0
     """Largest resident set of a process of the tree, the interpreter's own pages included."""
     note: str = ""
-    """Why, in words that can stand in a report."""
+    """The reason, in words for a report."""
 
     @property
     def ok(self) -> bool:
-        """Whether it ended by itself, without an error."""
+        """True if the process ended by itself, without an error."""
         return self.status == "ok"
 
     @property
@@ -126,7 +126,7 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A program with all of its cases."""
+    """The runs of a program on its cases."""
 
     runs: tuple[Execution, ...]
     """One per case, in their order; those after an early stop are `not_run`."""
@@ -136,14 +136,14 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What test code said about a program, from a process that the program can't reach."""
+    """The result of test code, from a process that the program can't reach."""
 
     passed: bool
     reason: str
     tests: Mapping[str, bool] = field(default_factory=dict)
-    """Per test function, where the test code has more than one."""
+    """The outcome of each test function, by its name."""
     candidate: Execution | None = None
-    """The program's own process."""
+    """The run of the program's own process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class Tests:
     module: str = "solution"
     """What a pytest file imports."""
     stop_at_first: bool = False
-    """Whether pytest ends at the first failing test."""
+    """Stop pytest at the first failing test."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ class BubblewrapBackend(PooledBackend):
         """The root file system; None takes the host's /usr, read-only."""
         self._program = "bwrap"
         self._grouped = False
-        """Whether control groups could be made when it was opened. Then every box must have one."""
+        """True if control groups could be made when it was opened. Then every box must have one."""
 
     def refuse(self) -> str | None:
         """Return what is wrong with the options."""
@@ -92,7 +92,7 @@ class BubblewrapBackend(PooledBackend):
         yield cgroups.diagnose()
 
     def prepare(self) -> None:
-        """Makes sure that bubblewrap and the root are there, and removes what dead owners left.
+        """Make sure that bubblewrap and the root are there, and remove what dead owners left.
 
         Raises:
             Unavailable: they are not; the message says what to do.
@@ -110,10 +110,10 @@ class BubblewrapBackend(PooledBackend):
             group.remove()
 
     def close(self) -> None:
-        """Nothing is shared by the boxes."""
+        """Do nothing: the boxes share nothing."""
 
     def start(self, serial: int) -> BoxConnection:  # noqa: ARG002  the protocol's
-        """One box, ready for programs.
+        """Return one box, ready for programs.
 
         Raises:
             BoxDied: it did not come up.
@@ -205,7 +205,7 @@ class BubblewrapBackend(PooledBackend):
             "--cap-add",
             "CAP_SETPCAP",
         ]
-        # The owner is for `sweep`, which reads this command line; the box's own environment is none of its business.
+        # The owner is for `sweep`, which reads this command line; it must not be in the box's own environment.
         flags += ["--setenv", OWNER, box_ownership.label(), "--clearenv"]
         for key, value in ENVIRONMENT.items():
             flags += ["--setenv", key, value]
@@ -244,7 +244,7 @@ def _end(process: subprocess.Popen[bytes], group: cgroups.Group | None, complain
 
 
 def sweep() -> int:
-    """Ends boxes whose owner ended without taking them along; returns how many."""
+    """End boxes whose owner ended without ending them; return how many."""
     removed = cgroups.sweep()
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():

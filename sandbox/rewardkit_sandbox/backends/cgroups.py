@@ -1,4 +1,4 @@
-"""Memory, process and CPU limits of a whole box, where this user may make control groups. Versions 1 and 2."""
+"""Control groups, versions 1 and 2: limits on the memory, processes and CPU of a whole box."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Group:
     folders: tuple[Path, ...]
 
     def add(self, pid: int) -> None:
-        """Moves a process into it."""
+        """Move a process into it."""
         for folder in self.folders:
             (folder / "cgroup.procs").write_text(str(pid))
 
@@ -39,7 +39,7 @@ class Group:
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def oom_kills(self) -> int:
-        """How often the kernel killed in it for want of memory."""
+        """Return how often the kernel killed in it for lack of memory."""
         try:
             lines = os.pread(self._events, 4096, 0).splitlines()
         except OSError:
@@ -47,12 +47,12 @@ class Group:
         return sum(int(line.split()[1]) for line in lines if line.startswith(b"oom_kill "))
 
     def watch(self) -> Callable[[], bool]:
-        """From now on: did the kernel kill in it for want of memory?"""
+        """Return a function that says whether the kernel has killed in it for lack of memory since now."""
         before = self.oom_kills()
         return lambda: self.oom_kills() > before
 
     def remove(self) -> None:
-        """Removes it once its processes are gone."""
+        """Remove it, and kill the processes that are still in it."""
         if "_events" in self.__dict__:
             os.close(self.__dict__.pop("_events"))
         for folder in self.folders:
@@ -76,7 +76,7 @@ def _kill_members(folder: Path) -> None:
 
 
 def make(*, memory_mb: int, processes: int, cpus: float) -> Group | None:
-    """A group with these limits, or None where they can't be had."""
+    """Return a group with these limits, or None if it can't be made."""
     name = f"{box_ownership.label()}-{secrets.token_hex(4)}"
     unified = (ROOT / "cgroup.controllers").exists()
     memory, period = memory_mb << 20, 100_000
@@ -117,7 +117,7 @@ def make(*, memory_mb: int, processes: int, cpus: float) -> Group | None:
 
 
 def sweep() -> int:
-    """Removes groups, with what still runs in them, whose owner ended; returns how many."""
+    """Remove groups whose owner ended, with what still runs in them; return how many."""
     removed = 0
     for parent in {ROOT / FOLDER, *(ROOT / controller / FOLDER for controller in ("memory", "pids", "cpu"))}:
         if parent.is_dir():

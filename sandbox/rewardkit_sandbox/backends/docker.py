@@ -34,7 +34,7 @@ _CAPABILITIES = {"DAC_OVERRIDE": 1, "FOWNER": 3, "KILL": 5, "SETGID": 6, "SETUID
 
 
 def client(timeout_s: float = 60) -> docker.DockerClient:
-    """A client of the engine that the environment names.
+    """Return a client of the engine that the environment names.
 
     Raises:
         Unavailable: no engine answers.
@@ -63,7 +63,7 @@ def client(timeout_s: float = 60) -> docker.DockerClient:
 
 
 def is_engine_error(error: BaseException) -> bool:
-    """Whether an exception came from the engine or the way to it."""
+    """Return whether an exception came from the engine or the connection to it."""
     return type(error).__module__.split(".")[0] in ("docker", "requests", "urllib3")
 
 
@@ -139,7 +139,7 @@ class DockerBackend(PooledBackend):
         )
 
     def prepare(self) -> None:
-        """Makes sure that the engine and the image are there, and removes what dead owners left.
+        """Make sure that the engine and the image are there, and remove what dead owners left.
 
         Raises:
             Unavailable: they are not; the message says what to do.
@@ -164,11 +164,11 @@ class DockerBackend(PooledBackend):
         (self._folder / "owner").write_text(box_ownership.label())
 
     def close(self) -> None:
-        """Removes the folder of sockets."""
+        """Remove the folder of sockets."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def start(self, serial: int) -> BoxConnection:
-        """One box, ready for programs.
+        """Return one box, ready for programs.
 
         Raises:
             BoxDied: it did not come up.
@@ -275,7 +275,10 @@ def _logs(container: Any) -> str:
 
 
 def _memory_watch(identity: str) -> Callable[[], bool]:
-    """From now on: did the kernel kill in this container for want of memory? The engine remembers of removed ones, too."""
+    """Return a function that says whether the kernel has killed in this container for lack of memory since now.
+
+    The engine also remembers the events of removed containers.
+    """
     since = time.time()
 
     def out_of_memory() -> bool:
@@ -299,7 +302,7 @@ def _memory_watch(identity: str) -> Callable[[], bool]:
 
 
 def _remove(identity: str, folder: Path) -> None:
-    """Kills and removes a container. An engine that is away removes it itself when it comes back."""
+    """Kill and remove a container. An engine that is stopped removes it when it starts again."""
     shutil.rmtree(folder, ignore_errors=True)
     try:
         engine = client(timeout_s=20)
@@ -315,7 +318,7 @@ def _remove(identity: str, folder: Path) -> None:
 
 
 def sweep() -> int:
-    """Removes containers and folders whose owner ended without taking them along; returns how many."""
+    """Remove containers and folders whose owner ended without removing them; return how many."""
     engine = client()
     removed = 0
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):

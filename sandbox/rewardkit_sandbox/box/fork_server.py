@@ -40,10 +40,10 @@ def _check(result: int, what: str) -> None:
 
 
 class Confinement:
-    """What every child passes through before it sees the program.
+    """The isolation that a child takes on before it sees the program.
 
-    What a child inherits for good (no_new_privs, the empty bounding set, the system call filter) the server puts up
-    once, around itself too: a filter per process would be compiled per process.
+    The server sets once, for itself too, what children inherit (no_new_privs, the empty bounding set, the system call filter): a
+    filter for each process would be compiled for each process.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -55,7 +55,7 @@ class Confinement:
         return self.uid_base + self.serial % self.uid_count if self.uid_base else 0
 
     def enter(self, uid: int, limits: list[tuple[int, int, int]]) -> None:
-        """Runs in the child. After this it has no privilege left and no way to regain one."""
+        """Isolate this child process. Afterwards it has no privilege and no way to regain one."""
         zero, one = self._zero, self._one
         os.setsid()
         _check(libc.prctl(PR_SET_DUMPABLE, one, zero, zero, zero), "PR_SET_DUMPABLE")
@@ -72,7 +72,7 @@ class Confinement:
 
 
 def child(confinement: Confinement, uid: int, job: dict[str, Any], received: list[int]) -> NoReturn:
-    """The life of a child. Never returns."""
+    """Isolate this child, run its job, and end it."""
     streams, extra = job["streams"], received[1 + job["streams"] :]
     try:
         code = received[0]
@@ -101,7 +101,7 @@ def child(confinement: Confinement, uid: int, job: dict[str, Any], received: lis
 
 
 def reap(usage: list[float]) -> None:
-    """Kills whatever is left and waits until there is nothing besides this process; kill(-1) can't be outrun by forks."""
+    """Kill all other processes and wait for their end. Forks can't outrun kill(-1)."""
     while True:
         try:
             os.kill(-1, signal.SIGKILL)
@@ -116,7 +116,7 @@ def reap(usage: list[float]) -> None:
 
 
 def run(control: socket.socket, confinement: Confinement, job: dict[str, Any], received: list[int]) -> dict[str, Any]:
-    """One process of the program, from fork to the last trace. Returns the answer for the host."""
+    """Run one job in a process, remove everything it left, and return the answer for the host."""
     uid = confinement.next_uid()
     start = time.monotonic()
     pid = os.fork()
@@ -151,7 +151,7 @@ def run(control: socket.socket, confinement: Confinement, job: dict[str, Any], r
 
 
 def _collected(name: str) -> list[int]:
-    """The file that a compiler left, if it is a plain one."""
+    """Return a descriptor of the file that a compiler left; nothing if it can't be opened."""
     try:
         descriptor = os.open("/tmp/" + name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -171,7 +171,7 @@ def _drop_capabilities() -> None:
 
 
 def _set_up(config: dict[str, Any]) -> None:
-    """What a backend left to be done from inside, and the server's own armour."""
+    """Do what the backend leaves to be done from inside, and protect the server itself."""
     if os.getpid() != 1:
         raise SystemExit("the agent must be process 1 of a pid namespace: it ends programs with kill(-1)")
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -213,7 +213,7 @@ def _arrange_descriptors(connection: socket.socket) -> socket.socket:
 
 
 def _oom_kills() -> int | None:
-    """How often the box's memory group has killed; None where that can't be read from inside."""
+    """Return how often the kernel killed in the box's memory group; None if it can't be read from inside."""
     for line in os.pread(OOM, 4096, 0).splitlines():
         if line.startswith(b"oom_kill "):
             return int(line.split()[1])
@@ -231,7 +231,7 @@ def _prepare(config: dict[str, Any]) -> tuple[Confinement, scratch_folders.Scrat
 
 
 def main(connection: socket.socket, config: dict[str, Any]) -> NoReturn:
-    """Serves until the host hangs up."""
+    """Serve until the host closes the connection."""
     control = _arrange_descriptors(connection)
     try:
         confinement, folders = _prepare(config)

@@ -1,7 +1,7 @@
-"""What a child process does with a Python program, after the walls are up. Nothing here is trusted by the host.
+"""What a child process does with a Python program once it is isolated. The host trusts nothing here.
 
-Descriptors: 0, 1, 2 are the program's own; 3 takes results (a line each), 4 brings calls. The program can write to 3
-itself: it then merely states another result, which the host compares like any other.
+Descriptors 0, 1 and 2 are the program's own. Results are written to 3, one a line, and calls are read from 4. A program that
+writes to 3 itself merely states another result, and the host compares that one like any other.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import atexit
 import builtins
 import gc
 import linecache
+import marshal
 import os
 import site
 import sys
@@ -23,6 +24,8 @@ from rewardkit_box import codec  # type: ignore[import-not-found]
 
 RESULT, CALLS = 3, 4
 FILE = "solution.py"
+_COMPILED = b"\0compiled\0"
+"""What precedes a program that comes with its code. No Python source contains NUL bytes."""
 _OWN = (
     "rewardkit_box",
     *(f"rewardkit_box.{name}" for name in ("codec", "program_process", "unit_tests", "scratch_folders", "fork_server")),
@@ -31,7 +34,7 @@ _write, _dup2, _exit, _dumps, _loads = os.write, os.dup2, os._exit, codec.dumps,
 
 
 def read_all(descriptor: int) -> bytes:
-    """The whole of a sealed memory file, wherever its shared offset stands."""
+    """Return the content of a sealed memory file, whatever its shared offset."""
     size = os.fstat(descriptor).st_size
     parts, at = [], 0
     while at < size:
@@ -55,10 +58,10 @@ _warm: dict[str, Any] = {}
 
 
 def prepare(preimport: list[str]) -> None:
-    """Done once, in the warm server: modules, what `site` would add to an interactive start, streams, a frozen heap.
+    """Prepare the warm server: import modules, add the names of `site`, make streams, freeze the heap.
 
-    All of it is about the pages that each child copies. What modules want done after a fork is kept for the forks of
-    the program itself: this process has one thread, so that for a child of its own only `random` has something to do.
+    All of it saves memory pages that each child would have to copy. The functions that modules register for the time after a fork
+    are kept for forks of the program itself: this process has one thread, so for its own children only `random` needs one.
     """
     register = os.register_at_fork
     os.register_at_fork = lambda **functions: _deferred.append(functions)
@@ -139,9 +142,26 @@ def _hide() -> None:
 
 
 def _compile(source: bytes) -> types.CodeType:
-    text = source.decode("utf-8", "surrogateescape")
-    linecache.cache[FILE] = (len(source), None, text.splitlines(True), FILE)
-    return compile(source, FILE, "exec", dont_inherit=True)
+    """Return the code of a program: compiled here, or by `compile_only` before."""
+    code = b""
+    if source.startswith(_COMPILED):
+        at = len(_COMPILED) + 8
+        end = at + int.from_bytes(source[len(_COMPILED) : at], "little")
+        source, code = source[at:end], source[end:]
+    linecache.cache[FILE] = (
+        lambda: source.decode("utf-8", "surrogateescape"),
+    )  # split into lines by the first traceback
+    return marshal.loads(code) if code else compile(source, FILE, "exec", dont_inherit=True)
+
+
+def compile_only(source: bytes, _extra: list[int]) -> NoReturn:
+    """Compile the program, run nothing of it, and write its code for the processes of its cases.
+
+    Compiling touches more memory than running most programs does, and each process would have to do it anew.
+    """
+    code = marshal.dumps(compile(source, FILE, "exec", dont_inherit=True))
+    _write_all(RESULT, _COMPILED + len(source).to_bytes(8, "little") + source + code)
+    _exit(0)
 
 
 def _report(error: BaseException) -> int:
@@ -299,7 +319,7 @@ def batch(source: bytes, extra: list[int]) -> NoReturn:
 
 
 def serve(source: bytes, _extra: list[int]) -> NoReturn:
-    """Loads the program, then answers calls on CALLS until it is closed: the candidate's side of a judge.
+    """Load the program, then answer the calls of unit tests until the pipe is closed.
 
     A request is [verb, object, name, args, kwargs]; the answer is ["returned", value, args after
     the call], ["raised", …] or ["unencodable", …]. Objects that can't be carried over stay here under a handle.
@@ -352,4 +372,4 @@ def serve(source: bytes, _extra: list[int]) -> NoReturn:
     _finish(0)
 
 
-ENTRIES = {"script": script, "call": call, "batch": batch, "serve": serve}
+ENTRIES = {"compile": compile_only, "script": script, "call": call, "batch": batch, "serve": serve}

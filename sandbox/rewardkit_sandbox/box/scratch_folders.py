@@ -1,4 +1,4 @@
-"""The writable file systems of the box: emptied after a program that touched them; what resists ends the box."""
+"""The writable file systems of the box. They are emptied after each program that touched them; if that fails, the box ends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 
 
 class ScratchFolders:
-    """Looks at each folder after a run.
+    """Checks each folder after a run.
 
     One that is as it was (no inode, no block used, no time stamp moved) costs four
     system calls; any other is emptied, its time stamps set back, and compared again.
@@ -31,7 +31,7 @@ class ScratchFolders:
         self.clean[folder] = self._look(folder)
 
     def wipe(self) -> None:
-        """Leaves the folders empty.
+        """Empty the folders.
 
         Raises:
             OSError: one of them can't be brought back to what it was.
@@ -53,7 +53,7 @@ class ScratchFolders:
 
 
 def empty(root: int) -> None:
-    """Removes all below an open directory.
+    """Remove everything below an open directory.
 
     Breadth first: a folder's folders are moved up to the root before it is
     removed, so that neither depth nor long paths nor descriptors matter. Modes set to forbid it are set back.

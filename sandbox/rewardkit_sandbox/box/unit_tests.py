@@ -1,7 +1,7 @@
-"""The judge's side of a judge: runs test code against a candidate that lives in another box, by calls over a pipe.
+"""The process that runs test code, and calls a program that runs in another box over a pipe.
 
-The candidate's process is never here. What comes back over the pipe is decoded into plain values; an object that can't
-be carried over is a `RemoteObject`, whose methods are called over there, and which is equal to nothing.
+The program's process is in the other box. Its answers are decoded into plain values. An object that can't be sent becomes a
+`RemoteObject`: its methods are called in the other box, and it is equal to no value of the tests.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _write, _exit, _dumps, _loads = os.write, os._exit, codec.dumps, codec.loads
 
 
 class ProgramGone(BaseException):
-    """The candidate's process ended, or said something that is no answer."""
+    """The program's process ended, or sent something that is not an answer."""
 
 
 class Unsupported(BaseException):
-    """The tests hand over something that can't be carried to the candidate."""
+    """The tests pass an argument that can't be sent to the program."""
 
 
 class BrokenTests(BaseException):
@@ -34,15 +34,15 @@ class BrokenTests(BaseException):
 
 
 class ProgramError(Exception):
-    """An exception of a type that only the candidate has."""
+    """An exception of a type that only the program has."""
 
 
 class ProgramConnection:
-    """The pipes to the candidate."""
+    """The pipes to the program's process."""
 
     gone: str | None
     returned: list[Any]
-    """What the last call returned, if one did."""
+    """The value that the last call returned, in a list; empty if it did not return."""
 
     def __init__(self, source: str = "") -> None:
         self.source = source
@@ -50,14 +50,14 @@ class ProgramConnection:
         self.gone = None
         self.returned = []
         self.asked = False
-        """Whether the program was called at all."""
+        """True once the program was called."""
         self.unsupported = ""
-        """What the tests tried to hand over and could not."""
+        """The message about an argument that could not be sent."""
         self._constructs = False
         self._answers = open(ANSWERS, "rb", closefd=False)
 
     def load(self) -> str | None:
-        """Waits until the candidate's program is loaded; returns why not, or None."""
+        """Wait until the program is loaded; return None, or the reason why it could not be."""
         kind, value = self._receive(2)
         if kind == "unloadable":
             return f"raised {value[0]}: {value[1]} while loading"
@@ -66,7 +66,7 @@ class ProgramConnection:
         return None
 
     def lost(self) -> bool:
-        """Whether the candidate went away, whatever the tests made of it."""
+        """Return whether the program's process is gone, even if the tests caught that."""
         return self.gone is not None
 
     def _lost(self, why: str) -> NoReturn:
@@ -88,7 +88,7 @@ class ProgramConnection:
         return answer
 
     def ask(self, verb: str, target: Any, name: str, args: Any, kwargs: dict[str, Any]) -> Any:
-        """One call. Raises what the candidate raised, as the nearest builtin exception."""
+        """Make one call; raise what the program raised, as the nearest builtin exception."""
 
         def carry(value: Any) -> int:
             if type(value) is RemoteObject:
@@ -124,7 +124,7 @@ class ProgramConnection:
 
 
 def _change(original: Any, changed: Any) -> None:
-    """Makes an argument what the call left of it, as it would be in one process."""
+    """Change an argument as the call changed it, as it would be in one process."""
     if type(original) is not type(changed):
         return
     if type(original) is list:
@@ -159,7 +159,7 @@ def _exception(value: Any, expected: str) -> Exception:
 
 
 class ProgramFunction:
-    """A function or class of the candidate's program."""
+    """A function or class of the program."""
 
     def __init__(self, program: ProgramConnection, name: str) -> None:
         self.__dict__.update(_program=program, __name__=name, __qualname__=name, __doc__=None)
@@ -174,9 +174,9 @@ class ProgramFunction:
 
 
 class RemoteObject:
-    """An object that stays in the candidate's process; its attributes and methods are asked for over there.
+    """An object that stays in the program's process, where its attributes are read and its methods called.
 
-    It never meets a plain value in an operation: `abs(f(x) - 5)` or `f(x) == 5` with an object in the place of a number
+    No operation combines it with a plain value: `abs(f(x) - 5)` or `f(x) == 5` with an object in the place of a number
     would let the program answer for the test. Two objects of the program's may be compared and combined.
     """
 
@@ -228,7 +228,7 @@ def _between_objects(name: str) -> Callable[[RemoteObject, object], Any]:
     def operate(self: RemoteObject, other: object) -> Any:
         if type(other) is not RemoteObject:
             raise TypeError(
-                f"a {self._type_name} object of the program's can't meet a {type(other).__name__} of the test's"
+                f"a {self._type_name} object of the program's can't be combined with a {type(other).__name__} of the tests"
             )
         return self._program.ask("method", self, name, [other], {})
 
@@ -240,7 +240,7 @@ for _name in ("lt", "le", "gt", "ge", "add", "sub", "mul", "truediv", "and", "or
 
 
 class _ProgramModule(types.ModuleType):
-    """The candidate's program as an importable module."""
+    """The program as an importable module."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -249,7 +249,7 @@ class _ProgramModule(types.ModuleType):
 
 
 def _reason(error: BaseException, tests: str = "", program: ProgramConnection | None = None) -> str:
-    """What failed, in which line of the tests, and what the program had answered."""
+    """Return what failed, in which line of the tests, and what the program had returned."""
     failed = isinstance(error, AssertionError)
     if isinstance(error, ProgramError):
         told = f"the program raised {error}"
@@ -274,7 +274,7 @@ def _reason(error: BaseException, tests: str = "", program: ProgramConnection | 
 
 
 def _is_import_of_tests(error: ImportError) -> bool:
-    """Whether the tests themselves asked for a module that is not here; not the program, during a call."""
+    """Return whether the tests import a module that is missing, and not the program during a call."""
     at = error.__traceback__
     while at is not None:
         if at.tb_frame.f_code is ProgramConnection.ask.__code__:
@@ -362,7 +362,7 @@ def _run_pytest(program: ProgramConnection, job: dict[str, Any], tests: dict[str
 
 
 def run_unit_tests(source: bytes, _extra: list[int]) -> NoReturn:
-    """Runs the tests and writes one verdict: [state, reason, each test]."""
+    """Run the tests and write the verdict: [state, reason, the tests by name]."""
     program_process._open_streams(program_process._streams)
     job = _loads(source)
     program = ProgramConnection(f"{job['prelude']}\n{job['tests']}")

@@ -1,4 +1,4 @@
-"""What holds on this machine, property by property: each is tried out by a program in a box, not assumed."""
+"""Checks of a sandbox's isolation: for each property, a program in a box tries to violate it."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ print(os.listdir("/tmp"), os.listdir("/dev/shm"), others)
 
 
 def check_isolation(backend: str = "auto", image: str = "python") -> tuple[str, list[Property]]:
-    """Opens a sandbox and tries its walls; returns which it was and what held.
+    """Open a sandbox, check its isolation, and return its description and the properties.
 
     Raises:
         SandboxError: none can be opened; the message says why.
     """
-    limits = Limits(cpu_s=20, wall_s=120, memory_mb=512, file_mb=256)  # wide: a busy machine is no wall that is down
+    limits = Limits(cpu_s=20, wall_s=120, memory_mb=512, file_mb=256)  # wide, so that a busy machine fails no check
     with open_sandbox(backend, slots=1, image=image, limits=limits) as sandbox:
         return sandbox.description, list(_properties(sandbox, limits))
 
@@ -100,7 +100,7 @@ def _properties(sandbox: Sandbox, limits: Limits) -> Iterator[Property]:
     looked = _run(sandbox, _LOOK, limits)
     if not looked.ok:
         raise SandboxError(
-            f"the looking program failed: {looked.note} {looked.stderr.decode('utf-8', 'replace')[-500:]}"
+            f"the program that inspects the sandbox failed: {looked.note} {looked.stderr.decode('utf-8', 'replace')[-500:]}"
         )
     saw = json.loads(looked.text)
     yield Property(

@@ -1,4 +1,4 @@
-"""One box as the host sees it: a control socket, and how to run one process through it."""
+"""The host's connection to one box, over which it runs one process at a time."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ COMMON_MODULES = (
 GRACE_S = 5.0
 _BUSY_READS = 200
 _PAUSE_S = 0.001
-"""After so many reads, the pause between them: who writes byte by byte must not keep this process busy."""
+"""The pause between reads after so many of them: a program that writes byte by byte must not keep this process busy."""
 _CHUNK = 1 << 18
 _CANCEL = b"x"
 
 
 @cache
 def bootstrap() -> str:
-    """The source that `python3 -c` starts a box with."""
+    """Return the source that `python3 -c` starts a box with."""
     return resources.files("rewardkit_sandbox.box").joinpath("boot.py").read_text()
 
 
@@ -62,7 +62,7 @@ def _sources() -> dict[str, str]:
 
 
 def memory_file(data: bytes) -> int:
-    """A sealed, anonymous file with these bytes, its offset at 0."""
+    """Return the descriptor of a sealed, anonymous file with these bytes, its offset at 0."""
     descriptor = os.memfd_create("input", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         view = memoryview(data)
@@ -78,16 +78,16 @@ def memory_file(data: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class BoxConfig:
-    """What the agent is told at its start. A backend fills in what it could not arrange from outside."""
+    """The configuration of a box's fork server. A backend fills in what it could not arrange from outside."""
 
     memory_files: bool
-    """Whether a memory group counts `memfd_create`d memory."""
+    """True if a memory group counts what is written to `memfd_create`d files."""
     uid_base: int = 0
     """Each program gets a uid from here on; 0 keeps the server's own, which then must be unprivileged."""
     uid_count: int = 50_000
     mount_tmpfs: Mapping[str, str] = field(default_factory=dict)
     read_only: Sequence[str] = ()
-    """Folders that the agent makes read-only."""
+    """Folders that the fork server makes read-only."""
     bounding: Sequence[int] = ()
     """Capabilities that each program still has to lose from its bounding set."""
     hide_processes: bool = False
@@ -96,7 +96,7 @@ class BoxConfig:
     preimport: Sequence[str] = COMMON_MODULES
 
     def bundle(self) -> bytes:
-        """The bytes that the boot code takes."""
+        """Return the bytes that the boot code reads."""
         config = {
             "seccomp": seccomp.build(memory_files=self.memory_files).hex(),
             "uid_base": self.uid_base,
@@ -114,7 +114,7 @@ class BoxConfig:
 
 
 def resource_limits(limits: Limits, *, address_space: bool) -> list[tuple[int, int, int]]:
-    """(resource, soft, hard) for each process of a run."""
+    """Return (resource, soft, hard) for each limit of a process."""
     cpu, memory, file = math.ceil(limits.cpu_s), limits.memory_mb << 20, limits.file_mb << 20
     stack = min(memory, 256 << 20) // 2
     rows = [
@@ -138,7 +138,7 @@ class Job:
     """One process to run in a box."""
 
     entry: str
-    """What the box does with the code: script, call, batch, serve, judge, or exec."""
+    """What the box does with the code: compile, script, call, batch, serve, unit_tests, or exec."""
     code: int
     """Descriptor of the source or binary."""
     limits: Limits
@@ -162,7 +162,7 @@ class Job:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came back for a job."""
+    """The result of a job."""
 
     execution: Execution
     result: bytes = b""
@@ -172,7 +172,7 @@ class Outcome:
 
 
 class BoxConnection:
-    """A running box. Used by one thread at a time; never reused after an error."""
+    """A running box. One thread uses it at a time, and it is not used again after an error."""
 
     def __init__(
         self,
@@ -201,7 +201,7 @@ class BoxConnection:
         self._running = False
 
     def start(self, config: BoxConfig, timeout_s: float = 20.0) -> None:
-        """Hands the agent over and waits until it is ready.
+        """Send the fork server's source and wait until it is ready.
 
         Raises:
             BoxDied: it did not come up; the message has what it said.
@@ -223,7 +223,7 @@ class BoxConnection:
         self.python = tuple(answer["python"])
 
     def alive(self) -> bool:
-        """Whether the other side of the socket is there; nothing is sent."""
+        """Return whether the box still has its end of the socket; nothing is sent."""
         with self._lock:
             if self.broken:
                 return False
@@ -254,18 +254,18 @@ class BoxConnection:
         self._end()
 
     def forget(self) -> None:
-        """In a forked child of the owner: drops the socket, so that only the owner keeps the box alive."""
+        """Drop the socket in a forked child of the owner, so that only the owner keeps the box alive."""
         self._lock = threading.Lock()  # another thread may have held it at the fork
         with contextlib.suppress(OSError):
             os.close(self._connection.fileno())
         self._ended = self.broken = True
 
     def run(self, job: Job) -> Outcome:
-        """Runs one process and waits for its end, reading what it writes.
+        """Run one process, read what it writes, and wait for its end.
 
         Raises:
             BoxDied: the box ended or stopped answering; nothing is known about the program.
-            SandboxError: a wall could not be put up, or this process has no descriptors left.
+            SandboxError: The program could not be isolated, or this process has no descriptors left.
         """
         try:
             exchange = _Exchange(job)
@@ -366,7 +366,7 @@ class _Exchange:
             os.close(self._theirs.pop())
 
     def pump(self, connection: socket.socket) -> None:
-        """Reads all that comes until the agent says that every process is gone, then what is left in the pipes."""
+        """Read until the fork server says that every process is gone, then what is left in the pipes."""
         control = connection.fileno()
         deadline = time.monotonic() + self.job.limits.deadline_s + GRACE_S
         poll = select.poll()
@@ -400,7 +400,7 @@ class _Exchange:
                     poll.unregister(descriptor)
 
     def _read(self, descriptor: int) -> bool:
-        """Takes what is there, False at the end. Past the cap, stderr is dropped and the others end the run."""
+        """Read what is there; return False at the end. Past the cap, stderr is dropped and other output ends the run."""
         data = os.read(descriptor, _CHUNK)
         name = self._readers[descriptor]
         buffer = self.buffers[name]
@@ -413,10 +413,10 @@ class _Exchange:
         return bool(data)
 
     def outcome(self) -> Outcome:
-        """What the agent said, in the host's words.
+        """Return the fork server's answer as an outcome.
 
         Raises:
-            SandboxError: a wall could not be put up.
+            SandboxError: The program could not be isolated.
         """
         answer = self.answer
         if answer["fault"]:

@@ -1,4 +1,4 @@
-"""Who owns a box, so that what an owner left behind can be told from what is in use."""
+"""The owner of a box: tells what a process that ended left behind from what is in use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """Clock ticks from boot to the start of a process, None if there is none."""
+    """Return the clock ticks from boot to the start of a process, None if it does not run."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -24,12 +24,12 @@ def _started(pid: int) -> str | None:
 
 
 def label() -> str:
-    """This process: machine, boot, pid namespace, pid and start time."""
+    """Return a label of this process: machine, boot, pid namespace, pid and start time."""
     return f"{_machine()}.{os.getpid()}.{_started(os.getpid())}"
 
 
 def is_gone(text: str) -> bool:
-    """Whether the owner of a label ended. False for owners on another machine or namespace: they can't be seen from here."""
+    """Return whether the process of a label ended; False for processes of another machine or namespace, which can't be seen."""
     machine, _, rest = text.rpartition(".")[0].rpartition(".")
     started = text.rpartition(".")[2]
     return machine == _machine() and rest.isdigit() and _started(int(rest)) != started

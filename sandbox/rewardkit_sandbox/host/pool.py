@@ -1,4 +1,4 @@
-"""A fixed number of warm boxes, handed out in the order of asking, and replaced when they are dead or suspect."""
+"""A fixed number of warm boxes, handed out in the order of the requests, and replaced when they die or misbehave."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class BoxSource(Protocol):
         """The name of the backend, for messages."""
 
     def prepare(self) -> None:
-        """Checks that boxes can be made here. Raises `Unavailable`, saying what to do."""
+        """Check that boxes can be made here; raise `Unavailable` with what to do if not."""
 
     def start(self, serial: int) -> BoxConnection:
-        """A box that is ready. Raises where it did not come up, after cleaning up; it is tried again for a while."""
+        """Return a box that is ready. If it does not come up, clean up and raise; it is tried again for a while."""
 
     def close(self) -> None:
-        """Gives back what the backend itself holds."""
+        """Release what the backend itself holds."""
 
 
 class Pool:
@@ -47,7 +47,7 @@ class Pool:
     def __init__(
         self, backend: BoxSource, size: int, patience_s: float = 120.0, *, serials: Iterator[int] | None = None
     ) -> None:
-        """Nothing is started yet.
+        """Make a pool; nothing is started yet.
 
         Args:
             backend: where boxes come from.
@@ -79,7 +79,7 @@ class Pool:
         self._owner = os.getpid()
 
     def open(self) -> None:
-        """Starts all boxes side by side.
+        """Start all boxes at the same time.
 
         Raises:
             Unavailable: boxes can't be made here.
@@ -143,9 +143,9 @@ class Pool:
             self._none_starting.notify_all()
 
     def tests_pool(self) -> Pool:
-        """A pool of as many boxes from the same backend, started at the first call, and closed with this one.
+        """Return the pool for unit tests: as many boxes from the same backend, started at the first call and closed with this pool.
 
-        Who holds a box of this pool may ask for one of the tests_pool: there is always one, so that nobody waits in a circle.
+        A caller that holds a box of this pool may wait for one of that pool, but never the reverse, so no two callers wait for each other.
 
         Raises:
             SandboxError: its boxes don't come up.
@@ -200,7 +200,7 @@ class Pool:
             self._free.append(box)
 
     def _replace(self, box: BoxConnection) -> None:
-        """Ends a box and starts another one in the background."""
+        """End a box and start another one in the background."""
         with self._lock:
             if box not in self._boxes or self._closed:
                 return
@@ -234,7 +234,7 @@ class Pool:
             pause = min(2 * pause, 5.0)
 
     def _fail(self, error: SandboxError) -> None:
-        """Tells everyone who waits, if not a single box is left. Starting goes on."""
+        """Raise in every caller that waits, if no box is left. Starting boxes continues."""
         with self._lock:
             if self._boxes:
                 return
@@ -245,7 +245,7 @@ class Pool:
                 waiter.set_exception(Unavailable(f"no box could be started for {self._patience_s:g} s: {error}"))
 
     def acquire(self) -> BoxConnection:
-        """A box for this caller alone; give it back with `release`.
+        """Return a box for this caller alone; give it back with `release`.
 
         Raises:
             Closed: the pool is closed.
@@ -275,7 +275,7 @@ class Pool:
             self._replace(box)
 
     def release(self, box: BoxConnection) -> None:
-        """Takes a box back."""
+        """Take a box back."""
         if box.broken:
             self._replace(box)
         else:
@@ -283,7 +283,7 @@ class Pool:
 
     @contextlib.contextmanager
     def box(self) -> Iterator[BoxConnection]:
-        """A box for the length of a `with` block; one that an exception went through is replaced."""
+        """Hold a box for a `with` block. The box is replaced if it dies or the block is interrupted."""
         box = self.acquire()
         try:
             yield box
@@ -339,7 +339,7 @@ class Pool:
             tests_pool.hang_up(reason)
 
     def forget(self) -> None:
-        """In a forked child: leaves the boxes to the owner."""
+        """Leave the boxes to the owner, in a forked child."""
         self._closed = self._ended = True
         for box in self._boxes:
             box.forget()

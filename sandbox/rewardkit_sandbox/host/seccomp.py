@@ -17,7 +17,7 @@ _ERRNO, _KILL = 0x00050000, 0x80000000
 EPERM, ENOMEM, ENOSYS, EAFNOSUPPORT, EOPNOTSUPP = 1, 12, 38, 97, 95
 _NAMESPACES = 0x7E020000
 LAST_KNOWN = 450
-"""Newer calls than this are answered ENOSYS until they have been looked at."""
+"""System calls above this number answer ENOSYS until they have been reviewed."""
 
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 

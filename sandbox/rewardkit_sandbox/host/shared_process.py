@@ -1,4 +1,4 @@
-"""All cases of a Python program in one process: fast, and trusted only where everything went well."""
+"""All cases of a Python program in one process: fast, and used only for cases that end well."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _CHUNK = 200
 
 
 def run(box: BoxConnection, code: int, cases: Sequence[Case], limits: Limits) -> list[Execution | None]:
-    """What happened to each case; None for those that must be run again in a process of their own.
+    """Return the run of each case; None for those that must run again in a process of their own.
 
-    Only a case of which the process itself said that it ended well is taken from here: its output is compared like any
-    other, so a lie about it gains nothing.
+    Only cases that the process reports as ended well count. Their output is compared like any other, so a false report gains
+    nothing.
     """
     runs: list[Execution | None] = []
     at = 0

@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What an image is made of."""
+    """The packages that an image is made of."""
 
     name: str
     description: str
@@ -38,13 +38,13 @@ def _folder() -> Path:
 
 
 def recipes() -> dict[str, Recipe]:
-    """The images that can be built, by name."""
+    """Return the images that can be built, by name."""
     data = tomllib.loads((_folder() / "images.toml").read_text())
     return {name: Recipe(name, row["description"], tuple(row["packages"])) for name, row in data.items()}
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of one image.
+    """Return the recipe of one image.
 
     Raises:
         ValueError: there is none of that name.
@@ -56,12 +56,12 @@ def recipe(name: str) -> Recipe:
 
 
 def tag(name: str) -> str:
-    """The Docker tag of an image."""
+    """Return the Docker tag of an image."""
     return f"{REPOSITORY}:{name}"
 
 
 def store() -> Path:
-    """Where root file systems are kept: `REWARDKIT_SANDBOX_HOME`, or a system folder for root, or the user's cache.
+    """Return where root file systems are kept: `REWARDKIT_SANDBOX_HOME`, or a system folder for root, or the user's cache.
 
     Unprivileged users of the host must be able to read it.
     """
@@ -73,17 +73,17 @@ def store() -> Path:
 
 
 def root(name: str) -> Path:
-    """Where the root file system of an image is, or would be."""
+    """Return where the root file system of an image is, or would be."""
     return store() / name
 
 
 def has_docker_image(name: str) -> bool:
-    """Whether the engine has the image; False without an engine."""
+    """Return whether the engine has the image; False without an engine."""
     return _run(["docker", "image", "inspect", tag(name)], quiet=True) == 0
 
 
 def build(name: str, say: Say = print, *, force: bool = False) -> None:
-    """Makes the root file system of an image and, where an engine answers, the Docker image.
+    """Make the root file system of an image and, if an engine answers, the Docker image.
 
     Args:
         name: which.

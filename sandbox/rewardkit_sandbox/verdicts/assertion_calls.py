@@ -1,7 +1,7 @@
-"""Assertions split in two: calls of the program, which go into the box, and the rest, which the host works out.
+"""Assertions split in two: calls of the program, which run in the box, and a condition, which the host evaluates.
 
 `assert sorted(f([3, 1])) == [1, 3]` becomes the call `f([3, 1])` and a condition on what it returns. The condition is
-interpreted here over plain values, with the few operations below; an assertion that needs more is left to a judge.
+evaluated here on plain values, with the few operations below. An assertion that needs more runs as test code.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 def _whole(value: Any, *more: Any) -> Any:
-    """`int`, but for numbers with an exponent that would take minutes and gigabytes to write out."""
+    """Return `int(value)`; refuse numbers whose exponent would take minutes and gigabytes to expand."""
     _refuse_far(value)
     return int(value, *more)
 
@@ -61,7 +61,7 @@ def _total(values: Any, start: Any = 0) -> Any:
 
 
 def _hashed(kind: Callable[..., Any]) -> Callable[..., Any]:
-    """A set or dict of the program's values, unless it would take quadratic time."""
+    """Return a function that makes a set or dict, unless that would take quadratic time."""
 
     def make(*values: Any) -> Any:
         if values and not isinstance(values[0], (dict, set, frozenset, str)):
@@ -108,14 +108,14 @@ class _Unsplittable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
-    """One assertion, split."""
+    """An assertion as calls of the program and a condition on their values."""
 
     source: str
     calls: tuple[Call, ...]
     _condition: ast.expr
 
     def holds(self, runs: Sequence[Execution]) -> bool:
-        """Whether the condition is true of what the calls returned; False where one of them did not return."""
+        """Return whether the condition holds for the values of the calls; False if one of them did not return."""
         if not all(run.ok for run in runs):
             return False
         try:
@@ -125,7 +125,7 @@ class Assertion:
 
 
 def split_assertion(source: str) -> Assertion | None:
-    """The calls and the condition of `assert …`, or None where only running it as it stands would do.
+    """Return the calls and the condition of `assert …`, or None if it can only run as test code.
 
     Raises:
         SyntaxError: it is no Python.
@@ -150,7 +150,7 @@ class _Calls(ast.NodeTransformer):
 
     def __init__(self, *, names_too: bool) -> None:
         self.names_too = names_too
-        """Whether a function may be called like one of ours: only if no other call is there."""
+        """True if the program's function may have the name of a builtin; tried when there is no other call."""
         self.calls: list[Call] = []
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
@@ -182,7 +182,7 @@ def _path(node: ast.expr) -> str | None:
 
 
 def _supported(node: ast.expr) -> bool:
-    """Whether `_evaluate` knows every part of a condition."""
+    """Return whether `_evaluate` knows every part of a condition."""
     for part in ast.walk(node):
         if isinstance(part, ast.Call):
             path = _path(part.func)
@@ -280,7 +280,7 @@ def _compare(node: ast.Compare, go: Callable[[ast.expr], Any]) -> bool:
 
 
 def _arithmetic(operation: ast.operator, left: Any, right: Any) -> Any:
-    """Arithmetic that can't be made to take long: no text formatting, no huge powers or repetitions."""
+    """Compute with bounded work: no text formatting, no huge powers or repetitions."""
     if isinstance(operation, ast.Pow):
         if (
             not isinstance(right, (int, float))

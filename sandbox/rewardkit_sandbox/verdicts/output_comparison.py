@@ -1,9 +1,10 @@
-"""Verdicts, made on the host from plain values and bytes. Nothing of the program's runs here."""
+"""Comparison of outputs and values, on the host. No code of the program runs here."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 from fractions import Fraction
 from typing import Any, Literal
@@ -17,11 +18,11 @@ _LONGEST_NUMBER = 1000
 
 
 def same_output(actual: str | bytes, expected: str, *, float_tolerance: float | None = None) -> bool:
-    """Whether two outputs say the same, line by line, word by word.
+    """Return whether two outputs are equal, line by line and word by word.
 
     White space at line ends, blank lines at the end, and the amount of space between words don't count; the number of
     lines and of words on each does. Words must be equal, unless a tolerance is given: then two words that are both
-    numbers, at least one of them not an integer, may differ by it (absolutely, or relatively to the expected one).
+    numbers may differ by it, absolutely or relative to the expected one. Integers never get a tolerance.
     Output with NUL bytes or that is not UTF-8 never matches.
     """
     if isinstance(actual, bytes):
@@ -83,7 +84,7 @@ def close(actual: float, expected: float, tolerance: float) -> bool:
 
 
 def same_value(actual: Any, expected: Any, *, types: Types = "python", float_tolerance: float | None = None) -> bool:
-    """Whether a decoded value is the expected one.
+    """Return whether a decoded value is the expected one.
 
     Args:
         actual: what the program returned, as plain builtin values.
@@ -110,11 +111,11 @@ def _same(actual: Any, expected: Any, types: Types, tolerance: float | None) -> 
             return False
         return all(_same(a, b, types, tolerance) for a, b in zip(actual, expected, strict=True))
     if isinstance(expected, dict):
-        if not isinstance(actual, dict) or actual.keys() != expected.keys():
+        if not isinstance(actual, dict) or not _same_keys(actual, expected, types):
             return False
         return all(_same(actual[key], value, types, tolerance) for key, value in expected.items())
     if isinstance(expected, AbstractSet):
-        return isinstance(actual, AbstractSet) and actual == expected
+        return isinstance(actual, AbstractSet) and _same_keys(actual, expected, types)
     if isinstance(expected, float) and isinstance(actual, float) and math.isnan(expected):
         return math.isnan(actual)
     numbers = isinstance(expected, (int, float)) and isinstance(actual, (int, float))
@@ -125,8 +126,16 @@ def _same(actual: Any, expected: Any, types: Types, tolerance: float | None) -> 
     return bool(actual == expected)
 
 
+def _same_keys(actual: Collection[Any], expected: Collection[Any], types: Types) -> bool:
+    """Return whether two sets, or the keys of two dictionaries, are equal; `{True}` is `{1}` only for `types="python"`."""
+    if len(actual) != len(expected):
+        return False
+    own = {key: key for key in actual}
+    return all(key in own and _same(own[key], key, types, None) for key in expected)
+
+
 def show(value: Any, width: int = 80) -> str:
-    """A value for a person to read, however large or odd it is."""
+    """Return a short text for any value, however large."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # an integer of too many digits, too deep a nest

@@ -1,7 +1,7 @@
-"""Test code that must run as it stands: in a box of its own, calling the program in another box over a pipe.
+"""Test code that must run as it is: in a box of its own, calling the program in another box over a pipe.
 
-The program can't reach the test's process, and what it returns arrives there as plain values, so it can neither read
-what is expected nor patch what compares. Two boxes are busy for the length of it.
+The program can't reach the tests' process, and its results arrive there as plain values. So it can neither read the expected
+values nor change how they are compared. Both boxes are busy until the tests end.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _bound(tree: ast.Module) -> set[str]:
 
 
 def run(candidate: BoxConnection, tests_box: BoxConnection, code: int, tests: Tests, limits: Limits) -> Verdict:
-    """One program against one piece of test code.
+    """Run test code against one program.
 
     Raises:
         BadTests: the test code can't be used.
@@ -134,7 +134,7 @@ def _verdict(outcome_of_tests: Outcome, candidate: Execution) -> Verdict:
     if state == "bad_tests":
         raise BadTests(reason)
     if state == "gone":
-        # The exit code of a program that the judge has left says nothing.
+        # The tests have ended, so the exit code of the program means nothing.
         ended = candidate.status not in ("ok", "error")
         reason = candidate.note if ended else f"the program did not answer: {reason}"
     return Verdict(state == "passed", reason or "all tests passed", tests, candidate)

@@ -111,3 +111,13 @@ def test_integers_have_no_tolerance(actual, expected, same):
     assert same_output(actual, expected, float_tolerance=1e-6) is same
     if "." in actual:
         assert same_value(float(actual), int(expected), float_tolerance=1e-6) is same
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected"), [({True: 1}, {1: 1}), ({1.0}, {1}), ({(True, 2)}, {(1, 2)}), (frozenset({1}), {1})]
+)
+def test_strict_keys(actual, expected):
+    """`strict` also compares the types of keys and of members of sets."""
+    assert same_value(expected, expected, types="strict")
+    assert not same_value(actual, expected, types="strict")
+    assert same_value(actual, expected, types="python")
