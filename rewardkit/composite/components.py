@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from rewardkit.composite.cache import ScoreCache, component_key, unit_key
-from rewardkit.composite.fork_server import ComponentOrder
+from rewardkit.composite.reward_worker import ComponentSpec, WorkerSpec
 from rewardkit.composite.runners import (
     AsyncRunner,
     DeviceRunner,
@@ -21,10 +21,10 @@ from rewardkit.composite.runners import (
     Runner,
     who,
 )
-from rewardkit.composite.worker_pool import WorkerPool, default_workers
 from rewardkit.config.params import plain_params
 from rewardkit.config.spec import Component, Composite, RewardConfig
 from rewardkit.errors import ConfigError
+from rewardkit.process_pool import ProcessPool, default_workers
 from rewardkit.types import Outcome, Rollout, Score
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Components:
         self._workers = workers or default_workers()
         self._lock = threading.Lock()
         self._keys_lock = threading.Lock()
-        self._pool: WorkerPool | None = None
+        self._pool: ProcessPool | None = None
         self._loop: EventLoop | None = None
         self._device: ThreadPoolExecutor | None = None
         self._runners: dict[tuple[str, str], Runner] = {}
@@ -108,7 +108,8 @@ class Components:
             self.close()
             raise ConfigError(*problems)
         if process:
-            self._pool = WorkerPool({"/".join(key): _order(item) for key, item in process.items()}, self._workers)
+            specs = {"/".join(key): _spec(item) for key, item in process.items()}
+            self._pool = ProcessPool(WorkerSpec(specs), self._workers)
             for key, component in process.items():
                 self._runners[key] = ProcessRunner(component, self._pool, "/".join(key))
 
@@ -188,9 +189,9 @@ def _unreachable(component: Component) -> str | None:
     return None
 
 
-def _order(component: Component) -> ComponentOrder:
+def _spec(component: Component) -> ComponentSpec:
     offer = component.offer
-    return ComponentOrder(
+    return ComponentSpec(
         use=offer.type.name,
         plugin=offer.provenance.plugin if offer.provenance.installed else "",
         origin=offer.type.origin,

@@ -13,8 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeAlias
 
 from rewardkit.composite.plugin_calls import call_async, call_group, call_reward, close_reward
-from rewardkit.composite.worker_pool import WorkerPool
 from rewardkit.config.spec import Component
+from rewardkit.process_pool import Answer, Failure, ProcessPool, Result
 from rewardkit.types import Outcome, RewardFunction, Rollout, Unscored
 
 logger = logging.getLogger(__name__)
@@ -94,17 +94,62 @@ class DeviceRunner:
 class ProcessRunner:
     """In worker processes that can be killed."""
 
-    def __init__(self, component: Component, pool: WorkerPool, key: str) -> None:
+    def __init__(self, component: Component, pool: ProcessPool, key: str) -> None:
         self._component = component
         self._pool = pool
         self._key = key
 
     def submit(self, units: Units) -> Future[Outcomes]:
         """Hand the units to the pool."""
-        return self._pool.submit(self._key, units, self._component.timeout_s, who(self._component))
+        return score_in_pool(self._pool, self._key, units, self._component.timeout_s, who(self._component))
 
     def close(self) -> None:
         """The pool is closed by who made it."""
+
+
+def score_in_pool(
+    pool: ProcessPool, key: str, units: Units, timeout_s: float | None, name: str
+) -> Future[Outcomes]:
+    """Score units in worker processes.
+
+    Args:
+        pool: A pool that runs a `WorkerSpec`.
+        key: The component's name in that specification.
+        units: What to score.
+        timeout_s: Seconds that one rollout may take; a group may take that long for each of its rollouts.
+        name: The reward and its distribution, for messages.
+    """
+    limits = [None if timeout_s is None else timeout_s * len(unit) for unit in units]
+    done: Future[Outcomes] = Future()
+
+    def finish(future: Future[list[Result]]) -> None:
+        try:
+            results = future.result()
+            outcomes = [
+                result.value if isinstance(result, Answer) else [_unscored(result, name, limit)] * len(unit)
+                for result, unit, limit in zip(results, units, limits, strict=True)
+            ]
+        # An exception in a callback is only logged, and whoever waits for the future would wait for ever.
+        except BaseException as error:  # noqa: BLE001
+            done.set_exception(error)
+            return
+        done.set_result((outcomes, sum(result.seconds for result in results if isinstance(result, Answer))))
+
+    pool.submit([(key, unit) for unit in units], limits).add_done_callback(finish)
+    return done
+
+
+def _unscored(failure: Failure, name: str, limit_s: float | None) -> Unscored:
+    """Return why a unit has no score, from why its task has no answer."""
+    match failure.kind:
+        case "timeout":
+            return Unscored("timeout", f"{name} took longer than {limit_s:g} s")
+        case "unpicklable":
+            return Unscored("input", f"the row can't be handed to a worker process: {failure.message}")
+        case "died":
+            return Unscored("plugin", f"{name}: its worker process died on this rollout ({failure.message})")
+        case "raised":
+            return Unscored("plugin", f"{name}: its worker process failed: {failure.message}")
 
 
 class EventLoop:

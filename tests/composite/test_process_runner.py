@@ -17,10 +17,12 @@ import psutil
 import pytest
 
 from rewardkit import Rollout, Score, Unscored
-from rewardkit.composite import worker_pool
-from rewardkit.composite.fork_server import ComponentOrder
-from rewardkit.composite.worker_pool import WorkerPool
+from rewardkit.composite.reward_worker import ComponentSpec, WorkerSpec
+from rewardkit.composite.runners import score_in_pool
 from rewardkit.errors import WorkerError
+from rewardkit.process_pool import ProcessPool
+from rewardkit.process_pool import pool as pool_module
+from rewardkit.process_pool.fork_client import ForkClient
 
 LIMIT_S = 60
 """How long a test waits for what must happen; nothing asserts that it happens sooner."""
@@ -88,12 +90,29 @@ def rollouts(*completions: str, **fields: object) -> list[list[Rollout]]:
     return [[Rollout("p", completion, fields)] for completion in completions]
 
 
-def order(use: str, **params: object) -> ComponentOrder:
-    """One of the plugin's rewards."""
-    return ComponentOrder(use=use, plugin="acme", origin="", params=params, who=f"{use} (acme 1.0)")
+class Pool:
+    """A process pool that scores the component ``c``."""
+
+    def __init__(self, component: ComponentSpec, size: int, start_timeout_s: float) -> None:
+        self.pool = ProcessPool(WorkerSpec({"c": component}), size, start_timeout_s)
+        self.close = self.pool.close
+
+    @property
+    def server(self) -> ForkClient:
+        """The fork server that runs now."""
+        return self.pool._dispatcher.server
+
+    def submit(self, units: list, timeout_s: float | None = None, name: str = "x") -> Future:
+        """Score units of the component."""
+        return score_in_pool(self.pool, "c", units, timeout_s, name)
 
 
-MakePool = Callable[..., WorkerPool]
+def spec(use: str, **params: object) -> ComponentSpec:
+    """Return the specification of one of the plugin's rewards."""
+    return ComponentSpec(use=use, plugin="acme", origin="", params=params, who=f"{use} (acme 1.0)")
+
+
+MakePool = Callable[..., Pool]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -105,10 +124,10 @@ def plugin(install_plugin_once) -> None:
 @pytest.fixture
 def make_pool() -> Iterator[MakePool]:
     """Pools of one's own, which are closed at the end of the test."""
-    pools: list[WorkerPool] = []
+    pools: list[Pool] = []
 
-    def make(use: str = "run", size: int = 2, start_timeout_s: float = LIMIT_S, **params: object) -> WorkerPool:
-        pools.append(WorkerPool({"c": order(use, **params)}, size, start_timeout_s))
+    def make(use: str = "run", size: int = 2, start_timeout_s: float = LIMIT_S, **params: object) -> Pool:
+        pools.append(Pool(spec(use, **params), size, start_timeout_s))
         return pools[-1]
 
     yield make
@@ -117,9 +136,9 @@ def make_pool() -> Iterator[MakePool]:
 
 
 @pytest.fixture(scope="module")
-def pool(plugin) -> Iterator[WorkerPool]:
+def pool(plugin) -> Iterator[Pool]:
     """One pool of one worker, which has to stand all that the tests do to it."""
-    shared = WorkerPool({"c": order("run")}, 1, LIMIT_S)
+    shared = Pool(spec("run"), 1, LIMIT_S)
     yield shared
     shared.close()
 
@@ -131,9 +150,9 @@ def answers(future: Future) -> list:
     return [unit[0] for unit in units]
 
 
-def submit(pool: WorkerPool, *completions: str, timeout_s: float | None = LIMIT_S, **fields: object) -> list:
+def submit(pool: Pool, *completions: str, timeout_s: float | None = LIMIT_S, **fields: object) -> list:
     """Score completions, and wait for it."""
-    return answers(pool.submit("c", rollouts(*completions, **fields), timeout_s, "run (acme 1.0)"))
+    return answers(pool.submit(rollouts(*completions, **fields), timeout_s, "run (acme 1.0)"))
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -144,10 +163,10 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def workers_of(pool: WorkerPool) -> list[psutil.Process]:
+def workers_of(pool: Pool) -> list[psutil.Process]:
     """The worker processes that there are now."""
     try:
-        return psutil.Process(pool._zygote.pid).children()
+        return psutil.Process(pool.server.pid).children()
     except psutil.NoSuchProcess:
         return []
 
@@ -166,16 +185,16 @@ def test_units_are_answered_in_order(make_pool: MakePool) -> None:
     assert submit(pool, *map(str, range(500))) == [Score(2.0 * number) for number in range(500)]
 
 
-def test_no_units_need_no_worker(pool: WorkerPool) -> None:
+def test_no_units_need_no_worker(pool: Pool) -> None:
     """An empty batch is answered at once."""
-    assert pool.submit("c", [], None, "x").result(0) == ([], 0.0)
+    assert pool.submit([], None).result(0) == ([], 0.0)
 
 
 def test_a_group_is_one_unit(make_pool: MakePool) -> None:
     """A reward of scope group gets the whole unit."""
     pool = make_pool("group.size")
     unit = [Rollout("p", "a"), Rollout("p", "b"), Rollout("p", "c")]
-    units, _ = pool.submit("c", [unit, unit[:1]], None, "x").result(LIMIT_S)
+    units, _ = pool.submit([unit, unit[:1]], None).result(LIMIT_S)
     assert units == [[Score(3.0)] * 3, [Score(1.0)]]
 
 
@@ -194,7 +213,7 @@ def test_a_group_is_one_unit(make_pool: MakePool) -> None:
         ("subprocess.Popen(['sleep', '20'], start_new_session=True, close_fds=False); os._exit(5)", "exit code 5"),
     ],
 )
-def test_death_costs_only_its_own_rollout(pool: WorkerPool, statement: str, how: str) -> None:
+def test_death_costs_only_its_own_rollout(pool: Pool, statement: str, how: str) -> None:
     """A rollout that takes its worker down, in whatever way, is unscored with the reward's name and how; the others are scored."""
     before, died, after = submit(pool, "result = 0.25", statement, "result = 0.75", timeout_s=LIMIT_S)
     assert (before, after) == (Score(0.25), Score(0.75))
@@ -206,7 +225,7 @@ def test_death_costs_only_its_own_rollout(pool: WorkerPool, statement: str, how:
 
 def test_garbage_on_the_wire_costs_only_its_own_rollout(make_pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A plugin that writes into descriptors that aren't its own loses its worker; the pool does not wait for the rest of a message."""
-    monkeypatch.setattr(worker_pool, "STALL_S", 0.2)
+    monkeypatch.setattr(pool_module, "STALL_S", 0.2)
     pool = make_pool(size=1)
     sockets = "[int(fd) for fd in os.listdir('/proc/self/fd') if os.path.exists('/proc/self/fd/' + fd)]"
     garbage = f"[os.write(fd, b'xx') for fd in {sockets} if fd > 2 and os.readlink(f'/proc/self/fd/{{fd}}').startswith('socket')]"
@@ -215,7 +234,7 @@ def test_garbage_on_the_wire_costs_only_its_own_rollout(make_pool: MakePool, mon
     assert odd.kind == "plugin"
 
 
-def test_a_hang_costs_only_its_own_rollout(pool: WorkerPool) -> None:
+def test_a_hang_costs_only_its_own_rollout(pool: Pool) -> None:
     """A rollout that outlasts its deadline is unscored as a timeout; those before and after it in the same chunk are scored."""
     statements = ["result = 0.25", "time.sleep(1000)", "result = 0.5", "while True: pass", "result = 0.75"]
     first, slow, second, busy, third = submit(pool, *statements, timeout_s=0.3)
@@ -223,12 +242,12 @@ def test_a_hang_costs_only_its_own_rollout(pool: WorkerPool) -> None:
     assert slow == busy == Unscored("timeout", "run (acme 1.0) took longer than 0.3 s")
 
 
-def test_each_rollout_has_a_deadline_of_its_own(pool: WorkerPool) -> None:
+def test_each_rollout_has_a_deadline_of_its_own(pool: Pool) -> None:
     """Rollouts handed over together, which take longer than the timeout in all but not each, are scored."""
     assert submit(pool, *["time.sleep(0.3)"] * 8, timeout_s=1.0) == [Score(1.0)] * 8
 
 
-def test_a_hang_that_holds_off_signals_is_killed(pool: WorkerPool) -> None:
+def test_a_hang_that_holds_off_signals_is_killed(pool: Pool) -> None:
     """Neither ignored signals nor a stopped process keep a worker alive beyond its deadline."""
     ignoring = "[signal.signal(s, signal.SIG_IGN) for s in (signal.SIGTERM, signal.SIGINT)]; time.sleep(1000)"
     stopped = "os.kill(os.getpid(), signal.SIGSTOP)"
@@ -236,14 +255,14 @@ def test_a_hang_that_holds_off_signals_is_killed(pool: WorkerPool) -> None:
     assert submit(pool, "pass") == [Score(1.0)]
 
 
-def test_a_group_has_the_time_of_its_rollouts(pool: WorkerPool) -> None:
+def test_a_group_has_the_time_of_its_rollouts(pool: Pool) -> None:
     """The deadline of a group is the timeout times its rollouts, and its end is told for each of them."""
     unit = [Rollout("p", "time.sleep(1000)")] * 2
-    units, _ = pool.submit("c", [unit], 0.1, "x").result(LIMIT_S)
+    units, _ = pool.submit([unit], 0.1).result(LIMIT_S)
     assert units == [[Unscored("timeout", "x took longer than 0.2 s")] * 2]
 
 
-def test_a_worker_killed_from_outside_is_forgiven_once(pool: WorkerPool, tmp_path: Path) -> None:
+def test_a_worker_killed_from_outside_is_forgiven_once(pool: Pool, tmp_path: Path) -> None:
     """A unit whose worker somebody else kills (as the kernel does when memory runs out) is tried again."""
     started = tmp_path / "started"
     statement = (
@@ -251,7 +270,7 @@ def test_a_worker_killed_from_outside_is_forgiven_once(pool: WorkerPool, tmp_pat
         "if n == 0: time.sleep(1000)\n"
         "result = 0.5"
     )
-    future = pool.submit("c", rollouts(statement, path=str(started)), LIMIT_S, "x")
+    future = pool.submit(rollouts(statement, path=str(started)), LIMIT_S)
     until(lambda: started.exists() and started.read_text())
     for worker in workers_of(pool):
         worker.kill()
@@ -268,18 +287,18 @@ def test_an_idle_worker_that_dies_costs_nothing(make_pool: MakePool) -> None:
         assert submit(pool, f"result = {number}", f"result = {number}") == [Score(float(number))] * 2
 
 
-def test_the_pool_outlives_its_zygote(make_pool: MakePool) -> None:
+def test_the_pool_outlives_its_fork_server(make_pool: MakePool) -> None:
     """If the process that forks the workers is killed another is started, and what was under way is scored."""
     pool = make_pool("double", size=2)
     submit(pool, "1")
     for _ in range(6):  # more often than MAX_STARTS in all: only what happens with no answer in between counts
-        future = pool.submit("c", rollouts(*map(str, range(200))), None, "x")
+        future = pool.submit(rollouts(*map(str, range(200))), None)
         with contextlib.suppress(ProcessLookupError):  # the one that was killed before
-            os.kill(pool._zygote.pid, signal.SIGKILL)
+            os.kill(pool.server.pid, signal.SIGKILL)
         assert answers(future) == [Score(2.0 * number) for number in range(200)]
 
 
-def test_a_reward_that_kills_the_zygote_ends_with_an_error(make_pool: MakePool) -> None:
+def test_a_reward_that_kills_the_fork_server_ends_with_an_error(make_pool: MakePool) -> None:
     """A plugin that kills the parent of its worker each time costs its own rollout, and can't keep the pool busy for ever."""
     pool = make_pool(size=1)
     (died,) = submit(pool, "os.kill(os.getppid(), 9); time.sleep(1000)")
@@ -288,14 +307,14 @@ def test_a_reward_that_kills_the_zygote_ends_with_an_error(make_pool: MakePool) 
 
 
 def test_random_kills_under_load(make_pool: MakePool) -> None:
-    """Three thousand units under a hail of kills, of workers and now and then the zygote: each gets exactly one answer, the right one.
+    """Three thousand units under a hail of kills, of workers and now and then the fork_server: each gets exactly one answer, the right one.
 
     Only a unit that was hit twice may be unscored, and then it says by what.
     """
     pool = make_pool("double.slow", size=4)
     generator = random.Random(1)  # noqa: S311
     count = 3000
-    future = pool.submit("c", rollouts(*map(str, range(count))), None, "x")
+    future = pool.submit(rollouts(*map(str, range(count))), None)
     kills = 0
     while not future.done():
         victims = workers_of(pool)
@@ -305,9 +324,9 @@ def test_random_kills_under_load(make_pool: MakePool) -> None:
                 kills += 1
             except psutil.NoSuchProcess:
                 pass
-        zygote = pool._zygote.pid
-        if kills % 25 == 24 and pool._built:  # if one can't even be built, that is an error
-            os.kill(zygote, signal.SIGKILL)
+        server = pool.server.pid
+        if kills % 25 == 24 and pool.server.is_loaded:  # if one can't even be built, that is an error
+            os.kill(server, signal.SIGKILL)
             kills += 1
         time.sleep(0.005)
     results = answers(future)
@@ -350,35 +369,35 @@ def test_many_threads_share_a_pool(make_pool: MakePool) -> None:
     assert wrong == []
 
 
-def test_a_forked_child_does_not_answer(pool: WorkerPool) -> None:
+def test_a_forked_child_does_not_answer(pool: Pool) -> None:
     """A plugin that forks and lets the child run on gets one answer for its rollout, and the next ones theirs."""
     statements = ["result = 0.0 if os.fork() == 0 else 0.25", *(f"result = {number}" for number in range(2, 30))]
     assert submit(pool, *statements) == [Score(0.25), *(Score(float(number)) for number in range(2, 30))]
 
 
-def test_a_row_that_cannot_be_pickled(pool: WorkerPool) -> None:
+def test_a_row_that_cannot_be_pickled(pool: Pool) -> None:
     """A row that can't be handed to another process is unscored as input, and its neighbours are scored."""
     units = [*rollouts("result = 0.25"), *rollouts("pass", lock=threading.Lock()), *rollouts("result = 0.75")]
     units *= 3
-    results = answers(pool.submit("c", units, None, "x"))
+    results = answers(pool.submit(units, None))
     assert results[0::3] == [Score(0.25)] * 3
     assert results[2::3] == [Score(0.75)] * 3
     assert {result.kind for result in results[1::3]} == {"input"}
     assert "can't be handed to a worker process" in results[1].message
 
 
-def test_a_large_row_goes_through(pool: WorkerPool) -> None:
+def test_a_large_row_goes_through(pool: Pool) -> None:
     """A completion of many megabytes reaches its worker, and its reason comes back."""
     (result,) = submit(pool, "result = Score(1.0, fields['text'])", text="x" * 20_000_000)
     assert len(result.reason) == 20_000_000
 
 
-def test_hostile_text_goes_through(pool: WorkerPool) -> None:
+def test_hostile_text_goes_through(pool: Pool) -> None:
     """NUL and lone surrogates survive the way to the worker and back."""
     assert submit(pool, "result = Score(1.0, fields['text'])", text="\0\ud800") == [Score(1.0, "\0\ud800")]
 
 
-def test_what_comes_back_is_of_plain_types(pool: WorkerPool) -> None:
+def test_what_comes_back_is_of_plain_types(pool: Pool) -> None:
     """A plugin's own subclass of Score, which this process may not be able to import, arrives as a Score."""
     (result,) = submit(pool, "result = Odd(0.5, 'because')")
     assert type(result) is Score
@@ -395,7 +414,7 @@ def test_prints_go_to_stderr(make_pool: MakePool, capfd: pytest.CaptureFixture) 
     assert ("said" in err, "echoed" in err, "last words" in err) == (True, True, True)
 
 
-def test_workers_read_nothing_from_stdin(pool: WorkerPool) -> None:
+def test_workers_read_nothing_from_stdin(pool: Pool) -> None:
     """A plugin that asks for input doesn't hang or take the program's stdin: it finds the end of the file."""
     (result,) = submit(pool, "input()", timeout_s=LIMIT_S)
     assert "EOFError" in result.message
@@ -424,7 +443,7 @@ def test_closing_leaves_nothing(make_pool: MakePool) -> None:
     before = process.num_fds(), threading.active_count(), set(process.children(recursive=True))
     pool = make_pool(size=3)
     submit(pool, "os._exit(1)", "time.sleep(1000)", "pass", "os.kill(os.getppid(), 9)", timeout_s=0.3)
-    future = pool.submit("c", rollouts(*["time.sleep(1000)"] * 20), None, "x")
+    future = pool.submit(rollouts(*["time.sleep(1000)"] * 20), None)
     until(lambda: len(workers_of(pool)) == 3)
     pids = [worker.pid for worker in workers_of(pool)]
     pool.close()
@@ -446,9 +465,9 @@ def test_a_closed_pool_says_so(make_pool: MakePool) -> None:
 def test_closing_does_not_wait_for_slow_imports(make_pool: MakePool) -> None:
     """A pool that is closed while its plugins are still being built is gone, with what it was waiting for."""
     pool = make_pool("broken.build", how="import time; time.sleep(1000)")
-    future = pool.submit("c", rollouts("a"), None, "x")
+    future = pool.submit(rollouts("a"), None)
     pool.close()
-    assert pool._zygote.returncode == -signal.SIGKILL
+    assert pool.server.returncode == -signal.SIGKILL
     with pytest.raises(WorkerError):
         future.result(0)
 
@@ -488,21 +507,21 @@ def test_rewards_are_closed_once(make_pool: MakePool, tmp_path: Path) -> None:
 
 
 def test_workers_die_with_the_program(tmp_path: Path) -> None:
-    """When the program is killed by SIGKILL its zygote and busy workers end, and what they had started."""
+    """When the program is killed by SIGKILL its fork_server and busy workers end, and what they had started."""
     told = tmp_path / "pids"
     program = f"""
         import os, sys
         sys.path[:] = {sys.path!r}
         from rewardkit import Rollout
-        from rewardkit.composite.worker_pool import WorkerPool
-        from rewardkit.composite.fork_server import ComponentOrder
+        from rewardkit.composite.reward_worker import ComponentSpec, WorkerSpec
+        from rewardkit.process_pool import ProcessPool
 
-        pool = WorkerPool({{"c": ComponentOrder("run", "acme", "", {{}}, "x")}}, 1)
+        pool = ProcessPool(WorkerSpec({{"c": ComponentSpec("run", "acme", "", {{}}, "x")}}), 1)
         statement = (
             "child = subprocess.Popen(['sleep', '1000']); Path({str(told)!r} + '~').write_text("
             "f'{{os.getppid()}} {{os.getpid()}} {{child.pid}}'); os.rename({str(told)!r} + '~', {str(told)!r}); time.sleep(1000)"
         )
-        pool.submit("c", [[Rollout("p", statement)]], None, "x").result()
+        pool.submit([("c", [Rollout("p", statement)])]).result()
     """
     running = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)])
     until(told.exists)

@@ -1,0 +1,56 @@
+"""Tasks on their way, and what becomes of them."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, cast
+
+from rewardkit.process_pool.fork_server import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a task has no answer."""
+
+    kind: Literal["died", "timeout", "unpicklable", "raised"]
+    message: str
+    """How the worker died, what can't be pickled, or the exception's text; empty for a timeout."""
+    error: Exception | None = None
+    """The exception that the handler raised."""
+
+
+Result: TypeAlias = Answer | Failure
+
+
+class Batch:
+    """Tasks that were submitted together.
+
+    Args:
+        size: How many there are.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.future: Future[list[Result]] = Future()
+        self._results: list[Result | None] = [None] * size
+        self._missing = size
+
+    def finish(self, index: int, result: Result) -> None:
+        """Set the result of one task; the last one completes the future."""
+        self._results[index] = result
+        self._missing -= 1
+        if self._missing == 0 and not self.future.done():
+            self.future.set_result(cast("list[Result]", self._results))
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """One pickled task on its way."""
+
+    number: int
+    payload: bytes
+    timeout_s: float | None
+    batch: Batch
+    index: int
+    """Its place in the batch."""
+    tries: int = 0
