@@ -26,7 +26,7 @@ help:  ## Show this list.
 install: $(VENV)/installed-dev  ## Install everything into .venv, editable, with tools for development.
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "rewardkit needs Python 3.11 or newer; set PYTHON="; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "rewardkit needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(BIN)/python pyproject.toml constraints.txt $(SANDBOX) $(PLUGINS)
@@ -69,8 +69,10 @@ lint: $(VENV)/installed-dev  ## Check formatting and style with ruff.
 typecheck: $(VENV)/installed-dev  ## Check types with mypy.
 	$(BIN)/mypy $(PACKAGES)
 
+# Test files are spread over processes; more than four would only compete for the sandbox.
+WORKERS ?= $(shell n=$$(nproc); [ $$n -gt 4 ] && echo 4 || echo $$n)
 pytest: $(VENV)/installed-dev  ## Run all tests.
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 test: lint typecheck docs pytest  ## Run every check: lint, types, docs and all tests.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from rewardkit.cli.check_reward import check_reward
+from rewardkit.cli.support.check_reward import check_reward
 from rewardkit.errors import UsageError
 
 
@@ -54,8 +54,8 @@ def command(
             raise UsageError(
                 "--data, --map and --explode are options for reward files; a training configuration names its own data"
             )
-        from rewardkit.cli.check_training import check_training  # noqa: PLC0415 - heavy
-        from rewardkit.cli.loading import split_overrides  # noqa: PLC0415
+        from rewardkit.cli.support.check_training import check_training  # noqa: PLC0415 - heavy
+        from rewardkit.cli.support.loading import split_overrides  # noqa: PLC0415
 
         check_training(file, split_overrides(overrides), limit, as_json=as_json)
         return

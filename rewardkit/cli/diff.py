@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rewardkit.cli.scoring_process import score_to_file
+from rewardkit.cli.support.scoring_process import score_to_file
 from rewardkit.errors import RewardkitError, UsageError
 
 if TYPE_CHECKING:

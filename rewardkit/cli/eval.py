@@ -1,4 +1,4 @@
-"""``rewardkit eval``: how good a model is on held-out prompts, and what training changed."""
+"""``rewardkit eval``: evaluates a model on held-out prompts, or compares two models."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import orjson
 
-from rewardkit.cli.loading import split_overrides
+from rewardkit.cli.support.loading import split_overrides
 from rewardkit.errors import UsageError
 
 SAMPLES, SAMPLES_TO_COMPARE = 16, 64
@@ -20,21 +20,21 @@ SAMPLES, SAMPLES_TO_COMPARE = 16, 64
     "--compare",
     nargs=2,
     metavar="BASE TRAINED",
-    help="Evaluate two models on the same prompts, and say what training changed.",
+    help="Evaluate two models on the same prompts and compare them.",
 )
 @click.option(
     "--samples",
     type=click.IntRange(0),
-    help=f"Sampled answers to each prompt, which is the largest k of pass@k; 0: only greedy.  "
+    help=f"The number of sampled answers per prompt, which is the largest k of pass@k; 0 evaluates greedy answers only.  "
     f"[default: {SAMPLES}; {SAMPLES_TO_COMPARE} with --compare]",
 )
-@click.option("--by", metavar="COLUMN", help="A column of the rows that tells the class of a problem, for --compare.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Put a value over the file's.")
-@click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON.")
+@click.option("--by", metavar="COLUMN", help="The column with the class of each problem, for a comparison by class.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value of CONFIG.")
+@click.option("--json", "as_json", is_flag=True, help="Print all metrics as JSON.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for the answers, eval.json and eval.html.  [default: the output of CONFIG with -eval at its end]",
+    help="The folder for the answers, eval.json and eval.html.  [default: the output of CONFIG, followed by -eval]",
 )
 def command(
     config: Path,
@@ -48,11 +48,11 @@ def command(
 ) -> None:
     """Evaluate on the held-out data of CONFIG, the configuration of a GRPO or PPO run.
 
-    Reads data.eval, reward, rollout and evaluate from it: greedy accuracy, and over the samples of each prompt unbiased pass@k and
-    majority@k (where evaluate.answer is set), all with 95 % intervals.
+    Uses its data.eval, reward, rollout and evaluate. Reports greedy accuracy, unbiased pass@k and, if evaluate.answer is set,
+    majority@k, each with a 95 % interval.
 
-    Answers are kept as they come: an evaluation that was interrupted goes on where it was, and one of more samples draws only those
-    that are missing.
+    Answers are saved as they come: the same command resumes an interrupted evaluation, and a run with more --samples draws only
+    the missing ones.
     """
     if compare is not None and model is not None:
         raise UsageError("use either --model or --compare")
@@ -61,7 +61,7 @@ def command(
     number = samples if samples is not None else SAMPLES_TO_COMPARE if compare else SAMPLES
     if compare is not None and number < 2:
         raise UsageError("--compare needs at least 2 samples of each prompt: one half says what is within reach")
-    from rewardkit.cli.loading import exit_on_interrupt  # noqa: PLC0415 - imports this package
+    from rewardkit.cli.support.loading import exit_on_interrupt  # noqa: PLC0415 - imports this package
     from rewardkit.train import evaluate  # noqa: PLC0415 - heavy
     from rewardkit.train.config.reading import read_train_config  # noqa: PLC0415 - heavy
     from rewardkit.train.config.stages import import_heavy  # noqa: PLC0415 - heavy
@@ -69,7 +69,7 @@ def command(
     file = read_train_config(config, overrides=split_overrides(overrides))
     with exit_on_interrupt():
         import_heavy()
-    from rewardkit.cli.eval_view import Bar, show  # noqa: PLC0415 - needs torch
+    from rewardkit.cli.support.eval_view import Bar, show  # noqa: PLC0415 - needs torch
 
     folder = out or file.config.output.with_name(f"{file.config.output.name}-eval")
     with Bar() as bar:
@@ -81,5 +81,5 @@ def command(
     if as_json:
         click.echo(orjson.dumps(found.record, option=orjson.OPT_INDENT_2).decode())
         return
-    show(found.exams, found.labelled, found.changes)
+    show(found.all_answers, found.labelled, found.changes)
     click.echo(f"\n{found.page}")

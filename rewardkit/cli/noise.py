@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rewardkit.cli.scoring_process import score_to_file
+from rewardkit.cli.support.scoring_process import score_to_file
 
 if TYPE_CHECKING:
     from rewardkit.insight.noise import ErrorRates, Rate
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--label-column", default="label", show_default=True, help="The column of the labels: true or false, 1 or 0."
 )
-@click.option("--component", help="The component to examine, instead of the whole reward.")
+@click.option("--component", help="The component to evaluate_models, instead of the whole reward.")
 @click.option(
     "--threshold", default=0.5, show_default=True, help="The reward accepts a row where its value exceeds this."
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rewardkit.cli.loading import split_overrides
+from rewardkit.cli.support.loading import split_overrides
 
 
 @click.command("train")
@@ -16,16 +16,16 @@ from rewardkit.cli.loading import split_overrides
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Put a value over the file's, such as optimizer.lr=3e-5.",
+    help="Override a value of CONFIG, such as optimizer.lr=3e-5.",
 )
-@click.option("--fresh", is_flag=True, help="Start over where the output folder holds a run: what it wrote is removed.")
+@click.option("--fresh", is_flag=True, help="Discard an earlier run in the output folder and start over.")
 def command(config: Path, overrides: tuple[str, ...], fresh: bool) -> None:
-    r"""Train a model as CONFIG (a YAML file) says.
+    r"""Train a model as configured in CONFIG (a YAML file).
 
     If the output folder contains an earlier run, training resumes from its last checkpoint. Relative paths are relative to the folder of
     CONFIG. `rewardkit check CONFIG` checks the data first.
     """
-    from rewardkit.cli.loading import exit_on_interrupt  # noqa: PLC0415 - imports this package
+    from rewardkit.cli.support.loading import exit_on_interrupt  # noqa: PLC0415 - imports this package
     from rewardkit.train import train  # noqa: PLC0415 - heavy
     from rewardkit.train.config.reading import read_train_config  # noqa: PLC0415 - heavy
     from rewardkit.train.config.stages import import_heavy  # noqa: PLC0415 - heavy
@@ -40,7 +40,7 @@ def command(config: Path, overrides: tuple[str, ...], fresh: bool) -> None:
     from rewardkit.train.monitoring.run_summary import held_out_changes  # noqa: PLC0415
 
     run = train(file, fresh=fresh)
-    if collectives.is_first():
+    if collectives.is_main_process():
         console = Console(stderr=True)
         if (table := held_out_changes(run.folder)) is not None:
             console.print(table)

@@ -126,13 +126,13 @@ class RolloutEngineContract:
         """At temperature 0."""
         import torch  # noqa: PLC0415
 
-        from rewardkit.train.models.policy import Passage  # noqa: PLC0415
+        from rewardkit.train.models.policy import TokenSpan  # noqa: PLC0415
 
         asked = [Request(request.prompt, [0]) for request in self._requests()]
         for request, completions in zip(asked, self._ask(asked, Sampling(12, temperature=0)), strict=True):
             tokens = completions[0].tokens
             with torch.no_grad():
-                states = self._policy.states([Passage((*request.prompt, *tokens), len(request.prompt))])
+                states = self._policy.states([TokenSpan((*request.prompt, *tokens), len(request.prompt))])
                 logits = self._policy.next_logits(states).float()
             best, taken = logits.max(-1).values, logits.gather(-1, torch.tensor(tokens)[:, None])[:, 0]
             if float((best - taken).max()) > max(1e-3, self._running.tolerance):
@@ -252,13 +252,13 @@ class RolloutEngineContract:
     def _differences(self, asked: Sequence[Request], sampling: Sampling) -> Iterator[float]:
         import torch  # noqa: PLC0415
 
-        from rewardkit.train.models.policy import Passage  # noqa: PLC0415
+        from rewardkit.train.models.policy import TokenSpan  # noqa: PLC0415
 
         for request, completions in zip(asked, self._ask(asked, sampling), strict=True):
             for completion in completions:
-                passage = Passage((*request.prompt, *completion.tokens), len(request.prompt))
+                passage = TokenSpan((*request.prompt, *completion.tokens), len(request.prompt))
                 with torch.no_grad():
-                    judged = self._policy.judge([passage], sampling.temperature or 1.0)
+                    judged = self._policy.forward_logprobs([passage], sampling.temperature or 1.0)
                 yield float((judged.logprobs_B_T[0].cpu() - torch.tensor(completion.logprobs)).abs().mean())
 
 

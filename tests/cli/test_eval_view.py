@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from rewardkit.cli.eval_view import show
-from rewardkit.train.evaluation.answers import Exam
+from rewardkit.cli.support.eval_view import show
+from rewardkit.train.evaluation.answers import ModelAnswers
 from rewardkit.train.evaluation.statistics import Estimate
 
 
@@ -17,7 +17,7 @@ def test_what_is_not_known_is_a_dash(capsys):
         "main (greedy)": math.nan,
         "problems left out": 16,
     }
-    show([Exam("base", [], [])], [figures], [])
+    show([ModelAnswers("base", [], [])], [figures], [])
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
     assert [row[-1] for row in rows if row] == ["–", "0.250…0.750", "–", "16.000"]
     assert rows[0] == ["greedy", "accuracy", "–"]

@@ -6,11 +6,11 @@ import signal
 import subprocess
 import sys
 
-from rewardkit.cli.loading import exit_on_interrupt
+from rewardkit.cli.support.loading import exit_on_interrupt
 
 SWALLOWS = """
 import signal
-from rewardkit.cli.loading import exit_on_interrupt
+from rewardkit.cli.support.loading import exit_on_interrupt
 with exit_on_interrupt():
     try:
         signal.raise_signal(signal.SIGINT)

@@ -1,23 +1,18 @@
-"""Works on chunks on this machine: in this thread, in a few threads that wait for workers, or in worker processes. In order."""
+"""Scoring chunks on this machine: in this thread, in threads that wait for workers, or in worker processes. Order is kept."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rewardkit.errors import RewardkitError, WorkerError
+from rewardkit.errors import WorkerError
+from rewardkit.process_pool import Answer, ProcessPool, Result
 from rewardkit.scoring.engines.chunk_scorer import (
     ChunkScorer,
     ScoredChunk,
@@ -32,20 +27,18 @@ if TYPE_CHECKING:
     from rewardkit.composite import CompositeReward
 
 THREADS = 8
-"""Batches in flight where the work is done elsewhere: enough that workers never wait for the next."""
+"""Chunks in flight if the work is done elsewhere: enough that workers never wait for the next one."""
 _FIRST_ROWS = 128
 _CHUNK_SECONDS = 1.0
 MIN_SECONDS_FOR_PROCESSES = 4.0
-"""What will take longer than this here is shared with worker processes."""
+"""If the rest takes longer than this in one process, worker processes are started."""
 _JUDGED_AFTER_S = 0.3
-_BREAKS_AFTER_S = 2.0
-"""How long after a worker's death the executor may take to see it."""
-MAX_LOSSES = 10
-"""How often in a row worker processes may die without one chunk being finished in between."""
+MAX_TRIES = 10
+"""How many worker processes one chunk may cost before the run ends."""
 PER_PROCESS = 5
-"""Chunks on their way to and from each worker process: so many that it has work while this process scores one itself."""
+"""Chunks in flight per worker process: enough that it has work while this process scores a chunk itself."""
 _SWITCH_S = 0.0002
-"""How long this process's scoring may hold up the threads that hand chunks to and fro; with Python's 5 ms workers run dry."""
+"""The interpreter's switch interval. With Python's default of 5 ms, scoring delays the dispatcher and workers run dry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +46,19 @@ class RewardSpec:
     """A reward that another process can build."""
 
     text: str
-    """The reward file's content."""
+    """The content of the reward file."""
     file: str
     reward_id: str
     step: int
     workers: int | None = None
     cache: Path | None = None
-    """The score cache's folder; None: no cache."""
+    """The folder of the score cache; None for no cache."""
 
     def build(self) -> CompositeReward:
-        """Build it from the plugins installed here.
+        """Build the reward from the plugins installed here.
 
         Raises:
-            WorkerError: The plugins here make another reward of it.
+            WorkerError: The plugins here resolve it to another reward.
         """
         from rewardkit.composite import CompositeReward, ScoreCache  # noqa: PLC0415 - in the worker only
         from rewardkit.config.spec import parse_config  # noqa: PLC0415
@@ -83,7 +76,7 @@ class RewardSpec:
 
 
 def inline(scorer: Callable[[Chunk], ScoredChunk], chunks: Iterable[Chunk], reader: Reader) -> Iterator[ScoredChunk]:
-    """One after the other, in this thread; slow rewards get smaller chunks, so that Ctrl-C is heard and progress seen."""
+    """Score one chunk after the other in this thread. Slow rewards get smaller chunks, so that Ctrl-C and progress are not delayed."""
     most = reader.max_rows
     reader.max_rows = min(most, _FIRST_ROWS)
     for chunk in chunks:
@@ -97,7 +90,7 @@ def inline(scorer: Callable[[Chunk], ScoredChunk], chunks: Iterable[Chunk], read
 
 
 def inline_then_processes(
-    order: RewardSpec,
+    spec: RewardSpec,
     task: Task,
     count: int,
     scorer: Callable[[Chunk], ScoredChunk],
@@ -105,7 +98,7 @@ def inline_then_processes(
     reader: Reader,
     stop: Callable[[], bool],
 ) -> Iterator[ScoredChunk]:
-    """In this thread as long as the rest takes no longer than workers take to start; what takes longer is shared with them."""
+    """Score in this thread, and start worker processes if the rest takes longer than they take to start."""
     most = reader.max_rows
     began: tuple[float, int] | None = None
     for scored_chunk in inline(scorer, chunks, reader):
@@ -119,39 +112,39 @@ def inline_then_processes(
             and seconds * (reader.total_bytes - scored_chunk.position) > MIN_SECONDS_FOR_PROCESSES * read
         ):
             reader.max_rows = most
-            yield from in_processes(order, task, count, scorer, chunks, stop)
+            yield from in_processes(spec, task, count, scorer, chunks, stop)
             return
 
 
 def in_threads(
     scorer: Callable[[Chunk], ScoredChunk], chunks: Iterable[Chunk], stop: Callable[[], bool]
 ) -> Iterator[ScoredChunk]:
-    """Several chunks at once, for rewards whose work is done in worker processes, by services, or on a device."""
+    """Score several chunks at once, for rewards whose work is done in worker processes, by services, or on a device."""
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="rewardkit-chunk")
     try:
         yield from _in_order(chunks, lambda chunk: pool.submit(scorer, chunk), THREADS, stop)
     finally:
-        # Who is interrupted does not wait for verifiers; closing the reward ends them.
+        # An interrupted run does not wait for verifiers; closing the reward ends them.
         pool.shutdown(wait=False, cancel_futures=True)
 
 
 def in_processes(
-    order: RewardSpec,
+    spec: RewardSpec,
     task: Task,
     count: int,
     scorer: Callable[[Chunk], ScoredChunk],
     chunks: Iterable[Chunk],
     stop: Callable[[], bool],
 ) -> Iterator[ScoredChunk]:
-    """Spread over ``count`` processes, each with the whole reward; for rewards that are pure computation.
+    """Score in ``count`` processes, each with the whole reward; for rewards that are pure computation.
 
-    This process is one of them: it scores a chunk whenever the others have enough to do. A worker that is killed takes its pool
-    with it, and loses nothing: the chunks that were on their way go to a new one.
+    This process is one of them: it scores a chunk whenever the others have enough to do. If a worker is killed, its chunks go to
+    another one, and nothing is lost.
 
     Raises:
-        WorkerError: A worker could not start, or the same chunk was lost with its worker several times.
+        WorkerError: A worker can't be started, or a chunk has cost too many workers.
     """
-    workers = _Workers(order, task, count - 1, stop)
+    workers = _Workers(spec, task, count - 1, stop)
     waiting = workers.waiting
     switch_s = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_S)
@@ -177,76 +170,86 @@ def in_processes(
 
 
 class _Workers:
-    """Worker processes, and the chunks that are on their way."""
+    """Worker processes that score chunks, and the chunks that have been handed to them."""
 
-    def __init__(self, order: RewardSpec, task: Task, count: int, stop: Callable[[], bool]) -> None:
-        self._order, self._task, self._count = order, task, count
-        self._pool = self._start_pool()
+    def __init__(self, spec: RewardSpec, task: Task, count: int, stop: Callable[[], bool]) -> None:
+        # Each worker gets its next chunks ahead of time. A chunk does not crash a worker by itself as a rule, so it is tried again.
+        program = _ChunkProgram(spec, task)
+        self._pool = ProcessPool(program, count, tries=MAX_TRIES, retry_crashes=True, prefetch=2)
         self._stop = stop
-        self._losses = 0
-        self._dead_since: float | None = None
         self.waiting: deque[tuple[Chunk, Future[ScoredChunk]]] = deque()
-        """In the order of the input."""
-
-    def _start_pool(self) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self._count, context, initializer=_start, initargs=(self._order, self._task))
+        """The chunks in the order of the input."""
 
     def busy(self) -> int:
-        """How many chunks are not done."""
+        """Return how many chunks are not done."""
         return sum(not future.done() for _, future in self.waiting)
 
     def send(self, chunk: Chunk) -> Future[ScoredChunk]:
         """Hand a chunk to the workers."""
-        try:
-            return self._pool.submit(_work, chunk)
-        except BrokenProcessPool as error:
-            lost: Future[ScoredChunk] = Future()
-            lost.set_exception(error)
-            return lost
+        scored: Future[ScoredChunk] = Future()
+
+        def finish(batch: Future[list[Result]]) -> None:
+            if (error := batch.exception()) is not None:
+                scored.set_exception(error)
+                return
+            [result] = batch.result()
+            if isinstance(result, Answer):
+                scored.set_result(result.value)
+            elif result.error is not None:
+                scored.set_exception(result.error)
+            else:
+                scored.set_exception(
+                    WorkerError(
+                        f"{MAX_TRIES} worker processes died on the rows from {chunk.where(0)} on (the last: {result.message}), perhaps for "
+                        "lack of memory. Finished rows are kept. Try again with --workers 1"
+                    )
+                )
+
+        self._pool.submit([chunk]).add_done_callback(finish)
+        return scored
 
     def next(self) -> ScoredChunk | None:
-        """The first scored_chunk that is waited for; None where the run is to stop and it isn't ready."""
-        while True:
-            try:
-                scored_chunk = _result(self.waiting[0][1], self._asked)
-            except BrokenProcessPool as error:
-                self._replace(error)
-                continue
-            self._losses = 0
+        """Wait for the first chunk and return it; None if the run is to stop before it is scored."""
+        scored_chunk = _result(self.waiting[0][1], self._stop)
+        if scored_chunk is not None:
             self.waiting.popleft()
-            return scored_chunk
-
-    def _asked(self) -> bool:
-        """Whether the run is to stop. Also breaks a pool that a worker left in the middle of an answer: it would wait for ever."""
-        processes = list((self._pool._processes or {}).values())  # noqa: SLF001 - the executor has no word for this
-        if all(process.is_alive() for process in processes):
-            self._dead_since = None
-        elif self._dead_since is None:
-            self._dead_since = time.monotonic()
-        elif time.monotonic() - self._dead_since > _BREAKS_AFTER_S:
-            self._dead_since = None
-            for process in processes:
-                process.kill()
-            self._pool._result_queue._writer.close()  # type: ignore[attr-defined]  # noqa: SLF001 - the reader meets the end
-        return self._stop()
-
-    def _replace(self, error: BrokenProcessPool) -> None:
-        self._losses += 1
-        if self._losses >= MAX_LOSSES:
-            raise WorkerError(
-                f"worker processes died {self._losses} times on the rows from {self.waiting[0][0].where(0)} on, perhaps for "
-                "want of memory; what is finished is kept. Try again with --workers 1"
-            ) from error
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        self._pool = self._start_pool()
-        for index, (chunk, future) in enumerate(self.waiting):
-            if not future.done() or future.cancelled() or isinstance(future.exception(), BrokenProcessPool):
-                self.waiting[index] = chunk, self.send(chunk)
+        return scored_chunk
 
     def close(self) -> None:
         """End the workers."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _ChunkProgram:
+    """What the worker processes run. See `rewardkit.process_pool.Program`."""
+
+    spec: RewardSpec
+    task: Task
+
+    def load(self) -> _ChunkWorker:
+        """Return the handler of the worker processes."""
+        return _ChunkWorker(self.spec, self.task)
+
+
+class _ChunkWorker:
+    """Scores chunks in a worker process."""
+
+    def __init__(self, spec: RewardSpec, task: Task) -> None:
+        self._spec, self._task = spec, task
+        self._scorer: ChunkScorer | None = None
+
+    def start(self) -> None:
+        """Build the reward in each worker, since plugins may hold threads and files, which don't survive a fork."""
+        self._scorer = ChunkScorer(self._spec.build(), self._task)
+        collect_garbage_rarely()
+        if writer_of(self._task.format)[0].payload == "table":
+            pickle_batches_as_arrow()
+
+    def __call__(self, chunk: Chunk) -> ScoredChunk:
+        """Score one chunk."""
+        assert self._scorer is not None  # noqa: S101 - `start` has run
+        return self._scorer(chunk)
 
 
 def _in_order(
@@ -267,7 +270,7 @@ def _in_order(
 
 
 def _result(future: Future[ScoredChunk], stop: Callable[[], bool]) -> ScoredChunk | None:
-    """What came of it; None where the run is to stop and it isn't ready."""
+    """Wait for a chunk and return it; None if the run is to stop before it is scored."""
     while True:
         try:
             return future.result(timeout=0.2)
@@ -276,34 +279,3 @@ def _result(future: Future[ScoredChunk], stop: Callable[[], bool]) -> ScoredChun
                 raise  # the work itself raised it
             if stop():
                 return None
-
-
-_scorer: ChunkScorer | RewardkitError | None = None
-
-
-def _start(order: RewardSpec, task: Task) -> None:
-    global _scorer  # noqa: PLW0603 - a worker process has exactly one
-    # Ctrl-C goes to every process of the terminal; the parent decides what becomes of it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        _scorer = ChunkScorer(order.build(), task)
-        collect_garbage_rarely()
-        if writer_of(task.format)[0].payload == "table":
-            pickle_batches_as_arrow()
-    except RewardkitError as error:
-        _scorer = WorkerError(str(error))
-
-
-def _end_with_parent() -> None:
-    """A parent that was killed can't tell its workers to go."""
-    if (parent := multiprocessing.parent_process()) is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
-def _work(chunk: Chunk) -> ScoredChunk:
-    if isinstance(_scorer, RewardkitError):
-        raise _scorer
-    assert _scorer is not None  # noqa: S101 - _start ran
-    return _scorer(chunk)

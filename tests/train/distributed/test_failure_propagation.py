@@ -126,7 +126,7 @@ def test_who_does_not_come_out_is_ended(world):
     """A process that is stuck goes on for some time only."""
     codes, said = world(
         "if rank == 1: raise OutputError('the disk is full')\nwhile True: time.sleep(0.01)",
-        prelude="together.GRACE_S = 0.5",
+        prelude="failure_propagation.GRACE_S = 0.5",
     )
     assert codes == [1, 1]
     assert said == ["error: process 1: the disk is full\n", ""]
@@ -200,7 +200,7 @@ def test_ctrl_c_is_kept_and_said_once(start_world, work, tmp_path):
         process.send_signal(signal.SIGINT)
     codes, said = ended(processes, 120)
     assert codes == [130, 130], said
-    assert said[0].count("run the same command again to go on") == 1
+    assert said[0].count("run the same command again to resume") == 1
     assert said[1] == ""
     assert len(list((tmp_path / "out/checkpoints").glob("step-*"))) >= 1
 

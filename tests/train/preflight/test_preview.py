@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from rewardkit import FieldName, Rollout, reward
-from rewardkit.cli.check_training import show
+from rewardkit.cli.support.check_training import show
 from rewardkit.errors import ConfigError
 from rewardkit.registry import Registry
 from rewardkit.train.config.reading import read_train_config

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from rewardkit.train.evaluation.answers import Exam
+from rewardkit.train.evaluation.answers import ModelAnswers
 from rewardkit.train.evaluation.evaluator import Progress as ExamProgress
 from rewardkit.train.evaluation.pass_at_k import Change
 from rewardkit.train.evaluation.statistics import Estimate
@@ -58,22 +58,24 @@ class Bar:
         self.progress.update(self.tasks[progress.model], completed=progress.done)
 
 
-def show(exams: Sequence[Exam], labelled: Sequence[Mapping[str, float | Estimate]], changes: Sequence[Change]) -> None:
+def show(
+    all_answers: Sequence[ModelAnswers], labelled: Sequence[Mapping[str, float | Estimate]], changes: Sequence[Change]
+) -> None:
     """Print the figures of each model, and what changed between two.
 
     Args:
-        exams: Of each model.
+        all_answers: Of each model.
         labelled: The figures of each by the words that a person reads.
         changes: The whole first; none for a single model.
     """
     console = Console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
-    for exam in exams:
-        table.add_column(short(exam.model), justify="right", overflow="fold")
+    for model_answers in all_answers:
+        table.add_column(short(model_answers.model), justify="right", overflow="fold")
     if changes:
         table.add_column("difference", justify="right")
-    gains = differences(exams, changes)
+    gains = differences(all_answers, changes)
     for label in labelled[0]:
         cells = [_words(of.get(label)) for of in labelled]
         table.add_row(label, *cells, *([_words(gains.get(label), sign=True)] if changes else []))

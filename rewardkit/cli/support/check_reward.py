@@ -9,7 +9,7 @@ import click
 import orjson
 
 from rewardkit.cli import load_registry
-from rewardkit.cli.composite_table import print_composite
+from rewardkit.cli.support.composite_table import print_composite
 from rewardkit.errors import DataError
 
 if TYPE_CHECKING:

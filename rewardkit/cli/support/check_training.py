@@ -29,7 +29,7 @@ MOST_CHARACTERS = 2000
 
 def check_training(config: str, overrides: Mapping[str, str], limit: int | None, *, as_json: bool) -> None:
     """Look at a configuration and its data, and print what was seen. Raises DataError where training would refuse them."""
-    from rewardkit.cli.loading import exit_on_interrupt  # noqa: PLC0415 - imports this package
+    from rewardkit.cli.support.loading import exit_on_interrupt  # noqa: PLC0415 - imports this package
     from rewardkit.train.config.reading import read_train_config  # noqa: PLC0415 - heavy
     from rewardkit.train.config.stages import import_heavy  # noqa: PLC0415 - heavy
 
@@ -59,7 +59,7 @@ def show(file: TrainFile, found: Findings, console: Console) -> None:
     from rich.table import Table  # noqa: PLC0415 - heavy
     from rich.text import Text  # noqa: PLC0415
 
-    from rewardkit.cli.composite_table import print_composite  # noqa: PLC0415 - it imports this module
+    from rewardkit.cli.support.composite_table import print_composite  # noqa: PLC0415 - it imports this module
 
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim", no_wrap=True)
