@@ -107,9 +107,7 @@ class ProcessRunner:
         """The pool is closed by who made it."""
 
 
-def score_in_pool(
-    pool: ProcessPool, key: str, units: Units, timeout_s: float | None, name: str
-) -> Future[Outcomes]:
+def score_in_pool(pool: ProcessPool, key: str, units: Units, timeout_s: float | None, name: str) -> Future[Outcomes]:
     """Score units in worker processes.
 
     Args:
