@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from rewardkit.train.config.training_file import TrainFile
 
 __all__ = ["Evaluation", "Run", "evaluate", "train"]
+
+# torch reads this when it is imported. If one of several processes dies, torch would print a C++ stack trace in each of the others.
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 @dataclass(frozen=True, slots=True)

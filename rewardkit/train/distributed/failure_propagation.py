@@ -1,23 +1,23 @@
-"""Several processes fail and end together: what one of them raises, or its death, ends the others with a clear word.
+"""Failures in several processes: if one process fails or dies, all end with its error.
 
-Left alone, the others would wait in a collective for a process that never comes: for gloo until its connections break, for NCCL until
-torch's own limit of ten minutes. So the first process holds a line to each of the others, beside torch.distributed. A failure is told
-over it, and a death breaks it; which failure it was is said once, by the first process as long as it lives.
+Without this, the others would wait in a collective for a process that never comes: with gloo until connections break, with NCCL
+until torch's time-out of ten minutes. So the main process hosts a ``TCPStore``. A process that fails writes its failure there, every
+process has a thread that looks for failures of the others, and counters that each process increments show which ones are alive. Each
+failure is printed once, by the main process as long as it lives. (``torchrun`` also ends all processes when one has exited.)
 """
 
 from __future__ import annotations
 
-import hmac
 import logging
 import os
-import secrets
-import socket
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 
 import orjson
 from torch import distributed
@@ -26,19 +26,24 @@ from rewardkit.errors import EngineError, RewardkitError
 from rewardkit.train.distributed import collectives
 
 logger = logging.getLogger(__name__)
-HELLO_S = 20.0
-"""How long processes have to find each other."""
+POLL_S = 0.1
+"""How often a process looks for failures of the others."""
+CONNECT_S = 20.0
+"""How long connecting to the store may take."""
 GRACE_S = 60.0
-"""How long a process that can't be reached, since it waits for another one that has failed, may go on before it is ended."""
+"""How long a process that is stuck may live on after another one has failed, before it is ended."""
 NEWS_S = 3.0
-"""How much later than a broken connection the news of what broke it may come."""
+"""How much later than a broken collective the news of what broke it may come."""
+SILENT_S = 60.0
+"""A process that has not incremented its counter for so long counts as dead."""
+SILENT_IF_BROKEN_S = 1.5
+"""The same, if a collective has broken."""
 
-BYE = "bye"
-LOST = "it ended without a word, killed perhaps for want of memory; the same command goes on from what is kept"
+LOST = "the process ended without a message, perhaps for lack of memory; run the same command again to resume"
 
 
 class PeerError(RewardkitError):
-    """Another of several processes has failed."""
+    """Another process of this run failed."""
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
@@ -47,20 +52,20 @@ class PeerError(RewardkitError):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What became of a process."""
+    """The failure of one process."""
 
     rank: int
     text: str
     code: int = 1
-    """Its exit code."""
+    """The exit code of the process."""
     is_engines: bool = False
-    """Whether it is an EngineError."""
+    """The failure is an EngineError."""
     meeting: int | None = None
-    """The end of ``raise_on_all_ranks`` (how many have been before) that it will still come to; None: it takes part in nothing more."""
+    """The number of the ``raise_on_all_ranks`` block that the process will still complete; None if it completes none."""
 
     @classmethod
     def of(cls, error: BaseException, meeting: int | None = None) -> Failure:
-        """An exception of this process."""
+        """Describe an exception of this process."""
         text = str(error) if isinstance(error, RewardkitError) else f"{type(error).__name__}: {error}".rstrip(": ")
         code = error.exit_code if isinstance(error, RewardkitError) else 1
         if isinstance(error, KeyboardInterrupt):
@@ -68,246 +73,297 @@ class Failure:
         return cls(collectives.rank(), text, code, isinstance(error, EngineError), meeting)
 
     def error(self) -> RewardkitError:
-        """As it is raised in the other processes."""
+        """Return the exception that the other processes raise."""
         text = f"process {self.rank}: {self.text}"
         return EngineError(text) if self.is_engines else PeerError(text, self.code)
 
 
-class Line:
-    """What this process hears of the others, and tells them. From the first process lines go to all others."""
+class FailureChannel:
+    """What this process knows of the failures of the others, and how it reports its own. All processes must create it together."""
 
     def __init__(self) -> None:
-        """Find the other processes; where they can't be reached, torch's own ways have to do."""
         self.rank = collectives.rank()
         self.failure: Failure | None = None
-        """Of another process; the first that was heard of, unless a later one is for good."""
+        """The failure of another process: the first one, unless a later one is final."""
         self.meetings = 0
-        """How many ends of ``raise_on_all_ranks`` all have come to."""
+        """How many ``raise_on_all_ranks`` blocks all processes have completed."""
+        self._size = collectives.size()
         self._changed = threading.Condition()
-        self._sending = threading.Lock()
-        self._first_spoke: bool | None = None
-        """Whether the first process said all that it had to say before it left; None: it is still there."""
-        self._patience: threading.Timer | None = None
-        self._lines: dict[int, socket.socket] = {}
-        server = _listening() if self.rank == 0 else None
-        address = None if server is None else (_host(), server.getsockname()[1], secrets.token_hex())
-        found = collectives.all_gather([address])[0]
-        try:
-            if server is not None and found is not None:
-                self._await_others(server, found[2])
-            elif found is not None:
-                self._find_first(*found)
-        except OSError as error:
-            logger.warning(
-                "process %s has no line to the others (%s): it may notice late that one has failed", self.rank, error
-            )
-        finally:
-            if server is not None:
-                server.close()
-        for rank, line in self._lines.items():
-            threading.Thread(target=self._listen, args=(rank, line), name=f"rewardkit-line-{rank}", daemon=True).start()
+        self._grace: threading.Timer | None = None
+        self._is_main_gone = False
+        """The store can't be reached: the main process has ended."""
+        self._has_main_failed = False
+        """The main process has reported its failure, and prints it."""
+        self._stop = threading.Event()
+        self._heard = 0
+        self._counters = dict.fromkeys(range(self._size), (0, time.monotonic()))
+        """By rank: the last value of its counter, and when it last changed."""
+        self._store = self._connect()
+        if self._store is not None:
+            threading.Thread(target=self._watch, name="rewardkit-failures", daemon=True).start()
 
-    def tell(self, failure: Failure) -> None:
-        """Let all others know of a failure of this process."""
-        self._send(asdict(failure))
+    def report(self, failure: Failure) -> None:
+        """Tell all others of a failure of this process."""
+        if self._store is not None:
+            with suppress(RuntimeError):
+                number = self._store.add("failures", 1) - 1
+                self._store.set(f"failure/{number}", orjson.dumps(asdict(failure)).decode())
 
     def cause(self, error: BaseException) -> Failure | None:
-        """Another process's failure, if an exception of this one is but its consequence."""
+        """Return the failure of another process that an exception of this one is only a consequence of."""
         if isinstance(error, KeyboardInterrupt | PeerError):
             return None
         if isinstance(error, RewardkitError) and not isinstance(error, EngineError):
             return None
-        with self._changed:
-            if not isinstance(error, RewardkitError):  # such as torch's; the news of what broke it may be on the way
-                self._changed.wait_for(lambda: self.failure is not None, NEWS_S)
-            return self.failure
+        if not isinstance(error, RewardkitError):  # such as torch's: a collective broke, and the news of why may be on its way
+            deadline = time.monotonic() + NEWS_S
+            while self._failure() is None and time.monotonic() < deadline:
+                self._stop.wait(POLL_S)
+                if distributed.is_initialized() and isinstance(error, RuntimeError):
+                    self._report_silent(SILENT_IF_BROKEN_S)
+        return self._failure()
 
     def settle(self) -> None:
-        """All know what became of each."""
+        """Note that all processes have completed a ``raise_on_all_ranks`` block and know its failures."""
         with self._changed:
             self.meetings += 1
             if self.failure is not None and self.failure.meeting is not None and self.failure.meeting < self.meetings:
-                self.failure = None  # who is quicker may have told of the next one
-                self._be_patient()
+                self.failure = None  # a faster process may have reported the next one already
+                self._cancel_grace()
 
     def leave(self) -> bool:
-        """Nothing more will come from this process; returns whether the first one has spoken, or will do."""
+        """End the communication.
+
+        Returns:
+            Whether the main process prints what happened, so that this one need not.
+        """
         with self._changed:
-            self._be_patient()
-        self._send(BYE)
+            self._cancel_grace()
+        if self._store is None or self._has_main_failed:
+            return self._has_main_failed
+        with suppress(RuntimeError):
+            self._store.set(f"left/{self.rank}", "1")
         if self.rank == 0:
+            # The store ends with this process, so the others get a moment to read it.
+            self._wait_for(lambda: self._value("read") >= self._alive_others(), NEWS_S)
+            self._stop.set()
             return False
+        has_left = self._wait_for(lambda: self._has_main_failed or self._has("left/0"), GRACE_S + NEWS_S)
+        self._stop.set()
+        if has_left and not self._has_main_failed:
+            with suppress(RuntimeError):
+                self._store.add("read", 1)
+        return has_left
+
+    # --- the store -----------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> distributed.TCPStore | None:
+        """Connect all processes to a store of the main process; without it, torch's own time-outs apply."""
+        host, timeout = os.environ.get("MASTER_ADDR", "localhost"), timedelta(seconds=CONNECT_S)
+        store, port = None, 0
+        try:
+            if self.rank == 0:
+                store = distributed.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=timeout)
+                port = store.port
+        except RuntimeError as error:
+            logger.warning("processes can't tell each other of failures: %s", error)
+        port = collectives.all_gather([port])[0]
+        try:
+            if self.rank > 0 and port:
+                store = distributed.TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=timeout)
+        except RuntimeError as error:
+            logger.warning("process %s may notice late that another one has failed: %s", self.rank, error)
+        return store
+
+    def _watch(self) -> None:
+        """Look for failures of others until this process leaves. Runs in a thread of its own."""
+        assert self._store is not None  # noqa: S101 - the thread is only started with a store
+        own, last_check = f"alive/{self.rank}", time.monotonic()
+        while not self._stop.wait(POLL_S):
+            try:
+                self._store.add(own, 1)
+                while self._heard < self._store.add("failures", 0):
+                    if not self._store.check([f"failure/{self._heard}"]):
+                        break  # it is being written
+                    failure = Failure(**orjson.loads(self._store.get(f"failure/{self._heard}")))
+                    self._heard += 1
+                    if failure.rank != self.rank:
+                        self._hear(failure)
+                    if failure.rank == 0 != self.rank and failure.meeting is None:
+                        self._has_main_failed = True
+                        self._store.add("read", 1)
+                        return  # the store is about to end
+                if time.monotonic() - last_check > 1:
+                    last_check = time.monotonic()
+                    self._report_silent(SILENT_S)
+            except RuntimeError:  # the store is gone, and the main process with it
+                if not self._stop.is_set():
+                    with self._changed:
+                        self._is_main_gone = True
+                        self._changed.notify_all()
+                    self._hear(Failure(0, LOST))
+                return
+
+    def _report_silent(self, limit_s: float) -> None:
+        """Treat processes whose counters have not changed for so long, and that have not left, as dead."""
+        if self._store is None or self._is_main_gone:
+            return
+        with suppress(RuntimeError):
+            for rank in range(self._size):
+                if rank == self.rank:
+                    continue
+                value, now = self._store.add(f"alive/{rank}", 0), time.monotonic()
+                known, since = self._counters[rank]
+                if value != known:
+                    self._counters[rank] = value, now
+                elif now - since > limit_s and not self._store.check([f"left/{rank}"]):
+                    self._hear(Failure(rank, LOST))
+
+    def _alive_others(self) -> int:
+        """Return how many other processes have a counter that has changed lately."""
+        now = time.monotonic()
+        self._report_silent(SILENT_S)
+        return sum(now - since < SILENT_IF_BROKEN_S for rank, (_, since) in self._counters.items() if rank != self.rank)
+
+    def _wait_for(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if self._is_main_gone or time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_S / 2)
+        return True
+
+    def _has(self, key: str) -> bool:
+        try:
+            return self._store is not None and bool(self._store.check([key]))
+        except RuntimeError:
+            self._is_main_gone = True
+            return False
+
+    def _value(self, key: str) -> int:
+        try:
+            return 0 if self._store is None else int(self._store.add(key, 0))
+        except RuntimeError:
+            return 0
+
+    # --- failures of others --------------------------------------------------------------------------------------------
+
+    def _failure(self) -> Failure | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._first_spoke is not None or not self._lines, GRACE_S + NEWS_S)
-            return bool(self._first_spoke)
+            return self.failure
 
-    def _await_others(self, server: socket.socket, secret: str) -> None:
-        server.settimeout(HELLO_S)
-        while len(self._lines) < collectives.size() - 1:
-            line, _ = server.accept()
-            line.settimeout(HELLO_S)
-            with line.makefile("rb", buffering=0) as stream:  # what comes after this line is for somebody else
-                rank, _, key = stream.readline(1000).decode(errors="replace").strip().partition(" ")
-            if hmac.compare_digest(key.encode(), secret.encode()):
-                line.settimeout(None)
-                self._lines[int(rank)] = line
-            else:
-                line.close()  # somebody else's
-
-    def _find_first(self, host: str, port: int, secret: str) -> None:
-        line = socket.create_connection((host, port), HELLO_S)
-        line.settimeout(None)
-        self._lines[0] = line
-        line.sendall(f"{self.rank} {secret}\n".encode())
-
-    def _send(self, message: object, but: int | None = None) -> None:
-        for rank, line in self._lines.items():
-            if rank != but:
-                with self._sending, suppress(OSError):  # that it is dead is noticed by who listens to it
-                    line.sendall(orjson.dumps(message) + b"\n")
-
-    def _listen(self, rank: int, line: socket.socket) -> None:
-        """Until the line ends."""
-        said_bye = False
-        with suppress(OSError, ValueError), line.makefile("rb") as stream:  # or it breaks within a message
-            for text in stream:
-                message = orjson.loads(text)
-                said_bye = message == BYE
-                if said_bye:
-                    break
-                self._hear(Failure(**message), by=rank)
-        if not said_bye:
-            self._hear(Failure(rank, LOST), by=rank)
-        if rank == 0:
-            with self._changed:
-                self._first_spoke = said_bye
-                self._changed.notify_all()
-
-    def _hear(self, failure: Failure, by: int) -> None:
+    def _hear(self, failure: Failure) -> None:
         with self._changed:
             if failure.meeting is not None and failure.meeting < self.meetings:
-                return  # all know already
+                return  # all processes know of it
             if self.failure is None or (self.failure.meeting is not None and failure.meeting is None):
                 self.failure = failure
-            if self._patience is None:
-                self._patience = threading.Timer(GRACE_S, self._give_up)
-                self._patience.daemon = True
-                self._patience.start()
+            if self._grace is None:
+                self._grace = threading.Timer(GRACE_S, self._give_up)
+                self._grace.daemon = True
+                self._grace.start()
             self._changed.notify_all()
-        if self.rank == 0:
-            self._send(asdict(failure), but=by)
 
-    def _be_patient(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+    def _cancel_grace(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
 
     def _give_up(self) -> None:
-        """End a process that is stuck, without more ado; files on the disk are whole at any time."""
-        assert self.failure is not None  # noqa: S101 - for the type checker
+        """End a process that is stuck. Files on disk are complete at any time."""
+        assert self.failure is not None  # noqa: S101 - the timer starts with a failure
         if self.rank == 0 or self.failure.rank == 0:
-            cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""  # which the view hides
+            cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""  # the progress display hides it
             print(f"{cursor}error: {self.failure.error()}", file=sys.stderr, flush=True)  # noqa: T201
-        self._send(BYE)
+        if self._store is not None:
+            with suppress(RuntimeError):
+                self._store.set(f"left/{self.rank}", "1")
+        if self.rank == 0:
+            time.sleep(NEWS_S)  # the store ends with this process, and the others may be about to read it
         os._exit(self.failure.code)
 
 
-_line: Line | None = None
-"""While processes are together."""
+_channel: FailureChannel | None = None
+"""The channel of the ``propagate_failures`` block that is running."""
 
 
 @contextmanager
-def together() -> Iterator[None]:
-    """End all processes when one of them fails inside.
+def propagate_failures() -> Iterator[None]:
+    """End all processes if one of them fails inside.
 
-    The first process raises what is to be said; the others leave with the same exit code, without a word. Where a process other than
-    the first raises what it should not, its traceback is printed there.
+    The main process raises what is to be printed; the others exit with the same code, silently. If another process raises an
+    unexpected exception, its traceback is printed there.
 
     Raises:
-        PeerError: Another process has failed.
-        SystemExit: This process has failed, or another one, and the first has said it.
+        PeerError: Another process failed.
+        SystemExit: This process or another one failed, and the main process prints it.
     """
-    global _line  # noqa: PLW0603 - as torch's own process group is
+    global _channel  # noqa: PLW0603 - one per process, as torch's process group is
     if collectives.size() == 1:
         yield
         return
-    line = _line = Line()
+    channel = _channel = FailureChannel()
     try:
         yield
     except BaseException as error:
-        _end(line, error)
+        _end(channel, error)
         raise
     else:
-        line.leave()
+        channel.leave()
     finally:
-        _line = None
+        _channel = None
 
 
-def _end(line: Line, error: BaseException) -> None:
-    """Leave because of an exception; raises something else where that says better what happened."""
-    cause = line.cause(error)
+def _end(channel: FailureChannel, error: BaseException) -> None:
+    """Leave because of an exception; raise something else if that describes better what happened."""
+    cause = channel.cause(error)
     own = Failure.of(error)
     if cause is None and not isinstance(error, PeerError):
-        line.tell(own)
-        if line.rank > 0 and not isinstance(error, RewardkitError | KeyboardInterrupt | SystemExit):
+        channel.report(own)
+        if channel.rank > 0 and not isinstance(error, RewardkitError | KeyboardInterrupt | SystemExit):
             traceback.print_exception(error)
     if distributed.is_initialized() and distributed.get_backend() == "gloo":
         traceback.clear_frames(error.__traceback__)  # what they hold would keep the connections open
         with suppress(RuntimeError, ValueError, AssertionError):
-            distributed.destroy_process_group()  # so that who waits for this process in a collective waits no more
-    if line.leave():
+            distributed.destroy_process_group()  # so that others that wait for this process in a collective stop waiting
+    if channel.leave():
         raise SystemExit((cause or own).code) from None
     if cause is not None:
         raise cause.error() from None
 
 
-def check() -> None:
-    """Raise PeerError if another process has failed. Something that takes long and waits for nobody calls it now and then."""
-    if _line is not None and _line.failure is not None:
-        raise PeerError(str(_line.failure.error()), _line.failure.code)
+def raise_if_peer_failed() -> None:
+    """Raise PeerError if another process has failed. Long work that waits for no other process calls this now and then."""
+    if _channel is not None and _channel.failure is not None:
+        raise PeerError(str(_channel.failure.error()), _channel.failure.code)
 
 
 @contextmanager
 def raise_on_all_ranks() -> Iterator[None]:
-    """What one process raises inside, all raise at the end: an EngineError as such, anything else as PeerError.
+    """Make all processes raise at the end of the block what one of them raised inside.
 
-    For what each process does for itself, so that all can do together what is still to be done, such as a checkpoint. All
-    processes have to come here; who waits for another inside may be ended without a checkpoint.
+    An EngineError stays one; anything else becomes a PeerError in the other processes. This is for work that each process does for
+    itself, so that all can still do something together afterwards, such as saving a checkpoint. All processes must enter the block.
+    A process that waits for another one inside may be ended without a checkpoint.
     """
-    line = _line
-    if line is None:
+    channel = _channel
+    if channel is None:
         yield
         return
     own: Exception | None = None
     try:
         yield
     except PeerError:
-        if line.failure is None or line.failure.meeting is None:
-            raise  # it will not come
+        if channel.failure is None or channel.failure.meeting is None:
+            raise  # the process that failed will not complete this block
     except Exception as error:  # noqa: BLE001 - raised again below
         own = error
-        line.tell(Failure.of(error, line.meetings))
-    failures = collectives.all_gather([None if own is None else asdict(Failure.of(own, line.meetings))])
-    line.settle()
+        channel.report(Failure.of(error, channel.meetings))
+    failures = collectives.all_gather([None if own is None else asdict(Failure.of(own, channel.meetings))])
+    channel.settle()
     first = next((Failure(**failure) for failure in failures if failure is not None), None)
     if first is None:
         return
-    if first.rank == line.rank and own is not None:
+    if first.rank == channel.rank and own is not None:
         raise own
     raise first.error()
-
-
-def _host() -> str:
-    """Where the first process is, as all know."""
-    return os.environ.get("MASTER_ADDR", "localhost")
-
-
-def _listening() -> socket.socket | None:
-    """A port that the other processes are told of; at the known address alone, where this machine has it for its own."""
-    for place in (_host(), ""):
-        try:
-            family = socket.getaddrinfo(place, 0, type=socket.SOCK_STREAM)[0][0] if place else socket.AF_INET
-            return socket.create_server((place, 0), family=family)
-        except OSError as error:
-            logger.debug("no port at %r: %s", place, error)
-    return None

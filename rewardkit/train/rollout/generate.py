@@ -16,7 +16,7 @@ from rewardkit.errors import TooManyUnscoredError
 from rewardkit.rollout_engine import Completion, Request, RolloutEngine, Sampling
 from rewardkit.train.data.tokenization import Prompt
 from rewardkit.train.distributed import collectives
-from rewardkit.train.distributed.failure_propagation import check, raise_on_all_ranks
+from rewardkit.train.distributed.failure_propagation import raise_if_peer_failed, raise_on_all_ranks
 from rewardkit.types import Rollout, ScoredRollout
 
 
@@ -88,7 +88,7 @@ def collect(
     with raise_on_all_ranks(), ThreadPoolExecutor(1, thread_name_prefix="rewardkit-score") as scorer:
         try:
             for done in engine.generate(requests, sampling):
-                check()
+                raise_if_peer_failed()
                 flat = [(own[place], completion) for place, completions in done for completion in completions]
                 rollouts = [
                     rollout(prompts[index], first_group + index, completion, decode) for index, completion in flat

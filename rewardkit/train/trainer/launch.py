@@ -16,7 +16,7 @@ from rewardkit.train.config import paths, plain
 from rewardkit.train.config.training_file import TrainFile
 from rewardkit.train.data.rows import data_hash
 from rewardkit.train.distributed import collectives
-from rewardkit.train.distributed.failure_propagation import together
+from rewardkit.train.distributed.failure_propagation import propagate_failures
 from rewardkit.train.run_folder import holds_run, remove_run
 from rewardkit.train.trainer.run_lock import exclusive
 
@@ -52,7 +52,7 @@ def launch(file: TrainFile, runner: Callable[[TrainFile], Path], *, fresh: bool 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     quiet()
     PartialState()  # connects the processes of the run
-    with together(), exclusive(file.config.output) if collectives.is_main_process() else nullcontext():
+    with propagate_failures(), exclusive(file.config.output) if collectives.is_main_process() else nullcontext():
         _prepare(file, fresh=fresh)
         return runner(file)
 

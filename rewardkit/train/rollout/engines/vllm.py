@@ -30,7 +30,7 @@ from rewardkit.errors import EngineError, UsageError
 from rewardkit.rollout_engine import Completion, EngineSetup, Request, Sampling
 from rewardkit.train.config.vllm import ONE_GPU_EACH, VllmParams, refuse
 from rewardkit.train.distributed import collectives
-from rewardkit.train.distributed.failure_propagation import check
+from rewardkit.train.distributed.failure_propagation import raise_if_peer_failed
 from rewardkit.train.rollout.engines.deadline_thread import DeadlineThread
 
 CPU_BLOCK = 32
@@ -67,7 +67,7 @@ class VllmEngine:
         self._cache_asleep = False
         self._shares_world = torch.distributed.is_initialized()
         """Whether vLLM uses the trainer's process group."""
-        self._thread = DeadlineThread("vLLM", check)
+        self._thread = DeadlineThread("vLLM", raise_if_peer_failed)
         VllmEngine._is_running = True
         try:
             self._thread.call("starting", params.load_timeout_s, partial(self._start, torch.get_num_threads()))
