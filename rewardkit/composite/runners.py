@@ -123,7 +123,7 @@ def score_in_pool(pool: ProcessPool, key: str, units: Units, timeout_s: float | 
     def finish(future: Future[list[Result]]) -> None:
         try:
             results = future.result()
-            outcomes = [
+            outcomes: list[list[Outcome]] = [
                 result.value if isinstance(result, Answer) else [_unscored(result, name, limit)] * len(unit)
                 for result, unit, limit in zip(results, units, limits, strict=True)
             ]
