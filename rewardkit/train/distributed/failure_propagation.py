@@ -21,6 +21,7 @@ from datetime import timedelta
 
 import orjson
 from torch import distributed
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from rewardkit.errors import EngineError, RewardkitError
 from rewardkit.train.distributed import collectives
@@ -115,7 +116,9 @@ class FailureChannel:
             return None
         if isinstance(error, RewardkitError) and not isinstance(error, EngineError):
             return None
-        if not isinstance(error, RewardkitError):  # such as torch's: a collective broke, and the news of why may be on its way
+        if not isinstance(
+            error, RewardkitError
+        ):  # such as torch's: a collective broke, and the news of why may be on its way
             deadline = time.monotonic() + NEWS_S
             while self._failure() is None and time.monotonic() < deadline:
                 self._stop.wait(POLL_S)
@@ -157,20 +160,20 @@ class FailureChannel:
 
     # --- the store -----------------------------------------------------------------------------------------------------
 
-    def _connect(self) -> distributed.TCPStore | None:
+    def _connect(self) -> TCPStore | None:
         """Connect all processes to a store of the main process; without it, torch's own time-outs apply."""
         host, timeout = os.environ.get("MASTER_ADDR", "localhost"), timedelta(seconds=CONNECT_S)
         store, port = None, 0
         try:
             if self.rank == 0:
-                store = distributed.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=timeout)
+                store = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=timeout)
                 port = store.port
         except RuntimeError as error:
             logger.warning("processes can't tell each other of failures: %s", error)
         port = collectives.all_gather([port])[0]
         try:
             if self.rank > 0 and port:
-                store = distributed.TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=timeout)
+                store = TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=timeout)
         except RuntimeError as error:
             logger.warning("process %s may notice late that another one has failed: %s", self.rank, error)
         return store
