@@ -1,4 +1,4 @@
-"""What a rollout engine is: it samples completions from the policy that is being trained.
+"""The contract of a rollout engine, which samples completions from the policy in training.
 
 This is the contract for who writes one; the standard library is all that it needs. An engine takes part through the hook
 ``register_rollout_engines``, and a training configuration names it::
@@ -19,40 +19,40 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How completions are drawn."""
+    """Sampling settings."""
 
     max_new_tokens: int
     temperature: float = 1.0
-    """0: always the likeliest token."""
+    """0 samples greedily: always the most probable token."""
     top_p: float = 1.0
     top_k: int = 0
-    """0: no limit."""
+    """0 sets no limit."""
     stop: tuple[str, ...] = ()
-    """A completion ends after any of these texts, which stay part of it."""
+    """A completion ends after any of these strings. The string stays part of the completion."""
 
     @property
     def is_truncated(self) -> bool:
-        """Whether unlikely tokens are never drawn."""
+        """True if top-p or top-k exclude tokens."""
         return self.top_p < 1 or self.top_k > 0
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt and how many completions of it are wanted."""
+    """A request for completions of one prompt."""
 
     prompt: Sequence[int]
     seeds: Sequence[int]
-    """One per completion: a completion depends on the prompt and its seed alone, not on what is sampled beside it."""
+    """One seed per completion. A completion depends only on the prompt and its seed, not on other requests of the batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What was sampled."""
+    """A sampled completion."""
 
     tokens: tuple[int, ...]
-    """The end-of-sequence token, where there is one, included."""
+    """The token ids, including an end-of-sequence token if there is one."""
     logprobs: tuple[float, ...]
-    """Of each token under the sampler's weights, at the temperature (at 1 where it is 0), before top-p and top-k."""
+    """The log-probability of each token under the engine's weights, at the sampling temperature (1 if it is 0), before top-p and top-k."""
     finish_reason: FinishReason
 
 
@@ -63,67 +63,67 @@ class RolloutEngine(Protocol):
     """
 
     tolerance: float
-    """How far its log-probs may be from the trainer's by rounding alone: mean absolute difference per token, in nats."""
+    """The largest mean absolute difference of log-probs to the trainer that rounding explains, in nats per token."""
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[tuple[int, list[Completion]]]]:
-        """Sample; yields some requests' completions as soon as they are done: (index of the request, completions by seed)."""
+        """Sample completions. Yields (index of the request, its completions in the order of seeds) as soon as a request is done."""
         ...
 
     def sync(self) -> None:
-        """Take over the policy's weights; nothing computed with others may be used from then on (a prefix cache, for one)."""
+        """Load the policy's current weights. Nothing computed with earlier weights, such as a prefix cache, may be used afterwards."""
         ...
 
     def sleep(self) -> None:
-        """Give back memory until ``wake``. The next call is ``wake`` or ``close``."""
+        """Release memory until ``wake`` is called. The next call is ``wake`` or ``close``."""
         ...
 
     def wake(self) -> None:
-        """Be ready for ``sync``, and after it to sample again."""
+        """Get ready for ``sync`` and for sampling after it."""
         ...
 
     def close(self) -> None:
-        """Sampling is over: leave no process and no memory behind. May be called twice."""
+        """End all processes and release all memory. May be called twice."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSetup:
-    """What an engine is made for."""
+    """The setup that an engine is built for."""
 
     model: str
     """The folder or hub name that the policy was loaded from. Its weights are replaced by ``weights`` before sampling."""
     tokenizer: str
     trust_remote_code: bool
     dtype: str
-    """Type of the trained weights: float32, bfloat16 or float16."""
+    """The data type of the trained weights: float32, bfloat16 or float16."""
     longest: int
-    """Most tokens of a prompt with its completion."""
+    """The largest number of tokens of a prompt and its completion."""
     batch: int
-    """Most completions at once that the configuration wants."""
+    """The largest number of completions that are requested at once."""
     sampling: Sampling
-    """Of the run's rollouts. Evaluations sample greedily, without top-p and top-k."""
+    """The sampling settings of the run. Evaluations sample greedily, without top-p and top-k."""
     eos_ids: frozenset[int]
-    """Each of these tokens ends a completion; no other does."""
+    """The tokens that end a completion. No other token does."""
     weights: Callable[[], Iterator[tuple[str, Any]]]
-    """All weights as they are now, as (name, tensor): under the names that the model's files have, adapters merged in, tied
-    weights under each of their names. Tensors belong to the trainer: copy them, don't change them."""
+    """A function that returns all current weights as (name, tensor), with the names of the model's files. Adapters are merged, and tied
+    weights appear under each of their names. The tensors belong to the trainer: copy them, and don't change them."""
     policy: Any
-    """The model itself with its tokenizer, ``rewardkit.train.models.policy.Policy``; for engines that live in this process."""
+    """The model with its tokenizer (``rewardkit.train.models.policy.Policy``), for engines in the trainer's process."""
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutEngineType:
-    """A kind of engine, as ``register_rollout_engines`` offers it."""
+    """A rollout engine that a plugin offers with ``register_rollout_engines``."""
 
     name: str
     build: Callable[[Any, EngineSetup], RolloutEngine]
-    """Called with the parameters (an instance of ``params``) and the setup, after the policy has been loaded."""
+    """Builds the engine from an instance of ``params`` and the setup, after the policy has been loaded."""
     params: type[Any]
-    """A dataclass or pydantic model: what may stand under ``with`` in YAML."""
+    """A dataclass or pydantic model of the parameters under ``with``."""
     doc: str = ""
     modules: Mapping[str, str] | None = None
-    """What must be importable, with how to install it; looked at before anything is loaded."""
+    """The modules that it needs, each with the command that installs it. They are checked before anything is loaded."""
     shares_weights: bool = False
-    """Whether it samples with the policy's own tensors, so that there is nothing to take over."""
+    """The engine samples from the policy's own tensors, so no weights need to be copied."""
     refuse: Callable[[Any, Sampling], str] | None = None
-    """Called with the parameters and the rollouts' sampling when a configuration is read: what is wrong, or an empty text."""
+    """A function of the parameters and the sampling settings, called when a configuration is read. It returns a problem, or an empty string."""

@@ -1,7 +1,7 @@
-"""The nouns of rewardkit: what is scored, what a score is, and what a reward plugin offers.
+"""The types of rewardkit: rollouts, scores, and what a reward plugin offers.
 
-Frozen dataclasses on the standard library alone, so that a plugin's tests need nothing else. Nothing here reads files,
-finds plugins or runs them.
+They are frozen dataclasses that need only the standard library, so a plugin's tests need nothing else. Nothing here reads
+files, finds plugins or runs them.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 Message: TypeAlias = Mapping[str, Any]
-"""One chat turn: ``role`` and ``content`` (a string, or a list of parts of which those with ``text`` are read)."""
+"""One chat turn: ``role`` and ``content``, which is a string or a list of parts. Only parts with ``text`` are read."""
 
 Text: TypeAlias = str | Sequence[Message]
 """A prompt or completion: plain text, or chat messages."""
 
 SpanWeights: TypeAlias = Callable[[Mapping[str, Any], str], Iterable[tuple[int, int, float]]]
-"""Of a row and the text of its response: spans of that text as (begin, end, weight)."""
+"""A function of a row and the text of its response. It returns spans of the text as (begin, end, weight)."""
 
 UnscoredKind: TypeAlias = Literal["infra", "timeout", "reference", "input", "plugin"]
 Scope: TypeAlias = Literal["rollout", "group"]
@@ -26,7 +26,7 @@ Executor: TypeAlias = Literal["inline", "process", "async", "device"]
 
 
 def message_text(content: Any) -> str:
-    """The text of a message's ``content``: itself if a string, else its text parts joined; other parts are left out."""
+    """Return the text of a message's ``content``: a string unchanged, or the joined text parts of a list."""
     if isinstance(content, str):
         return content
     if isinstance(content, Sequence):
@@ -36,24 +36,24 @@ def message_text(content: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One completion of one prompt, with the row it came from."""
+    """One completion of one prompt, with the row that it came from."""
 
     prompt: Text
-    """What the model was asked: text or chat messages."""
+    """The prompt: text or chat messages."""
     completion: Text
-    """What the model answered: text or chat messages (with tool turns, where there were any)."""
+    """The completion: text or chat messages, including tool turns."""
     fields: Mapping[str, Any] = field(default_factory=dict)
-    """Every other column of the row, such as a reference answer."""
+    """All other columns of the row, such as a reference answer."""
     group: str | int | None = None
-    """Which prompt this belongs to: rollouts with an equal group are compared with each other."""
+    """The group of the rollout. Rollouts of one group answer the same prompt and are compared with each other."""
     num_tokens: int | None = None
-    """Length of the completion in tokens, where the sampler told it."""
+    """The length of the completion in tokens; None if unknown."""
     finish_reason: str | None = None
-    """``"stop"`` (the model ended by itself), ``"length"`` (cut off), or None (not known)."""
+    """``"stop"`` (the model ended the completion), ``"length"`` (it was truncated), or None (unknown)."""
 
     @property
     def completion_text(self) -> str:
-        """The completion as one string: of chat messages, the assistant's texts joined by newlines."""
+        """The completion as one string. Of chat messages, the assistant's texts are joined by newlines."""
         completion = self.completion
         if isinstance(completion, str):
             return completion
@@ -63,7 +63,7 @@ class Rollout:
 
     @property
     def prompt_text(self) -> str:
-        """The prompt as one string: of chat messages, all their texts joined by newlines."""
+        """The prompt as one string. Of chat messages, all texts are joined by newlines."""
         prompt = self.prompt
         if isinstance(prompt, str):
             return prompt
@@ -72,19 +72,19 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A judgement of one rollout. A candidate's own failure (wrong, malformed, too slow) is a score too."""
+    """The score of one rollout. A failure of the candidate (wrong, malformed, too slow) is a score, too."""
 
     value: float
-    """Finite; higher is better."""
+    """The value: finite, higher is better."""
     reason: str = ""
-    """Why, in a line that a person reads."""
+    """The reason, in one line."""
     metrics: Mapping[str, float] | None = None
-    """Further numbers worth recording, such as a count of tests passed."""
+    """Further numbers to record, such as the number of tests passed."""
     steps: Sequence[float] | None = None
     """One value per step of the completion (a process reward), or None."""
     repeatable: bool = True
-    """False where another try might give another score, as of a program that ran out of its time on a busy machine: the cache
-    does not keep it."""
+    """False if another try may give another score, such as a program that exceeded its time limit on a busy machine. The cache does
+    not keep such a score."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
@@ -93,7 +93,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Unscored:
-    """No judgement was possible, and it is not the candidate's fault. Never counts as a reward of 0.
+    """No score was possible, for a reason that is not the candidate's fault. It never counts as a reward of 0.
 
     Kinds: ``infra`` (a service, sandbox or worker failed), ``timeout`` (the verifier, not the candidate, ran out of time),
     ``reference`` (the reference answer can't be understood), ``input`` (the row lacks what is needed), ``plugin`` (the
@@ -103,25 +103,25 @@ class Unscored:
     kind: UnscoredKind
     message: str
     traceback: str | None = None
-    """Where a plugin raised, kept for its author."""
+    """The traceback of an exception that a plugin raised."""
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """The component was not run for this rollout, as the configuration asks: its ``when`` or the gate was false."""
+    """The component was not run for this rollout, because its ``when`` or the gate was false."""
 
     reason: str
 
 
 Outcome: TypeAlias = Score | Unscored | Skipped
-"""What one component says of one rollout."""
+"""The result of one component for one rollout."""
 
 RewardResult: TypeAlias = float | int | bool | Score | Unscored
 """What a plugin may return for one rollout."""
 
 
 class RewardFunction(Protocol):
-    """A reward, built and ready: a batch in, as many results out, in the same order.
+    """A reward that is ready to use. It takes a batch of rollouts and returns as many results, in the same order.
 
     An ``async`` reward returns an awaitable of the same. One of scope ``"group"`` is called with one group: all its
     members, or with a condition or gate those that it lets through. An
@@ -135,42 +135,42 @@ class RewardFunction(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RewardType:
-    """One kind of reward that a plugin offers; YAML makes components from it (``use: NAME, with: {…}``)."""
+    """A reward that a plugin offers. A reward file makes components of it (``use: NAME, with: {…}``)."""
 
     name: str
-    """What YAML calls it: ``math``, or ``family.member`` such as ``format.tags``."""
+    """The name in reward files: ``math``, or ``family.member`` such as ``format.tags``."""
     params: type[Any]
-    """A dataclass or pydantic model of its parameters; its JSON Schema validates what stands under ``with``."""
+    """A dataclass or pydantic model of the parameters. Its JSON Schema validates ``with``."""
     build: Callable[[Any], RewardFunction]
-    """Makes the reward from an instance of ``params``. Raises ValueError where parameters contradict each other."""
+    """Builds the reward from an instance of ``params``. It raises ValueError if parameters contradict each other."""
     needs: tuple[str, ...] | Callable[[Any], Iterable[str]] = ()
-    """The fields it reads from a row, or how to tell them from its parameters; a missing column is reported before a run."""
+    """The fields that it reads from a row, or a function of the parameters that returns them. Missing columns are reported before a run."""
     scope: Scope = "rollout"
-    """``"group"``: the reward compares the rollouts of one prompt, so it is handed a whole group at once."""
+    """``"group"``: the reward compares the rollouts of one prompt, so it is called with whole groups."""
     executor: Executor = "inline"
-    """``inline``: pure and quick · ``process``: in a worker that can be killed · ``async``: waits for a service ·
-    ``device``: batches on an accelerator, one at a time."""
+    """``inline``: pure and fast · ``process``: runs in a worker process that can be killed · ``async``: waits for a service ·
+    ``device``: runs batches on an accelerator, one at a time."""
     timeout_s: float | None = None
-    """Seconds that one rollout may take (``process`` and ``async``); YAML's ``timeout`` overrides it. None: no limit."""
+    """The time limit per rollout in seconds (``process`` and ``async``). ``timeout`` in the reward file overrides it. None sets no limit."""
     deterministic: bool = False
-    """The same rollout always gets the same score *and* looking it up is cheaper than scoring again: the cache may keep it."""
+    """The same rollout always gets the same score, and a look-up is cheaper than scoring again: the cache may keep it."""
     identity: Callable[[Any], str | None] | None = None
-    """Of a deterministic reward: what else decides its scores, beside the plugin's version and the parameters, such as the
-    content of a model or of an image. Asked once, before the first rollout; None: it can't be told, keep nothing."""
+    """For deterministic rewards: a function of the parameters that returns what else determines the scores, such as a hash of a model
+    or an image. It is called once, before the first rollout. If it returns None, no scores are kept."""
     content: Callable[[Any, Rollout], Any] | None = None
-    """Of a deterministic reward: what of a rollout decides its score, as JSON data, where that is less than the whole row.
-    Rollouts of equal content are scored once."""
+    """For deterministic rewards: a function that returns the part of a rollout that determines its score, as JSON data. Rollouts with
+    equal content are scored once."""
     check: Callable[[Any, Rollout], str | None] | None = None
-    """Looks at a row without judging it (does the reference parse?); returns what is wrong with it, or None."""
+    """A check of a row that does not score it, such as whether the reference parses. It returns the problem, or None."""
     describe: Callable[[Any, Rollout], str | None] | None = None
-    """Returns in a few words what kind of row it is given (the format of its tests, say), or None; ``rewardkit check`` counts the
-    rows of each kind."""
+    """A function that returns in a few words what kind of row it gets, such as the format of its tests, or None. ``rewardkit check``
+    counts the rows of each kind."""
     doc: str = ""
-    """What it rewards, in Markdown; the first line is the summary."""
+    """The documentation, in Markdown. The first line is the summary."""
     example: str = ""
-    """A component in YAML as a user would write it."""
+    """An example of a component in YAML."""
     origin: str = ""
-    """``module:name`` of what ``@reward`` decorated: how a worker process finds it again."""
+    """The decorated function as ``module:name``, by which a worker process finds it."""
 
     def __post_init__(self) -> None:
         if not self.name or any(character.isspace() for character in self.name):
@@ -185,32 +185,32 @@ class RewardType:
             raise TypeError(f"reward {self.name!r}: needs must be a list of fields, as in [{self.needs!r}]")
 
     def needed_fields(self, params: Any) -> tuple[str, ...]:
-        """The names of the fields that a component with these parameters reads, without repeats."""
+        """Return the names of the fields that a component with these parameters reads, without repeats."""
         needs = self.needs(params) if callable(self.needs) else self.needs
         return tuple(dict.fromkeys(needs))
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredRollout:
-    """A rollout with its reward and what every component said."""
+    """A rollout with its reward and the result of every component."""
 
     rollout: Rollout
     reward: float | None
-    """The composite's total; None where it is unscored (0.0 under the policy ``zero``)."""
+    """The reward; None if the rollout is unscored (0.0 with the policy ``zero``)."""
     outcomes: Mapping[str, Outcome]
-    """By component name; every rollout of a run has the same names in the same order."""
+    """The results by component name. Every rollout of a run has the same names in the same order."""
     weights: Mapping[str, float]
     """The weight of each component at this step."""
     contributions: Mapping[str, float | None]
-    """Weight × scaled and clipped value of each component; None where it gave none or the gate was shut."""
+    """Weight × scaled and clipped value of each component; None if it has no value or the gate is false."""
     reward_id: str
     """Identifies the resolved configuration and the plugins' versions."""
     unscored: Unscored | None = None
-    """Why there is no verdict: what the first component that counts and could not be scored said."""
+    """The reason why the rollout is unscored: the result of the first weighted component without a score."""
 
     @property
     def status(self) -> Literal["scored", "unscored"]:
-        """Whether every component that counts could be scored."""
+        """``"scored"`` if every component with a weight has a score."""
         return "scored" if self.unscored is None else "unscored"
 
 
@@ -219,16 +219,16 @@ FindingStatus: TypeAlias = Literal["ok", "note", "problem"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that ``rewardkit doctor`` tells about this machine."""
+    """One finding of ``rewardkit doctor`` about this machine."""
 
     name: str
-    """What was looked at, in a few words."""
+    """The subject, in a few words."""
     status: FindingStatus
-    """``note``: absent or weaker than it could be, which hurts only who needs it; ``problem``: something does not work."""
+    """``note``: something optional is absent or weaker than it could be · ``problem``: something does not work."""
     detail: str = ""
-    """What was seen."""
+    """What was found."""
     remedy: str = ""
-    """What to do, such as a command; empty where nothing need be done."""
+    """What to do, such as a command to run. Empty if nothing needs to be done."""
 
     def __post_init__(self) -> None:
         if self.status not in get_args(FindingStatus):
