@@ -151,7 +151,7 @@ class RewardType:
     """``inline``: pure and fast · ``process``: runs in a worker process that can be killed · ``async``: waits for a service ·
     ``device``: runs batches on an accelerator, one at a time."""
     timeout_s: float | None = None
-    """The time limit per rollout in seconds (``process`` and ``async``). ``timeout`` in the reward file overrides it. None sets no limit."""
+    """The time limit per rollout in seconds (``process`` and ``async``); ``timeout`` in the reward file overrides it. None: no limit."""
     deterministic: bool = False
     """The same rollout always gets the same score, and a look-up is cheaper than scoring again: the cache may keep it."""
     identity: Callable[[Any], str | None] | None = None
