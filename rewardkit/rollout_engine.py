@@ -126,4 +126,4 @@ class RolloutEngineType:
     shares_weights: bool = False
     """The engine samples from the policy's own tensors, so no weights need to be copied."""
     refuse: Callable[[Any, Sampling], str] | None = None
-    """A function of the parameters and the sampling settings, called when a configuration is read. It returns a problem or an empty text."""
+    """A function of the parameters and the sampling settings, called when a configuration is read. It returns a problem, if any."""
