@@ -43,7 +43,7 @@ FIRST_PARTY = ("format", "length", "math", "code", "reward_model")
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where a plugin came from."""
+    """The origin of a plugin: its distribution, version and entry point."""
 
     plugin: str
     """The entry point's name."""
@@ -87,7 +87,7 @@ class BrokenPlugin:
 
 @dataclass
 class Registry:
-    """What the installed plugins offer. ``Registry.load()`` looks at the environment; ``Registry()`` is empty."""
+    """The offers of plugins. ``Registry.load()`` finds the installed plugins; ``Registry()`` is empty."""
 
     rewards: dict[str, list[OfferedReward]] = field(default_factory=dict)
     """By name; more than one offer under a name is a clash."""
@@ -189,7 +189,7 @@ class Registry:
             self.commands.setdefault(str(command.name), []).append((command, provenance))
 
     def _offers(self, hook: str, plugin: object) -> list[Any]:
-        """What one plugin gives for a registering hook."""
+        """Return the offers of one plugin for a hook that registers."""
         others = [other for other in self._manager.get_plugins() if other is not plugin]
         return [item for items in self._manager.subset_hook_caller(hook, others)() for item in items]
 
@@ -204,7 +204,7 @@ class Registry:
 
     @property
     def observes_scoring(self) -> bool:
-        """Whether any plugin implements ``rollouts_scored``."""
+        """Return whether any plugin implements ``rollouts_scored``."""
         return self._observed
 
     def tell(self, hook: str, **facts: object) -> list[tuple[Provenance, Exception]]:
@@ -341,7 +341,7 @@ def _nearest(name: str, known: Iterable[str]) -> list[str]:
 
 
 def _decorated(plugin: object) -> Iterator[RewardType]:
-    """What ``@reward`` marked: the plugin itself, or the members of a module that come from the same package.
+    """Return what ``@reward`` decorated: the plugin itself, or the members of a module that come from the same package.
 
     A plugin that imports another's reward, to make something of it, doesn't offer that a second time.
     """

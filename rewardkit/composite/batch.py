@@ -21,7 +21,7 @@ from rewardkit.types import Outcome, Rollout, Score, ScoredRollout, Skipped, Uns
 
 
 def group_of(rollout: Rollout) -> Hashable:
-    """What rollouts of one prompt have in common: their group, or else the prompt itself."""
+    """Return the key that rollouts of one prompt share: their group, or the prompt if they have none."""
     return rollout.group if rollout.group is not None else rollout.prompt_text
 
 
@@ -93,7 +93,7 @@ class Batch:
             self.gate = [self.decide_gate(index) for index in range(len(self.rollouts))]
 
     def select(self, component: Component, *, gated: bool) -> tuple[list[Outcome | None], list[list[int]]]:
-        """What is decided without running the component, and the units of rollouts that it must be run for."""
+        """Return the outcomes that are decided without running a component, and the units of rollouts that it must run for."""
         outcomes: list[Outcome | None] = [None] * len(self.rollouts)
         active: list[int] = []
         needs = component.offer.type.needed_fields(component.params)
@@ -138,7 +138,7 @@ class Batch:
         return None
 
     def evaluate(self, expression: Expression, index: int) -> bool | Unscored:
-        """Whether a condition holds for a rollout; Unscored where a component that it refers to is."""
+        """Evaluate a condition for a rollout. Returns Unscored if a component that it refers to is unscored."""
         values: dict[str, float | None] = {}
         for name in expression.components:
             outcome = self.outcomes[name][index]
@@ -151,7 +151,7 @@ class Batch:
             return Unscored("input", str(error))
 
     def decide_gate(self, index: int) -> bool | Unscored:
-        """Whether the gate is open for a rollout."""
+        """Evaluate the gate for a rollout."""
         return True if self.composite.gate is None else self.evaluate(self.composite.gate, index)
 
     def scored(self, step: int) -> list[ScoredRollout]:

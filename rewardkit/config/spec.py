@@ -26,7 +26,7 @@ Problem = tuple[Location | None, str]
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How a component's raw values are rescaled."""
+    """The rescaling of a component's raw values."""
 
     kind: Literal["zscore", "minmax", "range"]
     """``zscore`` and ``minmax`` over the rollouts of a group; ``range`` maps fixed bounds to 0 and 1."""
@@ -70,7 +70,7 @@ class Composite:
 
     @property
     def needs_groups(self) -> bool:
-        """Whether a rollout's reward depends on the others of its group."""
+        """Return whether a rollout's reward depends on the others of its group."""
         return self.combine == "normalized_sum" or any(
             component.offer.type.scope == "group" or (component.scale is not None and component.scale.kind != "range")
             for component in self.components
@@ -79,13 +79,13 @@ class Composite:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Which rows a composite is for."""
+    """The rows that a composite applies to."""
 
     match: Mapping[str, str]
     composite: str
 
     def takes(self, fields: Mapping[str, Any]) -> bool:
-        """Whether every glob matches; a row without the field does not."""
+        """Return whether every glob matches. A row without the field does not match."""
         return all(
             field in fields and fnmatch.fnmatchcase(str(fields[field]), glob) for field, glob in self.match.items()
         )
@@ -119,7 +119,7 @@ class RewardConfig:
 
     @property
     def needs_groups(self) -> bool:
-        """Whether whole groups must be scored together."""
+        """Return whether whole groups must be scored together."""
         return any(composite.needs_groups for composite in self.composites.values())
 
     def composite_for(self, rollout: Rollout) -> Composite:
@@ -140,7 +140,7 @@ class RewardConfig:
         raise DataError(f"{self.file}: no route takes a row with {found}; add one, or a last route with 'match: {{}}'")
 
     def row_problems(self, rollout: Rollout) -> list[tuple[str, str]]:
-        """What would keep a rollout from being scored, told without running any reward: (component, problem) pairs.
+        """Return the problems that would keep a rollout from being scored, as (component, problem) pairs, without running a reward.
 
         Looks for the fields that are read and asks each reward's own ``check``.
 
