@@ -259,8 +259,11 @@ LAYERS: Sequence[tuple[Sequence[str], str]] = (
     (("composite",), "runs components, combines values, caches scores"),
     (("config",), "reward files: YAML, schema, expressions"),
     (("registry",), "finds plugins through entry points"),
-    (("authoring", "hookspecs"), "@reward, and the hooks of plugins"),
-    (("types", "errors", "monitor", "rollout_engine", "files", "interrupts"), "nouns; standard library only"),
+    (("authoring", "hookspecs", "process_pool"), "@reward, the hooks of plugins, worker processes"),
+    (
+        ("types", "errors", "monitor", "rollout_engine", "files", "interrupts", "reward_models"),
+        "nouns; standard library only",
+    ),
 )
 """The layers of ``rewardkit``, highest first, with what they are for."""
 FLOORS: Sequence[tuple[Sequence[str], str]] = (

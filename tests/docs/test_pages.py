@@ -124,7 +124,7 @@ def test_every_training_configuration_is_valid(block, folder, registry):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_can_be_parsed(command, folder):
     """Every option of a command exists, and every example that it names does."""
-    _, name, *arguments = shlex.split(command)
+    _, name, *arguments = shlex.split(command.partition(" > ")[0])
     found = cli.get_command(click.Context(cli), name)
 
     found.make_context(name, arguments)
@@ -135,7 +135,11 @@ def test_every_command_can_be_parsed(command, folder):
 @pytest.mark.parametrize("command", [one for one in SHOWN_COMMANDS if not one.startswith(NOT_RUN)])
 def test_every_quick_command_works(command, folder, registry):
     """A command that a console block shows ends with exit code 0 in a folder that holds the examples."""
-    assert run(shlex.split(command)[1:]) == 0
+    try:
+        code = run(shlex.split(command.partition(" > ")[0])[1:])
+    except SystemExit as ended:  # how a plugin's command ends
+        code = ended.code
+    assert not code
 
 
 @pytest.mark.parametrize("block", [one for one in BLOCKS if one.language == "python"], ids=str)
