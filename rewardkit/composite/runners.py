@@ -159,8 +159,12 @@ class EventLoop:
         self._thread.start()
 
     def submit(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
-        """Run a coroutine there."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        """Run a coroutine there. Raises RuntimeError if the loop is closed."""
+        try:
+            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError:
+            coroutine.close()  # it will never run, and must not be reported as forgotten
+            raise
 
     def close(self) -> None:
         """Cancel what still waits and end the thread."""
