@@ -173,6 +173,7 @@ class EventLoop:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(CLOSE_TIMEOUT_S)
         if not self._thread.is_alive():
+            self._loop.run_until_complete(self._cancel_all())  # what was submitted while the loop stopped
             self._loop.close()
 
     @staticmethod
