@@ -66,7 +66,7 @@ class Question(NamedTuple):
             ours.expr is None
             and ours.answer.source == "text"
             and texts.chemical(second) is None
-            and not _is_words(second)
+            and not _is_name(second)
         ):
             return Outcome(None, "", f"the reference can't be understood: {ours.problem}")
         fault = self._fault()
