@@ -295,10 +295,14 @@ def floors() -> Iterator[str]:
     def tower(levels: Sequence[tuple[Sequence[str], str]], kind: str) -> None:
         nonlocal top
         for names, words in levels:
-            shapes.append(f'<rect x="0" y="{top}" width="{width}" height="{row}" rx="6" class="{kind}"/>')
-            shapes.append(f'<text x="12" y="{top + 24}" class="name">{" · ".join(names)}</text>')
-            shapes.append(f'<text x="12" y="{top + 44}">{words.replace("&", "&amp;")}</text>')
-            top += row + gap
+            half = (len(names) + 1) // 2 if len(names) > 4 else len(names)
+            lines = [" · ".join(part) for part in (names[:half], names[half:]) if part]
+            height = row + 18 * (len(lines) - 1)
+            shapes.append(f'<rect x="0" y="{top}" width="{width}" height="{height}" rx="6" class="{kind}"/>')
+            for number, line in enumerate(lines):
+                shapes.append(f'<text x="12" y="{top + 24 + 18 * number}" class="name">{line}</text>')
+            shapes.append(f'<text x="12" y="{top + height - 12}">{words.replace("&", "&amp;")}</text>')
+            top += height + gap
         top += 14
 
     heading("rewardkit")
