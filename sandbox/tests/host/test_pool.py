@@ -137,12 +137,12 @@ def test_an_owner_that_is_killed_takes_its_boxes_along(backend, busy, tmp_path):
     )
     owner = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
     with owner:
-        ready, *names = box_ownership.stdout.readline().split()
+        ready, *names = owner.stdout.readline().split()
         assert ready == "ready"
         pids = servers(backend, names)
         assert len(pids) == 2
-        box_ownership.kill()
-        box_ownership.wait()
+        owner.kill()
+        owner.wait()
         assert wait_for(lambda: not any(Path("/proc", pid).exists() for pid in pids), 30)
 
 
@@ -205,7 +205,7 @@ def test_closing_waits_for_boxes_that_are_being_started():
     class Backend:
         name = "slow"
 
-        def open(self):
+        def prepare(self):
             pass
 
         def start(self, serial):
