@@ -144,7 +144,7 @@ def test_interrupted_and_resumed(tmp_path):
         process.send_signal(signal.SIGINT)
         told = process.communicate()[1]
     assert process.returncode == 130, told
-    assert "Run the same command again to go on" in told
+    assert "The same command resumes the run" in told
     assert not out.exists()
     assert 0 < len(part.read_text().splitlines()) < count
 

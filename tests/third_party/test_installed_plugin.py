@@ -105,7 +105,7 @@ def test_the_registry_finds_it(python, tmp_path):
     ]
     phrase = listed[0]["params"]["properties"]["phrase"]
     assert phrase == {"type": "string", "default": "therefore", "description": phrase["description"]}
-    assert phrase["description"].startswith("What to look for")
+    assert phrase["description"].startswith("The phrase to look for")
 
 
 @pytest.mark.parametrize("which", MODULES)
