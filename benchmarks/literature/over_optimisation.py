@@ -268,8 +268,8 @@ def main() -> None:
         folder = options.out / f"seed{seed}"
         accuracies.append(prepare(folder, seed, registry, size))
         results += [optimise(folder, seed, beta, registry, size) for beta in size.betas]
-    results = [{**asdict(course), "proxy_accuracy": accuracies[size.seeds.index(course.seed)]} for course in results]
-    report(options.out, findings(results, accuracies, size.betas), results)
+    records = [{**asdict(course), "proxy_accuracy": accuracies[size.seeds.index(course.seed)]} for course in results]
+    report(options.out, findings(results, accuracies, size.betas), records)
     plot(options.out / "over_optimisation.png", 2, lambda axes: draw(results, size.betas, axes))
 
 

@@ -29,7 +29,7 @@ def test_a_full_disk_is_called_that(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(atomic_folder.shutil, "disk_usage", lambda _: usage._replace(free=112))
     with pytest.raises(
-        OutputError, match=r"a can't be written: No space left on device \(112 bytes are free\); what was"
+        OutputError, match=r"a can't be written: No space left on device \(112 bytes are free\); the existing"
     ):
         write_folder(tmp_path / "a", full)
 
@@ -48,7 +48,7 @@ def test_a_folder_that_was_being_replaced_is_found_again(tmp_path):
 
 def test_a_file_that_can_not_be_written_is_told(tmp_path):
     """With the reason, and that nothing is lost."""
-    with pytest.raises(OutputError, match=r"config\.json can't be written: No such file or directory; what was there"):
+    with pytest.raises(OutputError, match=r"config\.json can't be written: No such file or directory; the existing"):
         write_file(tmp_path / "gone" / "config.json", b"first")
 
 

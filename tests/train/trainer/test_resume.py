@@ -155,7 +155,7 @@ def test_ctrl_c_keeps_the_run(work, tmp_path, number):
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "run the same command again to go on" in errors
+    assert "run the same command again to resume" in errors
     kept = list((folder / "checkpoints").iterdir())
     assert len(kept) == 1
     assert (

@@ -121,5 +121,5 @@ def test_ctrl_c_shuts_vllm_down(config):
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
-    assert "run the same command again to go on" in errors
+    assert "run the same command again to resume" in errors
     assert not left_behind(process)
