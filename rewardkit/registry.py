@@ -122,11 +122,12 @@ class Registry:
         for entry_point in sorted(importlib.metadata.entry_points(group=hookspecs.PROJECT), key=lambda item: item.name):
             if only is not None and entry_point.name not in only:
                 continue
-            distribution = entry_point.dist.name if entry_point.dist else "unknown distribution"
+            # The metadata of a distribution that is damaged, or just being installed, may lack its name and version.
+            distribution = (entry_point.dist and entry_point.dist.name) or "unknown distribution"
             if (key := (entry_point.name, entry_point.value, distribution)) in seen:
                 continue  # a source folder on sys.path shows the installed distribution a second time
             seen.add(key)
-            version = entry_point.dist.version if entry_point.dist else "0"
+            version = (entry_point.dist and entry_point.dist.version) or "0"
             provenance = Provenance(entry_point.name, distribution, version)
             names = {entry_point.name.lower(), _canonical(distribution)}
             if any(fnmatch.fnmatchcase(name, _canonical(pattern)) for name in names for pattern in patterns):

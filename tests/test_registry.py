@@ -484,3 +484,20 @@ def test_every_hook_is_documented(name: str) -> None:
         assert parameter.annotation is not inspect.Parameter.empty
     assert signature.return_annotation is not inspect.Signature.empty
     assert ("Returns:" in text) is (signature.return_annotation not in {"None", None})
+
+
+def test_metadata_without_a_name_stop_nothing(install_plugin, tmp_path):
+    """A distribution whose metadata are damaged, or just being written, is listed as unknown, and all rewards are found."""
+    install_plugin(
+        """
+        from rewardkit import reward
+
+        @reward("nameless")
+        def nameless(rollout) -> float:
+            return 1.0
+        """
+    )
+    next((tmp_path / "site").glob("*.dist-info/METADATA")).write_text("")
+    found = Registry.load(only={"acme"})
+    assert found.names() == ["nameless"]
+    assert found.get("nameless").provenance.distribution == "unknown distribution"

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import shutil
 import tempfile
 import textwrap
 import threading
@@ -412,9 +413,11 @@ def test_a_descriptor_beyond_1023(sandbox):
             os.close(descriptor)
 
 
-def test_folders_of_dead_owners_are_swept(tmp_path, monkeypatch):
+def test_folders_of_dead_owners_are_swept(monkeypatch, request):
     """The folder of sockets that a killed owner left is removed by the next sandbox; a living owner's stays."""
     opened("docker", slots=1).close()
+    tmp_path = Path(tempfile.mkdtemp(prefix="rk"))  # short: the path of a socket has 107 characters at most
+    request.addfinalizer(lambda: shutil.rmtree(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     dead, alive, other = (tmp_path / f"rewardkit-sandbox-{name}" for name in ("dead", "alive", "other"))
     for folder in (dead, alive, other):

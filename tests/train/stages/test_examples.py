@@ -138,7 +138,7 @@ class Saboteur:
     @hookimpl
     def training_step_finished(self):
         """Close every sandbox that rewards have open."""
-        from rewardkit_code import boxes
+        from rewardkit_code import sandboxes
 
-        for shared in boxes._OPEN.values():
+        for shared in sandboxes._OPEN.values():
             shared.get().close()
