@@ -179,7 +179,7 @@ def test_the_check_finds_an_incomplete_sync(pair, monkeypatch, fault, message):
 
 def test_truncated_sampling_needs_an_engine_made_for_it(pair):
     """The engine does not report log-probs of another kind."""
-    with pytest.raises(EngineError, match="made for sampling without top_p and top_k"):
+    with pytest.raises(EngineError, match="started for sampling without top_p and top_k"):
         list(pair[0].generate([Request((2, 3), [1])], Sampling(4, top_k=3)))
 
 

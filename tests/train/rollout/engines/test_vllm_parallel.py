@@ -123,7 +123,7 @@ def test_what_becomes_of_one_ends_the_other(start_world, config, fault):
     match fault:
         case "vllm killed":
             assert codes[1] == -signal.SIGKILL
-            assert "error: process 1: it ended without a word" in said[0]
+            assert "error: process 1: the process ended without a message" in said[0]
         case _:
             assert codes[1] == 1
             assert "error: process 1: vLLM can't be started: RuntimeError: a bug" in said[0]
