@@ -189,8 +189,8 @@ def add_field_paths(fields: dict[str, Any], paths: Sequence[str]) -> None:
     """Add the values at paths into nested columns to a rollout's fields, under the paths. A column of that name goes first."""
     for path in paths:
         if path not in fields:
-            with contextlib.suppress(RowError):
-                fields[path] = _look_up(fields, path)
+            with contextlib.suppress(KeyError):
+                fields[path] = _walk(fields, path)
 
 
 def decode(chunk: Chunk, columns: Columns, paths: Sequence[str] = ()) -> Decoded:
@@ -399,10 +399,18 @@ def _without_own(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in _OWN}
 
 
-def _look_up(row: Mapping[str, Any], path: str) -> Any:
-    """The value at a dotted path; parts that are numbers go into lists."""
+def value_at(row: Mapping[str, Any], path: str) -> Any:
+    """Return the value of a column, or at a path into nested columns such as ``prompt.0.content``; None if there is none."""
     if path in row:
         return row[path]
+    try:
+        return _walk(row, path)
+    except KeyError:
+        return None
+
+
+def _walk(row: Mapping[str, Any], path: str) -> Any:
+    """Return the value at a dotted path, whose parts that are numbers go into lists. Raises KeyError if there is none."""
     value: Any = row
     for part in path.split("."):
         if isinstance(value, Mapping) and part in value:
@@ -410,8 +418,18 @@ def _look_up(row: Mapping[str, Any], path: str) -> Any:
         elif isinstance(value, list) and part.lstrip("-").isdigit() and -len(value) <= int(part) < len(value):
             value = value[int(part)]
         else:
-            raise RowError(f"there is no value at {path!r}, which --map reads{_suggestion(path, row)}")
+            raise KeyError(path)
     return value
+
+
+def _look_up(row: Mapping[str, Any], path: str) -> Any:
+    """Return the value of a column or at a path. Raises RowError if there is none."""
+    if path in row:
+        return row[path]
+    try:
+        return _walk(row, path)
+    except KeyError:
+        raise RowError(f"there is no value at {path!r}, which --map reads{_suggestion(path, row)}") from None
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:
