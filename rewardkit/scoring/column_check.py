@@ -10,6 +10,7 @@ from rewardkit.config.spec import RewardConfig
 from rewardkit.errors import DataError
 from rewardkit.scoring.formats.decode import OWN, STANDARD, Columns, RowError, decode, field_paths, read_row
 from rewardkit.scoring.formats.readers import Reader
+from rewardkit.types import Rollout
 
 FIRST_ROWS = 64
 """A column that all of so many first rows lack is missing from the file; rows that lack one later are unscored."""
@@ -53,7 +54,8 @@ def check_columns(reader: Reader, columns: Columns, config: RewardConfig) -> Non
         if missing := [name for name in ("prompt", "completion") if found and name not in found]:
             names = " and no column ".join(map(repr, missing))
             raise DataError(f"{file}: rows have no column {names}. {_advice(missing, found)}")
-        _check_needs(decode(first, columns, field_paths(config)).rollouts, found, file, config)
+        for field, who in missing_fields(decode(first, columns, field_paths(config)).rollouts, config).items():
+            raise DataError(f"{who} reads column {field!r}, which {file} does not have. {_advice([field], found)}")
 
 
 def _columns(rows: Iterable[Any], columns: Columns, file: str) -> list[str]:
@@ -87,38 +89,55 @@ def _reversed_map(row: Mapping[str, Any], columns: Columns) -> str:
     return ""
 
 
-def _check_needs(rollouts: Iterable[Any], found: list[str], file: str, config: RewardConfig) -> None:
-    lacking: dict[str, list[str]] = {}
+def missing_fields(rollouts: Iterable[Rollout], config: RewardConfig) -> dict[str, str]:
+    """Return the fields that a reward reads and that none of the rollouts has.
+
+    A component only reads the rollouts that are routed to its composite.
+
+    Args:
+        rollouts: Rollouts whose fields include the paths of ``field_paths``.
+        config: The reward.
+
+    Returns:
+        For each missing field its first reader, with the place in the reward file.
+
+    Raises:
+        DataError: No route of the reward takes a rollout.
+    """
+    readers = config.needed_fields()
+    missing: dict[str, str] = {}
     present: set[str] = set()
     for rollout in rollouts:
         composite = config.composite_for(rollout)
-        needs: dict[str, list[str]] = {}
-        for field, readers in config.needed_fields().items():
-            needs[field] = [
-                f"{location or config.file}: {who}" for owner, who, location in readers if owner is composite
-            ]
-        for field, readers_here in needs.items():
-            if not readers_here or field in present:
+        for field, found in readers.items():
+            if field in present:
+                continue
+            own = [f"{location or config.file}: {who}" for owner, who, location in found if owner is composite]
+            if not own:
                 continue
             if rollout.fields.get(field) is not None or field in STANDARD:
                 present.add(field)
             else:
-                lacking[field] = readers_here
-    for field, readers_here in lacking.items():
-        if field not in present:
-            raise DataError(
-                f"{readers_here[0]} reads column {field!r}, which {file} does not have. {_advice([field], found)}"
-            )
+                missing.setdefault(field, own[0])
+    return {field: reader for field, reader in missing.items() if field not in present}
+
+
+def suggested_columns(name: str, found: Iterable[str]) -> list[str]:
+    """Return the columns that are perhaps meant by a name that does not exist, the likeliest first.
+
+    Args:
+        name: The missing column, or path into nested columns.
+        found: The columns and paths that exist.
+    """
+    found = list(found)
+    others = [other for other in found if other not in STANDARD]
+    aliases = (other for alias in _ALSO_CALLED.get(name, ()) for other in found if other.rpartition(".")[2] == alias)
+    nested = (other for other in found if other.rpartition(".")[2] == name)
+    return list(dict.fromkeys([*nested, *difflib.get_close_matches(name, others, n=1), *aliases]))
 
 
 def _advice(names: list[str], found: list[str]) -> str:
-    close = {
-        name: [
-            *difflib.get_close_matches(name, [other for other in found if other not in STANDARD], n=1),
-            *(other for other in _ALSO_CALLED.get(name, ()) if other in found),
-        ]
-        for name in names
-    }
+    close = {name: suggested_columns(name, found) for name in names}
     others = [other for other in found if other not in STANDARD]
     flags = " ".join(
         f"--map {name}={(close[name] or others or ['COLUMN'])[0] if close[name] or len(names) == 1 else 'COLUMN'}"
