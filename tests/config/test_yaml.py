@@ -96,8 +96,8 @@ def test_scalars_are_those_of_yaml_1_2(text: str, value: object) -> None:
         ("<<: 3\na: 1\n", "f:1:5: '<<' merges mappings only"),
         ('a: "\\UFFFFFFFF"\n', "is not YAML"),
         ("%YAML 9.9\n---\na: 1\n", "is not YAML"),
-        ("a: \x00\n", "f:1: is not YAML"),
-        ("a:\n  - b\n \x07\n", "f:3: is not YAML"),
+        ("a: \x00\n", "f:1:4: is not YAML"),
+        ("a:\n  - b\n \x07\n", "f:3:2: is not YAML"),
         ("[" * 5000, "is nested deeper than 100 levels"),
         ("[" * 102 + "]" * 102, "is nested deeper than 100 levels"),
     ],
@@ -332,7 +332,7 @@ def test_other_encodings_are_refused(tmp_path: Path, content: bytes) -> None:
     """A file that is no UTF-8 is refused, with the byte where that shows."""
     file = tmp_path / "odd.yaml"
     file.write_bytes(content)
-    with pytest.raises(ConfigError, match=r"odd\.yaml: is not UTF-8 text \(byte \d+\)"):
+    with pytest.raises(ConfigError, match=r"odd\.yaml:1:\d: is not UTF-8 text \(byte \d+\)"):
         read_yaml(file)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
-from ruamel.yaml import YAML
+import yaml
 
 from rewardkit import Registry
 from rewardkit.cli import cli, run
@@ -82,7 +82,7 @@ def yaml_blocks(kind: str) -> list[Block]:
     found = []
     for block in BLOCKS:
         if block.language == "yaml":
-            keys = YAML(typ="safe").load(block.text).keys()
+            keys = yaml.safe_load(block.text).keys()
             if kind == ("training" if "stage" in keys else "reward" if "version" in keys else "other"):
                 found.append(block)
     return found
@@ -118,7 +118,7 @@ def test_every_training_configuration_is_valid(block, folder, registry):
     file = folder / "config.yaml"
     file.write_text(block.text)
 
-    assert read_train_config(file, registry).config.stage == YAML(typ="safe").load(block.text)["stage"]
+    assert read_train_config(file, registry).config.stage == yaml.safe_load(block.text)["stage"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
