@@ -20,6 +20,7 @@ LAYERS = [
     {"composite"},
     {"scoring"},
     {"integrations", "insight"},
+    {"serve"},
     {"train"},
     {"testing"},
     {"cli"},

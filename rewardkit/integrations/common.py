@@ -1,0 +1,219 @@
+"""What the adapters share: a reward per process, rollouts from other systems' values, and refusals of what a system can't give."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rewardkit.composite import CompositeReward, load_reward
+from rewardkit.errors import DataError, RewardkitError, TooManyUnscoredError, UsageError
+from rewardkit.types import Rollout, Score, ScoredRollout, Unscored
+
+MIN_ROWS_TO_ABORT = 200
+"""Below this many rollouts the share of unscored ones says too little to end a run."""
+
+_loaded: dict[tuple[Path, int], CompositeReward] = {}
+_lock = threading.Lock()
+# A child may be forked while another thread of its parent holds the lock.
+os.register_at_fork(after_in_child=lambda: globals().update(_lock=threading.Lock()))
+
+
+class NotScoredError(RewardkitError):
+    """A rollout could not be scored, and the system that asked has no value for that."""
+
+    def __init__(self, unscored: Unscored) -> None:
+        self.unscored = unscored
+        super().__init__(f"not scored ({unscored.kind}): {unscored.message}")
+
+
+def shared_reward(file: str | Path) -> CompositeReward:
+    """Return the reward of a file, loaded once per process: the threads and workers of a parent don't survive a fork.
+
+    Raises:
+        ConfigError: The reward file is wrong.
+    """
+    key = Path(file).resolve(), os.getpid()
+    with _lock:
+        if key not in _loaded:
+            _loaded[key] = load_reward(key[0])
+        return _loaded[key]
+
+
+def file_from_environment() -> str:
+    """Return the reward file that ``REWARDKIT_REWARD`` names.
+
+    Raises:
+        UsageError: The variable is not set.
+    """
+    if file := os.environ.get("REWARDKIT_REWARD"):
+        return file
+    raise UsageError("set the environment variable REWARDKIT_REWARD to the path of the reward file")
+
+
+def refuse_groups(reward: CompositeReward, system: str) -> None:
+    """Refuse a reward that compares the rollouts of a group.
+
+    Args:
+        reward: The reward.
+        system: What scores one rollout at a time, for the message.
+
+    Raises:
+        UsageError: The reward compares the rollouts of a group.
+    """
+    if reward.config.needs_groups:
+        raise UsageError(
+            f"{reward.config.file} compares the rollouts of a group, and {system} scores one rollout at a time: remove "
+            "group-relative components, 'scale: zscore', 'scale: minmax' and 'combine: normalized_sum'"
+        )
+
+
+def refuse_tokens(reward: CompositeReward, system: str) -> None:
+    """Refuse a reward that reads the number of tokens.
+
+    Args:
+        reward: The reward.
+        system: What does not tell the number of tokens, for the message.
+
+    Raises:
+        UsageError: A component can't score a rollout whose ``num_tokens`` is unknown.
+    """
+    names = []
+    for composite in reward.config.composites.values():
+        for component in composite.components:
+            check, fields = component.offer.type.check, dict.fromkeys(component.needs, "")
+            if check is None:
+                continue
+            try:
+                without, having = (check(component.params, Rollout("", "", fields, num_tokens=n)) for n in (None, 1))
+            # The boundary: it is a plugin's code, and this row is made up.
+            except Exception:  # noqa: BLE001, S112
+                continue
+            names += [component.name] if without and not having else []
+    if names:
+        raise UsageError(
+            f"{reward.config.file}: {', '.join(names)} needs the number of tokens, which {system} does not tell; "
+            "measure characters instead, or remove the component"
+        )
+
+
+def refuse_missing(reward: CompositeReward, fields: Mapping[str, Any], system: str) -> None:
+    """Refuse rows that lack a column that the reward reads.
+
+    Raises:
+        DataError: A column is missing; names the columns that are there.
+    """
+    composite_fields = {name for name in reward.config.needed_fields() if "." not in name}
+    if len(reward.config.composites) == 1 and (missing := sorted(composite_fields - fields.keys())):
+        raise DataError(
+            f"{reward.config.file} reads {', '.join(map(repr, missing))}, and {system} gives {', '.join(map(repr, fields)) or 'nothing'}"
+        )
+
+
+def plain(value: Any) -> Any:
+    """Return a value of pandas, numpy or pyarrow as Python's own; missing values (NaN, NaT, NA) become None."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return None if math.isnan(value) else float(value)
+    if type(value).__name__ in {"NAType", "NaTType"}:
+        return None
+    return plain(value.tolist()) if hasattr(value, "tolist") else value
+
+
+def fields_of(label: Any, column: str) -> dict[str, Any]:
+    """Return a row's fields from a label: an object is the fields, anything else the value of one column."""
+    label = plain(label)
+    return label if isinstance(label, dict) else {column: label}
+
+
+def label_column(reward: CompositeReward, column: str | None = None) -> str:
+    """Return the column that a system's one label stands for: the one given, or the only one that the reward reads.
+
+    Raises:
+        UsageError: None is given and the reward reads several.
+    """
+    needed = sorted(reward.config.needed_fields())
+    if column is None and len(needed) > 1:
+        raise UsageError(
+            f"{reward.config.file} reads the columns {', '.join(needed)}: send an object with all of them as the label, "
+            "and name one column that a plain label stands for"
+        )
+    return column or (needed[0] if needed else "answer")
+
+
+_END_TOKENS = re.compile(
+    r"(?:\s*(?:<\|[A-Za-z0-9_ ]{1,40}\|>|</?s>|<(?:bos|eos|pad|end_of_turn|start_of_turn)>))+\s*\Z"
+)
+_START_TOKENS = re.compile(r"(?:\s*(?:<\|[A-Za-z0-9_ ]{1,40}\|>|<s>|<bos>|<pad>))*\s*\Z")
+
+
+def completion_of(query: str, prompt: str) -> str:
+    """Return the completion in a prompt and completion that were decoded together with their special tokens.
+
+    Raises:
+        DataError: The query does not begin with its prompt, so that prompt and completion can't be told apart.
+    """
+    start = query.find(prompt)
+    if start < 0 or not _START_TOKENS.match(query[:start]):
+        raise DataError(f"the query {query[:60]!r} does not begin with its prompt {prompt[:60]!r}")
+    return _END_TOKENS.sub("", query[start + len(prompt) :])
+
+
+def component_value(item: ScoredRollout, name: str) -> float | None:
+    """Return the value of a component; None if it was skipped or is unscored."""
+    outcome = item.outcomes[name]
+    return outcome.value if isinstance(outcome, Score) else None
+
+
+class UnscoredShare:
+    """The share of a run's rollouts that could not be scored; ends a run that exceeds the reward file's ``abort_above``."""
+
+    def __init__(self) -> None:
+        self._rows = self._unscored = 0
+
+    def add(self, scored: Sequence[ScoredRollout], reward: CompositeReward) -> None:
+        """Count a batch.
+
+        Raises:
+            TooManyUnscoredError: More rollouts than the reward file allows could not be scored.
+        """
+        failures = [item.unscored for item in scored if item.unscored is not None]
+        self._rows += len(scored)
+        self._unscored += len(failures)
+        share, most = self._unscored / max(self._rows, 1), reward.config.abort_above
+        if failures and self._rows >= MIN_ROWS_TO_ABORT and share > most:
+            raise TooManyUnscoredError(
+                f"{share:.0%} of {self._rows:,} rollouts could not be scored ({Path(reward.config.file).name} allows {most:.0%}); "
+                f"the last: {failures[-1].kind}: {failures[-1].message}"
+            )
+
+
+def require(distribution: str, oldest: tuple[int, ...], why: str) -> None:
+    """Refuse to run with a distribution that is missing or too old.
+
+    Args:
+        distribution: Its name.
+        oldest: The first version that works.
+        why: What earlier versions do.
+
+    Raises:
+        UsageError: It is missing or too old.
+    """
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - reads the installed distributions
+
+    needed = f"pip install '{distribution}>={'.'.join(map(str, oldest))}'"
+    try:
+        found = version(distribution)
+    except PackageNotFoundError:
+        raise UsageError(f"{distribution} is not installed: {needed}") from None
+    if tuple(int(part) for part in re.findall(r"\d+", found)[: len(oldest)]) < oldest:
+        raise UsageError(f"{distribution} {found} {why}: {needed}")
