@@ -8,7 +8,7 @@ DISTRIBUTIONS := . $(patsubst %/pyproject.toml,%,$(SANDBOX) $(PLUGINS))
 EDITABLE := $(foreach folder,$(filter-out .,$(DISTRIBUTIONS)),-e ./$(folder))
 # What scores needs no torch; what trains does.
 LIGHT := $(foreach folder,$(filter-out . plugins/reward_model,$(DISTRIBUTIONS)),-e ./$(folder))
-PACKAGES := rewardkit $(patsubst %/__init__.py,%,$(wildcard sandbox/rewardkit_*/__init__.py plugins/*/rewardkit_*/__init__.py))
+PACKAGES := rewardkit rwk $(patsubst %/__init__.py,%,$(wildcard sandbox/rewardkit_*/__init__.py plugins/*/rewardkit_*/__init__.py))
 WORK := examples/train/work
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 VLLM_VENV ?= .venv-vllm

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rewardkit.errors import RewardkitError
+from rwk import installation
 
 if TYPE_CHECKING:
     from rewardkit.registry import Registry
@@ -114,15 +115,24 @@ def cli() -> None:
     """
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit."""
-    sys.exit(run(arguments))
+def main(arguments: list[str] | None = None, prog_name: str = "rewardkit") -> None:
+    """Warn if another distribution owns files of rewardkit, run the command line and exit.
+
+    Args:
+        arguments: The arguments; by default those of this process.
+        prog_name: The name of the command in usage messages.
+    """
+    problem = installation.find_problem() if os.environ.get("RANK", "0") == "0" else None
+    if problem:
+        click.secho("warning: ", fg="yellow", bold=True, nl=False, err=True)
+        click.echo(str(problem), err=True)
+    sys.exit(run(arguments, prog_name))
 
 
-def run(arguments: list[str] | None = None) -> int:
+def run(arguments: list[str] | None = None, prog_name: str = "rewardkit") -> int:
     """Run the command line and return the exit code."""
     try:
-        result: Any = cli.main(args=arguments, prog_name="rewardkit", standalone_mode=False)
+        result: Any = cli.main(args=arguments, prog_name=prog_name, standalone_mode=False)
     except RewardkitError as error:
         if error.exit_code != INTERRUPTED:
             click.secho("error: ", fg="red", bold=True, nl=False, err=True)

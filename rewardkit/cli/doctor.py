@@ -22,6 +22,7 @@ import orjson
 from rewardkit import Finding, __version__
 from rewardkit.cli import load_registry
 from rewardkit.registry import DISABLE_VARIABLE, FIRST_PARTY
+from rwk import installation
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -99,6 +100,11 @@ def _installation() -> Iterator[Finding]:
     import rewardkit  # noqa: PLC0415 - for its place
 
     yield Finding("rewardkit", "ok", f"{__version__} in {Path(rewardkit.__file__).parent}")
+    problem = installation.find_problem(thorough=True)
+    if problem is None:
+        yield Finding("files", "ok", "as installed, and owned by no other distribution")
+    else:
+        yield Finding("files", "problem", problem.detail, problem.remedy)
     supported = sys.version_info >= (3, 11)
     yield Finding(
         "Python",

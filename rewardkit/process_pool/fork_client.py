@@ -15,13 +15,26 @@ from collections.abc import Callable
 from multiprocessing.connection import wait
 from typing import Any
 
+import rewardkit
 from rewardkit.errors import WorkerError
 from rewardkit.process_pool.fork_server import Program
+from rwk import installation
 
-_COMMAND = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
-    "from rewardkit.process_pool.fork_server import main; main()"
-)
+_COMMAND = """
+import json, socket, sys
+sys.path[:] = json.loads(sys.argv[2])
+try:
+    import rewardkit
+    if getattr(rewardkit, "__version__", None) != sys.argv[3]:
+        raise ImportError("it is " + (rewardkit.__file__ or "a folder without __init__.py"))
+    from rewardkit.process_pool.fork_server import main
+except Exception as error:
+    told = f"the package rewardkit has been replaced or deleted on disk ({type(error).__name__}: {error}); {sys.argv[4]}"
+    socket.socket(fileno=int(sys.argv[1])).send(json.dumps({"failed": told, "traceback": ""}).encode())
+    sys.exit(1)
+main()
+"""
+"""The fork server's program. What it finds on disk may be another version, or another distribution's package of the same name."""
 
 
 class ForkClient:
@@ -31,18 +44,22 @@ class ForkClient:
         program: What the workers run.
 
     Raises:
-        WorkerError: The process can't be started.
+        WorkerError: The process can't be started, or this process has imported a damaged package.
     """
 
     def __init__(self, program: Program) -> None:
         self._program = program
         self.is_loaded = False
+        version = getattr(rewardkit, "__version__", None)
+        advice = f"`rwk doctor` shows what is wrong, and `{installation.install_again()}` installs it again"
+        if version is None:
+            raise WorkerError(f"the imported package rewardkit is damaged, or another one of the same name; {advice}")
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         path = json.dumps([entry for entry in sys.path if isinstance(entry, str)])
         with theirs:
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-c", _COMMAND, str(theirs.fileno()), path],
+                    [sys.executable, "-P", "-c", _COMMAND, str(theirs.fileno()), path, version, advice],
                     stdin=subprocess.PIPE,
                     pass_fds=(theirs.fileno(),),
                     start_new_session=True,  # Ctrl-C in the terminal is for the parent to handle

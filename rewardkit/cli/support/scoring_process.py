@@ -28,7 +28,7 @@ def score_to_file(reward: Path, files: Sequence[str], out: Path) -> Path:
     """
     click.echo(f"scoring with {reward}", err=True)
     done = subprocess.run(
-        [sys.executable, "-m", "rewardkit", "score", *files, "--reward", str(reward), "--out", str(out)],
+        [sys.executable, "-m", "rwk", "score", *files, "--reward", str(reward), "--out", str(out)],
         stdout=subprocess.DEVNULL,
         check=False,
     )

@@ -1,0 +1,5 @@
+"""``python -m rwk``."""
+
+from rwk import main
+
+main()

@@ -1,0 +1,1 @@
+../../../rewardkit/__init__.py
