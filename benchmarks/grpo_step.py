@@ -8,7 +8,6 @@ trainer in its own process and prints CPU seconds per step (after the first), pe
 train with every seed, and their greedy accuracy on 500 held-out sums is compared; this takes ten minutes on one core.
 """
 
-# ruff: noqa: PLC0415 - each process imports only what it measures
 from __future__ import annotations
 
 import argparse

@@ -85,7 +85,7 @@ def train(arguments: argparse.Namespace, folder: Path) -> Path:
 
 def compare_speed(final: Path, max_tokens: int) -> None:
     """Print the CPU seconds of the plugin and of a transformers pipeline for the same dialogues."""
-    from transformers import pipeline  # noqa: PLC0415 - heavy
+    from transformers import pipeline
 
     with gzip.open(PAIRS, "rt", encoding="utf-8") as stream:
         dialogues = [json.loads(line)[side] for line in stream for side in ("chosen", "rejected")][:SCORED]

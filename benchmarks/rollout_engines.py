@@ -25,14 +25,14 @@ ROOT = Path(__file__).parents[1]
 
 def measure(args: argparse.Namespace) -> dict[str, float]:
     """Measure one engine."""
-    import torch  # noqa: PLC0415 - in the engine's process alone
+    import torch
 
-    from rewardkit.registry import Registry  # noqa: PLC0415
-    from rewardkit.rollout_engine import Request, Sampling  # noqa: PLC0415
-    from rewardkit.train.config import ModelConfig  # noqa: PLC0415
-    from rewardkit.train.config.engines import with_builtin  # noqa: PLC0415
-    from rewardkit.train.models.policy import Policy  # noqa: PLC0415
-    from rewardkit.train.rollout.synced_engine import setup_of  # noqa: PLC0415
+    from rewardkit.registry import Registry
+    from rewardkit.rollout_engine import Request, Sampling
+    from rewardkit.train.config import ModelConfig
+    from rewardkit.train.config.engines import with_builtin
+    from rewardkit.train.models.policy import Policy
+    from rewardkit.train.rollout.synced_engine import setup_of
 
     torch.set_num_threads(args.threads)
     model = ModelConfig(path=args.model)
@@ -89,7 +89,7 @@ def main() -> None:
         print(json.dumps(measure(args)))
         return
     sys.path.insert(0, str(ROOT / "examples/train"))
-    import build  # type: ignore[import-not-found,unused-ignore] # noqa: PLC0415 - the example's
+    import build  # type: ignore[import-not-found,unused-ignore]
 
     with tempfile.TemporaryDirectory() as folder:
         build.write_data(Path(folder))

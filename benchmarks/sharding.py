@@ -26,13 +26,13 @@ MB = 1e6
 
 def measure(args: argparse.Namespace) -> None:
     """One process's figures, written to a file."""
-    import torch  # noqa: PLC0415 - in the processes that train alone
-    from accelerate import PartialState  # noqa: PLC0415
+    import torch
+    from accelerate import PartialState
 
-    from rewardkit.train.config import ModelConfig, OptimizerConfig  # noqa: PLC0415
-    from rewardkit.train.distributed import collectives  # noqa: PLC0415
-    from rewardkit.train.models.policy import Policy, TokenSpan  # noqa: PLC0415
-    from rewardkit.train.trainer.optimizer import Optimizer  # noqa: PLC0415
+    from rewardkit.train.config import ModelConfig, OptimizerConfig
+    from rewardkit.train.distributed import collectives
+    from rewardkit.train.models.policy import Policy, TokenSpan
+    from rewardkit.train.trainer.optimizer import Optimizer
 
     torch.set_num_threads(1)
     PartialState()

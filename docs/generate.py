@@ -98,7 +98,7 @@ def rewards(family: str) -> Iterator[str]:
 
 def installed_rewards() -> list[dict[str, Any]]:
     """Return what ``rewardkit plugins --json`` tells about every installed reward."""
-    from rewardkit.cli.plugins import command  # noqa: PLC0415 - slow to import
+    from rewardkit.cli.plugins import command
 
     done = CliRunner().invoke(command, ["--json"], catch_exceptions=False)
     found: list[dict[str, Any]] = json.loads(done.stdout)["rewards"]
@@ -112,8 +112,8 @@ def _markdown(doc: str) -> str:
 
 def keys(stage: str) -> Iterator[str]:
     """Every key of a training configuration."""
-    from rewardkit.train.config.reference import keys_of  # noqa: PLC0415 - slow to import
-    from rewardkit.train.config.stages import STAGES  # noqa: PLC0415
+    from rewardkit.train.config.reference import keys_of
+    from rewardkit.train.config.stages import STAGES
 
     rows = []
     for key in keys_of(STAGES[stage].config_class()):
@@ -126,7 +126,7 @@ def keys(stage: str) -> Iterator[str]:
 
 def stages() -> Iterator[str]:
     """A link to the page of every stage."""
-    from rewardkit.train.config.stages import STAGES  # noqa: PLC0415 - slow to import
+    from rewardkit.train.config.stages import STAGES
 
     for name in STAGES:
         yield f"- [`{name}`]({name.replace('_', '-')}.md)"
@@ -134,7 +134,7 @@ def stages() -> Iterator[str]:
 
 def metrics() -> Iterator[str]:
     """Every metric of a run with its unit."""
-    from rewardkit.train.monitoring import metric_descriptions as known  # noqa: PLC0415 - slow to import
+    from rewardkit.train.monitoring import metric_descriptions as known
 
     yield from _table(
         ("Metric", "Unit", "Meaning"),
@@ -144,7 +144,7 @@ def metrics() -> Iterator[str]:
 
 def component_metrics() -> Iterator[str]:
     """The metrics that each component of the reward has."""
-    from rewardkit.train.monitoring import metric_descriptions as known  # noqa: PLC0415 - slow to import
+    from rewardkit.train.monitoring import metric_descriptions as known
 
     yield from _table(
         ("Metric", "Unit", "Meaning"),
@@ -157,8 +157,8 @@ def component_metrics() -> Iterator[str]:
 
 def monitors() -> Iterator[str]:
     """Every monitor with its default bound."""
-    from rewardkit.train.config.reference import keys_of  # noqa: PLC0415 - slow to import
-    from rewardkit.train.config.stages import STAGES  # noqa: PLC0415
+    from rewardkit.train.config.reference import keys_of
+    from rewardkit.train.config.stages import STAGES
 
     found = [key for key in keys_of(STAGES["ppo"].config_class()) if key.name.startswith("monitors.")]
     yield from _table(
@@ -171,20 +171,33 @@ def algorithms() -> Iterator[str]:
     from rewardkit.train.config.algorithms import PRESETS  # noqa: PLC0415 - slow to import
 
     yield from _table(
-        ("`algorithm.use`", "Advantage", "Reduction", "Loss", "Clip range"),
+        ("`algorithm.use`", "Advantage", "Reduction", "Loss", "Settings of the loss"),
         (
             (
                 _code(name),
                 _code(preset.advantage),
                 _code(preset.reduction),
-                _code(preset.loss.kind),
-                f"1 − {preset.loss.eps_low:g} to 1 + {preset.loss.eps_high:g}"
-                if preset.loss.kind in {"clip", "gspo"}
-                else "",
+                _code(preset.loss),
+                ", ".join(_code(f"{key}: {value:g}") for key, value in preset.settings.items()) or "its defaults",
             )
             for name, preset in PRESETS.items()
         ),
     )
+
+
+def policy_losses() -> Iterator[str]:
+    """Every built-in policy loss with its settings."""
+    from rewardkit.train.config.algorithms import loss_type  # noqa: PLC0415 - slow to import
+    from rewardkit.train.losses.policy_loss import POLICY_LOSSES  # noqa: PLC0415
+
+    for name, target in POLICY_LOSSES.items():
+        summary = " ".join((inspect.getdoc(target) or "").partition("\n\n")[0].split())
+        yield f"**`{name}`**: {_markdown(summary.replace('``', '`'))}\n"
+        settings = params_schema(loss_type(name)).get("properties", {})
+        for key, about in settings.items():
+            default = json.dumps(about.get("default"))
+            yield f"- `{key}` (default {default}): {_markdown(about.get('description', '').replace('``', '`'))}"
+        yield ""
 
 
 def commands() -> Iterator[str]:
@@ -195,7 +208,7 @@ def commands() -> Iterator[str]:
 
 def core_and_plugin_commands() -> Iterator[tuple[str, click.Command, str]]:
     """Every command with its name and, for a plugin's, the distribution it comes from."""
-    import rewardkit.cli  # noqa: PLC0415 - slow to import
+    import rewardkit.cli
 
     group = next(item for item in vars(rewardkit.cli).values() if isinstance(item, click.Group))
     for name in group.list_commands(click.Context(group)):

@@ -407,7 +407,7 @@ def _refuse_other_types(hook: str, offered: Iterable[object], kind: type) -> Non
 
 def _refuse_other_commands(commands: Iterable[object]) -> None:
     for item in commands:
-        import click  # noqa: PLC0415 - only for plugins that have commands
+        import click
 
         if not isinstance(item, click.Command):
             raise TypeError(f"register_commands gave a {type(item).__name__}, not a click command")

@@ -72,7 +72,7 @@ def chat_tokens(tokenizer: Any, messages: Sequence[Message], *, generation_promp
     Raises:
         DialogueError: The chat template refuses the messages.
     """
-    import jinja2  # noqa: PLC0415 - comes with transformers, needed for its errors alone
+    import jinja2
 
     try:
         tokens: list[int] = tokenizer.apply_chat_template(
@@ -190,7 +190,7 @@ def padded_batch(rows: Sequence[Sequence[int]], padding: int) -> tuple[Tensor, T
         rows: The tokens of each row.
         padding: The id of the padding token.
     """
-    import torch  # noqa: PLC0415 - heavy
+    import torch
 
     width = max(len(row) for row in rows)
     ids = torch.full((len(rows), width), padding, dtype=torch.long)

@@ -83,7 +83,7 @@ def configuration(
 
 def train(yaml: str, folder: Path, registry: Registry, changes: Mapping[str, object] | None = None) -> Path:
     """Run or resume a stage, and return the folder of the model."""
-    from rewardkit.train.trainer.launch import launch  # noqa: PLC0415 - heavy
+    from rewardkit.train.trainer.launch import launch
 
     file = configuration(yaml, folder, registry, changes)
     return launch(file, STAGES[stage_of(file.document)].runner())
@@ -112,8 +112,8 @@ def accuracy(file: TrainFile, model: Path, samples: int = 0) -> Accuracy:
         model: The model's folder.
         samples: Number of sampled answers per prompt, beside the greedy one.
     """
-    from rewardkit.train.evaluation.evaluator import evaluate_models  # noqa: PLC0415 - heavy
-    from rewardkit.train.trainer.launch import quiet  # noqa: PLC0415
+    from rewardkit.train.evaluation.evaluator import evaluate_models
+    from rewardkit.train.trainer.launch import quiet
 
     quiet()
     (model_answers,) = evaluate_models(file, [str(model)], samples, file.config.output)
@@ -175,12 +175,12 @@ def report(out: Path, text: str, results: object) -> None:
 def plot(file: Path, columns: int, draw: Callable[[Sequence[Any]], None], height: float = 4.0) -> None:
     """Draw panels side by side into a PNG file."""
     try:
-        import matplotlib as mpl  # noqa: PLC0415 - optional
+        import matplotlib as mpl
     except ImportError:
         print("no plot: pip install matplotlib", file=sys.stderr)
         return
     mpl.use("agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
+    from matplotlib import pyplot as plt
 
     style: dict[Any, Any] = {
         "axes.spines.top": False,

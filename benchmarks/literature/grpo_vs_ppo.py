@@ -110,8 +110,8 @@ def changes_for(folder: Path, arm: str, seed: int, size: Size) -> Mapping[str, o
 
 def run_one(folder: Path, arm: str, seed: int, size: Size) -> None:
     """Do one run in this process, and write its measurements to a file."""
-    from rewardkit.train.trainer.policy_update import PolicyUpdater  # noqa: PLC0415 - heavy
-    from rewardkit.train.trainer.reinforcement import Trainer  # noqa: PLC0415
+    from rewardkit.train.trainer.policy_update import PolicyUpdater
+    from rewardkit.train.trainer.reinforcement import Trainer
 
     seconds: list[float] = []
     trained: set[int] = set()

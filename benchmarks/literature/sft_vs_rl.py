@@ -116,11 +116,11 @@ def write_data(folder: Path, seed: int) -> None:
 
 def evaluate_models(final: Path, arm: str, seed: int, folder: Path, registry: Registry, size: Size) -> Finding:
     """Compute exact probabilities, and sample answers."""
-    import torch  # noqa: PLC0415 - heavy
+    import torch
 
-    from rewardkit.train.config import ModelConfig  # noqa: PLC0415
-    from rewardkit.train.data.rows import read_rows  # noqa: PLC0415
-    from rewardkit.train.models.policy import Policy, TokenSpan  # noqa: PLC0415
+    from rewardkit.train.config import ModelConfig
+    from rewardkit.train.data.rows import read_rows
+    from rewardkit.train.models.policy import Policy, TokenSpan
 
     file = configuration(GRPO, folder / f"exam_{arm}", registry, grpo_changes(folder, seed, size))
     answered = accuracy(file, final, size.samples)

@@ -123,10 +123,10 @@ def write_lines(file: Path, lines: Sequence[Mapping[str, object]]) -> None:
 
 def write_model(folder: Path, hidden: int = 128, layers: int = 4, seed: int = 0) -> None:
     """A transformers folder: Qwen2 architecture with random weights, and a tokenizer of single characters."""
-    import torch  # noqa: PLC0415 - writing the data alone needs none of these
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers  # noqa: PLC0415
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM  # noqa: PLC0415
-    from transformers.utils import logging  # noqa: PLC0415
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+    from transformers.utils import logging
 
     logging.disable_progress_bar()
     # Qwen2's own way of writing bytes, without merges: each character is a token.

@@ -80,7 +80,7 @@ class _CommandGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, with a suggestion for a misspelt name."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            import difflib  # noqa: PLC0415 - only for the error message
+            import difflib
 
             close = difflib.get_close_matches(args[0], COMMANDS, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else f"; commands are {', '.join(COMMANDS)}"
@@ -90,14 +90,14 @@ class _CommandGroup(click.Group):
 
 def load_registry() -> Registry:
     """Load the plugins of this environment."""
-    from rewardkit.registry import Registry  # noqa: PLC0415 - commands that need no plugin don't pay for it
+    from rewardkit.registry import Registry
 
     return Registry.load()
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value:
-        from rewardkit import __version__  # noqa: PLC0415 - as above
+        from rewardkit import __version__
 
         click.echo(f"rewardkit {__version__}")
         ctx.exit()

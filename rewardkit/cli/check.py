@@ -47,15 +47,15 @@ def command(
 
     No reward is run and nothing is trained. Exits with 2 if `score` or `train` would refuse the input; warnings alone exit with 0.
     """
-    from rewardkit.config import read_yaml  # noqa: PLC0415 - heavy
+    from rewardkit.config import read_yaml
 
     if _is_training(read_yaml(file).data):
         if data or maps or explode:
             raise UsageError(
                 "--data, --map and --explode are options for reward files; a training configuration names its own data"
             )
-        from rewardkit.cli.support.check_training import check_training  # noqa: PLC0415 - heavy
-        from rewardkit.cli.support.loading import split_overrides  # noqa: PLC0415
+        from rewardkit.cli.support.check_training import check_training
+        from rewardkit.cli.support.loading import split_overrides
 
         check_training(file, split_overrides(overrides), limit, as_json=as_json)
         return

@@ -47,9 +47,9 @@ def command(
     A and B are two reward files (YAML), and FILES the rollouts to score with both; or A and B are two files that `rewardkit
     score` wrote from the same rows. Ranks and advantages are compared within groups, as GRPO, Dr. GRPO and RLOO see them.
     """
-    from rewardkit.insight.difference import compare  # noqa: PLC0415 - numpy, pyarrow
-    from rewardkit.insight.difference_report import write_page  # noqa: PLC0415 - jinja2
-    from rewardkit.insight.scored_file import read_scored_file  # noqa: PLC0415 - pyarrow
+    from rewardkit.insight.difference import compare
+    from rewardkit.insight.difference_report import write_page
+    from rewardkit.insight.scored_file import read_scored_file
 
     are_rewards = a.suffix in REWARD_SUFFIXES
     if are_rewards != (b.suffix in REWARD_SUFFIXES):
@@ -67,7 +67,7 @@ def command(
         if out is not None:
             write_page(out, scored_a, scored_b, difference)
     if as_json:
-        import orjson  # noqa: PLC0415 - only here
+        import orjson
 
         click.echo(orjson.dumps(dataclasses.asdict(difference), option=orjson.OPT_INDENT_2))
     else:
@@ -81,11 +81,11 @@ def command(
 
 
 def _print(difference: Difference) -> None:
-    from rich import box  # noqa: PLC0415 - only for tables
-    from rich.console import Console  # noqa: PLC0415 - only for tables
-    from rich.table import Table  # noqa: PLC0415 - only for tables
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
 
-    from rewardkit.insight.difference_report import tables  # noqa: PLC0415 - jinja2
+    from rewardkit.insight.difference_report import tables
 
     console = Console()
     for table in tables(difference):

@@ -70,7 +70,7 @@ def command(as_json: bool) -> int:
     checks. It imports every library and tests the isolation of each sandbox, which takes some seconds. Exits with 1 if there
     is a problem.
     """
-    from rich.console import Console  # noqa: PLC0415 - heavy
+    from rich.console import Console
 
     areas: list[tuple[str, list[Finding]]] = []
     with Console(stderr=True).status("checking …") as status:
@@ -97,7 +97,7 @@ def _areas() -> Iterator[tuple[str, Callable[[], Iterable[Finding]]]]:
 
 
 def _installation() -> Iterator[Finding]:
-    import rewardkit  # noqa: PLC0415 - for its place
+    import rewardkit
 
     yield Finding("rewardkit", "ok", f"{__version__} in {Path(rewardkit.__file__).parent}")
     problem = installation.find_problem(thorough=True)
@@ -198,8 +198,8 @@ def _asked(provenance: Provenance, diagnose: Callable[[], Iterable[Finding]]) ->
 
 
 def _print(console: Console, areas: list[tuple[str, list[Finding]]], problems: int) -> None:
-    from rich.markup import escape  # noqa: PLC0415 - heavy
-    from rich.table import Table  # noqa: PLC0415 - heavy
+    from rich.markup import escape
+    from rich.table import Table
 
     marks = {"ok": "[green]✓[/green]", "note": "[yellow]–[/yellow]", "problem": "[bold red]✗[/bold red]"}
     widest = max(len(finding.name) for _, findings in areas for finding in findings)

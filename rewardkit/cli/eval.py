@@ -61,15 +61,15 @@ def command(
     number = samples if samples is not None else SAMPLES_TO_COMPARE if compare else SAMPLES
     if compare is not None and number < 2:
         raise UsageError("--compare needs at least 2 samples of each prompt: one half says what is within reach")
-    from rewardkit.cli.support.loading import exit_on_interrupt  # noqa: PLC0415 - imports this package
-    from rewardkit.train import evaluate  # noqa: PLC0415 - heavy
-    from rewardkit.train.config.reading import read_train_config  # noqa: PLC0415 - heavy
-    from rewardkit.train.config.stages import import_heavy  # noqa: PLC0415 - heavy
+    from rewardkit.cli.support.loading import exit_on_interrupt
+    from rewardkit.train import evaluate
+    from rewardkit.train.config.reading import read_train_config
+    from rewardkit.train.config.stages import import_heavy
 
     file = read_train_config(config, overrides=split_overrides(overrides))
     with exit_on_interrupt():
         import_heavy()
-    from rewardkit.cli.support.eval_view import Bar, show  # noqa: PLC0415 - needs torch
+    from rewardkit.cli.support.eval_view import Bar, show
 
     folder = out or file.config.output.with_name(f"{file.config.output.name}-eval")
     with Bar() as bar:

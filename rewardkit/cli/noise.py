@@ -46,7 +46,7 @@ def command(
     although its label is right. Each rate has a 95 % interval (Wilson). Rows that can't be scored are counted apart. A few
     hundred labels suffice to find a rate of some per cent.
     """
-    from rewardkit.insight.noise import error_rates, labelled_rows  # noqa: PLC0415 - only here
+    from rewardkit.insight.noise import error_rates, labelled_rows
 
     with tempfile.TemporaryDirectory(prefix="rewardkit-noise-") as folder:
         scored = score_to_file(reward, files, Path(folder) / "scored.jsonl")
@@ -55,7 +55,7 @@ def command(
     rates = {"all rows": error_rates(rows, threshold)}
     rates |= {name: error_rates((row for row in rows if row.group == name), threshold) for name in classes}
     if as_json:
-        import orjson  # noqa: PLC0415 - only here
+        import orjson
 
         wrong = [row.number for row in rows if row.value is not None and (row.value > threshold) != row.label]
         data = {"rates": {name: _data(found) for name, found in rates.items()}, "wrong_rows": wrong}
@@ -65,7 +65,7 @@ def command(
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    import orjson  # noqa: PLC0415 - only here
+    import orjson
 
     with path.open("rb") as file:
         for line in file:
@@ -85,9 +85,9 @@ def _data(rates: ErrorRates) -> dict[str, Any]:
 
 
 def _print(rates: Mapping[str, ErrorRates]) -> None:
-    from rich import box  # noqa: PLC0415 - only for tables
-    from rich.console import Console  # noqa: PLC0415 - only for tables
-    from rich.table import Table  # noqa: PLC0415 - only for tables
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, caption="In brackets: 95 % intervals.")
     for name in ("", "false positives", "false negatives", "unscored"):

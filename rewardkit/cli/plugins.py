@@ -38,9 +38,9 @@ def command(name: str | None, as_json: bool) -> None:
 
 def _schema(kind: RewardType) -> dict[str, Any]:
     """Return the schema of the parameters; if their types have none, only a description that says so."""
-    from pydantic.errors import PydanticUserError  # noqa: PLC0415 - heavy
+    from pydantic.errors import PydanticUserError
 
-    from rewardkit.config.params import params_schema  # noqa: PLC0415 - heavy
+    from rewardkit.config.params import params_schema
 
     try:
         return params_schema(kind)
@@ -125,9 +125,9 @@ def _clashes(registry: Registry) -> list[str]:
 
 
 def _print_list(registry: Registry) -> None:
-    from rich.console import Console  # noqa: PLC0415 - heavy
-    from rich.markup import escape  # noqa: PLC0415 - heavy
-    from rich.table import Table  # noqa: PLC0415 - heavy
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
 
     console = Console()
     if registry.rewards:
@@ -166,10 +166,10 @@ def _summary(kind: RewardType) -> str:
 
 
 def _explain(offer: OfferedReward) -> None:
-    from rich.console import Console  # noqa: PLC0415 - heavy
-    from rich.markdown import Markdown  # noqa: PLC0415 - heavy
-    from rich.markup import escape  # noqa: PLC0415 - heavy
-    from rich.table import Table  # noqa: PLC0415 - heavy
+    from rich.console import Console
+    from rich.markdown import Markdown
+    from rich.markup import escape
+    from rich.table import Table
 
     kind = offer.type
     console = Console()

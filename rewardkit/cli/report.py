@@ -28,7 +28,7 @@ def command(paths: tuple[Path, ...], out: Path) -> None:
     their configurations. Unfinished runs can be drawn, too. Every run writes such a report at its end.
     """
     if not any(path.is_file() for path in paths):
-        from rewardkit.train.reports.run_report import write_report  # noqa: PLC0415 - heavy
+        from rewardkit.train.reports.run_report import write_report
 
         click.echo(str(write_report(paths, out)))
         return
@@ -36,7 +36,7 @@ def command(paths: tuple[Path, ...], out: Path) -> None:
         raise UsageError(
             "a page shows one scored file, or any number of training runs; compare two files with `rewardkit diff`"
         )
-    from rewardkit.insight.scored_report import write_scored_report  # noqa: PLC0415 - heavy
+    from rewardkit.insight.scored_report import write_scored_report
 
     write_scored_report(paths[0], out)
     click.echo(str(out))

@@ -35,12 +35,12 @@ def command(kind: str, keys: bool) -> None:
     if kind == REWARD:
         if keys:
             raise UsageError(f"--keys is for training configurations: rewardkit schema {'|'.join(STAGES)} --keys")
-        from rewardkit.config import reward_schema  # noqa: PLC0415 - heavy
+        from rewardkit.config import reward_schema
 
         click.echo(orjson.dumps(reward_schema(load_registry()), option=orjson.OPT_INDENT_2).decode())
         return
-    from rewardkit.train.config.reference import keys_of, schema_of  # noqa: PLC0415 - heavy
-    from rewardkit.train.config.stages import STAGES as FOUND  # noqa: PLC0415
+    from rewardkit.train.config.reference import keys_of, schema_of
+    from rewardkit.train.config.stages import STAGES as FOUND
 
     config = FOUND[kind].config_class()
     if keys:
@@ -50,9 +50,9 @@ def command(kind: str, keys: bool) -> None:
 
 
 def _show(keys: Sequence[Key]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - heavy
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("key", overflow="fold")

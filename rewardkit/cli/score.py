@@ -99,13 +99,13 @@ def command(
 
     Exits with 3 if no row got a reward, or if more rows than `unscored: abort_above` allows could not be read or scored.
     """
-    from rewardkit.composite import CompositeReward, ScoreCache  # noqa: PLC0415 - loads when the verb runs
-    from rewardkit.config.spec import read_config  # noqa: PLC0415
-    from rewardkit.scoring.engines.local import RewardSpec  # noqa: PLC0415
-    from rewardkit.scoring.formats.decode import Columns  # noqa: PLC0415
-    from rewardkit.scoring.progress import make_progress  # noqa: PLC0415
-    from rewardkit.scoring.retry import Retry, retry_rows  # noqa: PLC0415
-    from rewardkit.scoring.run import ScoreOptions, score_files  # noqa: PLC0415
+    from rewardkit.composite import CompositeReward, ScoreCache
+    from rewardkit.config.spec import read_config
+    from rewardkit.scoring.engines.local import RewardSpec
+    from rewardkit.scoring.formats.decode import Columns
+    from rewardkit.scoring.progress import make_progress
+    from rewardkit.scoring.retry import Retry, retry_rows
+    from rewardkit.scoring.run import ScoreOptions, score_files
 
     columns = Columns.parse(maps, explode)
     tries = None if retry is None else Retry.parse(retry)
@@ -160,8 +160,8 @@ def _json_summary(result: RunResult) -> dict[str, Any]:
 
 def print_result(result: RunResult, out: Path) -> None:
     """Print the summary of a run to standard error, in a table that fits 80 columns."""
-    from rich.console import Console  # noqa: PLC0415 - heavy
-    from rich.markup import escape  # noqa: PLC0415 - heavy
+    from rich.console import Console
+    from rich.markup import escape
 
     manifest, summary = result.manifest, result.summary
     console = Console(stderr=True, highlight=False, soft_wrap=False)
@@ -190,15 +190,15 @@ def print_result(result: RunResult, out: Path) -> None:
 
 
 def _where_rejected(out: Path) -> str:
-    from rich.markup import escape  # noqa: PLC0415 - heavy
+    from rich.markup import escape
 
     return "" if str(out) == STDOUT else f": see {escape(str(out))}.rejected.jsonl"
 
 
 def _table(summary: dict[str, Any]) -> Table:
-    from rich import box  # noqa: PLC0415 - heavy
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
 
     table = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, width=min(80, shutil.get_terminal_size().columns)

@@ -208,7 +208,7 @@ def require(distribution: str, oldest: tuple[int, ...], why: str) -> None:
     Raises:
         UsageError: It is missing or too old.
     """
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - reads the installed distributions
+    from importlib.metadata import PackageNotFoundError, version
 
     needed = f"pip install '{distribution}>={'.'.join(map(str, oldest))}'"
     try:

@@ -154,7 +154,7 @@ def reward_funcs(
 
 
 def _refuse_old_trl() -> None:
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - reads the installed distributions
+    from importlib.metadata import PackageNotFoundError, version
 
     try:
         found = version("trl")

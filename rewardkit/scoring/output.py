@@ -110,7 +110,7 @@ class Output:
                 with reading_part(paths):
                     part = open_part(paths.part, job.format, journal.ends)
             else:
-                from rewardkit.scoring.resume.restore_order import UnorderedPart  # noqa: PLC0415 - seldom needed
+                from rewardkit.scoring.resume.restore_order import UnorderedPart
 
                 part = UnorderedPart(paths.part, job.format)
             _cut(paths.rejected_part, last.rejected_bytes, paths)

@@ -57,8 +57,8 @@ class ProgressBar(NoProgress):
     """A bar on a terminal."""
 
     def __init__(self, total: int) -> None:
-        from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._progress: Progress = Progress(
             TextColumn("{task.percentage:>3.0f}%"),

@@ -177,7 +177,7 @@ def _types(*paths: Path) -> dict[str, Any]:
     found = [types for path in paths for _, _, types in itertools.islice(_scored_rows(path), 1) if types]
     if not found:
         return {}
-    import pyarrow as pa  # noqa: PLC0415 - only files that state types need it
+    import pyarrow as pa
 
     union = SchemaUnion()
     for types in found:
@@ -219,9 +219,9 @@ def _payload(
 ) -> Any:
     if known.payload == "lines":
         return [write_row(row, odd=odd) for row, odd, _ in batch]
-    import pyarrow as pa  # noqa: PLC0415 - only tables need it
+    import pyarrow as pa
 
-    from rewardkit.scoring.formats.encode import arrow_column  # noqa: PLC0415 - needs Arrow
+    from rewardkit.scoring.formats.encode import arrow_column
 
     columns = {name: arrow_column(name, [row.get(name) for row, _, _ in batch], kind) for name, kind in types.items()}
     return pa.RecordBatch.from_pydict(columns)

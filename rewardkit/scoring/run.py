@@ -175,7 +175,7 @@ def _score_chunks(
     asked: Callable[[], bool],
 ) -> Iterator[ScoredChunk]:
     if options.engine == "ray":
-        from rewardkit.scoring.engines.ray import on_ray  # noqa: PLC0415 - an extra
+        from rewardkit.scoring.engines.ray import on_ray
 
         if spec is None:
             raise UsageError("--engine ray needs a reward that is read from a file")

@@ -39,11 +39,11 @@ class RolloutEngineContract:
     @classmethod
     def setup_class(cls) -> None:
         """Start the engine."""
-        from rewardkit.config.params import make_params  # noqa: PLC0415 - heavy, as are those below
-        from rewardkit.train.config import ModelConfig  # noqa: PLC0415
-        from rewardkit.train.config.engines import with_builtin  # noqa: PLC0415
-        from rewardkit.train.models.policy import Policy  # noqa: PLC0415
-        from rewardkit.train.rollout.synced_engine import setup_of  # noqa: PLC0415
+        from rewardkit.config.params import make_params
+        from rewardkit.train.config import ModelConfig
+        from rewardkit.train.config.engines import with_builtin
+        from rewardkit.train.models.policy import Policy
+        from rewardkit.train.rollout.synced_engine import setup_of
 
         with contextlib.ExitStack() as scope:
             folder = scope.enter_context(tempfile.TemporaryDirectory(prefix="rewardkit-contract-"))
@@ -87,7 +87,7 @@ class RolloutEngineContract:
 
     def test_completions_are_well_formed(self) -> None:
         """Known tokens, a finite log-prob for each, no more than allowed."""
-        import math  # noqa: PLC0415
+        import math
 
         size = self._policy.lm.config.vocab_size
         for completion in self._flat(Sampling(8)):
@@ -124,9 +124,9 @@ class RolloutEngineContract:
 
     def test_greedy_takes_the_likeliest_token(self) -> None:
         """At temperature 0."""
-        import torch  # noqa: PLC0415
+        import torch
 
-        from rewardkit.train.models.policy import TokenSpan  # noqa: PLC0415
+        from rewardkit.train.models.policy import TokenSpan
 
         asked = [Request(request.prompt, [0]) for request in self._requests()]
         for request, completions in zip(asked, self._ask(asked, Sampling(12, temperature=0)), strict=True):
@@ -176,7 +176,7 @@ class RolloutEngineContract:
 
     def test_sync_takes_over_all_weights(self) -> None:
         """After the weights have changed and ``sync``, log-probs are the policy's again, prompts that were read before included."""
-        import torch  # noqa: PLC0415
+        import torch
 
         clause = "sync takes over all weights"
         long = Request(self._tokens("1+2=3,4+5=9;" * 8), [1, 2])
@@ -250,9 +250,9 @@ class RolloutEngineContract:
             )
 
     def _differences(self, asked: Sequence[Request], sampling: Sampling) -> Iterator[float]:
-        import torch  # noqa: PLC0415
+        import torch
 
-        from rewardkit.train.models.policy import TokenSpan  # noqa: PLC0415
+        from rewardkit.train.models.policy import TokenSpan
 
         for request, completions in zip(asked, self._ask(asked, sampling), strict=True):
             for completion in completions:
@@ -264,9 +264,9 @@ class RolloutEngineContract:
 
 def write_model(folder: Path) -> None:
     """A Qwen2 of random weights with tied embeddings and a tokenizer of single characters, in a folder that transformers loads."""
-    import torch  # noqa: PLC0415
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers  # noqa: PLC0415
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM  # noqa: PLC0415
+    import torch
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
     special = ["<|pad|>", "<|end|>"]
     vocabulary = {token: index for index, token in enumerate([*special, *ALPHABET])}

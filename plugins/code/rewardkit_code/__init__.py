@@ -23,8 +23,8 @@ __all__ = ["CodeTests", "Lint", "Runs", "Similarity", "diagnose", "register_comm
 @hookimpl
 def register_commands() -> Iterable[click.Command]:
     """Add the command `rewardkit sandbox` with its subcommands build, check, run and serve."""
-    import click  # noqa: PLC0415 - only the command line pays for it
-    from rewardkit_sandbox import cli  # noqa: PLC0415
+    import click
+    from rewardkit_sandbox import cli
 
     return [click.Group("sandbox", commands=cli.main.commands, help=cli.main.help)]
 
@@ -32,6 +32,6 @@ def register_commands() -> Iterable[click.Command]:
 @hookimpl
 def diagnose() -> Iterable[Finding]:
     """Return the results of the sandbox's checks on this machine."""
-    from rewardkit_code import diagnosis  # noqa: PLC0415
+    from rewardkit_code import diagnosis
 
     return diagnosis.findings()

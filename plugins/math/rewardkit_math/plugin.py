@@ -146,7 +146,7 @@ def _references(rollout: Rollout, field: str) -> list[str] | Unscored:
 @hookimpl
 def register_commands() -> Iterable[click.Command]:
     """Add the command `rewardkit math`."""
-    import click  # noqa: PLC0415 - only the command line needs it
+    import click
 
     @click.command("math", short_help="Compare two mathematical answers.")
     @click.argument("prediction")
@@ -167,7 +167,7 @@ def register_commands() -> Iterable[click.Command]:
         """
         verdict = verify(prediction, reference, **options)
         if as_json:
-            import json  # noqa: PLC0415
+            import json
 
             found = {
                 "correct": verdict.correct,
@@ -189,7 +189,7 @@ def register_commands() -> Iterable[click.Command]:
 
 def _explained(text: str) -> str:
     """Return the answer found in a text, and its expression."""
-    from rewardkit_math import MathError, extract, parse  # noqa: PLC0415
+    from rewardkit_math import MathError, extract, parse
 
     answer = extract(text)
     if not answer:

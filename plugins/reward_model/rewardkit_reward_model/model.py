@@ -46,7 +46,7 @@ class Classifier:
         Raises:
             ValueError: There is no such model, it can't pad, or it has several outputs and no label is given.
         """
-        import torch  # noqa: PLC0415 - heavy
+        import torch
 
         self.device = torch.device(_best_device() if source.device == "auto" else source.device)
         self.tokenizer = _load_tokenizer(source)
@@ -94,7 +94,7 @@ class Classifier:
         return [found[tuple(row)] for row in rows]
 
     def _forward(self, rows: Sequence[Sequence[int]]) -> list[float]:
-        import torch  # noqa: PLC0415 - heavy
+        import torch
 
         ids, mask = padded_batch(rows, self.pad_id)
         with torch.inference_mode():
@@ -121,7 +121,7 @@ class Classifier:
 
 
 def _load_tokenizer(source: Source) -> Any:
-    from transformers import AutoTokenizer  # noqa: PLC0415 - heavy
+    from transformers import AutoTokenizer
 
     place = source.tokenizer or source.model
     _refuse_missing(place)
@@ -135,7 +135,7 @@ def _load_tokenizer(source: Source) -> Any:
 
 
 def _load_model(source: Source, dtype: torch.dtype) -> Any:
-    from transformers import AutoConfig, AutoModelForSequenceClassification  # noqa: PLC0415 - heavy
+    from transformers import AutoConfig, AutoModelForSequenceClassification
 
     how: dict[str, Any] = {"revision": source.revision, "trust_remote_code": source.trust_remote_code}
     try:
@@ -154,7 +154,7 @@ def _load_model(source: Source, dtype: torch.dtype) -> Any:
 @contextlib.contextmanager
 def _no_progress_bar() -> Iterator[None]:
     """Hide the progress bar of loading, which would interrupt the caller's."""
-    from transformers.utils import logging as their_logging  # noqa: PLC0415 - heavy
+    from transformers.utils import logging as their_logging
 
     was_on = their_logging.is_progress_bar_enabled()
     their_logging.disable_progress_bar()  # type: ignore[no-untyped-call,unused-ignore]
@@ -173,7 +173,7 @@ def _refuse_missing(place: str) -> None:
 
 
 def _best_device() -> str:
-    import torch  # noqa: PLC0415 - heavy
+    import torch
 
     if torch.cuda.is_available():
         return "cuda"
@@ -181,7 +181,7 @@ def _best_device() -> str:
 
 
 def _dtype_name(dtype: Dtype, device: torch.device) -> str:
-    import torch  # noqa: PLC0415 - heavy
+    import torch
 
     if dtype != "auto":
         return dtype
@@ -191,13 +191,13 @@ def _dtype_name(dtype: Dtype, device: torch.device) -> str:
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    import torch  # noqa: PLC0415 - heavy
+    import torch
 
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _free(device: torch.device) -> None:
-    import torch  # noqa: PLC0415 - heavy
+    import torch
 
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -54,7 +54,7 @@ def check_reward(
         ConfigError: The reward file is wrong.
         DataError: The data have problems, or can't be read.
     """
-    from rewardkit.config import read_config  # noqa: PLC0415 - heavy
+    from rewardkit.config import read_config
 
     config = read_config(file, load_registry())
     findings = _inspect(config, data, maps, tuple(filter(None, explode.split(","))), limit) if data else None
@@ -71,9 +71,9 @@ def check_reward(
 def _inspect(
     config: RewardConfig, data: tuple[str, ...], maps: tuple[str, ...], explode: tuple[str, ...], limit: int | None
 ) -> Findings:
-    from rewardkit.scoring.column_check import check_columns  # noqa: PLC0415 - heavy
-    from rewardkit.scoring.formats.decode import STANDARD, Columns, decode, field_paths  # noqa: PLC0415 - heavy
-    from rewardkit.scoring.formats.readers import Reader, find_inputs  # noqa: PLC0415 - heavy
+    from rewardkit.scoring.column_check import check_columns
+    from rewardkit.scoring.formats.decode import STANDARD, Columns, decode, field_paths
+    from rewardkit.scoring.formats.readers import Reader, find_inputs
 
     columns = Columns.parse(maps, explode)
     findings = Findings()
@@ -133,7 +133,7 @@ def _plain(findings: Findings | None) -> dict[str, Any] | None:
 
 
 def _print(config: RewardConfig, findings: Findings | None) -> None:
-    from rich.console import Console  # noqa: PLC0415 - heavy
+    from rich.console import Console
 
     console = Console()
     for composite in config.composites.values():
@@ -149,8 +149,8 @@ def _print(config: RewardConfig, findings: Findings | None) -> None:
 
 
 def _print_findings(console: Console, findings: Findings) -> None:
-    from rich.markup import escape  # noqa: PLC0415 - heavy
-    from rich.table import Table  # noqa: PLC0415 - heavy
+    from rich.markup import escape
+    from rich.table import Table
 
     routed = "".join(f", {count:,} for {name}" for name, count in findings.routed.items() if name)
     summary = f"{findings.rows:,} rows, {findings.rollouts:,} rollouts of {len(findings.prompts):,} prompts{routed}"

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 def print_composite(console: Console, composite: Composite) -> None:
     """A table of its components, and how they are put together."""
-    from rich.markup import escape  # noqa: PLC0415 - heavy
-    from rich.table import Table  # noqa: PLC0415 - heavy
+    from rich.markup import escape
+    from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold", title=composite.name or None, title_justify="left")
     table.add_column("component", style="cyan", no_wrap=True)

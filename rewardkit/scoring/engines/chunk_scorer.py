@@ -89,7 +89,7 @@ class ChunkScorer:
         else:
             payload = json_lines(decoded, columns)
         if self._task.keep_ordinals:
-            from rewardkit.scoring.resume.restore_order import with_ordinals  # noqa: PLC0415 - seldom needed, and needs Arrow
+            from rewardkit.scoring.resume.restore_order import with_ordinals
 
             payload = with_ordinals(payload, [chunk.ordinals[source] for source in decoded.sources])
         return ScoredChunk(
@@ -148,13 +148,13 @@ class _RowPlaces(Sequence[str]):
 
 def pickle_batches_as_arrow() -> None:
     """Send batches to other processes as Arrow's own bytes, which takes a fifth of the time of pickling their columns."""
-    import pyarrow as pa  # noqa: PLC0415 - only Parquet output needs it
+    import pyarrow as pa
 
     copyreg.pickle(pa.RecordBatch, _packed)
 
 
 def _packed(batch: pa.RecordBatch) -> tuple[Any, ...]:
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as stream:
@@ -163,7 +163,7 @@ def _packed(batch: pa.RecordBatch) -> tuple[Any, ...]:
 
 
 def _unpacked(data: bytes) -> pa.RecordBatch:
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     with pa.ipc.open_stream(data) as stream:
         return stream.read_next_batch()

@@ -60,9 +60,9 @@ class RewardSpec:
         Raises:
             WorkerError: The plugins here resolve it to another reward.
         """
-        from rewardkit.composite import CompositeReward, ScoreCache  # noqa: PLC0415 - in the worker only
-        from rewardkit.config.spec import parse_config  # noqa: PLC0415
-        from rewardkit.registry import Registry  # noqa: PLC0415
+        from rewardkit.composite import CompositeReward, ScoreCache
+        from rewardkit.config.spec import parse_config
+        from rewardkit.registry import Registry
 
         registry = Registry.load()
         config = parse_config(self.text, registry, self.file)

@@ -27,7 +27,7 @@ class ArrowFile(FileFormat):
 
     def read(self, source: Source) -> Iterator[Block]:
         """Yield the rows of every record batch."""
-        import pyarrow as pa  # noqa: PLC0415 - only Arrow files need it
+        import pyarrow as pa
 
         is_file = source.start.startswith(b"ARROW1")
         try:
@@ -99,7 +99,7 @@ def rows_of(batch: pa.RecordBatch) -> Sequence[RawRow]:
 
 
 def _values(name: str, column: pa.Array, unreadable: dict[int, str]) -> list[Any]:
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     if not _has_exact_times(column.type):
         try:
@@ -120,7 +120,7 @@ def _values(name: str, column: pa.Array, unreadable: dict[int, str]) -> list[Any
 
 def _has_exact_times(kind: pa.DataType) -> bool:
     """Return whether a type holds nanoseconds, which Python's times would cut."""
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     if pa.types.is_timestamp(kind) or pa.types.is_time(kind) or pa.types.is_duration(kind):
         return bool(kind.unit == "ns")
@@ -131,7 +131,7 @@ def _has_exact_times(kind: pa.DataType) -> bool:
 
 def _value(scalar: Any) -> Any:
     """Return a scalar as a Python value, member by member where it is nested."""
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     kind = scalar.type
     if not scalar.is_valid:
@@ -148,7 +148,7 @@ def _value(scalar: Any) -> Any:
 
 
 def _time(scalar: Any) -> Any:
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     kind = scalar.type
     if getattr(kind, "unit", "") != "ns":

@@ -33,7 +33,7 @@ def open_decompressed(raw: BinaryIO, compression: str) -> BinaryIO:
         return raw
     if compression == "bz2":
         return cast("BinaryIO", bz2.BZ2File(raw))
-    import pyarrow as pa  # noqa: PLC0415 - plain JSON Lines need no Arrow
+    import pyarrow as pa
 
     if compression == "zstd":
         _skip_leading_frames(raw)
@@ -82,7 +82,7 @@ def compress(data: bytes, compression: str) -> bytes:
         return packer.compress(data) + packer.flush()
     if compression == "bz2":
         return bz2.compress(data)
-    import pyarrow as pa  # noqa: PLC0415 - plain lines need no Arrow
+    import pyarrow as pa
 
     sink = pa.BufferOutputStream()
     with pa.CompressedOutputStream(sink, "zstd") as stream:

@@ -162,7 +162,7 @@ class Columns:
         """The Arrow types of columns under their new names, lists of completions taken apart; unknown ones are left out."""
         if not types:
             return {}
-        import pyarrow as pa  # noqa: PLC0415 - only Parquet input knows types
+        import pyarrow as pa
 
         result: dict[str, Any] = {name: kind for name, kind in types.items() if name not in _OWN}
         for name, paths in self.renames.items():
@@ -441,7 +441,7 @@ def _suggestion(name: str, known: Iterable[str]) -> str:
 def _type_at(types: Mapping[str, pa.DataType], path: str) -> pa.DataType | None:
     if path in types:
         return types[path]
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     first, *parts = path.split(".")
     kind = types.get(first)
@@ -454,14 +454,14 @@ def _type_at(types: Mapping[str, pa.DataType], path: str) -> pa.DataType | None:
 
 def is_struct(kind: Any) -> bool:
     """Return whether an Arrow type is a struct."""
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     return bool(pa.types.is_struct(kind))
 
 
 def is_list(kind: Any) -> bool:
     """Return whether an Arrow type is a list."""
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 

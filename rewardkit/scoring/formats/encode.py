@@ -170,7 +170,7 @@ def arrow_table(decoded: Decoded, columns: ScoreColumns, types: Mapping[str, Any
     Raises:
         OutputError: The values of a column have no common type; names the column and suggests JSON Lines.
     """
-    import pyarrow as pa  # noqa: PLC0415 - only Parquet output needs it
+    import pyarrow as pa
 
     rows = decoded.rows
     names = list(rows[0]) if rows else []
@@ -202,7 +202,7 @@ def arrow_table(decoded: Decoded, columns: ScoreColumns, types: Mapping[str, Any
 
 
 def _struct(component: ComponentColumns, count: int) -> pa.StructArray:
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     kinds = {
         "kind": pa.string(),
@@ -233,7 +233,7 @@ def _struct(component: ComponentColumns, count: int) -> pa.StructArray:
 
 def _metrics(column: Sequence[Mapping[str, float] | None] | None, count: int) -> pa.Array:
     """Return metrics as a struct with a member for each name. Maps can't be read by every library."""
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     names = dict.fromkeys(_text(name) for item in column or () for name in item or ())
     if column is None or not names:
@@ -243,7 +243,7 @@ def _metrics(column: Sequence[Mapping[str, float] | None] | None, count: int) ->
 
 
 def _texts(values: Sequence[str | None]) -> pa.Array:
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     try:
         return pa.array(values, pa.string())
@@ -267,7 +267,7 @@ def arrow_column(name: str, values: list[Any], wanted: Any) -> pa.Array:
 
 def _array(name: str, values: list[Any], wanted: Any, places: Sequence[str]) -> tuple[pa.Array, set[int]]:
     """A column, and the places in it whose text had lone surrogates."""
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     dirty: set[int] = set()
     exact = values
@@ -302,7 +302,7 @@ def _with_times(value: Any, wanted: Any) -> Any:
 
 
 def _no_common_type(name: str, values: Sequence[Any], places: Sequence[str], error: Exception) -> str:
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     advice = "JSON Lines can hold it: use --out FILE.jsonl"
     seen: dict[str, str] = {}
@@ -340,7 +340,7 @@ def _clean(value: Any) -> Any:
 
 def _without_empty_structs(array: pa.Array) -> pa.Array:
     """The same array if it holds no structs without fields; else with nulls in their place."""
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     kind = _without_empty(array.type)
     if kind == array.type:
@@ -349,7 +349,7 @@ def _without_empty_structs(array: pa.Array) -> pa.Array:
 
 
 def _without_empty(kind: pa.DataType) -> pa.DataType:
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     if pa.types.is_struct(kind):
         fields = [pa.field(part.name, _without_empty(part.type)) for part in kind]
@@ -363,7 +363,7 @@ def _without_empty(kind: pa.DataType) -> pa.DataType:
 
 
 def _prune(value: Any, kind: pa.DataType) -> Any:
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     if value is None or pa.types.is_null(kind):
         return None

@@ -72,7 +72,7 @@ class JsonLines(FileFormat):
 
     def read_part(self, path: Path, ends: Sequence[int], columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:  # noqa: ARG002
         """Yield the rows of a part."""
-        from rewardkit.scoring.formats.decode import read_row  # noqa: PLC0415 - decode imports the readers
+        from rewardkit.scoring.formats.decode import read_row
 
         with path.open("rb") as raw:
             start = raw.read(16)

@@ -41,8 +41,8 @@ class Parquet(FileFormat):
 
     def read(self, source: Source) -> Iterator[Block]:
         """Yield the rows of the file in order."""
-        import pyarrow as pa  # noqa: PLC0415 - only Parquet needs it
-        import pyarrow.parquet as pq  # noqa: PLC0415
+        import pyarrow as pa
+        import pyarrow.parquet as pq
 
         try:
             with pq.ParquetFile(source.path) as file:
@@ -90,8 +90,8 @@ class ParquetPart:
 
     def commit(self) -> int:
         """Write the segment as a row group."""
-        import pyarrow as pa  # noqa: PLC0415 - only Parquet output needs it
-        import pyarrow.parquet as pq  # noqa: PLC0415
+        import pyarrow as pa
+        import pyarrow.parquet as pq
 
         if self._batches and self._union.schema is not None:
             table = pa.Table.from_batches([conform(batch, self._union.schema) for batch in self._batches])
@@ -107,8 +107,8 @@ class ParquetPart:
 
     def finish(self, ends: Sequence[int], rewritten: Path) -> Path:
         """Append the footer of all segments, or write the file anew where that can't be."""
-        import pyarrow as pa  # noqa: PLC0415 - as above
-        import pyarrow.parquet as pq  # noqa: PLC0415
+        import pyarrow as pa
+        import pyarrow.parquet as pq
 
         footers = [self._footer(end) for end in ends]
         if not footers:
@@ -132,8 +132,8 @@ class ParquetPart:
         return self._path
 
     def _rewrite(self, ends: Sequence[int], rewritten: Path) -> None:
-        import pyarrow as pa  # noqa: PLC0415 - as above
-        import pyarrow.parquet as pq  # noqa: PLC0415
+        import pyarrow as pa
+        import pyarrow.parquet as pq
 
         schema = self._union.schema
         assert schema is not None  # noqa: S101 - there are segments
@@ -149,8 +149,8 @@ class ParquetPart:
         sync_file(rewritten)
 
     def _footer(self, end: int) -> Any:
-        import pyarrow as pa  # noqa: PLC0415 - as above
-        import pyarrow.parquet as pq  # noqa: PLC0415
+        import pyarrow as pa
+        import pyarrow.parquet as pq
 
         with pa.memory_map(str(self._path)) as file:
             return pq.read_metadata(pa.BufferReader(file.read_buffer(end)))
@@ -179,7 +179,7 @@ class SchemaUnion:
 
     def add(self, schema: pa.Schema, place: str) -> None:
         """Take in a batch's columns. Raises OutputError where a column's types can't be reconciled."""
-        import pyarrow as pa  # noqa: PLC0415 - only Parquet output needs it
+        import pyarrow as pa
 
         known = self.schema
         if known is not None and known.equals(schema):
@@ -195,7 +195,7 @@ class SchemaUnion:
         self.schema = united
 
     def _clash(self, known: pa.Schema | None, schema: pa.Schema, place: str, error: Exception) -> str:
-        import pyarrow as pa  # noqa: PLC0415 - as above
+        import pyarrow as pa
 
         for column in schema:
             index = known.get_field_index(column.name) if known is not None else -1
@@ -215,7 +215,7 @@ class SchemaUnion:
 
 def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """The batch with all of the schema's columns and their types."""
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     if batch.schema.equals(schema):
         return batch
@@ -237,8 +237,8 @@ def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 def read_segments(path: Path, ends: Sequence[int], columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     """The rows of a Parquet file's segments, in order."""
-    import pyarrow as pa  # noqa: PLC0415 - as above
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     for end in ends:
         with pa.memory_map(str(path)) as file:

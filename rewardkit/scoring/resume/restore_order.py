@@ -24,7 +24,7 @@ _WINDOW_ROWS = 4096
 
 def with_ordinals(payload: Payload, ordinals: Sequence[int]) -> pa.RecordBatch:
     """Return the payload as one column beside the numbers of its rows in the input."""
-    import pyarrow as pa  # noqa: PLC0415 - only where Arrow is in use anyway
+    import pyarrow as pa
 
     if isinstance(payload, list):
         rows = pa.array(payload, pa.large_binary())
@@ -49,7 +49,7 @@ class UnorderedPart:
 
     def commit(self) -> int:
         """Append the batches, each as a stream of its own, since their columns may differ."""
-        import pyarrow as pa  # noqa: PLC0415 - as above
+        import pyarrow as pa
 
         with pa.OSFile(str(self._path), "ab") as sink:
             for batch in self._batches:
@@ -84,8 +84,8 @@ class UnorderedPart:
 
 def _in_order(path: Path, end: int) -> Iterator[Payload]:
     """Yield the rows in the order of the input, a window at a time."""
-    import pyarrow as pa  # noqa: PLC0415 - as above
-    import pyarrow.compute as pc  # noqa: PLC0415
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
     if not end:
         return
@@ -132,7 +132,7 @@ def _in_order(path: Path, end: int) -> Iterator[Payload]:
 
 def read_batches(path: Path, end: int) -> Iterator[pa.RecordBatch]:
     """Yield the batches of a part in the order in which they were scored."""
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     with pa.memory_map(str(path)) as file:
         while file.tell() < end:
@@ -140,7 +140,7 @@ def read_batches(path: Path, end: int) -> Iterator[pa.RecordBatch]:
 
 
 def _next_batch(file: Any) -> pa.RecordBatch:
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     with pa.ipc.open_stream(file) as stream:
         batch = stream.read_next_batch()

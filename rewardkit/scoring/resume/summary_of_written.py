@@ -50,7 +50,7 @@ def _batches(part: Path, kind: str, ends: Sequence[int], names: Sequence[str]) -
 
 
 def _reordered(part: Path, end: int) -> Iterator[list[dict[str, Any]]]:
-    from rewardkit.scoring.resume.restore_order import read_batches  # noqa: PLC0415 - needs Arrow
+    from rewardkit.scoring.resume.restore_order import read_batches
 
     for batch in read_batches(part, end):
         rows = batch.column("row").to_pylist()

@@ -39,7 +39,7 @@ def main() -> None:
 
     threading.Thread(target=watch, daemon=True).start()
     try:
-        import sympy  # noqa: F401, PLC0415 - the point of this process
+        import sympy  # noqa: F401 - the point of this process
     except ImportError:
         stdout.write(b'{"ready": false}\n')
         stdout.flush()
@@ -66,7 +66,7 @@ def main() -> None:
 
 def _limit(memory_bytes: int) -> None:
     try:
-        import resource  # noqa: PLC0415 - not on every platform
+        import resource
     except ImportError:
         return
     with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
@@ -77,7 +77,7 @@ def _limit(memory_bytes: int) -> None:
 
 def decide(left: list[Any], right: list[Any], log: str) -> bool | None:
     """Whether two trees are equal: True or False where sympy is sure or the numbers are clear, else None."""
-    import sympy as sp  # noqa: PLC0415
+    import sympy as sp
 
     a, b = _build(left, log), _build(right, log)
     if isinstance(a, sp.MatrixBase) != isinstance(b, sp.MatrixBase):
@@ -120,7 +120,7 @@ def _zero(sp: Any, difference: Any) -> bool | None:
 
 def _build(tree: Any, log: str) -> Any:
     """A sympy expression from a tree `[head, arguments…]`."""
-    import sympy as sp  # noqa: PLC0415
+    import sympy as sp
 
     head, args = tree[0], tree[1:]
 
