@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
+from rewardkit.read_only import ReadOnlyDict, has_value, read_only, read_only_fields
+
 Message: TypeAlias = Mapping[str, Any]
 """One chat turn: ``role`` and ``content``, which is a string or a list of parts. Only parts with ``text`` are read."""
 
@@ -36,7 +38,11 @@ def message_text(content: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One completion of one prompt, with the row that it came from."""
+    """One completion of one prompt, with the row that it came from.
+
+    A rollout is read-only at every level: lists and dicts in it are copied when it is made, and changing them raises TypeError.
+    NaN, ``pandas.NA`` and NaT in ``fields`` become None, and NumPy scalars Python's numbers and texts.
+    """
 
     prompt: Text
     """The prompt: text or chat messages."""
@@ -50,6 +56,18 @@ class Rollout:
     """The length of the completion in tokens; None if unknown."""
     finish_reason: str | None = None
     """``"stop"`` (the model ended the completion), ``"length"`` (it was truncated), or None (unknown)."""
+
+    def __post_init__(self) -> None:
+        if type(self.fields) is not ReadOnlyDict:
+            object.__setattr__(self, "fields", read_only_fields(self.fields))
+        if type(self.completion) is not str:
+            object.__setattr__(self, "completion", read_only(self.completion))
+        if type(self.prompt) is not str:
+            object.__setattr__(self, "prompt", read_only(self.prompt))
+
+    def has_value(self, field: str) -> bool:
+        """Return False if a field is missing, None, NaN, NA, NaT, or an empty text or list."""
+        return has_value(self.fields.get(field))
 
     @property
     def completion_text(self) -> str:

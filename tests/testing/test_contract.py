@@ -346,7 +346,7 @@ def declares_what_is_not_there(rollout: Rollout) -> float:
 @breaks("it_leaves_rollouts_alone", "was changed by scoring it")
 @reward("writes_into_the_row", needs=["extra"])
 def writes_into_the_row(rollout: Rollout) -> float:
-    rollout.fields["extra"] = "seen"
+    object.__setattr__(rollout, "num_tokens", 1)
     return float(is_right(rollout))
 
 
