@@ -1,12 +1,12 @@
-"""The little language of ``when`` and ``gate``: comparisons and arithmetic over component values and fields.
+"""The expression language of ``when`` and ``gate``: comparisons and arithmetic over component values and columns.
 
 ::
 
     format > 0 and (correct == 1 or fields.level in ["easy", "medium"])
 
-Names are components' values; a skipped component's value is ``null``. A row's columns are ``fields.NAME`` or ``fields["NAME"]``;
-``num_tokens`` and ``finish_reason`` are the rollout's own. There are no calls, no attributes and no loops, and nothing is ever
-handed to ``eval``: a parser of our own turns the text into closures.
+A name is the value of a component; the value of a skipped component is ``null``. ``fields.NAME`` or ``fields["NAME"]`` is a column of
+the row, and ``fields.NAME.KEY`` a value inside a nested column. ``num_tokens`` and ``finish_reason`` are those of the rollout. There
+are no calls, attributes or loops, and no text is passed to ``eval``: a recursive-descent parser compiles it to closures.
 """
 
 from __future__ import annotations
@@ -57,7 +57,11 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
 
 
 class ExpressionError(ValueError):
-    """An expression that can't be read; ``position`` counts characters from 0."""
+    """An expression that is not valid.
+
+    Attributes:
+        position: The index of the offending character, counted from 0.
+    """
 
     def __init__(self, message: str, position: int) -> None:
         super().__init__(message)
@@ -65,7 +69,7 @@ class ExpressionError(ValueError):
 
 
 class EvaluationError(ValueError):
-    """An expression that makes no sense for one rollout, such as text compared with a number."""
+    """An expression has no value for a rollout, for example because it compares text with a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +78,19 @@ class Expression:
 
     text: str
     components: tuple[str, ...]
-    """The components that it refers to."""
+    """The components that it reads."""
     fields: tuple[str, ...]
-    """The row's columns that it refers to."""
+    """The columns that it reads, or dotted paths into nested columns."""
     positions: Mapping[str, int]
-    """Where each component is first named in the text, in characters from 0."""
+    """The index of the character at which each component is first named, counted from 0."""
     _evaluate: _Evaluate
 
     def __call__(self, values: Values, rollout: Rollout) -> bool:
-        """Whether it holds.
+        """Return True if the condition holds.
+
+        Args:
+            values: The value of each component that the expression reads; None if it was skipped.
+            rollout: The rollout whose columns are read.
 
         Raises:
             EvaluationError: A column is missing, types don't compare, or a number is divided by 0.
@@ -91,16 +99,19 @@ class Expression:
             return bool(self._evaluate(values, rollout))
         except EvaluationError:
             raise
-        # Of arrays and other odd things in a row it is also ValueError.
+        # Comparing arrays and other unusual values of a row raises ValueError, too.
         except (TypeError, ValueError, ArithmeticError) as error:
             raise EvaluationError(f"{self.text!r}: {error}") from None
 
 
 def parse_expression(text: str) -> Expression:
-    """Parse, without knowing yet which components there are.
+    """Parse an expression. It is not checked that the components exist.
+
+    Args:
+        text: The expression.
 
     Raises:
-        ExpressionError: The text is no expression.
+        ExpressionError: The text is not a valid expression.
     """
     if len(text) > MAX_LENGTH:
         raise ExpressionError(f"is longer than {MAX_LENGTH} characters", 0)
@@ -111,7 +122,7 @@ def parse_expression(text: str) -> Expression:
 
 
 class _Parser:
-    """Recursive descent; every method returns a closure and leaves the next token in ``kind`` and ``value``."""
+    """A recursive-descent parser. Each method returns a closure and leaves the next token in ``kind`` and ``value``."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -129,13 +140,13 @@ class _Parser:
             if found in "\"'":
                 raise ExpressionError("a quoted text is not closed", start)
             hint = {"=": "; compare with '=='", "&": "; write 'and'", "|": "; write 'or'", "!": "; write 'not' or '!='"}
-            raise ExpressionError(f"{found!r} means nothing here{hint.get(found, '')}", start)
+            raise ExpressionError(f"unexpected character {found!r}{hint.get(found, '')}", start)
         self.kind = str(match.lastgroup)
         self.value = match.group(self.kind)
         self.start, self.end = match.span(self.kind)
 
     def take(self, *values: str) -> str | None:
-        """The token, if it is one of these."""
+        """Consume and return the next token if it is one of the values; otherwise return None."""
         if self.kind in {"operator", "name"} and self.value in values:
             taken = self.value
             self.advance()
@@ -181,7 +192,7 @@ class _Parser:
         return lambda values, rollout: bool(inner(values, rollout)) != odd
 
     def comparison(self) -> _Evaluate:
-        """Also chains, ``0 < format <= 1``, which hold if every link does."""
+        """Parse a comparison or a chain such as ``0 < format <= 1``, which is true if every comparison in it is."""
         first = self.sum()
         links: list[tuple[Callable[[Any, Any], bool], _Evaluate]] = []
         while True:
@@ -257,7 +268,7 @@ class _Parser:
         if value in ROLLOUT_NAMES:
             return lambda _values, rollout: getattr(rollout, value)
         if self.kind == "operator" and self.value == "(":
-            raise ExpressionError(f"there are no functions here, so {value!r} can't be called", start)
+            raise ExpressionError(f"conditions have no functions, so {value!r} can't be called", start)
         self.components.setdefault(value, start)
         return lambda values, _rollout: values[value]
 
@@ -270,11 +281,11 @@ class _Parser:
         return lambda values, rollout: [item(values, rollout) for item in items]
 
     def field(self) -> _Evaluate:
+        start = self.start
         if self.take("."):
-            if self.kind != "name":
-                raise self.fail("the name of a column")
-            name = self.value
-            self.advance()
+            name = self.part()
+            while self.take("."):
+                name += f".{self.part()}"
         else:
             self.expect("[")
             if self.kind != "string":
@@ -282,6 +293,8 @@ class _Parser:
             name = _unquoted(self.value)
             self.advance()
             self.expect("]")
+        if name in ROLLOUT_NAMES:
+            raise ExpressionError(f"{name!r} is no column of fields; write {name} alone", start)
         self.fields.append(name)
 
         def evaluate(_values: Values, rollout: Rollout) -> Any:
@@ -292,12 +305,20 @@ class _Parser:
 
         return evaluate
 
+    def part(self) -> str:
+        """Consume and return the name of a column, or of a value inside a nested column."""
+        if self.kind != "name":
+            raise self.fail("the name of a column")
+        name = self.value
+        self.advance()
+        return name
 
-# Chains become loops and not closures inside closures, which a long one would nest beyond Python's limit of recursion.
+
+# A chain is evaluated by a loop: nested closures would exceed Python's recursion limit for a long one.
 
 
 def _first(operands: list[_Evaluate], *, wanted: bool) -> _Evaluate:
-    """The first operand that is true (``or``) or false (``and``), else the last; those after it are not looked at."""
+    """Return the first operand that is true (``or``) or false (``and``), otherwise the last. Later operands are not evaluated."""
     if len(operands) == 1:
         return operands[0]
 
@@ -312,7 +333,7 @@ def _first(operands: list[_Evaluate], *, wanted: bool) -> _Evaluate:
 
 
 def _calculate(first: _Evaluate, rest: list[tuple[str, _Evaluate]]) -> _Evaluate:
-    """From left to right."""
+    """Apply the operators from left to right."""
     if not rest:
         return first
     steps = [(_ARITHMETIC[sign], operand) for sign, operand in rest]
@@ -337,7 +358,7 @@ def _number(value: Any) -> float:
 
 
 def _ordered(compare: Callable[[Any, Any], bool], sign: str) -> Callable[[Any, Any], bool]:
-    """Nothing is smaller or greater than null; so a skipped component satisfies no bound."""
+    """Return a comparison in which null is neither smaller nor greater than anything, so a skipped component satisfies no bound."""
     if sign in {"==", "!="}:
         return compare
     return lambda left, right: left is not None and right is not None and compare(left, right)

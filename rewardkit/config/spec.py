@@ -1,8 +1,9 @@
-"""From a YAML file to a checked, frozen description of a reward. Builds no plugin and runs nothing."""
+"""Reads and checks a reward file, and returns it as frozen dataclasses. No reward is built or run."""
 
 from __future__ import annotations
 
 import fnmatch
+import graphlib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rewardkit.config.expression import RESERVED, Expression, ExpressionError, parse_expression
+from rewardkit.config.expression import RESERVED, EvaluationError, Expression, ExpressionError, parse_expression
 from rewardkit.config.params import make_params, plain_params
 from rewardkit.config.schedule import Schedule
 from rewardkit.config.schema import reward_schema
@@ -29,48 +30,58 @@ class Scale:
     """The rescaling of a component's raw values."""
 
     kind: Literal["zscore", "minmax", "range"]
-    """``zscore`` and ``minmax`` over the rollouts of a group; ``range`` maps fixed bounds to 0 and 1."""
+    """``zscore`` and ``minmax`` rescale within a group of rollouts; ``range`` maps ``low`` to 0 and ``high`` to 1."""
     low: float = 0.0
     high: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One named part of a composite."""
+    """One component of a composite."""
 
     name: str
     offer: OfferedReward
+    """The reward type, with the plugin that offers it."""
     params: Any
+    """An instance of the reward type's ``params``."""
     weight: Schedule
     when: Expression | None = None
+    """The component runs only where this is true."""
     scale: Scale | None = None
     clip: tuple[float, float] | None = None
+    """The lowest and the highest value after rescaling."""
     timeout_s: float | None = None
+    """The time limit per rollout, in seconds."""
     location: Location | None = None
+    """The place of its ``use`` in the file."""
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The row's fields that it reads, its condition included."""
+        """The columns that the component and its condition read."""
         own = self.offer.type.needed_fields(self.params)
         return tuple(dict.fromkeys((*own, *(self.when.fields if self.when else ()))))
 
 
 @dataclass(frozen=True, slots=True)
 class Composite:
-    """Components and how they become one number."""
+    """Components, and how their values are combined into one reward."""
 
     name: str
-    """Its name under ``composites``; empty for the only one."""
+    """The key under ``composites``; empty if the file has only one composite."""
     components: tuple[Component, ...]
     """In the order of the file."""
     gate: Expression | None = None
+    """Where this is false, the reward is ``gate_value``."""
     gate_value: float = 0.0
     combine: Combine = "sum"
     clip: tuple[float, float] | None = None
+    """The lowest and the highest reward."""
+    gate_location: Location | None = None
+    """The place of the gate in the file."""
 
     @property
     def needs_groups(self) -> bool:
-        """Return whether a rollout's reward depends on the others of its group."""
+        """True if the reward of a rollout depends on the other rollouts of its group."""
         return self.combine == "normalized_sum" or any(
             component.offer.type.scope == "group" or (component.scale is not None and component.scale.kind != "range")
             for component in self.components
@@ -79,13 +90,17 @@ class Composite:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The rows that a composite applies to."""
+    """A rule that selects the composite of a row."""
 
     match: Mapping[str, str]
+    """Glob patterns by column; all of them must match."""
     composite: str
+    """The name of the composite that scores the rows."""
+    location: Location | None = None
+    """The place of ``match`` in the file."""
 
     def takes(self, fields: Mapping[str, Any]) -> bool:
-        """Return whether every glob matches. A row without the field does not match."""
+        """Return True if every pattern matches. A row that lacks a column does not match."""
         return all(
             field in fields and fnmatch.fnmatchcase(str(fields[field]), glob) for field, glob in self.match.items()
         )
@@ -93,40 +108,46 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class RewardConfig:
-    """Everything a reward file says, resolved."""
+    """A checked reward file."""
 
     composites: Mapping[str, Composite]
+    """The composites by name."""
     routes: tuple[Route, ...]
-    """Empty where there is only one composite."""
+    """The routes in the order of the file; empty if there is only one composite."""
     policy: Literal["exclude", "zero", "fail"]
+    """What to do with unscored rollouts."""
     abort_above: float
+    """A run fails if a larger share of its rows is unscored."""
     resolved: Mapping[str, Any]
-    """The file with every default filled in, and the versions of the plugins: what ``reward_id`` is the hash of."""
+    """The file with all defaults filled in, and the versions of the plugins. ``reward_id`` is its hash."""
     file: str
 
     @property
     def reward_id(self) -> str:
-        """Twelve hexadecimal digits that stand for the resolved configuration and the plugins' versions."""
+        """The hash of the resolved configuration and the plugins' versions: 12 hexadecimal digits."""
         text = json.dumps(self.resolved, sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
 
     @property
     def component_names(self) -> tuple[str, ...]:
-        """The names of all components of all composites, in the order of the file."""
+        """The names of all components, in the order of the file."""
         return tuple(
             dict.fromkeys(item.name for composite in self.composites.values() for item in composite.components)
         )
 
     @property
     def needs_groups(self) -> bool:
-        """Return whether whole groups must be scored together."""
+        """True if the rollouts of a group must be scored together."""
         return any(composite.needs_groups for composite in self.composites.values())
 
     def composite_for(self, rollout: Rollout) -> Composite:
-        """The composite that a rollout is scored by.
+        """Return the composite that scores a rollout.
+
+        Args:
+            rollout: The rollout, whose columns the routes match.
 
         Raises:
-            DataError: No route takes it.
+            DataError: No route matches the rollout.
         """
         if not self.routes:
             return next(iter(self.composites.values()))
@@ -137,26 +158,43 @@ class RewardConfig:
         found = ", ".join(
             f"{name}={rollout.fields[name]!r}" if name in rollout.fields else f"no {name}" for name in names
         )
-        raise DataError(f"{self.file}: no route takes a row with {found}; add one, or a last route with 'match: {{}}'")
+        raise DataError(
+            f"{self.file}: no route matches a row with {found}; add one, or a last route with 'match: {{}}'"
+        )
 
     def row_problems(self, rollout: Rollout) -> list[tuple[str, str]]:
-        """Return the problems that would keep a rollout from being scored, as (component, problem) pairs, without running a reward.
+        """Return why a rollout could not be scored, without running a reward.
 
-        Looks for the fields that are read and asks each reward's own ``check``.
+        Looks for the columns that are read, and calls the ``check`` of each reward type. A component is left out if its condition or
+        the gate is known to be false for this row.
+
+        Args:
+            rollout: The rollout; only its row matters, not its completion.
+
+        Returns:
+            Pairs of a component's name (empty for the gate) and a problem.
 
         Raises:
-            DataError: No route takes it.
+            DataError: No route matches the rollout.
         """
+        composite = self.composite_for(rollout)
         problems = []
-        for component in self.composite_for(rollout).components:
+        if composite.gate is not None:
+            lacking = _lacking(composite.gate.fields, rollout)
+            problems += [("", f"the row has no value in column {name!r}, which the gate reads") for name in lacking]
+            if not lacking and _is_surely_false(composite.gate, rollout):
+                return []
+        for component in composite.components:
+            if component.when is not None and _is_surely_false(component.when, rollout):
+                continue
             kind = component.offer.type
-            missing = [name for name in component.needs if rollout.fields.get(name) is None]
+            missing = _lacking(component.needs, rollout)
             problems += [(component.name, f"the row has no value in column {name!r}") for name in missing]
             if missing or kind.check is None:
                 continue
             try:
                 wrong = kind.check(component.params, rollout)
-            # The boundary: it is the plugin's code, and the row may hold anything.
+            # The boundary: the check is the plugin's code, and the row may hold anything.
             except Exception as error:  # noqa: BLE001
                 wrong = (
                     f"the check of {kind.name} ({component.offer.provenance}) raised {type(error).__name__}: {error}"
@@ -166,17 +204,23 @@ class RewardConfig:
         return problems
 
     def row_kinds(self, rollout: Rollout) -> list[tuple[str, str]]:
-        """Return what kind of row each reward sees in a rollout, as (component, kind) pairs.
+        """Return how the ``describe`` of each reward type describes a rollout, such as the format of its tests.
+
+        Args:
+            rollout: The rollout.
+
+        Returns:
+            Pairs of a component's name and a description.
 
         Raises:
-            DataError: No route takes it.
+            DataError: No route matches the rollout.
         """
         kinds = []
         for component in self.composite_for(rollout).components:
             describe = component.offer.type.describe
             try:
                 kind = describe(component.params, rollout) if describe else None
-            # The boundary: it is the plugin's code, and `row_problems` tells what is wrong with the row.
+            # The boundary: this is the plugin's code, and `row_problems` reports what is wrong with the row.
             except Exception:  # noqa: BLE001
                 kind = None
             if kind:
@@ -184,7 +228,11 @@ class RewardConfig:
         return kinds
 
     def needed_fields(self) -> dict[str, list[tuple[Composite, str, Location | None]]]:
-        """Each field that is read, with who reads it: composite, what part of it, and where that stands."""
+        """Return the columns that components, conditions and gates read.
+
+        Returns:
+            For each column its readers: the composite, the part of it in words, and the place in the file.
+        """
         needed: dict[str, list[tuple[Composite, str, Location | None]]] = {}
         for composite in self.composites.values():
             for component in composite.components:
@@ -193,26 +241,69 @@ class RewardConfig:
                         (composite, f"component {component.name!r}", component.location)
                     )
             for field in composite.gate.fields if composite.gate else ():
-                needed.setdefault(field, []).append((composite, "the gate", None))
+                needed.setdefault(field, []).append((composite, "the gate", composite.gate_location))
         return needed
+
+    def route_columns(self) -> dict[str, Location | None]:
+        """Return the columns that routes match, each with the place of the first route that names it."""
+        columns: dict[str, Location | None] = {}
+        for route in self.routes:
+            for name in route.match:
+                columns.setdefault(name, route.location)
+        return columns
+
+
+def _lacking(names: Iterable[str], rollout: Rollout) -> list[str]:
+    return [name for name in names if rollout.fields.get(name) is None]
+
+
+def _is_surely_false(condition: Expression, rollout: Rollout) -> bool:
+    """Return True if a condition is false for a row, whatever the values of the components are."""
+    if condition.components or _lacking(condition.fields, rollout):
+        return False
+    try:
+        return not condition({}, rollout)
+    except EvaluationError:
+        return False
 
 
 def read_config(file: Path | str, registry: Registry) -> RewardConfig:
     """Read and check a reward file.
 
+    Args:
+        file: The YAML file.
+        registry: The plugins whose rewards it may use.
+
     Raises:
-        ConfigError: Anything is wrong with it; every problem is listed with file, line and column.
+        ConfigError: The file is not valid. Every problem is listed with its file, line and column.
     """
     return resolve(read_yaml(file), registry)
 
 
 def parse_config(text: str, registry: Registry, file: str = "<string>") -> RewardConfig:
-    """The same from a string."""
+    """Parse and check the text of a reward file.
+
+    Args:
+        text: The text in YAML.
+        registry: The plugins whose rewards it may use.
+        file: The name of the file in messages.
+
+    Raises:
+        ConfigError: The text is not valid. Every problem is listed with its file, line and column.
+    """
     return resolve(parse_yaml(text, file), registry)
 
 
 def resolve(document: Document, registry: Registry) -> RewardConfig:
-    """Check a document and make a reward's description of it. Raises ConfigError."""
+    """Check the data of a reward file and build its description.
+
+    Args:
+        document: The data, with the place of each value.
+        registry: The plugins whose rewards it may use.
+
+    Raises:
+        ConfigError: The data are not valid. Every problem is listed with its file, line and column.
+    """
     if not isinstance(document.data, dict):
         raise ConfigError((document.where(()), "must be a mapping with the keys 'version' and 'components'"))
     unknown = list(_unknown_rewards(document, registry))
@@ -243,7 +334,7 @@ def _at(data: Any, path: Path_) -> Any:
 
 
 def _unknown_rewards(document: Document, registry: Registry) -> Iterator[Problem]:
-    """Rewards that nobody offers, in the registry's words; the schema could only list what there is."""
+    """Yield a problem for each ``use`` that no plugin offers. The registry's message is better than a list of all names."""
     for path in _component_paths(document.data):
         component = _at(document.data, path)
         if isinstance(component, dict) and isinstance(component.get("use"), str):
@@ -254,7 +345,7 @@ def _unknown_rewards(document: Document, registry: Registry) -> Iterator[Problem
 
 
 class _Resolver:
-    """Collects all problems before it gives up."""
+    """Builds the description of a reward, and collects all problems before it raises an error."""
 
     def __init__(self, document: Document, registry: Registry) -> None:
         self.document = document
@@ -304,11 +395,12 @@ class _Resolver:
             gate_value=float(data.get("gate_value", 0.0)),
             combine=data.get("combine", "sum"),
             clip=self.clip(data, path),
+            gate_location=self.document.where((*path, "gate")) if "gate" in data else None,
         )
 
     def component(self, name: str, data: dict[str, Any], path: Path_, known: list[str]) -> Component:
         if name in RESERVED:
-            self.problem(path, f"{name!r} has a meaning of its own in conditions; choose another name", key=path)
+            self.problem(path, f"{name!r} is a reserved word in conditions; choose another name", key=path)
         offer = self.registry.get(data["use"])
         params: Any = None
         try:
@@ -316,7 +408,7 @@ class _Resolver:
             offer.type.needed_fields(params)
         except ValueError as error:
             self.problem((*path, "with"), f"{data['use']}: {error}")
-        # The boundary: the parameters' own checks are the plugin's code.
+        # The boundary: the checks of the parameters are the plugin's code.
         except Exception as error:  # noqa: BLE001
             self.problem((*path, "with"), f"{data['use']} ({offer.provenance}) raised {type(error).__name__}: {error}")
         weight = Schedule.constant(1.0)
@@ -327,7 +419,7 @@ class _Resolver:
         if data.get("timeout") is not None and offer.type.executor not in {"process", "async"}:
             self.problem(
                 (*path, "timeout"),
-                f"{data['use']} runs {offer.type.executor}, where nothing can stop it; only rewards that run in worker "
+                f"{data['use']} runs {offer.type.executor} and can't be interrupted; only rewards that run in worker "
                 "processes or wait for services take a timeout",
             )
         return Component(
@@ -359,40 +451,36 @@ class _Resolver:
         return expression
 
     def inside(self, path: Path_, text: str, position: int) -> Location:
-        """The place of a character of a text."""
+        """Return the place of a character of a value that is text."""
         where = self.document.where(path)
         if where.line is None or where.column is None or where.line > len(self.document.lines):
             return where
         line, start = self.document.lines[where.line - 1], where.column - 1
         start += line[start : start + 1] in {"'", '"'}
-        # Folded, escaped or tagged, the text looks otherwise in the file, and only its beginning is known.
+        # A folded, escaped or tagged text differs from the text in the file, so only its beginning is known.
         return Location(where.file, where.line, start + 1 + position) if line.startswith(text, start) else where
 
     def refuse_circles(self, components: tuple[Component, ...], path: Path_) -> None:
         needs = {item.name: list(item.when.components if item.when else ()) for item in components}
-        done: set[str] = set()
-        reported: set[frozenset[str]] = set()
-
-        def visit(name: str, trail: list[str]) -> None:
-            if name in trail:
-                circle = [*trail[trail.index(name) :], name]
-                if frozenset(circle) not in reported:
-                    reported.add(frozenset(circle))
-                    text = (
-                        f"the condition of {name!r} refers to itself"
-                        if len(circle) == 2
-                        else f"these conditions wait for each other: {' → '.join(circle)}"
-                    )
-                    self.problem((*path, name, "when"), text)
+        order = list(needs)
+        while True:
+            try:
+                graphlib.TopologicalSorter(needs).prepare()
+            except graphlib.CycleError as error:
+                # It names each node before those that depend on it, with the first one again at the end.
+                circle = list(reversed(error.args[1][1:]))
+                start = min(range(len(circle)), key=lambda index: order.index(circle[index]))
+                circle = [*circle[start:], *circle[:start]]
+                name = circle[0]
+                text = (
+                    f"the condition of {name!r} depends on itself"
+                    if len(circle) == 1
+                    else f"these conditions depend on each other: {' → '.join([*circle, name])}"
+                )
+                self.problem((*path, name, "when"), text)
+                needs[name].remove(circle[1 % len(circle)])
+            else:
                 return
-            if name in done:
-                return
-            for other in needs.get(name, []):
-                visit(other, [*trail, name])
-            done.add(name)
-
-        for item in components:
-            visit(item.name, [])
 
     def clip(self, data: dict[str, Any], path: Path_) -> tuple[float, float] | None:
         if "clip" not in data:
@@ -418,7 +506,7 @@ class _Resolver:
         if data["composite"] not in composites:
             hint = did_you_mean(data["composite"], composites) or f"; there are {', '.join(composites)}"
             self.problem((*path, "composite"), f"there is no composite {data['composite']!r}{hint}")
-        return Route(dict(data["match"]), data["composite"])
+        return Route(dict(data["match"]), data["composite"], self.document.where((*path, "match")))
 
     def resolved(
         self, composites: Mapping[str, Composite], routes: Iterable[Route], unscored: dict[str, Any]

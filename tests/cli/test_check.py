@@ -106,4 +106,4 @@ def test_a_row_without_a_route_is_found(tmp_path, capsys):
     assert run(["check", str(file), "--data", str(data), "--json"]) == 2
     report = json.loads(capsys.readouterr().out)["data"]
     assert report["routed"] == {"a": 1}
-    assert "no route takes a row with data_source='code'" in report["problems"][0]["problem"]
+    assert "no route matches a row with data_source='code'" in report["problems"][0]["problem"]

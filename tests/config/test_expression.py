@@ -22,7 +22,12 @@ from rewardkit.config.expression import (
 
 VALUES = {"a": 1.0, "b": 0.0, "c": -2.5, "skipped": None}
 ROLLOUT = Rollout(
-    "p", "c", {"level": "easy", "n": 3, "two words": "x", 'a"b': 1, "levels": ["easy", "hard"]}, None, 7, "stop"
+    "p",
+    "c",
+    {"level": "easy", "n": 3, "two words": "x", 'a"b': 1, "levels": ["easy", "hard"], "info.level": 4},
+    None,
+    7,
+    "stop",
 )
 
 
@@ -108,6 +113,8 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         ("'ea' in fields.level", True),
         ("fields.level in fields.levels", True),
         ('fields["two words"] == "x"', True),
+        ("fields.info.level == 4", True),
+        ('fields["info.level"] == 4', True),
         (r'fields["a\"b"] == 1', True),
         (r'"\\" == "\\"', True),
         ("fields.n + 1 == 4", True),
@@ -149,15 +156,17 @@ def test_null_satisfies_no_bound(text: str, expected: bool) -> None:
     [
         ("", "expected a component's name, a field or a value, found the end", 0),
         ("a >", "expected a component's name, a field or a value, found the end", 3),
-        ("a = 1", "'=' means nothing here; compare with '=='", 2),
-        ("a && b", "'&' means nothing here; write 'and'", 2),
-        ("a || b", "'|' means nothing here; write 'or'", 2),
-        ("!a", "'!' means nothing here; write 'not' or '!='", 0),
+        ("a = 1", "unexpected character '='; compare with '=='", 2),
+        ("a && b", "unexpected character '&'; write 'and'", 2),
+        ("a || b", "unexpected character '|'; write 'or'", 2),
+        ("!a", "unexpected character '!'; write 'not' or '!='", 0),
         ("a b", "expected an operator or the end, found 'b'", 2),
         ("(a", "expected ')', found the end", 2),
         ("a)", "expected an operator or the end, found ')'", 1),
         ("'a", "a quoted text is not closed", 0),
-        ("max(a, b)", "there are no functions here, so 'max' can't be called", 0),
+        ("fields.num_tokens > 3", "'num_tokens' is no column of fields; write num_tokens alone", 6),
+        ("fields.info.", "expected the name of a column, found the end", 12),
+        ("max(a, b)", "conditions have no functions, so 'max' can't be called", 0),
         ("fields", "expected '[', found the end", 6),
         ("fields.1", "expected '[', found '.1'", 6),
         ("fields[1]", "expected the name of a column in quotes, found '1'", 7),
@@ -165,9 +174,9 @@ def test_null_satisfies_no_bound(text: str, expected: bool) -> None:
         ("a and and b", "expected a component's name, a field or a value, found 'and'", 6),
         ("a not b", "expected 'in', found 'b'", 6),
         ("[a b]", "expected ',', found 'b'", 3),
-        ("lambda: 1", "':' means nothing here", 6),
-        ("a == 1; b", "';' means nothing here", 6),
-        ("a\n  == \n=", "'=' means nothing here", 8),
+        ("lambda: 1", "unexpected character ':'", 6),
+        ("a == 1; b", "unexpected character ';'", 6),
+        ("a\n  == \n=", "unexpected character '='", 8),
     ],
 )
 def test_errors_have_positions(text: str, message: str, position: int) -> None:

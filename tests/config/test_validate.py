@@ -209,11 +209,11 @@ RESOLVING_SAYS = {
     ),
     "refers to itself": (
         HEAD + '  a: {use: exact, when: "a > 0"}\n',
-        "f:3:25: the condition of 'a' refers to itself",
+        "f:3:25: the condition of 'a' depends on itself",
     ),
     "circle": (
         HEAD + '  a: {use: exact, when: "c > 0"}\n  b: {use: exact, when: "a > 0"}\n  c: {use: exact, when: "b > 0"}\n',
-        "f:3:25: these conditions wait for each other: a → c → b → a",
+        "f:3:25: these conditions depend on each other: a → c → b → a",
     ),
     "condition on nobody": (
         HEAD + '  correct: {use: exact}\n  b: {use: exact, when: "1 == corect"}\n',
@@ -221,7 +221,7 @@ RESOLVING_SAYS = {
     ),
     "plain condition": (
         HEAD + "  a: {use: exact}\n  b: {use: exact, when: a = 1}\n",
-        "f:4:27: '=' means nothing here; compare with '=='",
+        "f:4:27: unexpected character '='; compare with '=='",
     ),
     "gate": (
         HEAD + '  a: {use: exact}\ngate: "a > 0 and (b < 1"\n',
@@ -229,20 +229,20 @@ RESOLVING_SAYS = {
     ),
     "escaped condition": (
         HEAD + '  a: {use: exact}\ngate: "a == \\"x\\" and &"\n',
-        "f:4:7: '&' means nothing here; write 'and'",
+        "f:4:7: unexpected character '&'; write 'and'",
     ),
     "folded condition": (
         HEAD + "  a: {use: exact}\ngate: >\n  a > 0\n  and &\n",
-        "f:4:7: '&' means nothing here; write 'and'",
+        "f:4:7: unexpected character '&'; write 'and'",
     ),
     "reserved name": (
         HEAD + "  num_tokens: {use: exact}\n",
-        "f:3:3: 'num_tokens' has a meaning of its own in conditions; choose another name",
+        "f:3:3: 'num_tokens' is a reserved word in conditions; choose another name",
     ),
     "timeout where nothing can be stopped": (
         HEAD + "  a: {use: exact, timeout: 3}\n",
         (
-            "f:3:28: exact runs inline, where nothing can stop it; only rewards that run in worker processes or wait for "
+            "f:3:28: exact runs inline and can't be interrupted; only rewards that run in worker processes or wait for "
             "services take a timeout"
         ),
     ),
@@ -404,3 +404,11 @@ def lay_out(tree: Any, wrong: tuple, lines: list[str], indent: int, generator: r
 
     block(tree, (), indent)
     return spot
+
+
+def test_a_long_chain_of_conditions_is_valid(registry: Registry) -> None:
+    """Thousands of conditions that depend on each other one by one are read, in whatever order they are written."""
+    lines = [f"  c{index}: {{use: exact, when: 'c{index + 1} > 0'}}" for index in range(1500)]
+    config = parse_config("version: 1\ncomponents:\n" + "\n".join([*lines, "  c1500: {use: exact}"]), registry)
+
+    assert len(config.component_names) == 1501

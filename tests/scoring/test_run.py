@@ -360,7 +360,7 @@ composites:
 routes: [{match: {id: "?"}, composite: one}]
 """
     path = files.write_rows(tmp_path / "rows.jsonl", files.make_rows(200))
-    with pytest.raises(DataError, match=r"no route takes a row with id=10"):
+    with pytest.raises(DataError, match=r"no route matches a row with id=10"):
         toy.score([path], tmp_path / "out.jsonl", text)
 
 
