@@ -25,19 +25,20 @@ def command(config: Path, overrides: tuple[str, ...], fresh: bool) -> None:
     If the output folder contains an earlier run, training resumes from its last checkpoint. Relative paths are relative to the folder of
     CONFIG. `rewardkit check CONFIG` checks the data first.
     """
-    from rewardkit.cli.support.loading import exit_on_interrupt  # noqa: PLC0415 - imports this package
-    from rewardkit.train import train  # noqa: PLC0415 - heavy
-    from rewardkit.train.config.reading import read_train_config  # noqa: PLC0415 - heavy
-    from rewardkit.train.config.stages import import_heavy  # noqa: PLC0415 - heavy
+    from rewardkit.cli.support.loading import exit_on_interrupt
+    from rewardkit.train import train
+    from rewardkit.train.config.reading import read_train_config
+    from rewardkit.train.config.stages import import_heavy
+    from rewardkit.train.data.input_check import check_inputs
 
     file = read_train_config(config, overrides=split_overrides(overrides))
-    file.require_data("train", "eval")
+    check_inputs(file, "train", "eval")
     with exit_on_interrupt():
         import_heavy()
-    from rich.console import Console  # noqa: PLC0415 - heavy
+    from rich.console import Console
 
-    from rewardkit.train.distributed import collectives  # noqa: PLC0415 - needs torch
-    from rewardkit.train.monitoring.run_summary import held_out_changes  # noqa: PLC0415
+    from rewardkit.train.distributed import collectives
+    from rewardkit.train.monitoring.run_summary import held_out_changes
 
     run = train(file, fresh=fresh)
     if collectives.is_main_process():

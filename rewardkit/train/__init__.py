@@ -35,14 +35,14 @@ class Run:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """The records of ``metrics.jsonl``: ``step``, ``kind`` (train or eval) and the metrics by name."""
-        from rewardkit.train.run_folder import read_metrics  # noqa: PLC0415 - loaded when called
+        from rewardkit.train.run_folder import read_metrics
 
         return read_metrics(self.folder)
 
     @property
     def alarms(self) -> list[dict[str, Any]]:
         """The alarms of monitors: ``step``, ``name`` and ``message``."""
-        from rewardkit.train.run_folder import read_lines  # noqa: PLC0415 - loaded when called
+        from rewardkit.train.run_folder import read_lines
 
         return read_lines(self.folder / "alarms.jsonl")
 
@@ -93,13 +93,15 @@ def train(
         RewardkitError: The run was interrupted (exit code 130), or an alarm ended it.
     """
     file = _read(config, overrides, registry)
-    file.require_data("train", "eval")
-    from rewardkit.train.config.reading import stage_of  # noqa: PLC0415 - loaded when called
-    from rewardkit.train.config.stages import STAGES, import_heavy  # noqa: PLC0415
+    from rewardkit.train.data.input_check import check_inputs
+
+    check_inputs(file, "train", "eval")
+    from rewardkit.train.config.reading import stage_of
+    from rewardkit.train.config.stages import STAGES, import_heavy
 
     import_heavy()
     runner = STAGES[stage_of(file.document)].runner()
-    from rewardkit.train.trainer.launch import launch  # noqa: PLC0415 - needs torch
+    from rewardkit.train.trainer.launch import launch
 
     return Run(file.config.output, launch(file, runner, fresh=fresh))
 
@@ -140,7 +142,7 @@ def evaluate(
         TooManyUnscoredError: More answers could not be scored than the reward allows.
         OutputError: The folder can't be written.
     """
-    from rewardkit.errors import OutputError, UsageError  # noqa: PLC0415 - loaded when called
+    from rewardkit.errors import OutputError, UsageError
 
     if len(models) not in {1, 2}:
         raise UsageError(f"evaluate takes one model or two, not {len(models)}")
@@ -149,20 +151,21 @@ def evaluate(
             "comparing two models needs at least 2 samples per prompt: half of them decide what is within reach"
         )
     file = _read(config, overrides, registry)
-    from rewardkit.train.config.stages import import_heavy  # noqa: PLC0415
+    from rewardkit.train.config.stages import import_heavy
 
     import_heavy()
-    import orjson  # noqa: PLC0415
+    import orjson
 
-    from rewardkit.train.evaluation.evaluator import checked_settings, classes_of, evaluate_models  # noqa: PLC0415 - needs torch, as do these
-    from rewardkit.train.evaluation.metrics import figures_of, labelled, record_of  # noqa: PLC0415
-    from rewardkit.train.evaluation.pass_at_k import compare  # noqa: PLC0415
-    from rewardkit.train.reports.evaluation_report import write_page  # noqa: PLC0415
-    from rewardkit.train.trainer.launch import quiet  # noqa: PLC0415
+    from rewardkit.train.data.input_check import check_inputs
+    from rewardkit.train.evaluation.evaluator import checked_settings, classes_of, evaluate_models
+    from rewardkit.train.evaluation.metrics import figures_of, labelled, record_of
+    from rewardkit.train.evaluation.pass_at_k import compare
+    from rewardkit.train.reports.evaluation_report import write_page
+    from rewardkit.train.trainer.launch import quiet
 
     quiet()
     settings, _ = checked_settings(file)
-    file.require_data("eval")
+    check_inputs(file, "eval")
     classes = classes_of(settings, by)
     folder = out or settings.output.with_name(f"{settings.output.name}-eval")
     all_answers = evaluate_models(file, [_model_source(model) for model in models], samples, folder, progress)
@@ -188,8 +191,8 @@ def _read(
     config: Path | str | Mapping[str, Any] | TrainFile, overrides: Mapping[str, str] | None, registry: Registry | None
 ) -> TrainFile:
     """Read a configuration, unless it has been read."""
-    from rewardkit.train.config.reading import read_train_config  # noqa: PLC0415 - loaded when called
-    from rewardkit.train.config.training_file import TrainFile  # noqa: PLC0415
+    from rewardkit.train.config.reading import read_train_config
+    from rewardkit.train.config.training_file import TrainFile
 
     return config if isinstance(config, TrainFile) else read_train_config(config, registry, overrides)
 
@@ -198,7 +201,7 @@ def _model_source(model: str | Path | None) -> str | None:
     """Return a model's folder as an absolute path, and a hub name unchanged."""
     if model is None:
         return None
-    from rewardkit.train.config.base import model_source  # noqa: PLC0415 - loaded when called
+    from rewardkit.train.config.base import model_source
 
     source = model_source(str(model), Path.cwd())
     return str(Path(source).resolve()) if Path(source).is_absolute() else source

@@ -189,7 +189,7 @@ def test_beginning_anew_removes_what_the_run_wrote_and_nothing_else(work, capsys
         (
             ["eval", "grpo.yaml", "--compare", "base", "base", "--by", "kind"],
             2,
-            "no row of",
+            "no held-out row has that column",
         ),
         (["eval", "grpo.yaml", "--model", "."], 2, "is no model folder"),
         (["eval", "grpo.yaml", "--model", "./run"], 2, "is the folder of a run that has not ended"),
@@ -197,7 +197,7 @@ def test_beginning_anew_removes_what_the_run_wrote_and_nothing_else(work, capsys
         (
             ["eval", "grpo.yaml", "--model", "base", "--set", "data.prompt=question"],
             2,
-            "has no column 'question'; there are prompt, answer",
+            "has a value in column 'question'. Its columns are prompt, answer",
         ),
     ],
 )

@@ -76,7 +76,7 @@ def test_mistakes_are_errors(work, tmp_path, registry):
     """A wrong key is named with its place, as is a missing file; three models can't be compared."""
     with pytest.raises(ConfigError, match=r"the configuration:\d+:\d+: unknown key 'step'"):
         train({**grpo(work, tmp_path), "step": 1}, registry=registry)
-    with pytest.raises((ConfigError, DataError), match="does not exist"):
+    with pytest.raises((ConfigError, DataError), match="there is no file"):
         train({**grpo(work, tmp_path), "data": {"train": "nowhere.jsonl"}}, registry=registry)
     with pytest.raises(UsageError, match="one model or two"):
         evaluate(grpo(work, tmp_path), [None] * 3, registry=registry)

@@ -29,16 +29,17 @@ MOST_CHARACTERS = 2000
 
 def check_training(config: str, overrides: Mapping[str, str], limit: int | None, *, as_json: bool) -> None:
     """Look at a configuration and its data, and print what was seen. Raises DataError where training would refuse them."""
-    from rewardkit.cli.support.loading import exit_on_interrupt  # noqa: PLC0415 - imports this package
-    from rewardkit.train.config.reading import read_train_config  # noqa: PLC0415 - heavy
-    from rewardkit.train.config.stages import import_heavy  # noqa: PLC0415 - heavy
+    from rewardkit.cli.support.loading import exit_on_interrupt
+    from rewardkit.train.config.reading import read_train_config
+    from rewardkit.train.config.stages import import_heavy
+    from rewardkit.train.data.input_check import check_inputs
 
     file = read_train_config(Path(config), overrides=overrides)
-    file.require_data("train", "eval")
+    check_inputs(file, "train", "eval")
     with exit_on_interrupt():
         import_heavy()
-    from rewardkit.train.preflight.preview import preview  # noqa: PLC0415
-    from rewardkit.train.trainer.launch import quiet  # noqa: PLC0415 - needs torch
+    from rewardkit.train.preflight.preview import preview
+    from rewardkit.train.trainer.launch import quiet
 
     quiet()
     found = preview(file, limit)
@@ -46,7 +47,7 @@ def check_training(config: str, overrides: Mapping[str, str], limit: int | None,
         report = {"stage": file.document.data["stage"], "output": str(file.config.output), **asdict(found)}
         click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
     else:
-        from rich.console import Console  # noqa: PLC0415 - heavy
+        from rich.console import Console
 
         show(file, found, Console())
     if found.problems:
@@ -56,10 +57,10 @@ def check_training(config: str, overrides: Mapping[str, str], limit: int | None,
 
 def show(file: TrainFile, found: Findings, console: Console) -> None:
     """Print the findings."""
-    from rich.table import Table  # noqa: PLC0415 - heavy
-    from rich.text import Text  # noqa: PLC0415
+    from rich.table import Table
+    from rich.text import Text
 
-    from rewardkit.cli.support.composite_table import print_composite  # noqa: PLC0415 - it imports this module
+    from rewardkit.cli.support.composite_table import print_composite
 
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim", no_wrap=True)

@@ -76,13 +76,25 @@ class ModelConfig(Section):
     """A folder or hub name of the tokenizer, if it does not come with the model."""
     chat_template: FilePath | None = None
     """A Jinja file that replaces the tokenizer's own chat template."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """The data type of the weights."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """The data type of matrix products. Trained weights and optimizer states are float32; frozen weights, rollout engines and the
+    saved model have this type. auto: bfloat16 on a GPU that supports it, else float32. float16 is refused."""
+    tf32: bool = False
+    """Let NVIDIA GPUs compute float32 matrix products in TF32, which is faster and has 10 bits of mantissa instead of 23."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     lora: LoraConfig | None = None
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
     trust_remote_code: bool = False
+
+    @model_validator(mode="after")
+    def _range_suffices(self) -> ModelConfig:
+        if self.dtype == "float16":
+            raise ValueError(
+                "dtype: float16 overflows at 65,504, which turns weights into NaN in training; use bfloat16, which takes the same memory, "
+                "or float32"
+            )
+        return self
 
 
 class OptimizerConfig(Section):
@@ -132,11 +144,11 @@ class TextData(Section):
     """Rows with prompts."""
 
     train: FilePath | Annotated[list[FilePath], Field(min_length=1)]
-    """The training data: JSON Lines, Parquet, CSV or Arrow files, compressed or not; globs are allowed."""
+    """The training data: a file or glob, or a list of them, in any format that rewardkit score reads."""
     eval: FilePath | Annotated[list[FilePath], Field(min_length=1)] | None = None
     """Held-out rows with the same columns."""
     prompt: str = "prompt"
-    """The column of the prompt: text or chat messages."""
+    """The column of the prompt: text or chat messages. A column may be a path into nested ones, such as prompt.0.content."""
     as_chat: bool = False
     """Treat a text prompt as one user message."""
     system: str | None = None
@@ -160,6 +172,10 @@ class RunConfig(Section):
     does not depend on it."""
     threads: Count | None = None
     """CPU threads per process. The default is OMP_NUM_THREADS, or what torch chooses."""
+
+    def columns(self) -> dict[tuple[str, ...], str]:
+        """Return the columns that every row must have, by the path of the key that names each."""
+        return {("data", "prompt"): self.data.prompt}
 
 
 class RowsEval(Section):
@@ -200,7 +216,7 @@ class RowsConfig(RunConfig):
 
 
 def paths(value: Path | Sequence[Path] | None) -> list[Path]:
-    """Return one file, several files, or none as a list."""
+    """Return the paths and globs of one file, several files, or none as a list."""
     if value is None:
         return []
     return [value] if isinstance(value, Path) else list(value)

@@ -29,6 +29,11 @@ class PreferenceConfig(RowsConfig):
     data: PairData
     micro_batch_tokens: Count = 4096
 
+    def columns(self) -> dict[tuple[str, ...], str]:
+        """Return the columns that every row must have, by the path of the key that names each."""
+        names = ("prompt", "chosen", "rejected") if "prompt" in self.data.model_fields_set else ("chosen", "rejected")
+        return {("data", name): getattr(self.data, name) for name in names}
+
 
 class RewardModelLoss(Section):
     """Bradley–Terry: −log σ(chosen − rejected − margin) + centring·(chosen + rejected)²."""
@@ -50,6 +55,11 @@ class RewardModelConfig(PreferenceConfig):
     """Use the model's dropout. The result then depends on micro_batch_tokens."""
     max_tokens: Count | None = None
     """Of longer dialogues the beginning is cut off; by default the model's context."""
+
+    def columns(self) -> dict[tuple[str, ...], str]:
+        """Return the columns that every row must have, by the path of the key that names each."""
+        margin = self.loss.margin
+        return super().columns() | ({} if margin is None else {("loss", "margin"): margin})
 
     @model_validator(mode="after")
     def _the_backbone_is_trained_or_not(self) -> RewardModelConfig:

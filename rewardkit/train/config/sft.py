@@ -56,3 +56,9 @@ class SftConfig(RowsConfig):
     loss: SftLoss = SftLoss()
     packing: bool = False
     """Concatenate rows instead of padding them. Rows do not attend to each other."""
+
+    def columns(self) -> dict[tuple[str, ...], str]:
+        """Return the columns that every row must have, by the path of the key that names each."""
+        if self.data.messages is not None:
+            return {("data", "messages"): self.data.messages}
+        return {("data", "prompt"): self.data.prompt, ("data", "completion"): self.data.completion}

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from rewardkit.config import RewardConfig
 from rewardkit.config.yaml import Document
-from rewardkit.errors import ConfigError, Location
+from rewardkit.errors import Location
 from rewardkit.registry import Registry
 from rewardkit.train.config import RunConfig
-from rewardkit.train.config.base import paths
 from rewardkit.train.config.engines import ChosenEngine
 
 
@@ -30,21 +29,3 @@ class TrainFile:
     def where(self, *path: str | int) -> Location:
         """Return the place of a value in the file, for messages."""
         return self.document.where(path)
-
-    def require_data(self, *keys: str) -> None:
-        """Check that data files exist, before anything heavy is imported.
-
-        Args:
-            keys: Keys of the section ``data``: ``train``, ``eval``.
-
-        Raises:
-            ConfigError: A file is missing.
-        """
-        missing = [
-            (self.where("data", key, index), f"{file} does not exist")
-            for key in keys
-            for index, file in enumerate(paths(getattr(self.config.data, key)))
-            if not file.exists()
-        ]
-        if missing:
-            raise ConfigError(*missing)

@@ -85,7 +85,7 @@ def read_pairs(data: PairData) -> tuple[list[Row], list[Row]]:
 
 def has_prompt(row: Row, data: PairData) -> bool:
     """Whether the prompt stands in a column of its own. Raises DataError if it should and does not."""
-    if row.data.get(data.prompt) is None:
+    if row.find(data.prompt) is None:
         if "prompt" in data.model_fields_set:
             row.get(data.prompt)
         return False
@@ -94,7 +94,7 @@ def has_prompt(row: Row, data: PairData) -> bool:
 
 def _prompt_key(row: Row, data: PairData) -> str:
     if has_prompt(row, data):
-        return orjson.dumps(row.data[data.prompt], option=orjson.OPT_SORT_KEYS).decode()
+        return orjson.dumps(row.get(data.prompt), option=orjson.OPT_SORT_KEYS).decode()
     chosen, rejected = row.get(data.chosen), row.get(data.rejected)
     if isinstance(chosen, str) and isinstance(rejected, str):
         return chosen[: _shared_length(chosen, rejected)]

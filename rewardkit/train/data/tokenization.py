@@ -31,7 +31,7 @@ class Prompt:
     text: Text
     """As the reward sees it."""
     fields: Mapping[str, Any]
-    """All other columns of the row."""
+    """All other columns of the row, and the values at the paths that rewards read."""
     place: str
 
 
@@ -50,16 +50,23 @@ class Example:
 class Renderer:
     """Turns prompts and conversations into tokens."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, data: TextData) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, data: TextData, nested: Sequence[str] = ()) -> None:
+        """Create a renderer.
+
+        Args:
+            tokenizer: The tokenizer, with its chat template.
+            data: The columns, and the system message.
+            nested: The paths into nested columns that rewards read.
+        """
         self.tokenizer = tokenizer
         self.data = data
+        self.nested = nested
 
     def prompt(self, row: Row) -> Prompt:
         """The prompt of a row. Raises DataError."""
         text = self.text(row, self.data.prompt)
         tokens = self.prompt_tokens(text, row)
-        fields = {key: value for key, value in row.data.items() if key != self.data.prompt}
-        return Prompt(tokens, text, fields, row.place)
+        return Prompt(tokens, text, row.fields(self.data.prompt, self.nested), row.place)
 
     def text(self, row: Row, column: str) -> Text:
         """A column that holds text or messages."""

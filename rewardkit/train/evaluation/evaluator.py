@@ -19,7 +19,7 @@ from rewardkit.rollout_engine import RolloutEngine, Sampling
 from rewardkit.train.config import ModelConfig, RlConfig, paths
 from rewardkit.train.config.engines import ChosenEngine
 from rewardkit.train.config.training_file import TrainFile
-from rewardkit.train.data.rows import data_hash, read_rows
+from rewardkit.train.data.rows import columns_hint, data_hash, read_rows
 from rewardkit.train.data.tokenization import Prompt
 from rewardkit.train.distributed import collectives
 from rewardkit.train.evaluation.answers import GREEDY, Answer, ModelAnswers, Store
@@ -82,8 +82,8 @@ def evaluate_models(
     all_answers = []
     with CompositeReward(file.reward, registry=file.registry, workers=config.reward_workers) as reward:
         for section, place in zip(sections, places, strict=True):
-            policy = Policy.load(section, place)
-            prompts = load_prompts(config, policy, reward, config.data.eval)[: config.evaluate.limit]
+            policy = Policy.load(section, place, trained=False)
+            prompts = load_prompts(config, policy, [file.reward], config.data.eval)[: config.evaluate.limit]
             evaluator = _Evaluator(config, section, file.engine, condition, samples, policy, reward, prompts)
             store = None if out is None else Store(out / f"answers-{evaluator.key()}.jsonl")
             all_answers.append(ModelAnswers(section.path, prompts, evaluator.answers(store, tell)))
@@ -205,10 +205,10 @@ def classes_of(config: RlConfig, column: str | None) -> dict[int, str]:
     rows = read_rows(paths(config.data.eval))[: config.evaluate.limit]
     if column is None:
         return dict.fromkeys(range(len(rows)), "all")
-    if not any(row.data.get(column) is not None for row in rows):
-        there = ", ".join(dict.fromkeys(name for row in rows for name in row.data))
-        raise DataError(f"--by {column}: no row of {rows[0].file} has that column; there are {there}")
-    return {index: str(row.data.get(column, "(none)")) for index, row in enumerate(rows)}
+    classes = [row.find(column) for row in rows]
+    if all(value is None for value in classes):
+        raise DataError(f"--by {column}: no held-out row has that column. {columns_hint(column, rows)}")
+    return {index: "(none)" if value is None else str(value) for index, value in enumerate(classes)}
 
 
 def extracted(text: str, pattern: str) -> str | None:

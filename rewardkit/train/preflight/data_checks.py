@@ -105,7 +105,7 @@ class DataChecks:
             samples: Whether the model will generate text.
         """
         warn = self.found.warnings.append
-        prompt = rows[0].data.get(column)
+        prompt = rows[0].find(column)
         if isinstance(prompt, str) and self.tokenizer.chat_template and not renderer.data.as_chat:
             warn(
                 "prompts are plain text, but the tokenizer has a chat template: set data.as_chat if the model is used as a chat model"
@@ -136,7 +136,7 @@ class DataChecks:
 
     def lost_characters(self, rows: Sequence[Row], column: str) -> None:
         """Find texts with characters that the tokenizer drops."""
-        texts = [value for row in rows[:TEXTS_READ_BACK] if isinstance(value := row.data.get(column), str)]
+        texts = [value for row in rows[:TEXTS_READ_BACK] if isinstance(value := row.find(column), str)]
         lost = [text for text in texts if self._surviving(text) < (1 - MOST_LOST) * len("".join(text.split()))]
         if lost:
             self.found.warnings.append(

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from rewardkit.config import RewardConfig
 from rewardkit.errors import DataError
 from rewardkit.rollout_engine import Completion
 from rewardkit.train.config import RlConfig, SftConfig, paths
 from rewardkit.train.config.preference import DpoConfig, PreferenceConfig, RewardModelConfig
 from rewardkit.train.config.training_file import TrainFile
+from rewardkit.train.data.input_check import missing_columns, nested_paths
 from rewardkit.train.data.preference_pairs import AnswerRenderer, DialogueRenderer, read_pairs
 from rewardkit.train.data.rows import Row, read_rows
 from rewardkit.train.data.tokenization import Example, Prompt, Renderer
@@ -25,6 +27,7 @@ from rewardkit.train.evaluation.statistics import wilson
 from rewardkit.train.models.loading import load_tokenizer, model_context
 from rewardkit.train.preflight.data_checks import DataChecks, Findings, Tokens, length_range
 from rewardkit.train.rollout.generate import rollout
+from rewardkit.types import Rollout
 
 LENGTH_PREDICTS = 0.6
 """Length predicts the preference if, by the lower end of the interval, the preferred answer is longer (or shorter) in a larger share."""
@@ -115,7 +118,7 @@ class Preview(DataChecks):
             found.warnings += filter(None, [doubt(config, self.file.reward)])
             place = self.file.where("evaluate", "correct")
             correct_condition(config.evaluate.correct, self.file.reward.component_names, place)
-        renderer = Renderer(self.tokenizer, config.data)
+        renderer = Renderer(self.tokenizer, config.data, nested_paths(config, self.file.reward, self.file.gold))
         rows = self.rows(config.data.train)
         prompts = [renderer.prompt(row) for row in rows]
         lengths = [len(item.tokens) for item in prompts]
@@ -147,6 +150,8 @@ class Preview(DataChecks):
             whole = [len(item.tokens) + rollout_.max_new_tokens for item in held_out]
             self.lengths(whole, context, "refused", "held-out rows", fatal=True)
             self.columns(held_out, "data.eval")
+            if self.file.gold is not None:
+                self.missing_columns(self.file.gold, held_out, "data.eval")
 
     def check_pairs(self, config: PreferenceConfig) -> None:
         """Check the preference pairs of a reward model or DPO."""
@@ -284,23 +289,31 @@ class Preview(DataChecks):
         """Find columns and values that the reward lacks, by the reward's own check."""
         if self.file.reward is None:
             return
-        for column, users in self.file.reward.needed_fields().items():
-            if not any(prompt.fields.get(column) is not None for prompt in prompts):
-                self.found.problems.append(f"{users[0][1]} reads the column {column!r}, which no row of {name} has")
+        if not self.missing_columns(self.file.reward, prompts, name):
+            return
         problems: Counter[str] = Counter()
         first: dict[str, str] = {}
         nothing = Completion((), (), "stop")
         for index, prompt in enumerate(prompts):
-            try:
-                missing = self.file.reward.row_problems(rollout(prompt, index, nothing, _no_text))
-            except DataError as error:
-                missing = [("reward", str(error))]
-            for component, problem in missing:
+            for component, problem in self.file.reward.row_problems(rollout(prompt, index, nothing, _no_text)):
                 text = f"{component}: {problem}"
                 problems[text] += 1
                 first.setdefault(text, prompt.place)
         for text, count in problems.most_common(MOST_ROW_PROBLEMS):
             self.found.warnings.append(f"{count} of {len(prompts)} rows: {text} (the first: {first[text]})")
+
+    def missing_columns(self, reward: RewardConfig, prompts: Sequence[Prompt], name: str) -> bool:
+        """Find columns that a reward reads and no row has. Return False if a row has no route."""
+        try:
+            missing = missing_columns(
+                [(prompt.place, Rollout(prompt.text, "", prompt.fields)) for prompt in prompts], reward
+            )
+        except DataError as error:
+            self.found.problems.append(str(error))
+            return False
+        for column, reader in missing.items():
+            self.found.problems.append(f"{reader} reads column {column!r}, which no row of {name} has")
+        return True
 
 
 _no_text: Callable[[Sequence[int]], str] = lambda _tokens: ""  # noqa: E731

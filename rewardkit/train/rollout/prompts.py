@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rewardkit.composite import CompositeReward
+from rewardkit.config import RewardConfig
 from rewardkit.errors import DataError
 from rewardkit.train.config import RlConfig, paths
-from rewardkit.train.data.rows import read_rows
+from rewardkit.train.data.input_check import missing_columns, nested_paths
+from rewardkit.train.data.rows import columns_hint, read_rows
 from rewardkit.train.data.tokenization import Prompt, Renderer
 from rewardkit.train.models.policy import Policy
+from rewardkit.types import Rollout
 
 
 def load_prompts(
-    config: RlConfig, policy: Policy, reward: CompositeReward, files: Path | Sequence[Path] | None
+    config: RlConfig, policy: Policy, rewards: Sequence[RewardConfig], files: Path | Sequence[Path] | None
 ) -> list[Prompt]:
-    """Read and render prompts, and check them against the reward and the model's context.
+    """Read and render prompts, and check them against the rewards and the model's context.
 
     Args:
         config: The configuration.
         policy: The model whose tokenizer and context are used.
-        reward: The reward whose columns the rows must have.
+        rewards: The rewards whose columns the rows must have.
         files: The files of rows; None has no prompts.
 
     Raises:
@@ -29,15 +31,16 @@ def load_prompts(
     """
     if files is None:
         return []
-    renderer = Renderer(policy.tokenizer, config.data)
-    prompts = [renderer.prompt(row) for row in read_rows(paths(files))]
+    renderer = Renderer(policy.tokenizer, config.data, nested_paths(config, *rewards))
+    rows = read_rows(paths(files))
+    prompts = [renderer.prompt(row) for row in rows]
     refuse_long_prompts(prompts, policy.context, config.rollout.max_new_tokens)
-    for field, users in reward.config.needed_fields().items():
-        if not any(prompt.fields.get(field) is not None for prompt in prompts):
-            composite, who, place = users[0]
-            del composite
+    for reward in rewards:
+        found = [(prompt.place, Rollout(prompt.text, "", prompt.fields)) for prompt in prompts]
+        for column, reader in missing_columns(found, reward).items():
+            names = " and ".join(dict.fromkeys(str(row.file) for row in rows))
             raise DataError(
-                f"{place or reward.config.file}: {who} reads the column {field!r}, which no row of {files} has"
+                f"{reader} reads column {column!r}, which no row of {names} has. {columns_hint(column, rows)}"
             )
     return prompts
 

@@ -14,7 +14,7 @@ from accelerate import PartialState
 from rewardkit.errors import OutputError, UsageError
 from rewardkit.train.config import paths, plain
 from rewardkit.train.config.training_file import TrainFile
-from rewardkit.train.data.rows import data_hash
+from rewardkit.train.data.rows import data_hashes
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.failure_propagation import propagate_failures
 from rewardkit.train.run_folder import holds_run, remove_run
@@ -86,7 +86,7 @@ def _refuse_other_run(file: TrainFile) -> None:
         return  # no step has been done
     try:
         content = orjson.loads(record.read_bytes())
-        before, data = content["config"], content["data"]
+        before, data = content["config"], content["data"]["train"]
         began_in = before["output"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(f"{record} can't be read ({error}); use another output folder, or --fresh") from None
@@ -106,13 +106,35 @@ def _refuse_other_run(file: TrainFile) -> None:
         raise UsageError(
             f"{file.config.output} contains a run with other values of {', '.join(changed)}; use another output folder, or --fresh"
         )
-    known = {_seen_from(began_in, path): digest for path, digest in data.items()}
-    for path in paths(file.config.data.train):
-        digest = data.get(str(path)) or known.get(_seen_from(now["output"], str(path)))
-        if path.is_file() and digest is not None and data_hash([path]) != digest:
-            raise UsageError(
-                f"{path} has changed since the run in {file.config.output} began; use another output folder, or --fresh"
-            )
+    _refuse_changed_data(file, began_in, data)
+
+
+def _refuse_changed_data(file: TrainFile, began_in: str, before: Mapping[str, str]) -> None:
+    """Raise UsageError if the training data are not those of the earlier run.
+
+    Args:
+        file: The configuration.
+        began_in: The output folder of the earlier run.
+        before: The hash of each file of the earlier run.
+    """
+    output = str(file.config.output)
+    now = data_hashes(paths(file.config.data.train))
+    # A run that was moved together with its data is the same run.
+    moved_from = {_seen_from(began_in, path): digest for path, digest in before.items()}
+    moved_to = {_seen_from(output, path) for path in now}
+    problems = [
+        f"{path} is no longer part of data.train"
+        for path in before
+        if path not in now and _seen_from(began_in, path) not in moved_to
+    ]
+    for path, digest in now.items():
+        known = before.get(path) or moved_from.get(_seen_from(output, path))
+        if known is None:
+            problems.append(f"{path} was added to data.train")
+        elif known != digest:
+            problems.append(f"{path} has changed")
+    if problems:
+        raise UsageError(f"{problems[0]} since the run in {output} began; use another output folder, or --fresh")
 
 
 def _scoring(resolved: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
@@ -135,7 +157,7 @@ def _seen_from(folder: str, value: Any) -> Any:
 
 def quiet() -> None:
     """Silence the progress bars and warnings of transformers, which would break the console."""
-    from transformers.utils import logging  # noqa: PLC0415 - heavy
+    from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call,unused-ignore]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call,unused-ignore]

@@ -17,6 +17,7 @@ from rewardkit.composite import CompositeReward
 from rewardkit.errors import ConfigError, EngineError, RewardkitError
 from rewardkit.rollout_engine import Sampling
 from rewardkit.train.config import ProcessConfig, RlConfig
+from rewardkit.train.config.algorithms import resolve_algorithm
 from rewardkit.train.config.monitors import all_monitors
 from rewardkit.train.config.training_file import TrainFile
 from rewardkit.train.data.batching import Order
@@ -76,12 +77,14 @@ def train(file: TrainFile, config: RlConfig, make_updater: Callable[[Policy, Opt
         CompositeReward(file.reward, registry=file.registry, workers=config.reward_workers) as reward,
     ):
         policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed, sharded=config.fsdp)
-        prompts = load_prompts(config, policy, reward, config.data.train)
-        held_out = load_prompts(config, policy, reward, config.data.eval)[: config.evaluate.limit]
+        prompts = load_prompts(config, policy, [file.reward], config.data.train)
+        measured = [file.reward, *([] if file.gold is None else [file.gold])]
+        held_out = load_prompts(config, policy, measured, config.data.eval)[: config.evaluate.limit]
         facts = {
             "reward": file.reward.resolved,
             "reward_id": reward.reward_id,
             "engine": file.engine.record(),
+            "loss": resolve_algorithm(config.algorithm).loss.record(),
         }
         run = scope.enter_context(Run.open(file, config.steps, facts))
         if (warning := doubt(config, file.reward)) is not None:

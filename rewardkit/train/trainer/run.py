@@ -27,7 +27,7 @@ from rewardkit.interrupts import answering
 from rewardkit.registry import Provenance, Registry
 from rewardkit.train.config import RunConfig, paths, plain
 from rewardkit.train.config.training_file import TrainFile
-from rewardkit.train.data.rows import data_hash
+from rewardkit.train.data.rows import data_hashes
 from rewardkit.train.distributed import collectives
 from rewardkit.train.monitoring.console import RunConsole
 from rewardkit.train.monitoring.loggers import Logger, open_loggers
@@ -101,7 +101,7 @@ class Run:
             "total_steps": total_steps,
             "config": plain(config),
             "versions": {name: _version(name) for name in PACKAGES},
-            "data": {str(path): data_hash([path]) for path in (*paths(config.data.train), *paths(config.data.eval))},
+            "data": {key: data_hashes(paths(getattr(config.data, key))) for key in ("train", "eval")},
             **facts,
         }
         try:

@@ -84,12 +84,12 @@ def test_a_named_prompt_column_must_be_there(tmp_path, tokenizer):
 
     data = PairData(train=tmp_path / "p", prompt="question")
     DialogueRenderer(tokenizer, PairData(train=tmp_path / "p"), 64).dialogue(row(tmp_path, chosen="a"), "chosen")
-    with pytest.raises(DataError, match="no column 'prompt'") as caught:
+    with pytest.raises(DataError, match="no value in column 'prompt'") as caught:
         DialogueRenderer(tokenizer, PairData(train=tmp_path / "p", prompt="prompt"), 64).dialogue(
             row(tmp_path, chosen="a"), "chosen"
         )
     assert "pairs.jsonl:7" in str(caught.value)
-    with pytest.raises(DataError, match="no column 'question'"):
+    with pytest.raises(DataError, match="no value in column 'question'"):
         DialogueRenderer(tokenizer, data, 64).dialogue(row(tmp_path, chosen="a"), "chosen")
 
 

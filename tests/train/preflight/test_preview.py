@@ -112,9 +112,8 @@ def test_prompts_are_held_against_the_context(work, tmp_path):
 
 def test_prompts_are_held_against_the_reward(work, tmp_path):
     """A column that no row has is refused; one that some rows lack is reported with the first of them."""
-    assert look(work, tmp_path, [{"prompt": "1"}, {"prompt": "2"}], stage="grpo")[1].problems == [
-        "component 'a' reads the column 'answer', which no row of data.train has"
-    ]
+    [problem] = look(work, tmp_path, [{"prompt": "1"}, {"prompt": "2"}], stage="grpo")[1].problems
+    assert problem.endswith("config.yaml:7:32: component 'a' reads column 'answer', which no row of data.train has")
     found = look(work, tmp_path, [{"prompt": "1", "answer": "1"}, {"prompt": "2"}], stage="ppo")[1]
     assert found.problems == []
     assert any("1 of 2 rows: a: " in text and "rows.jsonl:2" in text for text in found.warnings)

@@ -129,6 +129,36 @@ def test_data_that_changed_since_the_run_began(tmp_path, work):
         train(tmp_path, work, "sft", data=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (
+            lambda folder: (folder / "sft-2.jsonl").write_text((folder / "sft-1.jsonl").read_text()),
+            "2.jsonl has changed",
+        ),
+        (lambda folder: (folder / "sft-2.jsonl").unlink(), "2.jsonl is no longer part of data.train"),
+        (
+            lambda folder: (folder / "sft-1.jsonl").rename(folder / "sft-3.jsonl"),
+            "1.jsonl is no longer part of data.train",
+        ),
+        (
+            lambda folder: (folder / "sft-3.jsonl").write_text((folder / "sft-1.jsonl").read_text()),
+            "3.jsonl was added to data.train",
+        ),
+    ],
+)
+def test_a_glob_that_matches_other_files(tmp_path, work, change, problem):
+    """A run is not resumed if a file that its glob matched has changed, has gone, or has been added."""
+    lines = (work / "sft.jsonl").read_text().splitlines(keepends=True)
+    for number in (1, 2):
+        (tmp_path / f"sft-{number}.jsonl").write_text("".join(lines[20 * number : 20 * number + 20]))
+    train(tmp_path, work, "sft", data__train=tmp_path / "sft-*.jsonl")
+    train(tmp_path, work, "sft", data__train=tmp_path / "sft-*.jsonl")
+    change(tmp_path)
+    with pytest.raises(UsageError, match=f"{problem} since the run in .*out began"):
+        train(tmp_path, work, "sft", data__train=tmp_path / "sft-*.jsonl")
+
+
 @pytest.mark.parametrize("stage", STAGE)
 def test_a_full_disk(tmp_path, work, stage, monkeypatch):
     """The error names the file, and earlier files are intact."""
