@@ -1,36 +1,51 @@
-"""The one place where a plugin's code is called and what comes of it is classified.
+"""Calls rewards and turns what they return or raise into outcomes.
 
-Whatever a plugin raises or returns ends here as an outcome: a score, or ``Unscored`` with the plugin's name and traceback. Nothing a
-plugin does wrong becomes a reward of 0.
+An outcome is a score, or ``Unscored`` with the plugin's name and traceback. Nothing that a plugin does wrong becomes a reward of 0.
+Batches are tuples of read-only rollouts, so a reward cannot change what others read. If a reward forks and its child returns, the
+child ends here: only the process that made the call goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import math
 import numbers
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from rewardkit.authoring import AsyncRowwise, Rowwise
+from rewardkit.composite.failures import describe_raised, is_network_error
 from rewardkit.types import Outcome, RewardFunction, Rollout, Score, Unscored, UnscoredKind
 
 logger = logging.getLogger(__name__)
 
 _KINDS = frozenset(get_args(UnscoredKind))
-_PASS = (KeyboardInterrupt, GeneratorExit)
-"""What is not the plugin's: somebody wants this work to end."""
 _ZERO, _ONE = Score(0.0), Score(1.0)
-MAX_MESSAGE = 300
-MAX_TRACEBACK = 20_000
-"""Characters that are kept of what a plugin raised; an exception may quote a whole completion."""
+
+
+@contextlib.contextmanager
+def ending_forked_children() -> Iterator[None]:
+    """Run a plugin's code. If it forks and the child leaves the block, the child exits at once."""
+    caller = os.getpid()
+    try:
+        yield
+    finally:
+        _end_forked_child(caller)
+
+
+def _end_forked_child(caller: int) -> None:
+    if os.getpid() != caller:
+        os._exit(0)
 
 
 def call_reward(function: RewardFunction, rollouts: Sequence[Rollout], who: str) -> list[Outcome]:
-    """Score a batch. If the batch as a whole raises, its rollouts are tried one by one, so that only the culprit is unscored.
+    """Score a batch. If the whole batch raises, its rollouts are tried one by one, so that only the culprit is unscored.
+
+    If the batch raises a network error and so does its first rollout, the service is down and the others are not tried.
 
     Args:
         function: The built reward, of scope ``rollout``.
@@ -42,42 +57,55 @@ def call_reward(function: RewardFunction, rollouts: Sequence[Rollout], who: str)
     if not rollouts:
         return []
     try:
-        return check_results(function(rollouts), len(rollouts), who)
-    except _PASS:
+        return _call_batch(function, rollouts, who)
+    except KeyboardInterrupt:
         raise
     # The boundary: a plugin may raise anything, also SystemExit or the panic of a Rust extension.
     except BaseException as error:  # noqa: BLE001
         if len(rollouts) == 1:
-            return [_raised(error, who)]
-    return [outcome for rollout in rollouts for outcome in call_reward(function, [rollout], who)]
+            return [describe_raised(error, who)]
+        is_outage = is_network_error(error)
+    first = call_reward(function, rollouts[:1], who)
+    if is_outage and isinstance(first[0], Unscored) and first[0].kind == "infra":
+        return first * len(rollouts)
+    return first + [outcome for rollout in rollouts[1:] for outcome in call_reward(function, [rollout], who)]
 
 
 def call_group(function: RewardFunction, rollouts: Sequence[Rollout], who: str) -> list[Outcome]:
-    """Score one whole group; if it raises, all of the group is unscored."""
+    """Score one whole group. If the reward raises, the whole group is unscored."""
     try:
-        return check_results(function(rollouts), len(rollouts), who)
-    except _PASS:
+        return _call_batch(function, rollouts, who)
+    except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001
-        return [_raised(error, who)] * len(rollouts)
+        return [describe_raised(error, who)] * len(rollouts)
+
+
+def _call_batch(function: RewardFunction, rollouts: Sequence[Rollout], who: str) -> list[Outcome]:
+    with ending_forked_children():
+        return check_results(function(tuple(rollouts)), len(rollouts), who)
 
 
 def call_one(one: Callable[[Rollout], Any], rollout: Rollout, who: str) -> Outcome:
     """Score a single rollout by a function of one rollout."""
+    caller = os.getpid()
     try:
         return to_outcome(one(rollout), who)
-    except _PASS:
+    except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001
-        return _raised(error, who)
+        return describe_raised(error, who)
+    finally:
+        _end_forked_child(caller)
 
 
 async def call_async(function: RewardFunction, rollouts: Sequence[Rollout], who: str) -> list[Outcome]:
     """Score one rollout, or one group, by a coroutine function. Cancelling the task that this runs in passes through."""
+    caller = os.getpid()
     try:
         if isinstance(function, AsyncRowwise):
             return [to_outcome(await function.one(rollout), who) for rollout in rollouts]
-        results: Any = function(rollouts)
+        results: Any = function(tuple(rollouts))
         return check_results(await results if inspect.isawaitable(results) else results, len(rollouts), who)
     except GeneratorExit:
         raise
@@ -86,23 +114,27 @@ async def call_async(function: RewardFunction, rollouts: Sequence[Rollout], who:
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
             raise
-        return [_raised(error, who)] * len(rollouts)
+        return [describe_raised(error, who)] * len(rollouts)
+    finally:
+        _end_forked_child(caller)
 
 
 def close_reward(function: object, who: str) -> None:
-    """Call a reward's ``close``, where it has one that is no coroutine function. That it raises is only told."""
+    """Call a reward's ``close``, unless it is a coroutine function. An exception is only logged."""
     try:
         close = getattr(function, "close", None)
         if callable(close) and not inspect.iscoroutinefunction(close):
-            close()
+            with ending_forked_children():
+                close()
     except Exception:
         logger.exception("%s could not be closed", who)
 
 
 def check_results(results: Any, expected: int, who: str) -> list[Outcome]:
-    """Outcomes of a batch's results; all unscored if there are not as many as rollouts.
+    """Return the outcomes of a batch's results; all are unscored if there are not as many as rollouts.
 
-    May raise what the results' own methods raise, as a lazy sequence does.
+    Raises:
+        BaseException: What the results' own methods raise, as those of a lazy sequence may.
     """
     if (
         isinstance(results, str | bytes | Mapping)
@@ -118,10 +150,12 @@ def check_results(results: Any, expected: int, who: str) -> list[Outcome]:
 
 
 def to_outcome(result: Any, who: str) -> Outcome:
-    """What a plugin returned for one rollout, as a score with a finite float, or as Unscored.
+    """Return what a plugin returned for one rollout as a score with a finite float, or as Unscored.
 
-    What comes out is made of plain types alone, whatever subclasses the plugin has of them: it goes between processes and to disk.
-    May raise what the result's own methods raise.
+    The outcome consists of plain types only, whatever subclasses the plugin uses, since it goes between processes and to disk.
+
+    Raises:
+        BaseException: What the result's own methods raise.
     """
     kind = type(result)
     if kind is float or kind is bool or kind is int:
@@ -171,12 +205,3 @@ def _checked_unscored(result: Unscored, who: str) -> Unscored:
     if str(result.kind) not in _KINDS:
         return Unscored("plugin", f"{who} gave the unknown kind {str(result.kind)!r}: {message}")
     return Unscored(result.kind, message, None if result.traceback is None else str(result.traceback))
-
-
-def _raised(error: BaseException, who: str) -> Unscored:
-    try:
-        text = " ".join(str(error)[: 2 * MAX_MESSAGE].split())[:MAX_MESSAGE]
-    except Exception:  # noqa: BLE001 - its __str__ is the plugin's code too
-        text = "(its text can't be had)"
-    message = f"{who} raised {type(error).__name__}{f': {text}' if text else ''}"
-    return Unscored("plugin", message, "".join(traceback.format_exception(error))[-MAX_TRACEBACK:])

@@ -5,6 +5,7 @@ import decimal
 import enum
 import fractions
 import math
+import os
 from typing import Any
 
 import pytest
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 
 from rewardkit import Rollout, Score, Unscored
 from rewardkit.authoring import Rowwise
+from rewardkit.composite.failures import MAX_TRACEBACK
 from rewardkit.composite.plugin_calls import (
-    MAX_TRACEBACK,
     call_async,
     call_group,
     call_one,
@@ -161,7 +162,7 @@ class Panic(BaseException):
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("bad row"), SystemExit(3), Panic("panic"), RecursionError(), MemoryError()]
+    "error", [ValueError("bad row"), SystemExit(3), Panic("panic"), RecursionError(), MemoryError(), GeneratorExit()]
 )
 def test_only_the_culprit_is_unscored(error: BaseException) -> None:
     """A batch function that raises for one row leaves that row unscored, with what it raised; the others are scored."""
@@ -285,3 +286,102 @@ def test_closing_never_raises(caplog: pytest.LogCaptureFixture) -> None:
     close_reward(Plugin(), WHO)
     close_reward(object(), WHO)
     assert caplog.messages == [f"{WHO} could not be closed"]
+
+
+def fork(end: BaseException | None = None) -> float:
+    """Fork; both processes return, or raise."""
+    os.fork()
+    if end is not None:
+        raise end
+    return 1.0
+
+
+async def fork_async(rollouts):
+    """Fork in a coroutine function."""
+    return [fork()] * len(rollouts)
+
+
+class ForksOnClose:
+    """A reward whose ``close`` forks."""
+
+    def close(self) -> None:
+        """Fork."""
+        fork()
+
+
+CALLS = {
+    "row": lambda: call_reward(Rowwise(lambda rollout: fork()), ROLLOUTS[:1], WHO),
+    "batch": lambda: call_reward(lambda rollouts: [fork()], ROLLOUTS[:1], WHO),
+    "group": lambda: call_group(lambda rollouts: [fork()], ROLLOUTS[:1], WHO),
+    "raises": lambda: call_one(lambda rollout: fork(ValueError()), ROLLOUTS[0], WHO),
+    "exits": lambda: call_reward(lambda rollouts: fork(SystemExit(3)), ROLLOUTS[:1], WHO),
+    "interrupts": lambda: call_group(lambda rollouts: fork(KeyboardInterrupt()), ROLLOUTS[:1], WHO),
+    "async": lambda: asyncio.run(call_async(fork_async, ROLLOUTS[:1], WHO)),
+    "close": lambda: close_reward(ForksOnClose(), WHO),
+}
+
+
+@pytest.mark.parametrize("how", CALLS)
+def test_a_forked_child_never_returns_to_the_caller(how: str) -> None:
+    """If a reward forks, only the process that called it goes on; the child exits, whether the reward returns or raises."""
+    read, write = os.pipe()
+    try:
+        CALLS[how]()
+    except KeyboardInterrupt:
+        assert how == "interrupts"
+    finally:
+        os.write(write, b"x")  # by every process that comes here
+    _, status = os.wait()
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert os.read(read, 100) == b"x"
+    os.close(read)
+    os.close(write)
+
+
+@pytest.mark.parametrize("call", [call_reward, call_group, lambda *call: asyncio.run(call_async(*call))])
+def test_a_batch_is_a_tuple(call) -> None:
+    """A reward that sorts or empties its batch raises instead of moving scores to other rollouts."""
+    batches: list[object] = []
+
+    def function(rollouts):
+        batches.append(rollouts)
+        rollouts.reverse()
+
+    given_ = list(ROLLOUTS)
+    assert {outcome.kind for outcome in call(function, given_, WHO)} == {"plugin"}
+    assert {type(batch) for batch in batches} == {tuple}
+    assert given_ == ROLLOUTS
+
+
+def test_an_outage_is_not_tried_for_every_rollout() -> None:
+    """If the batch and its first rollout raise network errors, the service is down: the others are not tried."""
+    sizes: list[int] = []
+
+    def function(rollouts):
+        sizes.append(len(rollouts))
+        raise ConnectionRefusedError
+
+    assert {outcome.kind for outcome in call_reward(function, ROLLOUTS, WHO)} == {"infra"}
+    assert sizes == [3, 1]
+
+
+def test_a_dropped_connection_is_tried_again() -> None:
+    """If the first rollout alone is scored, the network error came from one of the others."""
+
+    def function(rollouts):
+        if any(rollout.completion == "b" for rollout in rollouts):
+            raise ConnectionResetError
+        return [1.0] * len(rollouts)
+
+    outcomes = call_reward(function, ROLLOUTS, WHO)
+    assert [getattr(outcome, "kind", None) for outcome in outcomes] == [None, "infra", None]
+
+
+@pytest.mark.parametrize("call", [call_reward, call_group])
+def test_network_errors_of_sync_rewards_are_infra(call) -> None:
+    """A network error is the service's failure in rewards that are not async, too."""
+
+    def function(rollouts):
+        raise TimeoutError("read timed out")
+
+    assert {outcome.kind for outcome in call(function, ROLLOUTS, WHO)} == {"infra"}
