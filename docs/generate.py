@@ -19,6 +19,7 @@ import click
 from click.testing import CliRunner
 
 from rewardkit.cli.plugins import type_text
+from rewardkit.config.params import params_schema
 from rewardkit.registry import Registry
 
 ROOT = Path(__file__).parents[1]
@@ -192,11 +193,11 @@ def policy_losses() -> Iterator[str]:
 
     for name, target in POLICY_LOSSES.items():
         summary = " ".join((inspect.getdoc(target) or "").partition("\n\n")[0].split())
-        yield f"**`{name}`**: {_markdown(summary.replace('``', '`'))}\n"
+        yield f"**`{name}`**: {_markdown(summary)}\n"
         settings = params_schema(loss_type(name)).get("properties", {})
         for key, about in settings.items():
             default = json.dumps(about.get("default"))
-            yield f"- `{key}` (default {default}): {_markdown(about.get('description', '').replace('``', '`'))}"
+            yield f"- `{key}` (default {default}): {_markdown(about.get('description', ''))}"
         yield ""
 
 
@@ -340,6 +341,7 @@ def floors() -> Iterator[str]:
 
 PARTS: dict[str, Callable[..., Iterator[str]]] = {
     "algorithms": algorithms,
+    "policy_losses": policy_losses,
     "commands": commands,
     "component-metrics": component_metrics,
     "file": file,

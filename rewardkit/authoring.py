@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import re
 import types
 import typing
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -74,7 +75,7 @@ def reward(
 
     def decorate(target: _Decorated) -> _Decorated:
         signature_of = target.__init__ if inspect.isclass(target) else target
-        params, field_params = _params_from_signature(signature_of, name, target)
+        params, field_params = params_from_signature(signature_of, f"reward {name!r}", target)
         if isinstance(needs, str):
             raise TypeError(f"reward {name!r}: needs must be a list of fields, as in [{needs!r}]")
         fixed_needs = tuple(needs)
@@ -181,8 +182,17 @@ def _refuse_mismatch(name: str, target: Any, is_async: bool, scope: Scope, execu
         )
 
 
-def _params_from_signature(function: Any, name: str, target: Any) -> tuple[type[Any], tuple[str, ...]]:
-    """A frozen dataclass of the keyword-only parameters, and which of them name fields."""
+def params_from_signature(function: Any, label: str, target: Any) -> tuple[type[Any], tuple[str, ...]]:
+    """Return a frozen dataclass of a function's keyword-only parameters, and the names of those that name columns.
+
+    Args:
+        function: The function whose signature is read: ``target`` itself, or its ``__init__`` if it is a class.
+        label: What the function is, for messages, such as ``reward 'palindrome'``.
+        target: The function or class whose docstring describes the parameters.
+
+    Raises:
+        TypeError: The signature can't be turned into parameters.
+    """
     # The others, such as the rollout's, may stand behind TYPE_CHECKING.
     own = {
         parameter.name: parameter.annotation
@@ -194,7 +204,7 @@ def _params_from_signature(function: Any, name: str, target: Any) -> tuple[type[
             types.SimpleNamespace(__annotations__=own), getattr(function, "__globals__", None), include_extras=True
         )
     except NameError as error:
-        raise TypeError(f"reward {name!r}: the annotation of a parameter can't be resolved: {error}") from error
+        raise TypeError(f"{label}: the annotation of a parameter can't be resolved: {error}") from error
     docs = _parameter_docs(target, function)
     fields: list[tuple[str, Any, Any]] = []
     field_params: list[str] = []
@@ -205,15 +215,13 @@ def _params_from_signature(function: Any, name: str, target: Any) -> tuple[type[
             if parameter.kind in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL):
                 if inspect.isclass(target) and function is object.__init__:
                     continue
-                raise TypeError(f"reward {name!r}: *args and **kwargs can't be described to YAML; name each parameter")
+                raise TypeError(f"{label}: *args and **kwargs can't be described to YAML; name each parameter")
             if positional > 1:
-                raise TypeError(
-                    f"reward {name!r}: parameter {parameter.name!r} must be keyword-only; put a '*' before it"
-                )
+                raise TypeError(f"{label}: parameter {parameter.name!r} must be keyword-only; put a '*' before it")
             continue
         annotation = hints.get(parameter.name)
         if annotation is None:
-            raise TypeError(f"reward {name!r}: parameter {parameter.name!r} needs a type annotation")
+            raise TypeError(f"{label}: parameter {parameter.name!r} needs a type annotation")
         if any(isinstance(mark, _FieldNameMarker) for mark in _annotations(annotation)):
             field_params.append(parameter.name)
         metadata = {"doc": docs.get(parameter.name, "")}
@@ -225,7 +233,9 @@ def _params_from_signature(function: Any, name: str, target: Any) -> tuple[type[
         else:
             spec = dataclasses.field(default=default, metadata=metadata)
         fields.append((parameter.name, annotation, spec))
-    class_name = "".join(part.capitalize() for part in name.replace(".", "_").split("_")) + "Params"
+    class_name = (
+        "".join(part.capitalize() for part in re.findall(r"[A-Za-z0-9]+", label.rsplit(" ", maxsplit=1)[-1])) + "Params"
+    )
     params = dataclasses.make_dataclass(class_name, fields, frozen=True, kw_only=True)
     params.__module__ = getattr(target, "__module__", __name__)
     return params, tuple(field_params)
@@ -240,7 +250,7 @@ def _annotations(annotation: Any) -> Iterable[Any]:
 
 def _description(target: Any) -> str:
     """The docstring without its Google-style sections."""
-    from docstring_parser import ParseError, parse  # noqa: PLC0415 - only plugin modules pay for it
+    from docstring_parser import ParseError, parse
 
     text = inspect.getdoc(target) or ""
     try:
@@ -251,7 +261,7 @@ def _description(target: Any) -> str:
 
 
 def _parameter_docs(*targets: Any) -> dict[str, str]:
-    from docstring_parser import ParseError, parse  # noqa: PLC0415 - only plugin modules pay for it
+    from docstring_parser import ParseError, parse
 
     docs: dict[str, str] = {}
     for target in targets:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
-from rewardkit.rollout_engine import RolloutEngineType
-from rewardkit.types import RewardType
+
+class HasParams(Protocol):
+    """Anything that a configuration names with ``use`` and gives settings with ``with``."""
+
+    @property
+    def params(self) -> Any:
+        """The class of its parameters: a pydantic model or a dataclass."""
 
 
 @functools.lru_cache(maxsize=512)
@@ -32,24 +37,24 @@ def _schema(params: Any) -> dict[str, Any]:
     return schema
 
 
-def params_schema(reward_type: RewardType | RolloutEngineType) -> dict[str, Any]:
+def params_schema(kind: HasParams) -> dict[str, Any]:
     """The JSON Schema of what may stand under ``with``. Unknown keys are refused at every level.
 
     Raises:
         pydantic.errors.PydanticUserError: A parameter's type has no JSON Schema.
     """
-    params: Any = reward_type.params  # a class is hashable, whatever its metaclass
+    params: Any = kind.params  # a class is hashable, whatever its metaclass
     return _schema(params)
 
 
-def make_params(reward_type: RewardType | RolloutEngineType, data: dict[str, Any]) -> Any:
+def make_params(kind: HasParams, data: dict[str, Any]) -> Any:
     """An instance of the parameters from data that the schema has passed.
 
     Raises:
         ValueError: What the schema can't express is wrong (the class's own checks); one line per problem.
     """
     try:
-        params: Any = reward_type.params
+        params: Any = kind.params
         return _adapter(params).validate_python(data)
     except ValidationError as error:
         lines = []

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from rewardkit.train.config.base import Count, NotNegative, Positive, Section, Share
 from rewardkit.train.config.monitors import MonitorsConfig
-from rewardkit.train.config.rl import AlgorithmConfig, KlConfig, RlConfig, RolloutConfig
+from rewardkit.train.config.rl import Algorithm, AlgorithmConfig, KlConfig, RlConfig, RolloutConfig
 
 
 class CriticConfig(Section):
@@ -42,9 +42,7 @@ class PpoRolloutConfig(RolloutConfig):
 class PpoAlgorithmConfig(AlgorithmConfig):
     """The token loss and the reduction; advantages are the critic's."""
 
-    use: Literal[
-        "grpo", "dr_grpo", "bnpo", "dapo", "cispo", "gspo", "sapo", "rloo", "reinforce++", "reinforce++-baseline"
-    ] = "bnpo"
+    use: Algorithm = "bnpo"
 
 
 class PpoKlConfig(KlConfig):

@@ -17,6 +17,7 @@ from rewardkit.config.yaml import Document, Path_
 from rewardkit.errors import ConfigError, Location
 from rewardkit.registry import Registry
 from rewardkit.train.config import RlConfig, RunConfig
+from rewardkit.train.config.algorithms import checked_algorithm
 from rewardkit.train.config.engines import chosen_engine
 from rewardkit.train.config.monitors import refuse_renamed_monitors, refuse_unknown_monitors
 from rewardkit.train.config.stages import STAGES
@@ -29,6 +30,17 @@ RENAMED_KEYS: Mapping[tuple[str, ...], str] = {
     ("filter", "zero_spread"): "zero_std",
 }
 """Former names of keys, by their path, with the new name of the last part."""
+MOVED_KEYS: Mapping[tuple[str, ...], str] = {
+    ("algorithm", "eps_low"): "algorithm.loss: {with: {eps_low: …}}",
+    ("algorithm", "eps_high"): "algorithm.loss: {with: {eps_high: …}}",
+    ("algorithm", "max_ratio"): "algorithm.loss: {with: {max_ratio: …}}",
+    ("algorithm", "dual_clip"): "algorithm.loss: {use: dual_clip, with: {bound: …}}",
+    ("algorithm", "cispo_low"): "algorithm.loss: {use: cispo, with: {low: …}}",
+    ("algorithm", "cispo_high"): "algorithm.loss: {use: cispo, with: {high: …}}",
+    ("algorithm", "sapo_tau_positive"): "algorithm.loss: {use: sapo, with: {tau_positive: …}}",
+    ("algorithm", "sapo_tau_negative"): "algorithm.loss: {use: sapo, with: {tau_negative: …}}",
+}
+"""Former keys that are now written elsewhere, by their path."""
 
 
 def read_train_config(
@@ -76,6 +88,7 @@ def read_train_config(
     engine = chosen_engine(document, config, registry) if isinstance(config, RlConfig) else None
     if isinstance(config, RlConfig):
         refuse_unknown_monitors(document, config.monitors, registry)
+        checked_algorithm(document, config)
     return TrainFile(config, document, reward, gold, registry, engine)
 
 
@@ -93,12 +106,14 @@ def stage_of(document: Document) -> str:
 def refuse_renamed_keys(document: Document) -> None:
     """Raise ConfigError if a configuration uses the former name of a key."""
     problems = []
-    for path, new in RENAMED_KEYS.items():
+    renamed = {path: f"called {'.'.join((*path[:-1], new))}" for path, new in RENAMED_KEYS.items()}
+    moved = {path: f"written {new}" for path, new in MOVED_KEYS.items()}
+    for path, words in (renamed | moved).items():
         section: Any = document.data
         for part in path[:-1]:
             section = section.get(part) if isinstance(section, dict) else None
         if isinstance(section, dict) and path[-1] in section:
-            problems.append((document.where_key(path), f"{'.'.join(path)} is now called {'.'.join((*path[:-1], new))}"))
+            problems.append((document.where_key(path), f"{'.'.join(path)} is now {words}"))
     if problems:
         raise ConfigError(*problems)
 

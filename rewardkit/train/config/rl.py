@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from rewardkit.train.config.base import Count, NotNegative, Pattern, Positive, RunConfig, Section, TextData
 from rewardkit.train.config.monitors import MonitorsConfig
@@ -74,54 +77,45 @@ class ProcessConfig(Section):
     """A token gets the rewards of its own step and all later ones, not of its own step alone."""
 
 
-LOSSES = {"cispo": "cispo", "gspo": "gspo", "sapo": "sapo", "rloo": "reinforce"}
-"""The losses of the named algorithms whose loss is not ``clip``."""
-READ_BY = {
-    "eps_low": ("clip", "dual_clip", "gspo"),
-    "eps_high": ("clip", "dual_clip", "gspo"),
-    "max_ratio": ("clip", "gspo"),
-    "dual_clip": ("dual_clip",),
-    "cispo_low": ("cispo",),
-    "cispo_high": ("cispo",),
-    "sapo_tau_positive": ("sapo",),
-    "sapo_tau_negative": ("sapo",),
-}
-"""The losses that read each setting."""
+def _loss_source(value: object, info: ValidationInfo) -> object:
+    """Resolve the file of ``file.py:name`` against the configuration's folder."""
+    folder = (info.context or {}).get("folder")
+    if isinstance(value, dict) and "use" in value:
+        return {**value, "use": _loss_source(value["use"], info)}
+    if isinstance(value, str) and folder is not None and re.search(r"\.py:\w+$", value):
+        return str(Path(folder, Path(value).expanduser()))
+    return value
+
+
+Algorithm: TypeAlias = Literal[
+    "grpo", "dr_grpo", "bnpo", "dapo", "cispo", "gspo", "sapo", "rloo", "reinforce++", "reinforce++-baseline"
+]
+AdvantageKind: TypeAlias = Literal["group_std", "batch_std", "none", "rloo", "reinforce_pp", "reinforce_pp_baseline"]
+Reduction: TypeAlias = Literal["grpo", "bnpo", "dr_grpo", "dapo"]
 
 
 class AlgorithmConfig(Section):
     """An algorithm by name. Each further setting replaces a part of it."""
 
-    use: Literal[
-        "grpo", "dr_grpo", "bnpo", "dapo", "cispo", "gspo", "sapo", "rloo", "reinforce++", "reinforce++-baseline"
-    ] = "dapo"
-    advantage: Literal["group_std", "batch_std", "none", "rloo", "reinforce_pp", "reinforce_pp_baseline"] | None = None
+    use: Algorithm = "dapo"
+    advantage: AdvantageKind | None = None
     """How rewards become advantages: the baseline, and what the difference is divided by."""
-    reduction: Literal["grpo", "bnpo", "dr_grpo", "dapo"] | None = None
+    reduction: Reduction | None = None
     """How token losses are averaged."""
-    loss: Literal["clip", "dual_clip", "cispo", "gspo", "sapo", "reinforce"] | None = None
-    """The loss of one token."""
+    loss: Annotated[str | dict[str, Any] | None, BeforeValidator(_loss_source)] = None
+    """The loss of one token: clip, dual_clip, sequence_clip, gspo, cispo, sapo, reinforce, or your own as package.module:name or
+    ./file.py:name. With settings: {use: clip, with: {eps_high: 0.28}}."""
     process: ProcessConfig | None = None
-    eps_low: Positive | None = None
-    """The ratio is clipped below 1 - eps_low."""
-    eps_high: Positive | None = None
-    """The ratio is clipped above 1 + eps_high."""
-    max_ratio: Annotated[float, Field(gt=1)] | None = None
-    dual_clip: Annotated[float, Field(gt=1)] | None = None
-    cispo_low: Annotated[float, Field(ge=0)] | None = None
-    cispo_high: Positive | None = None
-    sapo_tau_positive: Positive | None = None
-    sapo_tau_negative: Positive | None = None
 
-    @model_validator(mode="after")
-    def _settings_are_those_of_the_loss(self) -> AlgorithmConfig:
-        kind = self.loss or LOSSES.get(self.use, "clip")
-        for name, kinds in READ_BY.items():
-            if getattr(self, name) is not None and kind not in kinds:
-                raise ValueError(f"{name} is for loss: {' or '.join(kinds)}, and the loss is {kind}")
-        if self.cispo_low is not None and self.cispo_high is not None and self.cispo_low >= self.cispo_high:
-            raise ValueError(f"cispo_low ({self.cispo_low:g}) is not below cispo_high ({self.cispo_high:g})")
-        return self
+    @property
+    def loss_name(self) -> str | None:
+        """The loss that the configuration names, if any."""
+        return self.loss.get("use") if isinstance(self.loss, dict) else self.loss
+
+    @property
+    def loss_settings(self) -> Mapping[str, Any]:
+        """The settings of the loss that the configuration gives."""
+        return self.loss.get("with", {}) if isinstance(self.loss, dict) else {}
 
 
 class CorrectionConfig(Section):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rewardkit.train.config.algorithms import AdvantageKind
+from rewardkit.train.config.rl import AdvantageKind
 from rewardkit.train.losses.masked_statistics import whiten
 
 FLAT_TOLERANCE = 1e-6

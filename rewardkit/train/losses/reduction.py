@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rewardkit.train.config.algorithms import Reduction
+from rewardkit.train.config.rl import Reduction
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ with warnings.catch_warnings():
 from torch.testing import assert_close
 
 from rewardkit.train.config import algorithms
-from rewardkit.train.config.algorithms import PolicyLossSettings
+from rewardkit.train.config.algorithms import make_loss
 from rewardkit.train.losses.advantages import ADVANTAGES, group_statistics
 from rewardkit.train.losses.importance_correction import correction_weights
 from rewardkit.train.losses.kl import kl_estimate, sequence_kl
@@ -123,13 +123,10 @@ def test_losses_and_gradients_are_those_of_trl(batch, ours, theirs, beta):
     (expected_gradient,) = torch.autograd.grad(expected, logprobs)
 
     preset = algorithms.PRESETS[ours]
-    settings = PolicyLossSettings(
-        preset.loss.kind,
-        eps_low=preset.loss.eps_low,
-        eps_high=preset.loss.eps_high,
-        max_ratio=theirs.get("delta"),
-        cispo_high=theirs.get("epsilon_high", 5.0),
-    )
+    own = {"max_ratio": theirs["delta"]} if "delta" in theirs else {}
+    if ours == "cispo":
+        own = {"high": theirs["epsilon_high"]}
+    settings = make_loss(preset.loss, **{**preset.settings, **own})
     found_BT = policy_loss(logprobs, batch.old, batch.advantages[:, None], batch.mask, settings).loss_B_T
     found_BT = found_BT + beta * kl_estimate(logprobs, batch.ref, "k3")
     weights = token_weights(batch.mask, BatchTotals.of(batch.mask), preset.reduction, max_completion_length=LONGEST)
@@ -145,7 +142,7 @@ def test_dapo_over_several_steps_is_that_of_trl(batch, steps):
     trainer = _trainer(batch.now, loss_type="dapo", epsilon_high=0.28, steps_per_generation=steps)
     inputs = {**_inputs(batch), "num_items_in_batch": torch.tensor(100)}
     expected = GRPOTrainer._compute_loss(trainer, None, inputs)
-    settings = algorithms.PRESETS["dapo"].loss
+    settings = make_loss("clip", **algorithms.PRESETS["dapo"].settings)
     found_BT = policy_loss(batch.now, batch.old, batch.advantages[:, None], batch.mask, settings).loss_B_T
     weights = token_weights(batch.mask, BatchTotals(ROWS, 100).shared_by(steps), "dapo")
     assert_close(weighted_loss(found_BT, weights), expected, atol=1e-6, rtol=1e-6)
@@ -157,7 +154,7 @@ def test_rloo_is_that_of_trl(batch):
     expected = RLOOTrainer._compute_loss(_trainer(logprobs), None, _inputs(batch))
     (expected_gradient,) = torch.autograd.grad(expected, logprobs)
     rows = batch.mask.any(1)  # a row without tokens has weight in TRL's mean of rows, and no gradient in either
-    settings = PolicyLossSettings("sequence_clip")
+    settings = make_loss("sequence_clip")
     found_BT = policy_loss(logprobs, batch.old, batch.advantages[:, None], batch.mask, settings).loss_B_T
     found = weighted_loss(found_BT, token_weights(batch.mask, BatchTotals.of(batch.mask), "grpo"))
     (gradient,) = torch.autograd.grad(found, logprobs)
@@ -242,7 +239,7 @@ def test_the_corrected_loss_is_that_of_trl(batch):
         vllm_importance_sampling_mode="token_truncate",
     )
     expected = GRPOTrainer._compute_loss(trainer, None, {**_inputs(batch), "importance_sampling_ratio": weights})
-    found_BT = policy_loss(batch.now, batch.old, batch.advantages[:, None], batch.mask, PolicyLossSettings()).loss_B_T
+    found_BT = policy_loss(batch.now, batch.old, batch.advantages[:, None], batch.mask, make_loss("clip")).loss_B_T
     found_BT = weights * found_BT + 0.1 * kl_estimate(batch.now, batch.ref, "k3")
     token = token_weights(batch.mask, BatchTotals.of(batch.mask), "bnpo")
     assert_close(weighted_loss(found_BT, token), expected, atol=1e-6, rtol=1e-6)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from rewardkit.train.config.algorithms import PolicyLossSettings
+from rewardkit.train.config.algorithms import make_loss
 from rewardkit.train.losses.policy_loss import policy_loss
 
 RATIOS = [[0.5, 1.0, 1.5], [0.5, 1.1, 4.0], [0.9, 1.25, 1.0]]
@@ -36,7 +36,7 @@ def _grid(function):
 
 def test_clip_by_hand():
     """The loss is −min(r·A, clip(r)·A); what is clipped has no gradient and is told; what is not has −r·A."""
-    found, _, gradient = _loss(PolicyLossSettings("clip"))
+    found, _, gradient = _loss(make_loss("clip"))
     assert_close(found.loss_B_T, torch.tensor([[-1.0, -2.0, -2.4], [0.8, 1.1, 4.0], [-0.45, -0.6, -0.5]]))
     assert found.clipped_high_B_T.tolist() == [[False, False, True], [False] * 3, [False, True, False]]
     assert found.clipped_low_B_T.tolist() == [[False] * 3, [True, False, False], [False] * 3]
@@ -45,14 +45,14 @@ def test_clip_by_hand():
 
 def test_clip_higher_by_hand():
     """DAPO's clip has an upper bound of its own: 1.25 is within 1.28."""
-    found, _, _ = _loss(PolicyLossSettings("clip", eps_low=0.2, eps_high=0.28))
+    found, _, _ = _loss(make_loss("clip", eps_low=0.2, eps_high=0.28))
     assert_close(found.loss_B_T, _grid(lambda r, a: _clip_by_hand(r, a, 0.8, 1.28)))
     assert not found.clipped_high_B_T[2, 1]
 
 
 def test_max_ratio_by_hand():
     """With an upper bound δ of the unclipped ratio, a bad token that became likelier has a bounded loss and no gradient."""
-    found, _, gradient = _loss(PolicyLossSettings("clip", max_ratio=3.0))
+    found, _, gradient = _loss(make_loss("clip", max_ratio=3.0))
     assert_close(found.loss_B_T, _grid(lambda r, a: _clip_by_hand(r, a, cap=3.0)))
     assert found.loss_B_T[1, 2].item() == pytest.approx(3.0)
     assert float(gradient[1, 2]) == 0.0
@@ -66,21 +66,21 @@ def test_dual_clip_by_hand():
         loss = max(-a * r, -a * min(max(r, 0.8), 1.2))
         return min(-3 * a, loss) if a < 0 else loss
 
-    found, _, gradient = _loss(PolicyLossSettings("dual_clip", dual_clip=3.0))
+    found, _, gradient = _loss(make_loss("dual_clip", bound=3.0))
     assert_close(found.loss_B_T, _grid(by_hand))
     assert float(gradient[1, 2]) == 0.0
     assert bool(found.clipped_high_B_T[1, 2])
 
 
 def test_dual_clip_refuses_a_bound_below_1():
-    """A bound that cuts the ratio of 1 is no bound."""
-    with pytest.raises(ValueError, match="above 1"):
-        _loss(PolicyLossSettings("dual_clip", dual_clip=1.0))
+    """A bound that cuts the ratio of 1 is refused."""
+    with pytest.raises(ValueError, match="bound: Input should be greater than 1"):
+        make_loss("dual_clip", bound=1.0)
 
 
 def test_cispo_by_hand():
     """CISPO weighs −A·logprob by the clipped ratio, without gradient through it: no token loses its gradient."""
-    found, logprobs, gradient = _loss(PolicyLossSettings("cispo", cispo_low=0.6, cispo_high=3.0))
+    found, logprobs, gradient = _loss(make_loss("cispo", low=0.6, high=3.0))
     weights = torch.tensor([[min(max(r, 0.6), 3.0) for r in row] for row in RATIOS])
     expected = -weights * torch.tensor(ADVANTAGES)[:, None]
     assert_close(found.loss_B_T, expected * logprobs)
@@ -89,7 +89,7 @@ def test_cispo_by_hand():
 
 def test_gspo_by_hand():
     """GSPO's ratio is the geometric mean over a row's tokens that count; masked tokens have no part in it."""
-    found, _, gradient = _loss(PolicyLossSettings("gspo", eps_low=0.3, eps_high=0.4), MASK)
+    found, _, gradient = _loss(make_loss("gspo", eps_low=0.3, eps_high=0.4), MASK)
     means = [math.log(0.75) / 3, math.log(0.55) / 2, math.log(1.125) / 3]
     ratios = [math.exp(m) for m in means]
     expected = [_clip_by_hand(r, a, 0.7, 1.4) for r, a in zip(ratios, ADVANTAGES, strict=True)]
@@ -103,7 +103,7 @@ def test_gspo_gradient_is_that_of_the_mean_under_its_reduction():
     old = torch.tensor([[-1.1, -1.7, -0.6]], dtype=torch.float64)
     mask = torch.tensor([[True, True, True]])
     ours = row.clone().requires_grad_()
-    settings_ = PolicyLossSettings("gspo", eps_low=0.9, eps_high=0.9)
+    settings_ = make_loss("gspo", eps_low=0.9, eps_high=0.9)
     policy_loss(ours, old, torch.tensor([[1.5]], dtype=torch.float64), mask, settings_).loss_B_T.mean().backward()
     plain = row.clone().requires_grad_()
     (-1.5 * (plain - old).mean().exp()).backward()
@@ -114,14 +114,14 @@ def test_gspo_holds_its_ratio_below_e_to_the_10th():
     """As verl does: a row whose mean log-ratio is 15 counts with e¹⁰ where the advantage is negative and nothing clips it."""
     logprobs = torch.tensor([[-1.0, -1.0]])
     found = policy_loss(
-        logprobs, logprobs - 15, torch.tensor([[-1.0]]), torch.tensor([[True, True]]), PolicyLossSettings("gspo")
+        logprobs, logprobs - 15, torch.tensor([[-1.0]]), torch.tensor([[True, True]]), make_loss("gspo")
     )
     assert_close(found.loss_B_T, torch.full((1, 2), math.exp(10)))
 
 
 def test_sequence_clip_by_hand():
     """The ratio of a whole completion is the product of its tokens' that count."""
-    found, _, _ = _loss(PolicyLossSettings("sequence_clip"), MASK)
+    found, _, _ = _loss(make_loss("sequence_clip"), MASK)
     expected = [_clip_by_hand(r, a) for r, a in zip([0.75, 0.55, 1.125], ADVANTAGES, strict=True)]
     assert_close(found.loss_B_T, torch.tensor(expected)[:, None].expand(3, 3))
 
@@ -133,14 +133,14 @@ def test_sapo_by_hand():
         tau = 1.0 if a > 0 else 1.05
         return -a / (1 + math.exp(-tau * (r - 1))) * 4 / tau
 
-    found, _, gradient = _loss(PolicyLossSettings("sapo"))
+    found, _, gradient = _loss(make_loss("sapo"))
     assert_close(found.loss_B_T, _grid(by_hand))
     assert float(gradient[0, 1]) == pytest.approx(-2.0)  # at r = 1 the gradient is REINFORCE's: −A
 
 
 def test_reinforce_by_hand():
     """REINFORCE is −A·logprob."""
-    found, logprobs, gradient = _loss(PolicyLossSettings("reinforce"))
+    found, logprobs, gradient = _loss(make_loss("reinforce"))
     expected = -torch.tensor(ADVANTAGES)[:, None].expand(3, 3)
     assert_close(found.loss_B_T, expected * logprobs)
     assert_close(gradient, expected)
@@ -149,7 +149,7 @@ def test_reinforce_by_hand():
 @pytest.mark.parametrize("kind", ["clip", "dual_clip", "cispo", "gspo", "sapo", "reinforce"])
 def test_all_losses_agree_on_the_first_update(kind):
     """Where the policy is still the one that sampled, every loss has the gradient −A."""
-    _, _, gradient = _loss(PolicyLossSettings(kind), ratios=[[1.0] * 3] * 3)
+    _, _, gradient = _loss(make_loss(kind), ratios=[[1.0] * 3] * 3)
     assert_close(gradient, -torch.tensor(ADVANTAGES)[:, None].expand(3, 3))
 
 
@@ -158,7 +158,7 @@ def test_all_losses_agree_on_the_first_update(kind):
 def test_padding_does_not_reach_the_gradient(kind, filler):
     """NaN and infinity in tokens that do not count leave the others' gradient as it is, and get none themselves."""
     logprobs = torch.where(MASK, OLD + 0.1, filler).requires_grad_()
-    found = policy_loss(logprobs, OLD, torch.tensor(ADVANTAGES)[:, None], MASK, PolicyLossSettings(kind))
+    found = policy_loss(logprobs, OLD, torch.tensor(ADVANTAGES)[:, None], MASK, make_loss(kind))
     found.loss_B_T[MASK].sum().backward()
     assert torch.isfinite(logprobs.grad).all()
     assert logprobs.grad[1, 2] == 0
@@ -176,7 +176,7 @@ def test_losses_and_gradients_stay_finite(kind, now, old, advantages):
     logprobs = torch.tensor(now).reshape(2, 3).requires_grad_()
     mask = torch.tensor([[True, True, True], [True, False, False]])
     found = policy_loss(
-        logprobs, torch.tensor(old).reshape(2, 3), torch.tensor(advantages)[:, None], mask, PolicyLossSettings(kind)
+        logprobs, torch.tensor(old).reshape(2, 3), torch.tensor(advantages)[:, None], mask, make_loss(kind)
     )
     found.loss_B_T.sum().backward()
     assert torch.isfinite(found.loss_B_T).all()

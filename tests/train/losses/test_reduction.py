@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from rewardkit.train.config.algorithms import PolicyLossSettings
+from rewardkit.train.config.algorithms import make_loss
 from rewardkit.train.losses.policy_loss import policy_loss
 from rewardkit.train.losses.reduction import BatchTotals, token_weights, weighted_loss
 
@@ -69,7 +69,7 @@ def test_the_gradient_does_not_depend_on_the_cut(data):
     advantages = torch.randn(rows, 1, generator=generator, dtype=torch.float64)
     reduction = data.draw(st.sampled_from(["grpo", "bnpo", "dapo", "dr_grpo"]))
     kind = data.draw(st.sampled_from(["clip", "dual_clip", "sequence_clip", "cispo", "gspo", "sapo", "reinforce"]))
-    chosen = PolicyLossSettings(kind)
+    chosen = make_loss(kind)
     owner = torch.tensor(data.draw(st.lists(st.integers(0, 3), min_size=rows, max_size=rows)))
 
     whole = start.clone().requires_grad_()

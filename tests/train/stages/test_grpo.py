@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -107,7 +108,7 @@ def registry():
 def run(work, folder, registry, use="digits", steps=2, abort=0.5, correct="main > 0.5", extra="", **overrides):
     """Train, and return the metrics by kind."""
     config = folder / "config.yaml"
-    output = folder / "out"
+    output = Path(overrides.get("output", folder / "out"))
     text = CONFIG.format(output=output, work=work, use=use, steps=steps, abort=abort, correct=correct)
     config.write_text(text + extra)
     launch(read_train_config(config, registry, overrides), train_grpo)
@@ -218,7 +219,8 @@ def test_truncated_completions_can_be_left_out(work, tmp_path, registry):
 def test_every_algorithm_learns(work, tmp_path, registry, algorithm):
     """With KL in loss or reward and several updates per batch, the reward rises."""
     place = "reward" if algorithm.startswith("reinforce") else "loss"
-    extra = f"algorithm: {{use: {algorithm}}}\nkl: {{coefficient: 0.001, place: {place}, target: 1.0}}\nepochs_per_batch: 2\n"
+    parts = ", loss: sequence_clip, reduction: grpo" if algorithm == "rloo" else ""  # its own loss is for a single update
+    extra = f"algorithm: {{use: {algorithm}{parts}}}\nkl: {{coefficient: 0.001, place: {place}, target: 1.0}}\nepochs_per_batch: 2\n"
     figures = run(
         work, tmp_path, registry, steps=14, extra=extra, **{"rollout.prompts_per_step": "8", "data.eval": "null"}
     )
@@ -227,6 +229,29 @@ def test_every_algorithm_learns(work, tmp_path, registry, algorithm):
     assert last > first + 0.03
     assert figures["train"][0]["kl"] == pytest.approx(0, abs=1e-4)
     assert figures["train"][-1]["kl"] != 0
+
+
+OWN_LOSS = """
+def soft(inputs, *, eps: float = 0.1):
+    ratio = inputs.log_ratio_B_T.exp()
+    clipped = ratio.clamp(1 - eps, 1 + eps)
+    return -(ratio * inputs.advantages_B_T).minimum(clipped * inputs.advantages_B_T)
+"""
+
+
+def test_a_users_loss_trains_as_a_built_in_one(work, tmp_path, registry):
+    """A function in a file beside the configuration, with the formula of ``clip``, gives the same weights as ``clip``."""
+    (tmp_path / "my_losses.py").write_text(OWN_LOSS)
+    own = '{use: "./my_losses.py:soft", with: {eps: 0.05}}'
+    built_in = "{use: clip, with: {eps_low: 0.05, eps_high: 0.05}}"
+    weights = []
+    for name, loss in (("own", own), ("built_in", built_in)):
+        overrides = {"algorithm": f"{{use: grpo, loss: {loss}}}", "updates_per_epoch": "2", "epochs_per_batch": "2"}
+        run(work, tmp_path, registry, **overrides, output=str(tmp_path / name))
+        weights.append((tmp_path / name / "final/model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+    record = json.loads((tmp_path / "own/config.json").read_text())["loss"]
+    assert (record["use"], record["with"]) == (f"{tmp_path}/my_losses.py:soft", {"eps": 0.05})
 
 
 def test_process_rewards_reach_the_tokens_of_their_step(work, tmp_path, registry):
@@ -350,9 +375,9 @@ def test_another_configuration_does_not_go_on_in_the_same_folder(work, tmp_path,
     run(work, tmp_path, registry, steps=1)
     run(work, tmp_path, registry, steps=1, **{"log.samples": "1"})
     with pytest.raises(
-        RewardkitError, match="contains a run with other values of steps; use another output folder, or --fresh"
+        RewardkitError, match="contains a run with other values of seed; use another output folder, or --fresh"
     ):
-        run(work, tmp_path, registry, steps=2)
+        run(work, tmp_path, registry, steps=1, seed=7)
 
 
 def test_out_of_memory_halves_the_micro_batch(work, tmp_path, registry, monkeypatch):
