@@ -133,6 +133,11 @@ def is_sharded(tensor: Tensor) -> bool:
     return isinstance(tensor, DTensor)
 
 
+def local_tensor(tensor: Tensor) -> Tensor:
+    """Return the part of a sharded tensor that this process holds; a tensor that is not sharded is returned unchanged."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 def full_tensor(tensor: Tensor) -> Tensor:
     """Return the full tensor in every process."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

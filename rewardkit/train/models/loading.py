@@ -1,4 +1,4 @@
-"""Models and tokenizers from folders and hubs, with words for what can go wrong."""
+"""Loads models and tokenizers from folders and hubs, with clear errors."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ from safetensors import SafetensorError
 from rewardkit.errors import ConfigError, Location
 from rewardkit.train.config import ModelConfig
 from rewardkit.train.config.base import LoraConfig
+from rewardkit.train.models.precision import cast_trained, find_non_finite
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
 def best_device() -> torch.device:
-    """This process's device, as accelerate sees it."""
-    from accelerate import PartialState  # noqa: PLC0415 - takes a second
+    """Return this process's device, as accelerate chooses it."""
+    from accelerate import PartialState
 
     return torch.device(PartialState().device)
 
 
 def model_context(config: ModelConfig) -> int:
-    """Most tokens that a model can read, told by its configuration alone; a very large number where it does not say."""
-    from transformers import AutoConfig  # noqa: PLC0415 - heavy
+    """Return the context length that a model's configuration states, in tokens; a very large number if it states none."""
+    from transformers import AutoConfig
 
     found = AutoConfig.from_pretrained(
-        whole_model(config.path), trust_remote_code=config.trust_remote_code
+        base_model(config.path), trust_remote_code=config.trust_remote_code
     ).get_text_config()
     return int(getattr(found, "max_position_embeddings", 0) or 1 << 30)
 
 
 def load_tokenizer(config: ModelConfig, location: Location | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer, with the chat template that the configuration names. Raises ConfigError."""
-    from transformers import AutoTokenizer  # noqa: PLC0415 - heavy
+    """Load the tokenizer, with the configured chat template. Raises ConfigError."""
+    from transformers import AutoTokenizer
 
     source = config.tokenizer or config.path
     _refuse_missing(source, location)
@@ -63,74 +64,93 @@ def load_tokenizer(config: ModelConfig, location: Location | None = None) -> Pre
     return tokenizer
 
 
-def load_model(auto: Any, what: str, config: ModelConfig, location: Location | None = None, **settings: Any) -> Any:
-    """The model as one of transformers' automatic classes makes it; adapters that a folder holds are merged into the weights.
+def load_model(
+    auto: Any,
+    what: str,
+    config: ModelConfig,
+    location: Location | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    **settings: Any,
+) -> Any:
+    """Load a model with one of transformers' automatic classes. If its folder holds adapters, they are merged into the weights.
 
     Args:
         auto: The class.
-        what: In words, for messages.
-        config: The section of the configuration.
-        location: Where its path stands, for messages.
+        what: The kind of model, for messages.
+        config: The section ``model`` of the configuration.
+        location: The place of the model's path in the configuration, for messages.
+        dtype: The data type of the weights.
         settings: Further arguments of ``from_pretrained``.
 
     Raises:
-        ConfigError: There is no such model, or not of this class.
+        ConfigError: There is no such model, it is of another class, or its weights are not finite.
     """
     _refuse_missing(config.path, location)
     try:
-        whole = whole_model(config.path, location)
+        base = base_model(config.path, location)
         model = auto.from_pretrained(
-            whole,
-            dtype=getattr(torch, config.dtype),
+            base,
+            dtype=dtype,
             attn_implementation=config.attention,
             trust_remote_code=config.trust_remote_code,
             **settings,
         )
-        return model if whole == config.path else _with_merged(model, config.path)
+        model = model if base == config.path else _with_merged(model, config.path)
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
         raise ConfigError(
             (location, f"no {what} can be loaded from {_named(config.path)}: {_first_line(error)}")
         ) from None
+    if (name := find_non_finite(dict(model.named_parameters()))) is not None:
+        problem = f"the model in {_named(config.path)} has weights that are infinite or NaN ({name}); train it again"
+        raise ConfigError((location, problem))
+    return model
 
 
-def whole_model(source: str, location: Location | None = None) -> str:
-    """Where a whole model is: of adapters, the model that they are of; of any other, itself. Raises ConfigError, OSError."""
-    from transformers.utils.peft_utils import find_adapter_config_file  # noqa: PLC0415 - heavy
+def base_model(source: str, location: Location | None = None) -> str:
+    """Return the source of the full model: the base model of a folder with adapters, else the source itself.
+
+    Raises:
+        ConfigError: The base model does not exist.
+        OSError: The adapters' configuration can't be read.
+    """
+    from transformers.utils.peft_utils import find_adapter_config_file
 
     found = find_adapter_config_file(source)
     if found is None:
         return source
-    whole = str(orjson.loads(Path(found).read_bytes())["base_model_name_or_path"])
-    _refuse_missing(whole, location)
-    return whole
+    base = str(orjson.loads(Path(found).read_bytes())["base_model_name_or_path"])
+    _refuse_missing(base, location)
+    return base
 
 
 def _with_merged(model: Any, adapters: str) -> Any:
-    """A model whose weights have adapters in them, all of them to be trained."""
-    import peft  # noqa: PLC0415 - heavy
+    """Merge adapters into the weights of a model, and make all of its weights trainable."""
+    import peft
 
-    with _on_their_way_out():
+    with _deprecations_ignored():
         merged = peft.PeftModel.from_pretrained(model, adapters).merge_and_unload()
     return merged.requires_grad_(requires_grad=True)
 
 
-def as_configured(model: Any, task: str, config: ModelConfig, location: Location | None = None) -> Any:
-    """A model with what the configuration puts on it: adapters, checkpointing of activations.
+def prepare_for_training(model: Any, task: str, config: ModelConfig, location: Location | None = None) -> Any:
+    """Add the configured adapters and activation checkpointing to a model, and cast its trained weights to float32.
 
     Args:
-        model: As it was loaded.
-        task: What it does, in peft's word.
-        config: The section of the configuration.
-        location: Where its path stands, for messages.
+        model: The loaded model.
+        task: peft's name of the model's task.
+        config: The section ``model`` of the configuration.
+        location: The place of the model's path in the configuration, for messages.
 
     Raises:
-        ConfigError: No adapters can be put where the configuration wants them.
+        ConfigError: The configured modules can't have adapters.
     """
-    with _on_their_way_out():  # names that peft asks transformers for
+    with _deprecations_ignored():
         if config.lora is not None:
             model = _with_adapters(model, task, config.lora, location)
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
+    cast_trained(model)
     return model
 
 
@@ -151,7 +171,7 @@ def _refuse_missing(source: str, location: Location | None) -> None:
 
 
 def _with_adapters(model: Any, task: str, lora: LoraConfig, location: Location | None) -> Any:
-    import peft  # noqa: PLC0415 - heavy
+    import peft
 
     settings = peft.LoraConfig(
         r=lora.rank,
@@ -167,15 +187,15 @@ def _with_adapters(model: Any, task: str, lora: LoraConfig, location: Location |
 
 
 @contextmanager
-def _on_their_way_out() -> Iterator[None]:
-    """Inside, names of transformers may be used that its later versions will not have."""
+def _deprecations_ignored() -> Iterator[None]:
+    """Ignore warnings about names of transformers that peft uses and later versions will not have."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield
 
 
 def _named(source: str) -> str:
-    """A folder, or what has been taken for a model's name because it is none."""
+    """Return a source for messages. One that is not a folder has been taken for a hub name."""
     return source if Path(source).is_absolute() else f"{source} (a model's name on the hub, as there is no such folder)"
 
 

@@ -1,7 +1,7 @@
-"""Log-probabilities of tokens without all the logits at once.
+"""Log-probabilities of tokens, computed in tiles so that the logits never exist as a whole.
 
-For a large vocabulary the logits of a batch are what fills the memory: 2,048 tokens × 150,000 words in fp32 are 1.2 GB, and
-autograd keeps several of them. Here only one tile of tokens × words exists at a time, in the backward pass too.
+With a large vocabulary most of the memory of a step goes to the logits: 2,048 tokens × 150,000 words in float32 are 1.2 GB, and
+autograd keeps several of them. Here only one tile of tokens × words exists at a time, also in the backward pass.
 """
 
 from __future__ import annotations
@@ -15,13 +15,18 @@ from torch.autograd.function import once_differentiable
 TOKENS = 512
 WORDS = 4096
 PLAIN_LOGITS = 4 * TOKENS * WORDS
-"""Up to so many logits there is nothing to save, and torch's own operations are quicker."""
+"""Up to this number of logits torch's own operations are faster."""
 
 
 def token_logprobs(
-    hidden_N_H: Tensor, weight_V_H: Tensor, bias_V: Tensor | None, targets_N: Tensor, temperature: float = 1.0
+    hidden_N_H: Tensor,
+    weight_V_H: Tensor,
+    bias_V: Tensor | None,
+    targets_N: Tensor,
+    temperature: float = 1.0,
+    compute_dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """``log softmax((h·Wᵀ + b)/temperature)`` at each target, and the entropy of each distribution.
+    """Compute ``log softmax((h·Wᵀ + b)/temperature)`` at each target, and the entropy of each distribution.
 
     Args:
         hidden_N_H: The last hidden state where each target is predicted.
@@ -29,18 +34,22 @@ def token_logprobs(
         bias_V: Its bias, if there is one.
         targets_N: Token ids.
         temperature: Divides the logits.
+        compute_dtype: The data type of the products; by default that of the hidden states. Gradients are summed in float32.
 
     Returns:
-        Log-probabilities in fp32 with gradient, (N,); entropies in nats without, (N,).
+        Log-probabilities in float32 with gradient, (N,); entropies in nats without gradient, (N,).
     """
+    dtype = compute_dtype or hidden_N_H.dtype
     if hidden_N_H.shape[0] * weight_V_H.shape[0] <= PLAIN_LOGITS:
-        return plain_logprobs(torch.nn.functional.linear(hidden_N_H, weight_V_H, bias_V), targets_N, temperature)
-    result: tuple[Tensor, Tensor] = _Tiled.apply(hidden_N_H, weight_V_H, bias_V, targets_N, temperature)  # type: ignore[no-untyped-call]
+        bias = None if bias_V is None else bias_V.to(dtype)
+        logits_N_V = torch.nn.functional.linear(hidden_N_H.to(dtype), weight_V_H.to(dtype), bias)
+        return plain_logprobs(logits_N_V, targets_N, temperature)
+    result: tuple[Tensor, Tensor] = _Tiled.apply(hidden_N_H, weight_V_H, bias_V, targets_N, temperature, dtype)  # type: ignore[no-untyped-call]
     return result
 
 
 def plain_logprobs(logits_N_V: Tensor, targets_N: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-    """The same from logits that there are."""
+    """Compute the same from given logits."""
     logprobs_N_V = (logits_N_V.float() / temperature).log_softmax(-1)
     with torch.no_grad():
         entropy_N = -(logprobs_N_V.exp() * logprobs_N_V.clamp(min=torch.finfo(torch.float32).min)).sum(-1)
@@ -48,12 +57,21 @@ def plain_logprobs(logits_N_V: Tensor, targets_N: Tensor, temperature: float = 1
 
 
 class _Tiled(torch.autograd.Function):
-    """Online log-sum-exp over tiles; the backward pass makes each tile again."""
+    """Online log-sum-exp over tiles. The backward pass computes each tile again."""
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_N_H: Tensor, weight_V_H: Tensor, bias_V: Tensor | None, targets_N: Tensor, temperature: float
+        ctx: Any,
+        hidden_N_H: Tensor,
+        weight_V_H: Tensor,
+        bias_V: Tensor | None,
+        targets_N: Tensor,
+        temperature: float,
+        dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
+        ctx.input_dtypes = [None if tensor is None else tensor.dtype for tensor in (hidden_N_H, weight_V_H, bias_V)]
+        hidden_N_H, weight_V_H = hidden_N_H.to(dtype), weight_V_H.to(dtype)
+        bias_V = None if bias_V is None else bias_V.to(dtype)
         logsumexp_N = hidden_N_H.new_empty(len(hidden_N_H), dtype=torch.float32)
         entropy_N = torch.empty_like(logsumexp_N)
         chosen_N = torch.empty_like(logsumexp_N)
@@ -89,9 +107,10 @@ class _Tiled(torch.autograd.Function):
         hidden_N_H, weight_V_H, bias_V, targets_N, logsumexp_N = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         scaled_N = gradient_N / ctx.temperature
-        hidden_gradient = torch.zeros_like(hidden_N_H) if needs_hidden else None
-        weight_gradient = torch.zeros_like(weight_V_H) if needs_weight else None
-        bias_gradient = torch.zeros_like(bias_V) if needs_bias else None
+        # Sums over tiles are float32: in bfloat16 each addition would round.
+        hidden_gradient = torch.zeros_like(hidden_N_H, dtype=torch.float32) if needs_hidden else None
+        weight_gradient = torch.zeros_like(weight_V_H, dtype=torch.float32) if needs_weight else None
+        bias_gradient = torch.zeros_like(bias_V, dtype=torch.float32) if needs_bias else None
         for start in range(0, len(hidden_N_H), TOKENS):
             rows = slice(start, start + TOKENS)
             for first in range(0, len(weight_V_H), WORDS):
@@ -103,12 +122,24 @@ class _Tiled(torch.autograd.Function):
                 tile[inside, local[inside]] += scaled_N[rows][inside]
                 typed = tile.to(hidden_N_H.dtype)
                 if hidden_gradient is not None:
-                    hidden_gradient[rows].addmm_(typed, weight_V_H[words])
+                    _add_product(hidden_gradient[rows], typed, weight_V_H[words])
                 if weight_gradient is not None:
-                    weight_gradient[words].addmm_(typed.t(), hidden_N_H[rows])
+                    _add_product(weight_gradient[words], typed.t(), hidden_N_H[rows])
                 if bias_gradient is not None:
                     bias_gradient[words] += tile.sum(0)
-        return hidden_gradient, weight_gradient, bias_gradient, None, None
+        gradients = (
+            None if gradient is None else gradient.to(dtype)
+            for gradient, dtype in zip((hidden_gradient, weight_gradient, bias_gradient), ctx.input_dtypes, strict=True)
+        )
+        return (*gradients, None, None, None)
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add a matrix product to a float32 total in place."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total.add_(left @ right)
 
 
 def _tile(hidden: Tensor, weight_V_H: Tensor, bias_V: Tensor | None, first: int, temperature: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""The model that is trained, with its tokenizer: asked for log-probabilities, saved."""
+"""A causal language model with its tokenizer: computes log-probabilities of tokens, and is saved."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from rewardkit.train.config import ModelConfig
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.fsdp import ShardedModel, gather_weights, shard_model
 from rewardkit.train.models.base import TrainedModel
-from rewardkit.train.models.loading import as_configured, best_device, load_model, load_tokenizer
+from rewardkit.train.models.loading import best_device, load_model, load_tokenizer, prepare_for_training
 from rewardkit.train.models.logprobs import plain_logprobs, token_logprobs
+from rewardkit.train.models.precision import allow_tf32, freeze, resolve_dtype
+from rewardkit.train.models.saving import save_pretrained
 from rewardkit.train.seeds import step_seed
 
 if TYPE_CHECKING:
@@ -31,103 +33,128 @@ HEAD_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class TokenSpan:
-    """Tokens of which those from ``start`` on are looked at."""
+    """A sequence whose tokens from ``start`` on get log-probabilities."""
 
     tokens: Tokens
     start: int
-    """How many tokens of prompt come first; at least 1."""
+    """Number of tokens of the prompt, at least 1."""
 
     @property
     def length(self) -> int:
-        """Tokens that are looked at."""
+        """Number of tokens that get log-probabilities."""
         return len(self.tokens) - self.start
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprobs:
-    """What the model says of the tokens of a batch; padded on the right."""
+    """Log-probabilities and entropies of the tokens of a batch, padded on the right."""
 
     logprobs_B_T: Tensor
     """fp32, with gradient; 0 on padding."""
     entropy_B_T: Tensor
     """Nats, without gradient; 0 on padding."""
     mask_B_T: Tensor
-    """bool. True: a token, not padding."""
+    """bool. True for tokens, False for padding."""
     hidden_N_H: Tensor
-    """The hidden states that the tokens were predicted from, row after row without padding."""
+    """The hidden states that predict the tokens, row after row without padding."""
 
 
 class Policy(TrainedModel):
     """A causal language model and its tokenizer."""
 
     def __init__(
-        self, model: Any, tokenizer: PreTrainedTokenizerBase, device: torch.device, sharded: ShardedModel | None = None
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        device: torch.device,
+        sharded: ShardedModel | None = None,
+        compute_dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(model, tokenizer, device, sharded)
+        super().__init__(model, tokenizer, device, sharded, compute_dtype)
         self.lm: Any = model.get_base_model() if hasattr(model, "peft_config") else model
         self.eos_ids = _eos_ids(self.lm, tokenizer)
         config = self.lm.config.get_text_config()
         self.context: int = int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
-        """Most tokens that the model can read."""
+        """The model's context length in tokens."""
         with torch.no_grad():
-            self._head = self._inside(_plain_head, self.lm)
-        self._again: Callable[[], Policy] | None = None
+            self._head = self._run(_plain_head, self.lm)
+        self._reload: Callable[..., Policy] | None = None
 
     @classmethod
     def load(
-        cls, config: ModelConfig, location: Location | None = None, *, seed: int = 0, sharded: bool = False
+        cls,
+        config: ModelConfig,
+        location: Location | None = None,
+        *,
+        seed: int = 0,
+        sharded: bool = False,
+        trained: bool = True,
     ) -> Policy:
-        """Load a model, and give it adapters if the configuration asks for them.
+        """Load a model, and add adapters if they are configured.
 
         Args:
-            config: The section of the configuration.
-            location: Where its path stands, for messages.
-            seed: Of the adapters' random weights.
-            sharded: Divide it among the processes, if there are several.
+            config: The section ``model`` of the configuration.
+            location: The place of the model's path in the configuration, for messages.
+            seed: The seed of the adapters' random weights.
+            sharded: Shard the model among the processes, if there are several.
+            trained: False freezes all weights, which then have the compute type.
 
         Raises:
-            ConfigError: There is no such model, it is no causal language model with a usable tokenizer, or it can't be divided.
+            ConfigError: There is no such model, it is no causal language model with a usable tokenizer, or it can't be sharded.
         """
-        from transformers import AutoModelForCausalLM  # noqa: PLC0415 - heavy
+        from transformers import AutoModelForCausalLM
 
         torch.manual_seed(step_seed(seed, "model"))
+        device = best_device()
+        compute_dtype = resolve_dtype(config, device)
+        allow_tf32(config)
         tokenizer = load_tokenizer(config, location)
-        model = load_model(AutoModelForCausalLM, "causal language model", config, location)
-        model = as_configured(model, "CAUSAL_LM", config, location)
+        dtype = torch.float32 if trained and config.lora is None else compute_dtype
+        model = load_model(AutoModelForCausalLM, "causal language model", config, location, dtype=dtype)
+        model = prepare_for_training(model, "CAUSAL_LM", config, location)
+        if not trained:
+            freeze(model, compute_dtype)
         if not _eos_ids(model, tokenizer):
             words = "has no end-of-sequence token, so completions could not end; name one as eos_token in its tokenizer_config.json"
             raise ConfigError((location, f"the tokenizer of {config.path} {words}"))
-        device = best_device()
-        policy = cls(model, tokenizer, device, shard_model(model, device, location) if sharded else None)
-        policy._again = partial(cls.load, config, location, seed=seed, sharded=sharded)
+        shards = shard_model(model, device, location) if sharded else None
+        policy = cls(model, tokenizer, device, shards, compute_dtype)
+        policy._reload = partial(cls.load, config, location, seed=seed, sharded=sharded)
         return policy
 
-    def twin(self) -> Policy:
-        """Another model with the weights that this one has as long as nothing has been trained."""
-        if self.sharded is None:
-            return Policy(copy.deepcopy(self.model), self.tokenizer, self.device)
-        assert self._again is not None  # noqa: S101 - what is divided has been loaded
-        return self._again()
+    def copy(self, *, trained: bool) -> Policy:
+        """Return another model with the weights that this one had when it was loaded. Call it before the first update.
+
+        Args:
+            trained: False freezes all weights of the copy, which then have the compute type.
+        """
+        if self.sharded is not None:
+            assert self._reload is not None  # noqa: S101 - sharded models have been loaded
+            return self._reload(trained=trained)
+        model = copy.deepcopy(self.model)
+        if not trained:
+            freeze(model, self.compute_dtype)
+        return Policy(model, self.tokenizer, self.device, compute_dtype=self.compute_dtype)
 
     def backbone(self, **inputs: Any) -> Any:
-        """The model without its head."""
+        """Call the model without its head."""
         return getattr(self.lm, self.lm.base_model_prefix)(**inputs)
 
     def unsharded(self) -> AbstractContextManager[None]:
-        """Inside, passes without gradient are this process's own affair."""
+        """Return a context in which this process can run forward passes without gradient independently of the others."""
         return nullcontext() if self.sharded is None else self.sharded.unsharded()
 
     def forward_logprobs(
         self, batch: Sequence[TokenSpan], temperature: float = 1.0, *, packed: bool = False
     ) -> TokenLogprobs:
-        """Log-probability and entropy of each looked-at token.
+        """Compute the log-probability and entropy of each token from ``start`` on.
 
         Args:
-            batch: Sequences; every token of them is read, those from ``start`` on are judged.
+            batch: The sequences.
             temperature: Divides the logits.
-            packed: Put the sequences one behind the other instead of padding them. The result is the same.
+            packed: Concatenate the sequences instead of padding them. The result is the same.
         """
-        hidden_N_H, logprobs_N, entropy_N = self._inside(self._forward_logprobs, batch, temperature, packed)
+        hidden_N_H, logprobs_N, entropy_N = self._run(self._forward_logprobs, batch, temperature, packed)
         mask_B_T = self.mask(batch)
         empty_B_T = logprobs_N.new_zeros(mask_B_T.shape)
         return TokenLogprobs(
@@ -145,13 +172,13 @@ class Policy(TrainedModel):
         return hidden_N_H, *self._score(hidden_N_H, targets_N, temperature)
 
     def mask(self, batch: Sequence[TokenSpan]) -> Tensor:
-        """True: a token that is looked at, not padding. Shape: (B, T)."""
+        """Return a mask that is True for tokens and False for padding. Shape: (B, T)."""
         lengths_B = torch.tensor([row.length for row in batch], device=self.device)
         return torch.arange(int(lengths_B.max()), device=self.device)[None, :] < lengths_B[:, None]
 
     def states(self, batch: Sequence[TokenSpan], *, packed: bool = False) -> Tensor:
-        """The hidden states that the looked-at tokens are predicted from, row after row without padding. Shape: (N, H)."""
-        return self._inside(self._states, batch, packed)
+        """Return the hidden states that predict the tokens from ``start`` on, row after row without padding. Shape: (N, H)."""
+        return self._run(self._states, batch, packed)
 
     def _states(self, batch: Sequence[TokenSpan], packed: bool) -> Tensor:
         if packed:
@@ -167,7 +194,7 @@ class Policy(TrainedModel):
         return hidden_X_H[torch.cat(places).to(self.device)]
 
     def _padded(self, batch: Sequence[TokenSpan], width: int) -> Tensor:
-        """Hidden states of right-padded rows, flat. Under causal attention nothing sees the padding: no mask is needed."""
+        """Return the hidden states of right-padded rows, flat. Causal attention never sees the padding, so no mask is needed."""
         ids = torch.zeros(len(batch), width, dtype=torch.long)
         for index, row in enumerate(batch):
             ids[index, : len(row.tokens)] = torch.tensor(row.tokens)
@@ -175,7 +202,7 @@ class Policy(TrainedModel):
         return hidden.flatten(0, 1)  # type: ignore[no-any-return]
 
     def _packed(self, batch: Sequence[TokenSpan]) -> Tensor:
-        """Hidden states of rows one behind the other. Positions that start anew keep them from seeing each other.
+        """Return the hidden states of concatenated rows. Their positions restart, so that rows do not attend to each other.
 
         ``use_cache=False`` is essential: with a cache transformers makes no mask from the positions, and rows mix silently.
         """
@@ -186,18 +213,20 @@ class Policy(TrainedModel):
 
     def _score(self, hidden_N_H: Tensor, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         if self._head is not None:
-            return token_logprobs(hidden_N_H, self._head.weight, self._head.bias, targets_N, temperature)
+            return token_logprobs(
+                hidden_N_H, self._head.weight, self._head.bias, targets_N, temperature, self.compute_dtype
+            )
         return plain_logprobs(self._logits(hidden_N_H), targets_N, temperature)
 
     def _logits(self, hidden_N_H: Tensor) -> Tensor:
-        """Logits of a model whose head does more than one matrix product: by its own forward, on given hidden states."""
+        """Return the logits of a model whose head is more than a matrix product, by its own forward on given hidden states."""
         backbone = getattr(self.lm, self.lm.base_model_prefix)
-        with _answering(backbone, hidden_N_H[None]):
+        with _fixed_output(backbone, hidden_N_H[None]):
             return self.lm(input_ids=torch.zeros(1, len(hidden_N_H), dtype=torch.long, device=self.device)).logits[0]  # type: ignore[no-any-return]
 
     def next_logits(self, hidden_B_H: Tensor) -> Tensor:
-        """Logits that a hidden state gives. Shape: (B, V)."""
-        return self._inside(self._next_logits, hidden_B_H)
+        """Return the logits of hidden states. Shape: (B, V)."""
+        return self._run(self._next_logits, hidden_B_H)
 
     def _next_logits(self, hidden_B_H: Tensor) -> Tensor:
         if self._head is not None:
@@ -205,27 +234,30 @@ class Policy(TrainedModel):
         return self._logits(hidden_B_H)
 
     def decode(self, tokens: Tokens) -> str:
-        """Text of a completion, without special tokens."""
+        """Return the text of a completion, without special tokens."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     @contextmanager
     def reference(self) -> Iterator[None]:
-        """Inside, a model with adapters is what it was without them. Only for models with adapters."""
+        """Return a context in which the adapters are switched off. Only for models with adapters."""
         with self.model.disable_adapter():
             yield
 
     def save(self, folder: Path) -> None:
-        """Write a folder that transformers loads (of a model with adapters: one that peft loads); the first process does."""
+        """Save a folder that transformers loads, or peft if the model has adapters. The main process writes.
+
+        The weights have the compute type; adapters are float32.
+        """
         weights = None if self.sharded is None else gather_weights(self.model)
         if collectives.is_main_process():
-            self.model.save_pretrained(folder, state_dict=weights)
+            save_pretrained(self.model, folder, weights, self.compute_dtype)
             self.tokenizer.save_pretrained(folder)
 
 
 @contextmanager
-def _answering(module: Any, hidden: Tensor) -> Iterator[None]:
-    """Let a backbone return given hidden states instead of computing any."""
-    from transformers.modeling_outputs import BaseModelOutputWithPast  # noqa: PLC0415 - only for unusual heads
+def _fixed_output(module: Any, hidden: Tensor) -> Iterator[None]:
+    """Make a backbone return given hidden states, instead of computing any."""
+    from transformers.modeling_outputs import BaseModelOutputWithPast
 
     original = module.forward
     module.forward = lambda *_args, **_kwargs: BaseModelOutputWithPast(last_hidden_state=hidden)
@@ -236,7 +268,7 @@ def _answering(module: Any, hidden: Tensor) -> Iterator[None]:
 
 
 def _eos_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """All tokens that end a completion: models may have several."""
+    """Return all tokens that end a completion. Models may have several."""
     found: set[int] = set()
     generation = getattr(model, "generation_config", None)
     for value in (getattr(generation, "eos_token_id", None), tokenizer.eos_token_id):
@@ -244,12 +276,12 @@ def _eos_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
             found.add(value)
         elif isinstance(value, Sequence):
             found.update(int(item) for item in value)
-    # A tokenizer may invent an end that the model has no embedding for.
+    # The tokenizer may have an end-of-sequence token without an embedding in the model.
     return frozenset(token for token in found if 0 <= token < model.get_input_embeddings().num_embeddings)
 
 
 def _plain_head(lm: Any) -> nn.Linear | None:
-    """The head, if logits are nothing but its matrix product: found out by trying, since models scale and cap in many ways."""
+    """Return the head if the logits are its matrix product and nothing else. This is tried out, since some models scale or cap logits."""
     head = lm.get_output_embeddings()
     if type(head) is not nn.Linear:
         return None

@@ -1,4 +1,4 @@
-"""A reward model and its tokenizer: any backbone that transformers has a sequence classifier for, with one output."""
+"""A reward model with its tokenizer: a sequence classifier of transformers with one output."""
 
 from __future__ import annotations
 
@@ -17,19 +17,26 @@ from rewardkit.train.config import ModelConfig
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.fsdp import ShardedModel, gather_weights, shard_model
 from rewardkit.train.models.base import TrainedModel
-from rewardkit.train.models.loading import as_configured, best_device, load_model, load_tokenizer
+from rewardkit.train.models.loading import best_device, load_model, load_tokenizer, prepare_for_training
+from rewardkit.train.models.precision import allow_tf32, resolve_dtype
+from rewardkit.train.models.saving import save_pretrained
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
 class RewardModel(TrainedModel):
-    """Gives token sequences a score each."""
+    """Scores token sequences."""
 
     def __init__(
-        self, model: Any, tokenizer: PreTrainedTokenizerBase, device: torch.device, sharded: ShardedModel | None = None
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        device: torch.device,
+        sharded: ShardedModel | None = None,
+        compute_dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(model, tokenizer, device, sharded)
+        super().__init__(model, tokenizer, device, sharded, compute_dtype)
         self.config: Any = model.config
         try:
             self.pad_id = choose_padding_token(model, tokenizer)
@@ -47,42 +54,46 @@ class RewardModel(TrainedModel):
         seed: int = 0,
         sharded: bool = False,
     ) -> RewardModel:
-        """Load a backbone and put a head with one output on it, if it has none.
+        """Load a backbone, and add a head with one output if it has none.
 
         Args:
-            config: The section of the configuration.
-            location: Where its path stands, for messages.
-            trained: Whether the backbone is trained or only what is on it.
-            seed: Of the weights of a new head.
-            sharded: Divide the model among the processes, if there are several.
+            config: The section ``model`` of the configuration.
+            location: The place of the model's path in the configuration, for messages.
+            trained: Train all weights, or only the head.
+            seed: The seed of the weights of a new head.
+            sharded: Shard the model among the processes, if there are several.
 
         Raises:
-            ConfigError: There is no such model, transformers has no sequence classifier for it, or it can't be divided.
+            ConfigError: There is no such model, transformers has no sequence classifier for it, or it can't be sharded.
         """
+        device = best_device()
+        compute_dtype = resolve_dtype(config, device)
+        allow_tf32(config)
         tokenizer = load_tokenizer(config, location)
         torch.manual_seed(seed)
-        build = partial(_load_model, config, location, trained)
-        model, device = build(), best_device()
-        scorer = cls(model, tokenizer, device, shard_model(model, device, location) if sharded else None)
+        build = partial(_load_model, config, location, trained, compute_dtype)
+        model = build()
+        shards = shard_model(model, device, location) if sharded else None
+        scorer = cls(model, tokenizer, device, shards, compute_dtype)
         scorer._build = build
         return scorer
 
     @property
     def context(self) -> int:
-        """Most tokens that the model can read."""
+        """The model's context length in tokens."""
         return context_length(self.config, self.tokenizer)
 
     def scores(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        """Scores in fp32 with gradient, (N,), of token sequences that are padded here."""
+        """Score token sequences. Returns float32 scores with gradient, of shape (N,)."""
         ids, mask = padded_batch(rows, self.pad_id)
-        logits_N_1: Tensor = self._inside(self._logits, ids.to(self.device), mask.to(self.device))
+        logits_N_1: Tensor = self._run(self._logits, ids.to(self.device), mask.to(self.device))
         return logits_N_1.squeeze(-1).float()
 
     def _logits(self, ids: Tensor, mask: Tensor) -> Tensor:
         return self.model(input_ids=ids, attention_mask=mask).logits  # type: ignore[no-any-return]
 
     def score_all(self, rows: Sequence[Sequence[int]], most_tokens: int) -> list[float]:
-        """Scores of many sequences, without gradient, a micro-batch at a time."""
+        """Score many sequences without gradient, one micro-batch at a time."""
         found = [0.0] * len(rows)
         was_training = self.model.training
         self.model.eval()
@@ -94,37 +105,42 @@ class RewardModel(TrainedModel):
         return found
 
     def save(self, folder: Path, facts: dict[str, Any]) -> None:
-        """Write a folder that transformers loads without us; adapters are merged into the weights. The first process writes.
+        """Save a folder that transformers loads, with adapters merged into the weights. The main process writes.
+
+        The weights have the compute type.
 
         Args:
-            folder: Where to.
-            facts: Written into its config.json, where whoever scores with the model finds them.
+            folder: The folder to write.
+            facts: Further entries of its config.json, which the reward ``reward_model`` reads.
         """
         weights = None if self.sharded is None else gather_weights(self.model)
         if not collectives.is_main_process():
             return
         model = self.model
-        if hasattr(model, "peft_config"):  # the run goes on with its adapters, if it goes on
+        if hasattr(model, "peft_config"):  # merged in a copy, because the run may continue
             model, weights = self._plain(weights).merge_and_unload(), None
         model.config.update({"pad_token_id": self.pad_id, **facts})
-        model.save_pretrained(folder, state_dict=weights)
+        save_pretrained(model, folder, weights, self.compute_dtype)
         self.tokenizer.save_pretrained(folder)
 
     def _plain(self, weights: dict[str, Tensor] | None) -> Any:
-        """A copy of the model for this process alone, from the whole weights of one that is divided."""
+        """Return an unsharded copy of the model, from the full weights of a sharded one."""
         if weights is None:
             return copy.deepcopy(self.model)
-        assert self._build is not None  # noqa: S101 - what is divided has been loaded
+        assert self._build is not None  # noqa: S101 - sharded models have been loaded
         model = self._build()
         model.load_state_dict(weights)
         return model
 
 
-def _load_model(config: ModelConfig, location: Location | None, trained: Literal["all", "head"]) -> Any:
-    from transformers import AutoModelForSequenceClassification  # noqa: PLC0415 - heavy
+def _load_model(
+    config: ModelConfig, location: Location | None, trained: Literal["all", "head"], compute_dtype: torch.dtype
+) -> Any:
+    from transformers import AutoModelForSequenceClassification
 
     what = "sequence classifier with one output"
-    model = load_model(AutoModelForSequenceClassification, what, config, location, num_labels=1)
+    dtype = torch.float32 if trained == "all" and config.lora is None else compute_dtype
+    model = load_model(AutoModelForSequenceClassification, what, config, location, dtype=dtype, num_labels=1)
     if trained == "head":
         getattr(model, model.base_model_prefix).requires_grad_(requires_grad=False)
-    return as_configured(model, "SEQ_CLS", config, location)
+    return prepare_for_training(model, "SEQ_CLS", config, location)

@@ -1,4 +1,4 @@
-"""What estimates, at each token, the reward that is still to come."""
+"""The critic of PPO, which estimates at each token the reward that is still to come."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rewardkit.train.models.policy import Policy, TokenLogprobs, TokenSpan
 
 
 class ValueModel(nn.Module):
-    """A linear head on hidden states: on the policy's own, or on those of a model that starts as a copy of the policy.
+    """A linear head on hidden states, those of the policy or of a second model that starts as a copy of the policy.
 
     The value of a token is that of the state in which it is chosen, so it is read where the token is predicted. The head
     starts at 0.
@@ -22,7 +22,7 @@ class ValueModel(nn.Module):
     def __init__(self, policy: Policy, *, own: bool) -> None:
         super().__init__()
         self.policy = policy
-        self.reader = policy.twin() if own else None
+        self.reader = policy.copy(trained=True) if own else None
         """The critic's own model; None for a head on the policy."""
         if self.reader is not None:
             switch_off_dropout(self.reader.model)

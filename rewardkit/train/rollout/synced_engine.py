@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from rewardkit.rollout_engine import Completion, EngineSetup, Request, RolloutEngine, Sampling
 from rewardkit.train.config import ModelConfig, RolloutConfig
 from rewardkit.train.config.engines import ChosenEngine
-from rewardkit.train.models.loading import whole_model
+from rewardkit.train.models.loading import base_model
 from rewardkit.train.models.policy import Policy, Tokens
 from rewardkit.train.rollout.engines.weight_export import checkpoint_weights
 from rewardkit.train.rollout.weight_sync_check import WeightSyncCheck
@@ -25,15 +25,15 @@ def setup_of(model: ModelConfig, policy: Policy, sampling: Sampling, *, longest:
         batch: Largest number of completions at once.
     """
     return EngineSetup(
-        model=whole_model(model.path),  # its weights are replaced before anything is sampled
+        model=base_model(model.path),  # its weights are replaced before anything is sampled
         tokenizer=model.tokenizer or model.path,
         trust_remote_code=model.trust_remote_code,
-        dtype=str(policy.lm.dtype).removeprefix("torch."),
+        dtype=str(policy.compute_dtype).removeprefix("torch."),
         longest=longest,
         batch=batch,
         sampling=sampling,
         eos_ids=policy.eos_ids,
-        weights=lambda: checkpoint_weights(policy.lm),
+        weights=lambda: checkpoint_weights(policy.lm, policy.compute_dtype),
         policy=policy,
     )
 

@@ -150,7 +150,7 @@ def refuse_packing_leaks(policy: Policy, location: Location | None = None) -> No
             for before in (one, other)
         ]
     policy.model.train(was_training)
-    near = 1e-4 if policy.lm.dtype == torch.float32 else 0.1  # rounding differs between shapes
+    near = 1e-4 if policy.compute_dtype == torch.float32 else 0.1  # rounding differs between shapes
     if not (
         torch.allclose(behind[0], behind[1], rtol=0, atol=1e-5) and torch.allclose(alone, behind[0], rtol=0, atol=near)
     ):

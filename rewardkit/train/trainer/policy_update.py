@@ -48,8 +48,8 @@ def reference_policy(config: RlConfig, policy: Policy) -> Policy | None:
         return None
     if config.model.lora is not None:
         return policy
-    frozen = policy.twin()
-    frozen.model.requires_grad_(requires_grad=False).eval()
+    frozen = policy.copy(trained=False)
+    frozen.model.eval()
     return frozen
 
 

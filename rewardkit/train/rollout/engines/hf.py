@@ -31,7 +31,7 @@ class HfEngine:
         self.policy = policy
         self.batch = batch
         """Largest number of completions at once. A group is never divided."""
-        self.tolerance = 1e-3 if policy.lm.dtype == torch.float32 else 0.1
+        self.tolerance = 1e-3 if policy.compute_dtype == torch.float32 else 0.1
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[tuple[int, list[Completion]]]]:
         """Sample completions, as many requests at once as ``batch`` allows."""
@@ -41,7 +41,7 @@ class HfEngine:
         try:
             with self.policy.unsharded():
                 for indices in self._batches(requests):
-                    with torch.inference_mode():
+                    with torch.inference_mode(), self.policy.autocast():  # casts the weights once per batch
                         done = _Batch(self.policy, [requests[index] for index in indices], sampling).run()
                     yield list(zip(indices, done, strict=True))
         finally:
@@ -75,14 +75,17 @@ class HfEngine:
 class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
     """A cache layer that writes into preallocated memory, instead of copying the cache for each token."""
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, room: int, dtype: torch.dtype) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.room = room
+        self.dtype_kept = dtype
+        """The data type of keys and values. Under autocast rotary embeddings make float32 keys, which would be cast for every token."""
         self.used = 0
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
 
     def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
+        key_states, value_states = key_states.to(self.dtype_kept), value_states.to(self.dtype_kept)
         if self._keys is None or self._values is None:
             self.lazy_initialization(key_states, value_states)
             self._keys, self._values = self._grown(key_states), self._grown(value_states)
@@ -134,7 +137,10 @@ class _Batch:
         width = max(len(request.prompt) for request in requests)
         self.room = width + sampling.max_new_tokens
         self.cache = DynamicCache(config=policy.lm.config)
-        self.cache.layers = [_Layer(self.room) if type(layer) is DynamicLayer else layer for layer in self.cache.layers]
+        self.cache.layers = [
+            _Layer(self.room, policy.compute_dtype) if type(layer) is DynamicLayer else layer
+            for layer in self.cache.layers
+        ]
         self.eos = torch.tensor(sorted(policy.eos_ids), device=self.device)
 
     def run(self) -> list[list[Completion]]:

@@ -12,7 +12,7 @@ from rewardkit.errors import EngineError
 from rewardkit.train.distributed import fsdp
 
 
-def checkpoint_weights(lm: Any) -> Iterator[tuple[str, Tensor]]:
+def checkpoint_weights(lm: Any, dtype: torch.dtype | None = None) -> Iterator[tuple[str, Tensor]]:
     """Yield the current weights of a causal language model, without gradient.
 
     The weights of a sharded model are gathered, so all processes must call this at the same time. Adapters are merged layer by layer;
@@ -20,6 +20,7 @@ def checkpoint_weights(lm: Any) -> Iterator[tuple[str, Tensor]]:
 
     Args:
         lm: The transformers model; with adapters, peft's base model that contains them.
+        dtype: The data type of the yielded weights; by default each weight's own.
 
     Yields:
         Name and tensor of each weight.
@@ -27,9 +28,9 @@ def checkpoint_weights(lm: Any) -> Iterator[tuple[str, Tensor]]:
     Raises:
         EngineError: A tied weight has an adapter, so that it can't be merged and stay tied.
     """
-    from transformers.core_model_loading import revert_weight_conversion  # noqa: PLC0415 - heavy
+    from transformers.core_model_loading import revert_weight_conversion
 
-    merged = dict(_merged(lm))
+    merged = dict(_merged(lm, dtype))
     config = lm.config.get_text_config()
     if getattr(config, "tie_word_embeddings", False) and (name := _adapted_embedding(lm)):
         raise EngineError(
@@ -39,12 +40,12 @@ def checkpoint_weights(lm: Any) -> Iterator[tuple[str, Tensor]]:
     yield from revert_weight_conversion(lm, merged).items()
 
 
-def _merged(lm: Any) -> Iterator[tuple[str, Tensor]]:
+def _merged(lm: Any, dtype: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
     adapted = {f"{name}.": module for name, module in lm.named_modules() if hasattr(module, "get_delta_weight")}
     for name, tensor in lm.state_dict().items():
         owner = next((prefix for prefix in adapted if name.startswith(prefix)), None)
         if owner is None:
-            yield name, fsdp.full_tensor(tensor.detach())
+            yield name, _cast(fsdp.full_tensor(tensor.detach()), dtype)
             continue
         own = name.removeprefix(owner)
         if not own.startswith("base_layer."):
@@ -55,8 +56,12 @@ def _merged(lm: Any) -> Iterator[tuple[str, Tensor]]:
             with torch.no_grad():
                 for adapter in adapted[owner].active_adapters:
                     delta = fsdp.full_tensor(adapted[owner].get_delta_weight(adapter))
-                    tensor = tensor + delta.to(tensor.dtype)  # noqa: PLW2901
-        yield owner + plain, tensor
+                    tensor = (tensor.float() + delta.float()).to(tensor.dtype)  # noqa: PLW2901 - rounded once
+        yield owner + plain, _cast(tensor, dtype)
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    return tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype)
 
 
 def _adapted_embedding(lm: Any) -> str | None:

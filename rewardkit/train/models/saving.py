@@ -1,0 +1,33 @@
+"""Saves models as folders that transformers and peft load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rewardkit.train.models.precision import cast_state
+
+
+def save_pretrained(model: Any, folder: Path, weights: dict[str, Tensor] | None, dtype: torch.dtype) -> None:
+    """Save a model, or the adapters of a model with adapters, as float32.
+
+    Args:
+        model: A model of transformers or peft.
+        folder: The folder to write.
+        weights: The full state dict of a sharded model; None for the weights of the model itself.
+        dtype: The data type of the saved weights.
+    """
+    if hasattr(model, "peft_config"):
+        model.save_pretrained(folder, state_dict=weights)
+        return
+    own = model.state_dict(keep_vars=True) if weights is None else weights
+    trained_in = model.config.dtype
+    model.save_pretrained(folder, state_dict=cast_state(own, dtype))
+    try:
+        model.config.dtype = dtype
+        model.config.save_pretrained(folder)
+    finally:
+        model.config.dtype = trained_in
