@@ -107,7 +107,7 @@ class OptimizerConfig(Section):
     """Decoupled weight decay of matrices; biases and norms do not decay."""
     warmup_steps: NotNegative = 0
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """After the warm-up, the rate stays constant or falls to min_lr by the last step."""
+    """After the warm-up, the rate stays constant or falls to min_lr by the last step. A run whose rate falls can't be lengthened."""
     min_lr: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Positive | None = 1.0
     """Gradients with a larger norm are scaled down to this norm."""

@@ -22,7 +22,7 @@ import orjson
 import torch
 from rich.console import Console
 
-from rewardkit.errors import OutputError, RewardkitError
+from rewardkit.errors import OutputError, RewardkitError, UsageError
 from rewardkit.interrupts import answering
 from rewardkit.registry import Provenance, Registry
 from rewardkit.train.config import RunConfig, paths, plain
@@ -33,7 +33,7 @@ from rewardkit.train.monitoring.console import RunConsole
 from rewardkit.train.monitoring.loggers import Logger, open_loggers
 from rewardkit.train.monitoring.monitors import Alarm
 from rewardkit.train.reports.run_report import write_report
-from rewardkit.train.run_folder import BEST, FINAL, metrics_of, read_metrics, step_of_line
+from rewardkit.train.run_folder import BEST, metrics_of, read_metrics, step_of_line
 from rewardkit.train.seeds import step_seed
 from rewardkit.train.trainer.atomic_folder import remove_folder, write_file, write_folder
 from rewardkit.train.trainer.checkpoint import Checkpoints, step_of
@@ -88,6 +88,7 @@ class Run:
             The run.
 
         Raises:
+            UsageError: An earlier run in the folder has already done more steps.
             OutputError: The folder can't be written.
         """
         config = file.config
@@ -96,8 +97,15 @@ class Run:
         title = f"{config.model_dump()['stage']} → {config.output}"
         view = RunConsole(title, total_steps, None if collectives.is_main_process() else Console(quiet=True))
         run = cls(config, total_steps, view, file.registry)
+        latest = run.checkpoints.latest()
+        if latest is not None and step_of(latest) > total_steps:
+            raise UsageError(
+                f"the run in {config.output} has already done {step_of(latest)} steps, and is now to have {total_steps}; raise steps or "
+                "epochs, use another output folder, or discard the run with --fresh"
+            )
+        earlier = _earlier_record(config.output)
         record = {
-            "started": _started(config.output),
+            "started": str(earlier.get("started", datetime.now(UTC).isoformat(timespec="seconds"))),
             "total_steps": total_steps,
             "config": plain(config),
             "versions": {name: _version(name) for name in PACKAGES},
@@ -112,9 +120,10 @@ class Run:
             raise OutputError(f"{run.folder} can't be written: {error.strerror}") from None
         collectives.barrier()
         if collectives.is_main_process():
-            latest = run.checkpoints.latest()
             run.loggers = open_loggers(config.log, run.folder, plain(config), step_of(latest) if latest else 0)
         with run._interruptible(), run.console:
+            if latest is not None and earlier.get("total_steps") not in {None, total_steps}:
+                run.console.message(f"the run now has {total_steps} steps; it had {earlier['total_steps']}")
             try:
                 yield run
             except KeyboardInterrupt:
@@ -124,11 +133,6 @@ class Run:
                 for logger in run.loggers:
                     logger.close()
                 run._report()
-
-    @property
-    def finished(self) -> bool:
-        """Whether the output folder holds a finished run."""
-        return (self.folder / FINAL).is_dir()
 
     def steps(self, first: int) -> Iterator[int]:
         """Yield the remaining steps, from 0, and seed the random number generators for each."""
@@ -302,13 +306,13 @@ def seed_step(seed: int, step: int) -> None:
     torch.manual_seed(step_seed(seed, step))
 
 
-def _started(output: Path) -> str:
-    """Return when the run in a folder was started: now, or what its record says if it is resumed."""
+def _earlier_record(output: Path) -> Mapping[str, Any]:
+    """Return what ``config.json`` of an earlier run in a folder says; empty if there is none that can be read."""
     try:
-        found = orjson.loads((output / "config.json").read_bytes())["started"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return datetime.now(UTC).isoformat(timespec="seconds")
-    return str(found)
+        found = orjson.loads((output / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _version(name: str) -> str:

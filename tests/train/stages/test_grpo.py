@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rewardkit import Rollout, Score, Unscored, reward
-from rewardkit.errors import DataError, RewardkitError, TooManyUnscoredError
+from rewardkit.errors import DataError, RewardkitError, TooManyUnscoredError, UsageError
 from rewardkit.registry import Registry
 from rewardkit.train.config.reading import read_train_config
 from rewardkit.train.stages.grpo import train_grpo
@@ -253,6 +253,11 @@ def test_a_users_loss_trains_as_a_built_in_one(work, tmp_path, registry):
     record = json.loads((tmp_path / "own/config.json").read_text())["loss"]
     assert (record["use"], record["with"]) == (f"{tmp_path}/my_losses.py:soft", {"eps": 0.05})
 
+    (tmp_path / "my_losses.py").write_text(OWN_LOSS + "# changed")
+    overrides = {"algorithm": f"{{use: grpo, loss: {own}}}", "updates_per_epoch": "2", "epochs_per_batch": "2"}
+    with pytest.raises(UsageError, match=r"the file of algorithm\.loss .*my_losses.py:soft has changed"):
+        run(work, tmp_path, registry, **overrides, output=str(tmp_path / "own"))
+
 
 def test_process_rewards_reach_the_tokens_of_their_step(work, tmp_path, registry):
     """Advantages differ within a completion, and the policy is trained on them."""
@@ -377,7 +382,7 @@ def test_another_configuration_does_not_go_on_in_the_same_folder(work, tmp_path,
     with pytest.raises(
         RewardkitError, match="contains a run with other values of seed; use another output folder, or --fresh"
     ):
-        run(work, tmp_path, registry, steps=1, seed=7)
+        run(work, tmp_path, registry, steps=1, seed="7")
 
 
 def test_out_of_memory_halves_the_micro_batch(work, tmp_path, registry, monkeypatch):
