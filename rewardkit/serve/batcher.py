@@ -65,13 +65,14 @@ class Batcher:
         self._on_batch = on_batch
         self._waiting: deque[_Job[Any]] = deque()
         self._arrived = asyncio.Event()
-        self._threads = ThreadPoolExecutor(1 if reward.is_inline else THREADS, thread_name_prefix="rewardkit-score")
         self._task: asyncio.Task[None] | None = None
         self._rate = 0.0
         """Rollouts a second, a running mean: what Retry-After is estimated from."""
 
     def start(self) -> None:
         """Start to take jobs."""
+        count = 1 if self.reward.is_inline else THREADS
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="rewardkit-score")
         if self.merges:
             self._task = asyncio.get_running_loop().create_task(self._merge())
 
