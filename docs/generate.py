@@ -169,7 +169,7 @@ def monitors() -> Iterator[str]:
 
 def algorithms() -> Iterator[str]:
     """Every named algorithm of policy updates and what it is made of."""
-    from rewardkit.train.config.algorithms import PRESETS  # noqa: PLC0415 - slow to import
+    from rewardkit.train.config.algorithms import PRESETS
 
     yield from _table(
         ("`algorithm.use`", "Advantage", "Reduction", "Loss", "Settings of the loss"),
@@ -188,8 +188,8 @@ def algorithms() -> Iterator[str]:
 
 def policy_losses() -> Iterator[str]:
     """Every built-in policy loss with its settings."""
-    from rewardkit.train.config.algorithms import loss_type  # noqa: PLC0415 - slow to import
-    from rewardkit.train.losses.policy_loss import POLICY_LOSSES  # noqa: PLC0415
+    from rewardkit.train.config.algorithms import loss_type
+    from rewardkit.train.losses.policy_loss import POLICY_LOSSES
 
     for name, target in POLICY_LOSSES.items():
         summary = " ".join((inspect.getdoc(target) or "").partition("\n\n")[0].split())

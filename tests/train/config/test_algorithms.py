@@ -9,7 +9,7 @@ import pytest
 from rewardkit import Rollout, reward
 from rewardkit.errors import ConfigError
 from rewardkit.registry import Registry
-from rewardkit.train.config.algorithms import PRESETS, make_loss, resolve_algorithm
+from rewardkit.train.config.algorithms import PRESETS, resolve_algorithm
 from rewardkit.train.config.reading import read_train_config
 from rewardkit.train.config.rl import Algorithm
 
