@@ -1,8 +1,8 @@
-"""Where in a text the answer stands: from the most explicit mark to the least.
+"""Find the answer in a text, from the most explicit mark to the least explicit one.
 
-Every search is bounded and linear, runs from the end of the text, and looks at no more of it than it needs: a text of a megabyte
-with a box near its end costs as little as a short one. `marks` has what a text marks as its answer, `prose` what is left to find
-in sentences.
+Every search is linear and bounded, and starts at the end of the text where it can, so that a text of a megabyte with a box near
+its end costs little more than a short one. `marks` finds boxes and `####`, `statements` sentences that state an answer, and
+`prose` the last formula or number.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from rewardkit_math.parsing.text import to_latex
 __all__ = ["SOURCES", "Answer", "boxes", "candidates", "extract", "is_prose", "without_delimiters"]
 
 SOURCES = ("tag", "boxed", "hash", "bare", "phrase", "math", "number", "text")
-r"""Where an answer may stand, most trusted first:
+r"""The places in which an answer is searched for, most trusted first.
 
-`tag` the last `<answer>…</answer>`; `boxed` the last `\boxed{…}` (with its neighbours in "\boxed{1} and \boxed{2}"); `hash` behind
-`####`; `bare` the whole text is nothing but an answer; `phrase` behind "answer is", "answer:", "A:"; `math` the last formula between
-dollar signs, `\(…\)` or `\[…\]`; `number` the last number; `text` the whole text, if it is short.
+`tag`: the last `<answer>…</answer>`. `boxed`: the last `\boxed{…}`, with its neighbours in "\boxed{1} and \boxed{2}". `hash`: the
+line after `####`. `bare`: the whole text, if it is only an answer. `phrase`: after "the answer is", "answer:" or "A:". `math`: the
+last formula between dollar signs, `\(…\)` or `\[…\]`. `number`: the last number. `text`: the whole text, if it is short.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer as it stands in a text."""
+    """An answer that was found in a text. It is false if there is none."""
 
     text: str
-    """What was found, without the mark that it was found by."""
+    """The answer as written, without the mark around it."""
 
     source: str
-    """The mark: one of SOURCES, or "" when nothing was found."""
+    """Where it was found: one of `SOURCES`, or "" if there is no answer."""
 
     def __bool__(self) -> bool:
         return bool(self.source)
@@ -48,26 +48,30 @@ _END = re.compile(r"<\|(?:im_end|im_start|endoftext|eot_id|end_of_text)\|>|</s>"
 
 
 def extract(text: str, sources: tuple[str, ...] = SOURCES) -> Answer:
-    """The answer in `text`, from the most trusted source that has one; an empty `Answer` where none has."""
+    """Return the answer from the most trusted source that has one.
+
+    Args:
+        text: A completion, or an answer alone.
+        sources: The sources to search, most trusted first; names from `SOURCES`.
+
+    Returns:
+        The answer; an empty `Answer`, which is false, if no source has one.
+    """
     return next(candidates(text, sources), NOTHING)
 
 
 def candidates(text: str, sources: tuple[str, ...] = SOURCES) -> Iterator[Answer]:
-    """All answers that `text` may be giving, most trusted first."""
-    after = text.rfind("</think>")
-    if after >= 0 and text[after + 8 :].strip():
-        text = text[after + 8 :]
-    elif after < 0 and (opened := text.rfind("<think>")) >= 0:
-        # Thinking that was cut off holds no answer, but a whole answer tag ends thinking that was never closed.
-        tagged = text.rfind("<answer>", opened)
-        text = text[tagged:] if tagged >= 0 and "</answer>" in text[tagged:] else text[:opened]
-    if "<|" in text or "</s>" in text:
-        end = _END.search(text)
-        if end and text[: end.start()].strip():
-            text = text[: end.start()]
-    if "&" in text and ";" in text:
-        start = max(0, len(text) - 2 * prose.MAX_ANSWER)
-        text = text[:start] + _ENTITY.sub(lambda m: html.unescape(m[0]), text[start:])
+    """Yield every answer that `text` may be giving, most trusted first.
+
+    Args:
+        text: A completion, or an answer alone.
+        sources: The sources to search, most trusted first; names from `SOURCES`.
+
+    Yields:
+        Answers that are not empty and have at most `MAX_ANSWER` characters.
+    """
+    if "<" in text or "&" in text:
+        text = _final_part(text)
     for source in _ordered(text, sources):
         for found in _FINDERS[source](text, sources):
             stripped = found.strip()
@@ -75,23 +79,58 @@ def candidates(text: str, sources: tuple[str, ...] = SOURCES) -> Iterator[Answer
                 yield Answer(to_latex(stripped), source)
 
 
+def _final_part(text: str) -> str:
+    """Return the part of a completion that may state its answer: without thinking, up to the end of the turn."""
+    if "<" in text:
+        if "think>" in text:
+            text = _without_thinking(text)
+        if "<|" in text or "</s>" in text:
+            end = _END.search(text)
+            if end and text[: end.start()].strip():
+                text = text[: end.start()]
+    if "&" in text and ";" in text:
+        start = max(0, len(text) - 2 * prose.MAX_ANSWER)
+        text = text[:start] + _ENTITY.sub(lambda m: html.unescape(m[0]), text[start:])
+    return text
+
+
+def _without_thinking(text: str) -> str:
+    after = text.rfind("</think>")
+    if after >= 0:
+        return text[after + 8 :] if text[after + 8 :].strip() else text
+    opened = text.rfind("<think>")
+    if opened < 0:
+        return text
+    # Thinking that was cut off holds no answer, but a complete answer tag ends thinking that was never closed.
+    tagged = text.rfind("<answer>", opened)
+    return text[tagged:] if tagged >= 0 and "</answer>" in text[tagged:] else text[:opened]
+
+
 def _ordered(text: str, sources: tuple[str, ...]) -> Iterator[str]:
-    """The sources in their order; the last number before the last formula where it stands behind it."""
-    waiting = list(sources)
-    while waiting:
-        source = waiting.pop(0)
-        if source == "bare" and "boxed" in sources and marks.box_before(text, len(text)) >= 0:
-            waiting = [
-                s for s in waiting if s in ("phrase", "hash")
-            ]  # the box was empty or cut off: nothing implicit counts
+    """Yield the sources in their order, but the last number before the last formula if the number comes later in the text."""
+    skipped: tuple[str, ...] = ()
+    for index, source in enumerate(sources):
+        if source in skipped:
             continue
-        if source == "math" and "number" in waiting and prose.number_behind(text):
-            waiting.remove("number")
+        if (
+            source == "bare"
+            and "boxed" in sources
+            and text.rfind("box") >= 0
+            and marks.box_before(text, len(text)) >= 0
+        ):
+            # The box was empty or cut off: only an explicit statement counts now.
+            yield from (s for s in sources[index + 1 :] if s in ("phrase", "hash"))
+            return
+        if source == "math" and "number" in sources[index + 1 :] and prose.number_behind(text):
+            skipped = ("number",)
             yield "number"
         yield source
 
 
 def _tag(text: str, sources: tuple[str, ...]) -> Iterator[str]:
+    """Yield the content of the last `<answer>` tag."""
+    if "<" not in text:
+        return
     end = text.rfind("</answer>")
     start = text.rfind("<answer>", 0, end if end >= 0 else len(text))
     if start >= 0:

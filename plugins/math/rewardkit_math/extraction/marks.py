@@ -1,4 +1,4 @@
-r"""What a text marks as its answer: `\boxed{…}`, `####`."""
+r"""Answers that a text marks: `\boxed{…}`, `####`."""
 
 from __future__ import annotations
 
@@ -13,25 +13,32 @@ _JOIN = re.compile(
     r"(?:[\s,;，、；和或与及$&+~]|\\\\?$|\\[()\[\],;:! ]|\\q?quad|\\(?:text|mathrm)\s*\{[\s,]*(?:and|or|[和或与及])?\s*\}|\b(?:and|or)\b)*"
 )
 _JOIN_NAMED = re.compile(r"[\s$,]*(?:\\text\s*\{\s*)?\b(?:and|or)\b[\s},$]*[A-Za-z](?:_\{?\w\}?)?\s*=\s*")
-"""The same with a name before the next box: `x = \\boxed{1}` or `x = \\boxed{2}`."""
+"""Text between two boxes of one list, if the second box has a name before it: `x = \\boxed{1}` or `x = \\boxed{2}`."""
+_MAX_JOIN = 60
+"""The most characters between two boxes of one list."""
 _BEHIND = re.compile(r"[\s$~]*(?:\\[)\]])?\s*(?:\\?%|percent\b)")
 _BRACE = re.compile(r"\\[{}]|\\\\|[{}]")
 
 
 def boxed_mark(text: str, _: tuple[str, ...]) -> Iterator[str]:
-    """The content of the last box, or of the last few with nothing but "and" between them."""
-    boxes: list[str] = []
-    before = len(text)
+    """Yield the content of the last box, joined to the boxes before it if only "and", "or" or a comma stands between them.
+
+    A "final answer is …" after the last box comes first.
+    """
+    if text.rfind("box") < 0:  # a search from the end finds a box sooner than `in`
+        return
     stated = _stated_after_box(text)
     if stated:
         yield stated
+    boxes: list[str] = []
+    before = len(text)
     for _attempt in range(12):
         start = box_before(text, before)
         if start < 0:
             break
         content, end = _box_content(text, start)
         if boxes:
-            between = text[end:before] if content is not None and end <= before <= end + 60 else "."
+            between = text[end:before] if content is not None and end <= before <= end + _MAX_JOIN else "."
             if (
                 "\n\n" in between
                 or not between.strip(" $\n\t~")
@@ -44,7 +51,7 @@ def boxed_mark(text: str, _: tuple[str, ...]) -> Iterator[str]:
         if content is not None and (content := content.strip()):
             if not boxes or content not in boxes:
                 boxes.append(content)
-            if len(boxes) == 1 and (not before or text.rfind("boxed", max(0, before - MAX_ANSWER), before) < 0):
+            if len(boxes) == 1 and _alone(text, before):
                 break
     if len(boxes) == 1:
         yield boxes[0]
@@ -52,8 +59,14 @@ def boxed_mark(text: str, _: tuple[str, ...]) -> Iterator[str]:
         yield ", ".join(reversed(boxes))
 
 
+def _alone(text: str, before: int) -> bool:
+    """Return whether no other box can belong to the list of the box that begins at `before`."""
+    gap = text[max(0, before - _MAX_JOIN - 1) : before]
+    return ("}" not in gap and "box" not in gap) or text.rfind("box", max(0, before - MAX_ANSWER), before) < 0
+
+
 def _stated_after_box(text: str) -> str | None:
-    """The formula or number of a "final answer is …" that stands behind the last box."""
+    """Return the formula or number of a "final answer is …" that comes after the last box."""
     box = text.rfind("boxed")
     start = max(box, len(text) - TAIL)
     if box < 0 or text.find("inal", start) < 0:
@@ -74,7 +87,7 @@ def _stated_after_box(text: str) -> str | None:
 
 
 def box_before(text: str, before: int) -> int:
-    """Return where the argument of the last box command before a position begins, or −1."""
+    """Return the position of the argument of the last box command before a position, or -1 if there is none."""
     boxed = text.rfind("\\boxed", 0, before)
     frame = text.rfind("\\fbox", max(boxed, 0), before)
     if frame >= 0:
@@ -90,7 +103,7 @@ def _command_start(text: str, argument: int) -> int:
 
 
 def _box_content(text: str, start: int) -> tuple[str | None, int]:
-    """The argument at `start` and where it ends; None for a brace that is never closed."""
+    """Return the argument at `start` and the position after it; None instead of the argument if its brace is never closed."""
     while start < len(text) and text[start] in " \n\t":
         start += 1
     if text[start : start + 1] != "{":
@@ -114,15 +127,19 @@ def _box_content(text: str, start: int) -> tuple[str | None, int]:
 
 
 def hash_mark(text: str, _: tuple[str, ...]) -> Iterator[str]:
-    """The rest of the line behind the last ####."""
-    at = text.rfind("####")
-    if at >= 0:
+    """Yield the rest of the line after the last `####`."""
+    if "####" in text:
+        at = text.rfind("####")
         line = text[at + 4 :].strip().split("\n", 1)[0].strip()
         yield clause(line)
 
 
 def boxes(text: str) -> list[str]:
-    """Return the contents of all boxes of a text in their order, without repetitions; none where there are more than a list may have."""
+    """Return the contents of all boxes of a text in order, without repetitions.
+
+    Returns:
+        The contents; an empty list if there are more boxes than an answer that is a list may have (12).
+    """
     found: list[str] = []
     before = len(text)
     for _ in range(_MAX_BOXES):

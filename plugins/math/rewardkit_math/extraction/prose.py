@@ -33,9 +33,8 @@ _COMMON = re.compile(
 """A few words that only a sentence has in this order: found early in most texts, and missing from bare answers."""
 _LABELLED = re.compile(
     r"A:\s|#+\s|(?i:(?:(?:la|le|il|die|der|das|el|o|a)\s+)?(?:r[ée]ponse|respuesta|risposta|resposta|antwort|ответ|odpowied[źz]|cevap|đáp|lösung)\b)"
-    r"|.*[\u4e00-\u9fff\u3040-\u30ff\uac00-\ud7a3]",
-    re.DOTALL,
 )
+_EAST_ASIAN = re.compile("[\u4e00-\u9fff\u3040-\u30ff\uac00-\ud7a3]")
 _SOLUTION = re.compile(
     r"(?:solution|lösung|solución|solução|soluzione|result|resultat|résultat|resultado|risultato|ans|sol|vastaus|решение)\s*[:：]\s*(?=\S)",
     re.IGNORECASE,
@@ -80,9 +79,11 @@ def bare(text: str, _: tuple[str, ...]) -> Iterator[str]:
         stripped = stripped[2:-2].strip()
     if len(stripped) < 80 and (label := _SOLUTION.match(stripped)) is not None:
         stripped = stripped[label.end() :]
-    if not stripped or len(stripped) > MAX_ANSWER or "\n\n" in stripped or _LABELLED.match(stripped):
+    if not stripped or len(stripped) > MAX_ANSWER or "\n\n" in stripped:
         return
     if len(stripped) > 80 and (_COMMON.search(stripped, 0, 400) or is_prose(stripped[:2000])):
+        return
+    if _LABELLED.match(stripped) or (not stripped.isascii() and _EAST_ASIAN.search(stripped)):
         return
     outside = _MATH.sub(" ", stripped)
     if is_prose(outside):

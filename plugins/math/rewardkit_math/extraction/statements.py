@@ -60,16 +60,18 @@ _PHRASES = tuple(
         ),
     )
 )
+"""Patterns of statements, most trusted first, each with parts of words of which a match contains at least one."""
+
 FINAL = _PHRASES[0][1]
-"""Most trusted first; of each, the last in the text. Before the pattern stand parts of words one of which must be there."""
+"""The pattern of "the final answer is"."""
 
 _FILLER = re.compile(
-    r"\A[\u4e00-\u9fff]{1,12}(?=[\d$\\-])|\A(?:(?:therefore|thus|then|hence|simply|just|indeed|also|clearly|now|exactly|equal\s+to|given\s+by|donc|also|choice|option)\b[\s,:]*)+"
+    r"[\u4e00-\u9fff]{1,12}(?=[\d$\\-])|(?:(?:therefore|thus|then|hence|simply|just|indeed|also|clearly|now|exactly|equal\s+to|given\s+by|donc|also|choice|option)\b[\s,:]*)+"
     r"(?=\S)",
     re.IGNORECASE,
 )
 """Words between "the answer is" and the answer."""
-_NOT_BUT = re.compile(r"\Anot\s[^.\n]{1,60}?\s(?:but|rather)\s+(?:rather\s+)?", re.IGNORECASE)
+_NOT_BUT = re.compile(r"not\s[^.\n]{1,60}?\s(?:but|rather)\s+(?:rather\s+)?", re.IGNORECASE)
 _IN_WORDS = re.compile(r"\s+\([A-Za-z][A-Za-z' -]{2,60}\)$")
 """The answer again in words: 48 (forty-eight)."""
 SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$|\*)|。|</?[a-z]")
@@ -101,13 +103,14 @@ def clause(sentence: str) -> str:
 
 
 def phrase(text: str, _: tuple[str, ...]) -> Iterator[str]:
-    """Yield what stands behind "the answer is" and the like."""
+    """Yield the answers that follow "the answer is" and the like."""
     tail = text[-TAIL:]
     for parts, pattern in _PHRASES:
-        if not any(part in tail for part in parts):
+        found = [at for part in parts if (at := tail.find(part)) >= 0]
+        if not found:
             continue
         last = None
-        for match in pattern.finditer(tail):
+        for match in pattern.finditer(tail, max(0, tail.rfind("\n", 0, min(found)))):
             if tail[match.end() : match.end() + 1].strip() and " because " not in match[0]:
                 last = match
         if last is not None:
@@ -116,7 +119,7 @@ def phrase(text: str, _: tuple[str, ...]) -> Iterator[str]:
 
 
 def _number_of(stated: str) -> str | None:
-    """Return the number of `42 pommes au total`, where none of the words behind it is a unit or changes it."""
+    """Return the number of `42 pommes au total`; None if one of the words after it is a unit or changes its meaning."""
     match = NUMBER.match(stated)
     rest = stated[match.end() :] if match is not None else ""
     if match is None or not _WORDS.fullmatch(rest):
@@ -129,13 +132,19 @@ _WORDS = re.compile(r"(?:\s+[^\W\d_]+){2,}[.\s]*")
 
 
 def _stated(rest: str) -> Iterator[str]:
-    """Yield what the sentence says that `rest` begins with."""
-    rest = _FILLER.sub("", _NOT_BUT.sub("", rest, count=1), count=1)
+    """Yield the answers of the sentence at the beginning of `rest`."""
+    contrast = _NOT_BUT.match(rest)
+    rest = rest[contrast.end() :] if contrast is not None else rest
+    filler = _FILLER.match(rest)
+    rest = rest[filler.end() :] if filler is not None else rest
     formulas = formulas_at(rest)
     if formulas is not None:
         yield formulas
     end = SENTENCE_END.search(rest)
     sentence = (rest[: end.start()] if end else rest).strip().strip("*`").strip()
+    if sentence.isdecimal():
+        yield sentence
+        return
     sentence = _IN_WORDS.sub("", sentence)
     stated = clause(sentence)
     if formulas is None and not is_prose(stated):

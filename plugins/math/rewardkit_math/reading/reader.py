@@ -201,8 +201,9 @@ _RATIONAL = re.compile(
 )
 
 
+@lru_cache(maxsize=2048)
 def _rational(content: str) -> Expr | None:
-    """A plain numeral or fraction, read without the parser; None for anything else."""
+    """Return a plain numeral or fraction, read without the parser; None for anything else."""
     match = _RATIONAL.fullmatch(content)
     if match is None:
         return None
