@@ -13,7 +13,7 @@ class SandboxError(Exception):
 
 
 class Unavailable(SandboxError):
-    """There is no sandbox to run in; nothing falls back to running without one."""
+    """No sandbox is available. Programs never run without one."""
 
 
 class BoxDied(SandboxError):

@@ -1,4 +1,4 @@
-"""How a program of each language becomes a process. The packages that an image needs for them are in `images/`."""
+"""The commands that compile and run a program of each language. `images/` lists the packages that an image needs for them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """How programs of one language are compiled and run."""
+    """The commands that compile and run programs of one language."""
 
     name: str
     file: str

@@ -79,12 +79,12 @@ class Sandbox(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SandboxOptions:
-    """What a sandbox is opened with."""
+    """Options of a sandbox."""
 
     image: str = "python"
     """The name of an image, a Docker tag, or the path of a root file system."""
     limits: Limits = field(default_factory=Limits)
-    """What a program may use at most."""
+    """The limits of a program."""
     slots: int = 2
     """The number of programs that run at a time."""
     runtime: str | None = None
@@ -105,9 +105,9 @@ class SandboxBackend(ABC):
     """
 
     runs_test_code: ClassVar[bool] = True
-    """Whether its sandboxes offer `run_tests`."""
+    """True if its sandboxes offer `run_tests`."""
     takes_url: ClassVar[bool] = False
-    """Whether `SandboxOptions.url` is needed; other backends refuse it."""
+    """True if `SandboxOptions.url` is required; other backends refuse it."""
 
     def __init__(self, options: SandboxOptions) -> None:
         self.options = options

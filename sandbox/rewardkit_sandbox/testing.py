@@ -65,7 +65,7 @@ class SandboxContract:
         assert done.status == "time_limit"
 
     def test_waiting_times_out(self, sandbox: Any) -> None:
-        """So is wall-clock time, whatever the program does about signals."""
+        """Wall-clock time is limited, even if the program ignores signals."""
         source = "import signal, time\nfor s in range(1, 32):\n  try: signal.signal(s, signal.SIG_IGN)\n  except Exception: pass\ntime.sleep(60)"
         done = run(sandbox, source, limits=Limits(cpu_s=1, wall_s=1))
         assert done.status == "time_limit"
@@ -100,7 +100,7 @@ class SandboxContract:
             assert run(sandbox, look).text == "[] [] 1\n"
 
     def test_the_root_is_read_only(self, sandbox: Any) -> None:
-        """Nothing but /tmp and /dev/shm can be written."""
+        """A program can write only to /tmp and /dev/shm."""
         source = "import os\nfor d in ('/', '/etc', '/usr', '/var', '/root', '/dev', '/run', '/proc', '/sys', '/home'):\n  try: open(d + '/rk', 'w'); print(d)\n  except OSError: pass"
         assert run(sandbox, source).text == ""
 
@@ -207,7 +207,7 @@ class SandboxContract:
             sandbox.run_tests(Program("def f(): pass"), Tests("assert f( == 1"))
 
     def test_unknown_languages(self, sandbox: Any) -> None:
-        """They are refused by name, with those there are."""
+        """Unknown languages are refused by name, and the message lists the known ones."""
         with pytest.raises(ValueError, match="unknown language 'cobol'.*python"):
             sandbox.run(Program("", "cobol"), [Stdin("")])
 

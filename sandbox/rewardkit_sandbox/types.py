@@ -21,7 +21,7 @@ _MOST = {
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one program may use. The limits of a sandbox are also the most that a single run can ask for."""
+    """The limits of one program. A single run can't ask for more than the limits of its sandbox."""
 
     cpu_s: float = 5.0
     """CPU seconds of each process, rounded up to whole seconds."""
@@ -101,7 +101,7 @@ class Execution:
     exit_code: int | None = None
     """None if a signal or the sandbox ended the process."""
     value: Any = None
-    """What a call returned, as plain builtin values (anything else is an `Opaque`). Stated by the program, decoded strictly."""
+    """The value that a call returned, in builtin types (anything else is an `Opaque`). The program states it; it is decoded strictly."""
     raised: str | None = None
     """The name of the exception that a call raised."""
     cpu_s: float = 0.0
@@ -162,7 +162,7 @@ class Tests:
     names: Sequence[str] | None = None
     """The names that mean the program's functions and classes; None finds those that the tests call and don't define."""
     module: str = "solution"
-    """What a pytest file imports."""
+    """The module names that a pytest file imports."""
     stop_at_first: bool = False
     """Stop pytest at the first failing test."""
 
@@ -174,6 +174,6 @@ class Property:
     name: str
     holds: bool
     detail: str
-    """What was observed."""
+    """The observation."""
     remedy: str = ""
-    """What to do if it does not hold."""
+    """The remedy if the check failed."""

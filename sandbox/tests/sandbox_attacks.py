@@ -16,7 +16,7 @@ from rewardkit_sandbox import Call, Limits, Program, Stdin, Tests, same_output, 
 
 
 class Canaries:
-    """What no program may see or reach: a host file, an environment variable, two listeners."""
+    """Targets that no program may see or reach: a host file, an environment variable, two listeners."""
 
     def __init__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="canary-"))
@@ -133,7 +133,7 @@ def processes(name):
 
 
 def breaches(sandbox, attack, problems, canaries, limits, way="fresh"):
-    """What did not hold of one attack, as sentences; empty where all did."""
+    """Return the failed expectations of an attack, as sentences; empty if all hold."""
     must, wrong = attack["must"], []
     persist = "RKPERSIST" + secrets.token_hex(8)
     free = shutil.disk_usage("/").free

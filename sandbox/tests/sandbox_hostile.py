@@ -148,7 +148,7 @@ LINES = {
     "a set of lists": b'{"l":["returned",{"s":[{"l":[]}]}]}',
     "equal hashes": b'{"l":["returned",{"s":[' + b",".join(b'{"i":"%#x"}' % (i * (2**61 - 1)) for i in range(1, 20_000)) + b"]}]}",
 }  # fmt: skip
-"""What a program can write in the place of an answer, to harm who reads it."""
+"""Answers that a program can forge to harm the process that reads them."""
 
 SPANS = {
     "beyond every file": "[[0, [2**70, 2**70]], [1, [2**70, 2**71]]]",

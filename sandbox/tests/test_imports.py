@@ -69,7 +69,7 @@ def test_no_circles():
 
 
 def test_the_box_stands_alone():
-    """What is sent into a box imports nothing of this package."""
+    """The code that runs inside a box imports nothing of this package."""
     assert not any(IMPORTS[module] for module in MODULES if module.split(".")[1] == "box")
 
 

@@ -30,14 +30,14 @@ def box(request):
 
 @pytest.mark.parametrize("language", ADD)
 def test_a_program_of_each_language(box, language):
-    """It reads its input and its output comes back."""
+    """A program reads its input, and its output is returned."""
     result = box.run(Program(ADD[language], language), [Stdin("1 2\n"), Stdin("10 -4\n")])
     assert [run.text for run in result.runs] == ["3\n", "6\n"], result
 
 
 @pytest.mark.parametrize("language", LOOP)
 def test_endless_loops(box, language):
-    """They time out."""
+    """Endless programs time out."""
     assert (
         box.run(Program(LOOP[language], language), [Stdin("")], Limits(cpu_s=1, wall_s=8)).runs[0].status
         == "time_limit"
@@ -45,7 +45,7 @@ def test_endless_loops(box, language):
 
 
 def test_a_program_that_does_not_compile(box):
-    """Every run is a compile error, with what the compiler said."""
+    """Every run is a compile error with the compiler's message."""
     result = box.run(Program("int main() { return x; }", "cpp"), [Stdin(""), Stdin("")])
     assert [run.status for run in result.runs] == ["compile_error"] * 2
     assert b"'x' was not declared" in result.runs[0].stderr.replace("‘".encode(), b"'").replace("’".encode(), b"'")
@@ -69,7 +69,7 @@ def test_programs_that_attack_the_compiler(box, source):
 
 
 def test_large_binaries_are_not_hoarded(box):
-    """What compilers leave is kept for the next time only up to a limit on bytes, so that no program can fill this machine."""
+    """The cache of compiled programs is limited in bytes, so that no program can fill the machine."""
     for number in range(6):
         source = f"char a[20 << 20] = {{ {number + 1} }};\nint main(void) {{ return a[0] - {number + 1}; }}"
         assert box.run(Program(source, "c"), [Stdin("")]).runs[0].ok
@@ -77,7 +77,7 @@ def test_large_binaries_are_not_hoarded(box):
 
 
 def test_a_compiled_program_is_confined(box):
-    """It has no socket, no privilege, and finds nothing but itself."""
+    """A program has no socket and no privilege, and sees no other process."""
     source = """#include <sys/socket.h>
 #include <sys/mount.h>
 #include <unistd.h>

@@ -33,7 +33,7 @@ _TOLD_COLUMNS = (*ENTRY_COLUMNS, *SETUP_COLUMNS, "metadata", "starter_code")
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """How the tests of a row are read."""
+    """Settings for reading a row's tests."""
 
     columns: Sequence[str]
     entry_point: str | None
@@ -41,7 +41,7 @@ class _Reading:
     language: Language
     image: str
     runs_test_code: bool = True
-    """Whether the sandbox can run test code, beside programs and calls."""
+    """True if the sandbox can run test code, in addition to programs and calls."""
 
     def tests(self, fields: Mapping[str, Any]) -> RowTests:
         """Return the tests of a row.
@@ -90,7 +90,7 @@ def _reading(params: Any) -> _Reading:
 
 
 def _check(params: Any, rollout: Rollout) -> str | None:
-    """What is wrong with the tests of a row, told before anything runs."""
+    """Return the problem of a row's tests, or None. Runs nothing."""
     try:
         _reading(params).tests(rollout.fields)
     except UnusableTests as error:

@@ -17,14 +17,14 @@ from rewardkit_sandbox.protocol import SandboxOptions as BackendOptions
 from rewardkit import Rollout, Score, Unscored
 
 RETRY_S = 5.0
-"""How long a sandbox that could not be opened is taken to be unavailable."""
+"""Seconds until opening a sandbox is tried again after a failure."""
 OVERRUN = ("time_limit", "killed")
 """The endings of a run that a busy machine may have caused."""
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxOptions:
-    """What a sandbox is opened with."""
+    """The options of a sandbox."""
 
     backend: str
     image: str

@@ -97,7 +97,7 @@ def test_every_shape(rewards, shape):
      [{"call": "f"}], "def check(candidate):\n    assert candidate(1)", [{"stdin": "", "expected": "", "weight": 0}]],
 )  # fmt: skip
 def test_unusable_tests_are_the_references_fault(rewards, tests):
-    """They are reported before a run and give neither a pass nor a 0."""
+    """Unusable tests are reported before a run, and give neither a pass nor a 0."""
     result = score(rewards(), ADD, tests)
     assert isinstance(result, Unscored)
     assert result.kind == "reference"

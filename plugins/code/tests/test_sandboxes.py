@@ -86,7 +86,7 @@ def test_a_missing_engine_and_image(monkeypatch):
     ],
 )
 def test_wrong_parameters(given, says):
-    """They are reported with their place before anything runs."""
+    """Wrong options are reported with file, line and column before anything runs."""
     text = f"version: 1\ncomponents:\n  correct: {{use: code.tests, with: {{{given}}}}}\n"
     with pytest.raises(ConfigError, match=r":3:\d+: ") as caught:
         load_reward(text).close()

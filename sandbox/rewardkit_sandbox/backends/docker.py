@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     import docker
 
 _EVENTS_S = 1.0
-"""How long after a container's end the engine may take to tell why."""
+"""Seconds that the engine may take to report why a container ended."""
 _PREFIX = "rewardkit-sandbox-"
 LABEL = "rewardkit.sandbox.owner"
 _CAPABILITIES = {"DAC_OVERRIDE": 1, "FOWNER": 3, "KILL": 5, "SETGID": 6, "SETUID": 7, "SETPCAP": 8}
-"""What the fork server keeps, to change users, end programs and empty /tmp. Programs have none of them."""
+"""The capabilities of the fork server: it changes users, ends programs and empties /tmp. Programs have none of them."""
 
 
 def client(timeout_s: float = 60) -> docker.DockerClient:

@@ -1,4 +1,4 @@
-"""What the backends on this machine have in common: their sandbox is a pool of boxes."""
+"""The base of the local backends: their sandbox is a pool of boxes."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ BUILT_IN: Mapping[str, type[SandboxBackend]] = {
     "remote": RemoteBackend,
 }
 AUTOMATIC = ("docker", "bubblewrap")
-"""What `auto` tries, in this order."""
+"""The backends that `auto` tries, in this order."""
 
 
 def names() -> list[str]:

@@ -164,7 +164,7 @@ class RemoteSandbox:
         isolation: Isolation = "fresh",
         stop: Stop | None = None,
     ) -> Result:
-        """As `Sandbox.run`. Every case is a request; `shared` is taken as `fresh`.
+        """Run a program as `Sandbox.run` does. Every case is a request, and `shared` is treated as `fresh`.
 
         Raises:
             SandboxError: the service failed, again and again.

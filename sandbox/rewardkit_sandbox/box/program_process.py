@@ -1,4 +1,4 @@
-"""What a child process does with a Python program once it is isolated. The host trusts nothing here.
+"""Runs a Python program in an isolated child process. The host trusts nothing here.
 
 Descriptors 0, 1 and 2 are the program's own. Results are written to 3, one a line, and calls are read from 4. A program that
 writes to 3 itself merely states another result, and the host compares that one like any other.
@@ -25,7 +25,7 @@ from rewardkit_box import codec  # type: ignore[import-not-found]
 RESULT, CALLS = 3, 4
 FILE = "solution.py"
 _COMPILED = b"\0compiled\0"
-"""What precedes a program that comes with its code. No Python source contains NUL bytes."""
+"""The prefix of a compiled program. No Python source contains NUL bytes."""
 _OWN = (
     "rewardkit_box",
     *(f"rewardkit_box.{name}" for name in ("codec", "program_process", "unit_tests", "scratch_folders", "fork_server")),

@@ -1,4 +1,4 @@
-"""What this machine has for a sandbox: engines, images, control groups. Nothing here opens a box."""
+"""Finds the engines, images and control groups that this machine offers to sandboxes. Opens no box."""
 
 from __future__ import annotations
 

@@ -138,14 +138,14 @@ class Job:
     """One process to run in a box."""
 
     entry: str
-    """What the box does with the code: compile, script, call, batch, serve, unit_tests, or exec."""
+    """The action of the box: compile, script, call, batch, serve, unit_tests, or exec."""
     code: int
     """Descriptor of the source or binary."""
     limits: Limits
     stdin: int
     """Descriptor that becomes standard input."""
     result: bool = False
-    """Whether descriptor 3 collects lines."""
+    """True if lines written to descriptor 3 are collected."""
     handed: tuple[int, ...] = ()
     """Descriptors that follow the streams (3 or 4 and up) and are closed on this side once the box has them."""
     extra: tuple[int, ...] = ()
@@ -166,7 +166,7 @@ class Outcome:
 
     execution: Execution
     result: bytes = b""
-    """What was written to descriptor 3."""
+    """The text written to descriptor 3."""
     files: tuple[int, ...] = ()
     """Descriptors that came back: the file named by `Job.collect`."""
 

@@ -25,7 +25,7 @@ _ALL: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 
 class BoxSource(Protocol):
-    """Where the boxes of a pool come from."""
+    """Starts the boxes of a pool."""
 
     @property
     def name(self) -> str:
@@ -74,7 +74,7 @@ class Pool:
         self._failure: SandboxError | None = None
         self._stop = threading.Event()
         self._started = queue.SimpleQueue[SandboxError | None]()
-        """What came of each first box, or why the pool was closed in the meantime."""
+        """The result of starting each first box, or the reason why the pool was closed meanwhile."""
         self._ended = False
         self._owner = os.getpid()
 

@@ -130,7 +130,7 @@ def test_answers_that_harm_their_reader(box):
 
 
 def test_lies_of_a_shared_process(box):
-    """What a process says about its cases' output is taken for no more than that."""
+    """A process's own report about its cases' output is never believed."""
     for name, lines in programs.SPANS.items():
         source = f"import os, json\nfor i, e in {lines}:\n  os.write(3, json.dumps({{'l': [i, {{'l': e}} if type(e) is list else e, 'exited', 0]}}).encode() + b'\\n')\nos._exit(0)"
         runs = box.run(Program(source), [Stdin("a"), Stdin("b")], isolation="shared").runs
@@ -138,7 +138,7 @@ def test_lies_of_a_shared_process(box):
 
 
 def test_conditions_that_would_take_for_ever(box):
-    """What the host works out of an answer takes no longer than the answer is long."""
+    """The host's work on an answer is linear in its length."""
     for name, (test, value) in programs.HOST_WORK.items():
         source = f"import os\nd = memoryview(b'{{\"l\":[\"returned\",' + {value!r} + b']}}\\n')\nwhile d: d = d[os.write(3, d):]\nos._exit(0)"
         assertion = split_assertion(test)
@@ -157,7 +157,7 @@ def test_output_that_is_nearly_a_number(box):
 
 
 def test_honest_programs(box):
-    """What an ordinary Python allows works here too, and prints the same."""
+    """Ordinary Python programs work in the sandbox and print the same."""
     wrong = {}
     for name, case in programs.HONEST.items():
         source, _, expected = case.rpartition("|")

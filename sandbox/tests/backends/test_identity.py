@@ -1,4 +1,4 @@
-"""What results may be kept under."""
+"""The identity of a sandbox, which cached results are stored under."""
 
 import gc
 

@@ -31,7 +31,7 @@ _numbers = itertools.count()
 
 
 def install(site, code, name="tiny", distribution="acme-boxes", attribute="TinyBackend"):
-    """As pip would: a module and a distribution with an entry point."""
+    """Install a backend as pip would: a module and a distribution with an entry point."""
     module = f"backend_of_a_test_{next(_numbers)}"
     info = site / f"{distribution.replace('-', '_')}-1.5.dist-info"
     info.mkdir(parents=True)
@@ -66,7 +66,7 @@ class TestThirdParty(SandboxContract):
 
 
 def test_it_is_listed_and_never_taken_by_auto(site):
-    """It is among the names; `auto` takes a backend that comes along."""
+    """An installed backend is listed, but `auto` chooses only built-in ones."""
     install(site, TINY)
     assert registry.names() == ["docker", "bubblewrap", "remote", "tiny"]
     with opened("auto", slots=1) as box:
@@ -75,13 +75,13 @@ def test_it_is_listed_and_never_taken_by_auto(site):
 
 
 def test_it_says_what_results_are_cached_under(site):
-    """Its identity is asked like that of a built-in backend, with the version of this package."""
+    """Its identity contains the version of this package, as for a built-in backend."""
     install(site, TINY)
     assert identify("tiny", "python").endswith(" tiny 7 python")
 
 
 def test_its_diagnosis_is_told(site):
-    """What it misses on this machine is among the findings, with its remedy."""
+    """Its missing requirements are among the findings, each with a remedy."""
     install(site, TINY)
     found = {each.name: each for each in host_checks.check_host()}
     assert found["backend tiny"].holds
@@ -165,6 +165,6 @@ def test_a_built_in_can_not_be_replaced(site):
     ],
 )
 def test_options_of_another_backend(backend, options, said):
-    """They are refused with the backend that they belong to."""
+    """Options of another backend are refused, and the message names that backend."""
     with pytest.raises(ValueError, match=said):
         open_sandbox(backend, **options)

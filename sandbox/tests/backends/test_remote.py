@@ -93,7 +93,7 @@ def test_the_api_of_sandboxfusion(url):
      '{"code": "", "stdin": 5}', '{"code": "", "run_timeout": 1e9}', '{"code": "", "run_timeout": -1}', '{"code": "", "run_timeout": NaN}', '{"code": "", "run_timeout": "x"}', '{"code": "", "memory_limit_MB": "x"}'],
 )  # fmt: skip
 def test_bad_requests(url, body):
-    """They are refused with a reason."""
+    """Options that a remote sandbox can't honour are refused with a reason."""
     response = httpx.post(f"{url}/run_code", content=body, headers={**HEADERS, "Content-Type": "application/json"})
     assert response.status_code == 400
     assert "bad request" in response.json()["message"]

@@ -1,4 +1,4 @@
-"""What the pool does when boxes, engines and owners die."""
+"""The pool replaces boxes that die, and ends when its engine or owner does."""
 
 import asyncio
 import errno
@@ -24,7 +24,7 @@ from rewardkit_sandbox.backends import cgroups
 from rewardkit_sandbox.host.pool import Pool
 
 PROGRAMS = {"docker": 2500, "bubblewrap": 5000}
-"""How many programs run while boxes are killed, unless REWARDKIT_KILL_PROGRAMS says otherwise."""
+"""The number of programs that run while boxes are killed; REWARDKIT_KILL_PROGRAMS changes it."""
 ADD = Program("a, b = map(int, input().split())\nprint(a + b)\n")
 
 
@@ -45,7 +45,7 @@ def servers(backend, names):
 
 
 def wait_for(condition, timeout_s):
-    """Whether a condition became true in time."""
+    """Wait until a condition is true. Return False after a time-out."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if condition():
@@ -55,7 +55,7 @@ def wait_for(condition, timeout_s):
 
 
 def identities(box):
-    """What ends one of a sandbox's boxes from outside: a container's id, or a bubblewrap pid."""
+    """Return a handle to kill one of a sandbox's boxes from outside: a container's id, or a bubblewrap pid."""
     return [box.name.split()[1] for box in list(box.pool._boxes)]
 
 

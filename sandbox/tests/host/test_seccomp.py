@@ -11,7 +11,7 @@ ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 
 def answer(code, arch, number, arguments=(0,) * 6):
-    """What the kernel would do: a tiny interpreter of classic BPF."""
+    """Interpret classic BPF as the kernel does."""
     packed = struct.pack("<IIQ6Q", number, arch, 0, *arguments)
     program = [struct.unpack_from("HBBI", code, at) for at in range(0, len(code), 8)]
     at = accumulator = 0
@@ -33,7 +33,7 @@ def answer(code, arch, number, arguments=(0,) * 6):
 
 @pytest.mark.parametrize("machine", ARCH)
 def test_answers(machine):
-    """Every call of the table is refused or decided by its argument, and every other known one allowed."""
+    """Every system call of the table is refused or decided by its argument, and every other known one is allowed."""
     code, column = build(memory_files=False, machine=machine), list(ARCH).index(machine)
     refused = {row[column]: name for name, row in _NUMBERS.items() if row[column] is not None}
     by_argument = {

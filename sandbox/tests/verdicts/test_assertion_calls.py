@@ -6,7 +6,7 @@ from rewardkit_sandbox import Call, Execution, Opaque, split_assertion
 
 
 def holds(source, *values):
-    """Whether an assertion holds if its calls return these."""
+    """Return whether an assertion holds if its calls return the given values."""
     return split_assertion(source).holds([Execution("ok", value=value) for value in values])
 
 

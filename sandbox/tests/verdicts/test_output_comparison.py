@@ -79,7 +79,7 @@ def test_output_equals_itself(text):
     ],
 )
 def test_values(actual, expected, python, as_json, strict):
-    """How strictly types count is said by the caller."""
+    """The caller decides how strictly types are compared."""
     assert [same_value(actual, expected, types=types) for types in ("python", "json", "strict")] == [
         python,
         as_json,
@@ -107,7 +107,7 @@ def test_show_is_bounded():
      ("1000000000.5", "1000000000", False), ("3.5", "3", False), ("1000000500", "1e9", True), ("inf", "3", False), ("nan", "3", False), ("9007199254740993.0", "9007199254740993", False)],
 )  # fmt: skip
 def test_integers_have_no_tolerance(actual, expected, same):
-    """Where an integer is expected, a whole number must be that one, and any other may be off by the tolerance absolutely."""
+    """If an integer is expected, a whole number must equal it; any other number may differ by the absolute tolerance."""
     assert same_output(actual, expected, float_tolerance=1e-6) is same
     if "." in actual:
         assert same_value(float(actual), int(expected), float_tolerance=1e-6) is same

@@ -53,7 +53,7 @@ def _verdict(done: Execution, run: Execution) -> TestOutcome:
 
 
 def _is_broken(sandbox: Sandbox, test: OutputTest, done: Execution) -> bool:
-    """Whether the checker dies in the same way without an output, or for the expected one."""
+    """Return whether the checker fails in the same way for an empty output, or for the expected one."""
     if done.raised in ("ImportError", "ModuleNotFoundError") and "import" in (test.checker or ""):
         return True
     others = [None, test.expected] if test.expected else [None]

@@ -29,7 +29,7 @@ class TestOutcome:
     why: str = ""
     """Why it did not pass."""
     overrun: bool = False
-    """Whether a time limit decided, which a busy machine may have caused."""
+    """True if a time limit decided the result, which a busy machine may have caused."""
     run: bool = True
     """False if an earlier test made it needless."""
     missing_package: str | None = None

@@ -31,7 +31,7 @@ from rewardkit_code.sandboxes import OVERRUN
 
 @dataclass(frozen=True, slots=True)
 class TestPlan:
-    """How the tests of a program are run."""
+    """Settings for running a program's tests."""
 
     __test__ = False  # pytest: no test class
 
@@ -46,7 +46,7 @@ class TestPlan:
     image: str = "python"
     isolation: Isolation = "fresh"
     stop_at_first: bool = False
-    """Whether one failure decides."""
+    """True if one failed test decides the score."""
     max_overruns: int | None = None
     """After this many tests that run out of time, the others are not run."""
 

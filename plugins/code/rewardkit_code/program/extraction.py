@@ -24,7 +24,7 @@ _NAMES: dict[str, frozenset[str]] = {
 }
 _ANY = frozenset[str]().union(*_NAMES.values())
 _MARKS = (("<code", "</code>"), ("[PYTHON]", "[/PYTHON]"), ("[BEGIN]", "[DONE]"), ("<python>", "</python>"))
-"""What some models write in place of fences."""
+"""Tags that some models write instead of fences."""
 _CODE_LINE = re.compile(r"(?:def|class|import|from|async def|if|for|while|try:|with|print|@|#)\b|@\w|#|\w+\s*=|\w+\(")
 _READS_INPUT = re.compile(r"\binput\b|\bstdin\b|\bopen\(\s*0\b|\bfileinput\b|\bos\.read\(\s*0\b|/dev/stdin")
 _IMPORTS = re.compile(r"^(?:from\s+[\w.]+\s+)?import\s+(\([^)]*\)|[^\n]*)", re.MULTILINE)

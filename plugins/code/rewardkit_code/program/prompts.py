@@ -37,7 +37,7 @@ def is_code(prompt: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _is_open_head(prompt: str) -> bool:
-    """Whether a prompt ends in the head of a function that has no body yet."""
+    """Return whether a prompt ends with a function's signature, without a body."""
     return is_code(f"{prompt}\n    pass\n")
 
 

@@ -43,7 +43,7 @@ _FUNCTION = re.compile(r"^(?:async[ \t]+)?def[ \t]+([A-Za-z]\w*)[ \t]*\(", re.MU
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a row says about its tests beside the tests themselves."""
+    """Details of a row's tests: function name, set-up code, and so on."""
 
     entry_point: str | None = None
     """The function under test."""
@@ -225,7 +225,7 @@ def _are_columns(tests: Mapping[str, Any], inputs: str, outputs: str) -> bool:
 
 
 def _kind(test: Mapping[str, Any]) -> str:
-    """How a test says that it is run: by its output or by a call."""
+    """Return whether a test compares output or calls a function."""
     return next((value for key in ("testtype", "type") if isinstance(value := test.get(key), str)), "")
 
 
@@ -256,7 +256,7 @@ def _lines(value: Any) -> str | None:
 
 
 def _is_setup(test: Any) -> bool:
-    """Whether a text in a list of tests only prepares the others: imports and statements that assert nothing."""
+    """Return whether a text in a list of tests only sets up the others: it imports and assigns, and asserts nothing."""
     if not isinstance(test, str) or "assert" in test or syntax_fault(test):
         return False
     code = TestCode(parse(test))

@@ -108,7 +108,7 @@ def read_code(source: str, entry_point: str | None, setup: str = "") -> CodeTest
 
 @dataclass(frozen=True)
 class TestCode:
-    """What can be told of test code from its syntax tree."""
+    """Properties of test code, from its syntax tree."""
 
     tree: ast.Module
     setup: str = ""
@@ -117,7 +117,7 @@ class TestCode:
 
     @property
     def asserts(self) -> bool:
-        """Whether it can fail at all."""
+        """True if the test code can fail at all."""
         return any(
             isinstance(node, (ast.Assert, ast.Raise))
             or (isinstance(node, ast.Attribute) and node.attr.startswith("assert"))
@@ -127,12 +127,12 @@ class TestCode:
 
     @property
     def defines_check(self) -> bool:
-        """Whether it has HumanEval's form."""
+        """True if the test code defines HumanEval's `check`."""
         return any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in self.tree.body)
 
     @property
     def calls_check(self) -> bool:
-        """Whether it calls its `check` itself."""
+        """True if the test code calls its `check`."""
         return any(
             isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "check"
             for statement in self.tree.body
@@ -142,17 +142,17 @@ class TestCode:
 
     @property
     def has_tests(self) -> bool:
-        """Whether pytest would find tests in it."""
+        """True if pytest would collect tests from it."""
         return any(_is_test(node) for node in ast.walk(self.tree))
 
     @property
     def bound(self) -> set[str]:
-        """Every name that it binds anywhere."""
+        """All names that the test code binds."""
         return _bound(self.tree) | (_bound(parse(self.setup)) if self.setup else set())
 
     @property
     def used(self) -> set[str]:
-        """Every name that it reads."""
+        """All names that the test code reads."""
         return {
             node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
         }

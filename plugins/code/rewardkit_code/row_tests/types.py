@@ -30,7 +30,7 @@ class CallTest:
     """The value that a function returns for arguments."""
 
     case: Call
-    """Its name is empty where the row does not name the function."""
+    """The call of a function. Its name is empty if the row does not name the function."""
     expected: Any
     float_tolerance: float | None
     weight: float = 1.0
@@ -48,9 +48,9 @@ class CodeTest:
     """The function that is handed to `check`."""
     weight: float = 1.0
     names: tuple[str, ...] = ()
-    """What the test code takes from the program."""
+    """The names that the test code takes from the program."""
     undefined: frozenset[str] = frozenset()
-    """Those of `names` that the test code uses without importing them from the program."""
+    """The names that the test code uses without importing them from the program, a subset of `names`."""
     prelude: str = ""
     """Code of ours that it builds on."""
     lines_added: int = 0
@@ -84,7 +84,7 @@ class RowTests:
 
     @property
     def is_code(self) -> bool:
-        """Whether the only test is test code, so that nobody knows how many tests it holds."""
+        """True if the only test is test code, so that the number of tests is unknown."""
         return len(self.tests) == 1 and isinstance(self.tests[0], CodeTest)
 
     @property

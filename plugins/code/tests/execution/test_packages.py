@@ -60,7 +60,7 @@ TESTS = {
 @pytest.mark.usefixtures("_needs_sandbox")
 @pytest.mark.parametrize("policy", ["unscored", "score"])
 def test_a_program_that_needs_another_image(policy):
-    """It is unscored and the message names the image, or fails with a metric that counts such programs, as the setting says."""
+    """A setting decides: unscored with the name of the image, or a failure that is counted in a metric."""
     reward = CodeTests(slots=2, missing_package=policy)
     rows = [Rollout("", f"```python\n{NUMPY}print(add(1, 2))\n```", {"tests": tests}) for tests in TESTS.values()]
     try:

@@ -195,7 +195,7 @@ def test_a_script_is_the_last_block_that_reads_input():
 
 
 def test_first_and_last():
-    """They take the block as it is, whatever it defines."""
+    """`first` and `last` take the block as it is, whatever it defines."""
     text = fenced("import math\n", ADD, "print(math.pi)\n")
     assert program(text, "python", "first", ["add"]) == "import math\n"
     assert program(text, "python", "last", ["add"]) == "print(math.pi)\n"
@@ -217,7 +217,7 @@ def test_tags_instead_of_fences(text):
 
 
 def test_a_completion_that_is_nothing_but_code():
-    """It is the program if it begins with code and defines what is tested; prose and inline code are none."""
+    """Text without fences is a program if it begins with code and defines the tested name; prose and inline code are not."""
     assert program(ADD, "python", "defining", ["add"]) == ADD
     assert program(f"import math\n{ADD}", "python", "defining", ["add"]) == f"import math\n{ADD}"
     assert program(ADD, "python", "defining", ["sub"]) is None

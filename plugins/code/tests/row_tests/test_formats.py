@@ -95,7 +95,7 @@ def test_a_named_column_goes_first():
     ],
 )
 def test_calls_without_a_name(source, prompt, name):
-    """They mean the starter code's function, or the only one of the program that no other calls."""
+    """Calls without a name mean the starter code's function, or the program's only function that no other calls."""
     assert name_of_function(source, prompt) == name
 
 

@@ -15,7 +15,7 @@ TESTS = [{"input": "[1, 2]\n3", "output": "9", "testtype": "functional"}]
 
 
 def pack(value, protocol=4):
-    """What the data set's authors did with the tests."""
+    """Pack tests as the data set's authors did."""
     return base64.b64encode(zlib.compress(pickle.dumps(value, protocol))).decode()
 
 
@@ -55,7 +55,7 @@ class _Calls:
     ],
 )
 def test_a_pickle_that_does_more_is_refused(data):
-    """Nothing is imported, called or reserved, and the row's tests are unusable."""
+    """A hostile pickle imports, calls and allocates nothing, and makes the row's tests unusable."""
     text = base64.b64encode(zlib.compress(data)).decode()
     with pytest.raises(UnusableTests):
         packed.unpack(text)
@@ -76,6 +76,6 @@ def test_a_damaged_text_is_refused(cut):
 
 
 def test_packed_tests_are_tests():
-    """They are read like the same tests in JSON."""
+    """Packed tests are read like the same tests in JSON."""
     given = Context(entry_point="total")
     assert read_tests(pack(json.dumps(TESTS)), given) == read_tests(json.dumps(TESTS), given)

@@ -51,7 +51,7 @@ def test_a_module_keeps_its_lines(source):
     ],
 )
 def test_unusable_test_code(source, says):
-    """What would fail for every program is told before any program runs."""
+    """Test code that fails for every program is reported before any program runs."""
     with pytest.raises(UnusableTests, match=says):
         read_code(source, None)
 
