@@ -227,6 +227,29 @@ class RewardConfig:
                 kinds.append((component.name, kind))
         return kinds
 
+    def readers(self, rollout: Rollout) -> Iterator[tuple[str, str, Location | None]]:
+        """Yield what is read of a rollout. A component is left out if its condition or the gate is known to be false for the row.
+
+        Args:
+            rollout: The rollout.
+
+        Yields:
+            A column, the part of the reward that reads it in words, and the place of that part in the file.
+
+        Raises:
+            DataError: No route matches the rollout.
+        """
+        composite = self.composite_for(rollout)
+        if composite.gate is not None:
+            for name in composite.gate.fields:
+                yield name, "the gate", composite.gate_location
+            if _is_surely_false(composite.gate, rollout):
+                return
+        for component in composite.components:
+            is_off = component.when is not None and _is_surely_false(component.when, rollout)
+            for name in component.when.fields if component.when is not None and is_off else component.needs:
+                yield name, f"component {component.name!r}", component.location
+
     def needed_fields(self) -> dict[str, list[tuple[Composite, str, Location | None]]]:
         """Return the columns that components, conditions and gates read.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rewardkit.config.spec import RewardConfig
@@ -13,7 +13,9 @@ from rewardkit.scoring.formats.readers import Reader
 from rewardkit.types import Rollout
 
 FIRST_ROWS = 64
-"""A column that all of so many first rows lack is missing from the file; rows that lack one later are unscored."""
+"""A column is missing from a file if so many first rows lack it. Rows that lack it later are unscored."""
+MAX_NESTED = 3
+"""Levels of nested columns that are searched for a column that was perhaps meant."""
 
 _ALSO_CALLED = {
     "prompt": ("question", "messages", "query", "problem", "instruction", "input"),
@@ -35,11 +37,16 @@ _ALSO_CALLED = {
 
 
 def check_columns(reader: Reader, columns: Columns, config: RewardConfig) -> None:
-    """Compare the first rows of every file with what the reward needs.
+    """Check that the first rows of every file have the columns that the reward reads.
+
+    Args:
+        reader: The input.
+        columns: How columns become the parts of a rollout.
+        config: The reward.
 
     Raises:
-        DataError: There is no row, no prompt, no completion, or a column that a component reads is missing; says what
-            columns there are and how to name the right one.
+        DataError: There is no row, no prompt or no completion, no route matches a row, or columns are missing that the reward reads.
+            The message lists all of them, the columns that exist, and the option that names the right one.
     """
     for chunk in reader.first_rows():
         first = type(chunk)(
@@ -54,8 +61,48 @@ def check_columns(reader: Reader, columns: Columns, config: RewardConfig) -> Non
         if missing := [name for name in ("prompt", "completion") if found and name not in found]:
             names = " and no column ".join(map(repr, missing))
             raise DataError(f"{file}: rows have no column {names}. {_advice(missing, found)}")
-        for field, who in missing_fields(decode(first, columns, field_paths(config)).rollouts, config).items():
-            raise DataError(f"{who} reads column {field!r}, which {file} does not have. {_advice([field], found)}")
+        rollouts = decode(first, columns, field_paths(config)).rollouts
+        try:
+            missing_columns = missing_fields(rollouts, config)
+        except DataError as error:
+            unknown = unknown_route_columns(rollouts, config)
+            raise DataError(
+                "\n".join([str(error), *(column_advice(*item, file, found) for item in unknown.items())])
+            ) from None
+        if missing_columns:
+            raise DataError("\n".join(column_advice(*item, file, found) for item in missing_columns.items()))
+
+
+def unknown_route_columns(rollouts: Sequence[Rollout], config: RewardConfig) -> dict[str, str]:
+    """Return the columns that routes match and that no rollout has.
+
+    Args:
+        rollouts: Rollouts whose fields include the paths of ``field_paths``.
+        config: The reward.
+
+    Returns:
+        For each column what reads it, with the place in the reward file.
+    """
+    return {
+        name: f"{location or config.file}: a route"
+        for name, location in config.route_columns().items()
+        if rollouts and not any(name in rollout.fields for rollout in rollouts)
+    }
+
+
+def column_advice(name: str, reader: str, file: str, found: list[str]) -> str:
+    """Return the message about a missing column: what reads it, the columns that exist, and which was perhaps meant.
+
+    Args:
+        name: The missing column.
+        reader: What reads it, with the place in the reward file.
+        file: The file of rows.
+        found: The columns of the file, and the paths into nested ones.
+    """
+    advice = f"if one of them is the right one, give --map {name}=COLUMN"
+    if close := suggested_columns(name, found):
+        advice = f"did you mean {close[0]!r}? Name it in the reward file, or give --map {name}={close[0]}"
+    return f"{reader} reads column {name!r}, which {file} does not have. {_listed(found)}; {advice}"
 
 
 def _columns(rows: Iterable[Any], columns: Columns, file: str) -> list[str]:
@@ -77,8 +124,18 @@ def _columns(rows: Iterable[Any], columns: Columns, file: str) -> list[str]:
                 f"{file}: column {foreign[0]!r} would be overwritten by the score; keep it under another name: "
                 f"--map old_{foreign[0]}={foreign[0]}"
             )
-        names.update(dict.fromkeys(name for name in row if name not in OWN))
+        for name, value in row.items():
+            if name not in OWN:
+                names.update(dict.fromkeys(column_paths(name, value)))
     return list(names)
+
+
+def column_paths(name: str, value: Any, depth: int = MAX_NESTED) -> Iterator[str]:
+    """Yield a column and the paths of the values inside it."""
+    yield name
+    if isinstance(value, Mapping) and depth:
+        for key, inner in value.items():
+            yield from column_paths(f"{name}.{key}", inner, depth - 1)
 
 
 def _reversed_map(row: Mapping[str, Any], columns: Columns) -> str:
@@ -92,7 +149,7 @@ def _reversed_map(row: Mapping[str, Any], columns: Columns) -> str:
 def missing_fields(rollouts: Iterable[Rollout], config: RewardConfig) -> dict[str, str]:
     """Return the fields that a reward reads and that none of the rollouts has.
 
-    A component only reads the rollouts that are routed to its composite.
+    A component only reads the rollouts that are routed to its composite and that its condition may let through.
 
     Args:
         rollouts: Rollouts whose fields include the paths of ``field_paths``.
@@ -104,21 +161,16 @@ def missing_fields(rollouts: Iterable[Rollout], config: RewardConfig) -> dict[st
     Raises:
         DataError: No route of the reward takes a rollout.
     """
-    readers = config.needed_fields()
     missing: dict[str, str] = {}
     present: set[str] = set()
     for rollout in rollouts:
-        composite = config.composite_for(rollout)
-        for field, found in readers.items():
+        for field, reader, location in config.readers(rollout):
             if field in present:
-                continue
-            own = [f"{location or config.file}: {who}" for owner, who, location in found if owner is composite]
-            if not own:
                 continue
             if rollout.fields.get(field) is not None or field in STANDARD:
                 present.add(field)
             else:
-                missing.setdefault(field, own[0])
+                missing.setdefault(field, f"{location or config.file}: {reader}")
     return {field: reader for field, reader in missing.items() if field not in present}
 
 
@@ -133,15 +185,19 @@ def suggested_columns(name: str, found: Iterable[str]) -> list[str]:
     others = [other for other in found if other not in STANDARD]
     aliases = (other for alias in _ALSO_CALLED.get(name, ()) for other in found if other.rpartition(".")[2] == alias)
     nested = (other for other in found if other.rpartition(".")[2] == name)
-    return list(dict.fromkeys([*nested, *difflib.get_close_matches(name, others, n=1), *aliases]))
+    ends = {other.rpartition(".")[2]: other for other in reversed(others)}
+    like_ends = (ends[end] for end in difflib.get_close_matches(name.rpartition(".")[2], ends, n=1))
+    return list(dict.fromkeys([*nested, *difflib.get_close_matches(name, others, n=1), *aliases, *like_ends]))
 
 
 def _advice(names: list[str], found: list[str]) -> str:
     close = {name: suggested_columns(name, found) for name in names}
-    others = [other for other in found if other not in STANDARD]
-    flags = " ".join(
-        f"--map {name}={(close[name] or others or ['COLUMN'])[0] if close[name] or len(names) == 1 else 'COLUMN'}"
-        for name in names
-    )
+    others = [other for other in found if other not in STANDARD] if len(names) == 1 else []
+    flags = " ".join(f"--map {name}={[*close[name], *others, 'COLUMN'][0]}" for name in names)
     start = "did you mean" if any(close.values()) else "if one of them is the right one, give"
-    return f"Its columns are {', '.join(found)}; {start}: {flags}"
+    return f"{_listed(found)}; {start}: {flags}"
+
+
+def _listed(found: list[str]) -> str:
+    columns = [name for name in found if not any(name.startswith(f"{other}.") for other in found)]
+    return f"Its columns are {', '.join(columns)}"

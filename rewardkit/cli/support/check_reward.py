@@ -1,4 +1,4 @@
-"""`rewardkit check` for a reward file: checks the reward and the data that it would score."""
+"""``rewardkit check`` for a reward file: checks the reward and the data that it would score."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from rewardkit.cli.support.composite_table import print_composite
 from rewardkit.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
 
     from rewardkit.config.spec import RewardConfig
-
+    from rewardkit.errors import Location
+    from rewardkit.types import Rollout
 
 MAX_LISTED = 20
 """The most kinds of problems that are listed."""
@@ -28,8 +31,12 @@ class Findings:
 
     rows: int = 0
     rollouts: int = 0
-    prompts: set[int] = field(default_factory=set)
+    groups: set[int] = field(default_factory=set)
     """The hash of each group."""
+    unreadable: int = 0
+    """The number of rows that can't be read."""
+    faulty: int = 0
+    """The number of rollouts with problems."""
     routed: dict[str, int] = field(default_factory=dict)
     """The number of rollouts for each composite."""
     kinds: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -37,12 +44,31 @@ class Findings:
     problems: dict[tuple[str, str], list[Any]] = field(default_factory=dict)
     """For each component and problem, the number of rollouts and the place of the first."""
     hint: str = ""
-    """Why `rewardkit score` would refuse a whole file, with what to do; empty if it would not."""
+    """Why ``rewardkit score`` would refuse a whole file, with what to do; empty if it would not."""
+    warnings: list[str] = field(default_factory=list)
+    """What is suspicious, but no reason for ``rewardkit score`` to refuse the data."""
 
     def add(self, component: str, problem: str, where: str) -> None:
-        """Count a problem."""
+        """Count a problem of one row or rollout.
+
+        Args:
+            component: The component; empty if the problem is of none.
+            problem: The problem.
+            where: The file and row.
+        """
         entry = self.problems.setdefault((component, problem), [0, where])
         entry[0] += 1
+
+    def summary(self) -> str:
+        """Return in words how many rows and rollouts have problems; empty if there are none."""
+        parts = []
+        if self.faulty:
+            parts.append(f"{self.faulty:,} of {_count(self.rollouts, 'rollout')} can't be scored")
+        if self.unreadable:
+            parts.append(f"{self.unreadable:,} of {_count(self.rows, 'row')} can't be read")
+        if self.hint and not parts:
+            parts.append(self.hint)
+        return ", ".join(parts)
 
 
 def check_reward(
@@ -50,9 +76,17 @@ def check_reward(
 ) -> None:
     """Check a reward file and, if there are any, the data, and print the findings.
 
+    Args:
+        file: The reward file.
+        data: Files of rollouts, globs, or - for standard input.
+        maps: Renamed columns, each as ``NEW=OLD``.
+        explode: List columns with one value per completion, separated by commas.
+        limit: Check only so many rows.
+        as_json: Print the findings as JSON.
+
     Raises:
-        ConfigError: The reward file is wrong.
-        DataError: The data have problems, or can't be read.
+        ConfigError: The reward file is not valid.
+        DataError: The data can't be read, or some of them can't be scored.
     """
     from rewardkit.config import read_config
 
@@ -63,16 +97,15 @@ def check_reward(
         click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
     else:
         _print(config, findings)
-    if findings is not None and findings.problems:
-        count = sum(entry[0] for entry in findings.problems.values())
-        raise DataError(f"{count:,} problem{'s' * (count != 1)} found in the data")
+    if findings is not None and (summary := findings.summary()):
+        raise DataError(summary)
 
 
 def _inspect(
     config: RewardConfig, data: tuple[str, ...], maps: tuple[str, ...], explode: tuple[str, ...], limit: int | None
 ) -> Findings:
-    from rewardkit.scoring.column_check import check_columns
-    from rewardkit.scoring.formats.decode import STANDARD, Columns, decode, field_paths
+    from rewardkit.scoring.column_check import FIRST_ROWS, check_columns, column_paths
+    from rewardkit.scoring.formats.decode import Columns, decode, field_paths
     from rewardkit.scoring.formats.readers import Reader, find_inputs
 
     columns = Columns.parse(maps, explode)
@@ -83,33 +116,52 @@ def _inspect(
     except DataError as error:
         findings.hint = str(error)
     paths = field_paths(config)
+    unseen = dict(config.route_columns())
+    names: dict[str, None] = {}
     for chunk in reader.chunks():
         decoded = decode(chunk, columns, paths)
         findings.rows += len(chunk.rows)
+        findings.unreadable += len(decoded.rejected)
         for rejected in decoded.rejected:
             findings.add("", f"row can't be read: {rejected.reason}", f"{rejected.file}:{rejected.row}")
         for source, rollout in zip(decoded.sources, decoded.rollouts, strict=True):
-            where = chunk.where(source)
-            findings.rollouts += 1
-            findings.prompts.add(hash(rollout.group if rollout.group is not None else rollout.prompt_text))
-            try:
-                problems = config.row_problems(rollout)
-                composite = config.composite_for(rollout).name
-            except DataError as error:
-                findings.add("", str(error), where)
-                continue
-            findings.routed[composite] = findings.routed.get(composite, 0) + 1
-            composites = config.composites[composite]
-            gate = composites.gate.fields if composites.gate else ()
-            lacking = [name for name in gate if rollout.fields.get(name) is None and name not in STANDARD]
-            problems += [("", f"the row has no value in column {name!r}, which the gate reads") for name in lacking]
-            for component, problem in problems:
-                findings.add(component, problem, where)
-            for kind in config.row_kinds(rollout):
-                findings.kinds[kind] = findings.kinds.get(kind, 0) + 1
-    if findings.hint and not findings.problems:
-        findings.add("", findings.hint, data[0])
+            if unseen:
+                unseen = {name: place for name, place in unseen.items() if name not in rollout.fields}
+                if findings.rollouts < FIRST_ROWS:
+                    names.update((path, None) for item in rollout.fields.items() for path in column_paths(*item))
+            _check_rollout(config, rollout, chunk.where(source), findings)
+    if unseen and findings.rollouts and not findings.hint:
+        findings.warnings = _route_warnings(unseen, list(names))
     return findings
+
+
+def _check_rollout(config: RewardConfig, rollout: Rollout, where: str, findings: Findings) -> None:
+    findings.rollouts += 1
+    findings.groups.add(hash(rollout.group if rollout.group is not None else rollout.prompt_text))
+    try:
+        problems = config.row_problems(rollout)
+        composite = config.composite_for(rollout).name
+    except DataError as error:
+        findings.faulty += 1
+        findings.add("", str(error), where)
+        return
+    findings.routed[composite] = findings.routed.get(composite, 0) + 1
+    findings.faulty += bool(problems)
+    for component, problem in problems:
+        findings.add(component, problem, where)
+    for kind in config.row_kinds(rollout):
+        findings.kinds[kind] = findings.kinds.get(kind, 0) + 1
+
+
+def _route_warnings(columns: Mapping[str, Location | None], names: list[str]) -> list[str]:
+    from rewardkit.scoring.column_check import suggested_columns
+
+    warnings = []
+    for name, location in columns.items():
+        close = suggested_columns(name, [other for other in names if other not in columns])
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        warnings.append(f"{location}: no row has column {name!r}, so this route takes none{hint}")
+    return warnings
 
 
 def _plain(findings: Findings | None) -> dict[str, Any] | None:
@@ -118,13 +170,16 @@ def _plain(findings: Findings | None) -> dict[str, Any] | None:
     return {
         "rows": findings.rows,
         "rollouts": findings.rollouts,
-        "groups": len(findings.prompts),
+        "groups": len(findings.groups),
+        "unscorable_rollouts": findings.faulty,
+        "unreadable_rows": findings.unreadable,
         "routed": findings.routed,
         "kinds": [
             {"component": component, "kind": kind, "count": count}
             for (component, kind), count in findings.kinds.items()
         ],
         "hint": findings.hint or None,
+        "warnings": findings.warnings,
         "problems": [
             {"component": component or None, "problem": problem, "count": count, "first": first}
             for (component, problem), (count, first) in findings.problems.items()
@@ -153,10 +208,15 @@ def _print_findings(console: Console, findings: Findings) -> None:
     from rich.table import Table
 
     routed = "".join(f", {count:,} for {name}" for name, count in findings.routed.items() if name)
-    summary = f"{findings.rows:,} rows, {findings.rollouts:,} rollouts of {len(findings.prompts):,} prompts{routed}"
+    summary = (
+        f"{_count(findings.rows, 'row')}, {_count(findings.rollouts, 'rollout')} in {_count(len(findings.groups), 'group')}"
+        f"{routed}"
+    )
     for (component, kind), count in sorted(findings.kinds.items(), key=lambda entry: (entry[0][0], -entry[1])):
         console.print(f"[cyan]{component}[/cyan]  {count:,} × {escape(kind)}", highlight=False)
-    if not findings.problems:
+    for warning in findings.warnings:
+        console.print(f"[yellow]warning[/yellow]  {escape(warning)}", highlight=False)
+    if not findings.summary():
         console.print(
             f"[green]ok[/green]  {summary}: the columns exist and every reference can be read",
             highlight=False,
@@ -171,8 +231,13 @@ def _print_findings(console: Console, findings: Findings) -> None:
     ranked = sorted(findings.problems.items(), key=lambda entry: -entry[1][0])
     for (component, problem), (count, first) in ranked[:MAX_LISTED]:
         table.add_row(f"{count:,}", component or "-", escape(problem), escape(first))
-    console.print(table)
-    if findings.hint:
+    if findings.problems:
+        console.print(table)
+    if findings.hint and findings.problems:
         console.print(f"[yellow]{escape(findings.hint)}[/yellow]", highlight=False)
     if len(ranked) > MAX_LISTED:
         console.print(f"[dim]and {len(ranked) - MAX_LISTED} more kinds (--json lists all)[/dim]")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
