@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import shutil
 import sys
@@ -18,6 +19,8 @@ from rewardkit.cli import load_registry
 from rewardkit.errors import TooManyUnscoredError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.table import Table
 
     from rewardkit.scoring.run import RunResult
@@ -26,7 +29,7 @@ STDOUT = "-"
 _MAX_PROCESSES = 4
 """The default limit of worker processes; more would wait for the process that reads and writes."""
 RETRYABLE = {"infra", "timeout", "plugin"}
-"""Kinds of failures that another try may mend."""
+"""Kinds of failures that may not occur again on another try."""
 
 
 @click.command("score")
@@ -74,6 +77,12 @@ RETRYABLE = {"infra", "timeout", "plugin"}
 @click.option("--no-cache", is_flag=True, help="Do not read or write the score cache.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Score only the first N rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Print the first traceback of each component whose reward raises an exception.",
+)
 def command(
     files: tuple[str, ...],
     reward_file: Path,
@@ -89,6 +98,7 @@ def command(
     limit: int | None,
     retry: str | None,
     as_json: bool,
+    verbose: bool,
 ) -> None:
     """Score the rollouts in FILES with a composite reward.
 
@@ -134,6 +144,8 @@ def command(
         contextlib.ExitStack() as stack,
         CompositeReward(config, registry=registry, step=step, workers=workers, cache=kept) as reward,
     ):
+        if verbose:
+            stack.enter_context(_shown_log())
         if kept is not None:
             stack.callback(kept.close)
         if to_stdout:
@@ -150,6 +162,28 @@ def command(
         click.echo(json.dumps({"out": str(out), "reward_id": config.reward_id, **_json_summary(result)}))
     if result.too_many_unscored:
         raise TooManyUnscoredError(result.too_many_unscored)
+
+
+class _EchoHandler(logging.Handler):
+    """Prints log records on standard error, above a progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        click.echo(self.format(record), err=True)
+
+
+@contextlib.contextmanager
+def _shown_log() -> Iterator[None]:
+    """Print what scoring logs at level INFO inside the block."""
+    log = logging.getLogger("rewardkit.scoring")
+    handler, level = _EchoHandler(), log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)
 
 
 def _json_summary(result: RunResult) -> dict[str, Any]:
@@ -235,7 +269,7 @@ def _rows(count: int) -> str:
 
 
 def _number(value: float | None) -> str:
-    """Three significant digits, or whole where it is large."""
+    """Format a number with three significant digits, or as a whole number if it is large."""
     if value is None:
         return "–"
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"

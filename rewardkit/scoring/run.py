@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import signal
 import time
 from collections import Counter
@@ -31,6 +32,8 @@ from rewardkit.scoring.summary import Summary
 
 if TYPE_CHECKING:
     from rewardkit.composite import CompositeReward
+
+_log = logging.getLogger(__name__)
 
 MIN_ROWS_TO_ABORT = 200
 """A run is not stopped for its share of unscored rows before so many rows."""
@@ -210,6 +213,8 @@ def _write(
             held.append(chunk)
             if not _waits_for_service(chunk) or sum(each.rows for each in held) > MAX_HELD_ROWS:
                 _append(output, held)
+            for name in chunk.summary.tracebacks.keys() - summary.tracebacks.keys():
+                _log.info("component %r first failed at %s", name, chunk.summary.tracebacks[name])
             summary.merge(chunk.summary)
             rows = summary.rows - before[0]
             if rows >= MIN_ROWS_TO_ABORT:

@@ -195,6 +195,8 @@ class Summary:
     """Why components could not be scored."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Seconds that each component took, summed over threads and workers."""
+    tracebacks: dict[str, str] = field(default_factory=dict)
+    """For each component that raised an exception, the first row that it failed on, with the traceback. It is not part of ``data``."""
 
     @classmethod
     def empty(cls, names: Sequence[str]) -> Summary:
@@ -253,6 +255,7 @@ class Summary:
             self._reason(reason, times)
         for name, seconds in other.seconds.items():
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        self.tracebacks = {**other.tracebacks, **self.tracebacks}
 
     def data(self) -> dict[str, Any]:
         """Return the statistics as JSON data."""

@@ -326,3 +326,33 @@ def test_nested_column_is_a_field() -> None:
     assert run(["check", "nested.yaml", "--data", "rows.jsonl"]) == 0
     assert run(["score", "rows.jsonl", "--reward", "nested.yaml", "--out", "out.jsonl"]) == 0
     assert [row["reward"] for row in _read("out.jsonl")] == [1.0]
+
+
+RAISES = """
+from rewardkit import reward
+
+@reward("raises")
+def raises(rollout) -> float:
+    return {}["missing"] if "3" in rollout.completion_text else 1.0
+
+@reward("raises_too")
+def raises_too(rollout) -> float:
+    return 1 / (len(rollout.completion_text) - len(rollout.completion_text))
+"""
+
+
+@pytest.mark.parametrize(("flags", "shown"), [([], 0), (["-v"], 1)])
+def test_the_first_traceback_of_each_component_is_shown_on_request(
+    flags: list[str], shown: int, install_plugin: Callable[..., str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With -v, the first traceback of each failing reward appears once, with its row and the line of the plugin's code."""
+    module = install_plugin(RAISES)
+    Path("raises.yaml").write_text("version: 1\ncomponents: {a: {use: raises}, b: {use: raises_too}}\n")
+    _write(8)
+
+    run(["score", "rows.jsonl", "--reward", "raises.yaml", "--out", "out.jsonl", "--no-cache", *flags])
+
+    err = capfd.readouterr().err
+    assert err.count("Traceback (most recent call last)") == 2 * shown
+    assert err.count("component 'a' first failed at rows.jsonl:") == shown
+    assert (f"{module}.py" in err) is bool(shown)

@@ -99,12 +99,12 @@ class ChunkScorer:
             payload,
             chunk.where(0),
             decoded.rejected,
-            self._summary(decoded, columns),
+            self._summary(decoded, columns, places),
             replaced,
             emptied,
         )
 
-    def _summary(self, decoded: Decoded, columns: ScoreColumns) -> Summary:
+    def _summary(self, decoded: Decoded, columns: ScoreColumns, places: Sequence[str]) -> Summary:
         components = columns.components
         summary = Summary.empty(tuple(components))
         summary.add(
@@ -117,6 +117,10 @@ class ChunkScorer:
             if not component.all_scored:
                 kinds = component.extras.get("kind") or [None] * len(component.statuses)
                 summary.add_outcomes(name, component.statuses, kinds, component.reasons)
+                tracebacks = component.extras.get("traceback") or ()
+                first = next((index for index, text in enumerate(tracebacks) if text), None)
+                if first is not None:
+                    summary.tracebacks[name] = f"{places[first]}\n{tracebacks[first]}"
         with self._lock:
             timings = dict(self._reward.timings)
             summary.seconds = {name: spent - self._told.get(name, 0.0) for name, spent in timings.items()}
