@@ -111,6 +111,9 @@ class OptimizerConfig(Section):
     min_lr: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Positive | None = 1.0
     """Gradients with a larger norm are scaled down to this norm."""
+    non_finite: Literal["stop", "skip"] = "stop"
+    """When a loss or gradient is infinite or NaN: stop the run, or skip the update and count it in the metric updates_skipped. Ten
+    skipped updates in a row stop the run, as do weights that become infinite or NaN."""
 
     @model_validator(mode="after")
     def _falls(self) -> OptimizerConfig:

@@ -16,8 +16,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from rewardkit.errors import RewardkitError
 from rewardkit.train.config import ModelConfig
 from rewardkit.train.distributed import fsdp
+
+
+class NonFiniteError(RewardkitError):
+    """A loss, a gradient or a weight is infinite or NaN, so that training can't continue."""
 
 
 def resolve_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:

@@ -18,6 +18,7 @@ _RUN: Mapping[str, Description] = {
     "loss": Description("loss that the update minimises"),
     "lr": Description("learning rate"),
     "grad_norm": Description("norm of the gradient before clipping"),
+    "updates_skipped": Description("updates of the step that were skipped because the loss or gradient was not finite"),
     "tokens": Description("tokens sampled or read in the step", "tokens"),
     "tokens_per_s": Description("tokens of the step divided by its duration", "tokens/s"),
     "seconds": Description("duration of the step", "s"),

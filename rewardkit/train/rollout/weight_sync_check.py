@@ -17,6 +17,7 @@ import torch
 from rewardkit.errors import EngineError
 from rewardkit.rollout_engine import Completion, Request, RolloutEngine, Sampling
 from rewardkit.train.models.policy import Policy, Tokens, TokenSpan
+from rewardkit.train.models.precision import NonFiniteError
 from rewardkit.train.seeds import step_seed
 
 REAL_PROMPTS = 2
@@ -87,10 +88,15 @@ class WeightSyncCheck:
 
         Raises:
             EngineError: The engine does not sample from the trained weights, or does not complete the prompts.
+            NonFiniteError: The trainer's log-probs are infinite or NaN.
         """
         answers = self._complete_prompts()
         engine_N = torch.tensor([value for answer in answers for value in answer.logprobs])
         trainer_N = self._trainer_logprobs(answers)
+        if not bool(torch.isfinite(trainer_N).all()):
+            raise NonFiniteError(
+                "the log-probs of the trained model are not finite, so its weights are broken. Lower optimizer.lr"
+            )
         difference_N = (engine_N - trainer_N).abs()
         found = SyncDifference(float(difference_N.mean()), float(difference_N.max()))
         if self._before is not None and self._before[0] == answers:

@@ -120,10 +120,12 @@ class PpoUpdater(PolicyUpdater):
             norm = super().optimizer_step(rows, optimizer_step, inputs, measured)
         if self.critic_optimizer is not None:
 
-            def backward(part: list[int]) -> None:
+            def backward(part: list[int]) -> Tensor:
                 own = [rows[index] for index in part]
                 values_B_T = self.critic([inputs.batch.sequence(row) for row in own])
-                self.value_loss(own, values_B_T, weights_B_T, inputs, measured).backward()  # type: ignore[no-untyped-call]
+                loss = self.value_loss(own, values_B_T, weights_B_T, inputs, measured)
+                loss.backward()  # type: ignore[no-untyped-call]
+                return loss
 
             self.micro_batch_tokens = self.critic_optimizer.accumulate(
                 inputs.batch.lengths(rows), self.micro_batch_tokens, backward

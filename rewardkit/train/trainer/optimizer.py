@@ -8,14 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rewardkit.errors import RewardkitError
 from rewardkit.train.config import OptimizerConfig
 from rewardkit.train.data.batching import own_micro_batches
 from rewardkit.train.distributed import collectives, fsdp
+from rewardkit.train.models.precision import NonFiniteError, find_non_finite
 
 logger = logging.getLogger(__name__)
+
+MAX_CONSECUTIVE_SKIPS = 10
+"""Updates that may be skipped in a row, because their loss or gradient is not finite."""
 
 
 def learning_rate(config: OptimizerConfig, step: int, total: int) -> float:
@@ -61,6 +65,10 @@ class Optimizer:
         self.config = config
         self.total_steps = total_steps
         self.parameters = parameters
+        self._loss_is_finite = True
+        """Whether the loss of the accumulated gradients is finite."""
+        self._skipped = 0
+        self._skipped_in_a_row = 0
         matrices = [value for value in parameters.values() if value.dim() >= 2]
         others = [value for value in parameters.values() if value.dim() < 2]
         groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -72,7 +80,7 @@ class Optimizer:
         self,
         lengths: Sequence[int],
         most_tokens: int,
-        backward: Callable[[list[int]], None],
+        backward: Callable[[list[int]], Tensor | None],
         *,
         through_model: bool = True,
     ) -> int:
@@ -86,7 +94,7 @@ class Optimizer:
         Args:
             lengths: Number of tokens of each row of the whole batch.
             most_tokens: Largest number of tokens of a micro-batch, padding included.
-            backward: Called with the indices of some rows; adds their gradients.
+            backward: Called with the indices of some rows; adds their gradients and returns their loss, if it is to be checked.
             through_model: Whether the backward pass goes through the model, rather than only through a head on it.
 
         Returns:
@@ -100,8 +108,7 @@ class Optimizer:
             self.adamw.zero_grad(set_to_none=True)
             parts, idle = own_micro_batches(lengths, most_tokens)
             try:
-                for part in parts:
-                    backward(part)
+                losses = [backward(part) for part in parts]
                 if self.sharded is not None:
                     with torch.set_grad_enabled(through_model):
                         self.sharded.run_idle_passes(idle)
@@ -121,6 +128,9 @@ class Optimizer:
                     torch.cuda.empty_cache()
                 logger.warning("out of memory: continuing with micro-batches of %s tokens", most_tokens)
                 continue
+            self._loss_is_finite = not collectives.any_rank(
+                any(not bool(torch.isfinite(loss.detach()).all()) for loss in losses if loss is not None)
+            )
             # FSDP has reduced the gradients of sharded parameters; an empty batch has no gradient in any process.
             if lengths:
                 collectives.all_reduce_gradients(
@@ -129,13 +139,17 @@ class Optimizer:
             return most_tokens
 
     def step(self, step: int) -> float:
-        """Apply the gradients, unless they are not finite.
+        """Apply the gradients. If they or their loss are not finite, do what ``optimizer.non_finite`` says.
 
         Args:
             step: Number of the training step, from 0, which sets the learning rate.
 
         Returns:
             The norm of the gradients before clipping.
+
+        Raises:
+            NonFiniteError: The loss or the gradients are not finite, or the update made a weight infinite or NaN. All processes
+                raise it.
         """
         trained = [value for value in self.parameters.values() if value.grad is not None]
         if not trained:
@@ -146,14 +160,47 @@ class Optimizer:
             norm = fsdp.clip_gradients(
                 [value.grad for value in trained if value.grad is not None], self.config.max_grad_norm
             )
-        if math.isfinite(norm):
+        if self._loss_is_finite and math.isfinite(norm):
             for group in self.adamw.param_groups:
                 group["lr"] = learning_rate(self.config, step, self.total_steps)
             self.adamw.step()
+            self._skipped_in_a_row = 0
+            self._refuse_non_finite_weights(step)
         else:
-            logger.warning("step %s: the gradient is not finite; the update is skipped", step)
+            what = f"the gradient is not finite (norm {norm:g})" if self._loss_is_finite else "the loss is not finite"
+            self._skip(step, what)
         self.adamw.zero_grad(set_to_none=True)
         return norm
+
+    def take_skipped(self) -> int:
+        """Return how many updates were skipped since the last call."""
+        found, self._skipped = self._skipped, 0
+        return found
+
+    def _skip(self, step: int, what: str) -> None:
+        """Count a skipped update, or raise NonFiniteError."""
+        if self.config.non_finite == "stop":
+            raise NonFiniteError(
+                f"step {step + 1}: {what}, so the weights were not changed. Lower optimizer.lr, look for unusual rows in the data, or "
+                "skip such updates with optimizer.non_finite: skip"
+            )
+        self._skipped += 1
+        self._skipped_in_a_row += 1
+        if self._skipped_in_a_row >= MAX_CONSECUTIVE_SKIPS:
+            raise NonFiniteError(
+                f"step {step + 1}: {what}; {self._skipped_in_a_row} updates in a row were skipped. Lower optimizer.lr, or look for "
+                "unusual rows in the data"
+            )
+        logger.warning("step %s: %s; the update is skipped", step + 1, what)
+
+    def _refuse_non_finite_weights(self, step: int) -> None:
+        """Raise NonFiniteError, in all processes, if a weight is not finite after an update."""
+        name = find_non_finite(self.parameters)
+        if collectives.any_rank(name is not None):
+            where = f" ({name})" if name is not None else ""
+            raise NonFiniteError(
+                f"step {step + 1}: weights have become infinite or NaN{where}. Lower optimizer.lr or optimizer.max_grad_norm"
+            )
 
     def state(self) -> dict[str, Any]:
         """Return the state for a checkpoint."""

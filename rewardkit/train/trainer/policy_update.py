@@ -198,7 +198,11 @@ class PolicyUpdater:
             measured.all_reduce(rows)
             if index == 0:
                 metrics |= self.first_step_metrics(inputs, measured)
-        return metrics | self.metrics(inputs, measured, metrics) | {"grad_norm": norm}
+        metrics |= self.metrics(inputs, measured, metrics)
+        if self.config.optimizer.non_finite == "skip":
+            optimizers = [optimizer for _, optimizer in self.checkpoint_parts().values()]
+            metrics["updates_skipped"] = sum(optimizer.take_skipped() for optimizer in optimizers)
+        return metrics | {"grad_norm": norm}
 
     # --- prepare -------------------------------------------------------------------------------------------------------
 
@@ -356,8 +360,8 @@ class PolicyUpdater:
     ) -> float:
         """Take one optimiser step on some rows, and return the norm of the gradient."""
 
-        def backward(part: list[int]) -> None:
-            self.backward([rows[index] for index in part], optimizer_step, inputs, measured)
+        def backward(part: list[int]) -> Tensor:
+            return self.backward([rows[index] for index in part], optimizer_step, inputs, measured)
 
         self.micro_batch_tokens = self.optimizer.accumulate(
             inputs.batch.lengths(rows), self.micro_batch_tokens, backward, through_model=self.trains_policy(inputs)
@@ -366,8 +370,8 @@ class PolicyUpdater:
 
     def backward(
         self, rows: list[int], optimizer_step: OptimizerStep, inputs: UpdateInputs, measured: UpdateMetrics
-    ) -> None:
-        """Add the gradient of some rows."""
+    ) -> Tensor:
+        """Add the gradient of some rows, and return their loss."""
         trains_policy = self.trains_policy(inputs)
         with torch.set_grad_enabled(trains_policy):
             found = self.policy.forward_logprobs(
@@ -394,6 +398,7 @@ class PolicyUpdater:
         loss.backward()  # type: ignore[no-untyped-call]
         weighted_B_T = part(optimizer_step.weights_B_T) * loss_B_T.detach()
         measured.record(rows, weighted_B_T, logprobs_B_T, found.entropy_B_T, token_loss)
+        return loss
 
     def extra_loss(
         self,

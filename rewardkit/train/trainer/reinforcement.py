@@ -59,6 +59,7 @@ def train(file: TrainFile, config: RlConfig, make_updater: Callable[[Policy, Opt
         DataError: The data can't be used, or lack a column that the reward reads.
         TooManyUnscoredError: More of a step's rollouts could not be scored than the reward file allows.
         OutputError: The run's folder can't be written.
+        NonFiniteError: A loss, a gradient or a weight is infinite or NaN.
         AlarmError: An alarm ended the run.
         Interrupted: The run was interrupted; it can be resumed.
     """
@@ -270,7 +271,7 @@ class Trainer:
         """Raise RewardkitError if the rollout engine samples from other weights than those of the policy."""
         difference = metrics.get("sampling_logp_difference", 0.0)
         limit = self.config.rollout.max_sampling_logp_difference
-        if difference > limit:
+        if not difference <= limit:  # also if it is NaN
             raise RewardkitError(
                 f"step {step + 1}: the log-probs of rollout engine and trainer differ by {difference:.3g} per token on average, more than "
                 f"rollout.max_sampling_logp_difference ({limit:g}): the engine does not sample from the trained weights"

@@ -28,6 +28,8 @@ _MAY_CHANGE = (
     "version",
 )
 """Keys that may change when a run is resumed, because the weights do not depend on them."""
+_OPTIMIZER_MAY_CHANGE = ("non_finite",)
+"""Keys of the section ``optimizer`` that may change, so that a run that stopped at a gradient that is not finite can skip it."""
 _LENGTH = ("steps", "epochs")
 """Keys that may change if the finished steps do not depend on the number of all steps."""
 
@@ -59,6 +61,9 @@ def refuse_other_run(file: TrainFile) -> None:
     if file.reward is not None:
         before["reward"] = _scoring(content.get("reward"))
         now["reward"] = _scoring(orjson.loads(orjson.dumps(file.reward.resolved)))
+    for settings in (before, now):
+        optimizer = settings.get("optimizer", {})
+        settings["optimizer"] = {key: value for key, value in optimizer.items() if key not in _OPTIMIZER_MAY_CHANGE}
     changed = [
         key
         for key in sorted({*before, *now})

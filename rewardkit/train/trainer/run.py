@@ -29,6 +29,7 @@ from rewardkit.train.config import RunConfig, paths, plain
 from rewardkit.train.config.training_file import TrainFile
 from rewardkit.train.data.rows import data_hashes
 from rewardkit.train.distributed import collectives
+from rewardkit.train.models.precision import NonFiniteError
 from rewardkit.train.monitoring.console import RunConsole
 from rewardkit.train.monitoring.loggers import Logger, open_loggers
 from rewardkit.train.monitoring.monitors import Alarm
@@ -62,7 +63,7 @@ class Run:
     registry: Registry
     """The plugins, some of which may observe the training steps."""
     stop: bool = False
-    """Whether the run is to end after the current step."""
+    """True if the run should end after the current step."""
     best: float | None = None
     """The best result of an evaluation so far. Checkpoints keep it."""
 
@@ -90,6 +91,7 @@ class Run:
         Raises:
             UsageError: An earlier run in the folder has already done more steps.
             OutputError: The folder can't be written.
+            NonFiniteError: Training inside raised it; the last good checkpoint is added to its message.
         """
         config = file.config
         if config.threads is not None:
@@ -129,6 +131,8 @@ class Run:
             except KeyboardInterrupt:
                 run.console.message(f"interrupted; run the same command again to resume {run._resume_point()}")
                 raise
+            except NonFiniteError as error:
+                raise NonFiniteError(f"{error}. {run._last_good_model()}") from error
             finally:
                 for logger in run.loggers:
                     logger.close()
@@ -271,6 +275,13 @@ class Run:
             f"interrupted after step {step} of {self.total_steps}; a checkpoint is saved in {self.checkpoints.folder}: run the same "
             "command again to resume"
         )
+
+    def _last_good_model(self) -> str:
+        """Return which checkpoint is the last good one. Weights that are not finite are never saved."""
+        latest = self.checkpoints.latest()
+        if latest is None:
+            return "There is no checkpoint yet"
+        return f"The last good checkpoint is {latest}; the same command resumes from it"
 
     def _resume_point(self) -> str:
         """Return where the same command would resume."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from rewardkit.train.config import RowsConfig
 from rewardkit.train.data.batching import Order
 from rewardkit.train.distributed import collectives
 from rewardkit.train.models.base import TrainedModel
+from rewardkit.train.models.precision import NonFiniteError
 from rewardkit.train.trainer.optimizer import Optimizer, learning_rate
 from rewardkit.train.trainer.run import Run
 
@@ -24,7 +26,7 @@ class SupervisedTask(ABC):
     name: str
     """The name of the model in checkpoints."""
     stats_per_row: int
-    """How many statistics ``compute_loss`` returns for each row."""
+    """The number of statistics that ``compute_loss`` returns for each row."""
 
     @property
     @abstractmethod
@@ -79,6 +81,7 @@ def train_supervised(run: Run, task: SupervisedTask, config: RowsConfig, *, shuf
 
     Raises:
         OutputError: The run's folder can't be written.
+        NonFiniteError: A loss, a gradient or a weight is infinite or NaN.
         Interrupted: The run was interrupted; it can be resumed.
     """
     trained = task.model.trained
@@ -105,10 +108,11 @@ def train_supervised(run: Run, task: SupervisedTask, config: RowsConfig, *, shuf
         task.set_batch(rows)
         stats_B_N = torch.zeros(len(rows), task.stats_per_row)
 
-        def backward(part: list[int], stats_B_N: Tensor = stats_B_N) -> None:
+        def backward(part: list[int], stats_B_N: Tensor = stats_B_N) -> Tensor:
             loss, stats_P_N = task.compute_loss(part)
             loss.backward()  # type: ignore[no-untyped-call]
             stats_B_N[part] = stats_P_N.detach().cpu()
+            return loss
 
         micro = optimizer.accumulate(lengths, micro, backward)
         norm = optimizer.step(step)
@@ -119,6 +123,7 @@ def train_supervised(run: Run, task: SupervisedTask, config: RowsConfig, *, shuf
             {
                 **task.metrics(collectives.all_reduce_sum(stats_B_N)),
                 "grad_norm": norm,
+                **({"updates_skipped": optimizer.take_skipped()} if config.optimizer.non_finite == "skip" else {}),
                 "lr": learning_rate(config.optimizer, step, run.total_steps),
                 "tokens": sum(lengths),
                 "tokens_per_s": sum(lengths) / seconds,
@@ -141,5 +146,8 @@ def _evaluate(run: Run, task: SupervisedTask, done: int) -> None:
     if not found:
         return
     run.log(done, found, kind="eval")
+    if not math.isfinite(found.get("loss", 0.0)) and run.config.optimizer.non_finite == "stop":
+        when = f"after step {done}" if done else "before the first step"
+        raise NonFiniteError(f"the loss of the held-out rows {when} is not finite; look for unusual rows in data.eval")
     if done > 0:
         run.offer_best(task.quality(found), task.save)

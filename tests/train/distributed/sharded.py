@@ -1,7 +1,6 @@
 """What each of several processes finds of a divided model: ``torchrun … sharded.py BASE FOLDER`` writes ``FOLDER/facts-RANK.json``."""
 
 import json
-import math
 import sys
 from pathlib import Path
 
@@ -13,8 +12,9 @@ from rewardkit.errors import ConfigError, Location, RewardkitError
 from rewardkit.rollout_engine import Request, Sampling
 from rewardkit.train.config import LoraConfig, ModelConfig, OptimizerConfig
 from rewardkit.train.distributed import collectives
-from rewardkit.train.distributed.fsdp import shard_model
+from rewardkit.train.distributed.fsdp import full_tensor, shard_model
 from rewardkit.train.models.policy import Policy, TokenSpan
+from rewardkit.train.models.precision import NonFiniteError
 from rewardkit.train.rollout.engines.hf import HfEngine
 from rewardkit.train.rollout.engines.weight_export import checkpoint_weights
 from rewardkit.train.trainer.optimizer import Optimizer
@@ -93,12 +93,44 @@ def out_of_memory(base):
 
 
 def not_finite(base):
-    """Whether a gradient that is not finite in one process leaves the weights of all as they were."""
+    """Return whether a gradient that is not finite in one process stops all of them, with unchanged weights."""
     policy, optimizer = learner(base, sharded=True, scale=1.0 if collectives.is_main_process() else float("inf"))
     before = [value.to_local().clone() for value in policy.trained.values()]
-    norm = optimizer.step(0)
-    same = all(torch.equal(value.to_local(), old) for value, old in zip(policy.trained.values(), before, strict=True))
-    return same and not math.isfinite(norm)
+    try:
+        optimizer.step(0)
+    except NonFiniteError:
+        return all(
+            torch.equal(value.to_local(), old) for value, old in zip(policy.trained.values(), before, strict=True)
+        )
+    return False
+
+
+def in_bfloat16(base):
+    """Return whether sharded training in bfloat16 gives the weights of unsharded training, with and without adapters."""
+    results = []
+    for lora in (None, LoraConfig(rank=2)):
+        config = ModelConfig(path=base, dtype="bfloat16", lora=lora)
+        after = []
+        for sharded in (False, True):
+            policy = Policy.load(config, sharded=sharded)
+            optimizer = Optimizer(policy.trained, OptimizerConfig(lr=1e-2), 10, policy.sharded)
+            for step in range(3):
+                optimizer.accumulate(
+                    [len(row.tokens) for row in ROWS],
+                    12,
+                    lambda part, policy=policy: (
+                        policy.forward_logprobs([ROWS[row] for row in part]).logprobs_B_T.sum().backward()
+                    ),
+                )
+                optimizer.step(step)
+            after.append({name: full_tensor(value.detach()) for name, value in policy.trained.items()})
+        results.append(
+            all(
+                torch.allclose(value, after[1][name], atol=1e-3, rtol=1e-2) and value.dtype == torch.float32
+                for name, value in after[0].items()
+            )
+        )
+    return results
 
 
 def main(base, folder):
@@ -116,6 +148,7 @@ def main(base, folder):
         "refused": refused(base),
         "out_of_memory": out_of_memory(base),
         "not_finite": not_finite(base),
+        "in_bfloat16": in_bfloat16(base),
     }
     (Path(folder) / f"facts-{collectives.rank()}.json").write_text(json.dumps(facts))
 

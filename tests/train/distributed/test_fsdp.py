@@ -91,9 +91,14 @@ def test_out_of_memory_says_what_to_do(facts):
         assert "micro_batch_tokens" in of["out_of_memory"]
 
 
-def test_a_gradient_that_is_not_finite_is_applied_nowhere(facts):
-    """Though it is that of one process alone."""
+def test_a_gradient_that_is_not_finite_stops_all_processes(facts):
+    """Even if it is that of one process alone. No process changes its weights."""
     assert [of["not_finite"] for of in facts] == [True, True]
+
+
+def test_sharded_training_in_bfloat16_gives_the_weights_of_unsharded_training(facts):
+    """All weights, or adapters on a frozen model in bfloat16. The trained weights are float32."""
+    assert [of["in_bfloat16"] for of in facts] == [[True, True]] * 2
 
 
 def lines(folder):

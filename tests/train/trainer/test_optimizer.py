@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from rewardkit.train.config import OptimizerConfig
+from rewardkit.train.models.precision import NonFiniteError
 from rewardkit.train.trainer.optimizer import Optimizer, is_out_of_memory, learning_rate
 
 
@@ -57,17 +58,69 @@ def test_only_matrices_decay():
     assert weights["vector"].detach().tolist() == [1.0, 1.0]
 
 
-def test_a_gradient_that_is_not_finite_is_skipped(caplog):
-    """Weights and moments are unchanged, and a warning is logged."""
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_a_gradient_that_is_not_finite_stops_the_run(broken):
+    """The weights are unchanged, and the error says what to do."""
     weights = parameters()
     optimizer = Optimizer(weights, OptimizerConfig(lr=0.1), 10)
+    for value in weights.values():
+        value.grad = torch.full_like(value, broken)
+    with pytest.raises(NonFiniteError, match=r"step 5: the gradient is not finite .* optimizer.non_finite: skip"):
+        optimizer.step(4)
+    assert weights["vector"].detach().tolist() == [1.0, 1.0]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run():
+    """Even if its gradient is finite."""
+    weights = parameters()
+    optimizer = Optimizer(weights, OptimizerConfig(lr=0.1), 10)
+
+    def backward(_part):
+        weights["vector"].sum().backward()
+        return torch.tensor(math.inf)
+
+    optimizer.accumulate([1], 8, backward)
+    with pytest.raises(NonFiniteError, match="step 1: the loss is not finite"):
+        optimizer.step(0)
+    assert weights["vector"].detach().tolist() == [1.0, 1.0]
+
+
+def test_a_gradient_that_is_not_finite_can_be_skipped(caplog):
+    """Weights and moments are unchanged, a warning is logged, and the update is counted once."""
+    weights = parameters()
+    optimizer = Optimizer(weights, OptimizerConfig(lr=0.1, non_finite="skip"), 10)
     for value in weights.values():
         value.grad = torch.full_like(value, math.nan)
     assert math.isnan(optimizer.step(4))
     assert weights["vector"].detach().tolist() == [1.0, 1.0]
     assert weights["vector"].grad is None
     assert not optimizer.state()["state"]
-    assert "step 4: the gradient is not finite; the update is skipped" in caplog.text
+    assert "step 5: the gradient is not finite (norm nan); the update is skipped" in caplog.text
+    assert (optimizer.take_skipped(), optimizer.take_skipped()) == (1, 0)
+
+
+def test_ten_skipped_updates_in_a_row_stop_the_run():
+    """An update in between starts the count again."""
+    weights = parameters()
+    optimizer = Optimizer(weights, OptimizerConfig(lr=0.1, non_finite="skip"), 100)
+
+    def step(gradient):
+        weights["vector"].grad = torch.full_like(weights["vector"], gradient)
+        optimizer.step(0)
+
+    for gradient in [math.nan] * 9 + [1.0] + [math.nan] * 9:
+        step(gradient)
+    with pytest.raises(NonFiniteError, match="10 updates in a row were skipped"):
+        step(math.nan)
+
+
+def test_weights_that_an_update_makes_infinite_stop_the_run():
+    """Skipping can't repair them."""
+    weights = {"vector": nn.Parameter(torch.full((2,), 3.4e38))}
+    optimizer = Optimizer(weights, OptimizerConfig(lr=1e37, non_finite="skip"), 10)
+    weights["vector"].grad = torch.tensor([-1.0, 1.0])
+    with pytest.raises(NonFiniteError, match=r"step 1: weights have become infinite or NaN \(vector\)"):
+        optimizer.step(0)
 
 
 def test_gradients_are_clipped():
