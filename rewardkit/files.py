@@ -1,4 +1,4 @@
-"""Files that are on the disk whole, or not at all."""
+"""Writes files atomically and flushes them to disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def sync_file(path: Path) -> None:
-    """Bring a file's content to the disk. Raises OSError."""
+    """Flush the content of a file to disk. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -17,12 +17,20 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Bring new, renamed and removed names in a folder to the disk. Raises OSError."""
+    """Flush the entries of a folder to disk, so that new, renamed and removed files survive a power cut. Raises OSError."""
     sync_file(path)
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a small file in place of what is there of that name, which stays where that fails. Raises OSError."""
+    """Write a small file atomically. If this fails, an earlier file of that name is left unchanged.
+
+    Args:
+        path: The file.
+        data: Its content.
+
+    Raises:
+        OSError: The file can't be written.
+    """
     part = path.with_name(f".{path.name}.part")
     try:
         part.write_bytes(data)

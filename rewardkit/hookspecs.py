@@ -1,12 +1,12 @@
-"""The whole contract between rewardkit and its plugins.
+"""The hooks that plugins can implement.
 
-A distribution takes part through an entry point in the group ``rewardkit``::
+A distribution is a plugin if it has an entry point in the group ``rewardkit``::
 
     [project.entry-points.rewardkit]
     palindrome = "rewardkit_palindrome"
 
-Functions and classes decorated with ``@rewardkit.reward`` in the named module are found by themselves. The hooks below are
-for who needs more; mark an implementation with ``@rewardkit.hookimpl``.
+Functions and classes of that module that are decorated with ``@rewardkit.reward`` are registered without a hook. To use one of the
+hooks below, define a function of that name and decorate it with ``@rewardkit.hookimpl``.
 """
 
 from __future__ import annotations
@@ -30,83 +30,83 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def register_rewards() -> Iterable[RewardType]:  # type: ignore[empty-body]
-    """Offer rewards that are made at run time, rather than by decorating a function.
+    """Register reward types that are created at run time rather than by decorating a function.
 
     Returns:
-        The reward types, each with a name of its own.
+        The reward types, each with a unique name.
     """
 
 
 @hookspec
 def register_rollout_engines() -> Iterable[RolloutEngineType]:  # type: ignore[empty-body]
-    """Offer what samples completions in training, to be named under ``rollout.engine``.
+    """Register rollout engines, which a training configuration names under ``rollout.engine``.
 
-    ``rewardkit.rollout_engine`` is the contract; an engine needs torch only once it is built. ``hf`` and ``vllm`` are the
-    core's own names: a plugin that offers one of them clashes with it.
+    ``rewardkit.rollout_engine`` defines their interface. The names ``hf`` and ``vllm`` belong to the core: a plugin that uses one of
+    them clashes with it.
 
     Returns:
-        The engine types, each with a name of its own.
+        The engine types, each with a unique name.
     """
 
 
 @hookspec
 def register_commands() -> Iterable[click.Command]:  # type: ignore[empty-body]
-    """Offer further verbs for the ``rewardkit`` command.
+    """Register further commands of the ``rewardkit`` command line.
 
     Returns:
-        click commands (or groups); the name of each becomes the verb. A verb of the core can't be replaced.
+        click commands or groups, called by their names. A command of the core can't be replaced.
     """
 
 
 @hookspec
 def register_span_weights() -> Mapping[str, SpanWeights]:  # type: ignore[empty-body]
-    """Offer functions that say how much parts of a response weigh in supervised fine-tuning: ``loss.weights: [{use: NAME}]``.
+    """Register functions that weight parts of a response in supervised fine-tuning: ``loss.weights: [{use: NAME}]``.
 
     Returns:
-        By name, functions of a row and its response's text. Each gives spans of that text as (begin, end, weight), in characters;
-        where spans overlap the last one counts, and text in none of them keeps its weight.
+        The functions by name. Each takes a row and the text of its response, and returns spans of the text as (begin, end, weight),
+        in characters. Where spans overlap, the last one counts; text outside of all spans keeps its weight.
     """
 
 
 @hookspec
 def register_monitors() -> Iterable[Monitor]:  # type: ignore[empty-body]
-    """Offer monitors of reinforcement learning: bounds on metrics whose violation raises an alarm.
+    """Register monitors of reinforcement learning: bounds on metrics whose violation raises an alarm.
 
-    A training configuration changes their bounds under ``monitors.plugins``; a bound of null switches a monitor off.
+    A training configuration sets their bounds under ``monitors.plugins``; a bound of null switches a monitor off.
 
     Returns:
-        The monitors, each with its own name. A name of rewardkit's own monitors is refused.
+        The monitors, each with a unique name that is not the name of a built-in monitor.
     """
 
 
 @hookspec
 def rollouts_scored(rollouts: Sequence[ScoredRollout], step: int) -> None:
-    """Look at rollouts that have just been scored, for instance to log them. Changes nothing.
+    """Observe a batch of scored rollouts, for example to log them. The hook can't change them.
 
     Args:
-        rollouts: One batch, in the order in which it was handed in.
-        step: The training step the weights were taken from; 0 when scoring offline.
+        rollouts: One batch, in the order of its rows.
+        step: The training step at which the weights were evaluated; 0 for ``rewardkit score`` unless ``--step`` is given.
     """
 
 
 @hookspec
 def training_step_finished(step: int, metrics: Mapping[str, float], rollouts: Sequence[ScoredRollout]) -> None:
-    """Look at a training step that has just been written down, for instance to log it elsewhere. Changes nothing.
+    """Observe a finished training step, for example to log its metrics to another service. The hook can't change the run.
 
-    Of several processes the first alone calls this. A plugin that raises is named once, and the run goes on.
+    In distributed training only the main process calls it. If it raises, a warning names the plugin once, and training continues.
 
     Args:
-        step: How many steps are done.
-        metrics: The step's figures by name, as in ``metrics.jsonl``.
-        rollouts: What was sampled and scored for it, group by group; empty in stages that sample nothing.
+        step: The number of finished steps.
+        metrics: The metrics of the step by name, as in ``metrics.jsonl``.
+        rollouts: The scored rollouts of the step, group by group; empty in stages that sample nothing.
     """
 
 
 @hookspec
 def diagnose() -> Iterable[Finding]:  # type: ignore[empty-body]
-    """Tell what holds on this machine, for ``rewardkit doctor``: is what the plugin needs there, and does it work?
+    """Check for ``rewardkit doctor`` whether everything that the plugin needs is installed on this machine and works.
 
-    It may take seconds, and may be a generator. What it raises is told as a problem under the plugin's name.
+    It may take seconds, and may be a generator. An exception is reported as a problem of the plugin.
 
     Returns:
         The findings, in the order in which they are shown.

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, where something else than the interpreter's own answer is wanted."""
+"""Signal handlers that are installed for the length of a block, for Ctrl-C and SIGTERM."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from types import FrameType
 
 @contextmanager
 def answering(handler: Callable[[int, FrameType | None], None], *signals: signal.Signals) -> Iterator[None]:
-    """Inside, ``handler`` answers these signals; afterwards, who answered them before.
+    """Install a signal handler inside the block, and restore the former handlers afterwards.
 
-    Outside the main thread nothing changes: Python lets no other thread do this, and whoever started it stops it by other means.
+    Outside the main thread this does nothing, because Python allows only the main thread to install signal handlers.
+
+    Args:
+        handler: The handler, as for ``signal.signal``.
+        signals: The signals that it handles.
     """
     before = {}
     try:

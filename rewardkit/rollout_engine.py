@@ -1,11 +1,10 @@
-"""The contract of a rollout engine, which samples completions from the policy in training.
+"""The interface of rollout engines, which sample completions from the policy during training.
 
-This is the contract for who writes one; the standard library is all that it needs. An engine takes part through the hook
-``register_rollout_engines``, and a training configuration names it::
+A plugin offers an engine with the hook ``register_rollout_engines``, and a training configuration names it::
 
     rollout: {engine: {use: my_engine, with: {url: "http://…"}}}
 
-``rewardkit.testing.RolloutEngineContract`` tests whether an engine keeps to it.
+``rewardkit.testing.RolloutEngineContract`` tests an engine.
 """
 
 from __future__ import annotations
@@ -57,16 +56,27 @@ class Completion:
 
 
 class RolloutEngine(Protocol):
-    """Samples completions from the policy's weights. Every call comes from one thread, one at a time.
+    """Samples completions from the policy's weights. All calls come from one thread, one at a time.
 
-    Whatever goes wrong is an ``EngineError``; a call that gets nowhere has to end in one, too, rather than hang.
+    A failure is an ``EngineError``. A call that makes no progress must end in one, too, rather than hang.
     """
 
     tolerance: float
-    """The largest mean absolute difference of log-probs to the trainer that rounding explains, in nats per token."""
+    """The largest mean absolute difference to the trainer's log-probabilities that rounding explains, in nats per token."""
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[tuple[int, list[Completion]]]]:
-        """Sample completions. Yields (index of the request, its completions in the order of seeds) as soon as a request is done."""
+        """Sample completions.
+
+        Args:
+            requests: The prompts, each with one seed per completion.
+            sampling: The sampling settings.
+
+        Yields:
+            Lists of (index of a request, its completions in the order of the seeds), each as soon as the requests are done.
+
+        Raises:
+            EngineError: The engine failed or made no progress.
+        """
         ...
 
     def sync(self) -> None:
