@@ -148,6 +148,11 @@ class ForkClient:
         self.control.close()
         return describe_exit(self._process.returncode)
 
+    def abandon(self) -> None:
+        """Let go of the fork server in a forked child: it belongs to the parent."""
+        self._process.returncode = 0
+        self.control.close()
+
     def close(self) -> None:
         """End the fork server and all its workers."""
         with contextlib.suppress(OSError):

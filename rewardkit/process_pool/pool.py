@@ -123,6 +123,11 @@ class ProcessPool:
             self._thread.join()
             self._inbox.release()
 
+    def abandon(self) -> None:
+        """Release a pool that a forked child has inherited. The parent's workers are left alone, and the pool can't be used."""
+        self._dispatcher.abandon()
+        self._inbox.release()
+
 
 class _Inbox:
     """What the other threads tell the dispatcher: new tasks, and that the pool is to close."""
@@ -203,6 +208,13 @@ class _Dispatcher:
     def server(self) -> ForkClient:
         """The fork server that runs now."""
         return self._server
+
+    def abandon(self) -> None:
+        """Close this process's copies of the connections, in a forked child."""
+        for worker in self._workers.values():
+            worker.connection.close()
+        self._selector.close()
+        self._server.abandon()
 
     def run(self) -> None:
         """Do tasks until the pool is closed or no worker can be started."""
@@ -401,7 +413,7 @@ class _Dispatcher:
             )
             if not is_innocent or task.tries >= self._options.tries:
                 worker.tasks.popleft()
-                self._finish(task, Failure("died", describe_exit(code)))
+                self._finish(task, Failure("died", describe_exit(code), code=code))
         self._waiting.extendleft(reversed(worker.tasks))
 
     def _time_out(self, worker: Worker) -> None:

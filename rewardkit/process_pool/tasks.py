@@ -18,6 +18,8 @@ class Failure:
     """How the worker died, what can't be pickled, or the exception's text; empty for a timeout."""
     error: Exception | None = None
     """The exception that the handler raised."""
+    code: int | None = None
+    """The exit code of a worker that died; negative for the number of a signal."""
 
 
 Result: TypeAlias = Answer | Failure

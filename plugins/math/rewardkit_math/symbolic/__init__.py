@@ -1,4 +1,4 @@
-"""The last tier: sympy in worker processes. `pool` keeps the processes, `worker` is the program that they run."""
+"""The last tier: sympy in worker processes. `pool` asks the questions, `worker` answers them in a worker process."""
 
 from rewardkit_math.symbolic.pool import Deadline, WorkerDied, WorkerTimeout, available, same
 

@@ -1,18 +1,18 @@
-"""The program that a worker runs: it reads pairs of expression trees, one JSON line each, and says whether they are equal.
+"""Decides with sympy whether two expression trees are equal. Runs in worker processes only.
 
-It runs as `python -I worker.py` and is never imported by the library, so that sympy is loaded here alone. Trees are built node by node
-from sympy's constructors; no text is evaluated or given to `sympify`. It ends when its input closes or its parent is gone.
+Trees are built node by node from sympy's constructors; no text is evaluated or given to `sympify`. sympy is imported by the process that
+workers are forked from, so that a worker is ready at once.
 """
 
 from __future__ import annotations
 
 import cmath
 import contextlib
-import json
 import os
-import sys
-import threading
+import resource
+import signal
 import time
+from dataclasses import dataclass
 from typing import Any
 
 _X: list[Any] = ["sym", "x"]
@@ -23,56 +23,70 @@ _WARM_UP: tuple[tuple[list[Any], list[Any]], ...] = (
     (["add", ["mul", ["fn", "sin", _X], ["fn", "sin", _X]], ["fn", "sqrt", _X]], _X),
 )
 """Questions that make sympy load what most questions need."""
+OUT_OF_MEMORY = 75
+"""The exit code of a worker that reached its memory limit."""
+OUT_OF_TIME = -signal.SIGPROF
+"""The exit code of a worker that reached its limit of CPU time."""
 
 
-def main() -> None:
-    """Answer questions until the input ends."""
-    stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
-    sys.path[:] = json.loads(stdin.readline())
-    memory_bytes = int(json.loads(stdin.readline()))
-    parent = os.getppid()
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Two expression trees to compare."""
 
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(0)
+    left: list[Any]
+    right: list[Any]
+    log: str
+    """The base of a logarithm without one, "e" or "10"."""
+    cpu_s: float
+    """Seconds of CPU time after which the kernel ends the worker."""
+    memory_bytes: int
+    """Memory that the worker may use beyond what it has at its start."""
 
-    threading.Thread(target=watch, daemon=True).start()
-    try:
-        import sympy  # noqa: F401 - the point of this process
-    except ImportError:
-        stdout.write(b'{"ready": false}\n')
-        stdout.flush()
-        return
-    for warm_up in _WARM_UP:  # sympy loads much of itself on first use: that is part of the start, not of a question
-        with contextlib.suppress(Exception):
-            decide(*warm_up, "e")
-    _limit(memory_bytes)
-    stdout.write(b'{"ready": true}\n')
-    stdout.flush()
-    for line in stdin:
-        question = json.loads(line)
-        answer: bool | None = None
-        spent = False
+
+class SympyProgram:
+    """The program of the worker processes."""
+
+    def load(self) -> SympyWorker:
+        """Import sympy, with all that most questions need."""
+        import sympy  # noqa: F401 - workers are forked from a process that has imported it
+
+        for left, right in _WARM_UP:  # sympy imports much of itself on first use
+            with contextlib.suppress(Exception):
+                decide(left, right, "e")
+        return SympyWorker()
+
+
+class SympyWorker:
+    """Answers questions in a worker process, within their limits of CPU time and memory."""
+
+    def __init__(self) -> None:
+        self._base_bytes = 0
+
+    def start(self) -> None:
+        """Measure the memory of the new worker, and silence it."""
+        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
+            self._base_bytes = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        silence = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silence, 1)
+        os.dup2(silence, 2)
+
+    def __call__(self, question: Question) -> tuple[bool | None, float]:
+        """Return whether the trees are equal, None if sympy can't tell, and the CPU seconds that this took."""
+        most = resource.getrlimit(resource.RLIMIT_AS)[1]
+        wanted = self._base_bytes + question.memory_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
+        began = time.process_time()
+        signal.setitimer(signal.ITIMER_PROF, question.cpu_s)  # SIGPROF ends the process, whatever it is doing
         try:
-            answer = decide(question["a"], question["b"], question["log"])
+            answer = decide(question.left, question.right, question.log)
         except MemoryError:
-            spent = True
-        except Exception:  # noqa: BLE001 - whatever sympy raises, the question stays open
+            os._exit(OUT_OF_MEMORY)
+        except Exception:  # noqa: BLE001 - sympy may raise anything; the question stays open
             answer = None
-        stdout.write(json.dumps({"id": question["id"], "equal": answer, "spent": spent}).encode() + b"\n")
-        stdout.flush()
-
-
-def _limit(memory_bytes: int) -> None:
-    try:
-        import resource
-    except ImportError:
-        return
-    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
-        used = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + memory_bytes, used + memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        return answer, time.process_time() - began
 
 
 def decide(left: list[Any], right: list[Any], log: str) -> bool | None:
@@ -197,7 +211,3 @@ def _function(sp: Any, name: str, args: list[Any], log: str) -> Any:
     if name == "tr":
         return args[0].trace()
     raise ValueError(f"no symbolic form for {name}")
-
-
-if __name__ == "__main__":
-    main()
