@@ -168,3 +168,15 @@ def test_options_of_another_backend(backend, options, said):
     """Options of another backend are refused, and the message names that backend."""
     with pytest.raises(ValueError, match=said):
         open_sandbox(backend, **options)
+
+
+def test_entry_points_are_read_once(monkeypatch):
+    """Backends are looked up for every row that is scored, so installed distributions are not read each time."""
+    registry._entry_points_on.cache_clear()
+    read = []
+    original = registry.importlib.metadata.entry_points
+    monkeypatch.setattr(
+        registry.importlib.metadata, "entry_points", lambda **which: read.append(which) or original(**which)
+    )
+    assert registry.names() == registry.names()
+    assert len(read) == 1
