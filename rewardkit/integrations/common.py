@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rewardkit.composite import CompositeReward, load_reward
 from rewardkit.errors import DataError, RewardkitError, TooManyUnscoredError, UsageError
+from rewardkit.scoring.formats.decode import add_field_paths, field_paths
 from rewardkit.types import Rollout, Score, ScoredRollout, Unscored
 
 MIN_ROWS_TO_ABORT = 200
@@ -129,6 +131,34 @@ def plain(value: Any) -> Any:
     return plain(value.tolist()) if hasattr(value, "tolist") else value
 
 
+def row_fields(
+    reward: CompositeReward, label: Any, column: str | None, system: str, others: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return a row's fields from its label, which is an object with several columns or the value of one.
+
+    Args:
+        reward: The reward that reads the row.
+        label: The label.
+        column: The column that a plain label stands for; None: the only one that the reward reads and the others lack.
+        system: What the row comes from, for messages.
+        others: Further columns.
+
+    Raises:
+        DataError: A column that the reward reads is missing.
+        UsageError: The label is plain, several columns are missing, and ``column`` is None.
+    """
+    fields, label = dict(plain(others or {})), plain(label)
+    if isinstance(label, dict):
+        fields |= label
+    elif column is not None:
+        fields[column] = label
+    elif missing := reward.config.needed_fields().keys() - fields.keys():
+        fields[missing.pop() if len(missing) == 1 else label_column(reward)] = label
+    refuse_missing(reward, fields, system)
+    add_field_paths(fields, field_paths(reward.config))
+    return fields
+
+
 def fields_of(label: Any, column: str) -> dict[str, Any]:
     """Return a row's fields from a label: an object is the fields, anything else the value of one column."""
     label = plain(label)
@@ -174,6 +204,29 @@ def component_value(item: ScoredRollout, name: str) -> float | None:
     return outcome.value if isinstance(outcome, Score) else None
 
 
+def log_components(
+    scored: Sequence[ScoredRollout],
+    log_extra: Callable[[str, list[Any]], None] | None,
+    log_metric: Callable[[str, float], None] | None,
+) -> None:
+    """Log every component, and the share of rollouts without a score.
+
+    Args:
+        scored: A batch.
+        log_extra: Takes a component's name and its values.
+        log_metric: Takes the name and the value of a mean.
+    """
+    for name in scored[0].outcomes if scored else ():
+        values = [component_value(item, name) for item in scored]
+        if log_extra is not None:
+            log_extra(name, values)
+        present = [value for value in values if value is not None]
+        if log_metric is not None and present:
+            log_metric(f"rewardkit/{name}", math.fsum(present) / len(present))
+    if log_metric is not None and scored:
+        log_metric("rewardkit/unscored", sum(item.unscored is not None for item in scored) / len(scored))
+
+
 class UnscoredShare:
     """The share of a run's rollouts that could not be scored; ends a run that exceeds the reward file's ``abort_above``."""
 
@@ -217,3 +270,8 @@ def require(distribution: str, oldest: tuple[int, ...], why: str) -> None:
         raise UsageError(f"{distribution} is not installed: {needed}") from None
     if tuple(int(part) for part in re.findall(r"\d+", found)[: len(oldest)]) < oldest:
         raise UsageError(f"{distribution} {found} {why}: {needed}")
+
+
+async def ascore(reward: CompositeReward, rollout: Rollout) -> ScoredRollout:
+    """Score one rollout without blocking the event loop."""
+    return (await asyncio.to_thread(reward.score, [rollout]))[0]

@@ -1,0 +1,109 @@
+"""A composite reward in OpenRLHF, as the Python file of ``--reward.remote_url``. For the service, see ``rewardkit serve``.
+
+    # reward_func.py
+    from rewardkit.integrations.openrlhf import reward_function
+    reward_func = reward_function("reward.yaml")
+
+OpenRLHF logs an exception of the function and goes on with a sample without reward, which later ends the run. So a rollout that a
+service or a time-out left unscored is scored again until it has a score or ``retry_for_s`` is over.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from rewardkit.integrations.common import (
+    NotScoredError,
+    completion_of,
+    label_column,
+    refuse_groups,
+    refuse_tokens,
+    row_fields,
+    shared_reward,
+)
+from rewardkit.types import Rollout, ScoredRollout
+
+RETRYABLE = frozenset({"infra", "timeout"})
+MAX_PAUSE_S = 10.0
+
+
+def reward_function(
+    file: str | Path,
+    *,
+    label: str | None = None,
+    unscored: Literal["fail"] | float = "fail",
+    retry_for_s: float = 150.0,
+) -> Callable[..., dict[str, Any]]:
+    """Return what OpenRLHF calls ``reward_func``.
+
+    Args:
+        file: The reward file.
+        label: The column that a label stands for; by default the only one that the reward reads. A label that is an object holds all
+            columns.
+        unscored: ``"fail"`` raises for a rollout that could not be scored, which ends the run; a number trains it with that number.
+        retry_for_s: Seconds for which rollouts that a service or a time-out left unscored are scored again.
+
+    Raises:
+        ConfigError: The reward file is wrong.
+        UsageError: The reward compares the rollouts of a group or counts tokens, or several columns are read and ``label`` is missing.
+    """
+    path = Path(file).resolve()
+    reward = shared_reward(path)
+    refuse_groups(reward, "OpenRLHF")
+    refuse_tokens(reward, "OpenRLHF")
+    column = label_column(reward, label)
+
+    def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any], **_: Any) -> dict[str, Any]:
+        rollouts = []
+        for query, prompt, value in zip(queries, prompts, labels, strict=True):
+            fields = row_fields(shared_reward(path), value, column, "OpenRLHF's label")
+            rollouts.append(Rollout(prompt, completion_of(query, prompt), fields))
+        scored = _score(path, rollouts, retry_for_s)
+        rewards = [_reward_of(item, unscored) for item in scored]
+        logs = {
+            name: [item.contributions.get(name) or 0.0 for item in scored] for name in reward.config.component_names
+        }
+        failed = [float(item.unscored is not None) for item in scored]
+        return {
+            "rewards": _tensor(rewards),
+            "scores": _tensor(rewards),
+            "extra_logs": {**_tensors(logs), "unscored": _tensor(failed)},
+        }
+
+    return reward_func
+
+
+def _score(path: Path, rollouts: list[Rollout], retry_for_s: float) -> list[ScoredRollout]:
+    """Score rollouts, and those again that another try may mend."""
+    end, pause_s = time.monotonic() + retry_for_s, 0.5
+    scored = shared_reward(path).score(rollouts)
+    while again := [number for number, item in enumerate(scored) if item.unscored and item.unscored.kind in RETRYABLE]:
+        if time.monotonic() + pause_s > end:
+            break
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, MAX_PAUSE_S)
+        fresh = shared_reward(path).score([rollouts[number] for number in again])
+        for number, item in zip(again, fresh, strict=True):
+            scored[number] = item
+    return scored
+
+
+def _reward_of(item: ScoredRollout, unscored: Literal["fail"] | float) -> float:
+    if item.unscored is None or item.reward is not None:
+        return float(item.reward or 0.0)
+    if unscored == "fail":
+        raise NotScoredError(item.unscored)
+    return float(unscored)
+
+
+def _tensor(values: list[float]) -> Any:
+    import torch
+
+    return torch.tensor(values)
+
+
+def _tensors(values: dict[str, list[float]]) -> dict[str, Any]:
+    return {name: _tensor(items) for name, items in values.items()}

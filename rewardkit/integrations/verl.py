@@ -1,0 +1,121 @@
+"""A composite reward in verl's reward loop: a reward manager, or a function where verl's own manager must stay.
+
+    reward.reward_manager.source=importlib
+    reward.reward_manager.name=RewardkitRewardManager
+    reward.reward_manager.module.path=pkg://rewardkit.integrations.verl
+    +reward.reward_kwargs.file=/path/to/reward.yaml
+
+verl has no value for a rollout that could not be scored: by default it ends the run. ``unscored=NUMBER`` trains it with that number,
+and marks it in the metric ``rewardkit/unscored``.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from typing import Any
+
+from rewardkit.composite import CompositeReward
+from rewardkit.errors import UsageError
+from rewardkit.integrations import common
+from rewardkit.types import Rollout
+
+try:
+    from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
+except ImportError:
+    RewardManagerBase = object
+
+Prepared = tuple[CompositeReward, common.UnscoredShare]
+NOT_COLUMNS = frozenset(
+    {"raw_prompt", "extra_info", "tool_extra_fields", "multi_modal_data", "reward_scores", "__num_turns__"}
+)
+
+
+async def compute_score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: Any,
+    extra_info: dict[str, Any] | None = None,
+    *,
+    file: str,
+    reference: str | None = None,
+    unscored: str | float = "fail",
+    **_: Any,
+) -> dict[str, Any]:
+    """Score one response, as ``reward.custom_reward_function`` with ``reward_kwargs: {file: reward.yaml}``.
+
+    It is told neither tokens nor the prompt, so it refuses rewards that count tokens: those need the reward manager.
+
+    Args:
+        data_source: A column of the row.
+        solution_str: The response.
+        ground_truth: The value of the column ``reference``; an object is several columns.
+        extra_info: Further columns of the row.
+        file: The reward file.
+        reference: The column that ``ground_truth`` stands for; by default the only one that the reward reads.
+        unscored: ``"fail"``, or the number that a rollout without a score is trained with.
+
+    Returns:
+        ``score``, ``rewardkit/unscored`` and each component's value (NaN if it has none): the same keys for every row.
+    """
+    prepared = _prepared(file, os.getpid(), knows_tokens=False)
+    others = {**(extra_info or {}), "data_source": data_source}
+    fields = common.row_fields(prepared[0], ground_truth, reference, "verl's row", others)
+    return await _score(prepared, Rollout("", solution_str, fields), unscored)
+
+
+class RewardkitRewardManager(RewardManagerBase):  # type: ignore[misc]  # Any where verl is not installed
+    """verl's reward manager for a composite reward; it knows tokens, the finish reason and the prompt.
+
+    Reads ``file``, ``reference`` and ``unscored`` of `compute_score` from ``reward.reward_kwargs``.
+    """
+
+    def __init__(self, config: Any, tokenizer: Any, compute_score: Any = None, **_: Any) -> None:
+        super().__init__(config, tokenizer, compute_score)
+        self._options = {"reference": None, "unscored": "fail", **(config.reward.get("reward_kwargs") or {})}
+        if "file" not in self._options:
+            raise UsageError("set reward.reward_kwargs.file to the path of the reward file")
+        self._prepared = _prepared(str(self._options["file"]), os.getpid(), knows_tokens=True)
+        self._max_tokens = (config.get("data") or {}).get("max_response_length")
+
+    async def run_single(self, data: Any) -> dict[str, Any]:
+        """Score the last sequence of a sample, as verl asks for it."""
+        item = data[-1:][0]
+        ids, cells = item.batch["responses"], item.non_tensor_batch
+        count = int(item.batch["attention_mask"][-ids.shape[-1] :].sum())
+        text = await self.loop.run_in_executor(
+            None, lambda: self.tokenizer.decode(ids[:count], skip_special_tokens=True)
+        )
+        ended = count > 0 and int(ids[count - 1]) == self.tokenizer.eos_token_id
+        cut = self._max_tokens is not None and count >= self._max_tokens
+        others = {**(cells.get("extra_info") or {}), **{k: v for k, v in cells.items() if k not in NOT_COLUMNS}}
+        truth, column = cells["reward_model"]["ground_truth"], self._options["reference"]
+        fields = common.row_fields(self._prepared[0], truth, column, "verl's row", others)
+        reason = "stop" if ended else "length" if cut else None
+        rollout = Rollout(common.plain(cells.get("raw_prompt", "")), text, fields, None, count, reason)
+        found = await _score(self._prepared, rollout, self._options["unscored"])
+        return {"reward_score": found["score"], "reward_extra_info": found}
+
+
+@functools.lru_cache(maxsize=64)
+def _prepared(file: str, _process: int, *, knows_tokens: bool) -> Prepared:
+    reward = common.shared_reward(file)
+    common.refuse_groups(reward, "verl's reward loop")
+    if not knows_tokens:
+        common.refuse_tokens(reward, "verl's reward function")
+    return reward, common.UnscoredShare()
+
+
+async def _score(prepared: Prepared, rollout: Rollout, unscored: str | float) -> dict[str, Any]:
+    reward, share = prepared
+    item = await common.ascore(reward, rollout)
+    score = item.reward
+    if item.unscored is not None and score is None:
+        if unscored == "fail":
+            raise common.NotScoredError(item.unscored)
+        score = float(unscored)
+    share.add([item], reward)
+    values = {f"rewardkit/{name}": common.component_value(item, name) for name in item.outcomes}
+    numbers = {name: math.nan if value is None else value for name, value in values.items()}
+    return {"score": score, "rewardkit/unscored": float(item.unscored is not None), **numbers}
