@@ -1,7 +1,7 @@
-"""Finds the installed plugins and keeps what they offer, with where each came from.
+"""Discovers the installed plugins and registers their rewards, rollout engines, monitors and commands.
 
-A plugin that can't be imported or that misspells a hook is kept as broken, with its cause, and does not disturb the others.
-Two distributions that offer one name clash: the clash is reported wherever that name is asked for, naming both.
+A plugin that can't be imported or that misspells a hook is listed as broken, with the cause, and does not affect other plugins.
+If two distributions offer the same name, asking for that name raises an error that names both.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 DISABLE_VARIABLE = "REWARDKIT_DISABLE_PLUGINS"
 
 FIRST_PARTY = ("format", "length", "math", "code", "reward_model")
-"""Plugins that come with an extra of the core, to be named where one is asked for and missing."""
+"""The plugins that an extra of the core installs. Error messages about a missing reward name the extra."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,11 @@ class Provenance:
     plugin: str
     """The entry point's name."""
     distribution: str
-    """The installed distribution that has the entry point."""
+    """The distribution that has the entry point."""
     version: str
-    """Its version; of an editable install with a hash of its sources, so that editing it is a new version."""
+    """The version of the distribution. For an editable install it includes a hash of the sources, so that an edit is a new version."""
     installed: bool = True
-    """False for what a program registered by itself."""
+    """False if the program registered the plugin with ``Registry.register``."""
 
     def __str__(self) -> str:
         return f"{self.distribution} {self.version}"
@@ -60,7 +60,7 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class OfferedReward:
-    """A reward type together with who offers it."""
+    """A reward type with the plugin that offers it."""
 
     type: RewardType
     provenance: Provenance
@@ -68,7 +68,7 @@ class OfferedReward:
 
 @dataclass(frozen=True, slots=True)
 class OfferedEngine:
-    """A rollout engine together with who offers it."""
+    """A type of rollout engine with the plugin that offers it."""
 
     type: RolloutEngineType
     provenance: Provenance
@@ -76,45 +76,53 @@ class OfferedEngine:
 
 @dataclass(frozen=True, slots=True)
 class BrokenPlugin:
-    """A plugin that is installed and can't be used."""
+    """A plugin that is installed but can't be used."""
 
     provenance: Provenance
     cause: str
-    """One line: what went wrong."""
+    """The cause in one line."""
     traceback: str
-    """All of it, for the plugin's author."""
+    """The traceback, for the author of the plugin."""
 
 
 @dataclass
 class Registry:
-    """The offers of plugins. ``Registry.load()`` finds the installed plugins; ``Registry()`` is empty."""
+    """The plugins and what they offer. ``Registry.load()`` discovers the installed plugins; ``Registry()`` is empty.
+
+    Args:
+        rewards: Reward types by name. Several entries under one name are a clash.
+        engines: Rollout engines by name, without those of the core. Several entries under one name are a clash.
+        commands: Commands that plugins add to the command line, by name. Several entries under one name are a clash.
+        broken: Plugins that can't be used.
+        disabled: Plugins that ``REWARDKIT_DISABLE_PLUGINS`` disables.
+        plugins: Plugins that work, sorted by name.
+    """
 
     rewards: dict[str, list[OfferedReward]] = field(default_factory=dict)
-    """By name; more than one offer under a name is a clash."""
     engines: dict[str, list[OfferedEngine]] = field(default_factory=dict)
-    """Rollout engines, by name; those of the core join them where a training configuration is read."""
     commands: dict[str, list[tuple[click.Command, Provenance]]] = field(default_factory=dict)
-    """Verbs that plugins add, by name."""
     broken: list[BrokenPlugin] = field(default_factory=list)
     disabled: list[Provenance] = field(default_factory=list)
     plugins: list[Provenance] = field(default_factory=list)
-    """Those that work, in the order of their names."""
 
     def __post_init__(self) -> None:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self._monitors: dict[str, list[tuple[Monitor, Provenance]]] = {}
         self._provenances: dict[str, Provenance] = {}
-        """By the name that pluggy knows a plugin by."""
+        """By the name under which pluggy registered the plugin."""
 
     @classmethod
     def load(cls, only: Collection[str] | None = None) -> Registry:
-        """Discover the plugins of this environment, less those that ``REWARDKIT_DISABLE_PLUGINS`` names.
+        """Discover the installed plugins, except for those that the environment variable ``REWARDKIT_DISABLE_PLUGINS`` names.
 
-        The variable is a comma-separated list of entry-point or distribution names; ``*`` stands for any characters.
+        The variable is a comma-separated list of entry points or distributions; ``*`` matches any characters.
 
         Args:
-            only: Look at entry points of these names alone.
+            only: Load only the entry points of these names; None loads all.
+
+        Returns:
+            A registry with the plugins. Plugins that can't be loaded are in ``broken``.
         """
         registry = cls()
         patterns = [part.strip().lower() for part in os.environ.get(DISABLE_VARIABLE, "").split(",") if part.strip()]
@@ -125,7 +133,7 @@ class Registry:
             # The metadata of a distribution that is damaged, or just being installed, may lack its name and version.
             distribution = (entry_point.dist and entry_point.dist.name) or "unknown distribution"
             if (key := (entry_point.name, entry_point.value, distribution)) in seen:
-                continue  # a source folder on sys.path shows the installed distribution a second time
+                continue  # A source folder on sys.path lists the installed distribution a second time.
             seen.add(key)
             version = (entry_point.dist and entry_point.dist.version) or "0"
             provenance = Provenance(entry_point.name, distribution, version)
@@ -135,7 +143,7 @@ class Registry:
                 continue
             try:
                 plugin = entry_point.load()
-            # A plugin's import may raise anything, SystemExit and the panic of a Rust extension included.
+            # Importing a plugin may raise anything, including SystemExit and the panic of a Rust extension.
             except BaseException as error:
                 if isinstance(error, KeyboardInterrupt):
                     raise
@@ -147,10 +155,11 @@ class Registry:
         return registry
 
     def register(self, plugin: object, provenance: Provenance | None = None) -> None:
-        """Take in one plugin: a module, an object with hook implementations, or a function decorated with ``@reward``.
+        """Register a plugin. If it misspells a hook or offers something of the wrong type, it is added to ``broken``.
 
-        A plugin that misspells a hook or offers what is no reward type is kept as broken. Without a provenance it counts as
-        this program's own.
+        Args:
+            plugin: A module, an object with hook implementations, or a function or class decorated with ``@reward``.
+            provenance: The origin of the plugin; by default this program.
         """
         provenance = provenance or Provenance(
             getattr(plugin, "__name__", type(plugin).__name__), "this program", "0", installed=False
@@ -170,7 +179,7 @@ class Registry:
             _refuse_other_types("register_monitors", monitors, Monitor)
             commands = self._offers("register_commands", plugin)
             _refuse_other_commands(commands)
-        # The same boundary: what a plugin's own code raises makes that plugin broken, and nothing else.
+        # The same boundary: an exception in the plugin's code makes this plugin broken, and affects no other.
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
@@ -190,13 +199,13 @@ class Registry:
             self.commands.setdefault(str(command.name), []).append((command, provenance))
 
     def _offers(self, hook: str, plugin: object) -> list[Any]:
-        """Return the offers of one plugin for a hook that registers."""
+        """Return what one plugin registers with a hook."""
         others = [other for other in self._manager.get_plugins() if other is not plugin]
         return [item for items in self._manager.subset_hook_caller(hook, others)() for item in items]
 
     @property
     def hook(self) -> Any:
-        """Calls the observing hooks of every plugin that works: ``registry.hook.rollouts_scored(…)``."""
+        """Calls the hooks of all plugins that work, as in ``registry.hook.rollouts_scored(…)``."""
         return self._manager.hook
 
     @cached_property
@@ -205,22 +214,30 @@ class Registry:
 
     @property
     def observes_scoring(self) -> bool:
-        """Return whether any plugin implements ``rollouts_scored``."""
+        """True if any plugin implements ``rollouts_scored``."""
         return self._observed
 
     def tell(self, hook: str, **facts: object) -> list[tuple[Provenance, Exception]]:
-        """Call an observing hook of one plugin after the other; returns who raised what."""
+        """Call an observing hook of each plugin.
+
+        Args:
+            hook: The name of the hook.
+            facts: The arguments of the hook; each plugin gets those that it declares.
+
+        Returns:
+            The plugins whose implementation raised an exception, each with the exception.
+        """
         failed = []
         for implementation in getattr(self._manager.hook, hook).get_hookimpls():
             try:
                 implementation.function(*(facts[name] for name in implementation.argnames))
-            # The boundary: what an observer's own code raises is told, and touches nothing.
+            # The boundary: an exception in an observer's code is reported and changes nothing.
             except Exception as error:  # noqa: BLE001
                 failed.append((self._provenances[implementation.plugin_name], error))
         return failed
 
     def diagnoses(self) -> list[tuple[Provenance, Callable[[], Iterable[Finding]]]]:
-        """Each plugin that implements ``diagnose``, with its implementation, which may raise anything."""
+        """Return the plugins that implement ``diagnose``, each with its implementation, which may raise anything."""
         found: list[tuple[Provenance, Callable[[], Iterable[Finding]]]] = [
             (
                 self._provenances[implementation.plugin_name],
@@ -231,27 +248,30 @@ class Registry:
         return sorted(found, key=lambda item: item[0].plugin)
 
     def names(self) -> list[str]:
-        """All rewards' names, sorted."""
+        """Return the names of all rewards, sorted."""
         return sorted(self.rewards)
 
     def clashes(self) -> list[str]:
-        """A line for every name that two distributions offer."""
+        """Return a message for each name that two distributions offer."""
         rewards = {name: [offer.provenance for offer in offers] for name, offers in sorted(self.rewards.items())}
         engines = {name: [offer.provenance for offer in offers] for name, offers in sorted(self.engines.items())}
-        verbs = {name: [provenance for _, provenance in offers] for name, offers in sorted(self.commands.items())}
+        commands = {name: [provenance for _, provenance in offers] for name, offers in sorted(self.commands.items())}
         return [
             _clash(what, name, offers)
-            for what, names in (("reward", rewards), ("rollout engine", engines), ("verb", verbs))
+            for what, names in (("reward", rewards), ("rollout engine", engines), ("command", commands))
             for name, offers in names.items()
             if len(offers) > 1
         ]
 
     def get(self, name: str) -> OfferedReward:
-        """The reward of that name.
+        """Return the reward of a name.
+
+        Args:
+            name: The name, such as ``format.tags``.
 
         Raises:
-            PluginClashError: Two distributions offer it; both are named.
-            PluginError: Nobody offers it; says what is alike, broken, switched off, or installable.
+            PluginClashError: Two distributions offer it. The message names both.
+            PluginError: No plugin offers it. The message names similar rewards, broken or disabled plugins, or the extra to install.
         """
         offers = self.rewards.get(name, [])
         if len(offers) == 1:
@@ -261,11 +281,14 @@ class Registry:
         raise PluginError(self._unknown(name))
 
     def engine(self, name: str) -> OfferedEngine:
-        """The rollout engine of that name.
+        """Return the rollout engine of a name.
+
+        Args:
+            name: The name.
 
         Raises:
-            PluginClashError: Two distributions offer it; both are named.
-            PluginError: Nobody offers it; says what is alike or broken.
+            PluginClashError: Two distributions offer it. The message names both.
+            PluginError: No plugin offers it. The message names similar engines and broken plugins.
         """
         offers = self.engines.get(name, [])
         if len(offers) > 1:
@@ -283,27 +306,32 @@ class Registry:
         """Return the monitors that plugins offer, sorted by name.
 
         Args:
-            builtin: Names that no plugin may use.
+            builtin: The names of built-in monitors, which no plugin may use.
 
         Raises:
             PluginClashError: Two plugins offer a monitor of one name, or a plugin offers a built-in name.
         """
         for name, offers in self._monitors.items():
             if name in builtin:
-                raise PluginClashError(f"plugin {offers[0][1]} offers a monitor {name!r}, a name of rewardkit's own")
+                raise PluginClashError(
+                    f"plugin {offers[0][1]} offers a monitor {name!r}, which is the name of a built-in one"
+                )
             if len(offers) > 1:
                 raise PluginClashError(_clash("monitor", name, [provenance for _, provenance in offers]))
         return [offers[0][0] for _, offers in sorted(self._monitors.items())]
 
     def command(self, name: str) -> click.Command | None:
-        """The verb that a plugin adds under that name; None where none does.
+        """Return the command that a plugin adds under a name, or None if no plugin does.
+
+        Args:
+            name: The name of the command.
 
         Raises:
-            PluginClashError: Two distributions offer it; both are named.
+            PluginClashError: Two distributions offer it. The message names both.
         """
         offers = self.commands.get(name, [])
         if len(offers) > 1:
-            raise PluginClashError(_clash("verb", name, [provenance for _, provenance in offers]))
+            raise PluginClashError(_clash("command", name, [provenance for _, provenance in offers]))
         return offers[0][0] if offers else None
 
     def _unknown(self, name: str) -> str:
@@ -313,7 +341,7 @@ class Registry:
                 return f"reward {name!r} can't be used: plugin {broken.provenance} is broken: {broken.cause}"
         for provenance in self.disabled:
             if family in _plausible_names(provenance):
-                return f"reward {name!r} can't be used: {provenance} is switched off by {DISABLE_VARIABLE}"
+                return f"reward {name!r} can't be used: {provenance} is disabled by {DISABLE_VARIABLE}"
         message = f"no plugin offers a reward {name!r}"
         members = [known for known in self.rewards if known.split(".", maxsplit=1)[0] == family]
         if close := _nearest(name, self.rewards):
@@ -329,13 +357,13 @@ class Registry:
         return message + self._broken_ones()
 
     def _broken_ones(self) -> str:
-        """For a message about something that nobody offers."""
+        """Return the part of a message that names the broken plugins, one of which may offer what is missing."""
         causes = "; ".join(f"{item.provenance}: {item.cause}" for item in self.broken)
         return f" (broken plugins, which might: {causes})" if causes else ""
 
 
 def _nearest(name: str, known: Iterable[str]) -> list[str]:
-    """The known name that is most alike, and others only if they are about as near."""
+    """Return the most similar known name, and others only if they are about as similar."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
     ratios = [difflib.SequenceMatcher(None, name, item).ratio() for item in close]
     return [item for item, ratio in zip(close, ratios, strict=True) if ratio >= ratios[0] - 0.05]
@@ -344,7 +372,7 @@ def _nearest(name: str, known: Iterable[str]) -> list[str]:
 def _decorated(plugin: object) -> Iterator[RewardType]:
     """Return what ``@reward`` decorated: the plugin itself, or the members of a module that come from the same package.
 
-    A plugin that imports another's reward, to make something of it, doesn't offer that a second time.
+    A plugin that imports the reward of another plugin does not register it a second time.
     """
     if (own := reward_type_of(plugin)) is not None:
         yield own
@@ -357,14 +385,14 @@ def _decorated(plugin: object) -> Iterator[RewardType]:
 
 
 def _plausible_names(provenance: Provenance) -> set[str]:
-    """Families of rewards that a plugin which could not be asked may be expected to offer."""
+    """Return the families of rewards that a plugin that is not loaded probably offers."""
     distribution = _canonical(provenance.distribution)
     return {provenance.plugin, distribution, distribution.removeprefix("rewardkit-")}
 
 
 def _clash(what: str, name: str, offers: Iterable[Provenance]) -> str:
     who = " and ".join(f"{offer} (plugin {offer.plugin!r})" for offer in offers)
-    return f"{what} {name!r} is offered twice, by {who}; uninstall one, or switch it off with {DISABLE_VARIABLE}=DISTRIBUTION"
+    return f"{what} {name!r} is offered by more than one plugin: {who}; uninstall one, or disable it with {DISABLE_VARIABLE}=DISTRIBUTION"
 
 
 def _broken(provenance: Provenance, error: BaseException) -> BrokenPlugin:
@@ -381,7 +409,7 @@ def _hook_names() -> list[str]:
 
 
 def _explain_hook(message: str) -> str:
-    """Pluggy's text for an unknown hook, with the name that was probably meant."""
+    """Return pluggy's message about an unknown hook, with the name that was probably meant."""
     if unknown := re.search(r"unknown hook '(\w+)'", message):
         known = _hook_names()
         close = difflib.get_close_matches(unknown[1], known, n=1)
@@ -392,7 +420,7 @@ def _explain_hook(message: str) -> str:
 
 
 def _refuse_unmarked_hooks(plugin: object) -> None:
-    """A function with a hook's name that nothing marks would be passed over in silence."""
+    """Raise TypeError for a function that has the name of a hook but lacks the decorator, which pluggy would ignore silently."""
     for name in _hook_names():
         implementation = getattr(plugin, name, None)
         if callable(implementation) and not hasattr(implementation, f"{hookspecs.PROJECT}_impl"):
@@ -402,7 +430,7 @@ def _refuse_unmarked_hooks(plugin: object) -> None:
 def _refuse_other_types(hook: str, offered: Iterable[object], kind: type) -> None:
     for item in offered:
         if not isinstance(item, kind):
-            raise TypeError(f"{hook} gave a {type(item).__name__}, not a {kind.__name__}")
+            raise TypeError(f"{hook} returned a {type(item).__name__}, not a {kind.__name__}")
 
 
 def _refuse_other_commands(commands: Iterable[object]) -> None:
@@ -410,18 +438,18 @@ def _refuse_other_commands(commands: Iterable[object]) -> None:
         import click
 
         if not isinstance(item, click.Command):
-            raise TypeError(f"register_commands gave a {type(item).__name__}, not a click command")
+            raise TypeError(f"register_commands returned a {type(item).__name__}, not a click command")
         if not item.name:
-            raise ValueError("register_commands gave a command without a name")
+            raise ValueError("register_commands returned a command without a name")
 
 
 def _canonical(name: str) -> str:
-    """A distribution's name as PEP 503 compares it."""
+    """Return the normalized name of a distribution (PEP 503)."""
     return name.lower().replace("_", "-").replace(".", "-")
 
 
 def _editable_sources(distribution: importlib.metadata.Distribution, plugin: object) -> str | None:
-    """A short hash of a plugin's sources where it is installed editable, so that a cached score never outlives an edit."""
+    """Return a short hash of the sources of an editable install, so that no cached score outlives an edit; otherwise None."""
     try:
         direct_url: Mapping[str, Any] = json.loads(distribution.read_text("direct_url.json") or "{}")
     except json.JSONDecodeError:
@@ -433,7 +461,7 @@ def _editable_sources(distribution: importlib.metadata.Distribution, plugin: obj
     file = Path(getattr(module, "__file__", None) or "")
     if root not in file.parents:
         return None
-    # The package's folder, or for a single module that file alone.
+    # The folder of the package, or the file of a single module.
     package = root / file.relative_to(root).parts[0]
     if package.name == "src" and package.is_dir():
         package = package / file.relative_to(package).parts[0]

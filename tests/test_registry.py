@@ -93,7 +93,7 @@ def test_a_clash_names_both_distributions(install_plugin) -> None:
     with pytest.raises(PluginClashError) as caught:
         registry.get("same")
     expected = (
-        "reward 'same' is offered twice, by one 1.0 (plugin 'one') and two 2.0 (plugin 'two'); uninstall one, or switch it off "
+        "reward 'same' is offered by more than one plugin: one 1.0 (plugin 'one') and two 2.0 (plugin 'two'); uninstall one, or disable it "
         "with REWARDKIT_DISABLE_PLUGINS=DISTRIBUTION"
     )
     assert str(caught.value) == expected
@@ -139,7 +139,7 @@ def test_an_imported_reward_is_not_offered_again(install_plugin) -> None:
         ),
         (
             "import rewardkit\n@rewardkit.hookimpl\ndef register_rewards(): return ['math']",
-            "TypeError: register_rewards gave a str, not a RewardType",
+            "TypeError: register_rewards returned a str, not a RewardType",
         ),
         (
             "import rewardkit\n@rewardkit.hookimpl\ndef register_rewards(): return 3",
@@ -150,12 +150,12 @@ def test_an_imported_reward_is_not_offered_again(install_plugin) -> None:
             "SystemExit: 9",
         ),
         (
-            "import rewardkit\n@rewardkit.hookimpl\ndef register_commands(): return ['verb']",
-            "TypeError: register_commands gave a str, not a click command",
+            "import rewardkit\n@rewardkit.hookimpl\ndef register_commands(): return ['command']",
+            "TypeError: register_commands returned a str, not a click command",
         ),
         (
             "import rewardkit, click\n@rewardkit.hookimpl\ndef register_commands(): return [click.Command(None)]",
-            "ValueError: register_commands gave a command without a name",
+            "ValueError: register_commands returned a command without a name",
         ),
         (
             "import rewardkit\n@rewardkit.reward('x')\ndef x(rollout, strict): pass",
@@ -220,7 +220,7 @@ def test_plugins_are_switched_off(install_plugin, monkeypatch: pytest.MonkeyPatc
     assert (registry.names(), registry.disabled) == ([], [Provenance("acme", "My-Dist", "1.0")])
     assert module not in sys.modules
     with pytest.raises(
-        PluginError, match=r"'acme\.pal' can't be used: My-Dist 1\.0 is switched off by REWARDKIT_DISABLE_PLUGINS"
+        PluginError, match=r"'acme\.pal' can't be used: My-Dist 1\.0 is disabled by REWARDKIT_DISABLE_PLUGINS"
     ):
         registry.get("acme.pal")
 
@@ -411,7 +411,8 @@ def exercise_register_rollout_engines(registry: Registry, _plugin: Plugin) -> No
         registry.engine("zzz")
     registry.register(Plugin(), Provenance("other", "acme", "1.0"))
     with pytest.raises(
-        PluginClashError, match=r"rollout engine 'remote' is offered twice, by this program 0 .* acme 1\.0"
+        PluginClashError,
+        match=r"rollout engine 'remote' is offered by more than one plugin: this program 0 .* acme 1\.0",
     ):
         registry.engine("remote")
     assert any("rollout engine 'remote'" in line for line in registry.clashes())
@@ -420,10 +421,14 @@ def exercise_register_rollout_engines(registry: Registry, _plugin: Plugin) -> No
 def exercise_register_monitors(registry: Registry, _plugin: Plugin) -> None:
     """Its monitors are offered; a name that two plugins offer, or that is built in, is a clash that names the plugin."""
     assert [monitor.name for monitor in registry.monitors()] == ["entropy_floor"]
-    with pytest.raises(PluginClashError, match=r"plugin this program 0 offers a monitor 'entropy_floor', a name of"):
+    with pytest.raises(
+        PluginClashError, match=r"plugin this program 0 offers a monitor 'entropy_floor', which is the name"
+    ):
         registry.monitors({"entropy_floor"})
     registry.register(Plugin(), Provenance("other", "acme", "1.0"))
-    with pytest.raises(PluginClashError, match=r"monitor 'entropy_floor' is offered twice, by this program 0 .* acme"):
+    with pytest.raises(
+        PluginClashError, match=r"monitor 'entropy_floor' is offered by more than one plugin: this program 0 .* acme"
+    ):
         registry.monitors()
 
 

@@ -70,7 +70,7 @@ def test_a_broken_plugin_is_a_problem(install_plugin, capsys: pytest.CaptureFixt
     plugins = told(capsys, 1)["plugins"]
     assert plugins["bad"]["status"] == "problem"
     assert "bad 2.0 is broken: ValueError: no licence" in plugins["bad"]["detail"]
-    assert "'acme.pal' is offered twice, by one 1.0" in plugins["clash"]["detail"]
+    assert "'acme.pal' is offered by more than one plugin: one 1.0" in plugins["clash"]["detail"]
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_clashing_commands_exit_with_2(install_plugin, capsys: pytest.CaptureFix
     install_plugin(VERB_PLUGIN, "one")
     install_plugin(VERB_PLUGIN, "two")
     assert run(["shout", "hello"]) == 2
-    assert "error: verb 'shout' is offered twice, by one 1.0 (plugin 'one') and two 1.0" in capsys.readouterr().err
+    assert "error: command 'shout' is offered by more than one plugin: one 1.0 (plugin 'one') and two 1.0" in capsys.readouterr().err
 
 
 def raising(error: BaseException) -> click.Command:

@@ -73,7 +73,7 @@ def test_a_clash_is_listed_and_fails(install_plugin, capsys: pytest.CaptureFixtu
     assert run(["plugins"]) == 2
     out, err = capsys.readouterr()
     assert out.count("acme.pal") == 2
-    assert "reward 'acme.pal' is offered twice, by one 1.0 (plugin 'one') and two 1.0 (plugin 'two')" in err
+    assert "reward 'acme.pal' is offered by more than one plugin: one 1.0 (plugin 'one') and two 1.0 (plugin 'two')" in err
 
 
 VERB = """
@@ -98,7 +98,7 @@ def test_clashing_commands_are_reported(install_plugin, capsys: pytest.CaptureFi
     install_plugin(VERB.format(name="shine"), "one")
     install_plugin(VERB.format(name="shine"), "two")
     assert run(["plugins"]) == 2
-    assert "verb 'shine' is offered twice, by one 1.0 (plugin 'one') and two 1.0" in capsys.readouterr().err
+    assert "command 'shine' is offered by more than one plugin: one 1.0 (plugin 'one') and two 1.0" in capsys.readouterr().err
 
 
 ENGINE = """
@@ -118,7 +118,7 @@ def test_rollout_engines_are_listed(install_plugin, capsys: pytest.CaptureFixtur
     assert json.loads(capsys.readouterr().out)["rollout_engines"] == {"remote": "acme 1.5"}
     install_plugin(ENGINE, "other")
     assert run(["plugins"]) == 2
-    assert "rollout engine 'remote' is offered twice, by acme 1.5" in capsys.readouterr().err
+    assert "rollout engine 'remote' is offered by more than one plugin: acme 1.5" in capsys.readouterr().err
 
 
 def test_a_reward_is_explained(install_plugin, capsys: pytest.CaptureFixture) -> None:

@@ -314,7 +314,7 @@ def test_unknown_and_former_names_of_monitors_are_refused(work, tmp_path):
     for old, new in RENAMED.items():
         with pytest.raises(ConfigError, match=rf"grpo\.yaml:\d+:\d+: .*monitors\.{old} is now called monitors\.{new}"):
             read_train_config(write_config(work, tmp_path, f"{{{old}: 0.5}}"), with_plugin())
-    with pytest.raises(PluginClashError, match="'kl', a name of rewardkit's own"):
+    with pytest.raises(PluginClashError, match="'kl', which is the name of a built-in one"):
         all_monitors(with_plugin("kl"))
 
 

@@ -232,7 +232,7 @@ def test_a_clash_with_the_cores_names_is_told(work, tmp_path, registry):
             return [RolloutEngineType("vllm", CopyEngine, CopyParams)]
 
     registry.register(Twin())
-    with pytest.raises(ConfigError, match=r"rollout engine 'vllm' is offered twice, by rewardkit .* and this program"):
+    with pytest.raises(ConfigError, match=r"rollout engine 'vllm' is offered by more than one plugin: rewardkit .* and this program"):
         run(work, tmp_path, registry, "vllm")
 
 
