@@ -1,4 +1,4 @@
-"""``rewardkit noise``: the error rates of a reward, from labels."""
+"""``rewardkit noise``: estimates the error rates of a reward from labels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--label-column", default="label", show_default=True, help="The column of the labels: true or false, 1 or 0."
 )
-@click.option("--component", help="The component to evaluate_models, instead of the whole reward.")
+@click.option("--component", help="The component to evaluate, instead of the whole reward.")
 @click.option(
     "--threshold", default=0.5, show_default=True, help="The reward accepts a row where its value exceeds this."
 )

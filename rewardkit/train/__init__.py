@@ -158,7 +158,7 @@ def evaluate(
 
     from rewardkit.train.data.input_check import check_inputs
     from rewardkit.train.evaluation.evaluator import checked_settings, classes_of, evaluate_models
-    from rewardkit.train.evaluation.metrics import figures_of, labelled, record_of
+    from rewardkit.train.evaluation.metrics import labelled, model_metrics, record_of
     from rewardkit.train.evaluation.pass_at_k import compare
     from rewardkit.train.reports.evaluation_report import write_page
     from rewardkit.train.trainer.launch import quiet
@@ -169,7 +169,7 @@ def evaluate(
     classes = classes_of(settings, by)
     folder = out or settings.output.with_name(f"{settings.output.name}-eval")
     all_answers = evaluate_models(file, [_model_source(model) for model in models], samples, folder, progress)
-    metrics = [figures_of(model_answers, samples) for model_answers in all_answers]
+    metrics = [model_metrics(model_answers, samples) for model_answers in all_answers]
     shown = [labelled(of) for of in metrics]
     changes = compare(all_answers[0], all_answers[1], classes) if len(all_answers) == 2 else []
     record = record_of(samples, all_answers, metrics, changes)

@@ -1,7 +1,7 @@
-"""What a training configuration may say. Needs no torch: a configuration can be checked where nothing can be trained.
+"""The settings of training configurations. Needs no torch, so a configuration can be checked on a machine without it.
 
-The models here are the schema, too: ``read_train_config`` holds a YAML file against it and tells every problem with file, line
-and column. Relative paths are taken from the folder of the file.
+The models are also the schema. ``read_train_config`` checks a YAML file against it and reports every problem with file, line and
+column. Relative paths are relative to the folder of the file.
 """
 
 from rewardkit.train.config.base import (

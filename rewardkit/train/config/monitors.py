@@ -143,7 +143,7 @@ _TYPES: Mapping[str, Any] = {"share": Share, "positive": Positive, "any": float}
 
 
 class _Response(Section):
-    """What an alarm leads to."""
+    """The response to an alarm."""
 
     on_alarm: Literal["warn", "stop", "rollback"] = "warn"
     """warn: log the alarm and continue · stop: save a checkpoint and end the run · rollback: restore the last checkpoint from before

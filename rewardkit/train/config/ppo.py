@@ -1,4 +1,4 @@
-"""Configuration of PPO."""
+"""Settings of PPO."""
 
 from __future__ import annotations
 
@@ -12,55 +12,54 @@ from rewardkit.train.config.rl import Algorithm, AlgorithmConfig, KlConfig, RlCo
 
 
 class CriticConfig(Section):
-    """What estimates the reward to come, and how advantages are made of it."""
+    """The critic, and the advantages that are computed from its values."""
 
     kind: Literal["own", "head"] = "own"
-    """own: a model of its own that starts as a copy of the policy · head: a second head on the policy."""
+    """own: a separate model that starts as a copy of the policy · head: a second head on the policy."""
     lr: Positive = 1e-5
-    """Of the critic's own model; a head learns at the policy's rate."""
+    """The learning rate with kind: own. A head has the policy's learning rate."""
     coefficient: Positive = 0.5
-    """head: weight of its loss beside the policy's."""
+    """With kind: head, the weight of the critic's loss."""
     warmup_steps: NotNegative = 0
-    """Steps at the beginning in which only the critic learns."""
+    """The number of first steps in which only the critic is trained."""
     gamma: Share = 1.0
-    """Discount per token."""
+    """The discount factor per token."""
     lam: Share = 0.95
-    """GAE's lambda."""
+    """The lambda of GAE (arXiv 1506.02438)."""
     clip: Positive | None = 0.2
-    """How far values may move in one batch; null: any distance."""
+    """The largest change of a value in one batch (value clipping). null sets no limit."""
     whiten: bool = True
-    """Normalise advantages over the batch."""
+    """Normalize advantages over the batch."""
 
 
 class PpoRolloutConfig(RolloutConfig):
-    """How completions are sampled: for PPO, one of each prompt."""
+    """How completions are sampled. PPO samples one per prompt by default."""
 
     prompts_per_step: Count = 128
     group_size: Count = 1
 
 
 class PpoAlgorithmConfig(AlgorithmConfig):
-    """The token loss and the reduction; advantages are the critic's."""
+    """The token loss and its reduction. Advantages come from the critic."""
 
     use: Algorithm = "bnpo"
 
 
 class PpoKlConfig(KlConfig):
-    """Keep the policy near the model that the run started from: for PPO, by the reward."""
+    """A KL penalty that keeps the policy near the model that the run started from. In PPO it is part of the reward by default."""
 
     coefficient: Annotated[float, Field(ge=0)] = 0.05
-    estimator: Literal["k1", "k2", "k3"] = "k1"
     place: Literal["loss", "reward"] = "reward"
 
 
 class PpoMonitorsConfig(MonitorsConfig):
-    """When a run raises an alarm; with one completion per prompt no group has any spread."""
+    """When a run raises an alarm. With one completion per prompt, the standard deviation of every group is 0."""
 
     frac_reward_zero_std: Share | None = None
 
 
 class PpoConfig(RlConfig):
-    """Proximal policy optimisation with a critic, as InstructGPT has it."""
+    """Proximal policy optimization (arXiv 1707.06347) with a critic, as in InstructGPT (arXiv 2203.02155)."""
 
     stage: Literal["ppo"]
     critic: CriticConfig = CriticConfig()
@@ -85,6 +84,6 @@ class PpoConfig(RlConfig):
         rates = self.optimizer
         if self.critic.kind == "own" and rates.schedule != "constant" and rates.min_lr > self.critic.lr:
             raise ValueError(
-                f"critic.lr ({self.critic.lr:g}) is below optimizer.min_lr ({rates.min_lr:g}), which it is to fall to"
+                f"critic.lr ({self.critic.lr:g}) is below optimizer.min_lr ({rates.min_lr:g}), to which the schedule falls"
             )
         return self

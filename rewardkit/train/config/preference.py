@@ -1,4 +1,4 @@
-"""Configurations of the stages that learn from preferences."""
+"""Settings of the stages that train on preference pairs: reward models and DPO."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from rewardkit.train.config.base import Count, Positive, RowsConfig, Section, Sh
 
 
 class PairData(TextData):
-    """Rows with a preferred and a rejected answer to one prompt, as text or as chat messages.
+    """Rows with a preferred and a rejected answer to the same prompt, as text or chat messages.
 
-    Where rows have no prompt column, the two answers hold the whole dialogue.
+    If rows have no prompt column, the answers contain the whole dialogue.
     """
 
     chosen: str = "chosen"
-    """The column with the preferred answer."""
+    """The column of the preferred answer."""
     rejected: str = "rejected"
-    """The column with the other."""
+    """The column of the rejected answer."""
     eval_share: Share = 0.1
-    """Without a file of held-out rows, this share of the rows is held out, chosen by the content of their prompts."""
+    """Without data.eval, this share of the rows is held out, chosen by a hash of their prompts."""
 
 
 class PreferenceConfig(RowsConfig):
-    """What stages on preference pairs share."""
+    """The settings of every stage that trains on preference pairs."""
 
     data: PairData
     micro_batch_tokens: Count = 4096
@@ -39,22 +39,22 @@ class RewardModelLoss(Section):
     """Bradley–Terry: −log σ(chosen − rejected − margin) + centring·(chosen + rejected)²."""
 
     margin: str | None = None
-    """A column that says by how much the preferred answer is better, in units of the score."""
+    """A column with the margin by which the preferred answer is better, in units of the score."""
     centring: Annotated[float, Field(ge=0)] = 0.0
-    """Pulls the scores of a pair to a mean of 0; 0.01 is usual."""
+    """Pull the mean score of each pair towards 0. A usual value is 0.01."""
 
 
 class RewardModelConfig(PreferenceConfig):
-    """A reward model: a sequence classifier with one output, on any backbone that transformers has one for."""
+    """Train a reward model: a sequence classifier with one output, on any backbone for which transformers has such a class."""
 
     stage: Literal["reward_model"]
     loss: RewardModelLoss = RewardModelLoss()
     trained: Literal["all", "head"] = "all"
-    """head: leave the backbone as it is and train only what stands on it."""
+    """all: train the whole model · head: train only the output layer."""
     dropout: bool = False
     """Use the model's dropout. The result then depends on micro_batch_tokens."""
     max_tokens: Count | None = None
-    """Of longer dialogues the beginning is cut off; by default the model's context."""
+    """The beginning of longer dialogues is cut off. The default is the model's context length."""
 
     def columns(self) -> dict[tuple[str, ...], str]:
         """Return the columns that every row must have, by the path of the key that names each."""
@@ -65,24 +65,24 @@ class RewardModelConfig(PreferenceConfig):
     def _the_backbone_is_trained_or_not(self) -> RewardModelConfig:
         if self.trained == "head" and self.model.lora is not None:
             raise ValueError(
-                "trained: head leaves the backbone as it is, and model.lora trains adapters in it; leave one of the two out"
+                "trained: head does not train the backbone, but model.lora trains adapters in it; remove one of the two"
             )
         return self
 
 
 class DpoConfig(PreferenceConfig):
-    """Direct preference optimisation. The reference is the model that the run starts from."""
+    """Direct preference optimization (arXiv 2305.18290). The reference is the model that the run starts from."""
 
     stage: Literal["dpo"]
     beta: Positive = 0.1
-    """How much it costs to leave the reference."""
+    """The strength of the penalty for moving away from the reference."""
     loss: Literal["sigmoid", "ipo", "hinge"] = "sigmoid"
-    """sigmoid: DPO · ipo: a squared loss that does not saturate, on mean log-probabilities · hinge: SLiC."""
+    """sigmoid: DPO · ipo: a squared loss on mean log-probs that does not saturate · hinge: SLiC."""
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
-    """sigmoid: the share of pairs believed to be labelled the wrong way round."""
+    """With loss: sigmoid, the expected share of pairs with swapped labels."""
 
     @model_validator(mode="after")
     def _smoothing_has_a_use(self) -> DpoConfig:
         if self.label_smoothing and self.loss != "sigmoid":
-            raise ValueError(f"label_smoothing belongs to loss: sigmoid, and the loss is {self.loss}")
+            raise ValueError(f"label_smoothing can only be used with loss: sigmoid, and the loss is {self.loss}")
         return self

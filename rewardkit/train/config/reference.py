@@ -1,4 +1,4 @@
-"""The keys of a training configuration in words, from the models that check it. Needs no torch."""
+"""The reference of all keys of a training configuration, made from its pydantic models. Needs no torch."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What may stand in a configuration."""
+    """One key of a configuration."""
 
     name: str
-    """By dotted path, as ``--set`` takes it."""
+    """The dotted path, as ``--set`` takes it."""
     kind: str
-    """What it may hold."""
+    """The type of its value, in words."""
     default: str
-    """In YAML; empty where there is none and the key must be given."""
+    """The default in YAML; empty if the key is required."""
     meaning: str
 
 
 def schema_of(config: type[BaseModel]) -> dict[str, Any]:
-    """The JSON Schema of a stage's configuration, for editors."""
+    """Return the JSON Schema of a stage's configuration, for editors."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **TypeAdapter(config).json_schema()}
 
 
 def keys_of(config: type[BaseModel]) -> list[Key]:
-    """Every key of a stage's configuration, in its order, those of sections after what the section is."""
+    """Return every key of a stage's configuration in order. The keys of a section follow the section."""
     schema = TypeAdapter(config).json_schema()
     return list(_keys(schema, schema["$defs"], "", {}))
 
@@ -64,7 +64,7 @@ def _section(option: Mapping[str, Any], known: Mapping[str, Any]) -> Mapping[str
 
 
 def _meaning(value: Mapping[str, Any], known: Mapping[str, Any]) -> str:
-    """Its own words, else those of its section."""
+    """Return the description of a key, or that of its section."""
     words = value.get("description")
     if words is None:
         sections = [_section(option, known) for option in value.get("anyOf", [value]) if "$ref" in option]
@@ -73,7 +73,7 @@ def _meaning(value: Mapping[str, Any], known: Mapping[str, Any]) -> str:
 
 
 def _kind(value: Mapping[str, Any], known: Mapping[str, Any]) -> str:
-    """In words, as a choice, a path, a number with its bounds."""
+    """Return the type of a value in words, such as a choice, a path, or a number with its bounds."""
     if "anyOf" in value:
         return " or ".join(dict.fromkeys(_kind(option, known) for option in value["anyOf"]))
     if "const" in value:

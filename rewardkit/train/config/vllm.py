@@ -1,4 +1,4 @@
-"""What may be said about the engine ``vllm`` in YAML. Needs neither vLLM nor torch."""
+"""Settings of the rollout engine ``vllm``. Needs neither vLLM nor torch."""
 
 from __future__ import annotations
 
@@ -12,43 +12,40 @@ from rewardkit.train.config.base import Count, Positive, Section
 
 
 class VllmParams(Section):
-    """How vLLM runs beside the trainer, in the same process; of several training processes in each."""
+    """How vLLM runs in the trainer's process. Each of several training processes runs its own vLLM."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Type of the sampler's weights; auto: that of the trained ones."""
+    """The data type of vLLM's weights. auto uses that of the trained model."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.3
-    """Share of a GPU's memory that vLLM takes, weights and cache together; the trainer needs the rest. Not used on a CPU."""
+    """The share of a GPU's memory that vLLM uses for weights and KV cache. The trainer needs the rest. Ignored on a CPU."""
     kv_cache_gib: Positive | None = None
-    """Size of the cache; by default what gpu_memory_utilization leaves, and on a CPU enough for rollout.batch completions."""
+    """The size of the KV cache. The default is what gpu_memory_utilization leaves, and on a CPU enough for rollout.batch completions."""
     max_model_len: Count | None = None
-    """Most tokens of a prompt with its completion; by default what the data need."""
+    """The most tokens of a prompt with its completion. The default is what the data need."""
     block_size: Count | None = None
-    """Tokens in a block of the cache; by default vLLM's choice, on a CPU 32."""
+    """The number of tokens in a block of the KV cache. The default is vLLM's choice, and 32 on a CPU."""
     prefix_caching: bool = True
-    """Read a prompt once for all completions of its group. The cache is emptied whenever weights change."""
+    """Process each prompt once for all completions of its group. The cache is cleared when weights change."""
     enforce_eager: bool | None = None
-    """Neither compile nor capture CUDA graphs; by default so on a CPU and not on a GPU."""
+    """Do not compile or capture CUDA graphs. The default is true on a CPU and false on a GPU."""
     tensor_parallel_size: Count = 1
-    """How many GPUs share the sampler's weights. More than one: weights are handed over through a file in memory, and there must be
-    only one training process."""
+    """The number of GPUs that share vLLM's weights. With more than one, weights are passed through a file in memory, and only one
+    training process is allowed."""
     sleep_level: Literal[0, 1, 2] = 0
-    """What a GPU's memory is freed of while the trainer works: 0 nothing · 1 the cache, and weights move to the CPU · 2 both."""
+    """The GPU memory that is freed during updates: 0 none · 1 the KV cache, and weights move to the CPU · 2 KV cache and weights."""
     timeout_s: Positive = 300.0
-    """Longest time without a sign of life, after which the run ends with an error."""
+    """The longest time in seconds that vLLM may take for a step of sampling, after which the run ends with an error."""
     load_timeout_s: Positive = 1800.0
-    """Longest time that starting may take: downloading and compiling are part of it."""
+    """The longest time in seconds that vLLM may take to start, including downloads and compilation."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Further arguments of vllm.LLM, handed on as they are."""
+    """Further arguments of vllm.LLM, passed unchanged."""
 
 
-ONE_GPU_EACH = (
-    "each of several training processes samples with a vLLM of its own on one GPU: set tensor_parallel_size to 1, "
-    "or start one process"
-)
+ONE_GPU_EACH = "with several training processes, each runs its own vLLM on one GPU: set tensor_parallel_size to 1, or start one process"
 
 
 def refuse(params: VllmParams, sampling: Sampling) -> str:
-    """What can't be sampled, or not with right log-probs; an empty text if nothing."""
+    """Return why vLLM can't sample with these settings and correct log-probs; empty if it can."""
     if params.tensor_parallel_size > 1 and int(os.environ.get("WORLD_SIZE") or 1) > 1:
         return ONE_GPU_EACH
     if sampling.is_truncated and sampling.temperature not in {0.0, 1.0}:

@@ -1,1 +1,1 @@
-"""Rows of training data to tokens."""
+"""Training data: rows, preference pairs, token weights, tokenization and batching."""

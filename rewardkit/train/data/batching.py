@@ -1,4 +1,4 @@
-"""Row order, micro-batches by token count, this rank's share."""
+"""The order of rows, and micro-batches by token count."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ __all__ = ["Order", "micro_batches", "own_micro_batches"]
 
 
 def own_micro_batches(lengths: Sequence[int], most_tokens: int) -> tuple[list[list[int]], int]:
-    """This process's part of a batch, cut into micro-batches, and how many more of them the process with most has.
+    """Split this process's share of a batch into micro-batches.
 
     Args:
-        lengths: Tokens of each row of the whole batch.
-        most_tokens: Most tokens of a micro-batch, padding included.
+        lengths: The number of tokens of each row of the whole batch.
+        most_tokens: The largest number of tokens of a micro-batch, padding included.
+
+    Returns:
+        The rows of each micro-batch, and how many micro-batches fewer this process has than the process with the most.
     """
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     cuts = []
@@ -32,7 +35,7 @@ def own_micro_batches(lengths: Sequence[int], most_tokens: int) -> tuple[list[li
 
 
 class Order:
-    """An endless order of rows: each pass over them shuffled anew, by the seed alone. A place in it is one number."""
+    """An endless order of rows, shuffled anew in each epoch by the seed alone. A position in it is one number."""
 
     def __init__(self, rows: int, seed: int, *, shuffle: bool = True) -> None:
         self.rows = rows
@@ -42,7 +45,7 @@ class Order:
         self._order: list[int] = []
 
     def take(self, position: int, count: int) -> Iterator[int]:
-        """The rows from a position on."""
+        """Yield ``count`` rows from a position."""
         for place in range(position, position + count):
             epoch, index = divmod(place, self.rows)
             if epoch != self._epoch:

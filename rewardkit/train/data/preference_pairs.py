@@ -1,4 +1,4 @@
-"""Preference pairs: read, held out by the content of their prompts, and turned into tokens."""
+"""Reads preference pairs, holds some out by the content of their prompts, and renders them to tokens."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """A prompt with one of its answers, as a reward model reads it."""
+    """A prompt with one of its answers, as a reward model gets it."""
 
     tokens: tuple[int, ...]
     characters: int
-    """Length of the answer as text; of the whole dialogue where rows have no prompt column."""
+    """The length of the answer; of the whole dialogue if the rows have no prompt column."""
     is_cut: bool
-    """Whether its beginning was cut off."""
+    """True if the beginning was cut off."""
     is_chat: bool
-    """Whether the chat template rendered it."""
+    """True if the chat template rendered the dialogue."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredPair:
-    """Two dialogues, for a reward model."""
+    """The two dialogues of a pair, for a reward model."""
 
     chosen: Dialogue
     rejected: Dialogue
@@ -43,31 +43,31 @@ class ScoredPair:
 
     @property
     def tokens(self) -> int:
-        """Tokens of both together, padding included."""
+        """The number of tokens of both, padding included."""
         return 2 * max(len(self.chosen.tokens), len(self.rejected.tokens))
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerPair:
-    """Two answers to imitate or to avoid, for DPO."""
+    """The chosen and the rejected answer of a pair, for DPO."""
 
     chosen: Example
     rejected: Example
 
     @property
     def tokens(self) -> int:
-        """Tokens of both together, padding included."""
+        """The number of tokens of both, padding included."""
         return 2 * max(len(self.chosen.tokens), len(self.rejected.tokens))
 
 
 def read_pairs(data: PairData) -> tuple[list[Row], list[Row]]:
-    """Rows to train on and rows held out.
+    """Return the rows to train on and the held-out rows.
 
-    Without a file of held-out rows, a row is held out by a hash of its prompt: rows with one prompt stay together, and the
-    choice depends neither on their order nor on other rows.
+    Without ``data.eval``, rows are held out by a hash of their prompts: rows with the same prompt stay together, and the choice depends
+    neither on their order nor on other rows.
 
     Raises:
-        DataError: A file can't be read, a row lacks an answer or has two equal ones, or all rows are on one side.
+        DataError: A file can't be read, a row lacks an answer or has two equal ones, or all rows are held out.
     """
     rows = read_rows(paths(data.train))
     if data.eval is not None:
@@ -84,7 +84,7 @@ def read_pairs(data: PairData) -> tuple[list[Row], list[Row]]:
 
 
 def has_prompt(row: Row, data: PairData) -> bool:
-    """Whether the prompt stands in a column of its own. Raises DataError if it should and does not."""
+    """Return whether the row has a prompt column. Raises DataError if the configuration names the column and the row lacks it."""
     if row.find(data.prompt) is None:
         if "prompt" in data.model_fields_set:
             row.get(data.prompt)
@@ -108,7 +108,7 @@ def _share_of(text: str) -> float:
 
 
 def _shared_length(one: Sequence[Any], two: Sequence[Any]) -> int:
-    """How many items at the beginning are equal."""
+    """Return the length of the common prefix."""
     for index, (left, right) in enumerate(zip(one, two, strict=False)):
         if left != right:
             return index
@@ -116,17 +116,17 @@ def _shared_length(one: Sequence[Any], two: Sequence[Any]) -> int:
 
 
 class DialogueRenderer:
-    """Turns pairs into what a reward model reads: the template's rendering of chat messages, text as it is."""
+    """Renders pairs for a reward model: chat messages by the chat template, text unchanged."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, data: PairData, max_tokens: int) -> None:
         self.data = data
         self.renderer = Renderer(tokenizer, data)
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
-        tokenizer.truncation_side = "left"  # the answer stands at the end
+        tokenizer.truncation_side = "left"  # keeps the answer, which is at the end
 
     def pair(self, row: Row, margin: str | None) -> ScoredPair:
-        """The two dialogues of a row. Raises DataError."""
+        """Return the two dialogues of a row. Raises DataError if they can't be rendered."""
         by = 0.0
         if margin is not None:
             value = row.get(margin)
@@ -136,7 +136,7 @@ class DialogueRenderer:
         return ScoredPair(self.dialogue(row, self.data.chosen), self.dialogue(row, self.data.rejected), by)
 
     def dialogue(self, row: Row, column: str) -> Dialogue:
-        """A prompt with the answer in a column. Raises DataError."""
+        """Return the prompt with the answer in a column. Raises DataError if it can't be rendered."""
         answer = self.renderer.text(row, column)
         prompt: Text = self.renderer.text(row, self.data.prompt) if has_prompt(row, self.data) else ""
         characters = (
@@ -164,14 +164,14 @@ class DialogueRenderer:
 
 
 def _as_messages(prompt: Text, answer: Text) -> list[Message] | None:
-    """One conversation, or None where both are text."""
+    """Return prompt and answer as one conversation, or None if the prompt is text."""
     if isinstance(prompt, str):
         return list(answer) if not prompt and not isinstance(answer, str) else None
     return [*prompt, {"role": "assistant", "content": answer}] if isinstance(answer, str) else [*prompt, *answer]
 
 
 class AnswerRenderer:
-    """Turns pairs into prompts with responses, rendered as for imitation."""
+    """Renders pairs for DPO: each answer as an example of supervised fine-tuning."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, data: PairData) -> None:
         self.data = data
@@ -182,23 +182,23 @@ class AnswerRenderer:
         self._whole = {column: Renderer(tokenizer, _sft_data(data, column, whole=True)) for column in _columns(data)}
 
     def pair(self, row: Row) -> AnswerPair:
-        """The two answers of a row. Raises DataError."""
+        """Return the two answers of a row. Raises DataError if they can't be rendered."""
         if not has_prompt(row, self.data) and all(isinstance(row.get(column), str) for column in _columns(self.data)):
             return self._texts(row)
         renderers = self._with_prompt if has_prompt(row, self.data) else self._whole
-        # The last example is of the last turn, which is what the pair differs in.
+        # The last example is that of the last turn, in which the two answers differ.
         chosen, rejected = (renderers[column].examples(row)[-1] for column in _columns(self.data))
         return AnswerPair(chosen, rejected)
 
     def _texts(self, row: Row) -> AnswerPair:
-        """Whole texts: what both begin with is the prompt. Its log-probability would cancel out anyway."""
+        """Return the answers of two whole texts. Their common prefix is the prompt, whose log-probability cancels out."""
         ids = [
             [*self.tokenizer(row.get(column))["input_ids"], self.tokenizer.eos_token_id]
             for column in _columns(self.data)
         ]
         start = max(_shared_length(*ids), 1)
         if start >= min(map(len, ids)):
-            raise DataError(f"{row.place}: one of the two answers adds nothing to what they share")
+            raise DataError(f"{row.place}: one of the two answers is the beginning of the other")
         chosen, rejected = (Example(tuple(one), start, (1.0,) * (len(one) - start), row.place) for one in ids)
         return AnswerPair(chosen, rejected)
 

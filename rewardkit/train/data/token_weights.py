@@ -1,4 +1,4 @@
-"""How much each part of a response weighs in supervised fine-tuning: by patterns, and by functions of plugins."""
+"""Weights of response tokens in supervised fine-tuning, set by patterns and by functions of plugins."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rewardkit.train.data.rows import Row
 from rewardkit.types import SpanWeights
 
 Span = tuple[int, int, float]
-"""Begin and end in a text, in characters, and the weight of what is between them."""
+"""The first character, the character after the last, and the weight of the text between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +19,11 @@ class SpanWeighter:
     """One entry of ``loss.weights``."""
 
     name: str
-    """For messages."""
+    """The name in messages."""
     function: SpanWeights
 
     def spans(self, row: Row, text: str) -> list[Span]:
-        """Spans of a response. Raises DataError where the function fails or gives what is no span."""
+        """Return the weighted spans of a response. Raises DataError if the function fails or returns something that is not a span."""
         try:
             found = [(begin, end, float(weight)) for begin, end, weight in self.function(row.data, text)]
         # The boundary: a plugin's function may raise anything.
@@ -32,18 +32,18 @@ class SpanWeighter:
         for begin, end, weight in found:
             if not (0 <= begin <= end <= len(text) and 0 <= weight < math.inf):
                 raise DataError(
-                    f"{row.place}: {self.name} gave {(begin, end, weight)}; a span is (begin, end, weight) within the "
+                    f"{row.place}: {self.name} returned {(begin, end, weight)}; a span is (begin, end, weight) within the "
                     f"{len(text)} characters of the response, and a weight is finite and not negative"
                 )
         return found
 
 
 def token_weights(text_ends: Sequence[int], spans: Iterable[Span]) -> list[float]:
-    """The weight of each token: that of the last span which it overlaps, else 1.
+    """Return the weight of each token: that of the last span that it overlaps, or 1.
 
     Args:
-        text_ends: Where each token's text ends in the response's, in characters.
-        spans: Of that text.
+        text_ends: The position in the response, in characters, at which the text of each token ends.
+        spans: The weighted spans of the response.
     """
     weights = [1.0] * len(text_ends)
     for begin, end, weight in spans:

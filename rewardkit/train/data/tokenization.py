@@ -1,6 +1,6 @@
-"""From rows to tokens: prompts to sample from, and examples to imitate with a weight on every response token.
+"""Renders rows to tokens: prompts for sampling, and examples with a weight on every response token for training.
 
-A prompt is rendered by one function for both, so that training and sampling can't see different templates.
+One function renders prompts for both, so that training and sampling see the same prompt.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ NO_CHAT_TEMPLATE = "holds chat messages, but the tokenizer has no chat template;
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What completions are sampled for."""
+    """A rendered prompt."""
 
     tokens: tuple[int, ...]
     text: Text
-    """As the reward sees it."""
+    """The prompt as the reward gets it."""
     fields: Mapping[str, Any]
     """All other columns of the row, and the values at the paths that rewards read."""
     place: str
@@ -37,18 +37,18 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Tokens to imitate."""
+    """A tokenized row to train on."""
 
     tokens: tuple[int, ...]
     start: int
-    """Where the first token with a weight stands; at least 1."""
+    """The index of the first token with a weight; at least 1."""
     weights: tuple[float, ...]
-    """Of the tokens from ``start`` on; 0: not in the loss."""
+    """The weights of the tokens from ``start`` on. A token with weight 0 is not in the loss."""
     place: str
 
 
 class Renderer:
-    """Turns prompts and conversations into tokens."""
+    """Renders prompts and conversations to tokens."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, data: TextData, nested: Sequence[str] = ()) -> None:
         """Create a renderer.
@@ -63,13 +63,13 @@ class Renderer:
         self.nested = nested
 
     def prompt(self, row: Row) -> Prompt:
-        """The prompt of a row. Raises DataError."""
+        """Return the prompt of a row. Raises DataError if it can't be rendered."""
         text = self.text(row, self.data.prompt)
         tokens = self.prompt_tokens(text, row)
         return Prompt(tokens, text, row.fields(self.data.prompt, self.nested), row.place)
 
     def text(self, row: Row, column: str) -> Text:
-        """A column that holds text or messages."""
+        """Return the text or messages of a column. Raises DataError if it holds anything else."""
         value = row.get(column)
         if isinstance(value, str):
             return (
@@ -91,11 +91,11 @@ class Renderer:
         raise DataError(f"{row.place}: column {column!r} must hold text or chat messages, found {type(value).__name__}")
 
     def system(self) -> list[Message]:
-        """The configured system message, if any."""
+        """Return the configured system message, or an empty list."""
         return [{"role": "system", "content": self.data.system}] if self.data.system else []
 
     def prompt_tokens(self, text: Text, row: Row) -> tuple[int, ...]:
-        """Tokens up to where the completion begins."""
+        """Return the tokens of a prompt, up to the start of the completion. Raises DataError if there are none."""
         tokens = (
             tuple(self.tokenizer(text)["input_ids"]) if isinstance(text, str) else self.chat(text, row, prompt=True)
         )
@@ -104,7 +104,7 @@ class Renderer:
         return tokens
 
     def chat(self, messages: Sequence[Message], row: Row, *, prompt: bool) -> tuple[int, ...]:
-        """Tokens of messages by the tokenizer's chat template; with ``prompt`` up to where the assistant begins."""
+        """Return the tokens of messages, rendered by the chat template; with ``prompt``, up to the start of the assistant's message."""
         if not self.tokenizer.chat_template:
             raise DataError(f"{row.place}: {NO_CHAT_TEMPLATE}")
         try:
@@ -113,13 +113,17 @@ class Renderer:
             raise DataError(f"{row.place}: {error}") from None
 
     def examples(self, row: Row, weighers: Sequence[SpanWeighter] = ()) -> list[Example]:
-        """What a row has to imitate: as a rule one example.
+        """Return the examples of a row, usually one.
 
-        A conversation whose template shows earlier turns otherwise once they are past (as some leave out what was thought)
-        becomes one example per assistant turn.
+        Some templates render earlier turns differently once later ones follow (for example without their reasoning). Such a
+        conversation becomes one example per assistant turn.
+
+        Args:
+            row: The row.
+            weighers: The functions that weigh the response tokens.
 
         Raises:
-            DataError: The row holds no response, or the template changes the prompt once there is a response.
+            DataError: The row has no response, or the template renders the prompt differently once there is a response.
         """
         data = self.data
         assert isinstance(data, SftData)  # noqa: S101 - for the type checker
@@ -143,7 +147,7 @@ class Renderer:
         return [self.plain(self.prompt_tokens(prompt, row), completion, row, weighers)]
 
     def plain(self, before: tuple[int, ...], completion: str, row: Row, weighers: Sequence[SpanWeighter]) -> Example:
-        """A text after a prompt, ended by the end-of-sequence token."""
+        """Return the example of a text completion, which ends with the end-of-sequence token."""
         tokens = tuple(self.tokenizer(completion, add_special_tokens=False)["input_ids"])
         eos = self.tokenizer.eos_token_id
         response = (*tokens, eos) if isinstance(eos, int) else tokens
@@ -154,10 +158,10 @@ class Renderer:
     def conversation(
         self, messages: list[Message], first: int, row: Row, weighers: Sequence[SpanWeighter]
     ) -> list[Example]:
-        """Assistant turns of a conversation from message ``first`` on."""
+        """Return the examples of the assistant turns of a conversation from message ``first`` on."""
         turns = [index for index in range(first, len(messages)) if messages[index].get("role") == "assistant"]
         if not turns:
-            raise DataError(f"{row.place}: the conversation has no assistant turn to learn from")
+            raise DataError(f"{row.place}: the conversation has no assistant turn to train on")
         assert isinstance(self.data, SftData)  # noqa: S101 - for the type checker
         if self.data.train_on == "last":
             turns = turns[-1:]
@@ -169,7 +173,7 @@ class Renderer:
             )
             if after[: len(before)] != before:
                 raise DataError(
-                    f"{row.place}: the chat template renders the prompt of turn {turn + 1} otherwise once there is a response, so "
+                    f"{row.place}: the chat template renders the prompt of turn {turn + 1} differently once there is a response, so "
                     "training and sampling would see different prompts; correct model.chat_template"
                 )
             end = max(
@@ -184,7 +188,7 @@ class Renderer:
     def turns(
         self, spoken: Sequence[tuple[tuple[int, ...], tuple[int, ...], int]], row: Row, weighers: Sequence[SpanWeighter]
     ) -> Example:
-        """One example of the last rendering, with weight on what the assistant says up to the end of each turn."""
+        """Return one example of the last rendering, with weight on the assistant's tokens up to the end of each turn."""
         whole = spoken[-1][1][: spoken[-1][2]]
         start = len(spoken[0][0])
         weights = [0.0] * (len(whole) - start)
@@ -194,7 +198,7 @@ class Renderer:
         return Example(whole, start, tuple(weights), row.place)
 
     def weights(self, response: Sequence[int], row: Row, weighers: Sequence[SpanWeighter]) -> list[float]:
-        """Weight of each token of a response."""
+        """Return the weight of each token of a response."""
         if not weighers:
             return [1.0] * len(response)
         text = self.read(response)
@@ -202,5 +206,5 @@ class Renderer:
         return token_weights(ends, [span for weigher in weighers for span in weigher.spans(row, text)])
 
     def read(self, tokens: Sequence[int]) -> str:
-        """Text of tokens, without special ones."""
+        """Return the text of tokens without special tokens."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))

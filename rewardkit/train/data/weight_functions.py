@@ -1,4 +1,4 @@
-"""Todo: say what this is."""
+"""The functions that weigh tokens, as configured in ``loss.weights``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rewardkit.types import SpanWeights
 
 
 def weighers(file: TrainFile) -> list[SpanWeighter]:
-    """What the configuration of an SFT run weighs tokens with. Raises ConfigError where no plugin offers a function."""
+    """Return the weighters of an SFT configuration. Raises ConfigError if no plugin offers a function that it names."""
     config = file.config
     assert isinstance(config, SftConfig)  # noqa: S101 - for the type checker
     offered = _offered(file.registry.hook.register_span_weights())
@@ -36,7 +36,7 @@ def weighers(file: TrainFile) -> list[SpanWeighter]:
 
 
 def by_pattern(pattern: str, weight: float) -> SpanWeighter:
-    """The same weight for all that a regular expression matches."""
+    """Return a weighter that gives the same weight to every match of a regular expression."""
     compiled = re.compile(pattern)
 
     def spans(_row: Mapping[str, Any], text: str) -> Iterable[Span]:

@@ -1,1 +1,1 @@
-"""How good a model is on held-out data."""
+"""Evaluation of models on held-out data."""

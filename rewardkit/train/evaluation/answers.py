@@ -1,4 +1,4 @@
-"""Answers to held-out prompts, judged, as plain data; kept in a file while an evaluation goes on, so that it can go on later."""
+"""Scored answers to held-out prompts as plain data, saved while an evaluation runs, so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from rewardkit.train.data.tokenization import Prompt
 from rewardkit.train.evaluation.statistics import Estimate, wilson
 
 GREEDY = -1
-"""The place of the one greedy answer to a prompt."""
+"""The ``place`` of the greedy answer to a prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer to one prompt."""
+    """One scored answer to one prompt."""
 
     prompt: int
-    """Its number among the prompts, from 0."""
+    """The index of the prompt."""
     place: int
-    """Its number among the samples of that prompt, from 0; GREEDY for the greedy one."""
+    """The index among the samples of that prompt; GREEDY for the greedy answer."""
     right: bool | None
-    """None where it could not be scored."""
+    """True if the answer is correct; None if it could not be scored."""
     reward: float | None
     components: Mapping[str, float | None]
     tokens: int
     is_cut: bool
-    """Whether it was cut off before its end."""
+    """True if the answer was cut off at the token limit."""
     answer: str | None
-    """What was read from it, for the vote of a majority."""
+    """The final answer found in the text, for majority@k; None if there is none."""
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswers:
-    """What one model achieved."""
+    """The answers of one model."""
 
     model: str
     prompts: Sequence[Prompt]
@@ -49,12 +49,12 @@ class ModelAnswers:
 
     @property
     def greedy(self) -> list[Answer]:
-        """One per prompt."""
+        """The greedy answers, one per prompt."""
         return [answer for answer in self.answers if answer.place == GREEDY]
 
     @property
     def by_prompt(self) -> dict[int, list[Answer]]:
-        """The samples of each prompt, in their order."""
+        """The sampled answers to each prompt, in order."""
         found: dict[int, list[Answer]] = {}
         for answer in sorted(self.answers, key=lambda one: (one.prompt, one.place)):
             if answer.place != GREEDY:
@@ -62,12 +62,12 @@ class ModelAnswers:
         return found
 
     def greedy_accuracy(self) -> Estimate:
-        """Share of right greedy answers among those that could be scored, with Wilson's interval."""
+        """Return the accuracy of the greedy answers that could be scored, with its Wilson interval."""
         verdicts = [answer.right for answer in self.greedy if answer.right is not None]
         return wilson(sum(verdicts), len(verdicts))
 
     def counts(self) -> dict[int, tuple[int, int]]:
-        """For each prompt all of whose samples could be scored: how many there are, and how many are right."""
+        """Return the number of samples and of correct samples of each prompt. A prompt with an unscored sample is left out."""
         return {
             prompt: (len(answers), sum(bool(answer.right) for answer in answers))
             for prompt, answers in self.by_prompt.items()
@@ -76,7 +76,7 @@ class ModelAnswers:
 
 
 def means(answers: Sequence[Answer]) -> dict[str, float]:
-    """Of reward, components, length, and what was cut off or could not be scored."""
+    """Return the means of reward, components and length, and the shares of truncated and unscored answers."""
     result = {"reward": _mean(answer.reward for answer in answers)}
     for name in dict.fromkeys(name for answer in answers for name in answer.components):
         result[f"component/{name}"] = _mean(answer.components.get(name) for answer in answers)
@@ -92,17 +92,17 @@ def _mean(values: Iterable[float | None]) -> float:
 
 
 class Store:
-    """A file of answers, one a line, to which each is added when it is there."""
+    """A JSON Lines file to which answers are appended as they are scored."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def read(self) -> list[Answer]:
-        """What is there; half a line at its end, from a process that was killed, is cut off.
+        """Return the saved answers. A last line that a killed process left incomplete is removed from the file.
 
         Raises:
-            DataError: The file holds something else.
-            OutputError: It can't be mended.
+            DataError: The file does not hold answers.
+            OutputError: The file can't be read or written.
         """
         if not self.path.is_file():
             return []
@@ -118,7 +118,7 @@ class Store:
             raise DataError(f"{self.path} does not hold answers ({error}); remove it") from None
 
     def add(self, answers: Sequence[Answer]) -> None:
-        """Append. Raises OutputError."""
+        """Append answers. Raises OutputError if the file can't be written."""
         lines: list[dict[str, Any]] = [asdict(answer) for answer in answers]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Todo: say what this is."""
+"""Decides whether a completion is correct, by the condition ``evaluate.correct``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rewardkit.types import Score, ScoredRollout
 def correct_condition(
     text: str | None, components: Sequence[str], location: Location | None = None
 ) -> Expression | None:
-    """The condition under which a completion counts as right. Raises ConfigError where it refers to no component."""
+    """Parse the condition under which a completion is correct. Raises ConfigError if it is malformed or names no component."""
     if text is None:
         return None
     try:
@@ -30,18 +30,18 @@ def correct_condition(
 
 
 def doubt(config: RlConfig, reward: RewardConfig) -> str | None:
-    """What to warn of before evaluations whose reward says little; None where it says what it should."""
+    """Return a warning if the reward can't evaluate single completions, else None."""
     measure = config.evaluate
     if config.data.eval is None or measure.correct is not None or measure.gold is not None or not reward.needs_groups:
         return None
     return (
-        "the reward compares the completions of a prompt, and an evaluation has one of each: what it then says of a model, and "
-        "which is the best, means little; set evaluate.correct or evaluate.gold"
+        "the reward compares the completions of a prompt, but an evaluation has one per prompt, so its reward and the choice of the "
+        "best model mean little; set evaluate.correct or evaluate.gold"
     )
 
 
 def is_correct(scored: ScoredRollout, condition: Expression) -> bool | None:
-    """Whether a completion is right; None where a component that decides it could not be scored."""
+    """Return whether a completion is correct; None if a component that the condition needs could not be scored."""
     outcomes = {name: scored.outcomes.get(name) for name in condition.components}
     values = {name: outcome.value if isinstance(outcome, Score) else None for name, outcome in outcomes.items()}
     if scored.unscored is not None and None in values.values():

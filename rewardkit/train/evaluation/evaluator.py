@@ -1,4 +1,4 @@
-"""Examines models on held-out prompts: every prompt answered once greedily and some times by sampling, every answer judged."""
+"""Evaluates models on held-out prompts: samples one greedy and several random answers to each, and scores them."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from rewardkit.train.seeds import step_seed
 from rewardkit.types import Score
 
 KEPT_TOGETHER = 4
-"""Batches of the engine after which answers are written down."""
+"""The number of the engine's batches after which answers are saved."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an model_answers is."""
+    """The progress of an evaluation."""
 
     model: str
     done: int
+    """The number of scored answers."""
     total: int
-    """Answers."""
 
 
 def evaluate_models(
@@ -51,25 +51,28 @@ def evaluate_models(
     models: Sequence[str | None],
     samples: int,
     out: Path | None = None,
-    tell: Callable[[Progress], None] = lambda _progress: None,
+    report: Callable[[Progress], None] = lambda _progress: None,
 ) -> list[ModelAnswers]:
-    """Let models answer the held-out prompts of a configuration, one model after the other.
+    """Evaluate models on the held-out prompts of a configuration, one model after the other.
 
     Args:
-        file: The configuration of a stage that has a reward: its model, data.eval, rollout and evaluate are read.
-        models: Folders or hub names put in the place of the configuration's model; None stands for its own.
-        samples: Sampled answers to each prompt, beside the greedy one; 0: only that.
-        out: A folder in which answers are kept as they come; those that are there are not sampled again.
-        tell: Called with how far it is.
+        file: The configuration of a stage with a reward. Its model, data.eval, rollout and evaluate are used.
+        models: Folders or hub names that replace the configuration's model; None is the configuration's own.
+        samples: The number of sampled answers per prompt, besides the greedy one. 0 samples only the greedy one.
+        out: The folder in which answers are saved. Saved answers are not sampled again.
+        report: Called with the progress.
+
+    Returns:
+        The answers of each model.
 
     Raises:
-        ConfigError: It has no held-out data or no condition for what is right, or there is no such model.
+        ConfigError: The configuration has no held-out data or no ``evaluate.correct``, or a model does not exist.
         DataError: The data can't be used.
-        TooManyUnscoredError: More than the reward allows could not be scored.
-        OutputError: The answers can't be kept.
+        TooManyUnscoredError: More answers could not be scored than the reward allows.
+        OutputError: The answers can't be saved.
     """
     config, condition = checked_settings(file)
-    assert file.reward is not None  # noqa: S101 - ``examined`` has checked it
+    assert file.reward is not None  # noqa: S101 - ``checked_settings`` has checked it
     assert file.engine is not None  # noqa: S101 - it has a default
     file.engine.require()
     sections = [
@@ -78,7 +81,7 @@ def evaluate_models(
     ]
     places = [file.where("model", "path") if model is None else Location(f"model {model}") for model in models]
     for section, place in zip(sections, places, strict=True):
-        load_tokenizer(section, place)  # a model that is none is told before the first one has worked for an hour
+        load_tokenizer(section, place)  # report a missing model before the first one is evaluated
     all_answers = []
     with CompositeReward(file.reward, registry=file.registry, workers=config.reward_workers) as reward:
         for section, place in zip(sections, places, strict=True):
@@ -86,12 +89,12 @@ def evaluate_models(
             prompts = load_prompts(config, policy, [file.reward], config.data.eval)[: config.evaluate.limit]
             evaluator = _Evaluator(config, section, file.engine, condition, samples, policy, reward, prompts)
             store = None if out is None else Store(out / f"answers-{evaluator.key()}.jsonl")
-            all_answers.append(ModelAnswers(section.path, prompts, evaluator.answers(store, tell)))
+            all_answers.append(ModelAnswers(section.path, prompts, evaluator.answers(store, report)))
     return all_answers
 
 
 def checked_settings(file: TrainFile) -> tuple[RlConfig, Expression]:
-    """The configuration of an evaluation, and when an answer is right. Raises ConfigError where it lacks anything."""
+    """Return the configuration and the condition for correct answers. Raises ConfigError if either is missing."""
     config = file.config
     if not isinstance(config, RlConfig) or file.reward is None:
         raise ConfigError(
@@ -103,18 +106,21 @@ def checked_settings(file: TrainFile) -> tuple[RlConfig, Expression]:
     condition = correct_condition(config.evaluate.correct, file.reward.component_names, place)
     if condition is None:
         raise ConfigError(
-            (file.where("evaluate"), 'evaluate.correct is missing: say what counts as right, as "correct == 1"')
+            (
+                file.where("evaluate"),
+                'evaluate.correct is missing: set the condition for a correct answer, such as "correct == 1"',
+            )
         )
     return config, condition
 
 
 @dataclass(frozen=True, slots=True)
 class _Evaluator:
-    """Asks one model."""
+    """Evaluates one model."""
 
     config: RlConfig
     section: ModelConfig
-    """Where the model was loaded from."""
+    """The section that the model was loaded from."""
     engine: ChosenEngine
     condition: Expression
     samples: int
@@ -123,7 +129,7 @@ class _Evaluator:
     prompts: Sequence[Prompt]
 
     def key(self) -> str:
-        """Stands for all that answers depend on beside the prompt and the number of the sample."""
+        """Return a hash of everything that answers depend on, besides the prompt and the index of the sample."""
         config = self.config
         facts = {
             "model": _weights_of(self.section.path),
@@ -141,15 +147,15 @@ class _Evaluator:
         }
         return hashlib.blake2b(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS), digest_size=6).hexdigest()
 
-    def answers(self, store: Store | None, tell: Callable[[Progress], None]) -> list[Answer]:
-        """Read the answers that are there, and get the missing ones."""
+    def answers(self, store: Store | None, report: Callable[[Progress], None]) -> list[Answer]:
+        """Return all answers: the saved ones, and new ones for those that are missing."""
         model = self.section.path
         rollout = self.config.rollout
         wanted = {(prompt, place) for prompt in range(len(self.prompts)) for place in (GREEDY, *range(self.samples))}
         kept = store.read() if store is not None else []
         found = [answer for answer in kept if (answer.prompt, answer.place) in wanted]
         missing = sorted(wanted - {(answer.prompt, answer.place) for answer in found})
-        tell(Progress(model, len(found), len(wanted)))
+        report(Progress(model, len(found), len(wanted)))
         if not missing:
             return found
         drawn = Sampling(rollout.max_new_tokens, rollout.temperature, rollout.top_p, rollout.top_k, tuple(rollout.stop))
@@ -160,18 +166,18 @@ class _Evaluator:
                 chosen = [(prompt, place) for prompt, place in missing if (place == GREEDY) is is_greedy]
                 for start in range(0, len(chosen), KEPT_TOGETHER * rollout.batch):
                     part = chosen[start : start + KEPT_TOGETHER * rollout.batch]
-                    samples = self.ask(engine, part, sampling)
-                    got = [self.judged(sample, *where) for sample, where in zip(samples, part, strict=True)]
+                    samples = self.sample(engine, part, sampling)
+                    got = [self.answer_of(sample, *where) for sample, where in zip(samples, part, strict=True)]
                     if store is not None and collectives.is_main_process():
-                        # What could not be scored is tried again by the next evaluation.
+                        # Unscored answers are not saved, so that the next evaluation tries them again.
                         store.add([answer for answer in got if answer.right is not None])
                     refuse_unscored(samples, self.reward.config.abort_above, model)
                     found += got
-                    tell(Progress(model, len(found), len(wanted)))
+                    report(Progress(model, len(found), len(wanted)))
         return found
 
-    def ask(self, engine: RolloutEngine, wanted: Sequence[tuple[int, int]], sampling: Sampling) -> list[Sample]:
-        """Get answers by (prompt, place), in that order."""
+    def sample(self, engine: RolloutEngine, wanted: Sequence[tuple[int, int]], sampling: Sampling) -> list[Sample]:
+        """Sample and score the answers at each (prompt, place), in order."""
         requests = _requests(wanted, self.config.rollout.batch)
         seeds = [
             [step_seed(self.config.seed, "eval", prompt, max(place, 0)) for place in places]
@@ -180,8 +186,8 @@ class _Evaluator:
         prompts = [self.prompts[prompt] for prompt, _ in requests]
         return collect(engine, self.reward, self.policy.decode, prompts, seeds, sampling, step=0)
 
-    def judged(self, sample: Sample, prompt: int, place: int) -> Answer:
-        """A sample as plain data."""
+    def answer_of(self, sample: Sample, prompt: int, place: int) -> Answer:
+        """Return a sample as an answer."""
         text = sample.scored.rollout.completion_text
         pattern = self.config.evaluate.answer
         return Answer(
@@ -201,7 +207,7 @@ class _Evaluator:
 
 
 def classes_of(config: RlConfig, column: str | None) -> dict[int, str]:
-    """The class of each held-out prompt by a column of its row. Raises DataError if no row has it."""
+    """Return the class of each held-out prompt, read from a column. Raises DataError if no row has the column."""
     rows = read_rows(paths(config.data.eval))[: config.evaluate.limit]
     if column is None:
         return dict.fromkeys(range(len(rows)), "all")
@@ -212,13 +218,13 @@ def classes_of(config: RlConfig, column: str | None) -> dict[int, str]:
 
 
 def extracted(text: str, pattern: str) -> str | None:
-    """The last match of a pattern in a text: its first group, if it has one."""
+    """Return the last match of a pattern in a text (its first group, if it has one), or None."""
     matches = list(re.finditer(pattern, text))
     return (matches[-1][1] if matches[-1].re.groups else matches[-1][0]) if matches else None
 
 
 def _requests(wanted: Sequence[tuple[int, int]], most: int) -> list[tuple[int, list[int]]]:
-    """(prompt, place) in order as (prompt, places), no more of them together than the engine samples at once."""
+    """Group (prompt, place) pairs by prompt into requests with at most ``most`` places."""
     found: list[tuple[int, list[int]]] = []
     for prompt, place in wanted:
         if found and found[-1][0] == prompt and len(found[-1][1]) < most:
@@ -229,7 +235,7 @@ def _requests(wanted: Sequence[tuple[int, int]], most: int) -> list[tuple[int, l
 
 
 def _weights_of(model: str) -> list[Any]:
-    """What tells a model folder's content without reading it: names, sizes, times. Of a hub model its name."""
+    """Return what identifies a model: the names, sizes and times of its files, or the name of a hub model."""
     folder = Path(model)
     if not folder.is_dir():
         return [model]

@@ -1,4 +1,4 @@
-"""How good a policy is on held-out prompts while it is trained: accuracy, reward and its components, length."""
+"""Evaluates a policy on held-out prompts during training: accuracy, reward, components, length."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from rewardkit.types import Score
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """All completions of an evaluation."""
+    """The completions of an evaluation."""
 
     samples: Sequence[Sample]
     condition: Expression | None
 
     def summary(self) -> dict[str, float]:
-        """Means, for the log."""
+        """Return the mean metrics, for the log."""
         rewards = [sample.scored.reward for sample in self.samples if sample.scored.reward is not None]
         result = {}
         if self.condition is not None:
@@ -57,18 +57,21 @@ def evaluate(
     seed: int = 0,
     step: int = 0,
 ) -> Evaluation:
-    """Answer every prompt ``samples`` times and score the answers.
+    """Sample completions of every prompt, and score them.
 
     Args:
-        policy: For its tokenizer.
-        engine: Samples.
-        reward: Scores.
+        policy: The policy, whose tokenizer decodes the completions.
+        engine: The rollout engine.
+        reward: The reward.
         prompts: The held-out prompts.
-        sampling: With temperature 0 greedy.
-        condition: When a completion counts as right.
-        samples: Completions of each prompt.
-        seed: Of the random numbers.
-        step: For weight schedules.
+        sampling: How completions are drawn; temperature 0 is greedy.
+        condition: The condition for a correct completion.
+        samples: The number of completions per prompt.
+        seed: The seed of the random numbers.
+        step: The training step, for weight schedules.
+
+    Returns:
+        The scored completions.
     """
     seeds = [[step_seed(seed, "eval", index, place) for place in range(samples)] for index in range(len(prompts))]
     return Evaluation(collect(engine, reward, policy.decode, prompts, seeds, sampling, step), condition)

@@ -1,4 +1,4 @@
-"""The figures of an evaluation: of each model, by the words that a person reads, and as the record that is kept."""
+"""The metrics of an evaluation: of each model, by label for people, and as the record that is saved."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from rewardkit.train.evaluation.pass_at_k import Change, majorities, passes, pla
 from rewardkit.train.evaluation.statistics import Estimate
 
 GREEDY_ACCURACY = "greedy accuracy"
-"""The label of that figure."""
-
+"""The label of the greedy accuracy."""
 
 KEPT = (
     *("name", "problems", "samples", "reach", "crossover", "within", "elicited", "created", "elicited_share"),
     *("new", "luck", "new_beyond_luck", "lost"),
 )
-"""Of a change, beside its curves."""
+"""The fields of a change that are saved, besides its curves."""
 
 
-def figures_of(model_answers: ModelAnswers, samples: int) -> dict[str, Any]:
-    """All figures of one model.
+def model_metrics(model_answers: ModelAnswers, samples: int) -> dict[str, Any]:
+    """Compute all metrics of one model.
 
     Raises:
-        DataError: Of no problem all samples could be scored.
+        DataError: There is no problem whose samples could all be scored.
     """
     found: dict[str, Any] = {"greedy": {"accuracy": model_answers.greedy_accuracy(), **means(model_answers.greedy)}}
     if samples:
@@ -33,7 +32,7 @@ def figures_of(model_answers: ModelAnswers, samples: int) -> dict[str, Any]:
         ks = shown_ks(samples)
         counted = model_answers.counts()
         if not counted:
-            raise DataError(f"{model_answers.model}: of no problem all {samples} samples could be scored")
+            raise DataError(f"{model_answers.model}: there is no problem whose {samples} samples could all be scored")
         found["sampled"] = {
             **means(drawn),
             "problems": len(counted),
@@ -44,9 +43,9 @@ def figures_of(model_answers: ModelAnswers, samples: int) -> dict[str, Any]:
     return found
 
 
-def labelled(figures: Mapping[str, Any]) -> dict[str, float | Estimate]:
-    """Figures by the words that a person reads."""
-    greedy, sampled = figures["greedy"], figures.get("sampled")
+def labelled(metrics: Mapping[str, Any]) -> dict[str, float | Estimate]:
+    """Return the metrics by the labels that people read."""
+    greedy, sampled = metrics["greedy"], metrics.get("sampled")
     found: dict[str, float | Estimate] = {GREEDY_ACCURACY: greedy["accuracy"]}
     if sampled:
         found |= {f"pass@{k}": value for k, value in sampled["pass_at"].items()}
@@ -63,10 +62,10 @@ def labelled(figures: Mapping[str, Any]) -> dict[str, float | Estimate]:
 
 
 def record_of(
-    samples: int, all_answers: Sequence[ModelAnswers], figures: Sequence[Mapping[str, Any]], changes: Sequence[Change]
+    samples: int, all_answers: Sequence[ModelAnswers], metrics: Sequence[Mapping[str, Any]], changes: Sequence[Change]
 ) -> dict[str, Any]:
-    """What is kept of an evaluation, as JSON data."""
-    models = [{"model": model_answers.model, **of} for model_answers, of in zip(all_answers, figures, strict=True)]
+    """Return the record of an evaluation, as JSON data."""
+    models = [{"model": model_answers.model, **of} for model_answers, of in zip(all_answers, metrics, strict=True)]
     found: dict[str, Any] = plain(
         {"samples": samples, "models": models, "changes": [_change(item) for item in changes]}
     )

@@ -1,13 +1,13 @@
-"""What training changed: pass@k before and after, and whether answers became likelier (elicitation) or possible (creation).
+"""Compares two models by pass@k, and tells elicitation (right answers became more likely) from creation (they became possible).
 
-A problem is within reach of the base model if ``k`` of its samples hold a right one. That is a matter of luck, too: a problem that
-the base model solves once in a hundred times looks out of reach, and any second look may solve it. Three things keep luck apart
-from learning. Half of the base model's samples say what is within reach, and the other half say how often it is right there, so two
-equal models show a gain of 0 on either side. What is newly solved is held against what as many further samples of the base
-model would have solved. And all intervals are of the bootstrap over problems (both models' samples of a problem stay together), since
-samples of one problem are not independent. All figures are expectations over which half is which, in closed form.
+A problem is within reach of the base model if at least one of ``k`` samples is correct. This depends on luck: a problem that the base
+model solves once in a hundred samples seems out of reach, but further samples may solve it. Three measures separate luck from
+learning. One half of the base model's samples decides what is within reach, and the other half gives its accuracy there, so that two
+equal models show no gain on either side. Newly solved problems are compared with those that as many further samples of the base model
+would solve. All intervals come from a bootstrap over problems, which keeps the samples of a problem together because they are not
+independent. All values are expectations over the choice of the halves, in closed form.
 
-pass@k as in https://arxiv.org/abs/2107.03374; the question as in https://arxiv.org/abs/2504.13837.
+pass@k is defined in https://arxiv.org/abs/2107.03374; the question comes from https://arxiv.org/abs/2504.13837.
 """
 
 from __future__ import annotations
@@ -31,39 +31,41 @@ ALL = "all"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What training did to one class of problems."""
+    """The difference between a base and a trained model on one class of problems."""
 
     name: str
     problems: int
     samples: int
-    """Of each problem, by each model."""
+    """The number of samples per problem and model."""
     reach: int
-    """k: so many samples decide what is within reach."""
+    """k, the number of samples that decide what is within reach."""
     base: Sequence[Estimate]
-    """pass@1, pass@2 … pass@samples before …"""
+    """pass@1 to pass@samples of the base model."""
     trained: Sequence[Estimate]
-    """… and after."""
+    """pass@1 to pass@samples of the trained model."""
     gain: Sequence[Estimate]
-    """trained − base, by problem."""
+    """The mean difference (trained − base) over problems, for each k."""
     within: Estimate
-    """Share of the problems that are within reach of the base model."""
+    """The share of problems within reach of the base model."""
     elicited: Estimate
-    """Gain in pass@1 on those."""
+    """The gain in pass@1 on problems within reach."""
     created: Estimate
-    """Gain in pass@1 on the others."""
+    """The gain in pass@1 on the other problems."""
     elicited_share: Estimate
-    """Of the whole gain, how much is on problems within reach."""
+    """The share of the whole gain that is on problems within reach."""
     new: Estimate
-    """Share of all problems that k samples of the base model don't solve, and k of the trained one do."""
+    """The share of problems that k samples of the trained model solve and k samples of the base model don't."""
     luck: Estimate
-    """Share that k samples of the base model don't solve, and k further ones do."""
+    """The share of problems that k samples of the base model don't solve and k further samples of it do."""
     new_beyond_luck: Estimate
+    """``new`` minus ``luck``."""
     lost: Estimate
-    """Share that k samples of the base model solve, and k of the trained one don't; luck loses as many as it finds."""
+    """The share of problems that k samples of the base model solve and k samples of the trained model don't. By luck alone it equals
+    ``luck``."""
 
     @property
     def crossover(self) -> int | None:
-        """The k from which on the base model is ahead, up to the last; None where it never is, or always."""
+        """The smallest k from which the base model is ahead for all larger k; None if it never or always is."""
         behind = [estimate.value < 0 for estimate in self.gain]
         if not behind[-1] or all(behind):
             return None
@@ -71,12 +73,15 @@ class Change:
 
 
 def compare(base: ModelAnswers, trained: ModelAnswers, classes: Mapping[int, str]) -> list[Change]:
-    """Hold two models' samples of the same prompts against each other, over all problems and for each class of them.
+    """Compare two models' samples of the same prompts, over all problems and for each class.
 
     Args:
-        base: Before training.
-        trained: After it; as many samples.
-        classes: The class of each prompt; if all have the same, there is only the whole.
+        base: The answers of the base model.
+        trained: The answers of the trained model, with as many samples per prompt.
+        classes: The class of each prompt. With a single class, only the comparison over all problems is returned.
+
+    Returns:
+        The comparison over all problems, followed by that of each class.
 
     Raises:
         DataError: There are too many classes, or no problem whose samples could all be scored.
@@ -84,7 +89,7 @@ def compare(base: ModelAnswers, trained: ModelAnswers, classes: Mapping[int, str
     before, after = base.counts(), trained.counts()
     prompts = [prompt for prompt in before if prompt in after]
     if not prompts:
-        raise DataError("there is no problem of which all samples of both models could be scored")
+        raise DataError("there is no problem whose samples could all be scored for both models")
     names = sorted({classes[prompt] for prompt in prompts})
     if len(names) > MOST_CLASSES:
         raise DataError(
@@ -102,20 +107,20 @@ def compare(base: ModelAnswers, trained: ModelAnswers, classes: Mapping[int, str
 
 
 def change(name: str, samples: int, base: Sequence[int], trained: Sequence[int]) -> Change:
-    """What changed in one class.
+    """Compare two models on one class of problems.
 
     Args:
-        name: Of the class.
-        samples: n, of each problem, by each model; at least 2.
-        base: How many of them are right, for each problem, before …
-        trained: … and after.
+        name: The name of the class.
+        samples: n, the number of samples per problem and model; at least 2.
+        base: The number of correct samples of the base model, for each problem.
+        trained: The number of correct samples of the trained model, for each problem.
     """
     n, k = samples, samples // 2
     b_P, t_P = (torch.tensor(counts, dtype=torch.float64) for counts in (base, trained))
     base_P_K, trained_P_K = pass_at_all(n, b_P), pass_at_all(n, t_P)
     failed_P = 1 - base_P_K[:, k - 1]
     solved_P = 1 - failed_P
-    # The accuracy of the samples beside those k, where these hold no right one: then all right ones are among the others.
+    # The accuracy of the n − k other samples if none of the k is correct: then all correct ones are among the others.
     base_beyond_P = failed_P * b_P / (n - k)
     trained_beyond_P = failed_P * t_P / n
     created_P = trained_beyond_P - base_beyond_P
@@ -151,13 +156,13 @@ def change(name: str, samples: int, base: Sequence[int], trained: Sequence[int])
 
 
 def pass_at_all(samples: int, right_P: Tensor) -> Tensor:
-    """pass@1 … pass@n of each problem, (P, n), unbiased: ``1 − C(n−c, k)/C(n, k)`` as a running product over k."""
+    """Return the unbiased pass@1 to pass@n of each problem, of shape (P, n): ``1 − C(n−c, k)/C(n, k)`` as a running product over k."""
     taken_K = torch.arange(samples, dtype=torch.float64)
     return 1 - ((samples - right_P[:, None] - taken_K) / (samples - taken_K)).clamp(min=0).cumprod(1)
 
 
 def resamples(problems: int, seed: int = 0) -> Tensor:
-    """How often each problem is drawn, (1 + RESAMPLES, P) in fp64; in the first row each once."""
+    """Return how often each problem is drawn in each resample, of shape (1 + RESAMPLES, P). In the first row each is drawn once."""
     generator = torch.Generator().manual_seed(seed)
     drawn_R_P = torch.randint(problems, (RESAMPLES, problems), generator=generator)
     counts_R_P = torch.zeros(RESAMPLES, problems, dtype=torch.float64)
@@ -166,11 +171,16 @@ def resamples(problems: int, seed: int = 0) -> Tensor:
 
 
 def estimate(values_R: Tensor, problems: int, least: float = 0.0) -> Estimate:
-    """A figure and its 95 % interval from its value on each resample; the first is the figure.
+    """Return a value and its 95 % interval from its values on resamples.
 
-    The bootstrap knows only problems that it has seen: where all of 20 are solved it has no doubt at all. Yet a kind of problem that
-    makes up ``1 − 0.025^(1/20)`` = 17 % of all may be missing by chance. A share's interval is at least as wide as that makes it; that
-    of a difference (``least`` = −1) only where no problem differs from another.
+    The bootstrap only knows the problems that it has seen: if all of 20 are solved, its interval has no width. But a kind of problem that
+    makes up ``1 − 0.025^(1/20)`` = 17 % of all problems may be missing by chance. The interval of a share is widened to allow for this;
+    that of a difference only if all problems have the same value.
+
+    Args:
+        values_R: The value on each resample. The first one is on the problems themselves.
+        problems: The number of problems.
+        least: The smallest possible value: 0 for a share, −1 for a difference.
     """
     value = float(values_R[0])
     drawn_R = values_R[1:][values_R[1:].isfinite()]
@@ -186,7 +196,7 @@ def estimate(values_R: Tensor, problems: int, least: float = 0.0) -> Estimate:
 
 
 def passes(model_answers: ModelAnswers, ks: Sequence[int]) -> dict[int, Estimate]:
-    """pass@k of one model over the problems whose samples could all be scored."""
+    """Return pass@k of one model over the problems whose samples could all be scored."""
     counts = list(model_answers.counts().values())
     if not counts:
         return {}
@@ -196,7 +206,7 @@ def passes(model_answers: ModelAnswers, ks: Sequence[int]) -> dict[int, Estimate
 
 
 def greedy_gain(base: ModelAnswers, trained: ModelAnswers) -> Estimate | None:
-    """Greedy accuracy after less before, over the problems whose greedy answers could both be scored; None where there are none."""
+    """Return the difference in greedy accuracy over the problems whose greedy answers could both be scored; None if there are none."""
     before, after = (
         {answer.prompt: answer.right for answer in model_answers.greedy} for model_answers in (base, trained)
     )
@@ -211,7 +221,7 @@ def greedy_gain(base: ModelAnswers, trained: ModelAnswers) -> Estimate | None:
 
 
 def majorities(model_answers: ModelAnswers, ks: Sequence[int]) -> dict[int, Estimate]:
-    """majority@k of one model over the same problems; none where no answer could be read from any sample."""
+    """Return majority@k of one model over the same problems; empty if no sample has a final answer."""
     if not any(answer.answer is not None for answer in model_answers.answers):
         return {}
     samples = model_answers.by_prompt
@@ -231,13 +241,13 @@ def majorities(model_answers: ModelAnswers, ks: Sequence[int]) -> dict[int, Esti
 
 
 def shown_ks(samples: int) -> list[int]:
-    """1, 2, 4 … and the number of samples itself."""
+    """Return the powers of 2 up to the number of samples, and that number."""
     powers = [2**power for power in range(samples.bit_length()) if 2**power <= samples]
     return sorted({*powers, samples}) if samples else []
 
 
 def plain(found: Any) -> Any:
-    """An estimate as [value, low, high], as JSON data; what is not a number becomes null."""
+    """Return JSON data, with estimates as [value, low, high] and null for values that are not finite."""
     if isinstance(found, Estimate):
         return [plain(item) for item in (found.value, found.low, found.high)]
     if isinstance(found, float):

@@ -1,4 +1,4 @@
-"""How good a reward model is on pairs that it has not seen, beside baselines that only look at length. Needs no torch."""
+"""Evaluates a reward model on held-out pairs, next to baselines that only look at length. Needs no torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rewardkit.train.evaluation.statistics import (
 )
 
 BINS = 20
-"""Of the reliability diagram over [0, 1]. Confidences are 0.5 and more, so half of them are used."""
+"""The number of bins of the reliability diagram over [0, 1]. Confidences are at least 0.5, so half of them are used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,37 +33,37 @@ class PairScores:
 
 @dataclass(frozen=True, slots=True)
 class PreferenceReport:
-    """Figures over held-out pairs. Intervals are of 95 %."""
+    """Metrics on held-out pairs, with 95 % intervals."""
 
     pairs: int
     accuracy: Estimate
-    """Share of pairs whose preferred answer has the higher score; a tie is half a success."""
+    """The share of pairs whose preferred answer has the higher score; a tie counts as half."""
     loss: float
-    """Mean −log σ(chosen − rejected)."""
+    """The mean of −log σ(chosen − rejected)."""
     calibration_error: float
-    """Mean distance of confidence and accuracy over the bins of the diagram."""
+    """The expected calibration error: the mean distance between confidence and accuracy over the bins of the diagram."""
     diagram: list[ReliabilityBin]
-    """By the confidence σ(|chosen − rejected|): how often the answer with the higher score was the preferred one."""
+    """How often the answer with the higher score was the preferred one, by confidence σ(|chosen − rejected|)."""
     length_correlation: float
-    """Spearman, of score and length over all answers."""
+    """The Spearman correlation of score and length over all answers."""
     lead_length_correlation: float
-    """Spearman, of the difference in score and the difference in length of a pair."""
+    """The Spearman correlation of the differences in score and in length over pairs."""
     always_longer: Estimate
-    """Accuracy of preferring the longer answer. Ties are half a success."""
+    """The accuracy of preferring the longer answer; ties count as half."""
     always_shorter: Estimate
     where_chosen_is_longer: Estimate
-    """Accuracy on the pairs whose preferred answer is the longer one."""
+    """The accuracy on the pairs whose preferred answer is the longer one."""
     where_chosen_is_shorter: Estimate
     mean: float
-    """Of all scores."""
+    """The mean of all scores."""
     std: float
 
     def as_json(self) -> dict[str, Any]:
-        """For a file; what is not a number becomes null."""
+        """Return the report as JSON data, with null for values that are not finite."""
         return {key: _finite(value) for key, value in asdict(self).items()}
 
-    def figures(self) -> dict[str, float]:
-        """For a log."""
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics for the log."""
         return {
             "accuracy": self.accuracy.value,
             "accuracy_low": self.accuracy.low,
@@ -77,7 +77,7 @@ class PreferenceReport:
 
 
 def preference_report(pairs: Sequence[PairScores]) -> PreferenceReport:
-    """Work out all figures.
+    """Compute the report on some pairs.
 
     Raises:
         ValueError: There are no pairs.
@@ -108,7 +108,7 @@ def preference_report(pairs: Sequence[PairScores]) -> PreferenceReport:
 
 
 def _accuracy(leads: Sequence[float]) -> Estimate:
-    """Share above 0, with Wilson's interval; half of the ties count."""
+    """Return the share above 0 with its Wilson interval; ties count as half."""
     right = sum(lead > 0 for lead in leads) + sum(lead == 0 for lead in leads) / 2
     around = wilson(math.floor(right), len(leads)), wilson(math.ceil(right), len(leads))
     return Estimate(right / len(leads) if leads else math.nan, around[0].low, around[1].high)

@@ -1,7 +1,4 @@
-"""Figures that say how good, how sure and how healthy: pass@k, majority@k, intervals, calibration, correlation, ESS.
-
-On plain sequences of numbers where they are few, on tensors where they are many. Nothing here needs torch at run time.
-"""
+"""Statistics of evaluations: pass@k, majority@k, confidence intervals, calibration and correlation. Needs no torch."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure with its interval."""
+    """A value with its confidence interval."""
 
     value: float
     low: float
@@ -29,9 +26,14 @@ class Estimate:
 
 
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> Estimate:
-    """A share with Wilson's score interval, which stays within 0 and 1 and is honest for few trials; no trials: all of [0, 1].
+    """Return a share with its Wilson score interval, which stays within [0, 1] and holds for few trials.
 
     Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953.
+
+    Args:
+        successes: The number of successes.
+        trials: The number of trials. Without trials the share is NaN and the interval is [0, 1].
+        confidence: The confidence level.
     """
     if trials == 0:
         return Estimate(math.nan, 0.0, 1.0)
@@ -39,7 +41,7 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> Estimate:
     share, squared = successes / trials, z * z
     centre = (share + squared / (2 * trials)) / (1 + squared / trials)
     half = z / (1 + squared / trials) * math.sqrt(share * (1 - share) / trials + squared / (4 * trials * trials))
-    # At the ends the bound is the end itself; rounding must not say otherwise.
+    # At 0 and 1 the bound is exact; rounding must not move it.
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     return Estimate(share, low, 1.0 if successes == trials else min(1.0, centre + half))
 
@@ -52,17 +54,17 @@ def bootstrap(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Estimate:
-    """``statistic(items)`` with the percentile interval of the bootstrap: ``items`` are drawn anew with replacement.
+    """Return ``statistic(items)`` with the percentile interval of the bootstrap, which resamples items with replacement.
 
     Args:
-        items: What is independent of each other, as a rule one item per problem (not per sample).
-        statistic: A number from items.
-        confidence: Share of the resamples within the interval.
-        resamples: How many.
-        seed: The same seed gives the same interval.
+        items: Independent items, usually one per problem (not per sample).
+        statistic: Computes a number from items.
+        confidence: The share of the resamples within the interval.
+        resamples: The number of resamples.
+        seed: The seed of the resamples.
 
     Raises:
-        ValueError: No items.
+        ValueError: There are no items.
     """
     if not items:
         raise ValueError("there is nothing to take an interval of")
@@ -74,14 +76,14 @@ def bootstrap(
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:
-    """Unbiased chance that of k completions at least one is right: ``1 − C(n−c, k)/C(n, k)``.
+    """Return the unbiased estimate of the probability that at least one of k completions is correct: ``1 − C(n−c, k)/C(n, k)``.
 
     Chen et al. 2021, https://arxiv.org/abs/2107.03374.
 
     Args:
-        samples: n, completions of one problem.
-        correct: c, how many of them are right.
-        k: At most n: of fewer completions than k nothing unbiased can be said.
+        samples: n, the number of completions of one problem.
+        correct: c, the number of correct ones.
+        k: At most n, because there is no unbiased estimate from fewer completions.
 
     Raises:
         ValueError: ``0 <= correct <= samples`` or ``1 <= k <= samples`` does not hold.
@@ -96,10 +98,10 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
 def mean_pass_at_k(
     counts: Sequence[tuple[int, int]], k: int, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> Estimate:
-    """pass@k over problems, with a bootstrap interval over problems.
+    """Return the mean pass@k over problems, with a bootstrap interval over problems.
 
     Args:
-        counts: (samples, correct) of each problem.
+        counts: The (samples, correct) of each problem.
         k: As for ``pass_at_k``.
         confidence: As for ``bootstrap``.
         resamples: As for ``bootstrap``.
@@ -112,19 +114,21 @@ def mean_pass_at_k(
 def majority_at_k(
     answers: Sequence[Hashable | None], is_right: Sequence[bool], k: int, *, draws: int = 200, seed: int = 0
 ) -> float:
-    """Chance that the most frequent answer among k of the completions of one problem is right (self-consistency).
+    """Return the probability that the most frequent answer among k completions of one problem is correct (self-consistency).
 
-    Wang et al. 2022, https://arxiv.org/abs/2203.11171. Where several answers are equally frequent, each is as likely. Where
-    completions with one and the same answer are not all right (one of them breaks the format), each of them is as likely to be
-    the one that is given. With k = 1 or all completions the result is exact; else it is the mean over ``draws`` draws without
-    replacement.
+    Wang et al. 2022, https://arxiv.org/abs/2203.11171. Ties between answers are broken at random, and so is the choice among
+    completions with the same answer that are not all correct (one may break the format). The result is exact for k = 1 and for all
+    completions; otherwise it is the mean over random draws without replacement.
 
     Args:
-        answers: The final answer of each completion, equal where they mean the same; None (no answer) has no vote.
-        is_right: Whether each is right.
-        k: At most as many as there are completions.
-        draws: How often to draw.
-        seed: The same seed gives the same result.
+        answers: The final answer of each completion; equal values mean the same answer, and None (no answer) has no vote.
+        is_right: True for each correct completion.
+        k: The number of votes, at most the number of completions.
+        draws: The number of random draws.
+        seed: The seed of the draws.
+
+    Raises:
+        ValueError: The lengths differ, or k is too large.
     """
     if len(answers) != len(is_right):
         raise ValueError(f"{len(answers)} answers but {len(is_right)} verdicts")
@@ -137,11 +141,11 @@ def majority_at_k(
         return sum(right for _, right in voters) / len(answers)
 
     def share(chosen: Sequence[int]) -> float:
-        """Of the completions with a most frequent answer, by place, how many are right."""
+        """Return the share of correct completions among those with a most frequent answer."""
         votes = Counter(answers[place] for place in chosen if answers[place] is not None)
         most = max(votes.values(), default=0)
         winners = [is_right[place] for place in chosen if votes[answers[place]] == most]
-        return fmean(winners) if most else 0.0  # each winner has as many, so their mean is that over winners
+        return fmean(winners) if most else 0.0  # each winning answer has as many completions
 
     everything = range(len(answers))
     if k == len(answers):
@@ -151,7 +155,7 @@ def majority_at_k(
 
 
 def pearson(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Correlation, from −1 to 1; NaN where either does not vary or there are fewer than two."""
+    """Return Pearson's correlation, from −1 to 1; NaN if either is constant or there are fewer than two values."""
     if len(xs) != len(ys):
         raise ValueError(f"{len(xs)} values can't be correlated with {len(ys)}")
     if len(xs) < 2 or min(xs) == max(xs) or min(ys) == max(ys):
@@ -163,7 +167,7 @@ def pearson(xs: Sequence[float], ys: Sequence[float]) -> float:
 
 
 def _deviations(values: Sequence[float]) -> list[float]:
-    """From the mean, the greatest being 1, so that no square over- or underflows."""
+    """Return the deviations from the mean, scaled so that the largest is 1 and no square over- or underflows."""
     mean = fmean(values)
     off = [value - mean for value in values]
     greatest = max(map(abs, off))
@@ -171,7 +175,7 @@ def _deviations(values: Sequence[float]) -> list[float]:
 
 
 def spearman(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Correlation of ranks, ties sharing theirs; NaN as for ``pearson``."""
+    """Return Spearman's rank correlation, with mean ranks for ties; NaN as for ``pearson``."""
     return pearson(_ranks(xs), _ranks(ys))
 
 
@@ -191,19 +195,19 @@ def _ranks(values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """Predictions of like probability, and how often they came true."""
+    """The predictions with similar probabilities, and how often they were right."""
 
     low: float
     high: float
     count: int
     predicted: float
-    """Mean probability; NaN for an empty bin."""
+    """The mean probability; NaN for an empty bin."""
     observed: float
-    """Share that came true; NaN for an empty bin."""
+    """The share of right predictions; NaN for an empty bin."""
 
 
 def reliability(probabilities: Sequence[float], outcomes: Sequence[bool], bins: int = 10) -> list[ReliabilityBin]:
-    """A reliability diagram: bins of equal width over [0, 1]; a probability of 1 belongs to the last."""
+    """Return a reliability diagram with bins of equal width over [0, 1]. A probability of 1 belongs to the last bin."""
     members: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
     for probability, outcome in zip(probabilities, outcomes, strict=True):
         members[min(int(probability * bins), bins - 1)].append((probability, outcome))
@@ -220,7 +224,7 @@ def reliability(probabilities: Sequence[float], outcomes: Sequence[bool], bins: 
 
 
 def expected_calibration_error(diagram: Sequence[ReliabilityBin]) -> float:
-    """``Σ (count/total)·|observed − predicted|`` (https://arxiv.org/abs/1706.04599); NaN where there is nothing."""
+    """Return ``Σ (count/total)·|observed − predicted|`` (https://arxiv.org/abs/1706.04599); NaN without predictions."""
     total = sum(one.count for one in diagram)
     if not total:
         return math.nan

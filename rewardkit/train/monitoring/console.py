@@ -39,7 +39,7 @@ class RunConsole:
         self.values: dict[tuple[str, str], list[float]] = defaultdict(list)
         """All values of each metric, by kind (train, eval) and name."""
         self.activity = ""
-        """What the run is doing if it is not a training step."""
+        """The current activity, other than a training step."""
         self.notes: list[str] = []
         self.progress = Progress(
             TextColumn("step"),

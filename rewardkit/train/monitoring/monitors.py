@@ -26,7 +26,7 @@ class Alarm:
     name: str
     """The monitor's name."""
     message: str
-    """What was measured, and what it may mean."""
+    """The measured value, and what it may mean."""
     metrics: tuple[str, ...] = ()
     """The metrics that the monitor watches."""
 
@@ -142,7 +142,7 @@ class Monitors:
 
     @property
     def is_calm(self) -> bool:
-        """Whether every metric is within its bounds, so that a checkpoint made now is a good one."""
+        """True if every metric is within its bounds, so that a checkpoint saved now is a good one."""
         return not any(self.out_for.values())
 
     def state(self) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class RunRecord:
 
     @property
     def status(self) -> str:
-        """How far the run is, in words."""
+        """The progress of the run, in words."""
         total = self.record.get("total_steps")
         of_total = f"{self.steps:,} steps" if total is None else f"{self.steps:,} of {total:,} steps"
         if self.has_final_model and (total is None or self.steps >= total) and not self.was_ended_by_an_alarm:
@@ -98,7 +98,7 @@ class RunRecord:
 
     @property
     def was_ended_by_an_alarm(self) -> bool:
-        """Whether an alarm ended the run."""
+        """True if an alarm ended the run."""
         on_alarm = (self.config.get("monitors") or {}).get("on_alarm")
         return bool(self.alarms) and on_alarm in {"stop", "rollback"}
 

@@ -121,7 +121,7 @@ def _groups(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
 
 
 def _is_main_component_metric(name: str) -> bool:
-    """Whether a metric is a component's mean, its share of the training signal, or what it could not score."""
+    """Return whether a metric is a component's mean, its share of the training signal, or its share of unscored rollouts."""
     _, *parts = name.split("/")
     return name.startswith("component/") and (len(parts) == 1 or parts[-1].startswith(("advantage_share", "unscored")))
 

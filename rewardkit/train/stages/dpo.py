@@ -122,7 +122,7 @@ class DpoTask(SupervisedTask):
 
     def metrics(self, stats_B_N: Tensor) -> dict[str, float]:
         """Return the metrics of a step."""
-        return figures(stats_B_N)
+        return pair_metrics(stats_B_N)
 
     def evaluate(self) -> dict[str, float]:
         """Return loss, accuracy with its Wilson interval, and implicit rewards on the held-out pairs."""
@@ -132,7 +132,7 @@ class DpoTask(SupervisedTask):
         with torch.no_grad():
             for part in self._parts(self.held_out):
                 stats_P_3[part] = _pair_stats(self._loss(self.held_out, self.held_out_references, part)).cpu()
-        found = figures(stats_P_3)
+        found = pair_metrics(stats_P_3)
         interval = wilson(round(found["accuracy"] * len(stats_P_3)), len(stats_P_3))
         return {**found, "accuracy_low": interval.low, "accuracy_high": interval.high}
 
@@ -178,7 +178,7 @@ def _pair_stats(found: DPOLoss) -> Tensor:
     return torch.stack([found.loss_P, found.chosen_rewards_P, found.rejected_rewards_P], dim=1)
 
 
-def figures(stats_P_3: Tensor) -> dict[str, float]:
+def pair_metrics(stats_P_3: Tensor) -> dict[str, float]:
     """Return loss, accuracy, margin and implicit rewards.
 
     Args:

@@ -97,7 +97,7 @@ class PpoUpdater(PolicyUpdater):
         )
         kl_B_T = torch.zeros(mask_B_T.shape)
         if old_B_T is not None and ref_B_T is not None and self.config.kl.place == "reward":
-            kl_B_T = kl_estimate(old_B_T, ref_B_T, self.config.kl.estimator)
+            kl_B_T = kl_estimate(old_B_T, ref_B_T, self.config.kl.chosen_estimator)
         rewards_B_T = token_rewards(batch.rewards_B, kl_B_T, mask_B_T, self.kl.value)
         found = gae(rewards_B_T, values_B_T, mask_B_T, gamma=self.ppo.gamma, lam=self.ppo.lam)
         advantages_B_T = whiten(found.advantages_B_T, mask_B_T) if self.ppo.whiten else found.advantages_B_T

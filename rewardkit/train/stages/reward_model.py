@@ -130,7 +130,7 @@ class RewardModelTask(SupervisedTask):
 
     def evaluate(self) -> dict[str, float]:
         """Return the metrics of the held-out pairs."""
-        return self.report().figures() if self.held_out else {}
+        return self.report().metrics() if self.held_out else {}
 
     def report(self) -> PreferenceReport:
         """Return the report on the held-out pairs; on the training pairs if none are held out."""

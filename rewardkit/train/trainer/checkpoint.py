@@ -1,7 +1,7 @@
-"""The whole state of a run on disk, so that it goes on as if nothing had happened.
+"""Checkpoints: the complete state of a run on disk, so that it resumes exactly.
 
-A checkpoint is a folder ``step-N`` that appears at once, by a rename, when all of it is on disk: one that is there is whole.
-Random numbers need no keeping, since every step seeds them from the run's seed and its own number.
+A checkpoint is a folder ``step-N`` that is written under another name and renamed when it is complete. The state of the random number
+generators is not saved, because every step seeds them from the run's seed and its own number.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PREFIX = "step-"
 
 
 def step_of(path: Path) -> int:
-    """How many steps were done when a checkpoint was made."""
+    """Return the number of finished steps of a checkpoint."""
     return int(path.name.removeprefix(PREFIX))
 
 
@@ -38,12 +38,12 @@ class Checkpoints:
     keep: int
 
     def all(self) -> list[Path]:
-        """From the oldest to the latest."""
+        """Return the checkpoints from the oldest to the latest."""
         found = [path for path in self.folder.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit()]
         return sorted(found, key=step_of)
 
     def latest(self) -> Path | None:
-        """The one to go on from."""
+        """Return the latest checkpoint, or None."""
         return next(reversed(self.all()), None)
 
     def save(
@@ -53,16 +53,19 @@ class Checkpoints:
         state: Mapping[str, Any],
         spare: int | None = None,
     ) -> Path:
-        """Keep everything after ``step`` steps; the oldest beyond ``keep`` go.
+        """Save a checkpoint, and remove the oldest ones beyond ``keep``.
 
         Args:
-            step: How many steps are done.
-            parts: By name (policy, critic): the trained parameters and their optimiser.
-            state: Whatever else the loop needs, as JSON data.
-            spare: The step of a checkpoint that stays, however old it is.
+            step: The number of finished steps.
+            parts: The trained parameters and their optimizer, by name (policy, critic).
+            state: The other state of the training loop, as JSON data.
+            spare: The step of a checkpoint that is not removed, however old it is.
+
+        Returns:
+            The folder of the checkpoint.
 
         Raises:
-            OutputError: It can't be written; the earlier ones are untouched.
+            OutputError: The checkpoint can't be written. Earlier ones are unchanged.
         """
         whole = {
             name: fsdp.gather_to_first((dict(parameters), optimizer.state()))
@@ -89,7 +92,7 @@ class Checkpoints:
         return path
 
     def drop_after(self, step: int) -> None:
-        """Forget what came after a step."""
+        """Remove the checkpoints after a step."""
         if collectives.is_main_process():
             for path in self.all():
                 if step_of(path) > step:
@@ -97,11 +100,11 @@ class Checkpoints:
         collectives.barrier()
 
     def restore(self, path: Path, parts: Mapping[str, tuple[Mapping[str, nn.Parameter], Optimizer]]) -> dict[str, Any]:
-        """Put parameters and optimisers back; returns the rest of the state.
+        """Restore parameters and optimizers from a checkpoint, and return the other state.
 
         Raises:
             DataError: A file of the checkpoint is missing, truncated or changed.
-            RewardkitError: The checkpoint is of another model.
+            RewardkitError: The checkpoint belongs to another model.
         """
         self._refuse_damage(path)
         for name, (parameters, optimizer) in parts.items():
@@ -110,7 +113,7 @@ class Checkpoints:
                 weights[key].shape != parameters[key].shape for key in weights
             ):
                 raise RewardkitError(
-                    f"{path} is of another model than this configuration's; use another output folder, or --fresh"
+                    f"{path} belongs to another model than this configuration's; use another output folder, or --fresh"
                 )
             with torch.no_grad():
                 for key, parameter in parameters.items():

@@ -33,7 +33,7 @@ class HeldOutEvaluation:
     gold: CompositeReward | None
     """A reward that is measured and not trained on."""
     condition: Expression | None
-    """When a completion is right."""
+    """The condition for a correct completion."""
     prompts: Sequence[Prompt]
     sampling: Sampling
     """How completions of rollouts are drawn."""

@@ -139,6 +139,22 @@ def test_a_part_of_a_section_keeps_the_stages_other_defaults(tmp_path, registry)
     assert (config.rollout.group_size, config.kl.place, config.algorithm.use) == (1, "reward", "bnpo")
 
 
+@pytest.mark.parametrize(
+    ("stage", "kl", "estimator"),
+    [
+        ("grpo", "{coefficient: 0.1}", "k2"),
+        ("grpo", "{coefficient: 0.1, place: reward}", "k1"),
+        ("ppo", "{coefficient: 0.1}", "k1"),
+        ("ppo", "{coefficient: 0.1, place: loss}", "k2"),
+        ("grpo", "{coefficient: 0.1, estimator: k3}", "k3"),
+    ],
+)
+def test_the_default_estimator_of_kl_depends_on_its_place(tmp_path, registry, stage, kl, estimator):
+    """k1 in the reward and k2 in the loss, in every stage."""
+    config = read(tmp_path, GRPO.replace("stage: grpo", f"stage: {stage}") + f"kl: {kl}\n", registry).config
+    assert config.kl.chosen_estimator == estimator
+
+
 def test_steps_or_epochs(tmp_path):
     """SFT wants one of them."""
     text = "version: 1\nstage: sft\noutput: out\nmodel: {path: ./m}\ndata: {train: a.jsonl}\n"
@@ -151,6 +167,10 @@ def test_steps_or_epochs(tmp_path):
     ("changes", "message"),
     [
         ({"kl.target": "2.0"}, "target: an adaptive coefficient needs a positive start"),
+        ({"kl": "{coefficient: 0.1, estimator: k1}"}, "k1 in the loss has an expected gradient of 0"),
+        ({"kl": "{coefficient: 0.1, estimator: k2, place: reward}"}, "k2 in the reward has an expected gradient that is"),
+        ({"kl": "{coefficient: 0.1, estimator: k3, place: reward}"}, "k3 in the reward has an expected gradient that is"),
+        ({"model": "{path: ./base, dtype: float16}"}, "dtype: float16 overflows at 65,504.* use bfloat16"),
         (
             {"algorithm": "{process: {component: even}, advantage: rloo}"},
             "algorithm.advantage can't be combined with process rewards",
@@ -189,7 +209,7 @@ def test_a_head_alone_is_trained_without_adapters(tmp_path):
     """They would change the backbone, which trained: head promises to leave alone; told at the key."""
     text = "version: 1\nstage: reward_model\noutput: out\nmodel: {path: ./m, lora: {rank: 2}}\ndata: {train: a.jsonl}\nsteps: 1\n"
     with pytest.raises(
-        ConfigError, match=r"config\.yaml:7:\d+: trained: head leaves the backbone as it is, and model\.lora"
+        ConfigError, match=r"config\.yaml:7:\d+: trained: head does not train the backbone, but model\.lora"
     ):
         read(tmp_path, text + "trained: head\n", Registry())
 

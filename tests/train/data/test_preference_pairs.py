@@ -157,7 +157,7 @@ def test_dpo_takes_what_whole_texts_share_for_the_prompt(tmp_path, data, tokeniz
     pair = AnswerRenderer(tokenizer, data).pair(row(tmp_path, chosen="1+1=2", rejected="1+1=3, no"))
     assert (pair.chosen.start, pair.rejected.start) == (4, 4)
     assert texts(tokenizer, pair.chosen.tokens[4:]) == ["2<|end|>"]
-    with pytest.raises(DataError, match="adds nothing"):
+    with pytest.raises(DataError, match="is the beginning of the other"):
         AnswerRenderer(tokenizer, PairData(train=tmp_path, chosen="a", rejected="b")).pair(row(tmp_path, a="", b=""))
 
 

@@ -80,7 +80,7 @@ def test_two_plugins_with_one_name_clash(tmp_path, registry):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ([(0, 9, 1.0)], r"rows.jsonl:3: acme gave \(0, 9, 1.0\); a span is .* within the 3 characters"),
+        ([(0, 9, 1.0)], r"rows.jsonl:3: acme returned \(0, 9, 1.0\); a span is .* within the 3 characters"),
         ([(0, 1, -1.0)], "not negative"),
         ([(0, 1, float("nan"))], "finite"),
         (["x"], "acme raised ValueError"),

@@ -93,7 +93,7 @@ def test_a_template_that_forgets_makes_one_example_per_turn(policy, tmp_path):
 def test_a_template_that_changes_the_prompt_is_refused(policy, tmp_path):
     """Training and sampling would differ; the row and the turn are named."""
     bad = "{{ messages | length }}" + TEMPLATE
-    with pytest.raises(DataError, match=r"rows\.jsonl:7: the chat template renders the prompt of turn 2 otherwise"):
+    with pytest.raises(DataError, match=r"rows\.jsonl:7: the chat template renders the prompt of turn 2 differently"):
         renderer(policy, bad).examples(row(tmp_path, prompt=[{"role": "user", "content": "1"}], completion="2"))
 
 

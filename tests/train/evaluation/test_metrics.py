@@ -1,4 +1,4 @@
-"""The figures of an evaluation: what is shown to people, and what is kept."""
+"""The metrics of an evaluation: what is shown to people, and what is saved."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from rewardkit.errors import DataError
 from rewardkit.train.evaluation.answers import GREEDY, Answer, ModelAnswers
-from rewardkit.train.evaluation.metrics import figures_of, labelled, record_of
+from rewardkit.train.evaluation.metrics import labelled, model_metrics, record_of
 from rewardkit.train.evaluation.pass_at_k import compare
 
 
@@ -26,7 +26,7 @@ def model_answers(rights, greedy=True):
 
 def test_what_could_not_be_scored_is_shown():
     """With the number of problems that it left out."""
-    found = figures_of(model_answers([[True, False], [None, True]]), 2)
+    found = model_metrics(model_answers([[True, False], [None, True]]), 2)
     assert (found["sampled"]["problems"], found["sampled"]["problems_left_out"]) == (1, 1)
     shown = labelled(found)
     assert shown["problems left out"] == 1
@@ -36,14 +36,14 @@ def test_what_could_not_be_scored_is_shown():
 
 def test_where_all_could_be_scored_nothing_is_said_of_it():
     """Nor of majorities of one."""
-    shown = labelled(figures_of(model_answers([[True, False], [False, False]]), 2))
+    shown = labelled(model_metrics(model_answers([[True, False], [False, False]]), 2))
     assert {"unscored", "problems left out", "majority@1"}.isdisjoint(shown)
     assert {"pass@1", "pass@2", "majority@2"} <= shown.keys()
 
 
 def test_greedy_answers_alone():
     """Without samples there is one figure of what could not be scored."""
-    found = figures_of(model_answers([[], []], greedy=None), 0)
+    found = model_metrics(model_answers([[], []], greedy=None), 0)
     assert "sampled" not in found
     shown = labelled(found)
     assert shown["unscored"] == 1.0
@@ -51,16 +51,16 @@ def test_greedy_answers_alone():
 
 
 def test_nothing_that_could_be_scored_is_an_error():
-    """There is no figure then."""
-    with pytest.raises(DataError, match="of no problem all 2 samples could be scored"):
-        figures_of(model_answers([[None, True]]), 2)
+    """Metrics without a single scored problem are an error."""
+    with pytest.raises(DataError, match="there is no problem whose 2 samples could all be scored"):
+        model_metrics(model_answers([[None, True]]), 2)
 
 
 def test_curves_are_kept_by_k():
     """Of both models and of the gain, at the k that are shown."""
     base, trained = model_answers([[True, False, False, False]] * 3), model_answers([[True, True, False, False]] * 3)
     changes = compare(base, trained, {0: "all", 1: "all", 2: "all"})
-    record = record_of(4, [base, trained], [figures_of(base, 4), figures_of(trained, 4)], changes)
+    record = record_of(4, [base, trained], [model_metrics(base, 4), model_metrics(trained, 4)], changes)
     [change] = record["changes"]
     assert list(change["base"]) == list(change["trained"]) == ["1", "2", "4"]
     assert [change[name]["1"][0] for name in ("base", "trained", "gain")] == pytest.approx([0.25, 0.5, 0.25])

@@ -169,7 +169,7 @@ def test_what_is_no_class_is_refused():
     many = model_answers([[True, False]] * 60)
     with pytest.raises(DataError, match="60 classes among 60 problems"):
         compare(many, many, {index: str(index) for index in range(60)})
-    with pytest.raises(DataError, match="no problem of which all samples"):
+    with pytest.raises(DataError, match="no problem whose samples could all be scored"):
         compare(model_answers([[None, True]]), model_answers([[True, True]]), {0: "all"})
 
 

@@ -21,7 +21,7 @@ from rewardkit.train.models.policy import Policy
 RETIRE_SHARE = 0.125
 """Finished rows leave the cache once they make up this share of it, since copying the cache costs as much as some steps."""
 STOP_TAIL = 8
-"""To find a stop text, this many more tokens are decoded than the text has characters."""
+"""The number of tokens that are decoded beyond the length of a stop text, to find it."""
 
 
 class HfEngine:

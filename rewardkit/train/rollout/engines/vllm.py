@@ -50,7 +50,7 @@ class VllmEngine:
     """Samples with vLLM from the policy's weights."""
 
     _is_running: ClassVar[bool] = False
-    """Whether this process has a vLLM, which keeps its process groups in global variables."""
+    """True if this process runs a vLLM, which keeps its process groups in global variables."""
 
     def __init__(self, params: VllmParams, setup: EngineSetup) -> None:
         if collectives.size() > 1 and params.tensor_parallel_size > 1:
@@ -66,7 +66,7 @@ class VllmEngine:
         self._llm: Any = None
         self._cache_asleep = False
         self._shares_world = torch.distributed.is_initialized()
-        """Whether vLLM uses the trainer's process group."""
+        """True if vLLM uses the trainer's process group."""
         self._thread = DeadlineThread("vLLM", raise_if_peer_failed)
         VllmEngine._is_running = True
         try:
@@ -77,7 +77,7 @@ class VllmEngine:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether vLLM runs on a GPU, so that freeing memory is useful."""
+        """True if vLLM runs on a GPU, so that freeing memory is useful."""
         return bool(torch.cuda.is_available())
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[tuple[int, list[Completion]]]]:
@@ -215,8 +215,8 @@ class VllmEngine:
                 engine.abort_request(list(waiting))
 
     def _settings(self, sampling: Sampling, seed: int) -> Any:
-        from vllm import SamplingParams  # noqa: PLC0415 - imported already
-        from vllm.sampling_params import RequestOutputKind  # noqa: PLC0415
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
 
         return SamplingParams(
             max_tokens=sampling.max_new_tokens,
@@ -251,7 +251,7 @@ class VllmEngine:
         if self.params.tensor_parallel_size == 1:
             self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
             return
-        from safetensors.torch import save_file  # noqa: PLC0415 - only here
+        from safetensors.torch import save_file
 
         memory = Path("/dev/shm")  # noqa: S108 - in memory, in a folder of our own
         with tempfile.TemporaryDirectory(prefix="rewardkit-", dir=memory if memory.is_dir() else None) as folder:
@@ -266,7 +266,7 @@ class VllmEngine:
 
     def _stop(self) -> None:
         with _vllm_errors("can't be shut down"), _trainer_group_kept() if self._shares_world else nullcontext():
-            from vllm.distributed.parallel_state import cleanup_dist_env_and_memory  # noqa: PLC0415
+            from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
             self._llm.llm_engine.engine_core.shutdown()
             self._llm = None
@@ -277,7 +277,7 @@ class VllmEngine:
 @contextmanager
 def _trainer_group_kept() -> Iterator[None]:
     """Keep vLLM's clean-up from destroying the trainer's process group."""
-    from vllm.distributed import parallel_state  # noqa: PLC0415 - imported already
+    from vllm.distributed import parallel_state
 
     def forget() -> None:
         if (world := parallel_state._WORLD) is not None:  # noqa: SLF001 - vLLM has no public way
@@ -308,11 +308,11 @@ def _imported() -> Any:
     logging.getLogger("torch._library.triton").setLevel(
         logging.ERROR
     )  # it warns that Triton is missing, which is normal on a CPU
-    from vllm.platforms import current_platform  # noqa: PLC0415
+    from vllm.platforms import current_platform
 
     if current_platform.is_cpu():
         type(current_platform).simple_compile_backend = "eager"
-    import vllm  # noqa: PLC0415 - takes ten seconds
+    import vllm
 
     return vllm
 
@@ -332,7 +332,7 @@ def _vllm_errors(what: str) -> Iterator[None]:
 @contextmanager
 def _process_state_restored() -> Iterator[None]:
     """Undo what starting vLLM changes for the whole process."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
