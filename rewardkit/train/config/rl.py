@@ -51,13 +51,34 @@ class KlConfig(Section):
 
     coefficient: Annotated[float, Field(ge=0)] = 0.0
     """The coefficient of the penalty. With 0 no reference model is loaded."""
-    estimator: Literal["k1", "k2", "k3"] = "k3"
+    estimator: Literal["k1", "k2", "k3"] | None = None
+    """How KL is estimated per token (joschu.net/blog/kl-approx.html). The default is k1 in the reward and k2 in the loss. k3 in the loss
+    is multiplied by the probability ratio, so that it stays unbiased over several updates of a batch. Other combinations have a wrong
+    expected gradient and are refused."""
     place: Literal["loss", "reward"] = "loss"
     """loss: a term of the loss per token · reward: subtracted from the reward."""
     target: Positive | None = None
     """Adapt the coefficient to reach this KL divergence, in nats per completion (arXiv 1909.08593)."""
     horizon: Positive = 10000.0
     """The number of completions over which an error of 20 % changes an adaptive coefficient by 20 %."""
+
+    @property
+    def chosen_estimator(self) -> Literal["k1", "k2", "k3"]:
+        """The estimator, which by default depends on the place."""
+        return self.estimator or ("k1" if self.place == "reward" else "k2")
+
+    @model_validator(mode="after")
+    def _gradient_is_right(self) -> KlConfig:
+        if self.place == "loss" and self.estimator == "k1":
+            raise ValueError(
+                "estimator: k1 in the loss has an expected gradient of 0, so it would not hold the policy; use k2 or k3, or place: reward"
+            )
+        if self.place == "reward" and self.estimator in {"k2", "k3"}:
+            raise ValueError(
+                f"estimator: {self.estimator} in the reward has an expected gradient that is not that of the KL divergence (it is far too "
+                "small, and can point the other way); use k1, or place: loss"
+            )
+        return self
 
     @model_validator(mode="after")
     def _can_adapt(self) -> KlConfig:

@@ -28,7 +28,7 @@ from rewardkit.train.losses.advantages import (
     reinforce_pp_baseline,
 )
 from rewardkit.train.losses.importance_correction import correction_weights, mismatch
-from rewardkit.train.losses.kl import AdaptiveKL, FixedKL, KLController, kl_estimate, sequence_kl, token_rewards
+from rewardkit.train.losses.kl import AdaptiveKL, FixedKL, KLController, kl_estimate, kl_loss, sequence_kl, token_rewards
 from rewardkit.train.losses.masked_statistics import masked_mean
 from rewardkit.train.losses.policy_loss import TokenLoss, policy_loss
 from rewardkit.train.losses.reduction import BatchTotals, token_weights, weighted_loss
@@ -283,7 +283,7 @@ class PolicyUpdater:
         """
         kl_B_T = None
         if ref_B_T is not None and old_B_T is not None and self.config.kl.place == "reward":
-            kl_B_T = kl_estimate(old_B_T, ref_B_T, self.config.kl.estimator)
+            kl_B_T = kl_estimate(old_B_T, ref_B_T, self.config.kl.chosen_estimator)
         if batch.steps is not None and batch.step_of_token is not None:
             return self._process_advantages(batch), None
         kind = self.algorithm.advantage
@@ -388,8 +388,8 @@ class PolicyUpdater:
         token_loss = policy_loss(logprobs_B_T, old_B_T, part(inputs.advantages_B_T), mask_B_T, self.algorithm.loss)
         loss_B_T = part(inputs.correction_B_T) * token_loss.loss_B_T
         if inputs.ref_B_T is not None and self.adds_kl(inputs):
-            loss_B_T = loss_B_T + self.kl.value * kl_estimate(
-                logprobs_B_T, part(inputs.ref_B_T), self.config.kl.estimator
+            loss_B_T = loss_B_T + self.kl.value * kl_loss(
+                logprobs_B_T, old_B_T, part(inputs.ref_B_T), self.config.kl.chosen_estimator
             )
         loss = self.extra_loss(found, rows, optimizer_step, inputs, measured)
         if trains_policy:

@@ -273,7 +273,9 @@ def test_kl_is_a_term_of_every_token_or_of_the_reward(policy):
             per_token = -factor * advantage * said[row]
             if place == "loss":
                 apart = was[row] - said[row]
-                per_token = per_token + 0.5 * (apart.exp() - apart - 1 if estimator == "k3" else apart.square() / 2)
+                ratio = (said[row] - said[row].detach()).exp()
+                k3 = ratio * (apart.exp() - apart - 1)
+                per_token = per_token + 0.5 * (k3 if estimator == "k3" else apart.square() / 2)
             loss = loss + per_token.sum() / tokens
         loss.backward(retain_graph=True)
         expected = torch.cat([value.grad.flatten() for value in policy.trained.values()])
