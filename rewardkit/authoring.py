@@ -1,8 +1,7 @@
-"""``@reward``: makes a plugin out of a plain function or class.
+"""The decorator ``@reward``, which turns a function or class into a reward type.
 
-The parameters that YAML may set are the keyword-only parameters of the function (of ``__init__`` for a class); their types,
-defaults and descriptions in the docstring become the JSON Schema. Registration is somebody else's: the registry looks for
-what is decorated here.
+The keyword-only parameters of the function (of ``__init__`` for a class) are the parameters that a reward file sets under ``with``. Their
+types, defaults and descriptions in the docstring become the JSON Schema. The registry finds decorated functions and classes.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _FieldNameMarker:
-    """Says that a parameter's value is the name of a column of the rows."""
+    """Marks a parameter whose value is the name of a column."""
 
 
 FieldName: TypeAlias = Annotated[str, _FieldNameMarker()]
-"""Annotate a parameter with this if its value names a column: the column then counts among what the reward needs."""
+"""The type of a parameter that names a column. The reward then needs that column, as if it were in ``needs``."""
 
 
 def reward(
@@ -47,27 +46,32 @@ def reward(
     describe: Callable[[Any, Rollout], str | None] | None = None,
     example: str = "",
 ) -> Callable[[_Decorated], _Decorated]:
-    """Declare a function or class as a reward that YAML can ``use`` by ``name``.
+    """Declare a function or class as a reward, which reward files name under ``use``.
 
-    A function takes one ``Rollout`` (or, if its first parameter is called ``rollouts``, a sequence of them) and returns a
-    number, a ``Score`` or an ``Unscored`` for each. A class takes its parameters in ``__init__`` and a sequence of rollouts in
-    ``__call__``. Either may be ``async``. What is decorated stays what it was and can be called as before.
+    A function takes one ``Rollout`` (or, if its first parameter is called ``rollouts``, a sequence of them) and returns a number, a
+    ``Score`` or an ``Unscored`` for each. A class takes its parameters in ``__init__`` and a sequence of rollouts in ``__call__``. Both
+    may be ``async``. The decorator returns the function or class unchanged.
 
     Args:
-        name: What YAML calls it.
-        needs: Fields that it reads from every row. Parameters of type ``FieldName`` add theirs.
-        scope: ``"group"`` if it compares the completions of one prompt.
-        executor: Where it runs; by default ``"async"`` for coroutine functions and ``"inline"`` for others.
-        timeout_s: Seconds that one rollout may take, for executors ``"process"`` and ``"async"``.
-        deterministic: Allow the cache to keep its scores, and score equal rows of a batch once.
-        identity: Called with the parameters; returns what else decides the scores of a deterministic reward, such as the content
-            of a model, as text; None where it can't be told.
-        content: Called with the parameters and a rollout; returns what of it decides its score, as JSON data, where that is less
-            than the whole row.
-        check: Called with the parameters and a rollout; returns what is wrong with the row, or None. Must be quick.
-        describe: Called with the parameters and a rollout; returns in a few words what kind of row it is, or None. ``rewardkit check``
+        name: The name in reward files, such as ``palindrome`` or ``family.member``.
+        needs: The columns that the reward reads. Parameters of type ``FieldName`` add the columns that they name.
+        scope: ``"group"`` if the reward compares the rollouts of one prompt; it is then called with whole groups.
+        executor: Where the reward runs: ``"inline"``, ``"process"``, ``"async"`` or ``"device"``. The default is ``"async"`` for coroutine
+            functions and ``"inline"`` for others.
+        timeout_s: The time limit per rollout in seconds, for the executors ``"process"`` and ``"async"``. None sets no limit.
+        deterministic: True if the same rollout always gets the same score. Scores are then cached, and equal rows of a batch are scored
+            once.
+        identity: For deterministic rewards, a function of the parameters that returns as text what else determines the scores, such as
+            the hash of a model, or None if that is unknown.
+        content: For deterministic rewards, a function of the parameters and a rollout that returns as JSON data the part of the rollout
+            that determines its score. The default is the whole row.
+        check: A function of the parameters and a rollout that returns what is wrong with the row, or None. It must be fast.
+        describe: A function of the parameters and a rollout that returns the kind of the row in a few words, or None. ``rewardkit check``
             counts the rows of each kind.
-        example: A YAML component for the manual; by default one is made from the required parameters.
+        example: A component in YAML for the documentation. The default is made from the required parameters.
+
+    Returns:
+        A decorator.
 
     Raises:
         TypeError: The signature can't be turned into parameters.
@@ -114,30 +118,45 @@ def reward(
 
 
 def reward_type_of(target: object) -> RewardType | None:
-    """The reward type that ``@reward`` attached to ``target``, or None."""
+    """Return the reward type of a decorated function or class.
+
+    Args:
+        target: Any object.
+
+    Returns:
+        The reward type, or None if the object is not decorated with ``@reward``.
+    """
     found = vars(target).get(REWARD_TYPE_ATTRIBUTE) if hasattr(target, "__dict__") else None
     return found if isinstance(found, RewardType) else None
 
 
 class Rowwise:
-    """A reward made from a function of one rollout. The engine may call ``one`` itself, to tell failures apart."""
+    """A reward function made from a function of one rollout.
+
+    Args:
+        one: The function. The engine calls it directly, so that an exception costs only one rollout its score.
+    """
 
     def __init__(self, one: Callable[[Rollout], RewardResult]) -> None:
         self.one = one
 
     def __call__(self, rollouts: Sequence[Rollout], /) -> list[RewardResult]:
-        """Score a batch, one by one."""
+        """Score the rollouts one by one."""
         return [self.one(rollout) for rollout in rollouts]
 
 
 class AsyncRowwise:
-    """The same for a coroutine function of one rollout."""
+    """A reward function made from a coroutine function of one rollout.
+
+    Args:
+        one: The coroutine function.
+    """
 
     def __init__(self, one: Callable[[Rollout], Awaitable[RewardResult]]) -> None:
         self.one = one
 
     async def __call__(self, rollouts: Sequence[Rollout], /) -> list[RewardResult]:
-        """Score a batch, one after the other."""
+        """Score the rollouts one after the other."""
         return [await self.one(rollout) for rollout in rollouts]
 
 
@@ -193,7 +212,7 @@ def params_from_signature(function: Any, label: str, target: Any) -> tuple[type[
     Raises:
         TypeError: The signature can't be turned into parameters.
     """
-    # The others, such as the rollout's, may stand behind TYPE_CHECKING.
+    # Other annotations, such as that of the rollout, may refer to names imported under TYPE_CHECKING.
     own = {
         parameter.name: parameter.annotation
         for parameter in inspect.signature(function).parameters.values()
@@ -242,14 +261,14 @@ def params_from_signature(function: Any, label: str, target: Any) -> tuple[type[
 
 
 def _annotations(annotation: Any) -> Iterable[Any]:
-    """Marks inside ``Annotated``, also of the members of a union such as ``FieldName | None``."""
+    """Yield the metadata of ``Annotated``, and of the members of a union such as ``FieldName | None``."""
     yield from getattr(annotation, "__metadata__", ())
     for member in typing.get_args(annotation):
         yield from getattr(member, "__metadata__", ())
 
 
 def _description(target: Any) -> str:
-    """The docstring without its Google-style sections."""
+    """Return the docstring without its Google-style sections."""
     from docstring_parser import ParseError, parse
 
     text = inspect.getdoc(target) or ""

@@ -1,4 +1,4 @@
-"""``rewardkit diff``: what changes when one reward replaces another."""
+"""``rewardkit diff``: compares two rewards on the same rollouts."""
 
 from __future__ import annotations
 

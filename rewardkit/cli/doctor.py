@@ -145,12 +145,12 @@ def _plugins(registry: Registry) -> Iterator[Finding]:
             broken.provenance.plugin,
             "problem",
             f"{broken.provenance} is broken: {broken.cause}",
-            f"see rewardkit plugins --json for all of it; {DISABLE_VARIABLE}={broken.provenance.plugin} switches it off",
+            f"see rewardkit plugins --json for the traceback; {DISABLE_VARIABLE}={broken.provenance.plugin} disables it",
         )
     for clash in registry.clashes():
         yield Finding("clash", "problem", clash)
     for off in registry.disabled:
-        yield Finding(off.plugin, "note", f"{off} is switched off by {DISABLE_VARIABLE}")
+        yield Finding(off.plugin, "note", f"{off} is disabled by {DISABLE_VARIABLE}")
     known = {
         item.plugin for item in (*registry.plugins, *registry.disabled, *(each.provenance for each in registry.broken))
     }
@@ -187,7 +187,7 @@ def _asked(provenance: Provenance, diagnose: Callable[[], Iterable[Finding]]) ->
     try:
         for finding in diagnose() or ():
             if not isinstance(finding, Finding):
-                raise TypeError(f"diagnose gave a {type(finding).__name__}, not a Finding")  # noqa: TRY301
+                raise TypeError(f"diagnose returned a {type(finding).__name__}, not a Finding")  # noqa: TRY301
             yield finding
     # The boundary, as when a plugin is loaded: its own code may raise anything.
     except BaseException as error:

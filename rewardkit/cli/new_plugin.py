@@ -94,7 +94,7 @@ def write_plugin(name: str, into: Path) -> Path:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 text = string.Template((templates / template).read_text("utf-8")).substitute(words)
                 path.write_text(text, "utf-8")
-            unfinished.chmod(0o755)  # mkdtemp's folders are their owner's alone
+            unfinished.chmod(0o755)  # mkdtemp creates folders that only the owner can read.
             unfinished.rename(folder)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -105,7 +105,7 @@ def write_plugin(name: str, into: Path) -> Path:
 
 
 def _rewardkit_source() -> str:
-    """Return what pip is to install in the workflow: the release, or the repository where the installed version came from it."""
+    """Return the requirement that the workflow installs: the release, or the repository that the installed version came from."""
     try:
         found = importlib.metadata.distribution("rewardkit")
         origin = json.loads(found.read_text("direct_url.json") or "{}")
@@ -119,10 +119,13 @@ def _rewardkit_source() -> str:
 
 
 def _check_name(name: str) -> None:
-    """Check that a name can be that of a reward, a module and a distribution that nobody else offers.
+    """Check that a name is valid for a reward, a module and a distribution, and is not taken.
+
+    Args:
+        name: The name.
 
     Raises:
-        UsageError: It can't.
+        UsageError: The name is not valid, or an installed plugin offers a reward of that name.
     """
     reward = name.replace("-", "_")
     if not _NAME.fullmatch(name):

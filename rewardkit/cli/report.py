@@ -1,4 +1,4 @@
-"""``rewardkit report``: a scored file, or training runs, as one HTML page."""
+"""``rewardkit report``: writes an HTML report of a scored file or of training runs."""
 
 from __future__ import annotations
 

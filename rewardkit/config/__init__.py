@@ -1,4 +1,4 @@
-"""From YAML to a checked description of a reward: reading, schema, messages with places, conditions, schedules."""
+"""Reads and checks reward files: YAML, JSON Schema, error messages with places, conditions and weight schedules."""
 
 from rewardkit.config.schema import reward_schema
 from rewardkit.config.spec import Component, Composite, RewardConfig, parse_config, read_config

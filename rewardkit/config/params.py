@@ -1,4 +1,4 @@
-"""A reward type's parameters: as JSON Schema, and as an instance made from checked data."""
+"""Parameters under ``with``: their JSON Schema, and instances made from validated data."""
 
 from __future__ import annotations
 
@@ -38,20 +38,27 @@ def _schema(params: Any) -> dict[str, Any]:
 
 
 def params_schema(kind: HasParams) -> dict[str, Any]:
-    """The JSON Schema of what may stand under ``with``. Unknown keys are refused at every level.
+    """Return the JSON Schema of the parameters. Unknown keys are refused at every level.
+
+    Args:
+        kind: A type of rewards, engines or the like.
 
     Raises:
-        pydantic.errors.PydanticUserError: A parameter's type has no JSON Schema.
+        pydantic.errors.PydanticUserError: The type of a parameter has no JSON Schema.
     """
-    params: Any = kind.params  # a class is hashable, whatever its metaclass
+    params: Any = kind.params  # A class is hashable, whatever its metaclass.
     return _schema(params)
 
 
 def make_params(kind: HasParams, data: dict[str, Any]) -> Any:
-    """An instance of the parameters from data that the schema has passed.
+    """Return an instance of the parameters.
+
+    Args:
+        kind: A type of rewards, engines or the like.
+        data: The parameters, which are valid according to the schema.
 
     Raises:
-        ValueError: What the schema can't express is wrong (the class's own checks); one line per problem.
+        ValueError: The checks of the parameters' class fail. The message names every problem.
     """
     try:
         params: Any = kind.params
@@ -66,7 +73,11 @@ def make_params(kind: HasParams, data: dict[str, Any]) -> Any:
 
 
 def plain_params(params: Any) -> Any:
-    """Parameters as JSON data, defaults included, in the same order in every process (that of sets is not)."""
+    """Return parameters as JSON data, including defaults. Sets are sorted, so the result is the same in every process.
+
+    Args:
+        params: An instance of the parameters, or a value inside it.
+    """
     if isinstance(params, set | frozenset):
         return sorted((plain_params(item) for item in params), key=lambda item: json.dumps(item, sort_keys=True))
     if isinstance(params, list | tuple):
@@ -82,7 +93,7 @@ def plain_params(params: Any) -> Any:
 
 
 def _tidy(schema: Any) -> None:
-    """Refuses unknown keys where pydantic leaves it open, and drops titles that only repeat the names."""
+    """Refuse unknown keys unless the schema allows them, and remove titles that repeat the names."""
     if isinstance(schema, list):
         for item in schema:
             _tidy(item)
@@ -93,7 +104,7 @@ def _tidy(schema: Any) -> None:
     if "properties" in schema:
         schema.setdefault("additionalProperties", False)
     for key, value in schema.items():
-        if key in {"properties", "$defs", "patternProperties"}:  # names of the plugin's choice, and a schema for each
+        if key in {"properties", "$defs", "patternProperties"}:  # Names chosen by the plugin, each with a schema.
             for child in value.values():
                 _tidy(child)
         elif key not in {"default", "const", "enum", "examples"}:

@@ -1,4 +1,4 @@
-"""A component's weight over the training steps: constant, linear, cosine, or in steps."""
+"""Schedules of a component's weight over the training steps: constant, linear, cosine, or in steps."""
 
 from __future__ import annotations
 
@@ -13,22 +13,27 @@ Kind = Literal["constant", "linear", "cosine", "steps"]
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Points (step, weight) in the order of their steps, and how to go from one to the next."""
+    """A weight that depends on the training step."""
 
     kind: Kind
+    """How the weight changes between two points."""
     points: tuple[tuple[int, float], ...]
+    """Pairs of a step and a weight, in ascending order of the steps."""
 
     @classmethod
     def constant(cls, weight: float) -> Schedule:
-        """The same weight at every step."""
+        """Return a schedule with the same weight at every step."""
         return cls("constant", ((0, weight),))
 
     @classmethod
     def from_data(cls, data: Any) -> Schedule:
-        """From what YAML holds, once the schema has passed it.
+        """Return the schedule that a reward file describes.
+
+        Args:
+            data: The value of ``weight``, which is valid according to the schema.
 
         Raises:
-            ValueError: Steps don't ascend.
+            ValueError: The steps are not in ascending order.
         """
         if not isinstance(data, dict):
             return cls.constant(float(data))
@@ -43,7 +48,7 @@ class Schedule:
         return cls(kind, points)
 
     def at(self, step: int) -> float:
-        """The weight at a step; before the first point that of the first, after the last that of the last."""
+        """Return the weight at a step. Before the first point it is that of the first point, and after the last that of the last."""
         steps = [point[0] for point in self.points]
         index = bisect.bisect_right(steps, step) - 1
         if index < 0:

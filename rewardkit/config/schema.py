@@ -1,4 +1,4 @@
-"""One JSON Schema (draft 2020-12) for a reward file, made from the core and the parameters of every installed plugin."""
+"""The JSON Schema (draft 2020-12) of reward files, with the parameters of every installed reward."""
 
 from __future__ import annotations
 
@@ -65,32 +65,32 @@ COMPONENT_NAME = "^[A-Za-z_][A-Za-z0-9_]*$"
 _COMPOSITE = {
     "gate": {
         "type": "string",
-        "description": "Condition on components; where it is false the total is gate_value and the rest is not run.",
+        "description": "Condition on components. Where it is false, the reward is gate_value and the other components are not run.",
     },
-    "gate_value": {**_NUMBER, "default": 0.0, "description": "The total of a rollout that the gate keeps out."},
+    "gate_value": {**_NUMBER, "default": 0.0, "description": "The reward of a rollout for which the gate is false."},
     "combine": {
         "enum": ["sum", "mean", "product", "min", "normalized_sum"],
         "default": "sum",
-        "description": "How weight × value of the components become one number.",
+        "description": "How the weighted values of the components are combined.",
     },
-    "clip": {**_CLIP, "description": "Lowest and highest total."},
+    "clip": {**_CLIP, "description": "Lowest and highest reward."},
 }
 
 _UNSCORED = {
     "type": "object",
-    "description": "What becomes of rollouts that could not be scored.",
+    "description": "What to do with rollouts that can't be scored.",
     "properties": {
         "policy": {
             "enum": ["exclude", "zero", "fail"],
             "default": "exclude",
-            "description": "exclude: no reward; zero: a reward of 0; fail: stop at the first.",
+            "description": "exclude: they get no reward; zero: they get a reward of 0; fail: the first one ends the run.",
         },
         "abort_above": {
             **_NUMBER,
             "minimum": 0,
             "maximum": 1,
             "default": 0.1,
-            "description": "Stop when more than this share of rollouts is unscored.",
+            "description": "The run fails if more than this share of rollouts is unscored.",
         },
     },
     "additionalProperties": False,
@@ -98,11 +98,15 @@ _UNSCORED = {
 
 
 def reward_schema(registry: Registry) -> dict[str, Any]:
-    """The schema of a reward file with the plugins of this registry. Rewards whose names clash are left out."""
+    """Return the JSON Schema of reward files.
+
+    Args:
+        registry: The plugins whose rewards are included. Rewards whose names clash are left out.
+    """
     offers = [offers[0] for _, offers in sorted(registry.rewards.items()) if len(offers) == 1]
     components = {
         "type": "object",
-        "description": "The parts of the reward, by names of your choice.",
+        "description": "The components of the reward, by names of your choice.",
         "propertyNames": {"pattern": COMPONENT_NAME},
         "additionalProperties": {"$ref": "#/$defs/component"},
         "minProperties": 1,
@@ -113,12 +117,12 @@ def reward_schema(registry: Registry) -> dict[str, Any]:
         "title": "rewardkit composite reward",
         "type": "object",
         "properties": {
-            "version": {"const": 1, "description": "Version of this format."},
+            "version": {"const": 1, "description": "The version of the file format."},
             **composite,
             "unscored": _UNSCORED,
             "composites": {
                 "type": "object",
-                "description": "Several composites, of which routes choose one for each row.",
+                "description": "Several composites; the routes select one for each row.",
                 "propertyNames": {"pattern": COMPONENT_NAME},
                 "additionalProperties": {
                     "type": "object",
@@ -130,13 +134,13 @@ def reward_schema(registry: Registry) -> dict[str, Any]:
             },
             "routes": {
                 "type": "array",
-                "description": "Tried in order; the first whose globs all match a row's fields is taken.",
+                "description": "Rules that select a composite; the first rule whose patterns all match a row is used.",
                 "items": {
                     "type": "object",
                     "properties": {
                         "match": {
                             "type": "object",
-                            "description": "Globs by field, such as {data_source: 'openai/*'}; {} matches every row.",
+                            "description": "Glob patterns by column, such as {data_source: 'openai/*'}; {} matches every row.",
                             "additionalProperties": {"type": "string"},
                         },
                         "composite": {"type": "string", "description": "The name of one of the composites."},
@@ -173,20 +177,20 @@ def _component_schema(offers: list[OfferedReward]) -> dict[str, Any]:
         "properties": {
             "use": {
                 "enum": [offer.type.name for offer in offers],
-                "description": "The reward, by the name under which a plugin offers it.",
+                "description": "The name of an installed reward.",
             },
-            "with": {"type": "object", "description": "Its parameters."},
+            "with": {"type": "object", "description": "The parameters of the reward."},
             "weight": _WEIGHT,
             "when": {
                 "type": "string",
-                "description": "Condition on other components; where false, this one is not run.",
+                "description": "Condition on other components and on columns. Where it is false, this component is not run.",
             },
             "scale": _SCALE,
             "clip": {**_CLIP, "description": "Lowest and highest value after scaling."},
             "timeout": {
                 **_NUMBER,
                 "exclusiveMinimum": 0,
-                "description": "Seconds that one rollout may take, for rewards that run in workers or wait for services.",
+                "description": "Time limit per rollout in seconds, for rewards that run in worker processes or wait for services.",
             },
         },
         "required": ["use"],
@@ -196,7 +200,7 @@ def _component_schema(offers: list[OfferedReward]) -> dict[str, Any]:
 
 
 def _closed(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with its ``$defs`` put in place, so that references don't depend on where it is embedded."""
+    """Return a schema whose ``$defs`` are inlined, so that it can be embedded anywhere."""
     definitions = schema.get("$defs", {})
 
     def inline(value: Any, open_names: tuple[str, ...]) -> Any:
@@ -207,7 +211,7 @@ def _closed(schema: dict[str, Any]) -> dict[str, Any]:
         name = str(value.get("$ref", "")).removeprefix("#/$defs/")
         if name in definitions:
             if name in open_names:
-                return {}  # a type that contains itself: its inner levels are checked when the parameters are built
+                return {}  # The inner levels of a recursive type are checked when the parameters are built.
             rest = {key: item for key, item in value.items() if key != "$ref"}
             return {**inline(definitions[name], (*open_names, name)), **rest}
         return {key: inline(item, open_names) for key, item in value.items() if key != "$defs"}

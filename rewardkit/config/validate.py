@@ -1,4 +1,4 @@
-"""Says in plain words, and with its place, what in a document breaks a JSON Schema."""
+"""Reports violations of a JSON Schema in plain words, each with its place in the YAML file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,15 @@ _TYPE_NAMES = {
 
 
 def schema_problems(document: Document, schema: dict[str, Any]) -> list[tuple[Location | None, str]]:
-    """Every violation, in the order of the file."""
+    """Return every violation of a schema, in the order of the file.
+
+    Args:
+        document: The data, with the place of each value.
+        schema: The JSON Schema.
+
+    Returns:
+        Pairs of a place and a message.
+    """
     found: dict[tuple[Location | None, str], None] = {}
     for error in Draft202012Validator(schema).iter_errors(document.data):
         for problem in _explain(error, document):
@@ -33,13 +41,13 @@ def schema_problems(document: Document, schema: dict[str, Any]) -> list[tuple[Lo
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for the nearest known word, or nothing."""
+    """Return ``; did you mean 'x'?`` with the most similar known word, or an empty string if none is similar."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.65)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def show(value: Any) -> str:
-    """A value as a message quotes it: short, and with its kind where that matters."""
+    """Return a value in words for a message: shortened, and with its type where it could be mistaken."""
     if isinstance(value, str):
         return f"the text {value[:60]!r}{'…' if len(value) > 60 else ''}"
     if isinstance(value, bool):
@@ -85,7 +93,7 @@ def _explain(error: ValidationError, document: Document) -> Iterator[tuple[Locat
         elif not isinstance(found, dict):
             return
         elif "composites" in found and "routes" not in found:
-            yield document.where_key(("composites",)), "composites need routes, which say which rows they are for"
+            yield document.where_key(("composites",)), "composites need routes, which select the composite of each row"
         elif "routes" in found and "composites" not in found:
             yield document.where_key(("routes",)), "routes need composites to choose from"
         elif "components" in found:
@@ -95,7 +103,7 @@ def _explain(error: ValidationError, document: Document) -> Iterator[tuple[Locat
     elif rule == "pattern" and "propertyNames" in error.absolute_schema_path:
         yield (
             document.where_key((*path, found)),
-            f"{found!r} is no name for a part of a reward: use letters, digits and underscores",
+            f"{found!r} is not a valid name: use letters, digits and underscores, and don't start with a digit",
         )
     elif rule in {"minItems", "maxItems"}:
         bound = "at least" if rule == "minItems" else "at most"
@@ -117,7 +125,7 @@ def _explain(error: ValidationError, document: Document) -> Iterator[tuple[Locat
 
 
 def _explain_alternatives(error: ValidationError, document: Document) -> Iterator[tuple[Location | None, str]]:
-    """Of several alternatives, all their types; or what is wrong with the one that came nearest."""
+    """Yield the types that all alternatives allow, or the problems of the alternative that matches best."""
     types = [option["type"] for option in error.validator_value if set(option) >= {"type"}]
     context = error.context or []
     deeper = [child for child in context if child.relative_path or child.validator not in {"type", "const", "enum"}]
@@ -137,7 +145,7 @@ def _required_params(error: ValidationError) -> str:
 
 
 def _decimal_comma(found: Any, kinds: list[str]) -> str:
-    """The number that a text was meant to be."""
+    """Return a hint with the number that a text was probably meant to be."""
     if isinstance(found, str) and {"number", "integer"} & set(kinds):
         try:
             number = float(found.replace(",", "."))

@@ -164,7 +164,7 @@ def test_beginning_anew_removes_what_the_run_wrote_and_nothing_else(work, capsys
     ("arguments", "code", "message"),
     [
         (["train", "nowhere.yaml"], 2, "there is no such file"),
-        (["train", "sft.yaml", "--set", "steps"], 2, "--set wants KEY=VALUE, found 'steps'"),
+        (["train", "sft.yaml", "--set", "steps"], 2, "--set steps: write KEY=VALUE"),
         (["train", "sft.yaml", "--set", "model.path=./none", "--fresh"], 2, "there is no model folder"),
         (["train", "sft.yaml", "--set", "model.path=run2/final", "--fresh"], 2, "run2/final"),
         (["check", "sft.yaml", "--set", "model.path=./run2/final"], 2, "run2/final; a run ends with writing it"),

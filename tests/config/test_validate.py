@@ -141,7 +141,7 @@ SCHEMA_SAYS = {
     "component is text": (HEAD + "  a: exact\n", "f:3:6: components.a must be a mapping, found the text 'exact'"),
     "component's name": (
         HEAD + "  my-part: {use: exact}\n",
-        "f:3:3: 'my-part' is no name for a part of a reward: use letters, digits and underscores",
+        "f:3:3: 'my-part' is not a valid name: use letters, digits and underscores, and don't start with a digit",
     ),
     "clip of one": (
         HEAD + "  a: {use: exact, clip: [1]}\n",
@@ -182,7 +182,7 @@ SCHEMA_SAYS = {
     ),
     "composites without routes": (
         "version: 1\ncomposites:\n  m: {components: {a: {use: exact}}}\n",
-        "f:2:1: composites need routes, which say which rows they are for",
+        "f:2:1: composites need routes, which select the composite of each row",
     ),
     "a route's glob": (
         "version: 1\ncomposites:\n  m: {components: {a: {use: exact}}}\nroutes: [{match: {x: 1}, composite: m}]\n",

@@ -1,1 +1,1 @@
-"""What several commands share: loading rewards, tables, checks, progress."""
+"""Code that several commands share: loading rewards, tables, checks, progress bars."""

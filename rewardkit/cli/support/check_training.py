@@ -1,4 +1,4 @@
-"""``rewardkit check`` on a training configuration: what is in the loss, what a step costs, what is odd about the data."""
+"""``rewardkit check`` for a training configuration: shows the tokens in the loss and the cost of a step, and checks the data."""
 
 from __future__ import annotations
 
@@ -20,15 +20,26 @@ if TYPE_CHECKING:
     from rewardkit.train.preflight.data_checks import Findings
 
 STYLES = {"context": "dim", "loss": "green", "weighted": "bold magenta", "chosen": "green", "rejected": "red"}
-"""Of the parts of a sample."""
+"""The style of each part of a sample."""
 MARKS = {"loss": "⟦{}⟧", "weighted": "⟦{}⟧", "chosen": "⟦+{}⟧", "rejected": "⟦-{}⟧"}
-"""How the parts of a sample are marked beside their colour."""
+"""The brackets around each part of a sample, so that it can be recognized without colours."""
 MOST_CHARACTERS = 2000
-"""Of a part that is shown."""
+"""The most characters of a part of a sample that are shown."""
 
 
 def check_training(config: str, overrides: Mapping[str, str], limit: int | None, *, as_json: bool) -> None:
-    """Look at a configuration and its data, and print what was seen. Raises DataError where training would refuse them."""
+    """Check a training configuration and its data, and print the findings.
+
+    Args:
+        config: The configuration file.
+        overrides: Values by dotted key that replace those of the file.
+        limit: Check only so many rows.
+        as_json: Print the findings as JSON.
+
+    Raises:
+        ConfigError: The configuration is not valid.
+        DataError: Training would refuse the data.
+    """
     from rewardkit.cli.support.loading import exit_on_interrupt
     from rewardkit.train.config.reading import read_train_config
     from rewardkit.train.config.stages import import_heavy
@@ -56,7 +67,13 @@ def check_training(config: str, overrides: Mapping[str, str], limit: int | None,
 
 
 def show(file: TrainFile, found: Findings, console: Console) -> None:
-    """Print the findings."""
+    """Print the findings.
+
+    Args:
+        file: The configuration.
+        found: The findings.
+        console: Where to print.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -88,5 +105,5 @@ def show(file: TrainFile, found: Findings, console: Console) -> None:
             console.print(line)
     if not found.problems and not found.warnings:
         console.print(
-            f"[green]ok[/green]  {file.document.file} is valid, and nothing is odd about the data", highlight=False
+            f"[green]ok[/green]  {file.document.file} is valid, and the data have no problems", highlight=False
         )

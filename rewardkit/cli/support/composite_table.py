@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
 
 def print_composite(console: Console, composite: Composite) -> None:
-    """A table of its components, and how they are put together."""
+    """Print a table of the components of a composite, and how they are combined.
+
+    Args:
+        console: Where to print.
+        composite: The composite.
+    """
     from rich.markup import escape
     from rich.table import Table
 
@@ -33,7 +38,7 @@ def print_composite(console: Console, composite: Composite) -> None:
 
 
 def weight_text(weight: Schedule) -> str:
-    """A weight as a short text."""
+    """Return a weight schedule as a short text."""
     if weight.kind == "constant":
         return f"{weight.points[0][1]:g}"
     (first, low), (last, high) = weight.points[0], weight.points[-1]

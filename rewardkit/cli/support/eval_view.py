@@ -1,4 +1,4 @@
-"""What a person sees of an evaluation: how far it is, its figures, and what training changed."""
+"""Prints the progress and the results of an evaluation, and the comparison of two models."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from rewardkit.train.evaluation.statistics import Estimate
 from rewardkit.train.reports.evaluation_report import differences, sentences, short
 
 SHOWN_CLASSES = 20
-"""Classes of problems in the terminal; all are on the page."""
+"""The most classes of problems in the terminal. The HTML page lists all."""
 
 
 class Bar:
-    """How far the models are: a bar on a terminal, elsewhere a line for each model. A context manager."""
+    """A context manager that shows progress: a bar for each model on a terminal, otherwise a line for each model."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
@@ -45,11 +45,11 @@ class Bar:
         self.progress.stop()
 
     def say(self, words: str) -> None:
-        """A line of its own."""
+        """Print a line above the bars."""
         self.console.print(words, highlight=False, markup=False, soft_wrap=True)
 
     def tell(self, progress: ExamProgress) -> None:
-        """Move on."""
+        """Update the bar of a model, and add it if it is new."""
         if progress.model not in self.tasks:
             self.tasks[progress.model] = self.progress.add_task(short(progress.model), total=progress.total)
             if not self.console.is_terminal:
@@ -61,12 +61,12 @@ class Bar:
 def show(
     all_answers: Sequence[ModelAnswers], labelled: Sequence[Mapping[str, float | Estimate]], changes: Sequence[Change]
 ) -> None:
-    """Print the figures of each model, and what changed between two.
+    """Print the metrics of each model, and the difference between two models.
 
     Args:
-        all_answers: Of each model.
-        labelled: The figures of each by the words that a person reads.
-        changes: The whole first; none for a single model.
+        all_answers: The answers of each model.
+        labelled: The metrics of each model by label.
+        changes: The difference over all problems, followed by the difference for each class; empty for a single model.
     """
     console = Console()
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -89,7 +89,7 @@ def _words(value: float | Estimate | None, *, sign: bool = False) -> str:
     if value is None:
         return ""
     if math.isnan(value.value if isinstance(value, Estimate) else value):
-        return "–"  # of what no answer has
+        return "–"  # No answer has this metric.
     if isinstance(value, Estimate):
         return f"{value.value:{style}} [dim]{value.low:{style}}…{value.high:{style}}[/dim]"
     return f"{value:{style}}"
@@ -124,6 +124,6 @@ def _show_changes(console: Console, changes: Sequence[Change]) -> None:
 
 
 def _gain(value: Estimate) -> str:
-    if math.isnan(value.value):  # there are no such problems
+    if math.isnan(value.value):  # There are no such problems.
         return "–"
     return f"{value.value:+.2f} [dim]±{(value.high - value.low) / 2:.2f}[/dim]"

@@ -1,4 +1,4 @@
-"""Ctrl-C while large libraries are imported."""
+"""Parses ``--set`` options, and handles Ctrl-C while large libraries are imported."""
 
 from __future__ import annotations
 
@@ -16,22 +16,29 @@ from rewardkit.interrupts import answering
 
 
 def split_overrides(overrides: tuple[str, ...]) -> dict[str, str]:
-    """``KEY=VALUE`` as given on the command line."""
+    """Return the values of ``--set KEY=VALUE`` options by key.
+
+    Args:
+        overrides: The options.
+
+    Raises:
+        UsageError: An option is not of that form.
+    """
     result = {}
     for text in overrides:
         key, sign, value = text.partition("=")
         if not sign or not key:
-            raise UsageError(f"--set wants KEY=VALUE, found {text!r}")
+            raise UsageError(f"--set {text}: write KEY=VALUE, such as optimizer.lr=3e-5")
         result[key] = value
     return result
 
 
 @contextmanager
 def exit_on_interrupt() -> Iterator[None]:
-    """Inside, Ctrl-C ends the process.
+    """End the process at once if Ctrl-C is pressed inside the block.
 
-    A library that is interrupted while it is imported may swallow that, or be left half made and break later. Nothing has been
-    begun at that time that would have to be ended in order.
+    A library that is interrupted during its import may swallow KeyboardInterrupt, or stay half imported and fail later. At that time
+    no work has started that would need an orderly shutdown.
     """
 
     def leave(_number: int, _frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""Scores files in a process of its own, for commands that work on the result."""
+"""Scores files in a subprocess, for commands that use the scored file."""
 
 from __future__ import annotations
 
