@@ -14,7 +14,7 @@ from rewardkit_math.parsing import parse
 from rewardkit_math.parsing import text as texts
 from rewardkit_math.policy import Policy
 from rewardkit_math.reading import Read, alternatives, read_boxes, read_phrase, same_digits, word_count
-from rewardkit_math.units import unit
+from rewardkit_math.units import plain_unit, unit
 from rewardkit_math.work import allowed
 
 
@@ -263,7 +263,7 @@ def _is_words(content: str) -> bool:
     return bool(bare) and "\\" not in bare and sum(c.isalpha() or c in "-'’ " for c in bare) >= 0.8 * len(bare)
 
 
-_QUANTITY = re.compile(r"(.*[\d})])(?:\s|~|\\[ ,;:])+((?:\\?[A-Za-zμ°Ω$]+(?:\^\{?-?\d\}?)?[\s*/·]*)+)")
+_QUANTITY = re.compile(r"(.*[\d})])(?:\s|~|\\[ ,;:])+((?:\\?[A-Za-zμ°Ω$]+(?:\^\{?-?\d\}?)?[\s*/·()]*)+)")
 
 
 def _quantity_equal(theirs: Read, ours: Read, comparison: Comparison) -> bool:
@@ -283,10 +283,11 @@ def _quantity(side: Read) -> Expr | None:
     if side.expr is None or len(side.answer.text) > 100 or side.expr.features.isdisjoint(("sym", "word")):
         return None
     match = _QUANTITY.fullmatch(side.answer.text)
-    if match is None or unit(match[2].replace("\\", "")) is None:
+    written = plain_unit(match[2]) if match is not None else ""
+    if match is None or unit(written) is None:
         return None
     try:
-        return Expr("unit", parse(match[1]), match[2])
+        return Expr("unit", parse(match[1]), written)
     except MathError:
         return None
 

@@ -56,10 +56,12 @@ class Parameters(Part):
         if left.head in ("seq", "rel", "cond", "matrix") or right.head in ("seq", "rel", "cond", "matrix"):
             return False
         names = [symbols(e) for e in (left, right)]
-        if not names[1] & _TYPICAL or not (names[1] & _VARIABLES and names[0] & _VARIABLES):
+        if not (names[1] & _VARIABLES and names[0] & _VARIABLES):
             return False
         theirs, ours = (sorted(n & _CONSTANT_NAMES - (n & _VARIABLES)) for n in names)
         if len(theirs) != len(ours) or len(ours) > 3:
+            return False
+        if not names[1] & _TYPICAL and not (len(ours) > 1 and set(theirs) <= _TYPICAL):  # A cos x + B sin x
             return False
         for order in permutations(theirs):
             candidate = left
@@ -196,15 +198,25 @@ def _ranged(expr: Expr) -> tuple[Expr, str | None] | None:
         if condition.head != "cond" or condition.args[0].head != "rel":
             return None
         return _ranged(condition)
+    elif expr.head == "seq" and len(expr.args) == 3 and (spoken := _called_integer(expr.args[2])) is not None:
+        value, name = expr.args[1], spoken  # k\pi, k an integer
     else:
         value = expr
         letters = symbols(value) & _INTEGERS
-        if len(letters) != 1 or "const:pi" not in value.features:
+        if len(letters) != 1 or value.features.isdisjoint(("const:pi", "deg")):
             return None
         (name,) = letters
     if value.head == "rel" and value.args[0] == ("=",) and value.args[1].head == "sym":
         value = value.args[2]
     return value, name
+
+
+def _called_integer(expr: Expr) -> str | None:
+    """Return the name of a letter that is said to be an integer: `k an integer`; None for anything else."""
+    if expr.head != "unit" or expr.args[0].head != "sym":
+        return None
+    said = expr.args[1].casefold().replace("any", "").replace("is", "").replace("an", "").strip(" .")
+    return str(expr.args[0].args[0]) if said == "integer" else None
 
 
 def _is_integers(expr: Expr) -> bool:

@@ -11,7 +11,7 @@ from rewardkit_math.expr import Expr
 from rewardkit_math.parsing import text
 from rewardkit_math.parsing import vocabulary as words
 
-_ARTICLE = re.compile(r"\s*(?:an?|the)\s+(?=\S{3})", re.IGNORECASE)
+_ARTICLE = re.compile(r"\s*(?:(?:on|in|at)\s+)?(?:(?:an?|the|on|in|at)\s+)(?=\S{3})", re.IGNORECASE)
 
 
 class Words(Part):
@@ -99,4 +99,6 @@ def stem(word: str) -> str:
 
 def _named(expr: Expr) -> str | None:
     """The words of an answer without their article: "an ellipse" is an ellipse."""
-    return text.plain(_ARTICLE.sub("", expr.args[0], count=1)) if expr.head in ("text", "word") else spelled(expr)
+    if expr.head not in ("text", "word"):
+        return spelled(expr)
+    return text.plain(_ARTICLE.sub("", expr.args[0], count=1)).removesuffix("条件")

@@ -23,7 +23,7 @@ _MATH = re.compile(
 )
 _PROSE = re.compile(
     r"(?<![\\A-Za-z])(?:the|is|are|it|its|of|that|this|we|so|therefore|thus|hence|answer|answers|because|which|was|were|has|have|can|"
-    r"will|my|your|you|get|result|solution|solutions|value|equal|equals|final|i|let|then|there|he|she|they|by|be|not|number|"
+    r"will|would|my|your|you|get|result|solution|solutions|value|equal|equals|final|i|let|then|there|he|she|they|by|be|not|number|"
     r"perimeter|area|step|first|since|using|choose|chose|pick|select|think|believe|choice|problem|question|makes|make)(?![A-Za-z])",
     re.IGNORECASE,
 )

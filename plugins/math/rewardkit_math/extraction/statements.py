@@ -51,11 +51,25 @@ _PHRASES = tuple(
             ),
         ),
         (
-            ("esult", "ption", "hoice", "olution", "hoose", "elect", "ick", "hink", "elieve"),
+            (
+                "esult",
+                "ption",
+                "hoice",
+                "olution",
+                "hoose",
+                "elect",
+                "ick",
+                "hink",
+                "elieve",
+                "o with",
+                "oing with",
+                " is ",
+            ),
             (
                 r"(?:\b(?:result|option|choice|solutions?)\s+(?:is|are|was|would\s+be|should\s+be|must\s+be|[:=])"
-                r"|\b(?:choose|select|pick|choice|option|think\s+it(?:'s|\s+is)|believe\s+it(?:'s|\s+is))\b"
-                r"(?=[\s:*]*(?:(?:answer|option|choice)\s+)*\(?[A-J]\)?(?![A-Za-z'])))[\s:*`]*"
+                r"|\b(?:choose|select|pick|choice|option|go(?:ing)?\s+with|think\s+it(?:'s|\s+is)|believe\s+it(?:'s|\s+is))\b"
+                r"(?=[\s:*]*(?:(?:answer|option|choice)\s+)*\(?[A-J]\)?(?![A-Za-z']))"
+                r"|\b(?:(?:so|thus|hence|therefore)\b,?\s+)?(?=[*(]{0,3}[A-HJ][*)]{0,3}\s+is\s+(?:the\s+)?(?:correct|right|best)\b))[\s:*`]*"
             ),
         ),
     )
@@ -84,7 +98,9 @@ _CLAUSE = re.compile(
     r"|;\s*(?=[A-Za-z]{3})"
     r"|\s\(\s*(?:not|from|see|because|since|by|as|using|rounded|approximately|about|where|which|the|it|in|with|check|verified|eq|equation|note|this|to)\b"
     r"|\s(?:-|—|–|--+)\s+(?=[A-Za-z]{2})"
-    r"|\s\b(?:because|since|but|which|rather\s+than|instead\s+of|not|whereas|so\s+that|as\s+(?:the|we|it|there|shown|required)|and\s+not|is\s+wrong)\b"
+    r"|\s\b(?:because|since|but|which|rather\s+than|instead\s+of|not|whereas|so\s+that|as\s+(?:the|we|it|there|shown|required)|when\s+rounded|and\s+not|is\s+(?:wrong|(?:the\s+)?(?:correct|right|best)))\b"
+    r"|\sas\s+(?=[\d$\\(-])"
+    r"|;\s*(?=\S{1,20}\s+(?:is|are|was|would|will|can(?:not|'t)?|could|does|do|has|have|gives?)\b)"
     r")",
     re.IGNORECASE,
 )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from rewardkit_math.errors import ParseError, TooLarge
 from rewardkit_math.expr import Expr, neg
+from rewardkit_math.parsing import vocabulary as words
 from rewardkit_math.parsing.cursor import MAX_DEPTH, Cursor
 from rewardkit_math.parsing.quantities import added, joined_units, multiplied, written_unit
 from rewardkit_math.units import CURRENCIES, UNITS
@@ -158,6 +159,8 @@ class Operators(Cursor):
             return Expr("rel", ("=",), left, right)
         if left.head == "text" and left.args[0].strip().casefold() in ("minus", "negative"):
             return neg(right)
+        if left.head == "text" and (bound := words.BOUNDS.get(tuple(left.args[0].casefold().split()))) is not None:
+            return Expr("rel", (bound,), Expr("sym", "?"), right)
         if left.head == "text" and left.args[0].strip().endswith((" is", " are", ":", "approximately", "about")):
             return right
         if left.head == "unit" and right.head == "num":
@@ -188,6 +191,8 @@ class Operators(Cursor):
             return total
         if operator == "*" and (total := multiplied(left, right)) is not None:
             return total
+        if operator == "/" and left.head == "unit" and (below := written_unit(right)) is not None:
+            return Expr("unit", left.args[0], f"{left.args[1]} / ({below})")  # J/(mol K)
         if operator == "/" and left.head == "unit" and right.head == "num":
             return Expr("unit", Expr("div", left.args[0], right), left.args[1])
         if operator == "+":

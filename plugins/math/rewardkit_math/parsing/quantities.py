@@ -81,9 +81,15 @@ class Quantities(Cursor):
             return Expr("deg", left)
         if lowered in ("squared", "cubed") and left.head == "num":
             return Expr("pow", left, Expr("num", 2 if lowered == "squared" else 3, None))
-        scale = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}.get(
-            lowered.split(" ")[0]
-        )
+        scale = {
+            "dozen": 12,
+            "dozens": 12,
+            "hundred": 100,
+            "thousand": 1000,
+            "million": 10**6,
+            "billion": 10**9,
+            "trillion": 10**12,
+        }.get(lowered.split(" ")[0])
         if scale:
             left = Expr("mul", left, Expr("num", scale, None))
             written = written.partition(" ")[2]
@@ -140,6 +146,9 @@ def written_unit(expr: Expr) -> str | None:
     if head == "pow" and expr.args[1].head == "num":
         base = written_unit(expr.args[0])
         return base and f"{base}^{expr.args[1].args[0]}"
+    if head == "unit":
+        before = written_unit(expr.args[0])
+        return before and f"{before} {expr.args[1].strip()}"
     if head in ("div", "mul"):
         parts = [written_unit(part) for part in expr.args]
         return None if None in parts else (" / " if head == "div" else " ").join(str(part) for part in parts)

@@ -143,22 +143,51 @@ _ELEMENTS = (
     "H|He|Li|Be|B|C|N|O|F|Ne|Na|Mg|Al|Si|P|S|Cl|Ar|K|Ca|Sc|Ti|V|Cr|Mn|Fe|Co|Ni|Cu|Zn|Ga|Ge|As|Se|Br|Kr|Rb|Sr|Y|Zr|Nb|Mo|Tc|Ru|Rh|Pd|Ag|Cd|"
     "In|Sn|Sb|Te|I|Xe|Cs|Ba|La|Ce|Nd|W|Os|Ir|Pt|Au|Hg|Tl|Pb|Bi|Rn|Fr|Ra|Th|U|Pu"
 )
-_CHEMICAL = re.compile(rf"\d*(?:(?:{_ELEMENTS})\d*|[(\[]|[)\]]\d*)+(?:\^(?:\d?[+-]|[+-]\d?))?(?:\((?:s|l|g|aq)\))?")
+_CHEMICAL = re.compile(rf"\d*(?:(?:{_ELEMENTS})\d*|[(\[]|[)\]]\d*)+(?:\^?(?:\d?[+-]|[+-]\d?))?(?:\((?:s|l|g|aq)\))?")
+_ARROW = re.compile(r"\\(?:long)?rightarrow(?![A-Za-z])|\\to(?![A-Za-z])|\\xrightarrow\s*\{[^{}]*\}|[-=]+>|→")
+_PLUS = re.compile(r"\s\+\s|(?<=[A-Za-z\d)\]}])\+(?=\s*\\?\d*\s*[A-Z(\[\\])")
 _INDEX = re.compile(r"_(?:\{(\d+)\}|(?=(\d))\d)")
 _CHARGE = re.compile(r"\^\{(\d?[+-])\}")
 
 
 def chemical(text: str) -> str | None:
-    r"""Return a chemical formula in plain letters (`\mathrm{H_2O}` as `H2O`), or None for what is none."""
+    r"""Return a chemical formula or equation in plain letters; equal results mean the same.
+
+    Args:
+        text: For example `\mathrm{H_2O}` or `\ce{2H2 + O2 -> 2H2O}`.
+
+    Returns:
+        For example `H2O` or `2H2+O2->2H2O`, with the substances of a side in alphabetical order; None for anything else.
+    """
     if len(text) > 120:
         return None
+    arrow = _ARROW.search(text)
+    if arrow is None:
+        return _formula(text)
+    unwrapped = text
+    for _ in range(4):
+        unwrapped = _WRAPPER.sub(r"\1", unwrapped)
+    sides = _ARROW.split(unwrapped)
+    if len(sides) != 2:
+        return None
+    written = []
+    for side in sides:
+        terms = [_formula(term) or term.strip() for term in _PLUS.split(side)]
+        if not all(_CHEMICAL.fullmatch(term) for term in terms):
+            return None
+        written.append("+".join(sorted(terms)))
+    return "->".join(written)
+
+
+def _formula(text: str) -> str | None:
+    """Return the formula of one substance in plain letters, or None."""
     plain_text = spelled_out(_CHARGE.sub(r"^\1", _INDEX.sub(r"\1\2", text))).replace("_", "")
     if (
         not _CHEMICAL.fullmatch(plain_text)
-        or sum(c.isupper() for c in plain_text) + sum(c.isdigit() or c == "^" for c in plain_text) < 2
+        or sum(c.isupper() for c in plain_text) + sum(c.isdigit() or c in "^+-" for c in plain_text) < 2
     ):
         return None
-    return plain_text
+    return plain_text.replace("^", "")
 
 
 _SPACING = re.compile(r"\\[,;:! ]|\\q?quad\b|\\(?:left|right|displaystyle)(?![a-zA-Z])|[\s~$]+")

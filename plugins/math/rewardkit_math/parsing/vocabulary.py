@@ -93,6 +93,14 @@ CONNECTORS = {
 
 CONDITIONS = frozenset("for where if when with such provided assuming unless".split())
 
+BOUNDS = {
+    ("at", "least"): ">=", ("no", "less", "than"): ">=", ("not", "less", "than"): ">=", ("at", "most"): "<=", ("no", "more", "than"): "<=",
+    ("not", "more", "than"): "<=", ("up", "to"): "<=", ("more", "than"): ">", ("greater", "than"): ">", ("larger", "than"): ">",
+    ("less", "than"): "<", ("fewer", "than"): "<", ("smaller", "than"): "<", ("greater", "than", "or", "equal", "to"): ">=",
+    ("less", "than", "or", "equal", "to"): "<=", ("not",): "!=",
+}  # fmt: skip
+"""Words before a number that make it a bound, to the relation that they say."""
+
 TEXT_ANSWERS = frozenset(
     "yes no true false none neither both even odd never always undefined infinite dne impossible some all not both "
     "convergent divergent converges diverges increasing decreasing".split()

@@ -12,6 +12,7 @@ from rewardkit_math.errors import MathError
 from rewardkit_math.expr import Expr
 from rewardkit_math.parsing import parse
 from rewardkit_math.parsing import vocabulary as words
+from rewardkit_math.units import words_behind
 
 _NUMBERS = frozenset(("num", "base", "unit", "pct", "mul", "div", "fn"))
 """Heads of answers that are one value."""
@@ -42,10 +43,16 @@ def alternatives(content: str, other: Expr | None, *, prediction: bool) -> Itera
         right = _right_side(content)
         if right is not None:
             yield right
+    if prediction and other is not None and other.head == "seq" and "\\text" in content:
+        values = _labelled(content)
+        if values is not None:
+            yield values
 
 
 _DECIMAL_COMMA = re.compile(
-    r"(?P<before>[^\d,]{0,12}?)(?P<whole>\d+),(?P<decimals>\d{2}|\d{4,9}|(?<=\b0,)\d{1,3}|\d(?=\D*[€£]))(?P<behind>(?:[^\d,(){}\[\]].{0,30})?)",
+    r"(?P<before>[^\d,]{0,12}?)(?P<whole>\d+|\d{1,3}(?:[ .]\d{3})+),"
+    r"(?P<decimals>\d{2}|\d{4,9}|(?<=\b0,)\d{1,3}|\d(?=\s*(?:\\?%|\\text|\\mathrm|\\[, ]|[A-Za-zμΩ°])|\D*[€£]))"
+    r"(?P<behind>(?:[^\d,(){}\[\]].{0,30})?)",
     re.DOTALL,
 )
 _MONEY = re.compile(r"\s*(?:R\s*\\?\$|\\?\$|[€£¥₹]|\\euro|Rs\.?|EUR|USD|CHF)?\s*(-?)\s*")
@@ -59,7 +66,9 @@ def _decimal_comma(content: str) -> Expr | None:
     if before is None:
         return None
     try:
-        return parse(f"{before[1]}{match['whole']}.{match['decimals']}{match['behind']}")
+        return parse(
+            f"{before[1]}{match['whole'].replace(' ', '').replace('.', '')}.{match['decimals']}{match['behind']}"
+        )
     except MathError:
         return None
 
@@ -138,11 +147,42 @@ def _numeral(digits: str, base: int) -> Expr | None:
         return None
 
 
+_ITEM = re.compile(
+    r"\s*\\text\s*\{(?P<label>[A-Za-z .:=]+)\}\s*[:=]?\s*"
+    r"(?P<value>[-+\d\\][^,;{}]*(?:\{[^{}]*\}[^,;{}]*)*)(?:[,;]|\Z)(?:\s|\\[ ,;:])*"
+)
+
+
+def _labelled(content: str) -> Expr | None:
+    r"""Return the values of `\text{Maximum } 5, \text{minimum } -3` in their order; None unless every item has a label."""
+    values: list[Expr] = []
+    at = 0
+    while at < len(content):
+        match = _ITEM.match(content, at)
+        if (
+            match is None
+            or words_behind(match["label"]).changing
+            or tuple(match["label"].casefold().split()) in words.BOUNDS
+        ):
+            return None
+        try:
+            values.append(parse(match["value"]))
+        except MathError:
+            return None
+        at = match.end()
+    return Expr("seq", "()", *values) if len(values) > 1 else None
+
+
 _SUBSCRIPT = re.compile(r"_(?:\{[^{}]*\}|\\?\w)")
 _RANGE = re.compile(r"(\\(?:sum|prod|int|lim)(?![A-Za-z])(?:\\limits)?\s*)(?:[_^](?:\{[^{}]*\}|\\?\w+)\s*)*")
 
 
-_PROBABILITY = re.compile(r"\b[PE](?:\\left)?\([^()]*\)|\b[PE]\[[^\[\]]*\]")
+_PROBABILITY = re.compile(
+    r"(?:\\mathbb\s*\{\s*[PE]\s*\}|\\mathbb\s*[PE]|\\(?:mathrm|operatorname|text)\s*\{\s*(?:P|E|Pr|Var|Cov)\s*\}|\\Pr|\b(?:P|E|Var|Cov))"
+    r"\s*(?:\\left)?(?:\([^()]*\)|\[[^\[\]]*\])"
+)
+_VARIANCE = re.compile(r"(?:\\sigma|[sS])(?:_\{?\w\}?)?\^\{?2\}?")
+_POWER_OF_INDEXED = re.compile(r"(_(?:\{[^{}]*\}|\w))\^\{?\d\}?")
 
 
 def _right_side(content: str) -> Expr | None:
@@ -151,6 +191,11 @@ def _right_side(content: str) -> Expr | None:
     left = left.strip()
     if not equals or "=" in _RANGE.sub("", left) or left.endswith(("\\", "!", "<", ">", ":")) or not left:
         return None
+    if _VARIANCE.fullmatch(left):
+        left = "s"
+    indexed = left.count("_") > 1
+    if indexed:  # x_1^2 + x_2^2, the value of a symmetric expression
+        left = _POWER_OF_INDEXED.sub(r"\1", left)
     bare = _SUBSCRIPT.sub("", _RANGE.sub(r"\1", left))
     big = left.startswith(("\\sum", "\\prod", "\\int", "\\lim"))
     if (
@@ -159,7 +204,7 @@ def _right_side(content: str) -> Expr | None:
         or any(s in bare for s in ("<", ">", "\\le", "\\ge", ",", ";", "\\text"))
     ):
         return None
-    if ("+" in bare or "-" in bare) and {c for c in bare if c.isalpha()} <= set("xyz"):
+    if not indexed and ("+" in bare or "-" in bare) and {c for c in bare if c.isalpha()} <= set("xyz"):
         return None  # x + y = 3 is a line
     try:
         value = parse(right)

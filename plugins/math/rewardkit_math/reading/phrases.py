@@ -18,7 +18,7 @@ _CHOICE = re.compile(
     r"(?:\(([A-J])\)|([A-J])[.):](?=\s))(?:[\s.:~]|\\[ ,;]|\})+(?=\S)(.{1,200})",
     re.DOTALL,
 )
-_LETTER = re.compile(r"(?:option\s*\(?([A-J])\)?|([A-J])\))[.:]?", re.IGNORECASE)
+_LETTER = re.compile(r"(?:(?:\\(?:text|mathrm)\s*\{\s*)?option\s*\}?\s*\(?([A-J])\)?\}?|([A-J])\))[.:]?", re.IGNORECASE)
 _CHOICE_NOISE = re.compile(
     r"\\(?:text|textbf|mathrm|mathbf|mbox)\b|\\[ ,;]|\\quad|\b(?:and|or)\b|[和或与及、，；\s{}()\[\],;.&*]+"
 )
@@ -30,7 +30,7 @@ def choice(content: str) -> Expr | None:
     r"""Return the letter of a choice, perhaps with its text (`(B) 12`, `\textbf{(C)}\ 12`, `Option B`), or several letters."""
     if not content[:1].isalpha() and content[:1] not in ("(", "\\", "["):
         return None
-    letter = _LETTER.fullmatch(content) if len(content) < 16 else None
+    letter = _LETTER.fullmatch(content) if len(content) < 30 else None
     if letter is not None:
         return Expr("sym", (letter[1] or letter[2]).upper())
     several = choices(content)
@@ -95,7 +95,7 @@ PHRASES = {
 }
 """Words that mean a set, without their spaces."""
 
-_SEVERAL_WORDS = re.compile(r"(?:an?|[A-Za-z]{3,})(?: [A-Za-z'’-]+)+", re.IGNORECASE)
+_SEVERAL_WORDS = re.compile(r"(?:an?|on|in|at|[A-Za-z]{3,})(?: [A-Za-z'’-]+)+", re.IGNORECASE)
 
 
 def name(content: str) -> Expr | None:
@@ -167,12 +167,6 @@ _DROPPED = frozenset(
 )
 """Words of a phrase that say nothing of their own."""
 _MATH_WORDS = words.FUNCTIONS.keys() | words.GREEK | words.CONSTANTS.keys()
-_BOUNDS = {
-    ("at", "least"): ">=", ("no", "less", "than"): ">=", ("not", "less", "than"): ">=", ("at", "most"): "<=", ("no", "more", "than"): "<=",
-    ("not", "more", "than"): "<=", ("up", "to"): "<=", ("more", "than"): ">", ("greater", "than"): ">", ("larger", "than"): ">",
-    ("less", "than"): "<", ("fewer", "than"): "<", ("smaller", "than"): "<", ("greater", "than", "or", "equal", "to"): ">=",
-    ("less", "than", "or", "equal", "to"): "<=", ("not",): "!=",
-}  # fmt: skip
 _BOUNDS_BEHIND = {
     ("or", "more"): ">=",
     ("or", "greater"): ">=",
@@ -235,8 +229,8 @@ def _assembled(parts: list[Expr | str]) -> Expr | None:
         if isinstance(parts[0], str) and not isinstance(parts[-1], str):
             if spoken in _SIGNS:
                 return neg(formulas[0])
-            if spoken in _BOUNDS:
-                return Expr("rel", (_BOUNDS[spoken],), Expr("sym", "?"), formulas[0])
+            if spoken in words.BOUNDS:
+                return Expr("rel", (words.BOUNDS[spoken],), Expr("sym", "?"), formulas[0])
         if not isinstance(parts[0], str) and spoken in _BOUNDS_BEHIND:
             return Expr("rel", (_BOUNDS_BEHIND[spoken],), Expr("sym", "?"), formulas[0])
         if not isinstance(parts[-1], str) and spoken[-1] in _COPULAS and not words_behind(" ".join(spoken)).changing:

@@ -134,6 +134,8 @@ def _prepared(content: str) -> str:
         stripped = stripped[6:-1].strip()
     if stripped[:1] == "<" and (match := _ANGLES.fullmatch(stripped)) is not None:
         stripped = f"\\langle {match[1]} \\rangle"
+    if stripped[:1] == "(" or stripped[:7] == "\\text{(":
+        stripped = _without_labels(stripped)
     if stripped[:1] == "(":
         stripped = _LABEL.sub("", stripped, count=1)
     if stripped[-1:] == ")" and len(stripped) < 200:
@@ -145,6 +147,27 @@ def _prepared(content: str) -> str:
     return stripped
 
 
+_LABELS = re.compile(
+    r"(?:\\text\s*\{\s*)?\((?P<label>[a-h]|[1-9]|i{1,3}|iv|v)\)"
+    r"(?:\s*\}|(?=[\s~]|\\[ ,;:]|\\q?quad))(?:[\s~]|\\[ ,;:]|\\q?quad)*"
+)
+_LABEL_SERIES = ("abcdefgh", "123456789", ("i", "ii", "iii", "iv", "v"))
+_BETWEEN_LABELS = re.compile(r"(?:[\s~,;.]|\\[ ,;:]|\\q?quad(?![A-Za-z])|\\\\|\band\b|\\text\s*\{\s*(?:and)?\s*\})+\Z")
+
+
+def _without_labels(content: str) -> str:
+    """Return `(a) 5 (b) 7` as the list `5, 7`; any other content unchanged."""
+    found = list(_LABELS.finditer(content))
+    labels = [match["label"] for match in found]
+    if len(found) < 2 or found[0].start() or not any(labels == list(series[: len(labels)]) for series in _LABEL_SERIES):
+        return content
+    ends = [match.start() for match in found[1:]] + [len(content)]
+    items = [
+        _BETWEEN_LABELS.sub("", content[match.end() : end]).strip() for match, end in zip(found, ends, strict=True)
+    ]
+    return ", ".join(items) if all(any(c.isalnum() for c in item) for item in items) else content
+
+
 def understood(answer: Answer) -> Read:
     """Parse an answer; where it is a sentence, read what the sentence says."""
     content = answer.text
@@ -153,7 +176,7 @@ def understood(answer: Answer) -> Read:
         return Read(answer, rational)
     stripped = _prepared(content)
     said = PHRASES.get(texts.plain(stripped)) if len(stripped) < 40 and not _DIGIT.search(stripped) else None
-    count = words.NUMBER_WORDS.get(stripped.casefold())
+    count = _counted(stripped)
     if count is None and not stripped.isascii():
         count = chinese_number(stripped)
     if count is not None:
@@ -175,6 +198,16 @@ def understood(answer: Answer) -> Read:
     if len(stripped) < 400 and answer.source in _MARKED:
         return _sentence(answer, content, stripped, problem)
     return Read(answer, None, problem)
+
+
+_MINUS = re.compile(r"(?:minus|negative)\s+", re.IGNORECASE)
+
+
+def _counted(content: str) -> int | None:
+    """Return the value of a number in words, such as `twelve` or `minus five`; None for anything else."""
+    minus = _MINUS.match(content)
+    count = words.NUMBER_WORDS.get(content[minus.end() if minus is not None else 0 :].casefold())
+    return -count if minus is not None and count is not None else count
 
 
 _MARKED = ("boxed", "tag", "bare", "hash")

@@ -107,12 +107,16 @@ def plain_unit(text: str) -> str:
     return re.sub(r"μ\s+(?=[A-Za-zΩ])", "μ", text).replace("^°", "°")
 
 
+_SPEED = re.compile(r"\bkm\s*h\s*\^?\s*\{?[-−]1\}?")
+"""Kilometres per hour written as a product: `kmh^{-1}`."""
+
+
 @lru_cache(maxsize=2048)
 def unit(text: str) -> Unit | None:
     """Return the unit that is written as `text`; None where a part of it is no known unit."""
     found: list[list[int | str]] = []
     sign, raised, position = 1, 1, 0
-    text = plain_unit(text)
+    text = _SPEED.sub(r"km/h", plain_unit(text))
     while position < len(text):
         match = _PIECE.match(text, position)
         if match is None:
@@ -127,7 +131,7 @@ def unit(text: str) -> Unit | None:
         elif match["word"]:
             word = match["word"]
             lowered = word.casefold()
-            if lowered in ("per", "an", "a") and (found or lowered == "per"):
+            if lowered == "per" or (word in ("an", "a") and found):  # not the A of amperes
                 sign = -1
             elif lowered in _BEFORE:
                 raised = _BEFORE[lowered]
