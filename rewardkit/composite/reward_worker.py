@@ -12,6 +12,7 @@ from rewardkit.composite.plugin_calls import call_group, call_reward, close_rewa
 from rewardkit.config.params import make_params
 from rewardkit.registry import Registry
 from rewardkit.types import Outcome, RewardFunction, RewardType, Rollout, Scope
+from rewardkit.user_functions import FunctionSource, function_type, is_function
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class ComponentSpec:
     plugin: str
     """The entry point that offers the reward; empty for a reward that this program registered itself."""
     origin: str
-    """``module:name`` of what ``@reward`` decorated."""
+    """``module:name`` of what ``@reward`` decorated, or of a function that the reward file names."""
     params: Any
     """The parameters as JSON data."""
     who: str
@@ -38,6 +39,8 @@ class ComponentSpec:
         """
         if self.plugin:
             return Registry.load(only={self.plugin}).get(self.use).type
+        if is_function(self.use):
+            return function_type(self.use, FunctionSource(self.origin, "", None))
         module, _, name = self.origin.partition(":")
         target: Any = importlib.import_module(module)
         for part in name.split("."):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 import graphlib
 import hashlib
@@ -18,8 +19,9 @@ from rewardkit.config.schema import reward_schema
 from rewardkit.config.validate import did_you_mean, schema_problems
 from rewardkit.config.yaml import Document, Path_, parse_yaml, read_yaml
 from rewardkit.errors import ConfigError, DataError, Location, PluginError
-from rewardkit.registry import OfferedReward, Registry
+from rewardkit.registry import OfferedReward, Provenance, Registry
 from rewardkit.types import Rollout
+from rewardkit.user_functions import FunctionSource, function_type, is_function
 
 Combine = Literal["sum", "mean", "product", "min", "normalized_sum"]
 Problem = tuple[Location | None, str]
@@ -329,7 +331,8 @@ def resolve(document: Document, registry: Registry) -> RewardConfig:
     """
     if not isinstance(document.data, dict):
         raise ConfigError((document.where(()), "must be a mapping with the keys 'version' and 'components'"))
-    unknown = list(_unknown_rewards(document, registry))
+    registry, missing = _with_functions(document, registry)
+    unknown = missing + list(_unknown_rewards(document, registry))
     known_places = {str(place) for place, _ in unknown}
     problems = unknown + [
         problem for problem in schema_problems(document, reward_schema(registry)) if str(problem[0]) not in known_places
@@ -356,13 +359,37 @@ def _at(data: Any, path: Path_) -> Any:
     return data
 
 
+def _with_functions(document: Document, registry: Registry) -> tuple[Registry, list[Problem]]:
+    """Return a registry that also offers the functions that a document names, and a problem for each that can't be found."""
+    found: dict[str, list[OfferedReward]] = {}
+    problems: list[Problem] = []
+    folder = Path(document.file).parent
+    for path in _component_paths(document.data):
+        component = _at(document.data, path)
+        use = component.get("use") if isinstance(component, dict) else None
+        if isinstance(use, str) and is_function(use):
+            try:
+                source = FunctionSource.find(use, folder)
+            except ValueError as error:
+                problems.append((document.where((*path, "use")), str(error)))
+                continue
+            # By its hash, the file is part of the reward_id. No entry point offers it.
+            provenance = Provenance("", use.rpartition(":")[0], source.version)
+            found[use] = [OfferedReward(function_type(use, source), provenance)]
+    if found:
+        registry = copy.copy(registry)
+        registry.rewards = {**registry.rewards, **found}
+    return registry, problems
+
+
 def _unknown_rewards(document: Document, registry: Registry) -> Iterator[Problem]:
     """Yield a problem for each ``use`` that no plugin offers. The registry's message is better than a list of all names."""
     for path in _component_paths(document.data):
         component = _at(document.data, path)
-        if isinstance(component, dict) and isinstance(component.get("use"), str):
+        use = component.get("use") if isinstance(component, dict) else None
+        if isinstance(use, str) and not is_function(use):
             try:
-                registry.get(component["use"])
+                registry.get(use)
             except PluginError as error:
                 yield document.where((*path, "use")), str(error)
 

@@ -69,7 +69,7 @@ def test_a_label_without_the_column_is_refused(file) -> None:
 def executor():
     """Return a function that makes OpenRLHF's own executor, from the installed package or an unpacked wheel."""
     base = os.environ.get("OPENRLHF_SOURCE", "")
-    if importlib.util.find_spec("openrlhf") is None and not Path(base, "utils", "agent.py").is_file():
+    if not Path(base, "utils", "agent.py").is_file() and importlib.util.find_spec("openrlhf") is None:
         pytest.skip("needs OpenRLHF, or the folder of its unpacked wheel in OPENRLHF_SOURCE: make test-integrations")
     pytest.importorskip("aiohttp")
     if base:
