@@ -14,11 +14,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 VLLM_VENV ?= .venv-vllm
 VLLM_PIP := $(VLLM_VENV)/bin/python -m pip --disable-pip-version-check
 
+# Each of these wants versions that others refuse: verl wants an earlier transformers than ours.
+PEERS_VENV ?= .venv-peers
+VERL_VENV ?= .venv-verl
+OPENRLHF ?= 0.11.2
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-score test test-fast lint typecheck pytest docs test-vllm clean
+.PHONY: help install demo demo-score test test-fast lint typecheck pytest docs test-vllm test-integrations clean
 
 help:  ## Show this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  TORCH_INDEX=https://download.pytorch.org/whl/cpu  the small build of torch, for machines without a GPU"
 	@echo "  PYTHON=python3.12  another interpreter     PYTEST_ARGS='-k name'  arguments for pytest"
@@ -98,5 +103,27 @@ $(VLLM_VENV)/installed: pyproject.toml constraints.txt requirements-vllm.txt
 test-vllm: $(VLLM_VENV)/installed  ## Run the tests of engine: vllm, in an environment of their own.
 	$(VLLM_VENV)/bin/python -m pytest tests/train/rollout/engines $(PYTEST_ARGS)
 
+$(PEERS_VENV)/installed: pyproject.toml $(PLUGINS)
+	$(PYTHON) -m venv $(PEERS_VENV)
+	$(PEERS_VENV)/bin/python -m pip install -q 'inspect_ai>=0.3.285,<0.4' 'verifiers>=0.4,<0.5' hypothesis psutil pytest
+	$(PEERS_VENV)/bin/python -m pip install -q -e '.[serve]' -e plugins/format -e plugins/length -e plugins/math
+	@touch $@
+
+# OpenRLHF's own code runs from its unpacked wheel: the package needs flash-attn, which needs a GPU's compiler.
+$(VERL_VENV)/installed: pyproject.toml $(PLUGINS)
+	$(PYTHON) -m venv $(VERL_VENV)
+	$(VERL_VENV)/bin/python -m pip install -q $(addprefix --index-url ,$(TORCH_INDEX)) torch
+	$(VERL_VENV)/bin/python -m pip install -q 'verl>=0.9,<0.10' 'transformers<5.11' aiohttp hypothesis psutil pytest
+	$(VERL_VENV)/bin/python -m pip install -q -e '.[serve]' -e plugins/format -e plugins/length -e plugins/math
+	$(VERL_VENV)/bin/python -m pip download -q --no-deps -d $(VERL_VENV)/openrlhf openrlhf==$(OPENRLHF)
+	$(VERL_VENV)/bin/python -m zipfile -e $(VERL_VENV)/openrlhf/openrlhf-$(OPENRLHF)-*.whl $(VERL_VENV)/openrlhf
+	@touch $@
+
+INTEGRATIONS := -q -W ignore -p no:cacheprovider tests/integrations $(PYTEST_ARGS)
+test-integrations: $(PEERS_VENV)/installed $(VERL_VENV)/installed $(VENV)/installed-dev  ## Run the adapters' tests against the trainers and evaluators themselves.
+	$(BIN)/python -m pytest $(INTEGRATIONS)
+	$(PEERS_VENV)/bin/python -m pytest $(INTEGRATIONS)
+	OPENRLHF_SOURCE=$(CURDIR)/$(VERL_VENV)/openrlhf/openrlhf-$(OPENRLHF).data/purelib/openrlhf $(VERL_VENV)/bin/python -m pytest $(INTEGRATIONS)
+
 clean:  ## Remove environments, caches and what the demo wrote.
-	rm -rf $(VENV) $(VLLM_VENV) demo-out $(WORK) .pytest_cache .mypy_cache .ruff_cache docs/_build
+	rm -rf $(VENV) $(VLLM_VENV) $(PEERS_VENV) $(VERL_VENV) demo-out $(WORK) .pytest_cache .mypy_cache .ruff_cache docs/_build
