@@ -94,11 +94,14 @@ def find_problem(*, thorough: bool = False) -> Problem | None:
     is_intact = is_init_intact()
     found = clashes() if thorough or not is_intact else _clashes_of(_known_clashes())
     if not is_intact:
-        cause = (
-            f"{_names(found)} has overwritten" if found else "uninstalling harbor-rewardkit, or the like, has deleted"
-        )
+        if found:
+            cause = f"{_names(found)} has overwritten {_INIT}"
+        elif (_ROOT / _INIT).exists():
+            cause = f"{_INIT} has been changed"
+        else:
+            cause = f"{_INIT} is missing, as it is after harbor-rewardkit has been uninstalled"
         effect = "the command rwk works, but the command rewardkit and `import rewardkit` do not"
-        return Problem(f"{cause} {_INIT}: {effect}", _remedy(found))
+        return Problem(f"{cause}: {effect}", _remedy(found))
     if found and is_editable():
         return Problem(
             f"{_names(found)} is installed in this environment, too, and Python finds its package before this checkout: "
@@ -201,7 +204,7 @@ def _clash(distribution: Distribution) -> Clash | None:
         return None
     own = _own_distribution()
     ours = REPLACEABLE | ({file for file, _ in _record(own)} if own else set())
-    shared = tuple(sorted(file for file, _ in _record(distribution) if file in ours))
+    shared = tuple(sorted(file for file, _ in _record(distribution) if file in ours and not file.endswith(".pyc")))
     return Clash(name, distribution.version, shared) if shared else None
 
 

@@ -167,5 +167,8 @@ def describe_exit(code: int) -> str:
     """Return how a process ended, from its exit code or negative signal number."""
     if code >= 0:
         return f"exit code {code}"
-    name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:  # most real-time signals have no name
+        name = f"signal {-code}"
     return f"{name}, perhaps out of memory" if -code == signal.SIGKILL else name
