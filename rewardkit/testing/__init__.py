@@ -1,4 +1,4 @@
-"""What a plugin author inherits to have a reward and its documentation tested. Works with pytest; needs nothing that rewardkit does not.
+"""Test classes that a plugin inherits to test its rewards, rollout engines and documentation with pytest.
 
 ::
 

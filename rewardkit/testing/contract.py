@@ -1,7 +1,7 @@
-"""The contract of a reward, one test per clause.
+"""The contract of a reward: a test class with one test for each requirement.
 
-Each test looks at one clause and leaves the others to theirs: a plugin that breaks one fails one test, which says what was
-expected, what came, and where to look. A test that can't be made because another clause is broken is skipped.
+A plugin that breaks one requirement fails one test, whose message says what was expected, what happened and where. A test that
+can't run because another requirement is broken is skipped.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ _UNKNOWN_PARAMETER = "surely_no_parameter_of_this_name"
 
 
 class ContractBrokenError(AssertionError):
-    """A reward does not keep the contract. The message names the clause."""
+    """A plugin breaks its contract. The message names the requirement."""
 
 
 class RewardContract:
-    """Inherit this as ``class TestMine(RewardContract)``, set the attributes, and pytest tests the reward.
+    """The tests of a reward. Inherit it as ``class TestMine(RewardContract)``, set the attributes, and run pytest.
 
-    One class tests one reward with one set of parameters; write several classes for several sets.
+    A class tests one reward with one set of parameters. Write a class for each set.
     """
 
     reward: ClassVar[str | RewardType | Callable[..., Any]]
-    """What is tested: the name of an installed reward (which tests the entry point as well), what ``@reward`` decorated, or
-    a ``RewardType``."""
+    """The reward: the name of an installed reward (which also tests the entry point), a function or class decorated with
+    ``@reward``, or a ``RewardType``."""
     params: ClassVar[Mapping[str, Any]] = {}
-    """What would stand under ``with`` in YAML."""
+    """The parameters, as under ``with`` in a reward file."""
     good: Sequence[Rollout]
-    """Rollouts that deserve more than any of ``bad``; at least one. For a reward of scope ``"group"``, ``good`` and ``bad``
-    together are one group."""
+    """At least one rollout. Each must score higher than every rollout of ``bad``. For a reward of scope ``"group"``, ``good`` and
+    ``bad`` together are one group."""
     bad: Sequence[Rollout]
-    """Rollouts that deserve less; at least one."""
+    """At least one rollout. Each must score lower than every rollout of ``good``."""
 
-    # --- the clauses ---------------------------------------------------------------------------------------------------
+    # --- requirements ---------------------------------------------------------------------------------------------------
 
     def test_it_is_found_and_takes_its_parameters(self) -> None:
-        """The registry finds the reward, and YAML with these parameters is accepted."""
+        """The registry finds the reward, and a reward file with these parameters is valid."""
         clause = "it is found and takes its parameters"
         try:
             self._component()
@@ -62,12 +62,12 @@ class RewardContract:
         try:
             with _Running(self._component()):
                 pass
-        # Whatever a plugin raises while it is built is what its author wants to read.
+        # The author of the plugin needs to see any exception of the build function.
         except Exception as error:  # noqa: BLE001
             self._broken(clause, f"building it (and closing it again) raised {_quote(error)}")
 
     def test_it_refuses_unknown_parameters(self) -> None:
-        """A misspelt parameter in YAML is an error and not passed over."""
+        """A misspelt parameter in a reward file is an error, and is not ignored."""
         self._require_built()
         try:
             self._component({_UNKNOWN_PARAMETER: 1})
@@ -75,25 +75,25 @@ class RewardContract:
             return
         self._broken(
             "it refuses unknown parameters",
-            f"a parameter {_UNKNOWN_PARAMETER!r} was accepted, so a misspelt one would be passed over in silence; "
+            f"a parameter {_UNKNOWN_PARAMETER!r} was accepted, so a misspelt one would be ignored silently; "
             "leave extra='allow' and **kwargs out of the parameters' class",
         )
 
     def test_an_empty_batch_gives_an_empty_list(self) -> None:
-        """A batch of no rollouts is legal and gives no results."""
+        """An empty batch is valid and returns an empty list."""
         self._require_built()
         if self._is_group:
-            raise unittest.SkipTest("a reward of scope 'group' is never handed an empty group")
+            raise unittest.SkipTest("a reward of scope 'group' is never called with an empty group")
         clause = "an empty batch gives an empty list"
         try:
             results = self._score_once([])
         except Exception as error:  # noqa: BLE001 - see above
             self._broken(clause, f"for [] it raised {_quote(error)}")
         if not _is_list(results) or len(results):
-            self._broken(clause, f"for [] it gave {results!r}")
+            self._broken(clause, f"for [] it returned {results!r}")
 
     def test_it_gives_one_result_per_rollout(self) -> None:
-        """As many results come back as rollouts went in."""
+        """The number of results equals the number of rollouts."""
         self._require_built()
         rollouts = self._rollouts()
         clause = "it gives one result per rollout"
@@ -103,12 +103,12 @@ class RewardContract:
             except Exception as error:  # noqa: BLE001 - see above
                 self._broken(clause, f"for good and bad it raised {_quote(error)}")
             if not _is_list(results):
-                self._broken(clause, f"{len(batch)} rollouts gave a {type(results).__name__}, not a list")
+                self._broken(clause, f"for {len(batch)} rollouts it returned a {type(results).__name__}, not a list")
             if len(results) != len(batch):
-                self._broken(clause, f"{len(batch)} rollouts gave {len(results)} results")
+                self._broken(clause, f"for {len(batch)} rollouts it returned {len(results)} results")
 
     def test_results_are_finite_numbers(self) -> None:
-        """A result is a finite number, a Score, or an Unscored; not NaN, None or text."""
+        """A result is a finite number, a ``Score`` or an ``Unscored``, but not NaN, None or text."""
         self._require_built()
         rollouts = self._rollouts()
         for rollout, result in zip(rollouts, self._results(rollouts), strict=True):
@@ -116,7 +116,7 @@ class RewardContract:
                 self._broken("results are finite numbers", f"it {fault} for {_show(rollout)}")
 
     def test_it_is_repeatable(self) -> None:
-        """The same rollouts get the same results again, from the same instance and from a fresh one."""
+        """Scoring the same rollouts again gives the same results, with the same instance and with a new one."""
         self._require_built()
         rollouts = self._rollouts()
         with _Running(self._component()) as running:
@@ -128,10 +128,10 @@ class RewardContract:
                 )
         for rollout, one, two in zip(rollouts, first, self._results(rollouts), strict=True):
             if not _same(one, two):
-                self._broken("it is repeatable", f"{_show(rollout)} got {one!r} and, from a fresh instance, {two!r}")
+                self._broken("it is repeatable", f"{_show(rollout)} got {one!r} and, from a new instance, {two!r}")
 
     def test_a_result_does_not_depend_on_the_batch(self) -> None:
-        """A rollout gets the same result alone, in company, and in another order; in a group, in another order."""
+        """A rollout gets the same result alone, in a batch, and in another order. A group gets the same results in another order."""
         self._require_repeatable()
         rollouts = self._rollouts()
         together = self._results(rollouts)
@@ -141,9 +141,9 @@ class RewardContract:
             if not _same(one, two):
                 self._broken(
                     clause,
-                    f"{_show(rollout)} got {one!r}, and {two!r} when the batch came in reverse order; results must stand "
+                    f"{_show(rollout)} got {one!r}, and {two!r} with the batch in reverse order; results must be "
                     "in the order of the rollouts"
-                    + ("" if self._is_group else ", and each must depend on its own alone"),
+                    + ("" if self._is_group else ", and each must depend only on its own rollout"),
                 )
         if self._is_group:
             return
@@ -157,7 +157,7 @@ class RewardContract:
                 )
 
     def test_hostile_text_never_raises(self) -> None:
-        """Whatever a model may write gets a result; an exception would cost the rollout its score."""
+        """Every completion that a model may write gets a result. An exception would leave the rollout unscored."""
         self._require_built()
         clause = "hostile text never raises"
         rollouts = self._rollouts()
@@ -170,21 +170,21 @@ class RewardContract:
                         results = running(batch)
                     except KeyboardInterrupt:
                         raise
-                    # SystemExit and the panics of extensions too.
+                    # This includes SystemExit and panics of extensions.
                     except BaseException as error:  # noqa: BLE001
                         self._broken(clause, f"{name} (a batch of {len(batch)}): it raised {_quote(error)}")
                     if _is_list(results) and len(results) == len(batch) and (fault := _fault(results[-1])):
                         self._broken(clause, f"{name} (a batch of {len(batch)}): it {fault}")
 
     def test_good_gets_more_than_bad(self) -> None:
-        """Every good rollout gets a higher value than every bad one, and all are scored."""
+        """Every rollout of ``good`` scores higher than every rollout of ``bad``, and all are scored."""
         clause = "good gets more than bad"
         self._require_built()
         rollouts = self._rollouts()
         scored: list[tuple[Rollout, Score]] = []
         for rollout, result in zip(rollouts, self._results(rollouts), strict=True):
             if _fault(result):
-                raise unittest.SkipTest("a result is no finite number: see that test")
+                raise unittest.SkipTest("a result is not a finite number: see test_results_are_finite_numbers")
             outcome = to_outcome(result, "it")
             if not isinstance(outcome, Score):
                 self._broken(clause, f"{_show(rollout)} was not scored: {outcome!r}")
@@ -197,7 +197,7 @@ class RewardContract:
             )
 
     def test_the_fields_it_declares_are_enough(self) -> None:
-        """It reads no column of the row but those that it declares, so that a missing one is told before a run."""
+        """The reward reads only the columns that it declares, so that a missing column is reported before a run."""
         self._require_repeatable()
         rollouts = self._rollouts()
         whole = self._results(rollouts)
@@ -207,7 +207,8 @@ class RewardContract:
         for rollout in rollouts:
             if missing := [field for field in needs if field not in rollout.fields]:
                 self._broken(
-                    clause, f"{_show(rollout)} lacks {missing}, which the reward declares; add it to this test"
+                    clause,
+                    f"{_show(rollout)} lacks {missing}, which the reward declares; add it to the rollouts of this test",
                 )
         declared = (
             f"it declares {list(needs) or 'none'}; name every field with needs= or annotate its parameter FieldName"
@@ -216,18 +217,18 @@ class RewardContract:
         try:
             results = self._score_once(stripped)
         except Exception as error:  # noqa: BLE001 - see above
-            self._broken(clause, f"given those alone it raised {_quote(error)}\n{declared}")
+            self._broken(clause, f"with only these fields it raised {_quote(error)}\n{declared}")
         for rollout, one, two in zip(rollouts, whole, results, strict=True):
             if not _same(one, two):
-                self._broken(clause, f"{_show(rollout)} got {one!r}, and {two!r} given those alone\n{declared}")
+                self._broken(clause, f"{_show(rollout)} got {one!r}, and {two!r} with only these fields\n{declared}")
 
     def test_rows_that_it_calls_equal_get_equal_results(self) -> None:
-        """Where it says by what it knows a row (``content``), nothing else of the row decides: one score may stand for several rows."""
+        """If the reward type has a function ``content``, rollouts with equal content get equal results."""
         self._require_repeatable()
         component = self._component()
         content = component.offer.type.content
         if content is None:
-            raise unittest.SkipTest("it does not say by what it knows a row")
+            raise unittest.SkipTest("the reward type has no function content")
         rollouts = self._rollouts()
         for rollout, result in zip(rollouts, self._results(rollouts), strict=True):
             others = [
@@ -241,11 +242,11 @@ class RewardContract:
                 if not _same(result, again := self._results([other])[0]):
                     self._broken(
                         "rows that it calls equal get equal results",
-                        f"{_show(rollout)} got {result!r}, and {again!r} with a change that its content does not show: {other!r}",
+                        f"{_show(rollout)} got {result!r}, and {again!r} for a rollout with equal content: {other!r}",
                     )
 
     def test_it_leaves_rollouts_alone(self) -> None:
-        """Other rewards read the same rollouts: their fields and messages stay as they are."""
+        """Scoring does not change the rollouts, which other rewards read, too."""
         self._require_built()
         rollouts = self._rollouts()
         self._results(rollouts)
@@ -254,14 +255,14 @@ class RewardContract:
             if one != two:
                 self._broken("it leaves rollouts alone", f"{_show(one)} was changed by scoring it, to {two!r}")
 
-    # --- how it is done ------------------------------------------------------------------------------------------------
+    # --- implementation ------------------------------------------------------------------------------------------------
 
     def _broken(self, clause: str, what: str) -> NoReturn:
         raise ContractBrokenError(f"reward {self._name!r} breaks the contract, {clause!r}: {what}")
 
     @property
     def _target(self) -> object:
-        # Not through the instance: a plain function would come back as a method.
+        # Attribute access through the instance would turn a function into a method.
         target = inspect.getattr_static(self, "reward", None)
         return target.__func__ if isinstance(target, staticmethod) else target
 
@@ -274,7 +275,7 @@ class RewardContract:
         return self._target if isinstance(self._target, str) else self._type.name if self._type else repr(self._target)
 
     def _component(self, extra: Mapping[str, Any] | None = None) -> Component:
-        """The reward as YAML would make it. Raises PluginError or ConfigError."""
+        """Return the component that a reward file would define. Raises PluginError or ConfigError."""
         if isinstance(self._target, str):
             registry = Registry.load()
         elif self._type is not None:
@@ -295,7 +296,7 @@ class RewardContract:
         return self._component().offer.type.scope == "group"
 
     def _rollouts(self) -> list[Rollout]:
-        """Good, then bad; copies, so that a reward that changes its rollouts disturbs no other test."""
+        """Return copies of the good rollouts, then of the bad ones, so that a reward that changes them affects no other test."""
         is_group = self._is_group
         return [
             replace(
@@ -310,12 +311,12 @@ class RewardContract:
 
     def _require_built(self) -> None:
         if not self.good or not self.bad:
-            raise unittest.SkipTest("there are no rollouts to try: see the first test")
+            raise unittest.SkipTest("good or bad is empty: see test_it_is_found_and_takes_its_parameters")
         try:
             with _Running(self._component()):
                 pass
         except Exception as error:
-            raise unittest.SkipTest("it can't be built: see that test") from error
+            raise unittest.SkipTest("it can't be built: see test_it_is_found_and_takes_its_parameters") from error
 
     def _score_once(self, rollouts: Sequence[Rollout]) -> Any:
         with _Running(self._component()) as running:
@@ -323,15 +324,15 @@ class RewardContract:
 
     @staticmethod
     def _valid(running: _Running, rollouts: Sequence[Rollout]) -> Sequence[RewardResult]:
-        """Results, where one per rollout came back; else the test is skipped."""
-        # Copies again: a change made by the first call must not be seen by the second.
+        """Return the results if there is one per rollout. Otherwise skip the test."""
+        # A second call must not see changes that the first one made.
         rollouts = [replace(rollout, fields=copy.deepcopy(dict(rollout.fields))) for rollout in rollouts]
         try:
             results = running(rollouts)
         except Exception as error:
-            raise unittest.SkipTest("it raises for good and bad: see that test") from error
+            raise unittest.SkipTest("it raises an exception: see test_it_gives_one_result_per_rollout") from error
         if not _is_list(results) or len(results) != len(rollouts):
-            raise unittest.SkipTest("it does not give one result per rollout: see that test")
+            raise unittest.SkipTest("the number of results is wrong: see test_it_gives_one_result_per_rollout")
         return cast("Sequence[RewardResult]", results)
 
     def _results(self, rollouts: Sequence[Rollout]) -> Sequence[RewardResult]:
@@ -343,11 +344,11 @@ class RewardContract:
         try:
             self.test_it_is_repeatable()
         except ContractBrokenError as error:
-            raise unittest.SkipTest("it is not repeatable: see that test") from error
+            raise unittest.SkipTest("it is not repeatable: see test_it_is_repeatable") from error
 
 
 class _Running:
-    """A built reward, called as the engine calls it, and closed at the end."""
+    """A context manager that builds a reward, calls it as the engine does, and closes it."""
 
     def __init__(self, component: Component) -> None:
         self._function = component.offer.type.build(component.params)
@@ -370,7 +371,7 @@ class _Running:
     def _wait(self, result: Any) -> Any:
         if not inspect.isawaitable(result):
             return result
-        if self._loop is None:  # one loop for all calls: a client may belong to the loop that it was first used in
+        if self._loop is None:  # All calls share a loop: an HTTP client belongs to the loop that first used it.
             self._loop = asyncio.Runner()
         return self._loop.run(_finish(result))
 
@@ -380,12 +381,12 @@ async def _finish(results: Awaitable[Any]) -> Any:
 
 
 def _is_list(results: object) -> bool:
-    is_sized = hasattr(results, "__len__") and hasattr(results, "__iter__")  # a list, a tuple, an array
+    is_sized = hasattr(results, "__len__") and hasattr(results, "__iter__")  # A list, a tuple or an array.
     return is_sized and not isinstance(results, str | bytes | Mapping)
 
 
 def _fault(result: object) -> str:
-    """What is wrong with a result, or an empty string."""
+    """Return what is wrong with a result, or an empty string."""
     outcome = to_outcome(result, "it")
     if not isinstance(outcome, Unscored):
         return ""
@@ -394,7 +395,7 @@ def _fault(result: object) -> str:
 
 
 def _same(one: object, two: object) -> bool:
-    return one == two or repr(one) == repr(two)  # the second: NaN is another clause's
+    return one == two or repr(one) == repr(two)  # Equal representations: NaN fails another test.
 
 
 def _show(rollout: Rollout) -> str:

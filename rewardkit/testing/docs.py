@@ -1,4 +1,4 @@
-"""The contract of a plugin's documentation: what a reader copies works, and nothing is left undescribed."""
+"""The contract of a plugin's documentation: its examples are valid, and every reward and parameter is described."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ _YAML = re.compile(r"^(?P<indent>[ \t]*)```ya?ml[^\n]*\n(?P<text>.*?)^[ \t]*```"
 
 
 class DocsContract:
-    """Inherit this as ``class TestDocs(DocsContract)``, set the attributes, and pytest tests the documentation.
+    """The tests of a plugin's documentation. Inherit it as ``class TestDocs(DocsContract)``, set the attributes, and run pytest.
 
-    Reward files may use rewards of other plugins; those must be installed where the tests run.
+    Reward files in the README may use rewards of other plugins if those are installed where the tests run.
     """
 
     plugin: ClassVar[str]
-    """The entry point's name."""
+    """The name of the entry point."""
     readme: ClassVar[Path]
-    """The plugin's README; fenced blocks marked ``yaml`` in it are reward files."""
+    """The README of the plugin. Each fenced block marked ``yaml`` in it is a reward file."""
 
     def test_every_reward_file_in_the_readme_is_accepted(self) -> None:
-        """YAML in the README can be copied."""
+        """Every reward file in the README is valid."""
         registry = Registry.load()
         text = self.readme.read_text(encoding="utf-8")
         for block in _YAML.finditer(text):
             line = text.count("\n", 0, block.start("text"))
-            # As many lines before it as in the README, so that an error names the README's own line.
+            # The block is preceded by as many lines as in the README, so that errors name the line of the README.
             try:
                 parse_config("\n" * line + block["text"], registry, file=str(self.readme))
             except ConfigError as error:
                 raise ContractBrokenError(f"a reward file in the README is refused: {error}") from error
 
     def test_every_example_is_accepted(self) -> None:
-        """What ``rewardkit plugins NAME`` shows as the example can be copied."""
+        """Every example that ``rewardkit plugins NAME`` prints is valid."""
         registry = Registry.load()
         for kind in self._rewards(registry):
             lines = kind.example.strip().splitlines()
@@ -68,7 +68,7 @@ class DocsContract:
             raise ContractBrokenError("; ".join(missing))
 
     def _rewards(self, registry: Registry) -> Iterator[RewardType]:
-        """The plugin's own rewards, at least one."""
+        """Yield the rewards of the plugin. Raises ContractBrokenError if there are none."""
         found = [
             offer.type
             for name in registry.names()

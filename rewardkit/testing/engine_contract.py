@@ -1,4 +1,7 @@
-"""The contract of a rollout engine, one test per clause, on a model of random weights that is made on the spot. Needs torch."""
+"""The contract of a rollout engine: a test class with one test for each requirement. It needs torch.
+
+The tests use a small model with random weights that they create.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +25,15 @@ LONGEST = 160
 
 
 class RolloutEngineContract:
-    """Inherit this as ``class TestMine(RolloutEngineContract)``, set the attributes, and pytest tests the engine.
+    """The tests of a rollout engine. Inherit it as ``class TestMine(RolloutEngineContract)``, set the attributes, and run pytest.
 
     The engine is started once for all tests of a class.
     """
 
     engine: ClassVar[str | RolloutEngineType]
-    """What is tested: the name of an installed engine (which tests the entry point as well), or a ``RolloutEngineType``."""
+    """The engine: the name of an installed engine (which also tests the entry point), or a ``RolloutEngineType``."""
     params: ClassVar[Mapping[str, Any]] = {}
-    """What would stand under ``with`` in YAML."""
+    """The parameters, as under ``with`` in a training configuration."""
 
     _scope: ClassVar[contextlib.ExitStack]
     _policy: ClassVar[Policy]
@@ -61,21 +64,21 @@ class RolloutEngineContract:
 
     @classmethod
     def teardown_class(cls) -> None:
-        """End it; a second time must do no harm."""
+        """Close the engine. Closing it again must do nothing."""
         cls._running.close()
         cls._scope.close()
         del cls._running, cls._policy
         gc.collect()
 
-    # --- the clauses ---------------------------------------------------------------------------------------------------
+    # --- requirements ---------------------------------------------------------------------------------------------------
 
     def test_every_request_is_answered_once(self) -> None:
-        """Each request comes back once with one completion per seed; no request gives nothing."""
+        """Each request is answered once with one completion per seed. An empty list of requests gives no answers."""
         asked = [*self._requests(), Request(self._tokens("7"), [5])]
         seen = [index for part in self._running.generate(asked, Sampling(8)) for index, _ in part]
         if sorted(seen) != list(range(len(asked))):
             self._broken(
-                "every request is answered once", f"requests 0 to {len(asked) - 1} came back as {sorted(seen)}"
+                "every request is answered once", f"requests 0 to {len(asked) - 1} were answered as {sorted(seen)}"
             )
         for request, completions in zip(asked, self._ask(asked, Sampling(8)), strict=True):
             if len(completions) != len(request.seeds):
@@ -83,47 +86,50 @@ class RolloutEngineContract:
                     "every request is answered once", f"{len(request.seeds)} seeds gave {len(completions)} completions"
                 )
         if list(self._running.generate([], Sampling(8))):
-            self._broken("every request is answered once", "no requests gave something")
+            self._broken("every request is answered once", "an empty list of requests was answered")
 
     def test_completions_are_well_formed(self) -> None:
-        """Known tokens, a finite log-prob for each, no more than allowed."""
+        """Tokens are in the vocabulary, each has a finite log-probability, and a completion is no longer than allowed."""
         import math
 
         size = self._policy.lm.config.vocab_size
         for completion in self._flat(Sampling(8)):
             if not 0 < len(completion.tokens) <= 8:
                 self._broken(
-                    "completions are well formed", f"{len(completion.tokens)} tokens, where 1 to 8 were asked for"
+                    "completions are well formed", f"{len(completion.tokens)} tokens, although 1 to 8 were requested"
                 )
-            if len(completion.tokens) != len(completion.logprobs):
-                what = f"{len(completion.tokens)} tokens with {len(completion.logprobs)} log-probs"
+            if (what := completion.problem()) is not None:
                 self._broken("completions are well formed", what)
             if not all(0 <= token < size for token in completion.tokens):
-                self._broken("completions are well formed", f"tokens outside of the vocabulary: {completion.tokens}")
+                self._broken(
+                    "completions are well formed", f"tokens that are not in the vocabulary: {completion.tokens}"
+                )
             if not all(math.isfinite(value) and value <= 1e-6 for value in completion.logprobs):
                 self._broken("completions are well formed", f"log-probs {completion.logprobs}")
 
     def test_the_finish_reason_is_honest(self) -> None:
-        """``stop`` where the last token, and no other, ends completions; ``length`` where all tokens were used up."""
+        """``stop`` if the last token, and no earlier one, ends completions; ``length`` if the token limit was reached."""
         found = self._flat(Sampling(24), size=24)
         for completion in found:
             ends = [token in self._policy.eos_ids for token in completion.tokens]
             if any(ends[:-1]):
-                self._broken("the finish reason is honest", f"it went on behind the end: {completion.tokens}")
+                self._broken("the finish reason is honest", f"it continued after the end: {completion.tokens}")
             if ends[-1] != (completion.finish_reason == "stop"):
                 self._broken("the finish reason is honest", f"{completion.finish_reason!r} for {completion.tokens}")
             if completion.finish_reason == "length" and len(completion.tokens) != 24:
                 self._broken("the finish reason is honest", f"'length' after {len(completion.tokens)} of 24 tokens")
         if {completion.finish_reason for completion in found} != {"stop", "length"}:
-            self._broken("the finish reason is honest", "of 72 completions of a random model all ended alike")
+            self._broken(
+                "the finish reason is honest", "all 72 completions of a random model have the same finish reason"
+            )
 
     def test_logprobs_are_the_policys(self) -> None:
-        """The log-prob of each token is the policy's, at the temperature."""
+        """The log-probability of each token equals the policy's at the sampling temperature."""
         for sampling in (Sampling(24), Sampling(24, temperature=0.7), Sampling(24, temperature=0)):
             self._require_agreement("log-probs are the policy's", sampling)
 
     def test_greedy_takes_the_likeliest_token(self) -> None:
-        """At temperature 0."""
+        """At temperature 0, each token is the most probable one."""
         import torch
 
         from rewardkit.train.models.policy import TokenSpan
@@ -137,11 +143,12 @@ class RolloutEngineContract:
             best, taken = logits.max(-1).values, logits.gather(-1, torch.tensor(tokens)[:, None])[:, 0]
             if float((best - taken).max()) > max(1e-3, self._running.tolerance):
                 self._broken(
-                    "greedy takes the likeliest token", f"a logit {float((best - taken).max()):.3g} below the best"
+                    "greedy takes the likeliest token",
+                    f"a logit is {float((best - taken).max()):.3g} below the highest",
                 )
 
     def test_a_seed_gives_the_same_tokens_again(self) -> None:
-        """A prompt and a seed give the same tokens at each call; other seeds give others."""
+        """A prompt and a seed give the same tokens in each call, and different seeds give different tokens."""
         first, again = self._flat(Sampling(16)), self._flat(Sampling(16))
         if [item.tokens for item in first] != [item.tokens for item in again]:
             self._broken("a seed gives the same tokens again", "the same requests gave other tokens")
@@ -149,7 +156,7 @@ class RolloutEngineContract:
             self._broken("a seed gives the same tokens again", "different seeds gave equal completions")
 
     def test_tokens_do_not_depend_on_the_batch(self) -> None:
-        """A completion is the same alone as among others."""
+        """A completion has the same tokens alone and in a batch."""
         together = self._ask(self._requests(), Sampling(16))
         for request, whole in zip(self._requests(), together, strict=True):
             for seed, completion in zip(request.seeds, whole, strict=True):
@@ -160,27 +167,29 @@ class RolloutEngineContract:
                     )
 
     def test_stop_texts_end_a_completion_and_stay_in_it(self) -> None:
-        """A completion ends with the first stop text, which is its last."""
+        """A completion ends after the first stop string, which it includes."""
         found = self._flat(Sampling(24, stop=("7", "ab")), size=24)
         stopped = 0
         for completion in found:
             text = self._policy.decode(completion.tokens)
             if "7" in text[:-1] or "ab" in text[:-1]:
-                self._broken("stop texts end a completion", f"it went on behind a stop text: {text!r}")
+                self._broken("stop texts end a completion", f"it continued after a stop string: {text!r}")
             if text.endswith(("7", "ab")):
                 stopped += 1
                 if completion.finish_reason != "stop":
                     self._broken("stop texts end a completion", f"{completion.finish_reason!r} for {text!r}")
         if not stopped:
-            self._broken("stop texts end a completion", "of 72 completions none holds a stop text: are they cut off?")
+            self._broken(
+                "stop texts end a completion", "none of 72 completions contains a stop string: are the strings cut off?"
+            )
 
     def test_sync_takes_over_all_weights(self) -> None:
-        """After the weights have changed and ``sync``, log-probs are the policy's again, prompts that were read before included."""
+        """After a change of the weights and ``sync``, log-probabilities equal the policy's, also for prompts in a prefix cache."""
         import torch
 
         clause = "sync takes over all weights"
         long = Request(self._tokens("1+2=3,4+5=9;" * 8), [1, 2])
-        self._ask([long], Sampling(8))  # so that a prefix cache knows it
+        self._ask([long], Sampling(8))  # This puts the prompt into a prefix cache.
         before = {name: value.detach().clone() for name, value in self._policy.lm.named_parameters()}
         generator = torch.Generator().manual_seed(0)
         try:
@@ -197,17 +206,19 @@ class RolloutEngineContract:
         self._require_agreement(clause, Sampling(24), [*self._requests(), long])
 
     def test_nobody_has_to_take_everything(self) -> None:
-        """A ``generate`` that is left half way leaves an engine that works."""
+        """The engine works after a ``generate`` whose results were not all consumed."""
         whole = self._flat(Sampling(16))
         values = iter(self._running.generate(self._requests(), Sampling(16)))
         next(values)
         if (close := getattr(values, "close", None)) is not None:
             close()
         if [item.tokens for item in self._flat(Sampling(16))] != [item.tokens for item in whole]:
-            self._broken("nobody has to take everything", "after leaving half way other tokens were sampled")
+            self._broken(
+                "nobody has to take everything", "other tokens were sampled after an iterator was closed early"
+            )
 
     def test_it_works_after_sleeping(self) -> None:
-        """``sleep``, ``wake`` and ``sync`` in turn leave an engine that samples as before."""
+        """After ``sleep``, ``wake`` and ``sync``, the engine samples the same tokens as before."""
         whole = self._flat(Sampling(16))
         self._running.sleep()
         self._running.wake()
@@ -215,7 +226,7 @@ class RolloutEngineContract:
         if [item.tokens for item in self._flat(Sampling(16))] != [item.tokens for item in whole]:
             self._broken("it works after sleeping", "other tokens were sampled than before")
 
-    # --- how it is done ------------------------------------------------------------------------------------------------
+    # --- implementation ------------------------------------------------------------------------------------------------
 
     def _broken(self, clause: str, what: str) -> NoReturn:
         kind = inspect.getattr_static(self, "engine")
@@ -226,7 +237,7 @@ class RolloutEngineContract:
         return tuple(self._policy.tokenizer(text)["input_ids"])
 
     def _requests(self, size: int = 3) -> list[Request]:
-        """Prompts of different lengths, several completions each; seeds of 63 bits."""
+        """Return requests with prompts of different lengths, several completions each, and seeds of 63 bits."""
         texts = ["1+2=?", "what is 47+85? " * 3, "9"]
         return [
             Request(self._tokens(text), [(1 << 62) + 1000 * index + place for place in range(size)])
@@ -245,8 +256,8 @@ class RolloutEngineContract:
         if not worst <= self._running.tolerance:
             self._broken(
                 clause,
-                f"at temperature {sampling.temperature:g} log-probs differ from the policy's by {worst:.3g} per token on average, "
-                f"and it says that rounding makes at most {self._running.tolerance:g}",
+                f"at temperature {sampling.temperature:g}, log-probabilities differ from the policy's by {worst:.3g} per token on "
+                f"average; the engine's tolerance is {self._running.tolerance:g}",
             )
 
     def _differences(self, asked: Sequence[Request], sampling: Sampling) -> Iterator[float]:
@@ -263,7 +274,11 @@ class RolloutEngineContract:
 
 
 def write_model(folder: Path) -> None:
-    """A Qwen2 of random weights with tied embeddings and a tokenizer of single characters, in a folder that transformers loads."""
+    """Write a Qwen2 model with random weights and tied embeddings, and a character-level tokenizer.
+
+    Args:
+        folder: An existing folder, from which transformers can load both.
+    """
     import torch
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM

@@ -1,6 +1,6 @@
-"""Completions that no reward may raise on: what a model writes when it is young, broken, or after a loophole.
+"""Unusual completions on which no reward may raise an exception, such as a model writes early in training or to exploit a reward.
 
-Names of what is tried are part of the messages that a plugin author reads.
+Their names appear in error messages for plugin authors.
 """
 
 from __future__ import annotations
@@ -48,12 +48,19 @@ _CHATS: dict[str, list[dict[str, Any]]] = {
 
 
 def hostile_rollouts(like: Rollout) -> Iterator[tuple[str, Rollout]]:
-    """Rollouts with a hostile completion or prompt, each with its name; all else is as in ``like``."""
+    """Yield rollouts with an unusual completion, prompt or length.
+
+    Args:
+        like: A rollout whose other attributes they share.
+
+    Yields:
+        Pairs of a description and a rollout.
+    """
     completions: dict[str, Text] = {**_TEXTS, **_CHATS}
     for name, completion in completions.items():
         yield name, dataclasses.replace(like, completion=completion)
     yield "chat messages as the prompt", dataclasses.replace(like, prompt=[{"role": "user", "content": "Well?"}])
     yield "an empty prompt with a NUL", dataclasses.replace(like, prompt="\0")
-    yield "unknown length and end", dataclasses.replace(like, num_tokens=None, finish_reason=None)
-    yield "a length of 0 tokens, cut off", dataclasses.replace(like, num_tokens=0, finish_reason="length")
+    yield "unknown length and finish reason", dataclasses.replace(like, num_tokens=None, finish_reason=None)
+    yield "a length of 0 tokens, truncated", dataclasses.replace(like, num_tokens=0, finish_reason="length")
     yield "a length of a billion tokens", dataclasses.replace(like, num_tokens=10**9, finish_reason="length")

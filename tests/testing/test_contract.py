@@ -169,19 +169,19 @@ def fails_when_empty(rollouts: list[Rollout]) -> list[float]:
     return [value / 1 for value in rowwise(rollouts)] if 1 / len(rollouts) else []
 
 
-@breaks("an_empty_batch_gives_an_empty_list", "for [] it gave [0.0]")
+@breaks("an_empty_batch_gives_an_empty_list", "for [] it returned [0.0]")
 @reward("never_empty")
 def never_empty(rollouts: list[Rollout]) -> list[float]:
     return rowwise(rollouts) or [0.0]
 
 
-@breaks("it_gives_one_result_per_rollout", "4 rollouts gave 3 results")
+@breaks("it_gives_one_result_per_rollout", "for 4 rollouts it returned 3 results")
 @reward("loses_one")
 def loses_one(rollouts: list[Rollout]) -> list[float]:
     return rowwise(rollouts)[: 3 if len(rollouts) > 1 else 1]
 
 
-@breaks("it_gives_one_result_per_rollout", "gave a float, not a list")
+@breaks("it_gives_one_result_per_rollout", "returned a float, not a list")
 @reward("gives_a_number")
 def gives_a_number(rollouts: list[Rollout]) -> object:
     return 1.0 if rollouts else []
@@ -228,7 +228,7 @@ class CountsCalls:
         return [is_right(rollout) + self.calls / 1000 for rollout in rollouts]
 
 
-@breaks("it_is_repeatable", "from a fresh instance")
+@breaks("it_is_repeatable", "from a new instance")
 @reward("remembers_other_instances")
 class RemembersOtherInstances:
     made = 0
@@ -350,7 +350,7 @@ def writes_into_the_row(rollout: Rollout) -> float:
     return float(is_right(rollout))
 
 
-@breaks("rows_that_it_calls_equal_get_equal_results", "with a change that its content does not show")
+@breaks("rows_that_it_calls_equal_get_equal_results", "for a rollout with equal content")
 @reward("short_content", deterministic=True, content=lambda _params, rollout: rollout.completion_text[:4])
 def short_content(rollout):
     return is_right(rollout) - len(rollout.completion_text) / 1000
