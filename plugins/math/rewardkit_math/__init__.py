@@ -5,7 +5,7 @@ r"""Decides whether a completion's final answer equals a reference answer.
     True
 
 Three parts, each usable alone: `extract` finds the answer in a text, `parse` makes an expression of it, `verify` does both for two
-sides and compares them. Needs the standard library only; what its own tiers leave open goes to sympy in a worker process.
+sides and compares them. Comparisons that the library's own tiers leave open are decided by sympy in a worker process.
 """
 
 from rewardkit_math.errors import MathError, ParseError

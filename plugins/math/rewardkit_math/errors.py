@@ -1,7 +1,7 @@
-"""What can go wrong while an answer is read or compared.
+"""Errors of reading and comparing answers.
 
 MathError
-├── ParseError     the text is no expression that the parser knows
+├── ParseError     the parser can't read the text as an expression
 ├── TooLarge       the work would exceed a size guard: a power, a factorial, a nesting, a number of tokens
 ├── Undecided      the numbers cannot be told apart, or a value cannot be bounded
 │   └── Unbounded  a number that no tier can compute
@@ -12,11 +12,11 @@ from __future__ import annotations
 
 
 class MathError(Exception):
-    """The root of the tree."""
+    """The base class of this library's errors."""
 
 
 class ParseError(MathError):
-    """The text is no expression that the parser knows."""
+    """The parser can't read the text as an expression."""
 
 
 class TooLarge(MathError):  # noqa: N818 - a size guard, told apart from errors in the input
@@ -28,7 +28,7 @@ class Undecided(MathError):  # noqa: N818 - a third outcome beside equal and dif
 
 
 class Unbounded(Undecided):
-    """A number is too large for every tier: nothing is gained by asking another."""
+    """A number is too large for every tier, so that no further tier is asked."""
 
 
 class Undefined(MathError):  # noqa: N818 - a property of the value

@@ -1,4 +1,4 @@
-r"""The expression tree that `parse` returns: small, immutable, without behaviour of its own.
+r"""The expression tree that `parse` returns: small and immutable nodes of plain data.
 
 Heads and their arguments (an argument is an `Expr` unless said otherwise):
 
@@ -85,7 +85,7 @@ class Expr:
         return f"{self.head}({', '.join(map(repr, self.args))})"
 
     def children(self) -> Iterator[Expr]:
-        """The nodes directly below this one."""
+        """Yield the nodes directly below this one."""
         for arg in self.args:
             if isinstance(arg, Expr):
                 yield arg
@@ -114,7 +114,7 @@ MINUS_ONE = Expr("num", -1, None)
 
 
 def neg(value: Expr) -> Expr:
-    """−value, folded when it is a number or a number with a unit."""
+    """Return −value, with the sign folded into a number or a number with a unit."""
     if value.head == "num":
         return Expr("num", -value.args[0], value.args[1])
     if value.head in ("unit", "pct", "deg"):
@@ -123,7 +123,7 @@ def neg(value: Expr) -> Expr:
 
 
 def symbols(expr: Expr) -> set[str]:
-    """The names of the free variables in `expr`."""
+    """Return the names of the free variables in `expr`."""
     names: set[str] = set()
     if expr.features.isdisjoint(("sym", "word")):
         return names
@@ -145,7 +145,7 @@ def symbols(expr: Expr) -> set[str]:
 
 
 def substitute(expr: Expr, name: str, value: Expr) -> Expr:
-    """`expr` with the variable `name` replaced."""
+    """Return `expr` with the variable `name` replaced."""
     if expr.head == "sym":
         return value if expr.args[0] == name else expr
     if expr.head == "const":

@@ -1,4 +1,4 @@
-"""The form of a prediction, for policies that ask for one: lowest terms, computed out, a number of decimal places."""
+"""Checks of a prediction's form: lowest terms, arithmetic carried out, number of decimal places."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FRACTION = re.compile(r"\\[dtc]?frac\s*\{?\s*(-?\d+)\s*\}?\s*\{?\s*(-?\d+)\s*\}
 
 
 def unsimplified(expr: Expr, written: str) -> str | None:
-    """What keeps an answer from being in simplest form, or None: fractions, roots and arithmetic are looked at.
+    """Return the reason why an answer is not in simplest form, or None if it is.
 
     A number must be one numeral or one fraction in lowest terms (a mixed number counts); in an expression every fraction of integers
     must be in lowest terms, every root of an integer free of square factors, and no two numbers may stand to be added or multiplied.
@@ -22,19 +22,19 @@ def unsimplified(expr: Expr, written: str) -> str | None:
             return f"{match[0]} is not in lowest terms"
     for node in expr.walk():
         if node.head in ("add", "mul") and sum(_is_number(a) for a in node.args if a != MINUS_ONE) > 1:
-            return "it holds arithmetic that is not carried out"
+            return "it contains arithmetic that is not carried out"
         if node.head == "pow" and node.args[0].head == node.args[1].head == "num":
-            return "it holds a power that is not carried out"
+            return "it contains a power that is not carried out"
         if (
             node.head == "fn"
             and node.args[0] in ("fact", "binom", "gcd", "lcm", "mod")
             and all(a.head == "num" for a in node.args[1:])
         ):
-            return f"it holds a {node.args[0]} that is not carried out"
+            return f"it contains a {node.args[0]} that is not carried out"
         if node.head == "fn" and node.args[0] == "sqrt" and node.args[1].head == "num":
             radicand = node.args[1].args[0]
             if not isinstance(radicand, int) or _has_square_factor(radicand):
-                return "it holds a root that can be simplified"
+                return "it contains a root that can be simplified"
     return None
 
 
@@ -50,7 +50,7 @@ def _has_square_factor(value: int) -> bool:
 
 
 def decimal_places(expr: Expr) -> int:
-    """How many digits after the decimal point a number was written with; 0 for anything else."""
+    """Return the number of digits after the decimal point of a numeral as written; 0 for anything else."""
     while expr.head in ("unit", "pct", "deg") or (
         expr.head == "mul" and len(expr.args) == 2 and expr.args[0].args[0] == -1
     ):

@@ -19,7 +19,7 @@ Source = Literal["tag", "boxed", "hash", "bare", "phrase", "math", "number", "te
 
 
 def check(params: Any, rollout: Rollout) -> str | None:
-    """Return what is wrong with a row's reference, or None."""
+    """Return the problem of a row's reference, or None if it has none."""
     references = _references(rollout, params.reference)
     if isinstance(references, Unscored):
         return references.message
@@ -30,7 +30,7 @@ def check(params: Any, rollout: Rollout) -> str | None:
     return None
 
 
-_PROBLEMS = ("can't be understood", "gives no answer", "the reference is a sentence")
+_PROBLEMS = ("can't be understood", "the reference contains no answer", "the reference is a sentence")
 """Parts of reasons that say that a reference can't be compared with an answer."""
 
 
@@ -41,7 +41,7 @@ _PROBLEMS = ("can't be understood", "gives no answer", "the reference is a sente
     example="correct: {use: math, with: {reference: answer}}",
 )
 class Math:
-    r"""Scores 1.0 where the final answer of the completion equals the reference, else 0.0.
+    r"""Scores 1.0 if the final answer of the completion equals the reference, else 0.0.
 
     The answer is taken from the last `\boxed{…}`, `<answer>…</answer>`, `####`, "the answer is …", the last formula or the last
     number, in this order of trust. It may be a number in any notation, an expression, an interval, a set, a tuple, an equation, an
@@ -67,16 +67,16 @@ class Math:
         """Set the conventions of the comparison.
 
         Args:
-            reference: The field with the reference: an answer, or a text that marks its answer. Of a list, any item may be met.
-            extraction: Where in the completion the answer is looked for, most trusted first. ["boxed"] requires a box.
+            reference: The field with the reference: an answer, or a text that marks its answer. If it is a list, any item may be matched.
+            extraction: The places in which the answer is searched for, most trusted first. ["boxed"] requires a box.
             percent: 50% equals 0.5 and 50 (either), only 0.5 (fraction), or only 50 (number).
-            tolerance: How far a decimal may lie from an exact value; above 1e-6 it is relative and holds for integers, too.
-            list_order: Whether the order of a bare list such as 1, 2, 3 counts.
+            tolerance: The largest difference between a decimal and an exact value; above 1e-6 it is relative and applies to integers, too.
+            list_order: If true, the order of a bare list such as 1, 2, 3 matters.
             units: "ignore" accepts an answer without the reference's unit, "required" does not.
-            set_relation: Whether an inequality answers a reference that is an interval.
-            form: simplified asks for lowest terms, with all arithmetic carried out.
-            decimal_places: How many digits after the decimal point the answer must have.
-            symbolic: Whether sympy, in a worker process, decides what the other tiers leave open.
+            set_relation: If true, an inequality may equal a reference that is an interval.
+            form: "simplified" requires lowest terms, with all arithmetic carried out.
+            decimal_places: The number of digits after the decimal point that the answer must have.
+            symbolic: If true, sympy, in a worker process, decides comparisons that the other tiers leave open.
             deadline_s: Seconds of CPU time of the worker process for one comparison; its start does not count.
             max_steps: Steps of the tiers in this process for one comparison; a step takes one to ten microseconds.
         """
@@ -115,7 +115,7 @@ class Math:
                 failed = failed or verdict
             else:
                 wrong = wrong or verdict
-        if failed is not None:  # the undecided reference may be the one that the completion meets
+        if failed is not None:  # the undecided reference may be the one that the completion matches
             return Unscored(failed.failure or "reference", failed.reason)
         assert wrong is not None  # noqa: S101 - there is at least one reference
         return Score(0.0, _reason(wrong))
@@ -126,7 +126,7 @@ def _reason(verdict: Verdict) -> str:
 
 
 def _references(rollout: Rollout, field: str) -> list[str] | Unscored:
-    """The acceptable answers of a row, as text."""
+    """Return the acceptable answers of a row, as text."""
     if field not in rollout.fields:
         return Unscored("input", f"the row has no field {field!r}, which should hold the reference answer")
     value = rollout.fields[field]

@@ -19,16 +19,16 @@ from rewardkit_math.work import allowed
 
 
 class Outcome(NamedTuple):
-    """What a tier found."""
+    """The outcome of a tier."""
 
     correct: bool | None
-    """The verdict; None where there is none."""
+    """True if the answers are equal; None if there is no verdict."""
 
     tier: str
-    """The tier that decided; without a verdict, what failed."""
+    """The tier that decided; the kind of failure if there is no verdict."""
 
     why: str
-    """The reason, for people."""
+    """The reason, in words."""
 
 
 class Question(NamedTuple):
@@ -50,17 +50,17 @@ class Question(NamedTuple):
             return error
 
     def all_tiers(self) -> Outcome:
-        """Return the outcome of all tiers, where the fast ones were stopped before they had taken all the steps that they may."""
+        """Return the outcome of all tiers, after fast tiers that were stopped before their last step."""
         outcome = self.fast(self.policy.max_steps)
         return outcome if isinstance(outcome, Outcome) else self.slow(outcome)
 
     def _decided(self) -> Outcome | MathError:
-        """Return the outcome of the fast tiers; raises TooLarge where they take too many steps."""
+        """Return the outcome of the fast tiers; raises TooLarge if they take too many steps."""
         theirs, ours = self.theirs, self.ours
         if not ours.answer:
-            return Outcome(None, "", f"the reference gives no answer: {ours.problem}")
+            return Outcome(None, "", f"the reference contains no answer: {ours.problem}")
         if not theirs.answer:
-            return Outcome(False, "text", "the prediction gives no answer")
+            return Outcome(False, "text", "the prediction contains no answer")
         a, b = theirs.expr, ours.expr
         policy = self.policy
         if (
@@ -82,7 +82,7 @@ class Question(NamedTuple):
             return Outcome(None, "", f"the reference can't be understood: {ours.problem}")
         if ours.answer.source == "text" and len(self.prediction) <= 2 * len(second) + 100:
             whole = texts.to_latex(self.prediction.strip())
-            if whole == second:  # a prediction that is the whole reference is right, whatever is read out of it
+            if whole == second:  # a prediction that is the whole reference is right, whatever answer is read from it
                 return Outcome(True, "text", "written alike")
         fault = self._fault()
         if fault is not None:
@@ -97,7 +97,7 @@ class Question(NamedTuple):
             if formulas[0] is not None and formulas[0] == formulas[1]:
                 return Outcome(True, "text", "the same chemical formula")
             if ours.expr is None and formulas[1] is not None:
-                return Outcome(False, "text", "another chemical formula")
+                return Outcome(False, "text", "a different chemical formula")
         if b is not None and b.head == "phrase":
             outcome = self._phrased(b)
         elif a is not None and b is not None:
@@ -111,7 +111,7 @@ class Question(NamedTuple):
         return self._second_look(first, second) or outcome or self._unread(second)
 
     def _second_look(self, first: str, second: str) -> Outcome | None:
-        """Return a positive outcome where the sides are equal in another spelling or reading, else None."""
+        """Return a positive outcome if the sides are equal in another spelling or reading, else None."""
         theirs, ours = self.theirs, self.ours
         if theirs.answer.source == "boxed" and ours.expr is not None and ours.expr.head == "seq":
             together = self._all_boxes(ours.expr)
@@ -142,12 +142,12 @@ class Question(NamedTuple):
         return None
 
     def _unread(self, second: str) -> Outcome:
-        """Return the outcome where a side has no expression."""
+        """Return the outcome if a side has no expression."""
         theirs, ours = self.theirs, self.ours
         if ours.expr is None and not _is_words(second):
             return Outcome(None, "", f"the reference can't be understood: {ours.problem}")
         if ours.expr is None:
-            return Outcome(False, "text", "other words than the reference")
+            return Outcome(False, "text", "the words differ from those of the reference")
         return Outcome(False, "text", f"the prediction can't be understood: {theirs.problem}")
 
     def _fault(self) -> str | None:
@@ -166,8 +166,8 @@ class Question(NamedTuple):
     def _phrased(self, ours: Expr) -> Outcome | MathError:
         """Return the outcome for a reference of words and formulas.
 
-        The same words with equal formulas are equal, other words in their places or other formulas are different. What does not have the
-        form of the reference, a formula alone for example, can't be judged.
+        The same words with equal formulas are equal, other words in their places or other formulas are different. An answer of
+        another form, such as a formula alone, can't be judged.
         """
         theirs = self.theirs.expr
         if theirs is None or theirs.head != "phrase":
@@ -176,11 +176,11 @@ class Question(NamedTuple):
         if theirs is not None and theirs.head == "phrase" and _pattern(theirs) == _pattern(ours):
             return self._compared(theirs, ours)
         if not word_count(ours):
-            return Outcome(False, "text", "other words than the reference")
-        return Outcome(None, "", "the reference is a sentence, which an answer of another form can't be compared with")
+            return Outcome(False, "text", "the words differ from those of the reference")
+        return Outcome(None, "", "the reference is a sentence; an answer of another form can't be compared with it")
 
     def _all_boxes(self, ours: Expr) -> Outcome | None:
-        """Return a positive outcome where all boxes of the prediction together are the list that the reference is, else None."""
+        """Return a positive outcome if all boxes of the prediction together are the reference, a list; else None."""
         wanted = ours.args[1:] if ours.head == "seq" and ours.args[0] in ("", "{}", "()") else None
         found = read_boxes(self.prediction) if wanted and len(wanted) > 1 else []
         if wanted is None or len(found) != len(wanted):
@@ -242,14 +242,14 @@ def _pattern(phrase: Expr) -> list[bool]:
 
 
 _CHOICES = frozenset("ABCDEFGHIJ")
-"""Letters that as a reference name a choice, whatever their case in the prediction."""
+"""Letters that as a reference name a choice; their case in the prediction is ignored."""
 
 _DIGITS = re.compile(r"\D+")
 _HINTS = re.compile(r"[,=_A-Zk]|0[xbo]|base")
-"""Signs that an answer may be read in a second way."""
+"""Characters that occur in answers with a second reading."""
 
 _NOTATION = frozenset("\\^_")
-"""Signs of notation in which braces matter."""
+"""Characters of notation in which braces matter."""
 
 
 def _is_name(content: str) -> bool:
@@ -279,7 +279,7 @@ def _quantity_equal(theirs: Read, ours: Read, comparison: Comparison) -> bool:
 
 
 def _quantity(side: Read) -> Expr | None:
-    """Return a number with a unit, where the letters behind a number are a unit; else None."""
+    """Return a number with a unit if the letters after the number are a unit, else None."""
     if side.expr is None or len(side.answer.text) > 100 or side.expr.features.isdisjoint(("sym", "word")):
         return None
     match = _QUANTITY.fullmatch(side.answer.text)
@@ -293,7 +293,7 @@ def _quantity(side: Read) -> Expr | None:
 
 
 class Symbolic(Comparison):
-    """A comparison that asks sympy about the values that the numeric tier leaves open."""
+    """A comparison that asks sympy about values that the numeric tier can't decide."""
 
     def __init__(self, policy: Policy) -> None:
         super().__init__(policy)

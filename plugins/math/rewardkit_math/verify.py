@@ -18,25 +18,25 @@ Failure: TypeAlias = Literal["", "reference", "timeout", "infra"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a prediction equals a reference, and why."""
+    """The result of a comparison: whether the answers are equal, and why."""
 
     correct: bool | None
-    """None where there is no verdict, for a reason that is not the prediction's (see `failure`)."""
+    """True if the answers are equal, False if not; None if there is no verdict, which is not the prediction's fault (see `failure`)."""
 
     reason: str
-    """What was extracted from each side, and why the verdict is what it is."""
+    """The answer that was extracted from each side, and the reason of the verdict."""
 
     tier: str
-    """The tier that decided: text, rational, normal form, structure, numeric or symbolic; "" without a decision."""
+    """The tier that decided: text, rational, normal form, structure, numeric or symbolic; "" if there is no verdict."""
 
     failure: Failure = ""
-    """Why there is no verdict: "reference" (it can't be understood or compared), "timeout" or "infra" (workers died)."""
+    """The reason if there is no verdict: "reference" (it can't be understood or compared), "timeout" or "infra" (workers died)."""
 
     prediction: Answer | None = None
-    """What was extracted from the prediction."""
+    """The answer that was extracted from the prediction."""
 
     reference: Answer | None = None
-    """What was extracted from the reference."""
+    """The answer that was extracted from the reference."""
 
 
 def verify(prediction: str, reference: str, *, policy: Policy | None = None, **options: Any) -> Verdict:
@@ -51,10 +51,10 @@ def verify(prediction: str, reference: str, *, policy: Policy | None = None, **o
         **options: Fields of `Policy` that replace those of `policy`.
 
     Returns:
-        A verdict; `correct` is None where the reference can't be understood, time ran out, or workers died.
+        A verdict; `correct` is None if the reference can't be understood, time ran out, or workers died.
 
     Raises:
-        TypeError: An option is no field of `Policy`.
+        TypeError: An option isn't a field of `Policy`.
     """
     question = _question(prediction, reference, policy, options)
     outcome = question.fast(question.policy.max_steps)

@@ -13,7 +13,7 @@ import threading
 from rewardkit_math.errors import TooLarge
 
 READING = 8_000
-"""Steps for reading one side."""
+"""Steps that the reading of one side may take."""
 
 
 class _Count(threading.local):
@@ -35,7 +35,7 @@ def spend(steps: int = 1) -> None:
 
 
 class allowed:  # noqa: N801 - used as `with allowed(steps):`
-    """Allow a number of steps inside the block, whatever a block around it has left.
+    """Allow a number of steps inside the block, regardless of the steps that an enclosing block has left.
 
     Args:
         steps: How many.
@@ -55,7 +55,7 @@ class allowed:  # noqa: N801 - used as `with allowed(steps):`
 
 
 class limited:  # noqa: N801 - used as `with limited(steps):`
-    """Allow a number of steps inside the block, but no more than the block around has left, from which they are taken.
+    """Allow a number of steps inside the block, but no more than the enclosing block has left; they count towards that block, too.
 
     Args:
         steps: How many.

@@ -22,7 +22,7 @@ FLOORS = {
 """Shares of rows on which verdict and label agree, without those whose label is disputed."""
 
 DISPUTED = {"mathverify_cases": 2, "peer_cases/qwen": 5, "cot": 9}
-"""How many labels are disputed, at most; `math_data.disputed` gives the reason for each."""
+"""The largest number of disputed labels; `math_data.disputed` gives the reason for each."""
 
 
 @pytest.mark.parametrize("name", FLOORS)

@@ -1,4 +1,4 @@
-"""Which answers are the same: by kind of answer, both ways round where that must not matter."""
+"""Equality of answers by kind, in both directions if the direction must not matter."""
 
 # ruff: noqa: E501 - tables of cases are read across
 

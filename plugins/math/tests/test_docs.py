@@ -1,4 +1,4 @@
-"""What the README of this plugin promises."""
+"""The statements of this plugin's README."""
 
 import dataclasses
 import re

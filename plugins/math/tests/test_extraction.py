@@ -1,4 +1,4 @@
-"""Where the answer of a text is found."""
+"""Extraction of the answer from a text."""
 
 import pytest
 from rewardkit_math import extract

@@ -1,4 +1,4 @@
-"""What notations mean, seen through their normal forms and shapes."""
+"""The meaning of notations, tested by their normal forms and shapes."""
 
 # ruff: noqa: E501 - tables of cases are read across
 

@@ -59,7 +59,7 @@ def test_a_missing_column_is_unscored():
 
 
 def test_time_running_out_is_unscored():
-    """Where it is the reference that can't be computed in time, nobody is wrong."""
+    """A reference that can't be computed in time gives no score."""
     reference = r"\sum_{k=1}^{\infty} \frac{\sin(k^3 + \ln k)}{k^{1.0001}}"
     (result,) = Math(reference="answer", deadline_s=0.01)([rollout("5", answer=reference)])
     assert isinstance(result, Unscored)

@@ -1,4 +1,4 @@
-"""What holds for any text: symmetry, rewrites, no exception, no mention of time."""
+"""Properties of any text: symmetry, rewrites, no exception, no mention of time."""
 
 # ruff: noqa: E501 - tables of cases are read across
 
@@ -148,7 +148,7 @@ FRAGMENTS = st.lists(
 @settings(deadline=None, max_examples=300)
 @given(ANSWERS, ANSWERS)
 def test_symmetry(a, b):
-    """Which side is the reference does not matter, where both are understood."""
+    """The verdict does not depend on which side is the reference, if both are understood."""
     assert verify(a, b, symbolic=False).correct == verify(b, a, symbolic=False).correct
 
 

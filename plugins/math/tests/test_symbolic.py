@@ -1,4 +1,4 @@
-"""What only the symbolic tier decides."""
+"""Comparisons that only the symbolic tier decides."""
 
 import pytest
 from rewardkit_math import verify

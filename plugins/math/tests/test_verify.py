@@ -31,7 +31,7 @@ def test_a_prediction_that_cannot_be_understood_is_wrong(prediction):
 
 
 def test_even_a_strange_reference_is_met_by_itself():
-    """What can't be parsed can still be equal letter by letter."""
+    """A reference that can't be parsed can still be equal letter by letter."""
     strange = r"$\lfloor\varphi n\rfloor$, where $\varphi = \frac{\sqrt{5}+1}{2}$"
     assert verify(strange, strange).correct is True
 

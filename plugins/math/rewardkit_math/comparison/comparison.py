@@ -1,4 +1,4 @@
-"""Which part of the comparison a pair of answers belongs to."""
+"""Dispatch a pair of answers to the part of the comparison for their kind."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from rewardkit_math.work import spend
 
 
 class Comparison(Words, Lists, Relations, Tables, Parameters, Values):
-    """One comparison. `tier` is the deepest tier that it needed."""
+    """One comparison. Its `tier` is the deepest tier that was needed."""
 
     def equal(self, a: Expr, b: Expr) -> bool:
-        """Whether the prediction `a` and the reference `b` are the same answer."""
+        """Return whether the prediction `a` and the reference `b` are the same answer."""
         if a == b:
             return True
         spend(3)

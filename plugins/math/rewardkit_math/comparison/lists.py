@@ -50,7 +50,7 @@ class Lists(Part):
         return all(self.equal(*((other, item) if swapped else (item, other))) for item in known)  # 1/4 or 25%
 
     def same_items(self, left: Sequence[Expr], right: Sequence[Expr], *, ordered: bool) -> bool:
-        """Whether two lists hold the same items; `x = 1, y = 2` matches `1, 2` in that order."""
+        """Return whether two lists hold the same items; `x = 1, y = 2` matches `1, 2` in that order."""
         left, right = grouped(left, right)
         left, right = as_roots(left), as_roots(right)
         names = [names_of(side) for side in (left, right)]
@@ -83,7 +83,7 @@ class Lists(Part):
         return True
 
     def real_sets(self, a: Expr, b: Expr) -> bool | None:
-        """The comparison as subsets of the real line, where both sides are such and at least one is no mere pair or list."""
+        """Compare two sides as subsets of the real line; None unless both are such sets and one isn't merely a pair or list."""
         if not (is_region(a) or is_region(b)):
             return None
         found = []
@@ -103,12 +103,12 @@ class Lists(Part):
 
     @staticmethod
     def same_brackets(first: str, second: str, size: int) -> bool:
-        """Whether two pairs of brackets may hold the same: those of an interval must, (1, 2, 3) and [1, 2, 3] are one vector."""
+        """Return whether two pairs of brackets agree: those of intervals must be the same, (1, 2, 3) and [1, 2, 3] are one vector."""
         first, second = _FRENCH.get(first, first), _FRENCH.get(second, second)
         return first == second or (size != 2 and {first, second} == {"()", "[]"})
 
     def collections(self, a: Expr, b: Expr) -> bool:
-        """Tuples, intervals, sets and unions that are no subsets of the real line."""
+        """Compare tuples, intervals, sets and unions that aren't subsets of the real line."""
         self.at("structure")
         if a.head == b.head == "seq":
             first, second = a.args[0], b.args[0]

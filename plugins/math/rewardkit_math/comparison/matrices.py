@@ -7,7 +7,7 @@ from rewardkit_math.expr import MINUS_ONE, ONE, ZERO, Expr, substitute, symbols
 
 
 def is_matrix(expr: Expr) -> bool:
-    """Whether `expr` is a matrix, or computed from matrices."""
+    """Return whether `expr` is a matrix, or computed from matrices."""
     if "matrix" not in expr.features:
         return False
     if expr.head == "matrix":
@@ -23,7 +23,7 @@ Rows = list[list[Expr]]
 
 
 def entries(expr: Expr) -> Rows:
-    """The entries of a matrix, computed out where it is a sum, a product or a small power of matrices."""
+    """Return the entries of a matrix, computed if it is a sum, a product or a small power of matrices."""
     if expr.head == "matrix":
         return [list(row) for row in expr.args[0]]
     if expr.head == "add":
@@ -59,7 +59,7 @@ def entries(expr: Expr) -> Rows:
 
 
 def product(left: Rows, right: Rows) -> Rows:
-    """The product of two matrices, its entries as sums of products."""
+    """Return the product of two matrices, its entries as sums of products."""
     if len(left[0]) != len(right):
         raise Undefined("a product of matrices of different shapes")
     if len(left) * len(right) * len(right[0]) > 1000:
@@ -72,7 +72,7 @@ def product(left: Rows, right: Rows) -> Rows:
 
 
 def determinant(rows: Rows) -> Expr:
-    """The determinant, written out along the first row."""
+    """Return the determinant, written out along the first row."""
     if any(len(row) != len(rows) for row in rows):
         raise Undefined("the determinant of a matrix that is not square")
     if len(rows) == 1:
@@ -87,7 +87,7 @@ def determinant(rows: Rows) -> Expr:
 
 
 def vector(expr: Expr) -> list[Expr] | None:
-    """The entries of a single row or column."""
+    """Return the entries of a single row or column."""
     rows = entries(expr)
     if len(rows) == 1:
         return rows[0]
@@ -100,7 +100,7 @@ AXES = frozenset(name for axes in _AXES for name in axes)
 
 
 def as_vector(expr: Expr, size: int) -> Expr | None:
-    """Return a sum of multiples of unit vectors as a tuple of `size` components; None where it is no such sum."""
+    """Return a sum of multiples of unit vectors as a tuple of `size` components; None if it is no such sum."""
     names = symbols(expr) & AXES
     if not names:
         return None
@@ -117,7 +117,7 @@ def as_vector(expr: Expr, size: int) -> Expr | None:
 
 
 def matched(a: Expr, b: Expr) -> tuple[Expr, Expr]:
-    """Return two answers of which one is a vector, a matrix or a tuple, with the other in the same form where it can be."""
+    """Return two answers of which one is a vector, a matrix or a tuple, with the other in the same form if possible."""
     return _like(a, b), _like(b, a)
 
 

@@ -1,4 +1,4 @@
-"""Names that answers are given to: `x = 5`, `f(x) = 2x`, `x_1 = 2, x_2 = 3`, `p = 5, q = 2; p = 7, q = 2`."""
+"""Answers with a name: `x = 5`, `f(x) = 2x`, `x_1 = 2, x_2 = 3`, `p = 5, q = 2; p = 7, q = 2`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EQUALS = frozenset(("=", "~", "=="))
 
 
 def spread_name(found: list[Expr]) -> list[Expr]:
-    """`x = 1, 2, 3` is `x = 1, x = 2, x = 3`."""
+    """Return `x = 1, 2, 3` as `x = 1, x = 2, x = 3`."""
     first = assigned(found[0]) if found[0].head == "rel" else None
     if first is None or any(e.head == "rel" for e in found[1:]) or not found[1:]:
         return found
@@ -19,7 +19,7 @@ def spread_name(found: list[Expr]) -> list[Expr]:
 
 
 def assigned(expr: Expr) -> tuple[Expr, Expr] | None:
-    """The name and the value of `x = 5`, `5 = x`, `f(x) = … = 2x`, `|AB| = 1`, `(p, q) = (3, 2)`."""
+    """Return the name and the value of `x = 5`, `5 = x`, `f(x) = … = 2x`, `|AB| = 1`, `(p, q) = (3, 2)`."""
     if expr.head != "rel" or any(op not in EQUALS for op in expr.args[0]):
         return None
     operators, operands = expr.args[0], expr.args[1:]
@@ -31,7 +31,7 @@ def assigned(expr: Expr) -> tuple[Expr, Expr] | None:
 
 
 def settled(operators: tuple[str, ...], operands: Sequence[Expr]) -> Expr:
-    """What a chain of equalities ends in, before any approximation: `x = 5 + 6 = 11 ≈ 10`."""
+    """Return the last value of a chain of equalities before any approximation: 11 for `x = 5 + 6 = 11 ≈ 10`."""
     last = 0
     for index, operator in enumerate(operators, 1):
         if operator == "~" and last:
@@ -41,7 +41,7 @@ def settled(operators: tuple[str, ...], operands: Sequence[Expr]) -> Expr:
 
 
 def names_like(expr: Expr) -> bool:
-    """Whether `expr` names a quantity: x, AB, f(x), |AB|, m∠A, V_1 : V_2, NO/BO, sin θ, (p, q); not 2x or x + y."""
+    """Return whether `expr` names a quantity: x, AB, f(x), |AB|, m∠A, V_1 : V_2, NO/BO, sin θ, (p, q); not 2x or x + y."""
     head = expr.head
     if head in ("sym", "word", "call", "text"):
         return True
@@ -64,7 +64,7 @@ _NAMING = frozenset(
 
 
 def names_of(found: Sequence[Expr]) -> list[Expr] | None:
-    """The names in a list of assignments; None where not every item is one."""
+    """Return the names in a list of assignments; None if not every item is one."""
     names = [assigned(e) for e in found]
     return [n[0] for n in names if n is not None] if names and all(n is not None for n in names) else None
 
@@ -86,7 +86,7 @@ def as_roots(found: Sequence[Expr]) -> list[Expr]:
 
 
 def grouped(left: Sequence[Expr], right: Sequence[Expr]) -> tuple[list[Expr], list[Expr]]:
-    """Return `p = 5, q = 2, p = 7, q = 2` as tuples where the other side is a list of tuples."""
+    """Return `p = 5, q = 2, p = 7, q = 2` as tuples if the other side is a list of tuples."""
     return _as_tuples(left, right), _as_tuples(right, left)
 
 

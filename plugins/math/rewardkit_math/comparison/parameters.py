@@ -34,7 +34,7 @@ _CONSTANT_NAMES = frozenset(
     ]
 )
 _TYPICAL = frozenset(["C", "C_1", "C_2", "c_1", "c_2", "C_0", "c_0", "C'", "K", "K_1", "K_2", "const", "constant"])
-"""Names that in a reference mean a constant of integration beyond doubt, beside a variable."""
+"""Names that in a reference certainly mean a constant of integration beside a variable."""
 
 _VARIABLES = frozenset(["x", "t", "y", "u", "z", "θ", "theta", "s", "r"])
 _INTEGERS = frozenset("knmljpq")
@@ -44,7 +44,7 @@ class Parameters(Part):
     """Answers that hold for any value of a letter."""
 
     def renamed(self, a: Expr, b: Expr) -> bool:
-        """Whether two answers are equal once the letters for any number are named alike."""
+        """Return whether two answers are equal once the letters for any number are named alike."""
         if a.features.isdisjoint(("sym", "text", "word")) or b.features.isdisjoint(("sym", "text", "word")):
             return False
         return self.same_family(a, b) or self.same_period(a, b)
@@ -161,7 +161,7 @@ def _without_abs(expr: Expr) -> Expr:
 
 
 def _without_term(poly: Poly, name: str) -> Poly | None:
-    """Return `poly` without its term that is `name` alone, times a number; None where there is none or `name` occurs elsewhere."""
+    """Return `poly` without its term that is `name` alone, times a number; None if there is none or `name` occurs elsewhere."""
     alone = ((name, 1),)
     if alone not in poly:
         return None
@@ -170,7 +170,7 @@ def _without_term(poly: Poly, name: str) -> Poly | None:
 
 
 def _depends(mono: tuple[tuple[str, object], ...]) -> bool:
-    """Return whether a monomial depends on a variable, for all that is known."""
+    """Return whether a monomial depends on a variable, as far as is known."""
     return any(
         ("(" in atom and any(v in atom for v in _VARIABLES))
         or ("(" not in atom and atom not in ("π", "e", "i") and atom[0] != "#")
@@ -179,7 +179,7 @@ def _depends(mono: tuple[tuple[str, object], ...]) -> bool:
 
 
 def _ranged(expr: Expr) -> tuple[Expr, str | None] | None:
-    r"""Return an answer such as `k\pi, k \in \mathbb{Z}` without its condition, and the name of its integer; None where it has none."""
+    r"""Return an answer such as `k\pi, k \in \mathbb{Z}` without its condition, and the name of its integer; None if it has none."""
     name: str | None = None
     if expr.head == "cond":
         value, condition = expr.args

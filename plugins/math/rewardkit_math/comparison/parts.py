@@ -1,4 +1,4 @@
-"""What the parts of the comparison share: the policy, the tier that was needed, and the way back to the whole."""
+"""The base class of the parts of a comparison: the policy, the tier that was needed, and the methods that they call of each other."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Part(ABC):
         self._tier = max(self._tier, TIERS.index(tier))
 
     def all_equal(self, pairs: list[tuple[Expr, Expr]]) -> bool:
-        """Whether every pair is equal: one that certainly is not settles it, even where others are open."""
+        """Return whether every pair is equal; one different pair decides, even if others are undecided."""
         doubt: MathError | None = None
         for x, y in pairs:
             try:
@@ -46,16 +46,16 @@ class Part(ABC):
 
     @abstractmethod
     def equal(self, a: Expr, b: Expr) -> bool:
-        """Whether the prediction `a` and the reference `b` are the same answer."""
+        """Return whether the prediction `a` and the reference `b` are the same answer."""
 
     @abstractmethod
     def value(self, a: Expr, b: Expr) -> bool:
-        """Whether two numbers or expressions are equal."""
+        """Return whether two numbers or expressions are equal."""
 
     @abstractmethod
     def same_items(self, left: Sequence[Expr], right: Sequence[Expr], *, ordered: bool) -> bool:
-        """Whether two lists hold the same items."""
+        """Return whether two lists hold the same items."""
 
     @abstractmethod
     def real_sets(self, a: Expr, b: Expr) -> bool | None:
-        """The comparison as subsets of the real line, where it is one."""
+        """Compare two sides as subsets of the real line; None if they can't be."""

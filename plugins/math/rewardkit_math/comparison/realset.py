@@ -44,7 +44,7 @@ REALS: Pieces = (Piece(LOW, False, HIGH, False),)
 
 
 def end(expr: Expr) -> End:
-    """The end that an expression stands for; it must be a real number or ±∞."""
+    """Return the end that an expression stands for; it must be a real number or ±∞."""
     if expr.head in ("unit", "deg"):
         return end(expr.args[0])
     if expr.head == "const" and expr.args[0] == "inf":
@@ -60,7 +60,7 @@ def end(expr: Expr) -> End:
 
 
 def order(a: End, b: End) -> int:
-    """−1, 0 or 1 as a < b, a = b or a > b.
+    """Return −1, 0 or 1 as a < b, a = b or a > b.
 
     Raises:
         Undecided: An end is no real number that can be bounded.
@@ -82,13 +82,13 @@ def order(a: End, b: End) -> int:
 
 
 def as_rational_expr(expr: Expr) -> Number | None:
-    """The rational number that a numeral is."""
+    """Return the rational number that a numeral is."""
     value: Number | None = expr.args[0] if expr.head == "num" else None
     return value
 
 
 def canonical(pieces: Pieces) -> Pieces:
-    """The same set as disjoint pieces in ascending order, none of them empty."""
+    """Return the same set as disjoint pieces in ascending order, none of them empty."""
     if len(pieces) > MAX_PIECES:
         raise Undecided("a union of too many pieces")
     kept: list[Piece] = []
@@ -118,7 +118,7 @@ def canonical(pieces: Pieces) -> Pieces:
 
 
 def complement(pieces: Pieces) -> Pieces:
-    """All real numbers that are not in the set."""
+    """Return all real numbers that are not in the set."""
     result: list[Piece] = []
     low, closed = LOW, False
     for piece in canonical(pieces):
@@ -131,17 +131,17 @@ def complement(pieces: Pieces) -> Pieces:
 
 
 def intersection(a: Pieces, b: Pieces) -> Pieces:
-    """What is in both."""
+    """Return the intersection of two sets."""
     return complement(complement(a) + complement(b))
 
 
 def point(expr: Expr) -> Piece:
-    """The set of one number."""
+    """Return the set of one number."""
     return Piece(end(expr), True, end(expr), True)
 
 
 def equal(a: Pieces, b: Pieces) -> bool:
-    """Whether two sets have the same elements."""
+    """Return whether two sets have the same elements."""
     left, right = canonical(a), canonical(b)
     return len(left) == len(right) and all(
         x.low_closed == y.low_closed
@@ -156,7 +156,7 @@ def equal(a: Pieces, b: Pieces) -> bool:
 
 
 def from_expr(expr: Expr) -> Pieces | None:
-    """The set that an interval, a union, a set of numbers, ℝ, ∅ or a set builder denotes; None for anything else."""
+    """Return the set that an interval, a union, a set of numbers, ℝ, ∅ or a set builder denotes; None for anything else."""
     head = expr.head
     if head == "const":
         return REALS if expr.args[0] == "R" else () if expr.args[0] == "empty" else None
@@ -206,7 +206,7 @@ _FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
 
 
 def from_relation(expr: Expr) -> tuple[str, Pieces] | None:
-    """The variable and the set of its values that a relation allows: `-1 ≤ x < 2`, `2x > 6`, `|x| ≤ 3`, `x ≠ 1`, `x ∈ [0, 1]`.
+    """Return the variable and the set of its values that a relation allows: `-1 ≤ x < 2`, `2x > 6`, `|x| ≤ 3`, `x ≠ 1`, `x ∈ [0, 1]`.
 
     Several relations in a list are taken together as in `x < 1 or x > 2` where they are disjoint, else as in `x > 1, x < 2`.
     """
@@ -255,7 +255,7 @@ def _name(expr: Expr) -> str:
 
 
 def _free(expr: Expr) -> str | None:
-    """The one unknown in `expr`: a variable, or an unknown function of something."""
+    """Return the one unknown in `expr`: a variable, or an unknown function of something."""
     names: set[str] = set()
     for node in expr.walk():
         if node.head == "sym":

@@ -1,4 +1,4 @@
-"""Equations, inequalities, and what they leave a name for."""
+"""Equations, inequalities, and assignments of values to names."""
 
 # ruff: noqa: D102 - the methods are named after what they compare
 
@@ -18,10 +18,10 @@ from rewardkit_math.numeric.identity import same_proportion
 
 
 class Relations(Part):
-    """Where at least one side is a relation."""
+    """Comparison of answers of which at least one is a relation."""
 
     def related(self, a: Expr, b: Expr) -> bool | None:
-        """Where at least one side is a relation; None hands over to the comparison of what they have been reduced to."""
+        """Compare two sides of which at least one is a relation; None if the values that they are reduced to must be compared."""
         self.at("structure")
         if a.head == b.head == "rel":
             return self.relations(a, b)

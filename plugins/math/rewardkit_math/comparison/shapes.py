@@ -1,4 +1,4 @@
-"""Small questions about parsed answers: is it a list, an assignment, a matrix, a decimal; what is its unit. No comparison yet."""
+"""Predicates and small transformations of one parsed answer: is it a list, a word, a decimal; what is its unit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WORDLIKE = frozenset(("text", "word"))
 
 
 def opened(expr: Expr) -> Expr:
-    r"""`expr` without wrappers that carry no meaning: `\text{(E)}`, a set in `x ∈ S` stays; words become text."""
+    r"""Return `expr` without wrappers that carry no meaning: `\text{(E)}`, a set in `x ∈ S` stays; words become text."""
     if expr.head == "text":
         content = (
             expr.args[0].strip(" ,;:~").removesuffix(".")
@@ -52,17 +52,17 @@ def opened(expr: Expr) -> Expr:
 
 
 def is_product(letters: str) -> bool:
-    """Whether letters in a row may be factors (`abcd`, `xyzw`) rather than a word: lower case, no vowel but a."""
+    """Return whether letters in a row may be factors (`abcd`, `xyzw`) rather than a word: lower case, no vowel but a."""
     return letters.islower() and not set(letters) & set("eiou")
 
 
 def is_name(expr: Expr) -> bool:
-    """Whether an expression is a word that can't be a product of variables, such as `Bob`."""
+    """Return whether an expression is a word that can't be a product of variables, such as `Bob`."""
     return expr.head == "word" and not is_product(expr.args[0])
 
 
 def spelled(expr: Expr) -> str | None:
-    """The letters that an expression is written with, where it is nothing but letters."""
+    """Return the letters of an expression that consists of letters only; None for any other."""
     if expr.head in _WORDLIKE:
         return text.plain(expr.args[0])
     if expr.head == "sym":
@@ -77,7 +77,7 @@ def spelled(expr: Expr) -> str | None:
 
 
 def items(expr: Expr) -> list[Expr] | None:
-    """The items of a bare list, with ± written out; None where `expr` is no list."""
+    """Return the items of a bare list, with ± written out; None if `expr` isn't a list."""
     if expr.head == "seq" and expr.args[0] == "":
         found = [e for item in expr.args[1:] for e in (items(item) or [item])]
         return spread_name(found)
@@ -93,7 +93,7 @@ def items(expr: Expr) -> list[Expr] | None:
 
 
 def with_sign(expr: Expr, sign: int) -> Expr:
-    """`expr` with every ± read as + (sign 1) or − (sign −1), and every ∓ the other way."""
+    """Return `expr` with every ± read as + (sign 1) or − (sign −1), and every ∓ the other way."""
     if expr.head == "pm":
         mode, left, right = expr.args
         right = with_sign(right, sign)
@@ -104,12 +104,12 @@ def with_sign(expr: Expr, sign: int) -> Expr:
 
 
 def distinct(found: Sequence[Expr]) -> list[Expr]:
-    """`found` without repetitions."""
+    """Return `found` without repetitions."""
     return list(dict.fromkeys(found))
 
 
 def is_region(expr: Expr) -> bool:
-    """Whether an expression is a subset of the real line beyond doubt (a pair in parentheses may also be a point)."""
+    """Return whether an expression is certainly a subset of the real line (a pair in parentheses may also be a point)."""
     if expr.head in ("setop", "builder"):
         return True
     if expr.head == "const":
@@ -129,7 +129,7 @@ def infinity(expr: Expr) -> int:
 
 
 def unwrapped(expr: Expr) -> Expr:
-    """`expr` with determinants written out, and words in its midst read as names."""
+    """Return `expr` with determinants written out, and words in its midst read as names."""
     if expr.head == "text":
         content = expr.args[0].strip()
         return (
@@ -145,7 +145,7 @@ def unwrapped(expr: Expr) -> Expr:
 
 
 def outside_functions(expr: Expr) -> list[Expr]:
-    """All nodes that are not inside the argument of a trigonometric function."""
+    """Return all nodes that are not inside the argument of a trigonometric function."""
     found = []
     stack = [expr]
     while stack:
@@ -157,17 +157,17 @@ def outside_functions(expr: Expr) -> list[Expr]:
 
 
 def is_angle(expr: Expr) -> bool:
-    """Whether a value is an angle in radians by its looks: it is π, or an inverse trigonometric function."""
+    """Return whether a value looks like an angle in radians: it is π, or an inverse trigonometric function."""
     return expr == PI or (expr.head == "fn" and expr.args[0].startswith("arc"))
 
 
 def without_degrees(expr: Expr) -> Expr:
-    """`expr` with 90° outside of functions read as 90."""
+    """Return `expr` with 90° outside of functions read as 90."""
     return _map_degrees(expr, lambda inner: inner)
 
 
 def in_radians(expr: Expr) -> Expr:
-    """`expr` with 90° outside of functions read as π/2."""
+    """Return `expr` with 90° outside of functions read as π/2."""
     return _map_degrees(expr, lambda inner: Expr("div", Expr("mul", inner, PI), Expr("num", 180, None)))
 
 
@@ -180,19 +180,19 @@ def _map_degrees(expr: Expr, change: Callable[[Expr], Expr]) -> Expr:
 
 
 def unit_of(expr: Expr) -> str:
-    """How a value's unit is spelled; "" without one."""
+    """Return the spelling of a value's unit; "" if it has none."""
     return expr.args[1].strip(" .,~").replace("\\", "") if expr.head == "unit" else ""
 
 
 def bare(expr: Expr) -> Expr:
-    """`expr` without its unit."""
+    """Return `expr` without its unit."""
     while expr.head == "unit":
         expr = expr.args[0]
     return expr
 
 
 def literal(expr: Expr) -> tuple[int, int] | None:
-    """The decimal places and significant digits of a decimal numeral, perhaps times a power of ten; None for anything else."""
+    """Return the decimal places and significant digits of a decimal numeral, perhaps times a power of ten; None for anything else."""
     if expr.head == "num" and expr.args[1] is not None:
         places = expr.args[1]
         digits = abs(Fraction(expr.args[0]) * Fraction(10) ** places)
@@ -209,7 +209,7 @@ def literal(expr: Expr) -> tuple[int, int] | None:
 
 
 def terminates(poly: Poly) -> bool:
-    """Whether a number has finitely many decimals."""
+    """Return whether a number has finitely many decimals."""
     rational = as_rational(poly)
     if rational is None:
         return False
@@ -221,7 +221,7 @@ def terminates(poly: Poly) -> bool:
 
 
 def cleared(poly: Poly) -> Poly:
-    """`poly` times the powers of variables that clear its denominators."""
+    """Return `poly` times the powers of variables that clear its denominators."""
     lowest: dict[str, int | Fraction] = {}
     for mono in poly:
         for atom, exponent in mono:
@@ -239,5 +239,5 @@ def cleared(poly: Poly) -> Poly:
 
 
 def ends(relation: Expr) -> Expr:
-    """The first and the last side of a chain of equalities, as one equation."""
+    """Return the first and the last side of a chain of equalities, as one equation."""
     return Expr("rel", ("=",), relation.args[1], relation.args[-1])

@@ -23,7 +23,7 @@ class Tables(Part):
         return self.all_equal([(x, y) for r, s in zip(left, right, strict=True) for x, y in zip(r, s, strict=True)])
 
     def piecewise(self, a: Expr, b: Expr) -> bool:
-        """Functions by cases: where the same conditions occur, the values beside them decide."""
+        """Compare functions by cases: rows with the same condition must have equal values."""
         self.at("structure")
         if a.head != b.head or len(a.args[0]) != len(b.args[0]):
             raise Undecided("functions by cases")
@@ -37,14 +37,14 @@ class Tables(Part):
                 continue
             free.remove(match)
             pairs.append((row[0], match[0]))
-        if unmatched:  # "otherwise" is whatever the other rows leave
+        if unmatched:  # "otherwise" covers what the other rows leave
             if len(unmatched) > 1 or not (_otherwise(unmatched[0]) or _otherwise(free[0])):
                 raise Undecided("functions by cases under different conditions")
             pairs.append((unmatched[0][0], free[0][0]))
         return self.all_equal(pairs)
 
     def same_conditions(self, a: tuple[Expr, ...], b: tuple[Expr, ...]) -> bool:
-        """Whether two rows hold under the same conditions, for all that is known."""
+        """Return whether two rows hold under the same conditions, as far as is known."""
         spoken = [" ".join(_spoken(e) for e in row) for row in (a, b)]
         if spoken[0] == spoken[1] or sorted(spoken[0].split()) == sorted(spoken[1].split()):
             return True

@@ -35,7 +35,7 @@ class Values(Part):
     """Values, down to the numbers."""
 
     def value(self, a: Expr, b: Expr) -> bool:
-        """Whether two numbers or expressions are equal."""
+        """Return whether two numbers or expressions are equal."""
         if a.head == "unit" or b.head == "unit":
             converted = self.units(a, b)
             if converted is None:
@@ -56,7 +56,7 @@ class Values(Part):
         return self.bare_value(a, b)
 
     def units(self, a: Expr, b: Expr) -> tuple[Expr, Expr] | None:
-        """Return both sides without their units, converted to the reference's; None where they measure different things."""
+        """Return both sides without their units, converted to the reference's; None if they measure different things."""
         left, right = unit_of(a), unit_of(b)
         if left == right:
             return bare(a), bare(b)
@@ -121,7 +121,7 @@ class Values(Part):
         return same_function(a, b, log or "e")
 
     def close(self, a: Expr, b: Expr, left: Poly, right: Poly) -> bool:
-        """Whether a decimal stands for the other side: rounded correctly, or off by no more than the tolerance."""
+        """Return whether a decimal equals the other side by correct rounding or within the tolerance."""
         first, second = literal(a), literal(b)
         chosen = self.policy.tolerance > 1e-6  # a tolerance that the user chose is relative, for every number
         if (first is None and second is None and not chosen) or symbols(a) or symbols(b):
@@ -161,7 +161,7 @@ class Values(Part):
 
 
 def _below_one(share: Expr) -> bool:
-    """Whether a percentage is below 1 %: nobody leaves the sign out of 0.5 %, where 0.5 is another share."""
+    """Return whether a percentage is below 1 %, for which the sign can't be left out: 0.5 would be another share."""
     try:
         return value(share)[0].copy_abs() < 1
     except MathError:

@@ -18,7 +18,7 @@ class Words(Part):
     """Answers that are spelled rather than computed."""
 
     def conditional(self, a: Expr, b: Expr) -> bool:
-        """`1/x for x ≠ 0`: the values must agree, and so must the conditions where both sides state one."""
+        """Compare answers with a condition, such as `1/x for x ≠ 0`: values must agree, and conditions if both sides have one."""
         left, right = (e.args if e.head == "cond" else (e, None) for e in (a, b))
         if not self.equal(left[0], right[0]):
             return False
@@ -31,7 +31,7 @@ class Words(Part):
         return self.equal(left[1], right[1])
 
     def same_words(self, a: Expr, b: Expr) -> bool:
-        """Text against anything."""
+        """Compare text with an answer of any kind."""
         self.at("text")
         first, second = (spelled(e) for e in (a, b))
         if first is not None and second is not None and (first == second or _named(a) == _named(b)):
@@ -46,7 +46,7 @@ class Words(Part):
         return False
 
     def chosen(self, a: Expr, b: Expr) -> bool:
-        """`(B) 12` against the letter, the value, or both."""
+        """Compare a choice such as `(B) 12` with its letter, its value, or both."""
         sides = []
         for side, other in ((a, b), (b, a)):
             if side.head != "choice":
@@ -58,7 +58,7 @@ class Words(Part):
         return self.equal(*sides)
 
     def several_chosen(self, a: Expr, b: Expr) -> bool:
-        """Several letters against several letters, in any order; against anything else they are a product."""
+        """Compare several letters in any order; against anything else they are a product."""
         if a.head == b.head:
             self.at("text")
             return bool(a.args[0] == b.args[0])
@@ -66,7 +66,7 @@ class Words(Part):
         return self.equal(*sides)
 
     def phrases(self, a: Expr, b: Expr) -> bool:
-        """Phrases of words and formulas: the same words in the same places, and equal formulas between them."""
+        """Compare phrases: the same words in the same places, and equal formulas between them."""
         self.at("structure")
         if a.head != b.head or len(a.args) != len(b.args):
             return False
@@ -79,7 +79,7 @@ class Words(Part):
 
     @staticmethod
     def clocks(a: Expr, b: Expr) -> bool:
-        """Times of day; one without "a.m." or "p.m." (a ratio, `4:30`) may be either."""
+        """Compare times of day; one without "a.m." or "p.m." (a ratio, `4:30`) may be either."""
         times = []
         for side in (a, b):
             if side.head == "clock":
@@ -98,7 +98,7 @@ def stem(word: str) -> str:
 
 
 def _named(expr: Expr) -> str | None:
-    """The words of an answer without their article: "an ellipse" is an ellipse."""
+    """Return the words of an answer without article or preposition: "on an ellipse" becomes "ellipse"."""
     if expr.head not in ("text", "word"):
         return spelled(expr)
     return text.plain(_ARTICLE.sub("", expr.args[0], count=1)).removesuffix("条件")

@@ -1,4 +1,4 @@
-"""What is left to find in sentences: a text that is nothing but an answer, "the answer is …", the last formula or number."""
+"""Answers without a mark: a text that is only an answer, and the last formula or number of a text."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from rewardkit_math.parsing import vocabulary as words
 from rewardkit_math.units import GLUE, UNITS, unit
 
 MAX_ANSWER = 10_000
-"""Longer answers are not looked at."""
+"""The most characters of an answer; longer ones are ignored."""
 
 TAIL = 8_000
-"""How many characters before the end the less explicit sources look at."""
+"""The number of characters at the end of a text in which unmarked answers are searched for."""
 
-# ---- a text that is nothing but an answer
+# ---- bare answers
 
 _MATH = re.compile(
     r"\$\$(?P<dd>[^$]{1,2000}?)\$\$|\\\[(?P<br>(?:(?!\\\[).){1,2000}?)\\\]|\\\((?P<pa>(?:(?!\\\().){1,800}?)\\\)"
@@ -30,7 +30,7 @@ _PROSE = re.compile(
 _COMMON = re.compile(
     r"\b(?:the|is|are|of|to|so|that|and) [a-z]{2,} [a-z]{2,}\b|\b[A-Z]?[a-z]+ (?:the|is|are|of|to|so|that|a) [a-z0-9$\\(]"
 )
-"""A few words that only a sentence has in this order: found early in most texts, and missing from bare answers."""
+"""Sequences of words that occur early in most texts and never in a bare answer."""
 _LABELLED = re.compile(
     r"A:\s|#+\s|(?i:(?:(?:la|le|il|die|der|das|el|o|a)\s+)?(?:r[ée]ponse|respuesta|risposta|resposta|antwort|ответ|odpowied[źz]|cevap|đáp|lösung)\b)"
 )
@@ -50,7 +50,7 @@ _BESIDE = _KNOWN | words.CONDITIONS | {"percent", "percentage", "some", "all", "
 
 
 def is_prose(text: str) -> bool:
-    """Whether `text` holds words of a sentence, rather than mathematics, units and names."""
+    """Return whether `text` contains words of a sentence, and not only mathematics, units and names."""
     if _ALPHA.search(text) is None:
         return False
     outside = _TEXT.sub(" ", text)
@@ -63,7 +63,7 @@ def is_prose(text: str) -> bool:
 
 
 def without_delimiters(text: str) -> str:
-    """`text` without the signs that open and close formulas."""
+    """Return `text` without the signs that open and close formulas."""
     if "$" not in text and ("\\" not in text or _DELIMITERS.search(text) is None):
         return text
     text = text.replace("\\$", "\x00")
@@ -71,7 +71,7 @@ def without_delimiters(text: str) -> str:
 
 
 def bare(text: str, _: tuple[str, ...]) -> Iterator[str]:
-    """The whole text, where it is nothing but an answer."""
+    """Yield the whole text, if it is only an answer."""
     stripped = text.strip()
     if stripped.startswith("> **"):  # a quotation in Markdown
         stripped = stripped[2:]
@@ -103,7 +103,7 @@ def bare(text: str, _: tuple[str, ...]) -> Iterator[str]:
 
 
 def last_value(text: str) -> Iterator[str]:
-    """Yield the last formula and the last number, the one further behind first."""
+    """Yield the last formula and the last number, the one that comes later first."""
     formula, numeral = next(math(text, ()), None), next(number(text, ()), None)
     if numeral is not None and not _MATH_END.search(text) and (formula is None or number_behind(text)):
         yield numeral
@@ -118,7 +118,7 @@ _MATH_END = re.compile(r"(?:\$|\\\]|\\\))[\s.]*$")
 
 
 def number_behind(text: str) -> bool:
-    """Whether a number stands behind the last formula."""
+    """Return whether a number follows the last formula."""
     tail = text[-TAIL:]
     end = max((m.end() for m in _MATH.finditer(tail)), default=0)
     return NUMBER.search(" " + tail[end:]) is not None
@@ -133,7 +133,7 @@ def _inside(match: re.Match[str]) -> str:
 
 
 def formulas_at(text: str) -> str | None:
-    """The formula that `text` begins with, and those that follow with "and", "or" or a comma between them."""
+    """Return the formula that `text` begins with, and those that follow with "and", "or" or a comma between them."""
     match = _MATH.match(text)
     if match is None:
         return None
@@ -148,7 +148,7 @@ def formulas_at(text: str) -> str | None:
 
 
 def math(text: str, _: tuple[str, ...]) -> Iterator[str]:
-    """The last formula of the text, with those before it that "and", "or" or a comma connects to it."""
+    """Yield the last formula of the text, with those before it that "and", "or" or a comma connects to it."""
     tail = text[-TAIL:]
     matches = [m for m in _MATH.finditer(tail) if not is_prose(_inside(m))]
     if not matches:
@@ -201,11 +201,11 @@ _NO_MEASURES = frozenset(
         "L",
     ]
 )
-"""Symbols of units that are also words, or letters that mean something else in a sentence."""
+"""Symbols of units that are also words, or letters with another meaning in a sentence."""
 
 
 def number(text: str, _: tuple[str, ...]) -> Iterator[str]:
-    """The last number of the text."""
+    """Yield the last number of the text."""
     for window in (400, TAIL):
         tail = text[-window:]
         if len(text) > window:  # do not begin within a number
@@ -227,6 +227,6 @@ def number(text: str, _: tuple[str, ...]) -> Iterator[str]:
 
 
 def whole(text: str, _: tuple[str, ...]) -> Iterator[str]:
-    """The whole text, where it is short."""
+    """Yield the whole text, if it is short."""
     if len(text) <= 200:
         yield text

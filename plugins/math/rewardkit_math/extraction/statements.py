@@ -1,4 +1,4 @@
-"""Sentences that state an answer: "the answer is …" in several languages, "I choose B", and where the statement in them ends."""
+"""Sentences that state an answer, such as "the answer is …" in several languages and "I choose B"."""
 
 # ruff: noqa: E501 - tables are read across
 
@@ -87,7 +87,7 @@ _FILLER = re.compile(
 """Words between "the answer is" and the answer."""
 _NOT_BUT = re.compile(r"not\s[^.\n]{1,60}?\s(?:but|rather)\s+(?:rather\s+)?", re.IGNORECASE)
 _IN_WORDS = re.compile(r"\s+\([A-Za-z][A-Za-z' -]{2,60}\)$")
-"""The answer again in words: 48 (forty-eight)."""
+"""The answer repeated in words, as in `48 (forty-eight)`."""
 SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$|\*)|。|</?[a-z]")
 
 _CLAUSE = re.compile(
@@ -104,11 +104,11 @@ _CLAUSE = re.compile(
     r")",
     re.IGNORECASE,
 )
-"""Where a clause begins that says more about a statement than the answer."""
+"""The beginning of a clause that explains the answer of a statement."""
 
 
 def clause(sentence: str) -> str:
-    """Return the part of a sentence that states its answer: what stands before the first clause that explains it."""
+    """Return the part of a sentence that states its answer: the text before the first clause that explains it."""
     match = _CLAUSE.search(sentence)
     while match is not None:
         stated = sentence[: match.start()].strip().strip("*`").strip()

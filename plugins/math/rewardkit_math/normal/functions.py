@@ -1,4 +1,4 @@
-"""Exact values of functions, where they have one; else the function of a normal form is an atom."""
+"""Exact values of functions; a function without an exact value is an atom."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Functions(ABC):
 
     @abstractmethod
     def __call__(self, expr: Expr) -> Poly:
-        """The normal form of `expr`."""
+        """Return the normal form of `expr`."""
 
     def _fn(self, expr: Expr) -> Poly:
         name = expr.args[0]
@@ -192,7 +192,7 @@ _EXACT_TRIG: dict[Fraction, tuple[int, int, int]] = {  # x/π → sin x = a·√
 
 
 def _trigonometric(name: str, argument: Poly) -> Poly:
-    """Sin x … for x in normal form: exact at multiples of π/4 and π/6, else an atom with its sign taken out."""
+    """Return sin x, cos x … for x in normal form: exact at multiples of π/4 and π/6, else an atom with its sign taken out."""
     turn: Number | None = None
     if not argument:
         turn = 0

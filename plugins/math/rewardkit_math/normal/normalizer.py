@@ -1,4 +1,4 @@
-"""From an expression tree to its normal form."""
+"""Conversion of expression trees to normal forms."""
 
 # ruff: noqa: SLF001 - the dispatch table names methods of this module's class
 
@@ -30,7 +30,7 @@ MAX_SUM = 400
 
 
 class Normalizer(Functions):
-    r"""Brings expressions to normal form.
+    r"""Convert expressions to normal form.
 
     Args:
         log: What a `\log` without a base means: "10", "e", or "" (an unknown base).
@@ -42,7 +42,7 @@ class Normalizer(Functions):
         self._known: dict[tuple[int, bool], tuple[Expr, Poly]] = {}
 
     def __call__(self, expr: Expr) -> Poly:
-        """The normal form of `expr`.
+        """Return the normal form of `expr`.
 
         Raises:
             Undecided: It holds something that has none (a set, a relation, words).

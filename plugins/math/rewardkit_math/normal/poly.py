@@ -20,17 +20,17 @@ IMAGINARY: Poly = {(("i", 1),): 1}
 
 
 def whole(value: Number) -> Number:
-    """`value` as an int where it is one."""
+    """Return `value` as an int if it is integral."""
     return value.numerator if value.__class__ is Fraction and value.denominator == 1 else value
 
 
 def constant(value: Number) -> Poly:
-    """The normal form of a rational number."""
+    """Return the normal form of a rational number."""
     return {CONST: whole(value)} if value else {}
 
 
 def as_rational(poly: Poly) -> Number | None:
-    """The rational number that `poly` is, or None."""
+    """Return the rational number that `poly` is, or None."""
     if not poly:
         return 0
     if len(poly) == 1:
@@ -39,7 +39,7 @@ def as_rational(poly: Poly) -> Number | None:
 
 
 def add(left: Poly, right: Poly, sign: int = 1) -> Poly:
-    """Left + sign·right."""
+    """Return left + sign·right."""
     result = dict(left)
     spend(1 + len(right) // 4)
     for mono, coefficient in right.items():
@@ -54,14 +54,14 @@ def add(left: Poly, right: Poly, sign: int = 1) -> Poly:
 
 
 def scale(poly: Poly, factor: Number) -> Poly:
-    """factor·poly."""
+    """Return factor·poly."""
     if factor == 1:
         return poly
     return {mono: whole(c * factor) for mono, c in poly.items()} if factor else {}
 
 
 def multiply(left: Poly, right: Poly) -> Poly:
-    """left·right."""
+    """Return left·right."""
     if not left or not right:
         return {}
     for number, other in ((left, right), (right, left)):
@@ -86,7 +86,7 @@ def multiply(left: Poly, right: Poly) -> Poly:
 
 
 def bounded(value: Number) -> Number:
-    """`value`, unless it has too many digits."""
+    """Return `value`, unless it has too many digits."""
     bits = value.numerator.bit_length() + value.denominator.bit_length()
     if bits > 1000:
         spend(bits // 500)
@@ -96,7 +96,7 @@ def bounded(value: Number) -> Number:
 
 
 def _join(left: Mono, right: Mono) -> tuple[Mono, Number]:
-    """The product of two monomials, and the rational factor that falls out of it (i² = −1, √2·√2 = 2)."""
+    """Return the product of two monomials, and the rational factor that falls out of it (i² = −1, √2·√2 = 2)."""
     if not left:
         return right, 1
     if not right:
@@ -108,7 +108,7 @@ def _join(left: Mono, right: Mono) -> tuple[Mono, Number]:
 
 
 def reduced(powers: dict[str, Number]) -> tuple[Mono, Number]:
-    """The monomial with these powers, and the rational factor that falls out of it."""
+    """Return the monomial with these powers, and the rational factor that falls out of it."""
     factor: Number = 1
     for atom in [a for a in powers if a[0] in "#i|"]:
         exponent = powers[atom]
@@ -130,7 +130,7 @@ def reduced(powers: dict[str, Number]) -> tuple[Mono, Number]:
 
 
 def power_of_number(base: Number, exponent: int) -> Number:
-    """base**exponent, unless it has too many digits."""
+    """Return base**exponent, unless it has too many digits."""
     if (base.numerator.bit_length() + base.denominator.bit_length()) * abs(exponent) > MAX_BITS and abs(base) != 1:
         raise TooLarge("a power of too many digits")
     if exponent < 0:
@@ -141,7 +141,7 @@ def power_of_number(base: Number, exponent: int) -> Number:
 
 
 def key(poly: Poly) -> str:
-    """A name for `poly`: equal for equal normal forms."""
+    """Return a name for `poly`: equal for equal normal forms."""
     if not poly:
         return "0"
     if any(c.numerator.bit_length() > MAX_BITS or c.denominator.bit_length() > MAX_BITS for c in poly.values()):
@@ -158,7 +158,7 @@ def key(poly: Poly) -> str:
 
 
 def content(poly: Poly) -> Number:
-    """The positive rational c for which poly/c has coprime integer coefficients."""
+    """Return the positive rational c for which poly/c has coprime integer coefficients."""
     numerator = 0
     denominator = 1
     for c in poly.values():
@@ -168,17 +168,17 @@ def content(poly: Poly) -> Number:
 
 
 def leading(poly: Poly) -> Number:
-    """The coefficient of the first monomial in the fixed order of `key`."""
+    """Return the coefficient of the first monomial in the fixed order of `key`."""
     return poly[min(poly, key=repr)]
 
 
 def is_basis(poly: Poly) -> bool:
-    """Whether the monomials of `poly` are known to be linearly independent of all others of this kind."""
+    """Return whether the monomials of `poly` are known to be linearly independent of all others of this kind."""
     return not any("(" in atom or atom[0] in "|°" or atom == "e" for mono in poly for atom, _ in mono)
 
 
 def proportion(left: Poly, right: Poly) -> Number | None:
-    """The rational r with left = r·right, or None."""
+    """Return the rational r with left = r·right, or None."""
     if len(left) != len(right) or not right:
         return None
     first = next(iter(right))

@@ -29,7 +29,7 @@ _PRIMES = [p for p in range(2, 1000) if all(p % q for q in range(2, math.isqrt(p
 
 
 def power(base: Poly, exponent: Poly) -> Poly:
-    """base**exponent."""
+    """Return base**exponent."""
     value = as_rational(exponent)
     if value is None:
         return _symbolic_power(base, exponent)
@@ -39,7 +39,7 @@ def power(base: Poly, exponent: Poly) -> Poly:
 
 
 def integer_power(base: Poly, n: int) -> Poly:
-    """base**n."""
+    """Return base**n."""
     if n == 0:
         if not base:
             raise Undefined("0^0")
@@ -70,7 +70,7 @@ def integer_power(base: Poly, n: int) -> Poly:
 
 
 def _rationalised(base: Poly) -> Poly | None:
-    """1/(a + b) as (a − b)/(a² − b²), where a² and b² are rational: 1/(1+√2), 1/(2+3i)."""
+    """Return 1/(a + b) as (a − b)/(a² − b²), if a² and b² are rational: 1/(1+√2), 1/(2+3i)."""
     (m1, c1), (m2, c2) = base.items()
     if any(atom[0] not in "#i" or (len(atom) > 1 and atom[0] == "i") for atom, _ in m1 + m2):
         return None
@@ -82,7 +82,7 @@ def _rationalised(base: Poly) -> Poly | None:
 
 
 def _opaque_power(base: Poly, exponent: Number) -> Poly:
-    """A sum raised to a power, as an atom: its content and (for odd powers) its sign taken out."""
+    """Return a sum raised to a power, as an atom: its content and (for odd powers) its sign taken out."""
     size = content(base)
     if exponent.__class__ is int:
         if leading(base) < 0:
@@ -95,7 +95,7 @@ def _opaque_power(base: Poly, exponent: Number) -> Poly:
 
 
 def root(base: Poly, exponent: Fraction) -> Poly:
-    """base**exponent for a broken exponent."""
+    """Return base**exponent for a fractional exponent."""
     if not base:
         if exponent < 0:
             raise Undefined("division by zero")
@@ -138,7 +138,7 @@ def root(base: Poly, exponent: Fraction) -> Poly:
 
 
 def root_of_number(value: Number, exponent: Fraction) -> Poly:
-    """value**exponent for a positive rational value: a rational factor times roots of primes."""
+    """Return value**exponent for a positive rational value: a rational factor times roots of primes."""
     powers: dict[str, Number] = {}
     factor: Number = 1
     for part, sign in ((value.numerator, 1), (value.denominator, -1)):
@@ -157,7 +157,7 @@ def root_of_number(value: Number, exponent: Fraction) -> Poly:
 
 
 def factored(value: int) -> dict[int, int] | None:
-    """Prime factors of a positive integer, or None where they are not found quickly."""
+    """Return the prime factors of a positive integer, or None if they are not found quickly."""
     if value.bit_length() > 200:
         return None
     factors: dict[int, int] = {}
@@ -179,7 +179,7 @@ def factored(value: int) -> dict[int, int] | None:
 
 
 def positive(atom: str) -> bool:
-    """Whether an atom stands for a positive number."""
+    """Return whether an atom stands for a positive number."""
     return atom in ("π", "e", "°") or atom[0] in "#|"
 
 

@@ -96,7 +96,7 @@ class Arithmetic:
         return (a[0].copy_negate(), None if a[1] is None else a[1].copy_negate(), a[2])
 
     def size(self, a: Ball) -> Decimal:
-        """An upper bound on |midpoint|."""
+        """Return an upper bound on |midpoint|."""
         return a[0].copy_abs() if a[1] is None else ERR.add(a[0].copy_abs(), a[1].copy_abs())
 
     def mul(self, a: Ball, b: Ball) -> Ball:
@@ -135,7 +135,7 @@ class Arithmetic:
         return (re, im, ERR.add(err, ERR.divide(self.ulps(8), _lower(radius))))
 
     def real(self, a: Ball) -> Ball:
-        """`a`, which must be real."""
+        """Return `a`, which must be real."""
         if a[1] is None:
             return a
         if a[1].copy_abs() <= a[2]:
@@ -329,5 +329,5 @@ class Arithmetic:
 
 
 def _lower(value: Decimal) -> Decimal:
-    """A little less than a positive value, to divide an error bound by."""
+    """Return a little less than a positive value, to divide an error bound by."""
     return ERR.multiply(value, _NEARLY) if value > 0 else _TINY

@@ -20,7 +20,7 @@ MAX_STEPS = 6_000
 
 
 class Budget:
-    """How many nodes may still be evaluated for one question, at all its points together."""
+    """The number of nodes that may still be evaluated for one comparison, at all its points together."""
 
     __slots__ = ("left",)
 
@@ -49,14 +49,14 @@ class Evaluator(Functions):
         self.cost = 1 + digits // 100 + (digits // 150) ** 2
 
     def spend(self, steps: int) -> None:
-        """Note that `steps` have been made; with many digits each takes longer, and counts for more."""
+        """Count `steps` steps; with many digits each counts for more."""
         spend(steps * self.cost)
         self.budget.left -= steps * self.cost
         if self.budget.left < 0:
             raise TooLarge("an evaluation of too many steps")
 
     def __call__(self, expr: Expr) -> Ball:
-        """The value of `expr`.
+        """Return the value of `expr`.
 
         Raises:
             Undecided: It can't be bounded here.
@@ -80,7 +80,7 @@ class Evaluator(Functions):
             raise Undecided("an invalid operation") from None
 
     def power(self, base: Expr, exponent: Expr) -> Ball:
-        """The value of a power; roots of odd order of negative numbers are real."""
+        """Return the value of a power; roots of odd order of negative numbers are real."""
         exact = self.rational(exponent)
         try:
             a = self(base)
@@ -109,7 +109,7 @@ class Evaluator(Functions):
         return self.exp(self.mul(b, self.ln(a)))
 
     def rational(self, expr: Expr) -> Fraction | int | None:
-        """The exact value of an exponent."""
+        """Return the exact value of an exponent."""
         if expr.head == "num":
             value: Fraction | int = expr.args[0]
             return value
@@ -178,7 +178,7 @@ class Evaluator(Functions):
         return self(expr.args[0])
 
     def _call(self, expr: Expr) -> Ball:
-        """A function that nobody knows: one smooth function per name, the same wherever the name occurs."""
+        """Return the value of an unknown function, for which a fixed smooth function is used for each name."""
         result = self.exact(Fraction(zlib.crc32(repr(expr.args[0]).encode()) % 997, 131))
         for index, argument in enumerate(expr.args[1:], 1):
             t = self(argument)

@@ -1,4 +1,4 @@
-"""Functions made of the arithmetic: of angles, of integers, of complex numbers."""
+"""Functions on balls: trigonometric, on integers, on complex numbers."""
 
 # ruff: noqa: SLF001 - the dispatch table names methods of this module's class
 
@@ -15,13 +15,13 @@ from rewardkit_math.numeric.arithmetic import D0, D1, D2, ERR, Arithmetic, Ball,
 
 
 class Functions(Arithmetic, ABC):
-    """What `fn` nodes name."""
+    """The functions that `fn` nodes name."""
 
     log: str
 
     @abstractmethod
     def spend(self, steps: int) -> None:
-        """Note that `steps` have been made.
+        """Count `steps` steps.
 
         Raises:
             TooLarge: There have been too many.
@@ -84,7 +84,7 @@ class Functions(Arithmetic, ABC):
         return (radius, None, ERR.add(ERR.multiply(a[2], D2), ERR.multiply(self.ulp(radius), Decimal(8))))
 
     def integer(self, a: Ball) -> int:
-        """The integer that `a` is."""
+        """Return the integer that `a` is."""
         a = self.real(a)
         if a[0].copy_abs() > Decimal("1e30"):
             raise TooLarge("an integer of too many digits")

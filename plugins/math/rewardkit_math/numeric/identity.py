@@ -1,4 +1,4 @@
-"""Whether two expressions are equal as numbers, as functions, or up to a constant factor: by values with error bounds."""
+"""Equality of two expressions as numbers, as functions, or up to a constant factor, decided by values with error bounds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WIDE = Context(prec=60, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
 
 
 def distance(a: Ball, b: Ball) -> tuple[Decimal, Decimal]:
-    """A lower bound on |a − b|, and the sum of both error bounds."""
+    """Return a lower bound on |a − b|, and the sum of both error bounds."""
     slack = ERR.add(a[2], b[2])
     re = _WIDE.subtract(a[0], b[0]).copy_abs()
     im = _WIDE.subtract(a[1] or D0, b[1] or D0).copy_abs()
@@ -29,7 +29,7 @@ def distance(a: Ball, b: Ball) -> tuple[Decimal, Decimal]:
 
 
 def value(expr: Expr, digits: int = DIGITS, log: str = "e") -> Ball:
-    """The value of an expression without variables."""
+    """Return the value of an expression without variables."""
     try:
         return Evaluator(digits, {}, log)(expr)
     except HugeError:
@@ -37,7 +37,7 @@ def value(expr: Expr, digits: int = DIGITS, log: str = "e") -> Ball:
 
 
 def _evaluated(expr: Expr, digits: int, point: dict[str, Fraction | int], log: str, budget: Budget) -> Ball | None:
-    """The value, or None where it is huge."""
+    """Return the value, or None if it is huge."""
     try:
         return Evaluator(digits, point, log, budget)(expr)
     except HugeError:
@@ -45,7 +45,7 @@ def _evaluated(expr: Expr, digits: int, point: dict[str, Fraction | int], log: s
 
 
 def same_number(a: Expr, b: Expr, log: str = "e") -> bool:
-    """Whether two expressions without variables are equal.
+    """Return whether two expressions without variables are equal.
 
     Raises:
         Undecided: Their values can't be bounded well enough.
@@ -121,7 +121,7 @@ def _negative(base: Expr) -> bool:
 
 
 def same_function(a: Expr, b: Expr, log: str = "e") -> bool:
-    """Whether two expressions agree for all real values of their variables, judged at several points.
+    """Return whether two expressions agree for all real values of their variables, judged at several points.
 
     One point at which both are defined and differ refutes it for certain; so does a point where one is real and the other is not.
 
@@ -178,7 +178,7 @@ def same_function(a: Expr, b: Expr, log: str = "e") -> bool:
 
 
 def same_proportion(a: Expr, b: Expr) -> bool:
-    """Whether a = c·b for a constant c ≠ 0, judged at several points.
+    """Return whether a = c·b for a constant c ≠ 0, judged at several points.
 
     Raises:
         Undecided: There are too few points at which both have a value.

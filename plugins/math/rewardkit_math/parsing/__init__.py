@@ -1,4 +1,4 @@
-"""Text to an expression tree. `parse` is the door; each file below is one kind of notation.
+"""Conversion of text to an expression tree by `parse`. Each module parses one kind of notation.
 
 ==================  =================================================================
 `text`              Unicode to plain LaTeX, and the forms in which two texts are the same
@@ -12,7 +12,7 @@
 `brackets`          parentheses, tuples, intervals, sets, bars
 `environments`      matrices, cases, rows under one another
 `functions`         sin, log, roots, fractions, sums, integrals
-`quantities`        words and units behind a value
+`quantities`        words and units after a value
 ==================  =================================================================
 """
 

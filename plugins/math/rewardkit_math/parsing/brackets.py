@@ -1,4 +1,4 @@
-"""What stands between brackets: a value, a tuple, an interval, a set, ⌊x⌋, |x|."""
+"""Parsing of brackets: a value in parentheses, tuples, intervals, sets, ⌊x⌋ and |x|."""
 
 # ruff: noqa: D102 - the methods are described by Cursor, or named after what they read
 
@@ -15,7 +15,7 @@ class Brackets(Cursor):
     __slots__ = ()
 
     def bracketed(self, opening: str) -> Expr:
-        """What stands behind an opening bracket: a value in parentheses, a tuple, an interval, a set, ⌊x⌋."""
+        """Parse the content of a bracket: a value in parentheses, a tuple, an interval, a set or ⌊x⌋."""
         token = self.tokens[self.at]
         if token.kind == "close" and token.value in (")", "]", "}", "⟩"):
             self.at += 1
@@ -73,7 +73,7 @@ class Brackets(Cursor):
         return Expr("seq", opening + closing, *items)
 
     def closes_interval(self) -> bool:
-        """Whether `[` ends a French interval: `[1, 2[`."""
+        """Return whether `[` ends a French interval: `[1, 2[`."""
         follow = self.tokens[self.at + 1]
         return follow.kind in ("end", "sep", "brace") or (
             follow.kind == "op" and follow.value in ("union", "inter", "minus")
@@ -91,7 +91,7 @@ class Brackets(Cursor):
 
 
 def _system(inside: Expr) -> Expr:
-    """The rows behind a single brace: cases, or relations that hold together."""
+    """Return the rows after a single brace: cases, or relations that hold together."""
     if inside.head == "seq":
         return inside
     rows = inside.args[0]

@@ -1,4 +1,4 @@
-"""Where the parser stands in its tokens, and what its parts ask of one another."""
+"""The parser's position in its tokens, and the methods that its parts call of each other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_DEPTH = 90
 
 
 class Cursor(ABC):
-    """A position in a list of tokens. Each method here is defined by one of the parts that `parser.Parser` is put together from."""
+    """A position in a list of tokens. `parser.Parser` combines parts that define these methods."""
 
     __slots__ = ("at", "bars", "builder", "depth", "integrals", "tokens")
 
@@ -21,15 +21,15 @@ class Cursor(ABC):
         self.at = 0
         self.depth = 0
         self.bars = 0
-        """How many `|` are open."""
+        """The number of open `|`."""
         self.builder = 0
-        """How many braces of sets are open, in which `|` and `:` mean "such that"."""
+        """The number of open braces of sets, in which `|` and `:` mean "such that"."""
         self.integrals = 0
-        """How many integrals wait for their differential."""
+        """The number of integrals whose differential has not been read."""
 
     @abstractmethod
     def answer(self) -> Expr:
-        """The whole input."""
+        """Return the whole input."""
 
     @abstractmethod
     def items(self, closing_kind: str, closing: str) -> Expr:
@@ -37,76 +37,76 @@ class Cursor(ABC):
 
     @abstractmethod
     def starts_condition(self, token: Token) -> bool:
-        """Whether a word begins a condition, as "if" and "for" do."""
+        """Return whether a word begins a condition, as "if" and "for" do."""
 
     @abstractmethod
     def relation(self) -> Expr:
-        """An expression, or several with =, <, ∈ between them."""
+        """Return an expression, or several with =, <, ∈ between them."""
 
     @abstractmethod
     def expr(self, power: int) -> Expr:
-        """An expression whose operators all bind tighter than `power`."""
+        """Return an expression whose operators all bind tighter than `power`."""
 
     @abstractmethod
     def holds_relation(self) -> bool:
-        """Whether a relation stands directly inside the parenthesis here."""
+        """Return whether a relation stands directly inside the parenthesis here."""
 
     @abstractmethod
     def power(self, left: Expr) -> Expr:
-        """What stands behind `left` and a `^`."""
+        """Parse the exponent after `left` and `^`."""
 
     @abstractmethod
     def operand(self) -> Expr:
-        """The shortest expression that stands here."""
+        """Return the shortest expression that stands here."""
 
     @abstractmethod
     def group(self) -> Expr:
-        """What stands between plain braces."""
+        """Parse the content of plain braces."""
 
     @abstractmethod
     def argument(self, *, whole_number: bool = False) -> Expr:
-        """The argument of a command: a group, or a single token."""
+        """Return the argument of a command: a group, or a single token."""
 
     @abstractmethod
     def number(self, token: Token) -> Expr:
-        """A numeral, or a mixed number."""
+        """Return a numeral, or a mixed number."""
 
     @abstractmethod
     def subscripted(self, left: Expr) -> Expr:
-        """What a subscript makes of what stands before it."""
+        """Parse a subscript of `left`."""
 
     @abstractmethod
     def subscript(self) -> str:
-        """The text of a subscript."""
+        """Return the text of a subscript."""
 
     @abstractmethod
     def bracketed(self, opening: str) -> Expr:
-        """What stands behind an opening bracket."""
+        """Parse the content of a bracket."""
 
     @abstractmethod
     def absolute(self, bar: str) -> Expr:
-        """What stands behind an opening bar."""
+        """Parse the content of bars."""
 
     @abstractmethod
     def closes_interval(self) -> bool:
-        """Whether `[` ends a French interval: `[1, 2[`."""
+        """Return whether `[` ends a French interval: `[1, 2[`."""
 
     @abstractmethod
     def environment(self, name: str) -> Expr:
-        r"""What stands behind `\begin{…}`."""
+        r"""Parse the content of `\begin{…}`."""
 
     @abstractmethod
     def function(self, name: str) -> Expr:
-        """A named function with its exponent, base and arguments."""
+        """Return a named function with its exponent, base and arguments."""
 
     @abstractmethod
     def command(self, name: str) -> Expr:
-        """A fraction, root, binomial, sum and the like."""
+        """Return a fraction, root, binomial, sum and the like."""
 
     @abstractmethod
     def is_unit(self, token: Token) -> bool:
-        """Whether a word behind an operand is a unit."""
+        """Return whether a word after an operand is a unit."""
 
     @abstractmethod
     def unit(self, left: Expr) -> Expr:
-        """A value with its unit."""
+        """Return a value with its unit."""

@@ -32,7 +32,7 @@ class Environments(Cursor):
     __slots__ = ()
 
     def environment(self, name: str) -> Expr:
-        r"""`\begin{…}` up to its `\end`."""
+        r"""Parse an environment up to its `\end`."""
         matrix = name in _MATRIX_ENVS
         if not matrix and name not in ("cases", "dcases", "rcases"):
             return self.aligned(name)

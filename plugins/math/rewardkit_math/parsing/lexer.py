@@ -1,4 +1,4 @@
-"""LaTeX and plain mathematical text to tokens, in one pass over one regular expression."""
+"""Conversion of LaTeX and plain mathematical text to tokens, in one pass of one regular expression."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rewardkit_math.units import ATTACHED, GLUE, UNITS, plain_unit, symbols_in, 
 from rewardkit_math.work import spend
 
 MAX_TOKENS = 6_500
-"""Longer answers are refused: no answer that a person would write comes near."""
+"""The most tokens of an answer; answers that people write have far fewer."""
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class Token:
     """num, var, word, text, fn, cmd, op, rel, open, close, brace (a plain `{` or `}`), const, unit, sep, end"""
     value: str
     spaced: bool = False
-    """Whether white space stands before it."""
+    """True if white space precedes it."""
     number: int | Fraction = 0
     places: int | None = None
     """Digits after the decimal point of a number; None: an integer, or exact."""
@@ -80,7 +80,7 @@ _SINGLE = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?!\d)")
 
 
 def tokenize(text: str) -> list[Token]:
-    """The tokens of `text`, ending in one of kind `end`.
+    """Return the tokens of `text`, ending in one of kind `end`.
 
     Raises:
         ParseError: A character or a command has no meaning here.
@@ -220,14 +220,14 @@ _ARGUMENT = re.compile(r"\s*[({_^\\]|\s+[A-Za-z0-9]")
 
 
 def _is_unit(word: str, spaced: bool, tokens: list[Token]) -> bool:
-    """Return whether two or three letters are a unit: alone, behind a space, or one of those that stand directly behind a number."""
+    """Return whether two or three letters are a unit: alone, after a space, or one of those that stand directly after a number."""
     if symbols_in(word) is None:
         return False
     return spaced or word in ATTACHED or not tokens or tokens[-1].kind in ("word", "text", "op", "brace")
 
 
 def _argument(text: str, position: int) -> tuple[str, int]:
-    """The text of the brace group at `position` (or the single character there), and where it ends."""
+    """Return the text of the brace group at `position` (or the single character there), and the position after it."""
     while position < len(text) and text[position].isspace():
         position += 1
     if position >= len(text):

@@ -1,4 +1,4 @@
-"""Answers in a row, relations, and conditions behind them."""
+"""Answers in a row, relations, and conditions after them."""
 
 # ruff: noqa: D102 - the methods are described by Cursor, or named after what they read
 
@@ -19,7 +19,7 @@ class Lists(Cursor):
     __slots__ = ()
 
     def answer(self) -> Expr:
-        """The whole input: one relation, or several with separators between them, perhaps with a condition behind."""
+        """Return the whole input: one relation, or several with separators between them, perhaps with a condition after."""
         result = self.items("end", "")
         if self.tokens[self.at].kind != "end":
             raise ParseError(f"unexpected {self.tokens[self.at].value!r}")
@@ -74,7 +74,7 @@ class Lists(Cursor):
 
     @staticmethod
     def adds_up(first: Expr, second: Expr) -> bool:
-        """Whether two values make one: 2 hours and 30 minutes."""
+        """Return whether two values make one: 2 hours and 30 minutes."""
         large, small = unit(first.args[1]), unit(second.args[1])
         return (
             large is not None
@@ -126,7 +126,7 @@ class Lists(Cursor):
 
 
 def _ranges(expr: Expr) -> bool:
-    """Whether an expression says what a parameter ranges over: `k ∈ Z`."""
+    """Return whether an expression says what a parameter ranges over: `k ∈ Z`."""
     return (
         expr.head == "rel"
         and expr.args[0] == ("in",)

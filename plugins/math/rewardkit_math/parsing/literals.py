@@ -16,7 +16,7 @@ _DOTS = re.compile(r"(?:\.{2,3}|\s?\\[lc]?dots)$")
 
 
 def number(text: str) -> tuple[int | Fraction, int | None]:
-    """The exact value of a numeral, and its digits after the decimal point (None: an integer or a repeating decimal)."""
+    """Return the exact value of a numeral, and its digits after the decimal point (None: an integer or a repeating decimal)."""
     if text.isdigit():
         if len(text) > MAX_DIGITS:
             raise TooLarge(f"a number of {len(text)} digits")
@@ -54,7 +54,7 @@ def number(text: str) -> tuple[int | Fraction, int | None]:
 
 
 def _period(text: str) -> str:
-    """The digits that `0.333…` or `0.1818…` repeats: the shortest tail that occurs at least twice (thrice for one digit)."""
+    """Return the digits that `0.333…` or `0.1818…` repeats: the shortest tail that occurs at least twice (thrice for one digit)."""
     decimals = text.partition(".")[2]
     for length in range(1, len(decimals) // 2 + 1):
         tail = decimals[-length:]

@@ -19,7 +19,7 @@ class Numerals(Cursor):
     __slots__ = ()
 
     def number(self, token: Token) -> Expr:
-        r"""A numeral, or a mixed number: `2\frac34`, `1 1/2`."""
+        r"""Return a numeral, or a mixed number: `2\frac34`, `1 1/2`."""
         follow = self.tokens[self.at]
         if isinstance(token.number, int) and token.places is None:
             if follow.kind == "cmd" and follow.value == "frac":
@@ -82,7 +82,7 @@ def _exact(value: Fraction) -> int | Fraction:
 
 
 def _in_base(literal: str, base: int) -> Expr:
-    """`1012_3`, `0.11_2`: digits in another base."""
+    """Return a numeral in another base, such as `1012_3` and `0.11_2`."""
     digits = "".join(c for c in literal if c.isdigit() or c == ".")
     whole, _, decimals = digits.partition(".")
     if not 2 <= base <= 36 or any(int(d) >= base for d in whole + decimals):
@@ -94,7 +94,7 @@ def _in_base(literal: str, base: int) -> Expr:
 
 
 def with_repetition(number: Expr, literal: str) -> Expr:
-    """`0.1666 repeating`: the last digit for ever."""
+    """Return a decimal whose last digit repeats for ever: `0.1666 repeating`."""
     decimals = literal.partition(".")[2]
     if not decimals.isdigit():
         return number

@@ -13,7 +13,7 @@ _CALLABLE = frozenset("fgh")
 
 
 class Operands(Cursor):
-    """What operators stand between."""
+    """Operands: numbers, variables, groups and commands."""
 
     __slots__ = ()
 
@@ -99,7 +99,7 @@ class Operands(Cursor):
         return Expr("sym", name)
 
     def inverse_function(self) -> bool:
-        """Take `^{-1}` where an opening parenthesis follows."""
+        """Consume `^{-1}` if an opening parenthesis follows; return whether it did."""
         shape = [t.value for t in self.tokens[self.at : self.at + 6]]
         for length, wanted in ((5, ["^", "{", "-", "1", "}", "("]), (3, ["^", "-", "1", "("])):
             if shape[: len(wanted)] == wanted:
@@ -108,7 +108,7 @@ class Operands(Cursor):
         return False
 
     def is_definition(self) -> bool:
-        """Whether `(…)` here is followed by an equals sign, and holds nothing but variables and numbers: `P(x) = `."""
+        """Return whether `(…)` here is followed by an equals sign, and contains only variables and numbers: `P(x) = `."""
         index = self.at + 1
         while self.tokens[index].kind in ("var", "num", "sep"):
             index += 1
@@ -118,7 +118,7 @@ class Operands(Cursor):
         return follow.kind == "rel" and follow.value in ("=", "~") and self.at == 1
 
     def group(self) -> Expr:
-        """What stands between plain braces."""
+        """Parse the content of plain braces."""
         if self.tokens[self.at].value == "}" and self.tokens[self.at].kind == "brace":
             self.at += 1
             raise ParseError("empty braces")
@@ -132,7 +132,7 @@ class Operands(Cursor):
         return inside
 
     def argument(self, *, whole_number: bool = False) -> Expr:
-        """The argument of a command: a brace group, or a single token (of a numeral its first digit, unless `whole_number`)."""
+        """Return the argument of a command: a brace group, or a single token (of a numeral its first digit, unless `whole_number`)."""
         token = self.tokens[self.at]
         self.depth += 1
         if self.depth > MAX_DEPTH:
@@ -164,7 +164,7 @@ class Operands(Cursor):
         return result
 
     def subscript(self) -> str:
-        r"""The text of a subscript: `_1`, `_{n+1}`, `_{\text{max}}`."""
+        r"""Return the text of a subscript: `_1`, `_{n+1}`, `_{\text{max}}`."""
         token = self.tokens[self.at]
         self.at += 1
         if not (token.kind == "brace" and token.value == "{"):

@@ -1,4 +1,4 @@
-"""Operators, by how tightly they bind: juxtaposition is one of them."""
+"""Parsing of operators by precedence; juxtaposition is one of them."""
 
 # ruff: noqa: D102 - the methods are described by Cursor, or named after what they read
 
@@ -30,7 +30,7 @@ _POSTFIX = {"!": 70, "%": 65, "deg": 65, "'": 70, "_": 80}
 _STARTS = frozenset(("num", "var", "word", "fn", "const", "open", "begin"))
 
 _ARC = {"ft": 60, "in": 3600}
-"""What the signs of feet and inches mean behind degrees: minutes and seconds."""
+"""Signs of feet and inches, which after degrees mean minutes and seconds of arc."""
 
 
 class Operators(Cursor):
@@ -39,7 +39,7 @@ class Operators(Cursor):
     __slots__ = ()
 
     def expr(self, power: int) -> Expr:
-        """An expression whose operators all bind tighter than `power`."""
+        """Return an expression whose operators all bind tighter than `power`."""
         self.depth += 1
         spend()
         if self.depth > MAX_DEPTH:
@@ -130,7 +130,7 @@ class Operators(Cursor):
         return layers + 1
 
     def holds_relation(self) -> bool:
-        """Whether a relation stands directly inside the parenthesis here."""
+        """Return whether a relation stands directly inside the parenthesis here."""
         depth = 0
         for token in self.tokens[self.at : self.at + 30]:
             if token.kind == "rel" and depth == 1:
@@ -174,7 +174,7 @@ class Operators(Cursor):
 
     @staticmethod
     def minutes(left: Expr, right: Expr) -> Expr:
-        r"""What stands behind degrees: `30^\circ 15' 20''` has minutes and seconds, `30^\circ x` is a product."""
+        r"""Combine degrees with the operand after them: minutes and seconds in `30^\circ 15' 20''`, a factor in `30^\circ x`."""
         if right.head == "unit" and right.args[1] in _ARC:
             part = Expr("div", right.args[0], Expr("num", _ARC[right.args[1]], None))
             return Expr("deg", Expr("add", left.args[0], part))

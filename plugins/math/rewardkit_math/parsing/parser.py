@@ -1,8 +1,8 @@
-r"""Tokens to an expression tree: a Pratt parser. It reads; it computes nothing beyond folding literals.
+r"""A Pratt parser from tokens to an expression tree. It evaluates nothing but signs of literals.
 
 Conventions where notation is ambiguous: `2\frac12` is a mixed number; `1/2x` is (1/2)·x; `-x^2` is −(x²); `\sin 2x + 1` ends its
 argument at the plus; `f(x)`, `g(x)`, `h(x)` and any `P(x) = …` are function calls, `a(x + 1)` is a product; `(1, 2)` is a pair or an
-open interval, which the comparison decides; a letter directly behind a number is a variable, a word behind a number is a unit.
+open interval, which the comparison decides; a letter directly after a number is a variable, a word after a number is a unit.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rewardkit_math.parsing.quantities import Quantities
 
 
 class Parser(Lists, Operators, Operands, Numerals, Brackets, Environments, Functions, Quantities):
-    """All of the notation."""
+    """The parser of all notation."""
 
     __slots__ = ()
 
@@ -44,7 +44,7 @@ def parse(latex: str) -> Expr:
 
 
 def _without_redundant_groups(tokens: list[Token]) -> list[Token]:
-    """`((x))` to `(x)`, `{{x}}` to `{x}`: however many there are, so that hostile nesting costs no stack."""
+    """Return the tokens with `((x))` as `(x)` and `{{x}}` as `{x}`, so that hostile nesting costs no stack."""
     stack: list[int] = []
     partner: dict[int, int] = {}
     for index, token in enumerate(tokens):

@@ -1,4 +1,4 @@
-"""Values with words behind them: units, percent, "million"."""
+"""Parsing of values with words after them: units, percent, "million"."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _REPEATING = frozenset(("repeating", "recurring"))
 
 
 class Quantities(Cursor):
-    """Units and what else may stand behind a value."""
+    """Units and what else may follow a value."""
 
     __slots__ = ()
 
     def is_unit(self, token: Token) -> bool:
-        """Whether a word behind an operand is a unit (in `2 cm`), rather than a factor or prose."""
+        """Return whether a word after an operand is a unit (in `2 cm`), rather than a factor or prose."""
         if self.starts_condition(token):
             return True
         before = self.tokens[self.at - 1]
@@ -31,7 +31,7 @@ class Quantities(Cursor):
 
     @staticmethod
     def names_unit(token: Token) -> bool:
-        """Whether a token may stand behind the slash of `km/h`."""
+        """Return whether a token may follow the slash of `km/h`."""
         return token.kind in ("text", "word") or (token.kind == "var" and token.value in UNITS)
 
     def goes_on(self, token: Token) -> bool:
@@ -44,7 +44,7 @@ class Quantities(Cursor):
         )
 
     def unit(self, left: Expr) -> Expr:
-        """A unit behind a value; several words are one unit, and so is what they are raised to or divided by."""
+        """Return a unit after a value; several words are one unit, and so is what they are raised to or divided by."""
         parts: list[str] = []
         while True:
             token = self.tokens[self.at]
@@ -101,7 +101,7 @@ class Quantities(Cursor):
 
 
 def joined_units(left: Expr, right: Expr) -> Expr:
-    """`2 hours 30 minutes`: the sum, in the first unit."""
+    """Return the sum of two quantities in the first unit: `2 hours 30 minutes`."""
     first, second = unit(left.args[1]), unit(right.args[1])
     if first is None or second is None or first.dimension != second.dimension:
         raise ParseError("two values with units side by side")
@@ -138,7 +138,7 @@ def multiplied(left: Expr, right: Expr) -> Expr | None:
 
 
 def written_unit(expr: Expr) -> str | None:
-    r"""The unit that an expression of nothing but words spells: `\frac{\text{miles}}{\text{hour}}`; None for any other."""
+    r"""Return the unit that an expression of words only spells: `\frac{\text{miles}}{\text{hour}}`; None for any other."""
     head = expr.head
     if head in ("text", "word"):
         word: str = expr.args[0].strip()

@@ -1,4 +1,4 @@
-"""Text before it is read: Unicode to plain LaTeX, and the forms in which two texts count as the same."""
+"""Normal forms of text: Unicode as plain LaTeX, and forms in which two texts are compared."""
 
 # ruff: noqa: SIM905 - long lists of words read better as text
 
@@ -85,7 +85,7 @@ _VULGAR = re.compile("[¼½¾⅐-⅞]")
 
 
 def to_latex(text: str) -> str:
-    """`text` with Unicode mathematics written as LaTeX: full-width digits, superscripts, π, ≤, ½, invisible spaces."""
+    """Return `text` with Unicode mathematics written as LaTeX: full-width digits, superscripts, π, ≤, ½, invisible spaces."""
     if text.isascii():
         return text
     text = _ROOT.sub(lambda m: "\\sqrt[" + m[1].translate(_SUPERSCRIPTS) + "]", text)
@@ -102,7 +102,7 @@ _BREAKABLE = re.compile(r"\\\\(?=[A-Za-z%${}])")
 
 
 def single_backslashes(text: str) -> str:
-    r"""`text` with `\\frac` and the like, which were escaped once too often, as `\frac`; the ends of rows stay."""
+    r"""Return `text` with `\\frac` and the like, which were escaped once too often, as `\frac`; the ends of rows stay."""
     if "\\\\" not in text:
         return text
     text = _DOUBLED.sub(r"\\", text)
@@ -116,7 +116,7 @@ _NOISE = re.compile(r"\\[,;:! ]|\\q?quad\b|\\(?:left|right|displaystyle)\b|[\s~$
 
 
 def plain(text: str) -> str:
-    """`text` without wrappers, spacing and braces, in lower case: equal results are the same words."""
+    """Return `text` without wrappers, spacing and braces, in lower case: equal results are the same words."""
     for _ in range(4):
         stripped = _WRAPPER.sub(r"\1", text)
         if stripped == text:
@@ -195,5 +195,5 @@ _FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 
 
 def typographic(text: str) -> str:
-    r"""`text` without spaces and without choices of typography (`\dfrac`, `\left`): equal results mean the same."""
+    r"""Return `text` without spaces and without choices of typography (`\dfrac`, `\left`): equal results mean the same."""
     return _FRACTIONS.sub(r"\\frac", _SPACING.sub("", text)) if "\\" in text else "".join(text.split())

@@ -1,7 +1,7 @@
-"""From a text to the expression of its answer.
+"""Conversion of a text to the expression of its answer.
 
 `reader` parses what was extracted, `phrases` reads answers in words, `times` reads times of day, durations and dates, and `alternatives`
-gives second readings of an answer whose first one is not equal to the other side.
+gives second readings of an answer whose first reading differs from the other side.
 """
 
 from rewardkit_math.reading.alternatives import alternatives, same_digits

@@ -1,6 +1,6 @@
-r"""Second readings of an answer whose first one is not equal to the other side: `12,50` as a decimal, `FF_{16}`, `P(10,3)`, `a + b = 7`.
+r"""Second readings of an answer whose first reading differs from the other side: `12,50` as a decimal, `FF_{16}`, `P(10,3)`, `a + b = 7`.
 
-Each is tried only where the other side is of the kind that it would give, so that no list becomes a decimal on its own.
+A reading is tried only if the other side is of the kind that it would give, so that no list becomes a decimal on its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rewardkit_math.parsing import vocabulary as words
 from rewardkit_math.units import words_behind
 
 _NUMBERS = frozenset(("num", "base", "unit", "pct", "mul", "div", "fn"))
-"""Heads of answers that are one value."""
+"""Heads of expressions that are one value."""
 
 
 def alternatives(content: str, other: Expr | None, *, prediction: bool) -> Iterator[Expr]:
@@ -24,7 +24,7 @@ def alternatives(content: str, other: Expr | None, *, prediction: bool) -> Itera
     Args:
         content: The answer as it is written.
         other: What it is compared with.
-        prediction: Whether it is the prediction, from which an equation may give its right side.
+        prediction: True if the answer is the prediction's, of which an equation may be replaced by its right side.
     """
     if len(content) > 200:
         return

@@ -93,7 +93,7 @@ PHRASES = {
         _EMPTY,
     ),
 }
-"""Words that mean a set, without their spaces."""
+"""Words that denote a set, without their spaces."""
 
 _SEVERAL_WORDS = re.compile(r"(?:an?|on|in|at|[A-Za-z]{3,})(?: [A-Za-z'’-]+)+", re.IGNORECASE)
 
@@ -165,7 +165,7 @@ _DROPPED = frozenset(
         "being",
     ]
 )
-"""Words of a phrase that say nothing of their own."""
+"""Words of a phrase that are ignored in comparisons."""
 _MATH_WORDS = words.FUNCTIONS.keys() | words.GREEK | words.CONSTANTS.keys()
 _BOUNDS_BEHIND = {
     ("or", "more"): ">=",
@@ -176,14 +176,14 @@ _BOUNDS_BEHIND = {
     ("or", "below"): "<=",
 }
 _SENTENCE_WORDS = 6
-"""Words from which on a text without formulas is a sentence rather than a name."""
+"""A text without formulas of at least this many words is a sentence, not a name."""
 
 _COPULAS = frozenset(("is", "are", "equals", "was", "be"))
 _SIGNS = frozenset((("negative",), ("minus",)))
 
 
 def phrase(content: str) -> Expr | None:
-    r"""Return a phrase of words and formulas, such as `slope $3$ through $(0,1)$`; None where a formula in it can't be read.
+    r"""Return a phrase of words and formulas, such as `slope $3$ through $(0,1)$`; None if a formula in it can't be read.
 
     `at least 5` becomes a relation, `negative 3` a number, and a phrase without words that count is the formula alone.
     """

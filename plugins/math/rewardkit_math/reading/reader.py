@@ -1,4 +1,4 @@
-"""From a text to the expression of its answer: what is extracted is parsed, and what is a sentence is searched for what it says."""
+"""Conversion of a text to the expression of its answer: extraction, then parsing; answers in words are read as phrases."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rewardkit_math.work import READING, allowed
 
 
 class Read(NamedTuple):
-    """One side, read: the answer found, and its expression where it has one."""
+    """The reading of one side: its answer, its expression if it could be parsed, and the problem if not."""
 
     answer: Answer
     expr: Expr | None
@@ -64,7 +64,7 @@ def read(text: str, sources: tuple[str, ...]) -> Read:
 
 
 def read_phrase(text: str, sources: tuple[str, ...]) -> Read | None:
-    """Return the reading of a prediction as a phrase of words and formulas, for a reference that is one; None where it is none."""
+    """Return the reading of a prediction as a phrase of words and formulas, for a reference that is one; None if it is none."""
     with allowed(READING):
         for answer in candidates(
             text, tuple(s for s in sources if s in ("tag", "boxed", "hash", "bare", "phrase", "text"))
@@ -126,7 +126,7 @@ def _trimmed(content: str) -> str:
 
 
 def _prepared(content: str) -> str:
-    """Return `content` without delimiters, labels such as `(3)`, and remarks behind it such as `(units)`."""
+    """Return `content` without delimiters, labels such as `(3)`, and remarks after it such as `(units)`."""
     stripped = without_delimiters(_trimmed(texts.single_backslashes(content))).strip()
     if stripped.startswith("``") and stripped.endswith("''"):
         stripped = stripped[2:-2].strip()
@@ -169,7 +169,7 @@ def _without_labels(content: str) -> str:
 
 
 def understood(answer: Answer) -> Read:
-    """Parse an answer; where it is a sentence, read what the sentence says."""
+    """Parse an answer; if it is a sentence, parse the answer that the sentence states."""
     content = answer.text
     rational = _rational(content)
     if rational is not None:
@@ -214,7 +214,7 @@ _MARKED = ("boxed", "tag", "bare", "hash")
 
 
 def _sentence(answer: Answer, content: str, stripped: str, problem: str) -> Read:
-    """Return what a marked answer in words says: behind "the answer is", or as a phrase of words and formulas."""
+    """Read a marked answer in words: the part after "the answer is", or a phrase of words and formulas."""
     if problem == "a sentence":
         for inner in candidates(stripped, ("phrase",)):
             try:

@@ -1,4 +1,4 @@
-"""Units: which words are units, what a unit measures, and how many of the base unit it is.
+"""Units of measurement: their spellings, dimensions and sizes.
 
 A unit may be a symbol with a prefix (`kPa`), a word (`dollars`), a power (`cm^2`, `square feet`), or a product or quotient of such
 (`m/s^2`, `miles per hour`, `Nm`). Symbols are case-sensitive (`mW`, `MW`), words are not.
@@ -79,16 +79,16 @@ ATTACHED = frozenset(
         "cms",
     ]
 )
-"""Units of two letters and more that may stand directly behind a number, as in `5km`; other letters there are variables (`2mH`)."""
+"""Units of two letters and more that may stand directly after a number, as in `5km`; other letters there are variables (`2mH`)."""
 
 LETTERS = frozenset("msghLlAVKJWCFNTHΩ")
-"""Units of one letter that may be meant where a letter stands behind a number and a space: `5 A`."""
+"""Units of one letter that a letter after a number and a space may mean: `5 A`."""
 
 CURRENCIES = frozenset("$¢€£¥₹")
 _BEFORE = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _BEHIND = {"squared": 2, "cubed": 3}
 GLUE = frozenset((*_BEFORE, *_BEHIND, "per"))
-"""Words that stand among units."""
+"""Words that occur among units."""
 _PIECE = re.compile(
     r"(?P<word>°[CF]|[A-Za-zμ°ΩÅ\u4e00-\u9fff]+|[$¢€£¥₹])\.?|\^?\{?(?P<power>[-−]?\d)\}?|(?P<over>/)|(?P<gap>[\s*·⋅~\\,;:!.()]+)"
 )
@@ -113,7 +113,7 @@ _SPEED = re.compile(r"\bkm\s*h\s*\^?\s*\{?[-−]1\}?")
 
 @lru_cache(maxsize=2048)
 def unit(text: str) -> Unit | None:
-    """Return the unit that is written as `text`; None where a part of it is no known unit."""
+    """Return the unit that is written as `text`; None if a part of it is no known unit."""
     found: list[list[int | str]] = []
     sign, raised, position = 1, 1, 0
     text = _SPEED.sub(r"km/h", plain_unit(text))
@@ -182,7 +182,7 @@ _NEUTRAL = frozenset(
         "about",
     ]
 )
-"""Words behind a value that say nothing of what is measured."""
+"""Words after a value that carry no information about it."""
 
 _CHANGING = frozenset(
     [
@@ -225,24 +225,24 @@ _CHANGING = frozenset(
         "thousandths",
     ]
 )
-"""Words behind a value that change it: `5 or more` is not 5."""
+"""Words after a value that change it: `5 or more` is not 5."""
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The words behind a value: its unit, and what else is said."""
+    """The words after a value: its unit and other words."""
 
     unit: Unit | None
     others: frozenset[str]
     """Words that are no units, without their plural endings."""
 
     changing: frozenset[str]
-    """Those of the words that change the value."""
+    """The words that change the value."""
 
 
 @lru_cache(maxsize=2048)
 def words_behind(text: str) -> Words:
-    """Sort the words behind a value into its unit, words that change the value, and the rest."""
+    """Sort the words after a value into its unit, words that change the value, and the rest."""
     measured = unit(text)
     if measured is not None:
         return Words(measured, frozenset(), frozenset())
@@ -263,7 +263,7 @@ def words_behind(text: str) -> Words:
 
 
 def symbols_in(word: str) -> list[str] | None:
-    """Return the symbols of the units that a word is made of: one, or two as in `Nm`; None where it is no unit."""
+    """Return the symbols of the units that a word is made of: one, or two as in `Nm`; None if it isn't a unit."""
     symbol = symbol_of(word)
     if symbol is not None:
         return [symbol]

@@ -1,4 +1,4 @@
-"""The table of units: SI units with their prefixes, other units, and what each measures."""
+"""The table of units: SI units with their prefixes, other units, and their dimensions."""
 
 # ruff: noqa: E501 - tables are read across
 
@@ -13,15 +13,15 @@ Dimension = tuple[tuple[str, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What a unit measures, and its size."""
+    """A unit: its dimension and its size."""
 
     dimension: Dimension
 
     scale: Fraction
-    """How many of the base unit it is."""
+    """Its size in base units."""
 
     offset: Fraction = Fraction(0)
-    """The base unit's value at zero, for scales of temperature."""
+    """The value in base units at zero, for temperature scales."""
 
 
 _PREFIXES = {
