@@ -30,3 +30,37 @@ def answering(handler: Callable[[int, FrameType | None], None], *signals: signal
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)
+
+
+class _Memory:
+    """Whether Ctrl-C has come since ``remembering_interrupts`` began."""
+
+    interrupted = False
+
+
+def was_interrupted() -> bool:
+    """Return whether Ctrl-C has come inside ``remembering_interrupts``.
+
+    A library may swallow the KeyboardInterrupt, such as one that is being imported or a destructor. Long work asks this before it
+    begins, so that the interrupt is not lost.
+    """
+    return _Memory.interrupted
+
+
+@contextmanager
+def remembering_interrupts() -> Iterator[None]:
+    """Remember Ctrl-C inside, besides raising KeyboardInterrupt. Where Ctrl-C is ignored, or handled by others, nothing changes."""
+    _Memory.interrupted = False
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        _Memory.interrupted = True
+        signal.default_int_handler(number, frame)
+
+    try:
+        with answering(remember, signal.SIGINT):
+            yield
+    finally:
+        _Memory.interrupted = False

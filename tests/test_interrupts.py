@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from rewardkit.interrupts import answering
+from rewardkit.interrupts import answering, remembering_interrupts, was_interrupted
 
 ASKED = (signal.SIGINT, signal.SIGTERM)
 
@@ -40,3 +40,27 @@ def test_another_thread_runs_without():
     thread.start()
     thread.join()
     assert done == [before]
+
+
+def test_a_swallowed_interrupt_is_remembered():
+    """A library may swallow the KeyboardInterrupt; the interrupt is still known, and forgotten afterwards."""
+    before = signal.getsignal(signal.SIGINT)
+    with remembering_interrupts():
+        assert not was_interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert was_interrupted()
+    assert not was_interrupted()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_ignored_interrupt_stays_ignored():
+    """Where Ctrl-C is ignored, as in background jobs of scripts, it is not turned on."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with remembering_interrupts():
+            signal.raise_signal(signal.SIGINT)
+            assert not was_interrupted()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

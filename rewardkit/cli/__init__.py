@@ -6,14 +6,17 @@ of its class; Ctrl-C exits with 130.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import select
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rewardkit.errors import RewardkitError
+from rewardkit.interrupts import remembering_interrupts, was_interrupted
 from rwk import installation
 
 if TYPE_CHECKING:
@@ -68,10 +71,14 @@ class _CommandGroup(click.Group):
         """Run the command. A closed standard output is no failure, though click and rich would exit with 1."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:
-            raise _ReaderLeftError from None
+        except BrokenPipeError as error:
+            if _reader_left():
+                raise _ReaderLeftError from None
+            raise RewardkitError("the connection to another process broke") from error
         except SystemExit as error:
-            if isinstance(error.__context__, BrokenPipeError):
+            if isinstance(
+                error.__context__, BrokenPipeError
+            ):  # rich raises this, and only where its own output is closed
                 raise _ReaderLeftError from None
             raise
 
@@ -86,6 +93,15 @@ class _CommandGroup(click.Group):
             hint = f"; did you mean {close[0]!r}?" if close else f"; commands are {', '.join(COMMANDS)}"
             raise click.UsageError(f"there is no command {args[0]!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
+
+
+def _reader_left() -> bool:
+    """Return whether nobody reads standard output or standard error any more. A BrokenPipeError may come from any other pipe."""
+    poll = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # a stream without a file descriptor, or a closed one
+            poll.register(stream.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def load_registry() -> Registry:
@@ -130,7 +146,27 @@ def main(arguments: list[str] | None = None, prog_name: str = "rewardkit") -> No
 
 
 def run(arguments: list[str] | None = None, prog_name: str = "rewardkit") -> int:
-    """Run the command line and return the exit code."""
+    """Run the command line and return the exit code.
+
+    A command that fails after Ctrl-C exits with 130, whatever the interrupt has turned into: a library that is interrupted may raise
+    other errors.
+    """
+    with remembering_interrupts():
+        try:
+            code = _run(arguments, prog_name)
+        # The boundary: an interrupted import may raise anything.
+        except Exception:
+            if not was_interrupted():
+                raise
+            code = 1
+        if code not in {0, INTERRUPTED} and was_interrupted():
+            click.echo("interrupted", err=True)
+            return INTERRUPTED
+    return code
+
+
+def _run(arguments: list[str] | None, prog_name: str) -> int:
+    """Run the command line, print its errors and return the exit code."""
     try:
         result: Any = cli.main(args=arguments, prog_name=prog_name, standalone_mode=False)
     except RewardkitError as error:

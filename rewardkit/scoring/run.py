@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
 from rewardkit.errors import RewardkitError, TooManyUnscoredError, UsageError
-from rewardkit.interrupts import answering
+from rewardkit.interrupts import answering, was_interrupted
 from rewardkit.scoring.column_check import check_columns
 from rewardkit.scoring.engines.chunk_scorer import ChunkScorer, ScoredChunk, Task, rare_garbage_collection
 from rewardkit.scoring.engines.local import RewardSpec, in_processes, in_threads, inline, inline_then_processes
@@ -308,7 +308,7 @@ def _manifest(job: Job, reward: CompositeReward, output: Output, summary: Summar
 @contextmanager
 def _stop_on_signal() -> Iterator[Callable[[], bool]]:
     """Yield a function that tells whether Ctrl-C or SIGTERM has come. A second signal interrupts at once."""
-    stop = False
+    stop = was_interrupted()
 
     def ask(_number: int, _frame: FrameType | None) -> None:
         nonlocal stop

@@ -1,6 +1,8 @@
 """The command line: help, misspelt commands, commands of plugins, exit codes."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 
@@ -86,7 +88,10 @@ def test_clashing_commands_exit_with_2(install_plugin, capsys: pytest.CaptureFix
     install_plugin(VERB_PLUGIN, "one")
     install_plugin(VERB_PLUGIN, "two")
     assert run(["shout", "hello"]) == 2
-    assert "error: command 'shout' is offered by more than one plugin: one 1.0 (plugin 'one') and two 1.0" in capsys.readouterr().err
+    assert (
+        "error: command 'shout' is offered by more than one plugin: one 1.0 (plugin 'one') and two 1.0"
+        in capsys.readouterr().err
+    )
 
 
 def raising(error: BaseException) -> click.Command:
@@ -109,6 +114,7 @@ def raising(error: BaseException) -> click.Command:
         (errors.TooManyUnscoredError("11 %"), 3, "error: 11 %\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (OSError(28, "No space left on device"), 1, "error: No space left on device\n"),
+        (BrokenPipeError(32, "Broken pipe"), 1, "error: the connection to another process broke\n"),
         (PermissionError(13, "Permission denied", "/x"), 1, "error: /x: Permission denied\n"),
     ],
 )
@@ -122,6 +128,38 @@ def test_errors_have_exit_codes(
     assert out == ""
     assert err.lstrip("\n").startswith(said)
     assert "Traceback" not in err
+
+
+def interrupted_in_a_library(raises: BaseException | None) -> click.Command:
+    """A command that is interrupted inside a library, which swallows the KeyboardInterrupt and perhaps raises another error."""
+
+    @click.command("interrupted")
+    def command() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        if raises is not None:
+            raise raises
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ImportError("numpy.core.multiarray failed to import"), 130),
+        (SystemError("returned a result with an exception set"), 130),
+        (errors.PluginError("a plugin can't be imported"), 130),
+        (BrokenPipeError(32, "Broken pipe"), 130),
+        (None, 0),
+    ],
+)
+def test_an_interrupt_that_becomes_another_error(
+    error: BaseException | None, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """A command that fails after Ctrl-C exits with 130, whatever error it ended in; one that finishes all the same exits with 0."""
+    monkeypatch.setattr(Registry, "command", lambda registry, name: interrupted_in_a_library(error))
+    assert run(["interrupted"]) == code
+    assert capsys.readouterr().err.endswith("interrupted\n" if code else "")
 
 
 @pytest.mark.parametrize("verb", ["schema", "plugins"])

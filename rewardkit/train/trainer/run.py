@@ -23,7 +23,7 @@ import torch
 from rich.console import Console
 
 from rewardkit.errors import OutputError, RewardkitError, UsageError
-from rewardkit.interrupts import answering
+from rewardkit.interrupts import answering, was_interrupted
 from rewardkit.registry import Provenance, Registry
 from rewardkit.train.config import RunConfig, paths, plain
 from rewardkit.train.config.training_file import TrainFile
@@ -299,6 +299,7 @@ class Run:
                 threading.Thread(target=self.console.message, args=(text,)).start()
             self.stop = True
 
+        self.stop = self.stop or was_interrupted()
         with answering(notice, signal.SIGINT, signal.SIGTERM):
             yield
 
