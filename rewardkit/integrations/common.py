@@ -111,8 +111,10 @@ def refuse_missing(reward: CompositeReward, fields: Mapping[str, Any], system: s
     """
     composite_fields = {name for name in reward.config.needed_fields() if "." not in name}
     if len(reward.config.composites) == 1 and (missing := sorted(composite_fields - fields.keys())):
+        columns = ", ".join(map(repr, missing))
         raise DataError(
-            f"{reward.config.file} reads {', '.join(map(repr, missing))}, and {system} gives {', '.join(map(repr, fields)) or 'nothing'}"
+            f"{system} has no column {columns}, which {Path(reward.config.file).name} reads; "
+            f"it has {', '.join(map(repr, fields)) or 'none'}"
         )
 
 

@@ -70,7 +70,7 @@ class TrlReward:
             N rewards; None where a rollout could not be scored.
         """
         fields = {name: cells for name, cells in columns.items() if isinstance(cells, list) and name != "environments"}
-        refuse_missing(self.reward, fields, "the data set has the columns")
+        refuse_missing(self.reward, fields, "the data set")
         rollouts = [
             Rollout(
                 prompt,

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("trl", reason="needs TRL, of the extra peers")
+
 from rewardkit.errors import DataError, TooManyUnscoredError, UsageError
 from rewardkit.integrations.trl import reward_funcs
 

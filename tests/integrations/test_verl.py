@@ -67,7 +67,7 @@ def test_tokens_are_refused_by_the_function(file) -> None:
 
 def test_a_missing_column_is_named(file) -> None:
     """A reward that reads another column says which."""
-    with pytest.raises(DataError, match="reads 'answer', and verl's row gives"):
+    with pytest.raises(DataError, match="verl's row has no column 'answer'"):
         score(file(MATH), reference="solution")
 
 
