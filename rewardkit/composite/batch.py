@@ -1,9 +1,9 @@
-"""One batch on its way through one composite: what is run for which rollout, when, and what becomes of it.
+"""Scores one batch of rollouts with one composite.
 
-Components whose conditions can be decided are started, all on their executors at once; the gate is decided as soon as what it refers to
-is known, and what it shuts out is never started; at the end the values become one number per rollout.
+All components whose conditions can be decided run at the same time. The gate is decided as soon as the components that it refers to
+are done; components are not run for rollouts that it shuts out. At the end the values are combined into one reward per rollout.
 
-A reward of scope ``group`` is handed those members of a group that reach it: the ones that neither its condition nor the gate keeps out.
+A reward of scope ``group`` gets the members of a group for which its condition and the gate are true.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Any
 
 from rewardkit.composite import combine
 from rewardkit.composite.components import Components
 from rewardkit.composite.runners import Outcomes
 from rewardkit.config.expression import EvaluationError, Expression
 from rewardkit.config.spec import Component, Composite, RewardConfig
+from rewardkit.errors import UsageError
 from rewardkit.types import Outcome, Rollout, Score, ScoredRollout, Skipped, Unscored
 
 
@@ -26,7 +28,7 @@ def group_of(rollout: Rollout) -> Hashable:
 
 
 def gate_needs(composite: Composite) -> frozenset[str]:
-    """The components that must be known before the gate is decided, conditions of conditions included."""
+    """Return the components that the gate refers to, directly or through conditions."""
     needs = {item.name: item.when.components if item.when else () for item in composite.components}
     wanted: set[str] = set()
     pending = list(composite.gate.components) if composite.gate else []
@@ -39,7 +41,7 @@ def gate_needs(composite: Composite) -> frozenset[str]:
 
 
 class Batch:
-    """One batch on its way through one composite."""
+    """The state of scoring one batch with one composite."""
 
     def __init__(
         self, components: Components, config: RewardConfig, composite: Composite, rollouts: Sequence[Rollout]
@@ -49,14 +51,18 @@ class Batch:
         self.composite = composite
         self.rollouts = rollouts
         self.outcomes: dict[str, list[Outcome]] = {}
-        """By component, once it is done: one per rollout."""
+        """For each component that is done, an outcome per rollout."""
         self.gate: list[bool | Unscored] | None = None
-        """Per rollout: open, shut, or undecided; None while it is not known."""
+        """For each rollout True if the gate is open, False if it is shut, Unscored if it can't be decided; None before that is known."""
         if composite.gate is None:
             self.gate = [True] * len(rollouts)
 
     def run(self) -> None:
-        """Run every component, each as early as its condition and the gate allow."""
+        """Run every component as early as its condition and the gate allow.
+
+        Raises:
+            UsageError: The reward was closed meanwhile.
+        """
         waiting = list(self.composite.components)
         running: dict[Future[Outcomes], tuple[Component, list[list[int]], list[Outcome | None]]] = {}
         first = gate_needs(self.composite)
@@ -69,7 +75,7 @@ class Batch:
                 if all(name in self.outcomes for name in (item.when.components if item.when else ()))
                 and (self.gate is not None or item.name in first)
             ]
-            # What runs elsewhere is started first, so that inline work happens in the meantime.
+            # Inline components run last, while the others wait for processes and services.
             for component in sorted(ready, key=lambda item: item.offer.type.executor == "inline"):
                 waiting.remove(component)
                 outcomes, units = self.select(component, gated=component.name not in first)
@@ -80,7 +86,11 @@ class Batch:
                 running[future] = component, units, outcomes
             done = [future for future in running if future.done()]
             if not done and running and not ready:
-                done = list(wait(running, return_when=FIRST_COMPLETED).done)
+                futures: list[Future[Any]] = [*running, self.components.closing]
+                wait(futures, return_when=FIRST_COMPLETED)
+                done = [future for future in running if future.done()]
+                if not done:
+                    raise UsageError("the reward was closed while it scored")
             for future in done:
                 component, units, outcomes = running.pop(future)
                 results, seconds = future.result()
@@ -122,7 +132,7 @@ class Batch:
         when: Expression | None,
         needs: Sequence[str],
     ) -> Outcome | None:
-        """The outcome of a component that is not to be run for a rollout, or None if it is."""
+        """Return the outcome of a component for a rollout without running it, or None if it must be run."""
         if gate is not None and gate[index] is not True:
             state = "undecided" if isinstance(gate[index], Unscored) else "shut"
             return Skipped(f"gate {state}")
@@ -133,7 +143,7 @@ class Batch:
             if not holds:
                 return Skipped(f"not {when.text}" if when.text.isidentifier() else f"not ({when.text})")
         for field in needs:
-            if rollout.fields.get(field) is None:
+            if not rollout.has_value(field):
                 return Unscored("input", f"the row has no value in column {field!r}")
         return None
 
@@ -200,7 +210,7 @@ class Batch:
         return result
 
     def failures(self, counted: Sequence[str]) -> dict[int, Unscored]:
-        """Why rollouts have no reward, by index: an undecided gate, or the first component that counts and is unscored."""
+        """Return why rollouts have no reward, by index: an undecided gate, or the first component in ``counted`` that is unscored."""
         found: dict[int, Unscored] = {}
         if self.composite.gate is not None:
             found.update(
@@ -213,7 +223,7 @@ class Batch:
         return found
 
     def contributions(self, component: Component, weight: float) -> list[float | None]:
-        """Weight × value of one component for every rollout, scaled and clipped; None where it has no value."""
+        """Return weight × value of one component for every rollout, scaled and clipped; None where it has no value."""
         values: Sequence[float | None] = [
             outcome.value if isinstance(outcome, Score) else None for outcome in self.outcomes[component.name]
         ]

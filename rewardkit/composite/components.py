@@ -1,4 +1,4 @@
-"""A composite's rewards, built, each on its executor, through the cache."""
+"""Builds the components of a configuration, each on its executor, and scores units through the cache."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import functools
 import logging
 import threading
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
+from rewardkit.composite.async_runner import AsyncRunner
 from rewardkit.composite.cache import ScoreCache, component_key, unit_key
+from rewardkit.composite.event_loop import DaemonExecutor
+from rewardkit.composite.plugin_calls import ending_forked_children
 from rewardkit.composite.reward_worker import ComponentSpec, WorkerSpec
 from rewardkit.composite.runners import (
-    AsyncRunner,
+    CLOSE_TIMEOUT_S,
     DeviceRunner,
-    EventLoop,
     InlineRunner,
     Outcomes,
     ProcessRunner,
@@ -31,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 class Components:
-    """The components of a configuration, built, each on its executor. Safe to share between threads.
+    """The built components of a configuration. Safe to share between threads.
 
     Raises:
         ConfigError: A reward refuses its parameters.
@@ -44,29 +46,30 @@ class Components:
         self._lock = threading.Lock()
         self._keys_lock = threading.Lock()
         self._pool: ProcessPool | None = None
-        self._loop: EventLoop | None = None
-        self._device: ThreadPoolExecutor | None = None
+        self._device: DaemonExecutor | None = None
         self._runners: dict[tuple[str, str], Runner] = {}
         self._keys: dict[tuple[str, str], bytes | None] = {}
+        self.closing: Future[None] = Future()
+        """Done when ``close`` is called, so that nobody waits for what will never come."""
         self.timings: dict[str, float] = dict.fromkeys(config.component_names, 0.0)
         """Seconds spent by each component so far, added over threads and workers."""
         self._build()
 
     @property
     def is_inline(self) -> bool:
-        """Whether everything runs in the calling thread."""
+        """True if all components run in the calling thread."""
         return all(component.offer.type.executor == "inline" for _, component in self._components())
 
     def close(self) -> None:
-        """End workers, threads and plugins."""
+        """Close the rewards and end their workers and threads. Batches that are being scored fail with UsageError."""
+        if not self.closing.done():
+            self.closing.set_result(None)
         for runner in self._runners.values():
             runner.close()
         if self._pool is not None:
             self._pool.close()
-        if self._loop is not None:
-            self._loop.close()
         if self._device is not None:
-            self._device.shutdown(cancel_futures=True)
+            self._device.end(CLOSE_TIMEOUT_S)
 
     def _components(self) -> Iterator[tuple[Composite, Component]]:
         for composite in self._composites:
@@ -85,11 +88,12 @@ class Components:
                 process[key] = component
                 continue
             try:
-                function = component.offer.type.build(component.params)
+                with ending_forked_children():
+                    function = component.offer.type.build(component.params)
             except ValueError as error:  # its parameters contradict each other
                 problems.append((component.location, f"{component.offer.type.name}: {error}"))
                 continue
-            # The boundary: building runs a plugin's own code, which may lack a module, a file, a device …
+            # The boundary: building runs a plugin's own code, which may lack a module, a file or a device.
             except Exception as error:
                 logger.debug("%s can't be built", who(component), exc_info=True)
                 text = f"{who(component)} can't be built: {type(error).__name__}: {error}"
@@ -99,10 +103,9 @@ class Components:
                 case "inline":
                     self._runners[key] = InlineRunner(component, function)
                 case "async":
-                    self._loop = self._loop or EventLoop()
-                    self._runners[key] = AsyncRunner(component, function, self._loop)
+                    self._runners[key] = AsyncRunner(component, function)
                 case "device":
-                    self._device = self._device or ThreadPoolExecutor(1, thread_name_prefix="rewardkit-device")
+                    self._device = self._device or DaemonExecutor(1, "rewardkit-device")
                     self._runners[key] = DeviceRunner(component, function, self._device)
         if problems:
             self.close()
@@ -136,7 +139,7 @@ class Components:
                 self._keep({unit: outcomes for unit, outcomes in fresh.items() if isinstance(unit, bytes)})
                 found = known | fresh
                 done.set_result(([list(found[unit]) for unit in keys], seconds))
-            # What a callback raises is only logged, and whoever waits would do so for ever.
+            # An exception in a callback is only logged, and the caller would wait for ever.
             except BaseException as error:  # noqa: BLE001
                 done.set_exception(error)
 
@@ -144,18 +147,18 @@ class Components:
         return done
 
     def _shares(self, component: Component) -> bool:
-        """Whether equal units get one score: where it is kept, or where the reward says by what it knows them."""
+        """True if equal units get one score: there is a cache, or the reward tells which part of a rollout matters."""
         kind = component.offer.type
         return kind.deterministic and (self._cache is not None or kind.content is not None)
 
     def _key(self, composite: Composite, component: Component) -> bytes | None:
-        """What the scores of a component are kept under. Asked for late: what it depends on may take a while to tell."""
+        """Return the cache key of a component, or None if its scores can't be kept. It is computed late, since it may take a while."""
         name = composite.name, component.name
         with self._keys_lock:
             if name not in self._keys:
                 try:
                     self._keys[name] = component_key(component)
-                # The boundary: what a plugin can't tell stops nothing; its scores are not kept.
+                # The boundary: a plugin that can't tell stops nothing; its scores are not kept.
                 except Exception:
                     logger.exception("%s can't tell what its scores depend on; they are not kept", who(component))
                     self._keys[name] = None
@@ -176,7 +179,7 @@ class Components:
 
 
 def _unreachable(component: Component) -> str | None:
-    """Why a worker process would not find a reward that this program registered by itself."""
+    """Return why a worker process could not import a reward that this program registered itself; None if it could."""
     if component.offer.provenance.installed:
         return None
     module, _, name = component.offer.type.origin.partition(":")

@@ -1,27 +1,26 @@
-"""The executors: where a component's work runs. Each takes units (one rollout, or one group) and gives a future of their outcomes."""
+"""The executors of rewards. Each scores units (one rollout, or one group) and returns a future of their outcomes.
+
+Async rewards have a module of their own, ``async_runner``.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import inspect
 import logging
-import threading
 import time
-from collections.abc import Coroutine, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Protocol, TypeAlias
 
-from rewardkit.composite.plugin_calls import call_async, call_group, call_reward, close_reward
+from rewardkit.composite.event_loop import DaemonExecutor
+from rewardkit.composite.plugin_calls import call_group, call_reward, close_reward
 from rewardkit.config.spec import Component
 from rewardkit.process_pool import Answer, Failure, ProcessPool, Result
 from rewardkit.types import Outcome, RewardFunction, Rollout, Unscored
 
 logger = logging.getLogger(__name__)
 
-ASYNC_CONCURRENCY = 64
-"""Calls of one async component that wait at the same time."""
-CLOSE_TIMEOUT_S = 10
+CLOSE_TIMEOUT_S = 10.0
+"""How long a reward on the device may take to end what it does when it is closed."""
 
 Units: TypeAlias = Sequence[Sequence[Rollout]]
 Outcomes: TypeAlias = tuple[list[list[Outcome]], float]
@@ -29,7 +28,7 @@ Outcomes: TypeAlias = tuple[list[list[Outcome]], float]
 
 
 def who(component: Component) -> str:
-    """How messages call a component's reward."""
+    """Return the name of a component's reward and its distribution, for messages."""
     return f"{component.offer.type.name} ({component.offer.provenance})"
 
 
@@ -41,7 +40,7 @@ class Runner(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of what is held."""
+        """Close the reward and end what runs it."""
         ...
 
 
@@ -57,7 +56,7 @@ def run_here(function: RewardFunction, units: Units, component: Component) -> Ou
 
 
 class InlineRunner:
-    """In the calling thread."""
+    """Runs a reward in the calling thread."""
 
     def __init__(self, component: Component, function: RewardFunction) -> None:
         self._component = component
@@ -75,9 +74,9 @@ class InlineRunner:
 
 
 class DeviceRunner:
-    """In the one thread that owns the accelerator: batches of all components take turns."""
+    """Runs a reward in the one thread that owns the accelerator. Batches of all components take turns."""
 
-    def __init__(self, component: Component, function: RewardFunction, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, component: Component, function: RewardFunction, thread: DaemonExecutor) -> None:
         self._component = component
         self._function = function
         self._thread = thread
@@ -87,12 +86,16 @@ class DeviceRunner:
         return self._thread.submit(run_here, self._function, units, self._component)
 
     def close(self) -> None:
-        """Close the reward, in the thread that ran it."""
-        self._thread.submit(close_reward, self._function, who(self._component)).result()
+        """Close the reward in the thread that ran it. If the thread is busy for too long, the reward is not closed."""
+        closing = self._thread.submit(close_reward, self._function, who(self._component))
+        try:
+            closing.result(CLOSE_TIMEOUT_S)
+        except TimeoutError:
+            logger.warning("%s still runs and was not closed", who(self._component))
 
 
 class ProcessRunner:
-    """In worker processes that can be killed."""
+    """Runs a reward in worker processes, which can be killed."""
 
     def __init__(self, component: Component, pool: ProcessPool, key: str) -> None:
         self._component = component
@@ -104,7 +107,7 @@ class ProcessRunner:
         return score_in_pool(self._pool, self._key, units, self._component.timeout_s, who(self._component))
 
     def close(self) -> None:
-        """The pool is closed by who made it."""
+        """Do nothing: the owner of the pool closes it."""
 
 
 def score_in_pool(pool: ProcessPool, key: str, units: Units, timeout_s: float | None, name: str) -> Future[Outcomes]:
@@ -148,86 +151,3 @@ def _unscored(failure: Failure, name: str, limit_s: float | None) -> Unscored:
             return Unscored("plugin", f"{name}: its worker process died on this rollout ({failure.message})")
         case "raised":
             return Unscored("plugin", f"{name}: its worker process failed: {failure.message}")
-
-
-class EventLoop:
-    """An asyncio loop in a thread of its own, so that async rewards work whatever the caller does."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="rewardkit-async", daemon=True)
-        self._thread.start()
-
-    def submit(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
-        """Run a coroutine there. Raises RuntimeError if the loop is closed."""
-        try:
-            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        except RuntimeError:
-            coroutine.close()  # it will never run, and must not be reported as forgotten
-            raise
-
-    def close(self) -> None:
-        """Cancel what still waits and end the thread."""
-        with contextlib.suppress(TimeoutError):
-            self.submit(self._cancel_all()).result(CLOSE_TIMEOUT_S)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(CLOSE_TIMEOUT_S)
-        if not self._thread.is_alive():
-            self._loop.run_until_complete(self._cancel_all())  # what was submitted while the loop stopped
-            self._loop.close()
-
-    @staticmethod
-    async def _cancel_all() -> None:
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        loop = asyncio.get_running_loop()
-        await loop.shutdown_asyncgens()
-        await loop.shutdown_default_executor()
-
-
-class AsyncRunner:
-    """On an event loop, many rollouts at once, each with its deadline."""
-
-    def __init__(self, component: Component, function: RewardFunction, loop: EventLoop) -> None:
-        self._component = component
-        self._function = function
-        self._loop = loop
-        self._limit = asyncio.Semaphore(ASYNC_CONCURRENCY)
-        self._told_until = 0.0
-        """Up to when the time has been told: calls that wait side by side take their time once."""
-
-    def submit(self, units: Units) -> Future[Outcomes]:
-        """Start a task for each unit."""
-        return self._loop.submit(self._run(units))
-
-    async def _run(self, units: Units) -> Outcomes:
-        start = time.perf_counter()
-        outcomes = await asyncio.gather(*(self._one(unit) for unit in units))
-        now = time.perf_counter()
-        start, self._told_until = max(start, self._told_until), now
-        return list(outcomes), now - start
-
-    async def _one(self, unit: Sequence[Rollout]) -> list[Outcome]:
-        name = who(self._component)
-        limit = self._component.timeout_s
-        seconds = None if limit is None else limit * len(unit)
-        async with self._limit:
-            try:
-                async with asyncio.timeout(seconds):
-                    return await call_async(self._function, unit, name)
-            except TimeoutError:
-                return [Unscored("timeout", f"{name} took longer than {seconds:g} s")] * len(unit)
-
-    def close(self) -> None:
-        """Close the reward, on the loop if it asks for that."""
-        close = getattr(self._function, "close", None)
-        if not inspect.iscoroutinefunction(close):
-            close_reward(self._function, who(self._component))
-            return
-        try:
-            self._loop.submit(close()).result(CLOSE_TIMEOUT_S)
-        # The boundary: that a plugin fails to close, or doesn't come to an end with it, is only told.
-        except Exception:
-            logger.exception("%s could not be closed", who(self._component))

@@ -1,0 +1,260 @@
+"""Deadlines of async rewards hold whatever a reward does to its event loop, and closing ends all that waits."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from rewardkit import CompositeReward, Registry, Rollout, Score, Unscored, reward
+from rewardkit.composite import async_runner, event_loop
+from rewardkit.config import parse_config
+from rewardkit.errors import UsageError
+
+LIMIT_S = 60
+release = threading.Event()
+"""Set at the end of each test, so that blocked threads end."""
+built: list[str] = []
+"""The rewards that were built."""
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Short grace periods; every blocked thread is released at the end."""
+    monkeypatch.setattr(async_runner, "GRACE_S", 0.2)
+    monkeypatch.setattr(event_loop, "_CANCEL_S", 0.2)
+    release.clear()
+    built.clear()
+    yield
+    release.set()
+
+
+async def act(text: str) -> float:
+    """Do what a completion says."""
+    if text == "blocks":
+        release.wait(LIMIT_S)
+    if text == "spins":
+        while not release.is_set():
+            pass
+    if text == "awaits and blocks":
+        await asyncio.sleep(0.01)
+        release.wait(LIMIT_S)
+    if text == "ignores its cancellation":
+        while not release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.05)
+    if text == "catches everything":
+        while not release.is_set():
+            with contextlib.suppress(BaseException):
+                await asyncio.Event().wait()
+    if text == "blocks in a task":
+        asyncio.get_running_loop().call_soon(release.wait, LIMIT_S)
+        await asyncio.sleep(LIMIT_S)
+    if text == "blocks a thread":
+        await asyncio.to_thread(release.wait, LIMIT_S)
+    if text == "waits":
+        await asyncio.sleep(0.05)
+    if text == "waits for ever":
+        await asyncio.Event().wait()
+    if text == "stops the loop":
+        asyncio.get_running_loop().stop()
+        await asyncio.sleep(0)
+    if text == "cancels itself":
+        asyncio.current_task().cancel()  # type: ignore[union-attr]
+        await asyncio.sleep(0)
+    if text == "leaves a task":
+        built.append(asyncio.ensure_future(asyncio.Event().wait()).get_name())
+    return 1.0
+
+
+@reward("acts", timeout_s=0.3)
+async def acts(rollout) -> float:
+    """Do what the completion says."""
+    return await act(rollout.completion)
+
+
+@reward("acts.patiently")
+async def patient(rollout) -> float:
+    """The same without a deadline."""
+    return await act(rollout.completion)
+
+
+@reward("acts.group", scope="group", timeout_s=0.3)
+async def group(rollouts) -> list[float]:
+    """The same for a group."""
+    return [await act(rollout.completion) for rollout in rollouts]
+
+
+@reward("client", executor="async", timeout_s=0.3)
+class Client:
+    """A reward whose client belongs to the loop in which it was first used."""
+
+    def __init__(self) -> None:
+        built.append("client")
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    async def __call__(self, rollouts):
+        """Do what the completions say."""
+        self.loop = self.loop or asyncio.get_running_loop()
+        assert self.loop is asyncio.get_running_loop()
+        return [await act(rollout.completion) for rollout in rollouts]
+
+    async def close(self) -> None:
+        """Tell."""
+        built.append("closed")
+
+
+@pytest.fixture
+def load() -> Iterator:
+    """Build a reward of one component; closed at the end."""
+    registry = Registry()
+    for plugin in (acts, patient, group, Client):
+        registry.register(plugin)
+    made: list[CompositeReward] = []
+
+    def build(use: str) -> CompositeReward:
+        config = parse_config(f"version: 1\ncomponents: {{a: {{use: {use}}}}}\n", registry)
+        made.append(CompositeReward(config, registry=registry))
+        return made[-1]
+
+    yield build
+    release.set()
+    for engine in made:
+        engine.close()
+
+
+def outcomes(engine: CompositeReward, *texts: str, group: str | None = None) -> list[str]:
+    """Score completions; for each "scored", or the kind of why not."""
+    scored = engine.score([Rollout("p", text, group=group or str(index)) for index, text in enumerate(texts)])
+    found = [item.outcomes["a"] for item in scored]
+    return ["scored" if isinstance(item, Score) else item.kind for item in found if not isinstance(item, str)]
+
+
+STUBBORN = ["blocks", "spins", "awaits and blocks", "ignores its cancellation", "catches everything"]
+
+
+@pytest.mark.parametrize("use", ["acts", "client", "acts.group"])
+@pytest.mark.parametrize("text", STUBBORN)
+def test_a_stubborn_call_costs_only_itself(load, use: str, text: str) -> None:
+    """A call that blocks its loop, or ignores its cancellation, is Unscored(timeout); calls beside and after it are scored."""
+    engine = load(use)
+    assert outcomes(engine, "good", "waits", text, "waits", "good") == [
+        "scored",
+        "scored",
+        "timeout",
+        "scored",
+        "scored",
+    ]
+    assert outcomes(engine, "good", "waits") == ["scored", "scored"]
+
+
+@pytest.mark.parametrize("text", ["blocks a thread", "waits for ever", "stops the loop", "leaves a task"])
+def test_other_calls_go_on(load, text: str) -> None:
+    """Whatever else a call does to its loop or its threads, calls beside and after it are scored."""
+    engine = load("acts")
+    found = outcomes(engine, "good", text, "waits")
+    assert found == ["scored", "timeout" if "s for ever" in text or "thread" in text else "scored", "scored"]
+    assert outcomes(engine, "waits") == ["scored"]
+
+
+@pytest.mark.parametrize("use", ["acts", "acts.patiently"])
+def test_a_call_that_cancels_itself(load, use: str) -> None:
+    """A call that cancels its own task is the plugin's failure, also without a deadline."""
+    assert outcomes(load(use), "good", "cancels itself") == ["scored", "plugin"]
+
+
+def test_several_calls_block(load) -> None:
+    """Calls that block their loop one after the other are told apart from those that only wait beside them."""
+    assert outcomes(load("acts"), "blocks", "waits", "awaits and blocks", "blocks", "waits") == [
+        "timeout",
+        "scored",
+        "timeout",
+        "timeout",
+        "scored",
+    ]
+
+
+def test_a_loop_blocked_by_no_call(load) -> None:
+    """If it can't be told which call blocks the loop, those beyond their deadlines are timed out, and later ones are scored."""
+    engine = load("acts")
+    assert outcomes(engine, "blocks in a task") == ["timeout"]
+    assert outcomes(engine, "good", "waits") == ["scored", "scored"]
+
+
+def test_the_message_says_what_to_do(load) -> None:
+    """The message tells a blocked loop and an ignored cancellation apart."""
+    scored = load("acts").score([Rollout("p", "blocks"), Rollout("p", "ignores its cancellation")])
+    blocks, ignores = (item.unscored for item in scored)
+    assert isinstance(blocks, Unscored)
+    assert isinstance(ignores, Unscored)
+    assert "took longer than 0.3 s; it blocks its event loop" in blocks.message
+    assert "asyncio.to_thread" in blocks.message
+    assert ignores.message.endswith("took longer than 0.3 s and ignored its cancellation")
+
+
+def test_a_reward_is_built_again_for_a_new_loop(load) -> None:
+    """Clients belong to a loop: where the loop is replaced, so is the reward; it is closed on its own loop."""
+    engine = load("client")
+    assert outcomes(engine, "good", "blocks") == ["scored", "timeout"]
+    assert outcomes(engine, "good") == ["scored"]
+    engine.close()
+    assert built == ["client", "client", "closed"]
+
+
+def test_blocked_threads_are_limited(load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reward whose calls never return is not called any more once enough threads are blocked."""
+    monkeypatch.setattr(async_runner, "MAX_BLOCKED_THREADS", 2)
+    engine = load("acts")
+    assert outcomes(engine, "blocks", "blocks", "good", "blocks") == ["timeout", "timeout", "plugin", "plugin"]
+    scored = engine.score([Rollout("p", "good")])
+    assert scored[0].unscored is not None
+    assert "is not called again: 2 of its calls block their threads" in scored[0].unscored.message
+
+
+def test_cancelled_calls_do_not_take_slots(load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls that ignore their cancellation do not keep others from starting."""
+    monkeypatch.setattr(async_runner, "ASYNC_CONCURRENCY", 2)
+    engine = load("acts")
+    assert outcomes(engine, *["ignores its cancellation"] * 5, "good") == ["timeout"] * 5 + ["scored"]
+    assert outcomes(engine, "waits") == ["scored"]
+
+
+@pytest.mark.parametrize("text", [*STUBBORN, "blocks a thread", "waits for ever"])
+def test_closing_ends_what_waits(load, text: str) -> None:
+    """Closing a reward while it scores ends the call of ``score`` with an error, also where nothing else would end it."""
+    engine = load("acts.patiently")
+    raised: list[BaseException] = []
+
+    def score() -> None:
+        try:
+            engine.score([Rollout("p", "good"), Rollout("p", text)])
+        except UsageError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=score)
+    thread.start()
+    while len(waiting(engine)) != 1:
+        time.sleep(0.01)
+    engine.close()
+    thread.join(LIMIT_S)
+    assert [str(error) for error in raised] == ["the reward was closed while it scored"]
+
+
+def waiting(engine: CompositeReward) -> set:
+    """Return the calls of the only component that have no outcome yet."""
+    (runner,) = engine._components._runners.values()
+    return set(runner._open)  # type: ignore[attr-defined]
+
+
+def test_threads_end_with_the_reward(load) -> None:
+    """No thread is left after close, those that were given up included, once what blocks them returns."""
+    before = set(threading.enumerate())
+    engine = load("acts")
+    outcomes(engine, "blocks", "spins", "ignores its cancellation", "waits for ever", "blocks a thread", "good")
+    release.set()
+    engine.close()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(LIMIT_S)
+    assert set(threading.enumerate()) <= before
