@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -34,6 +35,8 @@ from rewardkit.types import Score
 
 KEPT_TOGETHER = 4
 """The number of the engine's batches after which answers are saved."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,18 @@ def evaluate_models(
     all_answers = []
     with CompositeReward(file.reward, registry=file.registry, workers=config.reward_workers) as reward:
         for section, place in zip(sections, places, strict=True):
-            policy = Policy.load(section, place, trained=False)
-            prompts = load_prompts(config, policy, [file.reward], config.data.eval)[: config.evaluate.limit]
+            policy = Policy.load(section, place, trained=False, stop=config.rollout.stop)
+            all_prompts, left_out = load_prompts(config, policy, [file.reward], config.data.eval, place)
+            if left_out:
+                logger.warning(
+                    "%s of %s prompts are left out: with rollout.max_new_tokens (%s) they exceed the context of %s (%s tokens)",
+                    left_out,
+                    left_out + len(all_prompts),
+                    config.rollout.max_new_tokens,
+                    section.path,
+                    policy.context,
+                )
+            prompts = all_prompts[: config.evaluate.limit]
             evaluator = _Evaluator(config, section, file.engine, condition, samples, policy, reward, prompts)
             store = None if out is None else Store(out / f"answers-{evaluator.key()}.jsonl")
             all_answers.append(ModelAnswers(section.path, prompts, evaluator.answers(store, report)))
@@ -199,7 +212,7 @@ class _Evaluator:
                 name: outcome.value if isinstance(outcome, Score) else None
                 for name, outcome in sample.scored.outcomes.items()
             },
-            len(sample.completion.tokens),
+            len(sample.completion.written),
             sample.completion.finish_reason == "length",
             None if pattern is None else extracted(text, pattern),
             text,

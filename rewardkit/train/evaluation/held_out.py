@@ -39,7 +39,7 @@ class Evaluation:
             ]
             if values:
                 result[f"component/{name}"] = fmean(values)
-        result["length"] = fmean(len(sample.completion.tokens) for sample in self.samples)
+        result["length"] = fmean(len(sample.completion.written) for sample in self.samples)
         result["truncated"] = fmean(sample.completion.finish_reason == "length" for sample in self.samples)
         result["unscored"] = fmean(sample.scored.unscored is not None for sample in self.samples)
         return result

@@ -37,6 +37,7 @@ _ROLLOUTS: Mapping[str, Description] = {
     ),
     "unscored": Description("completions that could not be scored for a reason that is not their own fault", "share"),
     "length": Description("mean completion length", "tokens"),
+    "staleness": Description("age of the weights that wrote the completions, as an engine reports it", "steps"),
     "truncated": Description("completions cut off by max_new_tokens", "share"),
     "duplicates": Description("completions, beyond the first of each prompt, that the prompt already got", "share"),
     "copied": Description("completions that another prompt got as well", "share"),

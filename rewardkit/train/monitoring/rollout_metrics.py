@@ -23,7 +23,7 @@ def rewards(samples: Sequence[Sample]) -> dict[str, float]:
     if not samples:
         return {}
     values = [sample.scored.reward for sample in samples if sample.scored.reward is not None]
-    lengths = [len(sample.completion.tokens) for sample in samples]
+    lengths = [len(sample.completion.written) for sample in samples]
     scored = [sample for sample in samples if sample.scored.reward is not None]
     groups = _groups(samples)
     return {
@@ -35,7 +35,7 @@ def rewards(samples: Sequence[Sample]) -> dict[str, float]:
         "truncated": fmean(sample.completion.finish_reason == "length" for sample in samples),
         "duplicates": duplicates(samples),
         "copied": copied(samples),
-        "repetition": fmean(repetition(sample.completion.tokens) for sample in samples),
+        "repetition": fmean(repetition(sample.completion.written) for sample in samples),
         "length_correlation": _correlation(scored),
         "groups": float(len(groups)),
     }
@@ -69,9 +69,28 @@ def components(samples: Sequence[Sample]) -> dict[str, float]:
     return result
 
 
+def staleness(samples: Sequence[Sample], step: int) -> dict[str, float]:
+    """Return how many training steps older than the policy the weights were that wrote the tokens, on average.
+
+    Args:
+        samples: The completions. Those without versions are left out.
+        step: The number of finished training steps.
+    """
+    ages = [
+        step - version
+        for sample in samples
+        if sample.completion.versions is not None
+        for version, is_written in zip(
+            sample.completion.versions, sample.completion.mask or [True] * len(sample.completion.versions), strict=True
+        )
+        if is_written
+    ]
+    return {"staleness": fmean(ages)} if ages else {}
+
+
 def duplicates(samples: Sequence[Sample]) -> float:
     """Return the share of completions, beyond the first of each prompt, that their prompt already got."""
-    distinct = len({(sample.group, sample.completion.tokens) for sample in samples})
+    distinct = len({(sample.group, sample.completion.written) for sample in samples})
     further = len(samples) - len(_groups(samples))
     return (len(samples) - distinct) / further if further else 0.0
 
@@ -80,8 +99,8 @@ def copied(samples: Sequence[Sample]) -> float:
     """Return the share of completions that another prompt got as well."""
     groups: dict[tuple[int, ...], set[int]] = {}
     for sample in samples:
-        groups.setdefault(sample.completion.tokens, set()).add(sample.group)
-    return fmean(len(groups[sample.completion.tokens]) > 1 for sample in samples)
+        groups.setdefault(sample.completion.written, set()).add(sample.group)
+    return fmean(len(groups[sample.completion.written]) > 1 for sample in samples)
 
 
 def repetition(tokens: Sequence[int], run: int = 4) -> float:
@@ -103,7 +122,7 @@ def record(sample: Sample) -> dict[str, Any]:
         "completion": sample.scored.rollout.completion,
         "reward": scored.reward,
         "finish_reason": sample.completion.finish_reason,
-        "tokens": len(sample.completion.tokens),
+        "tokens": len(sample.completion.written),
         "components": {
             name: {"value": outcome.value, "reason": outcome.reason}
             if isinstance(outcome, Score)
@@ -158,6 +177,6 @@ def _shares(samples: Sequence[Sample], names: Sequence[str]) -> dict[str, float]
 
 def _correlation(scored: Sequence[Sample]) -> float:
     value = pearson(
-        [len(sample.completion.tokens) for sample in scored], [sample.scored.reward or 0.0 for sample in scored]
+        [len(sample.completion.written) for sample in scored], [sample.scored.reward or 0.0 for sample in scored]
     )
     return value if value == value else 0.0  # noqa: PLR0124 - NaN if all lengths or all rewards are equal

@@ -8,16 +8,17 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from rewardkit.composite import CompositeReward
-from rewardkit.errors import TooManyUnscoredError
+from rewardkit.composite.event_loop import DaemonExecutor
+from rewardkit.errors import EngineError, TooManyUnscoredError
 from rewardkit.rollout_engine import Completion, Request, RolloutEngine, Sampling
 from rewardkit.train.data.tokenization import Prompt
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.failure_propagation import raise_if_peer_failed, raise_on_all_ranks
-from rewardkit.types import Rollout, ScoredRollout
+from rewardkit.types import Rollout, ScoredRollout, Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,8 @@ def collect(
 
     began = time.monotonic()
     pending: list[tuple[list[tuple[int, Completion]], Future[list[ScoredRollout]]]] = []
-    with raise_on_all_ranks(), ThreadPoolExecutor(1, thread_name_prefix="rewardkit-score") as scorer:
+    scorer = DaemonExecutor(1, "rewardkit-score")
+    with raise_on_all_ranks():
         try:
             for done in engine.generate(requests, sampling):
                 raise_if_peer_failed()
@@ -102,25 +104,33 @@ def collect(
             for flat, future in pending:
                 for (index, completion), scored in zip(flat, future.result(), strict=True):
                     by_prompt[index].append(Sample(prompts[index], first_group + index, completion, scored))
-        except BaseException:
+        finally:
+            # A run that fails or is interrupted does not wait for a reward that hangs.
             scorer.shutdown(wait=False, cancel_futures=True)
-            raise
     timings.generating += generated - began
     timings.waiting += time.monotonic() - generated
     return [sample for samples in collectives.all_gather([by_prompt[index] for index in own]) for sample in samples]
 
 
 def rollout(prompt: Prompt, group: int, completion: Completion, decode: Callable[[Sequence[int]], str]) -> Rollout:
-    """Return a completion as the reward gets it: text if the prompt is text, else one assistant message."""
-    text = decode(completion.tokens)
-    return Rollout(
-        prompt.text,
-        text if isinstance(prompt.text, str) else [{"role": "assistant", "content": text}],
-        prompt.fields,
-        group,
-        len(completion.tokens),
-        completion.finish_reason,
-    )
+    """Return a completion as the reward gets it.
+
+    A completion with segments becomes one chat message for each; without, it is text if the prompt is text, else one assistant message.
+
+    Raises:
+        EngineError: The completion is inconsistent.
+    """
+    if (problem := completion.problem()) is not None:
+        raise EngineError(f"the rollout engine returned an inconsistent completion: {problem}")
+    if completion.segments:
+        text: Text = [
+            {**part.extra, "role": part.role, "content": decode(completion.tokens[part.start : part.end])}
+            for part in completion.segments
+        ]
+    else:
+        whole = decode(completion.tokens)
+        text = whole if isinstance(prompt.text, str) else [{"role": "assistant", "content": whole}]
+    return Rollout(prompt.text, text, prompt.fields, group, len(completion.written), completion.finish_reason)
 
 
 def refuse_unscored(samples: Sequence[Sample], most: float, where: str) -> None:

@@ -91,7 +91,7 @@ class WeightSyncCheck:
             NonFiniteError: The trainer's log-probs are infinite or NaN.
         """
         answers = self._complete_prompts()
-        engine_N = torch.tensor([value for answer in answers for value in answer.logprobs])
+        engine_N = torch.tensor([value for answer in answers for value in answer.logprobs])[_written(answers)]
         trainer_N = self._trainer_logprobs(answers)
         if not bool(torch.isfinite(trainer_N).all()):
             raise NonFiniteError(
@@ -120,7 +120,10 @@ class WeightSyncCheck:
         for part in self.engine.generate(self.requests, self.sampling):
             found |= {index: completions[0] for index, completions in part}
         answers = [found.get(index) for index in range(len(self.requests))]
-        whole = [answer for answer in answers if answer is not None and 0 < len(answer.tokens) == len(answer.logprobs)]
+        for answer in answers:
+            if answer is not None and (problem := answer.problem()) is not None:
+                raise EngineError(f"the rollout engine returned an inconsistent completion: {problem}")
+        whole = [answer for answer in answers if answer is not None and answer.written]
         if len(whole) < len(answers):
             raise EngineError(
                 f"the rollout engine returned tokens and log-probs for {len(whole)} of {len(answers)} prompts"
@@ -128,7 +131,7 @@ class WeightSyncCheck:
         return whole
 
     def _trainer_logprobs(self, answers: Sequence[Completion]) -> torch.Tensor:
-        """Return the trainer's log-probs of all tokens of the completions. Shape: (N,)."""
+        """Return the trainer's log-probs of the tokens that the policy wrote. Shape: (N,)."""
         passages = [
             TokenSpan((*request.prompt, *answer.tokens), len(request.prompt))
             for request, answer in zip(self.requests, answers, strict=True)
@@ -138,4 +141,9 @@ class WeightSyncCheck:
         with torch.no_grad():
             scored = self.policy.forward_logprobs(passages, self.sampling.temperature)
         self.policy.model.train(was_training)
-        return scored.logprobs_B_T[scored.mask_B_T].float().cpu()
+        return scored.logprobs_B_T[scored.mask_B_T].float().cpu()[_written(answers)]
+
+
+def _written(answers: Sequence[Completion]) -> torch.Tensor:
+    """Return a mask of the tokens of all completions that the policy wrote. Shape: (N,)."""
+    return torch.tensor([value for answer in answers for value in answer.mask or [True] * len(answer.tokens)])

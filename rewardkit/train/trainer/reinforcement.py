@@ -77,17 +77,27 @@ def train(file: TrainFile, config: RlConfig, make_updater: Callable[[Policy, Opt
         ExitStack() as scope,
         CompositeReward(file.reward, registry=file.registry, workers=config.reward_workers) as reward,
     ):
-        policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed, sharded=config.fsdp)
-        prompts = load_prompts(config, policy, [file.reward], config.data.train)
+        place = file.where("model", "path")
+        policy = Policy.load(config.model, place, seed=config.seed, sharded=config.fsdp, stop=config.rollout.stop)
+        prompts, left_out = load_prompts(config, policy, [file.reward], config.data.train, place)
         measured = [file.reward, *([] if file.gold is None else [file.gold])]
-        held_out = load_prompts(config, policy, measured, config.data.eval)[: config.evaluate.limit]
+        all_held_out, held_out_left_out = load_prompts(config, policy, measured, config.data.eval, place)
+        held_out = all_held_out[: config.evaluate.limit]
         facts = {
             "reward": file.reward.resolved,
             "reward_id": reward.reward_id,
             "engine": file.engine.record(),
             "loss": resolve_algorithm(config.algorithm).loss.record(),
+            "prompts": len(prompts),
+            "prompts_too_long": left_out + held_out_left_out,
         }
         run = scope.enter_context(Run.open(file, config.steps, facts))
+        for count, kind, used in ((left_out, "training", prompts), (held_out_left_out, "held-out", all_held_out)):
+            if count:
+                run.console.message(
+                    f"{count} of {count + len(used)} {kind} prompts are left out: with rollout.max_new_tokens "
+                    f"({config.rollout.max_new_tokens}) they exceed the model's context of {policy.context} tokens"
+                )
         if (warning := doubt(config, file.reward)) is not None:
             run.console.message(warning)
         optimizer = Optimizer(policy.trained, config.optimizer, config.steps, policy.sharded)
@@ -198,13 +208,14 @@ class Trainer:
         self.refuse_stale_weights(updated, step)
         self.engine.sync()
         ended = time.monotonic()
-        tokens = sum(len(sample.completion.tokens) for sample in samples)
+        tokens = sum(len(sample.completion.written) for sample in samples)
         sampled, used = (len({sample.group for sample in some}) for some in (samples, kept))
         metrics = {
             **rollout_metrics.rewards(samples),
             **updated,
             **_maximum(collectives.all_gather([self.engine.metrics])),
             **rollout_metrics.components(samples),
+            **rollout_metrics.staleness(samples, step),
             "prompts_sampled": sampled,
             **({} if self.config.filter.zero_std == "keep" else {"prompts_kept": used / sampled}),
             "tokens": tokens,

@@ -35,13 +35,18 @@ class RolloutBatch:
     """Process rewards: one value per step of a completion."""
     step_of_token: Sequence[Sequence[int]] | None = None
     """The step that each token of a completion belongs to, from 0."""
+    written: Sequence[Sequence[bool] | None] | None = None
+    """For each completion, True for the tokens that the policy wrote. None: all of them."""
 
     @property
     def mask_B_T(self) -> Tensor:
         """bool, shape (B, T). True for tokens in the loss."""
-        lengths_B = torch.tensor([len(tokens) for tokens in self.completions])
-        columns = torch.arange(int(lengths_B.max()))
-        return (columns[None, :] < lengths_B[:, None]) & self.counts_B[:, None]
+        masks = self.written or [None] * len(self.completions)
+        rows = [
+            torch.ones(len(tokens), dtype=torch.bool) if written is None else torch.tensor(written, dtype=torch.bool)
+            for tokens, written in zip(self.completions, masks, strict=True)
+        ]
+        return pad_sequence(rows, batch_first=True) & self.counts_B[:, None]
 
     @property
     def rollout_logprobs_B_T(self) -> Tensor:
@@ -83,6 +88,7 @@ def build_rollout_batch(samples: Sequence[Sample], config: RlConfig, decode: Cal
         prompts=[sample.prompt.tokens for sample in samples],
         completions=[sample.completion.tokens for sample in samples],
         rollout_logprobs=[sample.completion.logprobs for sample in samples],
+        written=[sample.completion.mask for sample in samples],
         rewards_B=torch.tensor(rewards, dtype=torch.float32),
         groups_B=torch.tensor([sample.group for sample in samples], dtype=torch.long),
         counts_B=torch.tensor(

@@ -183,10 +183,17 @@ def test_an_engine_that_answers_nonsense_is_told(policy):
     class Mute(HfEngine):
         def generate(self, requests, sampling):
             for part in super().generate(requests, sampling):
-                yield [(index, [replace(item, logprobs=()) for item in items]) for index, items in part if index]
+                yield [(index, [replace(item, logprobs=()) for item in items]) for index, items in part]
 
+    class Forgetful(HfEngine):
+        def generate(self, requests, sampling):
+            for part in super().generate(requests, sampling):
+                yield [(index, items) for index, items in part if index]
+
+    with pytest.raises(EngineError, match="for 2 of 3 prompts"):
+        WeightSyncCheck(policy, Forgetful(policy), [[2, 3]], Sampling(8), 64).check()
     check = WeightSyncCheck(policy, Mute(policy), [[2, 3]], Sampling(8), 64)
-    with pytest.raises(EngineError, match="for 0 of 3 prompts"):
+    with pytest.raises(EngineError, match="inconsistent completion: 8 tokens with 0 log-probs"):
         check.check()
 
 
