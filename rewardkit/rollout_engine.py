@@ -71,6 +71,7 @@ class Completion:
     """The log-probability of each token under the engine's weights, at the sampling temperature (1 if it is 0), before top-p and top-k.
     Values of tokens that the policy did not write are ignored."""
     finish_reason: FinishReason
+    """``"stop"`` if an end-of-sequence token or a stop string ended the completion, ``"length"`` if it reached the token limit."""
     mask: tuple[bool, ...] | None = None
     """True for tokens that the policy wrote, False for others, such as the output of a tool. Only the former are trained on, and only they
     count in metrics. None: the policy wrote all tokens."""

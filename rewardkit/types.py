@@ -66,7 +66,11 @@ class Rollout:
             object.__setattr__(self, "prompt", read_only(self.prompt))
 
     def has_value(self, field: str) -> bool:
-        """Return False if a field is missing, None, NaN, NA, NaT, or an empty text or list."""
+        """Return False if a field is missing, None, NaN, NA, NaT, or an empty text or list.
+
+        Args:
+            field: The name of the field.
+        """
         return has_value(self.fields.get(field))
 
     @property
@@ -119,7 +123,9 @@ class Unscored:
     """
 
     kind: UnscoredKind
+    """The kind of failure."""
     message: str
+    """What happened, in one line."""
     traceback: str | None = None
     """The traceback of an exception that a plugin raised."""
 
@@ -129,6 +135,7 @@ class Skipped:
     """The component was not run for this rollout, because its ``when`` or the gate was false."""
 
     reason: str
+    """The condition that was false."""
 
 
 Outcome: TypeAlias = Score | Unscored | Skipped
@@ -203,7 +210,11 @@ class RewardType:
             raise TypeError(f"reward {self.name!r}: needs must be a list of fields, as in [{self.needs!r}]")
 
     def needed_fields(self, params: Any) -> tuple[str, ...]:
-        """Return the names of the fields that a component with these parameters reads, without repeats."""
+        """Return the names of the columns that a component reads, without repeats.
+
+        Args:
+            params: The parameters of the component.
+        """
         needs = self.needs(params) if callable(self.needs) else self.needs
         return tuple(dict.fromkeys(needs))
 
@@ -213,6 +224,7 @@ class ScoredRollout:
     """A rollout with its reward and the result of every component."""
 
     rollout: Rollout
+    """The rollout that was scored."""
     reward: float | None
     """The reward; None if the rollout is unscored (0.0 with the policy ``zero``)."""
     outcomes: Mapping[str, Outcome]

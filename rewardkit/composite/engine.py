@@ -43,7 +43,14 @@ def load_reward(
 
 
 class CompositeReward:
-    """A configured reward with its plugins built. Use it as a context manager, or call ``close``.
+    """A configured reward whose plugins are built. Use it as a context manager, or call ``close``.
+
+    Args:
+        config: The checked reward file.
+        registry: The plugins whose hooks observe scoring; None for no hooks.
+        step: The training step at which weight schedules are evaluated, unless ``score`` gets another.
+        workers: The number of worker processes of each component that needs them; by default one per core.
+        cache: The cache of scores of deterministic rewards; None for no cache.
 
     Raises:
         ConfigError: A reward refuses its parameters.

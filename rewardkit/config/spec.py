@@ -42,14 +42,17 @@ class Component:
     """One component of a composite."""
 
     name: str
+    """The key under ``components``."""
     offer: OfferedReward
     """The reward type, with the plugin that offers it."""
     params: Any
     """An instance of the reward type's ``params``."""
     weight: Schedule
+    """The weight by training step."""
     when: Expression | None = None
     """The component runs only where this is true."""
     scale: Scale | None = None
+    """The rescaling of its values; None for none."""
     clip: tuple[float, float] | None = None
     """The lowest and the highest value after rescaling."""
     timeout_s: float | None = None
@@ -75,7 +78,9 @@ class Composite:
     gate: Expression | None = None
     """Where this is false, the reward is ``gate_value``."""
     gate_value: float = 0.0
+    """The reward where the gate is false."""
     combine: Combine = "sum"
+    """How the weighted values are combined."""
     clip: tuple[float, float] | None = None
     """The lowest and the highest reward."""
     gate_location: Location | None = None
@@ -123,6 +128,7 @@ class RewardConfig:
     resolved: Mapping[str, Any]
     """The file with all defaults filled in, and the versions of the plugins. ``reward_id`` is its hash."""
     file: str
+    """The name of the file in messages."""
 
     @property
     def reward_id(self) -> str:

@@ -1,4 +1,4 @@
-"""Opening a sandbox: which backend is taken, and why."""
+"""Opens a sandbox, and chooses the backend."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def open_sandbox(
         slots: The number of programs that run at a time; by default `default_slots()`.
         image: The name of an image that `build` makes (`python`, `science`, `languages`, `all`), a Docker image with a tag, or for
             bubblewrap the path of a root file system (`host`: the host's own /usr).
-        limits: What a program may use at most, and what a run gets that asks for nothing.
+        limits: The limits of a run that gives none, and the highest limits that a run can ask for.
         runtime: For Docker: another runtime of the engine, such as `runsc` (gVisor).
         preimport: Modules that every Python program finds imported; by default the common ones.
         url: For `remote`: the address of the service.
@@ -60,10 +60,17 @@ def open_sandbox(
 
 
 def identify(backend: str = "auto", image: str = "python", *, url: str | None = None) -> str | None:
-    """Return a text that changes whenever the same program might behave differently; results are cached under it.
+    """Return a text that changes whenever the same program might behave differently. Results are cached under it.
 
-    It names the version of this package, the backend, and what the image holds. Nothing is opened. None if that can't be told:
-    there is no engine or image, or the backend does not say.
+    The text contains the version of this package, the backend, and a hash of the image. No sandbox is opened.
+
+    Args:
+        backend: The name of the backend, as for `open_sandbox`.
+        image: The name of the image.
+        url: For `remote`: the address of the service.
+
+    Returns:
+        The text, or None if it is unknown because there is no engine or image, or the backend has no identity.
     """
     options = SandboxOptions(image, url=url)
     for name in registry.AUTOMATIC if backend == "auto" else (backend,):

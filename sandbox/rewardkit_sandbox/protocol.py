@@ -42,8 +42,8 @@ class Sandbox(Protocol):
             stop: Called after each case; True leaves out the remaining cases, which become `not_run`.
 
         Raises:
-            SandboxError: Nothing is known about the program.
-            ValueError: The request makes no sense: an unknown language, or limits above the sandbox's.
+            SandboxError: The sandbox failed, so nothing is known about the program.
+            ValueError: The request is not valid: an unknown language, or limits above the sandbox's.
         """
 
     async def arun(
@@ -55,22 +55,50 @@ class Sandbox(Protocol):
         isolation: Isolation = "fresh",
         stop: Stop | None = None,
     ) -> Result:
-        """Run a program as `run` does, without blocking the event loop."""
+        """Run a program as `run` does, without blocking the event loop.
+
+        Args:
+            program: The source and its language.
+            cases: Inputs and calls. Expected results are not part of them.
+            limits: The limits of each case; by default those of the sandbox.
+            isolation: As for `run`.
+            stop: As for `run`.
+
+        Raises:
+            SandboxError: The sandbox failed, so nothing is known about the program.
+            ValueError: The request is not valid.
+        """
 
     def run_tests(self, program: Program, tests: Tests, limits: Limits | None = None) -> Verdict:
-        """Run test code against a Python program, each in a box of its own.
+        """Run test code against a Python program. Each runs in a separate sandbox process.
+
+        Args:
+            program: The program, in Python.
+            tests: The test code.
+            limits: The limits of the program and of the test code; by default those of the sandbox.
 
         Raises:
             BadTests: The test code can't be used.
-            SandboxError: Nothing is known about the program.
+            SandboxError: The sandbox failed, so nothing is known about the program.
             ValueError: The program is not in Python.
         """
 
     async def arun_tests(self, program: Program, tests: Tests, limits: Limits | None = None) -> Verdict:
-        """Run test code as `run_tests` does, without blocking the event loop."""
+        """Run test code as `run_tests` does, without blocking the event loop.
+
+        Args:
+            program: The program, in Python.
+            tests: The test code.
+            limits: The limits of the program and of the test code; by default those of the sandbox.
+
+        Raises:
+            BadTests: The test code can't be used.
+            SandboxError: The sandbox failed, so nothing is known about the program.
+            ValueError: The program is not in Python.
+        """
 
     def close(self) -> None:
-        """End everything; calls that wait or run raise `Closed`."""
+        """End all programs and release all resources. Calls that wait or run raise `Closed`."""
 
     def __enter__(self) -> Self: ...
 
@@ -98,10 +126,12 @@ class SandboxOptions:
 
 
 class SandboxBackend(ABC):
-    """A kind of sandbox: how it is opened, what its results may be cached under, and what it needs on this machine.
+    """A kind of sandbox. A distribution adds one by offering a subclass in the entry-point group `rewardkit_sandbox.backends`.
 
-    The constructor takes `SandboxOptions` and must not do any work; the other methods do. A distribution offers its own subclass
-    through the entry-point group `rewardkit_sandbox.backends`.
+    The constructor must not do any work; the other methods do.
+
+    Args:
+        options: The options of the sandbox.
     """
 
     runs_test_code: ClassVar[bool] = True

@@ -28,10 +28,10 @@ from rewardkit_sandbox.verdicts import unit_tests
 
 T = TypeVar("T")
 ATTEMPTS = 5
-"""The number of boxes that may die under one program before the run fails with an error."""
+"""The number of boxes that a program may kill before its run fails with an error."""
 COMPILE_LIMITS = Limits(cpu_s=30, wall_s=60, memory_mb=1024, processes=64, file_mb=128, output_bytes=1 << 16)
 _WORTH_COMPILING = 4
-"""From so many cases on, a Python program is compiled before they run."""
+"""A Python program with at least this many cases is compiled before they run."""
 _BINARIES_BYTES = 64 << 20
 """Bytes of compiled programs that are kept for their next run."""
 SKIPPED = Execution("not_run", note="an earlier case decided")
@@ -47,9 +47,14 @@ class _Code:
 
 
 class PooledSandbox:
-    """A `Sandbox` that runs programs in a pool of boxes.
+    """A `Sandbox` that runs programs in a pool of sandbox processes ("boxes").
 
-    Leave it with `close()` or a `with` block. Boxes also end with the process that owns them, however that ends.
+    Use it as a context manager, or call `close`. The boxes also end if the process that owns them ends or is killed.
+
+    Args:
+        pool: The boxes.
+        limits: The limits of a call that gives none, and the highest limits that a call can ask for.
+        description: The backend, and why it was chosen.
     """
 
     def __init__(self, pool: Pool, limits: Limits, description: str = "") -> None:
@@ -88,20 +93,20 @@ class PooledSandbox:
         isolation: Isolation = "fresh",
         stop: Stop | None = None,
     ) -> Result:
-        """Runs a program on each case and returns what happened, in their order.
+        """Run a program on each case and return the runs in the order of the cases.
 
         Args:
-            program: the source and its language.
-            cases: inputs and calls; the box never sees what is expected of them.
-            limits: of each case (and a compile step has its own); None takes the sandbox's.
-            isolation: `fresh` gives each case a process of its own; `shared` runs all cases of a Python program in one
-                process with fresh globals each, several times faster; there, what a case leaves behind in modules or
-                files can reach the next one, and whatever does not end well is run again on its own.
-            stop: called after each case; True leaves out the rest, which become `not_run`.
+            program: The source and its language.
+            cases: Inputs and calls. Expected results never enter the sandbox.
+            limits: The limits of each case; by default those of the sandbox. A compile step has its own limits.
+            isolation: `fresh` runs each case in a new process. `shared` runs all cases of a Python program in one process, with new
+                globals for each, which is several times faster. There a case can affect later ones through modules and files; a
+                case that fails is run again in a new process.
+            stop: Called after each case. If it returns True, the remaining cases are not run and become `not_run`.
 
         Raises:
-            SandboxError: nothing is known about the program.
-            ValueError: the request makes no sense (an unknown language, limits above the sandbox's).
+            SandboxError: The sandbox failed, so nothing is known about the program.
+            ValueError: The request is not valid: an unknown language, or limits above the sandbox's.
         """
         limits = self._checked(limits)
         language = languages.find(program.language)
@@ -127,19 +132,35 @@ class PooledSandbox:
         isolation: Isolation = "fresh",
         stop: Stop | None = None,
     ) -> Result:
-        """Run a program as `run` does. Any number of calls may wait; as many run as there are boxes."""
+        """Run a program as `run` does, without blocking the event loop. At most `size` calls run at a time; the others wait.
+
+        Args:
+            program: The source and its language.
+            cases: Inputs and calls. Expected results are not part of them.
+            limits: The limits of each case; by default those of the sandbox.
+            isolation: As for `run`.
+            stop: As for `run`.
+
+        Raises:
+            SandboxError: The sandbox failed, so nothing is known about the program.
+            ValueError: The request is not valid.
+        """
         return await self._in_thread(lambda: self.run(program, cases, limits, isolation=isolation, stop=stop))
 
     def run_tests(self, program: Program, tests: Tests, limits: Limits | None = None) -> Verdict:
-        """Run test code against a Python program, each in a box of its own.
+        """Run test code against a Python program. Each runs in a separate sandbox process.
 
-        The test code's box comes from a second pool of as many boxes, which is started at the first call. It mostly waits, so a
-        program that hangs occupies no more of this pool than it would on its own.
+        The processes of the test code come from a second pool of the same size, which is started at the first call.
+
+        Args:
+            program: The program, in Python.
+            tests: The test code.
+            limits: The limits of the program and of the test code; by default those of the sandbox.
 
         Raises:
-            BadTests: the test code can't be used.
-            SandboxError: nothing is known about the program.
-            ValueError: the program is not in Python.
+            BadTests: The test code can't be used.
+            SandboxError: The sandbox failed, so nothing is known about the program.
+            ValueError: The program is not in Python.
         """
         limits = self._checked(limits)
         if languages.find(program.language).name != "python":
@@ -153,7 +174,18 @@ class PooledSandbox:
                 os.close(source)
 
     async def arun_tests(self, program: Program, tests: Tests, limits: Limits | None = None) -> Verdict:
-        """Run test code as `run_tests` does, without blocking the event loop."""
+        """Run test code as `run_tests` does, without blocking the event loop.
+
+        Args:
+            program: The program, in Python.
+            tests: The test code.
+            limits: The limits of the program and of the test code; by default those of the sandbox.
+
+        Raises:
+            BadTests: The test code can't be used.
+            SandboxError: The sandbox failed, so nothing is known about the program.
+            ValueError: The program is not in Python.
+        """
         return await self._in_thread(lambda: self.run_tests(program, tests, limits))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -169,10 +201,10 @@ class PooledSandbox:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            raise Closed("the sandbox was closed") from None  # its executor cancelled what had not begun
+            raise Closed("the sandbox was closed") from None  # close() cancelled calls that had not started.
 
     def _fresh(self, code: _Code, cases: Sequence[Case], limits: Limits, stop: Stop | None) -> list[Execution]:
-        """Run each case in a process of its own, in one box while that lives. A case whose box died runs again in another."""
+        """Run each case in a new process of one box. If the box dies, the case runs again in another box."""
         done: list[Execution] = []
         failures = 0
         stopped = False
@@ -195,7 +227,7 @@ class PooledSandbox:
     def _fill_up(
         self, code: _Code, cases: Sequence[Case], runs: Sequence[Execution | None], limits: Limits, stop: Stop | None
     ) -> list[Execution]:
-        """Run each case that a shared process left open in a process of its own."""
+        """Run each case without a result of the shared process in a new process."""
         done: list[Execution] = []
         stopped = False
         for case, run in zip(cases, runs, strict=True):
@@ -258,7 +290,7 @@ class PooledSandbox:
 
 @contextlib.contextmanager
 def _compiled(box: BoxConnection, code: _Code, limits: Limits) -> Iterator[_Code]:
-    """Compile a Python program once, in a process that runs nothing of it; one that does not compile stays as it is."""
+    """Compile a Python program once, without running it. A program that does not compile is used as source."""
     empty = memory_file(b"")
     try:
         outcome = box.run(Job("compile", code.descriptor, limits, empty, result=True))
@@ -276,11 +308,11 @@ def _compiled(box: BoxConnection, code: _Code, limits: Limits) -> Iterator[_Code
 
 @contextlib.contextmanager
 def _failures_of_ours() -> Iterator[None]:
-    """Turn a lack of descriptors or memory in this process into `SandboxError`: it is not the program's failure."""
+    """Raise `SandboxError` if this process lacks descriptors or memory, since that is not the program's failure."""
     try:
         yield
     except (OSError, MemoryError) as error:
-        raise SandboxError(f"this machine is short of what a run needs: {error}") from error
+        raise SandboxError(f"this machine lacks memory or file descriptors: {error}") from error
 
 
 def _run_tests(candidate: BoxConnection, tests_pool: Pool, source: int, tests: Tests, limits: Limits) -> Verdict:
@@ -289,7 +321,7 @@ def _run_tests(candidate: BoxConnection, tests_pool: Pool, source: int, tests: T
 
 
 def compile_source(box: BoxConnection, source: bytes, language: Language, most: Limits) -> tuple[bytes, Execution]:
-    """Return the binary and the compiler's run. The compiler is as untrusted as the program that it reads."""
+    """Return the binary and the run of the compiler, which runs in the sandbox because the program could exploit it."""
     limits = replace(COMPILE_LIMITS, memory_mb=most.memory_mb, processes=most.processes)
     code, empty = memory_file(source), memory_file(b"")
     job = Job(
@@ -315,7 +347,7 @@ def compile_source(box: BoxConnection, source: bytes, language: Language, most: 
             os.close(descriptor)
     execution = outcome.execution
     if execution.ok and not binary:
-        execution = replace(execution, status="error", note="the compiler left no program")
+        execution = replace(execution, status="error", note="the compiler wrote no program")
     elif not execution.ok:
         execution = replace(execution, note=execution.note if execution.exit_code is None else "does not compile")
     return binary, execution
@@ -335,7 +367,7 @@ def _take(outcome: Outcome, cap: int) -> bytes:
 
 
 def run_case(box: BoxConnection, code: _Code, case: Case, limits: Limits) -> Execution:
-    """Run one case in a process of its own."""
+    """Run one case in a new process."""
     language = code.language
     is_call = isinstance(case, Call)
     data = codec.dumps([case.name, list(case.args), dict(case.kwargs)]) if isinstance(case, Call) else case.data
@@ -363,7 +395,7 @@ def run_case(box: BoxConnection, code: _Code, case: Case, limits: Limits) -> Exe
 
 
 def returned(execution: Execution, result: bytes) -> Execution:
-    """Return the run of a call with its value. A process that states a value and then fails has failed."""
+    """Return the run of a call with its value. If the process fails after it has returned a value, the call has failed."""
     if not execution.ok and not (execution.exit_code == 1 and result):
         return execution
     try:

@@ -61,7 +61,9 @@ class Program:
     """A program in one language."""
 
     source: str
+    """The source code."""
     language: str = "python"
+    """The name of the language, a key of `LANGUAGES`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class Stdin:
     """A case that runs the program with this standard input."""
 
     stdin: str | bytes = ""
+    """The standard input, as text or bytes."""
 
     @property
     def data(self) -> bytes:
@@ -81,8 +84,11 @@ class Call:
     """A case that calls one function of a Python program: a global, a dotted path, or a method of its class `Solution`."""
 
     name: str
+    """The function, such as `solve`, `module.function` or a method of `Solution`."""
     args: tuple[Any, ...] = ()
+    """The positional arguments, of builtin types."""
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """The keyword arguments, of builtin types."""
 
 
 Case = Stdin | Call
@@ -139,7 +145,9 @@ class Verdict:
     """The result of test code, from a process that the program can't reach."""
 
     passed: bool
+    """True if all tests passed."""
     reason: str
+    """The reason, in words for a report."""
     tests: Mapping[str, bool] = field(default_factory=dict)
     """The outcome of each test function, by its name."""
     candidate: Execution | None = None
@@ -150,9 +158,10 @@ class Verdict:
 class Tests:
     """Test code for a Python program."""
 
-    __test__: ClassVar[bool] = False  # pytest: no test class
+    __test__: ClassVar[bool] = False  # pytest would collect a class of this name.
 
     source: str
+    """The source code of the tests."""
     kind: Literal["script", "pytest"] = "script"
     """`script`: statements, run from top to bottom; `pytest`: a test file that imports the program as `module`."""
     entry_point: str | None = None
@@ -172,7 +181,9 @@ class Property:
     """A property of this machine or of a sandbox, and whether it holds."""
 
     name: str
+    """The property, in a few words."""
     holds: bool
+    """True if the property holds."""
     detail: str
     """The observation."""
     remedy: str = ""

@@ -1,7 +1,7 @@
-"""Assertions split in two: calls of the program, which run in the box, and a condition, which the host evaluates.
+"""Splits an assertion into calls of the program, which run in the sandbox, and a condition, which is evaluated outside.
 
-`assert sorted(f([3, 1])) == [1, 3]` becomes the call `f([3, 1])` and a condition on what it returns. The condition is
-evaluated here on plain values, with the few operations below. An assertion that needs more runs as test code.
+`assert sorted(f([3, 1])) == [1, 3]` becomes the call `f([3, 1])` and a condition on the returned value. The condition is evaluated on
+builtin types with the operations below. An assertion that needs other operations runs as test code.
 """
 
 from __future__ import annotations
@@ -108,14 +108,20 @@ class _Unsplittable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
-    """An assertion as calls of the program and a condition on their values."""
+    """An assertion, split into calls of the program and a condition on the returned values."""
 
     source: str
+    """The assertion."""
     calls: tuple[Call, ...]
+    """The calls, in the order of their evaluation."""
     _condition: ast.expr
 
     def holds(self, runs: Sequence[Execution]) -> bool:
-        """Return whether the condition holds for the values of the calls; False if one of them did not return."""
+        """Return True if all calls returned a value and the condition holds for the values.
+
+        Args:
+            runs: The runs of the calls, in their order.
+        """
         if not all(run.ok for run in runs):
             return False
         try:
@@ -125,10 +131,16 @@ class Assertion:
 
 
 def split_assertion(source: str) -> Assertion | None:
-    """Return the calls and the condition of `assert …`, or None if it can only run as test code.
+    """Split an assertion into calls and a condition.
+
+    Args:
+        source: A statement `assert …`.
+
+    Returns:
+        The parts, or None if the assertion can only run as test code.
 
     Raises:
-        SyntaxError: it is no Python.
+        SyntaxError: The source is not valid Python.
     """
     body = ast.parse(source.strip()).body
     if len(body) != 1 or not isinstance(body[0], ast.Assert):

@@ -1,4 +1,4 @@
-"""Comparison of outputs and values, on the host. No code of the program runs here."""
+"""Compares outputs and values outside of the sandbox. No code of the program runs here."""
 
 from __future__ import annotations
 
@@ -18,12 +18,16 @@ _LONGEST_NUMBER = 1000
 
 
 def same_output(actual: str | bytes, expected: str, *, float_tolerance: float | None = None) -> bool:
-    """Return whether two outputs are equal, line by line and word by word.
+    """Return True if two outputs have the same words on the same lines.
 
-    White space at line ends, blank lines at the end, and the amount of space between words don't count; the number of
-    lines and of words on each does. Words must be equal, unless a tolerance is given: then two words that are both
-    numbers may differ by it, absolutely or relative to the expected one. Integers never get a tolerance.
-    Output with NUL bytes or that is not UTF-8 never matches.
+    Spaces at line ends, blank lines at the end, and the amount of space between words are ignored. Output with NUL bytes, and output
+    that is not UTF-8, never matches.
+
+    Args:
+        actual: The output of the program.
+        expected: The expected output.
+        float_tolerance: The largest difference of two numbers, absolute or relative to the expected one. Integers must be equal. None
+            compares numbers as text.
     """
     if isinstance(actual, bytes):
         try:
@@ -84,14 +88,14 @@ def close(actual: float, expected: float, tolerance: float) -> bool:
 
 
 def same_value(actual: Any, expected: Any, *, types: Types = "python", float_tolerance: float | None = None) -> bool:
-    """Return whether a decoded value is the expected one.
+    """Return True if a value equals the expected one.
 
     Args:
-        actual: what the program returned, as plain builtin values.
-        expected: what it should have.
-        types: `python`: as `==` of plain values (1 == 1.0 == True, but no list equals a tuple); `json`: numbers as in
-            `python` except that bool is no number, tuples and lists alike; `strict`: the same type at every place.
-        float_tolerance: how far floats may be off, absolutely or relatively; integers never.
+        actual: The value that the program returned, in builtin types.
+        expected: The expected value.
+        types: `python` compares like `==` (1 == 1.0 == True, but no list equals a tuple). `json` does not accept a bool as a number, and
+            treats tuples and lists alike. `strict` requires equal types everywhere.
+        float_tolerance: The largest difference of two floats, absolute or relative. Integers must be equal.
     """
     try:
         return _same(actual, expected, types, float_tolerance)
@@ -135,9 +139,14 @@ def _same_keys(actual: Collection[Any], expected: Collection[Any], types: Types)
 
 
 def show(value: Any, width: int = 80) -> str:
-    """Return a short text for any value, however large."""
+    """Return a short text for a value of any size.
+
+    Args:
+        value: The value.
+        width: The largest number of characters.
+    """
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # an integer of too many digits, too deep a nest
+    except (ValueError, RecursionError):  # An integer with too many digits, or a value nested too deeply.
         text = f"<a {type(value).__name__} too large to show>"
     return text if len(text) <= width else text[: width - 1] + "…"
