@@ -22,13 +22,17 @@ NESTED = [
     (r"\log_{2}(x+", ")"), (r"\binom{x+", "}{2}"), (r"\operatorname{sgn}(x+", ")"), (r"\gcd(x,", ")"), (r"\max(x,", ")"),
     (r"\text{", "}"), (r"\mathrm{", "}"), (r"\overline{", "}"), (r"\boxed{", "}"), (r"\begin{pmatrix}", r"\end{pmatrix}"),
     (r"\begin{cases}", r"\end{cases}"), (r"\sum_{k=1}^{9}", ""), (r"\prod_{k=1}^{3}(", ")"), (r"\int_0^1 ", "dx"), ("f(", ")"),
-    ("(x+", r" \bmod 5)"), ("(", ")!"), ("<answer>", "</answer>"), (r"\ce{", "}"),
+    ("(x+", r" \bmod 5)"), ("(", ")!"), ("<answer>", "</answer>"), (r"\ce{", "}"), (r"\hat{", "}"), (r"\pmod{", "}"), ("P(A|", ")"),
+    (r"\text{(a) }{", "}"), (r"\lim_{x\to", "}"), ("{}^{", "}C_3"), ("[1,", ")"), (r"\cup(1,", ")"), (r"\sqrt[", "]{2}"), ("<", ",1>"),
+    (r"5\text{ m}/(", ")"), (r"\begin{aligned}", r"\end{aligned}"), (r"\frac{", "}{2+x}"), ("(", ")^2"),
 ]  # fmt: skip
 REPEATED = [
     "!", "! ", "7!", r"\%", "'", "^2", "^", "_", "-", "1+", "1/", r"\pm ", "1,", "x=", "x<", "1:", r"\cup[0,1]", r"x\in ", r"\cdot ", " or ",
     "1 cm ", r"\text{ m}", "$", "$x$ ", r"\(", "####", "The answer is ", "answer: ", "\n", " ", ".", "12,", "0.3", "1 ", "boxed", r"\boxed",
     "}", "{", "\\", r"\\", "a", "the ", "|", "</think>", r"\begin{", "&", r"\frac", r"\left", "**", "9", r"\boxed{5} and ", "km/", "½", "²", "，",
     "`", "because ", ", because 3", "&lt;", "if x ", "(a) ", "A, ", "或", "k", "1e9", "Wow! ", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}^6",
+    "(a) 5 (b) 7 ", r"\text{(a) } 3 ", r"\text{max } 5, ", "2H2 + ", "->", "; 8 is ", " as 3", "dozen ", "minus ", "1 250", ",75", "kmh",
+    "x_1^2+", r"\sigma^2=", "C is correct", "&nbsp;", r"\text{ m}/(", "at most ", "答案是", "一百", r"\hat{i}+", "P(A|B)=", "NH4+", "+ ", "C_1e^x+",
 ]  # fmt: skip
 LENGTHS = (36, 400, 3_000, 30_000, 1_000_000)
 
