@@ -219,7 +219,9 @@ def test_truncated_completions_can_be_left_out(work, tmp_path, registry):
 def test_every_algorithm_learns(work, tmp_path, registry, algorithm):
     """With KL in loss or reward and several updates per batch, the reward rises."""
     place = "reward" if algorithm.startswith("reinforce") else "loss"
-    parts = ", loss: sequence_clip, reduction: grpo" if algorithm == "rloo" else ""  # its own loss is for a single update
+    parts = (
+        ", loss: sequence_clip, reduction: grpo" if algorithm == "rloo" else ""
+    )  # its own loss is for a single update
     extra = f"algorithm: {{use: {algorithm}{parts}}}\nkl: {{coefficient: 0.001, place: {place}, target: 1.0}}\nepochs_per_batch: 2\n"
     figures = run(
         work, tmp_path, registry, steps=14, extra=extra, **{"rollout.prompts_per_step": "8", "data.eval": "null"}
@@ -369,9 +371,24 @@ def test_an_evaluation_that_says_little_is_told(work, tmp_path, registry, capsys
     assert capsys.readouterr().err.replace("\n", " ").count("set evaluate.correct or evaluate.gold") == 1
 
 
-def test_prompts_that_leave_no_room_are_refused(work, tmp_path, registry):
-    """The error names the row before anything is sampled."""
-    with pytest.raises(DataError, match=r"train\.jsonl:1: the prompt has 7 tokens.*context of 128"):
+def test_prompts_that_leave_no_room_are_left_out_and_counted(work, tmp_path, registry, capsys):
+    """As in SFT: the run says how many, of the training and of the held-out prompts."""
+    lines = (work / "train.jsonl").read_text().splitlines()[:6]
+    long = json.dumps({**json.loads(lines[0]), "prompt": "1" * 125})
+    (tmp_path / "some.jsonl").write_text("\n".join([*lines, long, long]) + "\n")
+    (tmp_path / "held_out.jsonl").write_text("\n".join([long, *lines]) + "\n")
+    data = {"data.train": str(tmp_path / "some.jsonl"), "data.eval": str(tmp_path / "held_out.jsonl")}
+    run(work, tmp_path, registry, steps=1, **data)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "2 of 8 training prompts are left out: with rollout.max_new_tokens (8) they exceed" in told
+    assert "1 of 7 held-out prompts are left out" in told
+    record = json.loads((tmp_path / "out/config.json").read_text())
+    assert (record["prompts"], record["prompts_too_long"]) == (6, 3)
+
+
+def test_prompts_that_are_all_too_long_are_refused(work, tmp_path, registry):
+    """The error names the shortest row before anything is sampled."""
+    with pytest.raises(DataError, match=r"train\.jsonl:\d+: the shortest of \d+ prompts has 7 tokens.*context of 128"):
         run(work, tmp_path, registry, **{"rollout.max_new_tokens": "125"})
 
 
