@@ -268,14 +268,18 @@ LAYERS: Sequence[tuple[Sequence[str], str]] = (
     (("cli",), "one module per command"),
     (("testing",), "contracts that plugins inherit in their tests"),
     (("train",), "the stages of training: the floors below"),
+    (("serve",), "rewards over HTTP"),
     (("integrations", "insight"), "rewards in other libraries, and what is learned about rewards"),
     (("scoring",), "files in, scored files out; resume"),
     (("composite",), "runs components, combines values, caches scores"),
     (("config",), "reward files: YAML, schema, expressions"),
     (("registry",), "finds plugins through entry points"),
-    (("authoring", "hookspecs", "process_pool"), "@reward, the hooks of plugins, worker processes"),
     (
-        ("types", "errors", "monitor", "rollout_engine", "files", "interrupts", "reward_models"),
+        ("authoring", "hookspecs", "process_pool", "user_functions"),
+        "@reward, the hooks of plugins, worker processes, functions that are no plugins",
+    ),
+    (
+        ("types", "errors", "monitor", "rollout_engine", "files", "interrupts", "reward_models", "read_only"),
         "nouns; standard library only",
     ),
 )

@@ -127,7 +127,7 @@ def test_it_survives_a_fork(reward):
 def test_old_versions_are_refused(reward, monkeypatch):
     """Before 1.6 TRL counts None as 0."""
     monkeypatch.setattr("importlib.metadata.version", lambda _: "1.5.2")
-    with pytest.raises(UsageError, match=r"TRL 1\.5\.2 counts rollouts without a score as 0"):
+    with pytest.raises(UsageError, match=r"trl 1\.5\.2 counts rollouts without a score as 0"):
         reward()
 
 
