@@ -35,8 +35,8 @@ def tables(difference: Difference) -> list[Table]:
     )
     ranks = (
         ("order reversed", _part(d.flipped_pairs, d.pairs)),
-        ("told apart by A only", _part(d.newly_tied_pairs, d.pairs)),
-        ("told apart by B only", _part(d.newly_distinct_pairs, d.pairs)),
+        ("distinguished by A only", _part(d.newly_tied_pairs, d.pairs)),
+        ("distinguished by B only", _part(d.newly_distinct_pairs, d.pairs)),
     )
     advantages = tuple(
         (name, number(change.mean_absolute), f"{change.sign_flips:.1%}", number(change.correlation))

@@ -217,3 +217,38 @@ def test_the_picture_shows_the_tested_layers(ours, theirs):
     tested = [set(level) - {"__main__"} for level in ast.literal_eval(values[theirs])]
 
     assert [set(names) for names, _ in reversed(getattr(generator, ours))] == [level for level in tested if level]
+
+
+OUTPUTS = [
+    (path.name, command, output)
+    for path in PAGES
+    for command, output in re.findall(
+        r"```console\n\$ (rewardkit [^\n]*)\n```\n\n<!-- output -->\n```text\n(.*?)```",
+        path.read_text("utf-8"),
+        re.DOTALL,
+    )
+]
+
+
+def plain(text: str) -> list[str]:
+    """The words of an output without the lines of its tables."""
+    return re.sub("[─━]+", " ", text).split()
+
+
+@pytest.mark.parametrize(("page", "command", "output"), OUTPUTS)
+def test_every_shown_output_is_what_the_command_prints(page, command, output, folder, registry, capsys, monkeypatch):
+    """The output under a command is what that command prints today, whatever the width of the terminal."""
+    monkeypatch.setenv("COLUMNS", "110")
+    assert not run(shlex.split(command)[1:])
+
+    assert plain(capsys.readouterr().out) == plain(output)
+
+
+def test_the_commands_that_make_a_report_work_in_turn(folder, registry):
+    """A page of a scored file is written by the two commands that the page on trust shows."""
+    commands = [one for one in COMMANDS if one.startswith(("rewardkit score examples/demo", "rewardkit report scored"))]
+    assert any(one.startswith("rewardkit report") for one in commands)
+
+    for command in commands:
+        assert not run(shlex.split(command.partition(" > ")[0])[1:])
+    assert "<html" in Path("report.html").read_text(encoding="utf-8")
