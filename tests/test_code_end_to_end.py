@@ -4,10 +4,8 @@ import importlib.util
 import json
 import os
 import runpy
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -121,34 +119,50 @@ def test_the_summary_of_humaneval(humaneval):
 YAML = "version: 1\ncomponents:\n  correct: {use: code.tests, with: {score: all%s}}\n"
 
 
-def programs(count, slow_from=10_000):
-    """Yield rollouts of different small programs; every third is wrong, and those from `slow_from` on are slow."""
+def programs(count):
+    """Yield rollouts of different small programs; every third is wrong."""
     for number in range(count):
-        wait = "import time\ntime.sleep(0.3)\n" if number >= slow_from else ""
         tests = [{"stdin": "1\n", "expected": f"{number + 1 + (number % 3 == 0)}\n"}]
-        completion = f"```python\n{wait}print(int(input()) + {number})\n```"
+        completion = f"```python\nprint(int(input()) + {number})\n```"
         yield {"prompt": "", "completion": completion, "id": number, "tests": tests}
 
 
-def test_interrupted_and_resumed(tmp_path):
-    """Ctrl-C in the middle keeps the finished rows, the same command resumes, and each row is written once."""
-    count = 700
-    data = write(tmp_path / "rows.jsonl", programs(count, slow_from=400))
-    (tmp_path / "reward.yaml").write_text(YAML % "")
-    out = tmp_path / "scored.jsonl"
-    line = command("score", data, "--reward", tmp_path / "reward.yaml", "--out", out, "--no-cache")
-    part = Path(f"{out}.part")
-    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
-        while not (part.exists() and part.stat().st_size) and process.poll() is None:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        told = process.communicate()[1]
-    assert process.returncode == 130, told
-    assert "The same command resumes the run" in told
-    assert not out.exists()
-    assert 0 < len(part.read_text().splitlines()) < count
+INTERRUPTER = """
+import os
+import signal
+import threading
 
-    done = score(data, tmp_path / "reward.yaml", out)
+from rewardkit import hookimpl
+
+ONCE = threading.Lock()
+PART = os.environ.get("INTERRUPT_ONCE_WRITTEN")
+
+
+@hookimpl
+def rollouts_scored(rollouts):
+    if PART and os.path.exists(PART) and os.path.getsize(PART) and ONCE.acquire(blocking=False):
+        os.kill(os.getpid(), signal.SIGINT)
+"""
+"""A plugin that presses Ctrl-C as soon as rows are written, so that the test depends on no timing."""
+
+
+def test_interrupted_and_resumed(tmp_path, install_plugin):
+    """Ctrl-C in the middle keeps the finished rows, the same command resumes, and each row is written once."""
+    count = 900
+    data = write(tmp_path / "rows.jsonl", programs(count))
+    (tmp_path / "reward.yaml").write_text(YAML % "")
+    install_plugin(INTERRUPTER)
+    out = tmp_path / "scored.jsonl"
+    part = Path(f"{out}.part")
+    env = {"PYTHONPATH": str(tmp_path / "site")}
+
+    done = score(data, tmp_path / "reward.yaml", out, env={**env, "INTERRUPT_ONCE_WRITTEN": str(part)})
+    assert done.returncode == 130, done.stderr
+    assert "The same command resumes the run" in done.stderr
+    assert not out.exists()
+    assert 0 < len(part.read_text().splitlines()) <= count
+
+    done = score(data, tmp_path / "reward.yaml", out, env=env)
     assert done.returncode == 0, done.stderr
     assert [(row["id"], row["reward"]) for row in read(out)] == [(n, float(n % 3 != 0)) for n in range(count)]
 
