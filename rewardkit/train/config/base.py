@@ -76,6 +76,9 @@ class ModelConfig(Section):
     """A folder or hub name of the tokenizer, if it does not come with the model."""
     chat_template: FilePath | None = None
     """A Jinja file that replaces the tokenizer's own chat template."""
+    eos_token: str | None = None
+    """The token that ends a completion, if it is not the tokenizer's end-of-sequence token: for a chat model the one that its chat
+    template puts at the end of the assistant's turn, such as <|im_end|>. The saved model has it, too."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """The data type of matrix products. Trained weights and optimizer states are float32; frozen weights, rollout engines and the
     saved model have this type. auto: bfloat16 on a GPU that supports it, else float32. float16 is refused."""

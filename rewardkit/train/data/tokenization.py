@@ -96,19 +96,33 @@ class Renderer:
 
     def prompt_tokens(self, text: Text, row: Row) -> tuple[int, ...]:
         """Return the tokens of a prompt, up to the start of the completion. Raises DataError if there are none."""
-        tokens = (
-            tuple(self.tokenizer(text)["input_ids"]) if isinstance(text, str) else self.chat(text, row, prompt=True)
-        )
+        tokens = self.plain_prompt(text) if isinstance(text, str) else self.chat(text, row, prompt=True)
         if not tokens:
             raise DataError(f"{row.place}: the prompt is empty")
         return tokens
+
+    def plain_prompt(self, text: str) -> tuple[int, ...]:
+        """Return the tokens of a text prompt.
+
+        Some tokenizers end every text with the end-of-sequence token. It is removed, because the completion continues the text.
+        """
+        tokens = tuple(self.tokenizer(text)["input_ids"])
+        eos = self.tokenizer.eos_token
+        if tokens and tokens[-1] == self.tokenizer.eos_token_id and not text.endswith(str(eos)):
+            tokens = tokens[:-1]
+        return self.single_bos(tokens)
+
+    def single_bos(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
+        """Remove a second beginning-of-sequence token, which the tokenizer adds to a text that already begins with one."""
+        bos = self.tokenizer.bos_token_id
+        return tokens[1:] if bos is not None and tokens[:2] == (bos, bos) else tokens
 
     def chat(self, messages: Sequence[Message], row: Row, *, prompt: bool) -> tuple[int, ...]:
         """Return the tokens of messages, rendered by the chat template; with ``prompt``, up to the start of the assistant's message."""
         if not self.tokenizer.chat_template:
             raise DataError(f"{row.place}: {NO_CHAT_TEMPLATE}")
         try:
-            return tuple(chat_tokens(self.tokenizer, messages, generation_prompt=prompt))
+            return self.single_bos(tuple(chat_tokens(self.tokenizer, messages, generation_prompt=prompt)))
         except DialogueError as error:
             raise DataError(f"{row.place}: {error}") from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ def model_context(config: ModelConfig) -> int:
 
 
 def load_tokenizer(config: ModelConfig, location: Location | None = None) -> PreTrainedTokenizerBase:
-    """Load the tokenizer, with the configured chat template. Raises ConfigError."""
+    """Load the tokenizer, with the configured chat template and end-of-sequence token. Raises ConfigError."""
     from transformers import AutoTokenizer
 
     source = config.tokenizer or config.path
@@ -61,7 +61,47 @@ def load_tokenizer(config: ModelConfig, location: Location | None = None) -> Pre
             raise ConfigError(
                 (location, f"the chat template {config.chat_template} can't be read: {error.strerror}")
             ) from None
+    if config.eos_token is not None:
+        if config.eos_token not in tokenizer.get_vocab():
+            raise ConfigError(
+                (location, f"model.eos_token: the tokenizer of {_named(source)} has no token {config.eos_token!r}")
+            )
+        tokenizer.eos_token = config.eos_token
     return tokenizer
+
+
+def end_token_ids(generation_config: Any, tokenizer: PreTrainedTokenizerBase, words: int) -> frozenset[int]:
+    """Return all tokens that end a completion: those of the generation configuration, of which there may be several, and the tokenizer's.
+
+    Args:
+        generation_config: The model's generation configuration; None if it has none.
+        tokenizer: The tokenizer.
+        words: The number of the model's token embeddings. The tokenizer may name a token without one, which is left out.
+    """
+    found: set[int] = set()
+    for value in (getattr(generation_config, "eos_token_id", None), tokenizer.eos_token_id):
+        if isinstance(value, int):
+            found.add(value)
+        elif isinstance(value, Sequence):
+            found.update(int(item) for item in value)
+    return frozenset(token for token in found if 0 <= token < words)
+
+
+def stop_token_ids(tokenizer: PreTrainedTokenizerBase, stop: Sequence[str]) -> frozenset[int]:
+    """Return the special tokens among the texts that end a completion. They can't be found in its text, which lacks them."""
+    vocabulary = tokenizer.get_vocab()
+    return frozenset({vocabulary[text] for text in stop if text in vocabulary} & set(tokenizer.all_special_ids))
+
+
+def configured_end_token_ids(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Return ``end_token_ids`` of a model that is not loaded."""
+    from transformers import GenerationConfig
+
+    try:
+        generation_config = GenerationConfig.from_pretrained(base_model(config.path))
+    except OSError:
+        generation_config = None  # the model has none
+    return end_token_ids(generation_config, tokenizer, 1 << 62)
 
 
 def load_model(

@@ -18,7 +18,14 @@ from rewardkit.train.config import ModelConfig
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.fsdp import ShardedModel, gather_weights, shard_model
 from rewardkit.train.models.base import TrainedModel
-from rewardkit.train.models.loading import best_device, load_model, load_tokenizer, prepare_for_training
+from rewardkit.train.models.loading import (
+    best_device,
+    end_token_ids,
+    load_model,
+    load_tokenizer,
+    prepare_for_training,
+    stop_token_ids,
+)
 from rewardkit.train.models.logprobs import plain_logprobs, token_logprobs
 from rewardkit.train.models.precision import allow_tf32, freeze, resolve_dtype
 from rewardkit.train.models.saving import save_pretrained
@@ -89,6 +96,7 @@ class Policy(TrainedModel):
         seed: int = 0,
         sharded: bool = False,
         trained: bool = True,
+        stop: Sequence[str] = (),
     ) -> Policy:
         """Load a model, and add adapters if they are configured.
 
@@ -98,6 +106,8 @@ class Policy(TrainedModel):
             seed: The seed of the adapters' random weights.
             sharded: Shard the model among the processes, if there are several.
             trained: False freezes all weights, which then have the compute type.
+            stop: The texts that end a completion. Those that are a special token become end-of-sequence tokens, because special
+                tokens are not part of a completion's text.
 
         Raises:
             ConfigError: There is no such model, it is no causal language model with a usable tokenizer, or it can't be sharded.
@@ -115,10 +125,13 @@ class Policy(TrainedModel):
         if not trained:
             freeze(model, compute_dtype)
         if not _eos_ids(model, tokenizer):
-            words = "has no end-of-sequence token, so completions could not end; name one as eos_token in its tokenizer_config.json"
+            words = "has no end-of-sequence token, so completions could not end; name one as model.eos_token"
             raise ConfigError((location, f"the tokenizer of {config.path} {words}"))
         shards = shard_model(model, device, location) if sharded else None
         policy = cls(model, tokenizer, device, shards, compute_dtype)
+        if config.eos_token is not None and policy.lm.generation_config is not None:
+            policy.lm.generation_config.eos_token_id = sorted(policy.eos_ids)  # is saved with the model
+        policy.eos_ids |= stop_token_ids(tokenizer, stop)
         policy._reload = partial(cls.load, config, location, seed=seed, sharded=sharded)
         return policy
 
@@ -268,16 +281,8 @@ def _fixed_output(module: Any, hidden: Tensor) -> Iterator[None]:
 
 
 def _eos_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Return all tokens that end a completion. Models may have several."""
-    found: set[int] = set()
-    generation = getattr(model, "generation_config", None)
-    for value in (getattr(generation, "eos_token_id", None), tokenizer.eos_token_id):
-        if isinstance(value, int):
-            found.add(value)
-        elif isinstance(value, Sequence):
-            found.update(int(item) for item in value)
-    # The tokenizer may have an end-of-sequence token without an embedding in the model.
-    return frozenset(token for token in found if 0 <= token < model.get_input_embeddings().num_embeddings)
+    words = model.get_input_embeddings().num_embeddings
+    return end_token_ids(getattr(model, "generation_config", None), tokenizer, words)
 
 
 def _plain_head(lm: Any) -> nn.Linear | None:

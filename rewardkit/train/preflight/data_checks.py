@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
 
 from rewardkit.train.data.rows import Row
 from rewardkit.train.data.tokenization import Example, Renderer
+from rewardkit.train.data.turn_end import endless_response_problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -49,9 +50,7 @@ class DataChecks:
         """Return the text of tokens."""
         return str(self.tokenizer.decode(list(tokens)))
 
-    def lengths(
-        self, lengths: Sequence[int], limit: int, fate: str, what: str = "rows", *, fatal: bool = False
-    ) -> None:
+    def lengths(self, lengths: Sequence[int], limit: int, fate: str, what: str = "rows") -> None:
         """Find rows that are too long, and skewed lengths.
 
         Args:
@@ -59,13 +58,11 @@ class DataChecks:
             limit: Largest number of tokens.
             fate: What happens to rows that are too long.
             what: What the rows are called.
-            fatal: Whether training refuses rows that are too long.
         """
         long = sum(length > limit for length in lengths)
         if long:
-            (self.found.problems if fatal else self.found.warnings).append(
-                f"{long} of {len(lengths)} {what} are longer than {limit} tokens"
-                f"{', their completions included,' if fatal else ''} and will be {fate}"
+            self.found.warnings.append(
+                f"{long} of {len(lengths)} {what} are longer than {limit} tokens and will be {fate}"
             )
         ordered = sorted(lengths)
         longest = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
@@ -88,12 +85,14 @@ class DataChecks:
         """Return whether a response has more than the end-of-sequence token."""
         return any(token != self.tokenizer.eos_token_id for token in example.tokens[example.start :])
 
-    def endings(self, examples: Sequence[Example]) -> None:
-        """Find out whether responses end with the end-of-sequence token."""
-        if not any(item.tokens[-1] == self.tokenizer.eos_token_id for item in examples):
-            self.found.warnings.append(
-                "no example ends with the end-of-sequence token: the model does not learn to stop"
-            )
+    def endings(self, examples: Sequence[Example], end_ids: Collection[int]) -> None:
+        """Find out whether the model would learn to end its responses.
+
+        Args:
+            examples: The examples.
+            end_ids: The tokens that end a completion.
+        """
+        self.found.problems += filter(None, [endless_response_problem(examples, self.tokenizer, end_ids)])
 
     def template(self, rows: Sequence[Row], column: str, renderer: Renderer, *, samples: bool = True) -> None:
         """Find out whether prompts are rendered as the model's users will render them.

@@ -21,10 +21,11 @@ from rewardkit.train.data.input_check import missing_columns, nested_paths
 from rewardkit.train.data.preference_pairs import AnswerRenderer, DialogueRenderer, read_pairs
 from rewardkit.train.data.rows import Row, read_rows
 from rewardkit.train.data.tokenization import Example, Prompt, Renderer
+from rewardkit.train.data.turn_end import endless_prompt_problem
 from rewardkit.train.data.weight_functions import weighers
 from rewardkit.train.evaluation.correctness import correct_condition, doubt
 from rewardkit.train.evaluation.statistics import wilson
-from rewardkit.train.models.loading import load_tokenizer, model_context
+from rewardkit.train.models.loading import configured_end_token_ids, load_tokenizer, model_context, stop_token_ids
 from rewardkit.train.preflight.data_checks import DataChecks, Findings, Tokens, length_range
 from rewardkit.train.rollout.generate import rollout
 from rewardkit.types import Rollout
@@ -97,7 +98,7 @@ class Preview(DataChecks):
             found.warnings.append(
                 f"{echoes} of {len(examples)} responses start with their own prompt, so that prompt tokens are in the loss"
             )
-        self.endings(examples)
+        self.endings(examples, configured_end_token_ids(config.model, self.tokenizer))
         if empty := sum(not self.says_anything(item) for item in examples):
             found.warnings.append(
                 f"{empty} of {len(examples)} responses are empty: the model would learn to answer nothing"
@@ -135,7 +136,9 @@ class Preview(DataChecks):
         found.title = "the first prompt"
         found.sample = [(str(self.tokenizer.decode(list(prompts[0].tokens))), "context")]
         context = model_context(config.model)
-        self.lengths([length + rollout_.max_new_tokens for length in lengths], context, "refused", fatal=True)
+        self.fitting([length + rollout_.max_new_tokens for length in lengths], context, "rows")
+        end_ids = configured_end_token_ids(config.model, self.tokenizer) | stop_token_ids(self.tokenizer, rollout_.stop)
+        found.problems += filter(None, [endless_prompt_problem(prompts, self.tokenizer, end_ids, rollout_.stop)])
         self.repeats([item.tokens for item in prompts], "prompts")
         held_out = [renderer.prompt(row) for row in self.rows(config.data.eval)] if config.data.eval else []
         self.leaks([item.tokens for item in prompts], {item.tokens for item in held_out}, "prompts")
@@ -148,7 +151,7 @@ class Preview(DataChecks):
         self.columns(prompts, "data.train")
         if held_out:
             whole = [len(item.tokens) + rollout_.max_new_tokens for item in held_out]
-            self.lengths(whole, context, "refused", "held-out rows", fatal=True)
+            self.fitting(whole, context, "held-out rows")
             self.columns(held_out, "data.eval")
             if self.file.gold is not None:
                 self.missing_columns(self.file.gold, held_out, "data.eval")
@@ -220,8 +223,24 @@ class Preview(DataChecks):
         self.lengths([max(pair) for pair in lengths], limit, "left out", what)
         if min(map(max, lengths)) > limit:
             self.found.problems.append(f"none of {len(rows)} {what} fits into {limit} tokens; see max_tokens")
-        self.endings([pair.chosen for pair in answers])
+        both = [answer for pair in answers for answer in (pair.chosen, pair.rejected)]
+        self.endings(both, configured_end_token_ids(config.model, self.tokenizer))
         return [pair.chosen.tokens for pair in answers], [pair.rejected.tokens for pair in answers], lengths
+
+    def fitting(self, lengths: Sequence[int], context: int, what: str) -> None:
+        """Find prompts that exceed the model's context together with their completion.
+
+        Args:
+            lengths: Number of tokens of each prompt with its completion.
+            context: The model's context length.
+            what: What the rows are called.
+        """
+        what += ", with their completions,"
+        self.lengths(lengths, context, "left out", what)
+        if min(lengths) > context:
+            self.found.problems.append(
+                f"none of {len(lengths)} {what} fits into the model's context of {context} tokens; lower rollout.max_new_tokens"
+            )
 
     def learnable(self, examples: Sequence[Example], limit: int, what: str) -> None:
         """Find out whether SFT keeps any example."""

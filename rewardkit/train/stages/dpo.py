@@ -13,12 +13,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rewardkit.errors import DataError
+from rewardkit.errors import ConfigError, DataError
 from rewardkit.train.config import DpoConfig
 from rewardkit.train.config.training_file import TrainFile
 from rewardkit.train.data.batching import micro_batches
 from rewardkit.train.data.preference_pairs import AnswerPair, AnswerRenderer, read_pairs
 from rewardkit.train.data.rows import Row
+from rewardkit.train.data.turn_end import endless_response_problem
 from rewardkit.train.evaluation.statistics import wilson
 from rewardkit.train.losses.preference import DPOLoss, dpo, sequence_logprobs
 from rewardkit.train.models.dropout import switch_off_dropout
@@ -38,7 +39,7 @@ def train_dpo(file: TrainFile) -> Path:
         The folder of the trained model.
 
     Raises:
-        ConfigError: The model does not exist.
+        ConfigError: The model does not exist, or would not learn to end its answers.
         DataError: The data can't be used.
         OutputError: The run's folder can't be written.
         Interrupted: The run was interrupted; it can be resumed.
@@ -50,6 +51,9 @@ def train_dpo(file: TrainFile) -> Path:
     limit = config.token_limit(policy.context)
     train = load_pairs(config, policy, train_rows, limit)
     held_out = load_pairs(config, policy, held_out_rows, limit) if held_out_rows else []
+    answers = [answer for pair in (*train, *held_out) for answer in (pair.chosen, pair.rejected)]
+    if problem := endless_response_problem(answers, policy.tokenizer, policy.eos_ids):
+        raise ConfigError((file.where("model", "path"), problem))
     left_out = len(train_rows) + len(held_out_rows) - len(train) - len(held_out)
     facts = {"pairs": len(train), "pairs_held_out": len(held_out), "pairs_too_long": left_out}
     with Run.open(file, config.total_steps(len(train)), facts) as run:

@@ -21,6 +21,7 @@ from rewardkit.train.data.batching import micro_batches
 from rewardkit.train.data.rows import read_rows
 from rewardkit.train.data.token_weights import SpanWeighter
 from rewardkit.train.data.tokenization import Example, Renderer
+from rewardkit.train.data.turn_end import endless_response_problem
 from rewardkit.train.data.weight_functions import weighers
 from rewardkit.train.models.policy import Policy, TokenSpan
 from rewardkit.train.run_folder import FINAL
@@ -38,7 +39,7 @@ def train_sft(file: TrainFile) -> Path:
         The folder of the trained model.
 
     Raises:
-        ConfigError: The model does not exist.
+        ConfigError: The model does not exist, or would not learn to end its responses.
         DataError: The data can't be used.
         OutputError: The run's folder can't be written.
         Interrupted: The run was interrupted; it can be resumed.
@@ -51,6 +52,8 @@ def train_sft(file: TrainFile) -> Path:
         refuse_packing_leaks(policy, file.where("packing"))
     train, left_out = load_examples(config, policy, weighing, config.data.train)
     held_out, _ = load_examples(config, policy, weighing, config.data.eval) if config.data.eval else ([], 0)
+    if problem := endless_response_problem([*train, *held_out], policy.tokenizer, policy.eos_ids):
+        raise ConfigError((file.where("model", "path"), problem))
     with Run.open(file, config.total_steps(len(train)), {"rows": len(train), "rows_too_long": left_out}) as run:
         if left_out:
             limit = config.token_limit(policy.context)

@@ -102,12 +102,19 @@ def test_odd_rows_are_told(work, tmp_path, rows, overrides, warning):
 
 
 def test_prompts_are_held_against_the_context(work, tmp_path):
-    """Prompts that leave no room for a completion are refused, and the cost of a step is shown."""
+    """Prompts that leave no room for a completion will be left out, and the cost of a step is shown."""
     rows = [{"prompt": "1" * 120, "answer": "2"}, {"prompt": "2", "answer": "2"}]
     _, found = look(work, tmp_path, rows, stage="grpo")
-    assert found.problems == ["1 of 2 rows are longer than 128 tokens, their completions included, and will be refused"]
+    assert found.problems == []
+    assert "1 of 2 rows, with their completions, are longer than 128 tokens and will be left out" in found.warnings
     assert found.facts["a step"].startswith("2 prompts × 8 = 16 rollouts, at most 320 sampled tokens")
     assert found.facts["the run"] == "1 steps, 16 rollouts, 1 epochs of the prompts"
+
+
+def test_prompts_that_are_all_too_long_are_a_problem(work, tmp_path):
+    """Training would have nothing to sample for."""
+    [problem] = look(work, tmp_path, [{"prompt": "1" * 120, "answer": "2"}], stage="grpo")[1].problems
+    assert problem.startswith("none of 1 rows, with their completions, fits into the model's context of 128 tokens")
 
 
 def test_prompts_are_held_against_the_reward(work, tmp_path):
@@ -189,7 +196,7 @@ LONG = "0" * 300
         ("reward_model", [pair("1=", "ç2", "2"), pair("2=")], [pair()], "1 of 2 pairs have two equal answers"),
         ("reward_model", [pair()], [pair("1=", "ç2", "2")], None),
         ("sft", [{"prompt": "1", "completion": "2"}], [{"prompt": LONG, "completion": "2"}], "none of 1 held-out rows"),
-        ("grpo", [{"prompt": "1", "answer": "2"}], [{"prompt": LONG, "answer": "2"}], "1 of 1 held-out rows"),
+        ("grpo", [{"prompt": "1", "answer": "2"}], [{"prompt": LONG, "answer": "2"}], "none of 1 held-out rows, with"),
     ],
 )
 def test_what_training_refuses_is_a_problem(work, tmp_path, stage, rows, held_out, problem):
