@@ -48,6 +48,12 @@ class FunctionParams:
             "doc": "The column with the reference answer (ground_truth, labels, answer) of other libraries' functions."
         },
     )
+    chat: bool = field(
+        default=False,
+        metadata={
+            "doc": "Hand a function of TRL's style text as chat messages too, which functions for chat data sets expect."
+        },
+    )
     args: dict[str, Any] = field(default_factory=dict, metadata={"doc": "Further keyword arguments of the function."})
 
 
@@ -234,14 +240,17 @@ class _Caller:
         names = dict.fromkeys(name for rollout in rollouts for name in rollout.fields)
         columns = {name: [plain(rollout.fields.get(name)) for rollout in rollouts] for name in names}
         own: dict[str, Any] = {
-            "prompts": [plain(rollout.prompt) for rollout in rollouts],
-            "completions": [plain(rollout.completion) for rollout in rollouts],
+            "prompts": [self._text(rollout.prompt, "user") for rollout in rollouts],
+            "completions": [self._text(rollout.completion, "assistant") for rollout in rollouts],
             "completion_ids": [[]] * len(rollouts),
             "trainer_state": None,
             "log_extra": lambda _name, _values: None,
             "log_metric": lambda _name, _value: None,
         }
         return self._call(**self._fitting({**columns, **own}))
+
+    def _text(self, text: Any, role: str) -> Any:
+        return _messages(text, role) if self._params.chat else plain(text)
 
     def _verl(self, rollout: Rollout) -> Any:
         fields = plain(rollout.fields)

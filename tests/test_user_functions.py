@@ -47,6 +47,10 @@ def verifiers(completion, answer, state, **kwargs):
     return float(completion[-1]["content"] == answer)
 
 
+def trl_chat(completions, **kwargs):
+    return [float(completion[-1]["role"] == "assistant" and completion[-1]["content"] == "five") for completion in completions]
+
+
 def unknown(text, other):
     return 1.0
 
@@ -93,6 +97,12 @@ def test_our_own(scoring) -> None:
 def test_functions_of_other_libraries(scoring, name: str, fields, completion: str, reward: float) -> None:
     """A function written for another library is recognised by its parameters and called as that library does."""
     assert scoring(name, completion, **fields).reward == reward
+
+
+def test_text_as_chat(scoring) -> None:
+    """Functions for chat data sets get text as messages, where the reward file says so."""
+    assert scoring("trl_chat", more=", with: {chat: true}").reward == 1.0
+    assert scoring("trl_chat").unscored.kind == "plugin"
 
 
 def test_a_coroutine_function(scoring) -> None:
