@@ -6,11 +6,12 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rewardkit.composite.event_loop import DaemonExecutor
 from rewardkit.errors import WorkerError
 from rewardkit.process_pool import Answer, ProcessPool, Result
 from rewardkit.scoring.engines.chunk_scorer import (
@@ -120,7 +121,8 @@ def in_threads(
     scorer: Callable[[Chunk], ScoredChunk], chunks: Iterable[Chunk], stop: Callable[[], bool]
 ) -> Iterator[ScoredChunk]:
     """Score several chunks at once, for rewards whose work is done in worker processes, by services, or on a device."""
-    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="rewardkit-chunk")
+    # The program does not wait for these threads at its end, as it would for those of the standard library's executor.
+    pool = DaemonExecutor(THREADS, "rewardkit-chunk")
     try:
         yield from _in_order(chunks, lambda chunk: pool.submit(scorer, chunk), THREADS, stop)
     finally:
