@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rewardkit.cli.support.streams import protect_streams
 from rewardkit.errors import RewardkitError
 from rewardkit.interrupts import remembering_interrupts, was_interrupted
 from rwk import installation
@@ -138,6 +139,7 @@ def main(arguments: list[str] | None = None, prog_name: str = "rewardkit") -> No
         arguments: The arguments; by default those of this process.
         prog_name: The name of the command in usage messages.
     """
+    protect_streams()
     problem = installation.find_problem() if os.environ.get("RANK", "0") == "0" else None
     if problem:
         click.secho("warning: ", fg="yellow", bold=True, nl=False, err=True)

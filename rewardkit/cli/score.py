@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from rewardkit.cli import load_registry
+from rewardkit.cli.support.streams import RewardOutput
 from rewardkit.errors import TooManyUnscoredError, UsageError
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ def command(
         )
     if to_stdout and as_json:
         raise UsageError("--out - and --json both write to standard output; choose one of them")
+    output = click.get_current_context().with_resource(RewardOutput())
     registry = load_registry()
     config = read_config(reward_file, registry)
     kept = None if no_cache else ScoreCache(cache)
@@ -156,10 +157,12 @@ def command(
             result = retry_rows(options, tries, reward, spec=spec, progress=make_progress)
         if to_stdout:
             with options.out.open("rb") as rows:
-                shutil.copyfileobj(rows, sys.stdout.buffer)
+                shutil.copyfileobj(rows, output.stdout.buffer)
     print_result(result, out)
     if as_json:
-        click.echo(json.dumps({"out": str(out), "reward_id": config.reward_id, **_json_summary(result)}))
+        click.echo(
+            json.dumps({"out": str(out), "reward_id": config.reward_id, **_json_summary(result)}), file=output.stdout
+        )
     if result.too_many_unscored:
         raise TooManyUnscoredError(result.too_many_unscored)
 
@@ -250,7 +253,7 @@ def _table(summary: dict[str, Any]) -> Table:
 
 
 def _cells(part: dict[str, Any], unscored: int) -> list[str]:
-    same = part["zero_spread_groups"]
+    same = part.get("zero_std_groups")  # outputs of earlier versions have another name for it
     return [
         f"{part['n']:,}",
         _number(part["mean"]),
@@ -258,7 +261,7 @@ def _cells(part: dict[str, Any], unscored: int) -> list[str]:
         _number(part["min"]),
         ("" if part["median_exact"] else "≈") + _number(part["median"]),
         _number(part["max"]),
-        "–" if same is None else ("" if part["zero_spread_exact"] else "≈") + f"{same:.0%}",
+        "–" if same is None else ("" if part["zero_std_exact"] else "≈") + f"{same:.0%}",
         f"{unscored:,}",
         _time(part["seconds"]) if "seconds" in part else "",
     ]

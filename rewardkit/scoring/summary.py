@@ -263,8 +263,8 @@ class Summary:
         for place, name in enumerate(["", *self.names]):
             parts[name] = {
                 **self.series[place].data(),
-                "zero_spread_groups": self.groups.without_spread(place),
-                "zero_spread_exact": not self.groups.mask,
+                "zero_std_groups": self.groups.without_spread(place),
+                "zero_std_exact": not self.groups.mask,
                 "unscored": dict(self.kinds[place]) if name else self.unscored,
                 "skipped": self.skipped[place],
                 "seconds": round(self.seconds.get(name, 0.0), 3),
