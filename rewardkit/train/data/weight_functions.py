@@ -16,8 +16,7 @@ from rewardkit.types import SpanWeights
 
 def weighers(file: TrainFile) -> list[SpanWeighter]:
     """Return the weighters of an SFT configuration. Raises ConfigError if no plugin offers a function that it names."""
-    config = file.config
-    assert isinstance(config, SftConfig)  # noqa: S101 - for the type checker
+    config = file.config_as(SftConfig)
     offered = _offered(file.registry.hook.register_span_weights())
     result = []
     for index, entry in enumerate(config.loss.weights):

@@ -44,8 +44,7 @@ def train_dpo(file: TrainFile) -> Path:
         OutputError: The run's folder can't be written.
         Interrupted: The run was interrupted; it can be resumed.
     """
-    config = file.config
-    assert isinstance(config, DpoConfig)  # noqa: S101 - for the type checker
+    config = file.config_as(DpoConfig)
     train_rows, held_out_rows = read_pairs(config.data)
     policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed, sharded=config.fsdp)
     limit = config.token_limit(policy.context)

@@ -22,8 +22,7 @@ def train_grpo(file: TrainFile) -> Path:
     Raises:
         RewardkitError: As ``trainer.reinforcement.train``.
     """
-    config = file.config
-    assert isinstance(config, GrpoConfig)  # noqa: S101 - for the type checker
+    config = file.config_as(GrpoConfig)
     return train(
         file,
         config,

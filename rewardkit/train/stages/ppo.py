@@ -46,8 +46,7 @@ def train_ppo(file: TrainFile) -> Path:
     Raises:
         RewardkitError: As ``trainer.reinforcement.train``.
     """
-    config = file.config
-    assert isinstance(config, PpoConfig)  # noqa: S101 - for the type checker
+    config = file.config_as(PpoConfig)
     return train(
         file,
         config,

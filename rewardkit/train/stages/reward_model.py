@@ -46,8 +46,7 @@ def train_reward_model(file: TrainFile) -> Path:
         OutputError: The run's folder can't be written.
         Interrupted: The run was interrupted; it can be resumed.
     """
-    config = file.config
-    assert isinstance(config, RewardModelConfig)  # noqa: S101 - for the type checker
+    config = file.config_as(RewardModelConfig)
     train_rows, held_out_rows = read_pairs(config.data)
     scorer = RewardModel.load(
         config.model, file.where("model", "path"), trained=config.trained, seed=config.seed, sharded=config.fsdp

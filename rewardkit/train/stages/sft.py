@@ -44,8 +44,7 @@ def train_sft(file: TrainFile) -> Path:
         OutputError: The run's folder can't be written.
         Interrupted: The run was interrupted; it can be resumed.
     """
-    config = file.config
-    assert isinstance(config, SftConfig)  # noqa: S101 - for the type checker
+    config = file.config_as(SftConfig)
     weighing = weighers(file)
     policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed, sharded=config.fsdp)
     if config.packing:
