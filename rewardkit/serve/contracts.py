@@ -107,7 +107,7 @@ def read_batch(body: bytes, reward: CompositeReward, *, as_lines: bool) -> Batch
         rows = found
     count = len(rows)
     chunk = Chunk([REQUEST] * count, range(1, count + 1), rows, range(count), count)
-    decoded = decode(chunk, Columns(), field_paths(reward.config))
+    decoded = decode(chunk, Columns(), _paths(reward))
     if decoded.rejected:
         raise _unusable([(row.row, row.reason) for row in decoded.rejected])
     refuse_unrouted(reward, decoded.rollouts)

@@ -93,6 +93,16 @@ def _object(required: dict[str, Any], optional: dict[str, Any] | None = None) ->
     return {"type": "object", "properties": {**required, **(optional or {})}, "required": list(required)}
 
 
+STEP = {
+    "parameters": [
+        {
+            "name": "step",
+            "in": "query",
+            "description": "The training step for weight schedules.",
+            "schema": {"type": "integer", "minimum": 0, "maximum": 10**15 - 1, "default": 0},
+        }
+    ]
+}
 SCORE_BODY = {
     **_json(_object({"rows": {"type": "array", "items": _ROW}}), {"rows": [_EXAMPLE_ROW]}),
     "application/x-ndjson": {
