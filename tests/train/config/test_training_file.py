@@ -97,7 +97,7 @@ def test_mistakes_are_told_with_their_place(tmp_path, registry, old, new, place,
 
 
 def test_overrides_go_over_the_file(tmp_path, registry):
-    """By dotted path, in YAML; a wrong one is told as what it is."""
+    """Overrides are YAML values by dotted path; the error for a wrong one names the override."""
     config = read(tmp_path, GRPO, registry, **{"optimizer.lr": "3e-4", "steps": "7"}).config
     assert config.optimizer.lr == 3e-4
     assert config.steps == 7
@@ -106,7 +106,7 @@ def test_overrides_go_over_the_file(tmp_path, registry):
 
 
 def test_every_shipped_example_is_a_valid_configuration():
-    """As the stage that it names."""
+    """Each example is a valid configuration of the stage that it names."""
     from pathlib import Path
 
     folder = Path(__file__).parents[3] / "examples/train"
@@ -168,8 +168,14 @@ def test_steps_or_epochs(tmp_path):
     [
         ({"kl.target": "2.0"}, "target: an adaptive coefficient needs a positive start"),
         ({"kl": "{coefficient: 0.1, estimator: k1}"}, "k1 in the loss has an expected gradient of 0"),
-        ({"kl": "{coefficient: 0.1, estimator: k2, place: reward}"}, "k2 in the reward has an expected gradient that is"),
-        ({"kl": "{coefficient: 0.1, estimator: k3, place: reward}"}, "k3 in the reward has an expected gradient that is"),
+        (
+            {"kl": "{coefficient: 0.1, estimator: k2, place: reward}"},
+            "k2 in the reward has an expected gradient that is",
+        ),
+        (
+            {"kl": "{coefficient: 0.1, estimator: k3, place: reward}"},
+            "k3 in the reward has an expected gradient that is",
+        ),
         ({"model": "{path: ./base, dtype: float16}"}, "dtype: float16 overflows at 65,504.* use bfloat16"),
         (
             {"algorithm": "{process: {component: even}, advantage: rloo}"},
@@ -188,7 +194,7 @@ def test_steps_or_epochs(tmp_path):
     ],
 )
 def test_settings_without_effect_are_refused(tmp_path, registry, changes, message):
-    """What one setting makes of another's is told before anything runs."""
+    """A setting that another one makes useless is refused before anything runs."""
     with pytest.raises(ConfigError, match=message):
         read(tmp_path, GRPO, registry, **changes)
 

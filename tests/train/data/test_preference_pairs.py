@@ -27,7 +27,7 @@ def row(tmp_path, **data):
 
 @pytest.fixture
 def data(tmp_path):
-    """Where pairs are read from."""
+    """Return the settings of the pairs."""
     return PairData(train=tmp_path / "pairs.jsonl")
 
 
@@ -38,7 +38,7 @@ def tokenizer(policy):
 
 
 def texts(tokenizer, *answers):
-    """What was rendered, read back."""
+    """Return the text of tokens."""
     return [tokenizer.decode(list(answer)) for answer in answers]
 
 
@@ -59,7 +59,7 @@ def test_held_out_by_the_prompt(tmp_path):
 
 
 def test_whole_dialogues_are_held_out_by_what_they_share(tmp_path):
-    """Where answers hold the whole dialogue, what both begin with stands for the prompt."""
+    """The common prefix of two whole dialogues is their prompt."""
     from rewardkit.train.data.preference_pairs import read_pairs
 
     rows = [{"chosen": f"q{n % 10}? yes{n}", "rejected": f"q{n % 10}? no{n}"} for n in range(40)]
@@ -141,7 +141,7 @@ def test_a_margin_must_be_a_number(tmp_path, data, tokenizer, margin):
 
 
 def test_dpo_renders_like_imitation(tmp_path, data, tokenizer):
-    """For DPO the tokens of the answer count, with the end of the sequence, and those of the prompt do not."""
+    """The tokens of the answer and the end-of-sequence token count for DPO, and those of the prompt do not."""
     from rewardkit.train.data.preference_pairs import AnswerRenderer
 
     pair = AnswerRenderer(tokenizer, data).pair(row(tmp_path, prompt="1+1=", chosen="2", rejected="30"))
@@ -151,7 +151,7 @@ def test_dpo_renders_like_imitation(tmp_path, data, tokenizer):
 
 
 def test_dpo_takes_what_whole_texts_share_for_the_prompt(tmp_path, data, tokenizer):
-    """Without a prompt column the answers count from where they differ."""
+    """Without a prompt column, the tokens after the common prefix count."""
     from rewardkit.train.data.preference_pairs import AnswerRenderer
 
     pair = AnswerRenderer(tokenizer, data).pair(row(tmp_path, chosen="1+1=2", rejected="1+1=3, no"))
@@ -162,7 +162,7 @@ def test_dpo_takes_what_whole_texts_share_for_the_prompt(tmp_path, data, tokeniz
 
 
 def test_dpo_on_conversations(tmp_path, data, tokenizer):
-    """Of whole conversations the last turn counts."""
+    """The last turn of whole conversations counts."""
     from rewardkit.train.data.preference_pairs import AnswerRenderer
 
     tokenizer.chat_template = TEMPLATE

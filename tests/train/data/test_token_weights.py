@@ -36,7 +36,7 @@ class Plugin:
 
 @pytest.fixture
 def registry():
-    """With that plugin."""
+    """Return a registry with that plugin."""
     found = Registry()
     found.register(Plugin())
     return found
@@ -88,12 +88,12 @@ def test_two_plugins_with_one_name_clash(tmp_path, registry):
     ],
 )
 def test_what_is_no_span_is_told_with_its_row(tmp_path, given, message):
-    """Rather than trained on."""
+    """An invalid span is an error that names its row."""
     with pytest.raises(DataError, match=message):
         SpanWeighter("acme", lambda row, text: given).spans(Row({}, tmp_path / "rows.jsonl", 3), "abc")
 
 
 def test_the_last_span_that_a_token_overlaps_gives_its_weight():
-    """By hand: tokens of 2, 1 and 2 characters, and an empty one."""
+    """Weights computed by hand for tokens of 2, 1 and 2 characters and an empty one."""
     assert token_weights([2, 3, 5, 5], [(0, 3, 2.0), (1, 2, 3.0), (4, 5, 0.0)]) == [3.0, 2.0, 0.0, 1.0]
     assert token_weights([2, 3], []) == [1.0, 1.0]

@@ -31,7 +31,7 @@ def row(path, **data):
 
 
 def renderer(policy, template=None, **data):
-    """With a chat template."""
+    """Return a renderer with a chat template."""
     policy.tokenizer.chat_template = template
     return Renderer(policy.tokenizer, SftData(train="unused", **data))
 
@@ -62,7 +62,7 @@ def test_the_prompt_of_training_is_the_prompt_of_sampling(policy, tmp_path):
 
 
 def test_every_assistant_turn_has_weight(policy, tmp_path):
-    """Of a conversation: what the assistant says up to its end, and not the white space that the template puts after it."""
+    """The assistant's text up to its end has weight, and the white space that the template adds after it does not."""
     messages = [
         {"role": "user", "content": "1"},
         {"role": "assistant", "content": "2"},
@@ -98,7 +98,7 @@ def test_a_template_that_changes_the_prompt_is_refused(policy, tmp_path):
 
 
 def test_messages_without_a_template_are_refused(policy, tmp_path):
-    """With what to do."""
+    """The error says which setting to use."""
     with pytest.raises(DataError, match=r"no chat template; set model\.chat_template"):
         renderer(policy).examples(row(tmp_path, prompt=[{"role": "user", "content": "1"}], completion="2"))
 
@@ -144,7 +144,7 @@ def test_rows_come_from_jsonl_gzip_and_parquet(tmp_path):
     ],
 )
 def test_bad_files_are_told_with_the_line(tmp_path, content, message):
-    """And nothing is trained on the rest."""
+    """A broken file is an error with its line; the other rows are not trained on."""
     (tmp_path / "bad.jsonl").write_bytes(content)
     with pytest.raises(DataError, match=message):
         read_rows([tmp_path / "bad.jsonl"])

@@ -16,7 +16,7 @@ def answer(prompt=0, place=GREEDY, *, right=True, tokens=3, is_cut=False, **comp
 
 
 def test_what_was_added_is_read(tmp_path):
-    """In order, from a file that is made with its folder."""
+    """Answers are read back in order, from a file that is created with its folder."""
     store = Store(tmp_path / "new/answers.jsonl")
     assert store.read() == []
     store.add([answer(0), answer(0, 0, right=False)])
@@ -25,7 +25,7 @@ def test_what_was_added_is_read(tmp_path):
 
 
 def test_half_a_line_is_cut_off(tmp_path):
-    """As a process that was killed leaves it; what comes next stands in a line of its own."""
+    """An incomplete last line of a killed process is removed, and the next answer gets a line of its own."""
     store = Store(tmp_path / "answers.jsonl")
     store.add([answer(0), answer(1)])
     data = store.path.read_bytes()
@@ -37,7 +37,7 @@ def test_half_a_line_is_cut_off(tmp_path):
 
 @pytest.mark.parametrize("content", ['{"prompt": 1}\n', "no JSON\n", "[1]\n"])
 def test_another_file_is_refused(tmp_path, content):
-    """With what to do."""
+    """A file that does not hold answers is an error that says what to do."""
     (tmp_path / "answers.jsonl").write_text(content)
     with pytest.raises(DataError, match=r"does not hold answers .*remove it"):
         Store(tmp_path / "answers.jsonl").read()
@@ -60,7 +60,7 @@ def test_means_leave_out_what_is_not_known():
 
 
 def test_only_problems_that_are_wholly_scored_are_counted():
-    """Else pass@k would be of another number of samples for some."""
+    """A problem with an unscored sample is left out, so that pass@k has the same number of samples for all."""
     model_answers = ModelAnswers(
         "m", [], [answer(0), answer(0, 0), answer(0, 1, right=False), answer(1, 0), answer(1, 1, right=None)]
     )

@@ -25,7 +25,7 @@ def model_answers(rights, greedy=True):
 
 
 def test_what_could_not_be_scored_is_shown():
-    """With the number of problems that it left out."""
+    """The share of unscored answers is shown with the number of problems left out."""
     found = model_metrics(model_answers([[True, False], [None, True]]), 2)
     assert (found["sampled"]["problems"], found["sampled"]["problems_left_out"]) == (1, 1)
     shown = labelled(found)
@@ -42,7 +42,7 @@ def test_where_all_could_be_scored_nothing_is_said_of_it():
 
 
 def test_greedy_answers_alone():
-    """Without samples there is one figure of what could not be scored."""
+    """Without samples, only the greedy metrics and one share of unscored answers are shown."""
     found = model_metrics(model_answers([[], []], greedy=None), 0)
     assert "sampled" not in found
     shown = labelled(found)
@@ -57,7 +57,7 @@ def test_nothing_that_could_be_scored_is_an_error():
 
 
 def test_curves_are_kept_by_k():
-    """Of both models and of the gain, at the k that are shown."""
+    """The record has the curves of both models and of the gain, at the values of k that are shown."""
     base, trained = model_answers([[True, False, False, False]] * 3), model_answers([[True, True, False, False]] * 3)
     changes = compare(base, trained, {0: "all", 1: "all", 2: "all"})
     record = record_of(4, [base, trained], [model_metrics(base, 4), model_metrics(trained, 4)], changes)

@@ -1,4 +1,4 @@
-"""What training changed: closed forms against enumeration, two equal models show nothing, intervals are over problems."""
+"""Comparisons of two models: closed forms equal enumeration, equal models show no gain, and intervals are over problems."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_pass_at_all_is_pass_at_k(samples, data):
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=4))
 def test_shares_are_expectations_over_which_half_is_which(counts):
-    """By going through every choice of 2 of 4 samples, of either model."""
+    """The closed forms equal enumeration of all choices of 2 of 4 samples of either model."""
     found = change("all", 4, [base for base, _ in counts], [trained for _, trained in counts])
     within = elicited = created = new = lost = luck = 0.0
     for right_base, right_trained in counts:
@@ -94,7 +94,7 @@ def test_two_equal_models_show_no_change():
 
 
 def test_elicitation_and_creation_are_told_apart():
-    """What base solves sometimes and now always; and what it never solved and now is."""
+    """A problem that the base model solves sometimes counts as elicited, and one that it never solves as created."""
     likelier = change("all", 16, [8] * 50 + [0] * 50, [16] * 50 + [0] * 50)
     assert likelier.elicited.value == pytest.approx(0.5, abs=0.01)
     assert likelier.created.value == pytest.approx(0.0, abs=0.01)
@@ -140,7 +140,7 @@ def test_no_doubt_at_all_is_not_believed():
 
 
 def test_the_interval_covers_as_often_as_it_says():
-    """Of 200 sets of 60 problems, at least 90 % of the intervals of pass@4 hold the true value."""
+    """At least 90 % of the intervals of pass@4 on 200 sets of 60 problems contain the true value."""
     generator = torch.Generator().manual_seed(0)
     truth = fmean(1 - (1 - chance) ** 4 for chance in [(index + 0.5) / 1000 for index in range(1000)])
     held = 0
@@ -199,12 +199,12 @@ def test_the_gain_of_greedy_answers_is_paired():
 
 
 def test_ks_double_up_to_the_number_of_samples():
-    """And the number itself is one."""
+    """The values of k are the powers of 2 and the number of samples itself."""
     assert shown_ks(16) == [1, 2, 4, 8, 16]
     assert shown_ks(12) == [1, 2, 4, 8, 12]
     assert shown_ks(0) == []
 
 
 def test_a_class_without_problems_out_of_reach_has_no_gain_there():
-    """Rather than one of 0."""
+    """The gain on an empty set of problems is NaN, not 0."""
     assert math.isnan(change("all", 4, [4, 4], [4, 4]).created.value)

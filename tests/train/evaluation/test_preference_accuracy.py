@@ -1,4 +1,4 @@
-"""What is said of a reward model on held-out pairs."""
+"""Metrics of a reward model on held-out pairs."""
 
 import json
 import math
@@ -60,7 +60,7 @@ def test_large_leads_do_not_overflow():
 
 
 def test_json_has_no_nan():
-    """What can't be worked out of one pair is null in the file."""
+    """Metrics that one pair does not define are null in the file."""
     data = preference_report([PairScores(1.0, 1.0, 1, 1)]).as_json()
     assert "NaN" not in json.dumps(data)
     assert data["length_correlation"] is None
@@ -81,6 +81,6 @@ def test_pairs_without_a_lead_make_a_picture():
 
 
 def test_no_pairs():
-    """There is nothing to say of no pairs."""
+    """A report on no pairs is an error."""
     with pytest.raises(ValueError, match="no pairs"):
         preference_report([])

@@ -36,7 +36,7 @@ def test_bootstrap_of_what_does_not_vary():
 
 
 def test_bootstrap_agrees_with_the_normal_interval():
-    """For the mean of many coin flips the interval is near ±1.96 standard errors."""
+    """The interval of the mean of many coin flips is near ±1.96 standard errors."""
     found = statistics.bootstrap([0.0, 1.0] * 200, fmean, resamples=2000)
     assert found.value == 0.5
     assert found.low == pytest.approx(0.5 - 1.96 * 0.025, abs=0.006)
@@ -55,7 +55,7 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_right_one(data):
 
 @pytest.mark.parametrize(("n", "c", "k"), [(3, 4, 1), (3, -1, 1), (3, 1, 4), (3, 1, 0), (0, 0, 1)])
 def test_pass_at_k_refuses_what_it_can_not_say(n, c, k):
-    """More right than there are, or k beyond n, is an error and no biased guess."""
+    """More correct completions than samples, and k above n, are errors."""
     with pytest.raises(ValueError, match=r"right|needs at least"):
         statistics.pass_at_k(n, c, k)
 
@@ -82,7 +82,7 @@ def test_majority_by_hand():
 
 
 def test_majority_at_1_is_the_accuracy():
-    """With k = 1 the majority is the one answer: the share of right ones, exactly."""
+    """majority@1 is exactly the share of correct answers."""
     assert statistics.majority_at_k(list("aabbbbcc"), [True, True] + [False] * 6, 1) == 0.25
     assert statistics.majority_at_k(["a", None], [True, True], 1) == 0.5, "without an answer there is nothing to give"
 
@@ -96,7 +96,7 @@ def test_majority_of_answers_that_are_not_all_right():
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_majority_is_the_mean_over_all_subsets(data):
-    """By going through every choice of k completions and every winner of each."""
+    """The result equals enumeration of all choices of k completions and of the winners of each."""
     answers = data.draw(st.lists(st.sampled_from(["a", "b", None]), min_size=2, max_size=6))
     is_right = [answer is not None and data.draw(st.booleans()) for answer in answers]
     k = data.draw(st.integers(1, len(answers)))

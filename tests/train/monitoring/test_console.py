@@ -83,7 +83,7 @@ def test_a_running_evaluation_is_shown():
 
 
 def test_fast_steps_have_few_lines():
-    """Of a hundred fast steps only the first and the last have a line; every evaluation has one."""
+    """Only the first and the last of a hundred fast steps have a line; every evaluation has one."""
     console = Console(file=io.StringIO(), force_terminal=False, width=80)
     view = RunConsole("sft → out", 100, console)
     for step in range(1, 101):

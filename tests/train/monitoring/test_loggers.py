@@ -24,7 +24,7 @@ def log(config, folder, steps, first_step=0):
 
 
 def test_nothing_is_opened_by_default(tmp_path):
-    """Without configuration only the run's own files are written."""
+    """Only the run's own files are written by default."""
     assert open_loggers(LogConfig(), tmp_path, {}) == []
     assert list(tmp_path.iterdir()) == []
 

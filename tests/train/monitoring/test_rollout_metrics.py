@@ -23,7 +23,7 @@ def sample(group, tokens, reward, finish="stop", **outcomes):
 
 
 def test_the_batch_as_a_whole():
-    """In two groups of two, one has equal rewards, and an unscored completion counts in no mean."""
+    """One of two groups has equal rewards, and an unscored completion is in no mean."""
     batch = [
         sample(0, [1, 2], 1.0),
         sample(0, [1, 2], 1.0),
@@ -43,7 +43,7 @@ def test_the_batch_as_a_whole():
 
 
 def test_spread_within_groups_is_told_where_there_are_groups():
-    """With one completion per prompt, as in PPO, there is no share of groups without spread."""
+    """A batch with one completion per prompt, as in PPO, has no share of groups with equal rewards."""
     single = [sample(0, [1], 1.0, a=1.0), sample(1, [2], 0.0, a=0.0)]
     found = {**rollout_metrics.rewards(single), **rollout_metrics.components(single)}
     assert not [name for name in found if name.endswith(("frac_reward_zero_std", "advantage_share"))]

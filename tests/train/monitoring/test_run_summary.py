@@ -38,6 +38,6 @@ def test_the_first_and_the_last_evaluation_are_compared(tmp_path):
 
 
 def test_one_evaluation_is_no_comparison(tmp_path):
-    """With less than two evaluations there is no table."""
+    """A run with fewer than two evaluations has no table."""
     assert table_of(tmp_path, {"step": 0, "kind": "eval", "accuracy": 0.5}) is None
     assert table_of(tmp_path, {"step": 1, "kind": "train", "loss": 0.5}) is None

@@ -91,7 +91,7 @@ def test_an_unwritable_path_is_an_error(tmp_path):
 
 
 def test_two_models_without_a_right_answer_are_not_ahead():
-    """Where neither model solves anything, no model is called ahead and nothing is newly solved."""
+    """Neither of two models that solve nothing is called ahead, and nothing is newly solved."""
     text = " ".join(sentences(change("all", 8, [0] * 10, [0] * 10)))
     assert "neither model is ahead: both solve 0.000" in text
     assert "ahead by" not in text

@@ -136,7 +136,7 @@ def test_several_runs_share_charts(make_run):
 
 
 def test_runs_in_folders_of_one_name_are_told_apart(make_run):
-    """By number."""
+    """Runs in folders of the same name are numbered."""
     assert "same (2)" in read(make_run("a/same"), make_run("b/same")).text
 
 

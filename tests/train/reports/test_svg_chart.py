@@ -31,7 +31,7 @@ def test_every_point_is_within_the_frame(ys, dots):
 @settings(deadline=None)
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
 def test_ticks_are_few_and_round_and_inside(low, span):
-    """There are two to six ticks, within the bounds."""
+    """A chart has two to six round ticks within its bounds."""
     found = ticks(low, low + span)
     assert 2 <= len(found) <= 6
     slack = 1e-6 * max(abs(low), span)

@@ -137,7 +137,7 @@ def test_an_engine_in_sync_passes(work, tmp_path, registry):
     ],
 )
 def test_an_engine_out_of_sync_ends_the_run(work, tmp_path, registry, fault, message):
-    """If weights are not taken over, the run stops, closes the engine and saves a checkpoint."""
+    """The run stops, closes the engine and saves a checkpoint if the engine does not take over weights."""
     engine = f"{{use: copy, with: {{fault: {fault}, after: 2}}}}"
     with pytest.raises(EngineError, match=message) as error:
         run(work, tmp_path, registry, engine, check="{limit: 1.0e-5}")
@@ -218,7 +218,7 @@ def test_a_wrong_engine_is_told_with_its_place(work, tmp_path, registry, engine,
 
 
 def test_an_engine_that_shares_tensors_cannot_sample_from_sharded_ones(work, tmp_path, registry):
-    """With fsdp: true such an engine is refused; one that takes over weights is not."""
+    """An engine that shares the trainer's tensors is refused with fsdp: true; one that copies weights is not."""
     config = tmp_path / "run.yaml"
     text = CONFIG.format(folder=tmp_path, work=work, engine="shares", check="{}") + "fsdp: true\n"
     config.write_text(text)
@@ -239,7 +239,9 @@ def test_a_clash_with_the_cores_names_is_told(work, tmp_path, registry):
             return [RolloutEngineType("vllm", CopyEngine, CopyParams)]
 
     registry.register(Twin())
-    with pytest.raises(ConfigError, match=r"rollout engine 'vllm' is offered by more than one plugin: rewardkit .* and this program"):
+    with pytest.raises(
+        ConfigError, match=r"rollout engine 'vllm' is offered by more than one plugin: rewardkit .* and this program"
+    ):
         run(work, tmp_path, registry, "vllm")
 
 

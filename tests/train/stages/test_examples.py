@@ -105,7 +105,7 @@ FEW = {
 
 @pytest.mark.slow
 def test_tests_in_a_sandbox_teach_functions(coder):
-    """More tests pass at the end than at the start, and each step logs the time spent on waiting for scores."""
+    """The final model passes more tests than the first, and each step logs the time spent on waiting for scores."""
     figures = run(coder, "grpo_code", Registry.load(), steps="12", **FEW)
     rewards = [line["reward"] for line in figures]
     assert fmean(rewards[-4:]) > fmean(rewards[:4]) + 0.05

@@ -191,7 +191,7 @@ def test_evaluations_can_be_compared_while_weights_change(work, tmp_path, regist
 
 
 def test_a_run_that_is_begun_again_at_its_first_checkpoint_evaluates_once(work, tmp_path, registry):
-    """With rollback there is a checkpoint before the first step; its evaluation is logged once."""
+    """A checkpoint is saved before the first step with on_alarm: rollback, and its evaluation is logged once."""
     changes = {"monitors.on_alarm": "rollback", "evaluate.every": "1"}
     whole = run(work, tmp_path, registry, steps=2, **changes)
     shutil.rmtree(tmp_path / "out/checkpoints/step-000002")
@@ -217,7 +217,7 @@ def test_truncated_completions_can_be_left_out(work, tmp_path, registry):
     "algorithm", ["grpo", "dr_grpo", "cispo", "gspo", "sapo", "rloo", "reinforce++", "reinforce++-baseline"]
 )
 def test_every_algorithm_learns(work, tmp_path, registry, algorithm):
-    """With KL in loss or reward and several updates per batch, the reward rises."""
+    """The reward rises with KL in the loss or in the reward and several updates per batch."""
     place = "reward" if algorithm.startswith("reinforce") else "loss"
     parts = (
         ", loss: sequence_clip, reduction: grpo" if algorithm == "rloo" else ""
@@ -291,7 +291,7 @@ def test_what_has_no_process_rewards_leaves_its_group(work, tmp_path, registry, 
 
 
 def test_groups_are_alike_by_the_rewards_of_their_steps(work, tmp_path, registry):
-    """With process rewards, groups whose totals are equal are not dropped."""
+    """Groups with equal totals are kept if their process rewards differ."""
     extra = "algorithm: {use: grpo, process: {component: main, separator: '1'}}\nfilter: {zero_std: drop}\n"
     text = "{components: {main: {use: stepwise, weight: 0}}}"
     figures = run(work, tmp_path, registry, steps=1, extra=extra, **{"data.eval": "null", "reward": text})
@@ -334,7 +334,7 @@ def test_an_evaluation_without_gold_is_not_held_against_others(work, tmp_path, r
 
 
 def test_adapters_are_trained_against_the_model_without_them(work, tmp_path, registry):
-    """With LoRA the reference needs no second model, and KL starts at 0."""
+    """A LoRA run needs no second model as reference, and its KL starts at 0."""
     extra = "kl: {coefficient: 0.01}\n"
     figures = run(work, tmp_path, registry, steps=3, extra=extra, **{"model.lora": "{rank: 4}"})
     assert figures["train"][0]["kl"] == pytest.approx(0, abs=1e-4)
@@ -343,7 +343,7 @@ def test_adapters_are_trained_against_the_model_without_them(work, tmp_path, reg
 
 @pytest.mark.parametrize("extra", ["epochs_per_batch: 2\n", "correction: {kind: truncate}\n"])
 def test_adapters_are_on_when_the_policy_is_asked(work, tmp_path, registry, extra):
-    """With LoRA and KL the old log-probs are those of the policy, not of the reference."""
+    """The old log-probs of a LoRA run with KL are those of the policy, not of the reference."""
     changes = {"model.lora": "{rank: 4}", "optimizer.lr": "0.02"}
     figures = run(work, tmp_path, registry, steps=3, extra=f"kl: {{coefficient: 0.01}}\n{extra}", **changes)
     assert all(line["sampling_logp_difference"] < 1e-5 for line in figures["train"])
@@ -351,7 +351,7 @@ def test_adapters_are_on_when_the_policy_is_asked(work, tmp_path, registry, extr
 
 
 def test_dropout_is_off(work, tmp_path, registry):
-    """Without dropout the engine's log-probs are the trainer's, and any micro-batch gives the same weights."""
+    """The engine's log-probs equal the trainer's, and every micro-batch size gives the same weights."""
     import torch
     from safetensors.torch import load_file
 
@@ -393,7 +393,7 @@ def test_prompts_that_are_all_too_long_are_refused(work, tmp_path, registry):
 
 
 def test_another_configuration_does_not_go_on_in_the_same_folder(work, tmp_path, registry):
-    """Only keys that the weights don't depend on may change."""
+    """A key that the weights depend on may not change when a run is resumed."""
     run(work, tmp_path, registry, steps=1)
     run(work, tmp_path, registry, steps=1, **{"log.samples": "1"})
     with pytest.raises(

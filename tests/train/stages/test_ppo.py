@@ -69,7 +69,7 @@ def test_policy_and_critic_learn(work, tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ["own", "head"])
 def test_adapters_have_a_policy_a_reference_and_no_dropout(work, tmp_path, kind):
-    """With LoRA the old policy and the reference are different, and neither has dropout."""
+    """The old policy of a LoRA run differs from its reference, and neither has dropout."""
     figures = run(work, tmp_path, kind, steps=3, **{"model.lora": "{rank: 4, dropout: 0.5}", "optimizer.lr": "0.02"})
     assert all(line["sampling_logp_difference"] < 1e-5 for line in figures)
     assert figures[-1]["kl_per_token"] > 1e-3
@@ -123,7 +123,7 @@ def test_the_critic_is_kept(work, tmp_path):
 
 
 def test_values_are_read_where_tokens_are_predicted(policy):
-    """There is one value per completion token, from the state before it, by both ways of computing it."""
+    """Both ways of computing values give one per completion token, from the state before it."""
     batch = [TokenSpan((5, 6, 7, 8), 2), TokenSpan((9, 8, 7), 1)]
     critic = ValueModel(policy, own=True)
     with torch.no_grad():

@@ -58,7 +58,7 @@ def run(tmp_path_factory, work, pairs):
 
 
 def test_it_learns_what_was_preferred(run):
-    """On held-out pairs nearly every preferred answer scores higher, beyond what length alone reaches."""
+    """Nearly every preferred held-out answer scores higher, more than length alone explains."""
     report = json.loads((run / "evaluation.json").read_text())
     assert report["pairs"] > 20
     assert report["accuracy"]["value"] > 0.9
@@ -110,7 +110,7 @@ def test_the_update_does_not_depend_on_micro_batches(tmp_path, work, pairs):
 
 
 def test_only_the_head(tmp_path, work, pairs):
-    """With trained: head the backbone stays bit-equal."""
+    """The backbone stays bit-equal with trained: head."""
     import torch
     from safetensors.torch import load_file
 
@@ -155,7 +155,7 @@ def test_a_backbone_that_is_none(tmp_path, pairs):
 
 
 def test_a_tokenizer_that_can_not_pad(tmp_path, work, pairs):
-    """Without a padding and an end-of-sequence token the error says so."""
+    """A tokenizer without padding and end-of-sequence tokens is an error."""
     import shutil
 
     folder = shutil.copytree(work / "base", tmp_path / "no_pad")

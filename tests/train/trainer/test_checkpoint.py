@@ -1,4 +1,4 @@
-"""What is on disk is whole or not there, whatever happened in the middle of writing it."""
+"""Files and folders are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_folder_that_was_being_replaced_is_found_again(tmp_path):
 
 
 def test_a_file_that_can_not_be_written_is_told(tmp_path):
-    """With the reason, and that nothing is lost."""
+    """The error gives the reason and says that nothing is lost."""
     with pytest.raises(OutputError, match=r"config\.json can't be written: No such file or directory; the existing"):
         write_file(tmp_path / "gone" / "config.json", b"first")
 
@@ -68,7 +68,7 @@ def test_half_of_a_removed_checkpoint_is_none(tmp_path, monkeypatch, remove):
 
 
 def test_the_latest_and_one_to_spare_are_kept(tmp_path):
-    """As many as asked for, and the one that is gone back to, however old."""
+    """The latest checkpoints are kept, and the one to return to, however old it is."""
     kept = Checkpoints(tmp_path, keep=2)
     for step in range(1, 6):
         kept.save(step, {}, {"position": step}, spare=1)

@@ -14,7 +14,7 @@ from rewardkit.train.rollout.engines.hf import HfEngine
 
 
 class TestHf(RolloutEngineContract):
-    """By its name."""
+    """The contract of rollout engines, for the engine ``hf``."""
 
     engine = "hf"
 

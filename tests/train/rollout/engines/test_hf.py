@@ -106,7 +106,7 @@ def test_drawing_follows_the_distribution():
     [(Sampling(1, top_k=2), {1, 2}), (Sampling(1, top_p=0.6), {2}), (Sampling(1, top_p=0.85), {1, 2})],
 )
 def test_top_k_and_top_p_cut_the_tail(sampling, allowed):
-    """Only the likeliest tokens are drawn."""
+    """No token outside the most likely ones is drawn."""
     logits = torch.tensor([0.0, 1.0, 2.0, -1.0]).expand(2000, 4)
     tokens, _ = draw(logits, sampling, torch.arange(2000), 0)
     assert set(tokens.tolist()) == allowed

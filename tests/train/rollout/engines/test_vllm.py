@@ -33,7 +33,7 @@ LONG = "12+34=46, 56+78=134; " * 5
 
 
 class TestVllm(RolloutEngineContract):
-    """By its name."""
+    """The contract of rollout engines, for the engine ``vllm``."""
 
     engine = "vllm"
 
@@ -117,7 +117,7 @@ def test_a_second_one_in_a_process_is_refused(shared, model):
 
 
 def test_adapters_are_merged_on_the_way(pair, model):
-    """With LoRA the engine samples from the policy with its adapters, and the policy is unchanged."""
+    """The engine samples from the policy with its adapters merged, and the policy is unchanged."""
     engine, _ = pair
     policy = Policy.load(model.model_copy(update={"lora": LoraConfig(rank=4)}))
     move(policy, 0.2)
