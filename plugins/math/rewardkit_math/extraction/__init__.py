@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rewardkit_math.extraction import marks, prose, statements
-from rewardkit_math.extraction.marks import boxes
+from rewardkit_math.extraction.marks import boxes, sole_box
 from rewardkit_math.extraction.prose import is_prose, without_delimiters
 from rewardkit_math.parsing.text import to_latex
 
-__all__ = ["SOURCES", "Answer", "boxes", "candidates", "extract", "is_prose", "without_delimiters"]
+__all__ = ["SOURCES", "Answer", "boxes", "candidates", "extract", "is_prose", "sole_box", "without_delimiters"]
 
 SOURCES = ("tag", "boxed", "hash", "bare", "phrase", "math", "number", "text")
 r"""The places in which an answer is searched for, most trusted first.

@@ -59,6 +59,20 @@ def boxed_mark(text: str, _: tuple[str, ...]) -> Iterator[str]:
         yield ", ".join(reversed(boxes))
 
 
+def sole_box(text: str) -> str | None:
+    """Return the content of the last box if no other rule for boxes can apply to the text; a short cut for most completions."""
+    start = text.rfind("box") - 1
+    if start < 0 or not text.startswith("\\boxed{", start):
+        return None
+    content, end = _box_content(text, start + 6)
+    if content is None or text.find("inal", end) >= 0 or not _alone(text, start):
+        return None
+    behind = text[end : end + 24]
+    if "%" in behind or "percent" in behind:
+        return None
+    return content.strip() or None
+
+
 def _alone(text: str, before: int) -> bool:
     """Return whether no other box can belong to the list of the box that begins at `before`."""
     gap = text[max(0, before - _MAX_JOIN - 1) : before]

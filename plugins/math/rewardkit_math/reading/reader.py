@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from rewardkit_math.errors import MathError, ParseError, TooLarge, Undefined
 from rewardkit_math.expr import Expr
-from rewardkit_math.extraction import Answer, boxes, candidates, is_prose, without_delimiters
+from rewardkit_math.extraction import SOURCES, Answer, boxes, candidates, is_prose, sole_box, without_delimiters
 from rewardkit_math.parsing import parse
 from rewardkit_math.parsing import text as texts
 from rewardkit_math.parsing import vocabulary as words
@@ -59,6 +59,10 @@ _STATED = ("tag", "boxed", "hash", "bare", "phrase")
 
 def read(text: str, sources: tuple[str, ...]) -> Read:
     """Return the first answer in the text that is understood, else the first one found."""
+    if sources is SOURCES and "<" not in text and "&" not in text:
+        content = sole_box(text)
+        if content is not None and (number := _rational(content)) is not None:  # most completions
+            return Read(Answer(content, "boxed"), number)
     with allowed(READING):
         return _first_understood(text, sources)
 
