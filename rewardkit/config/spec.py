@@ -285,7 +285,7 @@ class RewardConfig:
 
 
 def _lacking(names: Iterable[str], rollout: Rollout) -> list[str]:
-    return [name for name in names if rollout.fields.get(name) is None]
+    return [name for name in names if not rollout.has_value(name)]
 
 
 def _is_surely_false(condition: Expression, rollout: Rollout) -> bool:

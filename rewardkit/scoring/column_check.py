@@ -167,7 +167,7 @@ def missing_fields(rollouts: Iterable[Rollout], config: RewardConfig) -> dict[st
         for field, reader, location in config.readers(rollout):
             if field in present:
                 continue
-            if rollout.fields.get(field) is not None or field in STANDARD:
+            if rollout.has_value(field) or field in STANDARD:
                 present.add(field)
             else:
                 missing.setdefault(field, f"{location or config.file}: {reader}")

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from rewardkit.scoring.formats.decode import Columns, RowError, group_key, read_row
+from rewardkit.scoring.formats.decode import Columns, RowError, group_key, group_of_row, read_row
 from rewardkit.scoring.formats.format import RawRow
 from rewardkit.scoring.formats.readers import Chunk, Reader
 
@@ -99,14 +99,15 @@ def _key(raw: RawRow, columns: Columns) -> int | None:
         row = columns.rename(read_row(raw)[0])
     except RowError:
         return None
-    group = row.get("group")
+    try:
+        group = group_of_row(row.get("group"))
+    except RowError:
+        return None
     if group is None:
         prompt = row.get("prompt")
         if not isinstance(prompt, str | list):
             return None
         return int(group_key(prompt), 16)
-    if isinstance(group, float) and group.is_integer():
-        group = int(group)
     digest = hashlib.blake2b(f"{type(group).__name__}:{group}".encode("utf-8", "surrogatepass"), digest_size=8)
     return int.from_bytes(digest.digest(), "big")
 

@@ -36,7 +36,7 @@ def protect_streams() -> None:
                 os.dup2(opened, number)
                 os.close(opened)
     if sys.stdout is None:
-        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+        sys.stdout = sys.__stdout__ = os.fdopen(1, "w", encoding="utf-8", closefd=False)  # type: ignore[misc]
     if sys.stderr is sys.__stderr__:
         encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
         sys.stderr = io.TextIOWrapper(

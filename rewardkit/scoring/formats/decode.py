@@ -12,11 +12,13 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from rewardkit.errors import UsageError
+from rewardkit.read_only import has_value
 from rewardkit.scoring.formats.format import RawRow, UnreadableRow
 from rewardkit.scoring.formats.readers import Chunk
 from rewardkit.types import Rollout, Text
@@ -298,16 +300,16 @@ def _rollout(row: dict[str, Any], groups: _Groups) -> Rollout:
         raise RowError(_not_text("prompt", prompt, row))
     if type(completion) is not str and not (isinstance(completion, list) and _is_chat(completion)):
         raise RowError(_not_text("completion", completion, row))
-    group = fields.pop("group", None)
+    group = group_of_row(fields.pop("group", None))
     if group is None:
         group = groups.of(prompt)
-    elif type(group) is not str and type(group) is not int:
-        group = _whole("group", group, "text or a whole number")
     num_tokens = fields.pop("num_tokens", None)
-    if num_tokens is not None and type(num_tokens) is not int:
-        num_tokens = _whole("num_tokens", num_tokens, "a whole number")
+    if type(num_tokens) is not int:
+        num_tokens = _whole("num_tokens", num_tokens, "a whole number") if has_value(num_tokens) else None
     finish_reason = fields.pop("finish_reason", None)
-    if finish_reason is not None and type(finish_reason) is not str:
+    if not has_value(finish_reason):
+        finish_reason = None
+    elif type(finish_reason) is not str:
         hint = _list_hint("finish_reason", finish_reason)
         raise RowError(f"'finish_reason' must be text, and is {_kind(finish_reason)}{hint}")
     if groups.paths:
@@ -321,9 +323,18 @@ def _not_text(name: str, value: Any, row: Mapping[str, Any]) -> str:
     return f"{name!r} must be text or a list of chat messages, and is {_kind(value)}"
 
 
+def group_of_row(group: Any) -> str | int | None:
+    """Return the group that a row names; None if it names none. Raises RowError."""
+    if type(group) is int:
+        return group
+    if not has_value(group):
+        return None
+    return group if type(group) is str else _whole("group", group, "text or a whole number")
+
+
 def _whole(name: str, value: Any, expected: str) -> int:
     # Parquet files written by pandas turn whole numbers into floats where one is missing.
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float | Decimal) and value == value // 1:
         return int(value)
     raise RowError(f"{name!r} must be {expected}, and is {_kind(value)}{_list_hint(name, value)}")
 
