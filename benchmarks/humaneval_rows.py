@@ -56,7 +56,7 @@ def load(source):
     return space
 
 def behaviour(function):
-    """What a function gives for each input, and what it leaves of its arguments."""
+    """Return the results of a function for each input, and its arguments afterwards."""
     for args in INPUTS:
         own = copy.deepcopy(args)
         try:

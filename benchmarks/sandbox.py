@@ -152,7 +152,7 @@ def memory_mib(folder: Path) -> float:
 
 
 def state(sandbox: Sandbox) -> dict[str, float]:
-    """What could grow: of this process, and of its boxes."""
+    """Return the resources of this process and of its boxes that a leak would increase."""
     boxes = servers(sandbox)
     groups = [
         folder
@@ -173,7 +173,7 @@ def state(sandbox: Sandbox) -> dict[str, float]:
 
 
 GROWTH = {"memory of this process, MiB": 4.0, "their memory, MiB": 4.0}
-"""How much may be more after a soak; of anything else, nothing."""
+"""The largest increase of each resource in a soak test. Other resources must not increase."""
 
 
 def soak(backend: str, programs: int, console: Console) -> bool:

@@ -1,4 +1,4 @@
-"""How fast ``rewardkit score`` is beside a loop that scores nothing, and how much memory it takes.
+"""Measures the speed and the memory of ``rewardkit score``, next to a loop that scores nothing.
 
     python benchmarks/score_throughput.py [--rows 1000000] [--rounds 2]
 

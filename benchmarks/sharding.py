@@ -1,4 +1,6 @@
-"""What ``fsdp: true`` saves and costs: bytes of weights, gradients and moments in each of several processes, beside the same undivided.
+"""Measures the memory that ``fsdp: true`` saves and the time that it costs, next to an unsharded run.
+
+It prints the bytes of weights, gradients and optimizer states in each of several processes.
 
     python benchmarks/sharding.py --hidden 512 --layers 8
 

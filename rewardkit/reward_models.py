@@ -1,4 +1,4 @@
-"""What a reward model reads, and how dialogues go through it in batches.
+"""Tokenizes and batches dialogues for reward models.
 
 `rewardkit train` and the reward `reward_model` both use this, so that a model is scored on exactly what it was trained on. Importing
 it loads neither torch nor transformers.

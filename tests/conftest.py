@@ -54,7 +54,7 @@ def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 @pytest.fixture(scope="module")
 def install_plugin_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InstallPlugin]:
-    """The same for all tests of a module."""
+    """Install a distribution for all tests of a module, as ``install_plugin`` does for one test."""
     modules: list[str] = []
     with pytest.MonkeyPatch.context() as monkeypatch:
         site = tmp_path_factory.mktemp("plugins") / "site"

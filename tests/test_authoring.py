@@ -21,7 +21,7 @@ ROLLOUTS = [Rollout("p", "level"), Rollout("p", "other")]
 def palindrome(
     rollout: NotHere, *, strict: bool = False, reference: FieldName = "gold", extra: FieldName | None = None
 ) -> float:
-    """Whether it reads the same backwards.
+    """Score 1 if a completion reads the same backwards.
 
     Spaces count.
 
@@ -43,7 +43,7 @@ def built(target: object, **params: object):
 
 
 def test_a_function_stays_what_it_was() -> None:
-    """What is decorated can be called as before."""
+    """A decorated function or class can still be called."""
     assert palindrome(ROLLOUTS[0]) == 1.0
     assert palindrome(Rollout("p", "Level"), strict=True) == 0.0
 

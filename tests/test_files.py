@@ -10,7 +10,7 @@ from rewardkit.files import write_whole
 
 
 def test_what_can_not_be_written_leaves_what_was_there(tmp_path, monkeypatch):
-    """Nothing of the new content is left, neither in the file nor beside it."""
+    """After a failure the old content is unchanged, and no temporary file is left."""
     write_whole(tmp_path / "config.json", b"first")
 
     def half(path, data):

@@ -1,4 +1,4 @@
-"""Who answers Ctrl-C and SIGTERM."""
+"""Tests of the handlers of Ctrl-C and SIGTERM."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_it_is_answered_inside_and_given_back_outside():
 
 
 def test_another_thread_runs_without():
-    """There Python allows no handler, and what is inside runs all the same."""
+    """In another thread, where Python allows no handler, the block runs without one."""
     before, done = signal.getsignal(signal.SIGINT), []
 
     def inside():
@@ -55,7 +55,7 @@ def test_a_swallowed_interrupt_is_remembered():
 
 
 def test_an_ignored_interrupt_stays_ignored():
-    """Where Ctrl-C is ignored, as in background jobs of scripts, it is not turned on."""
+    """Ctrl-C stays ignored where it was ignored, as in background jobs of scripts."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with remembering_interrupts():

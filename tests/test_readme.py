@@ -7,7 +7,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
 def test_it_is_short():
-    """It has at most 120 lines; the rest is on the pages of the documentation."""
+    """The README has at most 120 lines."""
     assert len(README.splitlines()) <= 120
 
 

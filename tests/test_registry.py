@@ -1,4 +1,4 @@
-"""The registry: who offers what, and what becomes of plugins that are broken, clash, or are switched off."""
+"""Tests of the registry: plugins that work, are broken, clash, or are disabled."""
 
 import inspect
 import json
@@ -59,7 +59,7 @@ def test_an_entry_point_may_name_an_object(load_plugin: Load) -> None:
 
 
 def test_first_party_plugins_are_plugins_like_any_other() -> None:
-    """What is installed here of our own comes through the same door."""
+    """The built-in plugins are discovered like any other."""
     pytest.importorskip("rewardkit_format", reason="the format plugin is not installed")
     assert Registry.load().get("format.tags").provenance.distribution == "rewardkit-format"
 
@@ -203,7 +203,7 @@ def test_a_broken_plugin_is_quoted_where_it_is_asked_for(
 
 
 def test_a_broken_plugin_is_mentioned_where_anything_is_missing(install_plugin) -> None:
-    """Where nobody offers a reward the broken plugins are named, as one of them might."""
+    """The error about an unknown reward names the broken plugins, one of which may offer it."""
     install_plugin("raise ValueError('no licence')", "acme", "2.0")
     with pytest.raises(PluginError, match=r"broken plugins, which might: acme 2\.0: ValueError: no licence"):
         Registry.load(only={"acme"}).get("palindrome")
@@ -213,7 +213,7 @@ def test_a_broken_plugin_is_mentioned_where_anything_is_missing(install_plugin) 
     "pattern", ["acme", "ACME", "my-dist", "my_dist", "My.Dist", "my-*", "ac?e", " x , acme ", "*"]
 )
 def test_plugins_are_switched_off(install_plugin, monkeypatch: pytest.MonkeyPatch, pattern: str) -> None:
-    """A plugin is switched off by its entry point's name, its distribution's name in any spelling, or a glob; it isn't imported."""
+    """A plugin is disabled by its entry point, its distribution in any spelling, or a glob, and is not imported."""
     module = install_plugin(good("acme.pal"), "My-Dist", entry="acme")
     monkeypatch.setenv(DISABLE_VARIABLE, pattern)
     registry = Registry.load(only={"acme"})
@@ -234,7 +234,7 @@ def test_others_are_not(install_plugin, monkeypatch: pytest.MonkeyPatch, pattern
 
 
 def test_switching_one_off_ends_a_clash(install_plugin, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the clash's message says."""
+    """Disabling one of the plugins resolves the clash, as the message says."""
     install_plugin(good("same"), "one")
     install_plugin(good("same"), "two")
     monkeypatch.setenv(DISABLE_VARIABLE, "two")
@@ -252,7 +252,7 @@ def test_switching_one_off_ends_a_clash(install_plugin, monkeypatch: pytest.Monk
     ],
 )
 def test_an_unknown_reward_comes_with_a_hint(asked: str, hint: str) -> None:
-    """What nobody offers is answered with what is alike, what the family has, what can be installed, or what there is."""
+    """The error about an unknown reward names similar rewards, the family's rewards, the extra to install, or all rewards."""
     registry = Registry()
     for name in ("format.tags", "format.regex"):
         registry.register(reward(name)(lambda rollout: 1.0))
@@ -336,7 +336,7 @@ def test_editing_an_editable_plugin_is_a_new_version(
     "content", ["{", "{}", '{"url": "https://x/y"}', '{"dir_info": {"editable": true}, "url": "file:///elsewhere"}']
 )
 def test_other_installs_have_their_plain_version(install_plugin, tmp_path: Path, content: str) -> None:
-    """What is no editable install of this module keeps its version, whatever its metadata look like."""
+    """A distribution that is not an editable install of the module keeps its version, whatever its metadata contain."""
     install_plugin(good("acme.pal"))
     (tmp_path / "site" / "acme-1.0.dist-info" / "direct_url.json").write_text(content)
     assert version(Registry.load(only={"acme"})) == "1.0"
@@ -398,12 +398,12 @@ HOOKS = {name: value for name, value in vars(hookspecs).items() if hasattr(value
 
 
 def exercise_register_rewards(registry: Registry, _plugin: Plugin) -> None:
-    """What it returns is offered."""
+    """The hook's reward types are registered."""
     assert registry.get("made.here").provenance.plugin == "Plugin"
 
 
 def exercise_register_rollout_engines(registry: Registry, _plugin: Plugin) -> None:
-    """What it returns is offered; a name that two offer is a clash that names both; an unknown one comes with a hint."""
+    """The hook's engines are registered; a clash names both plugins, and an unknown name gets a hint."""
     assert registry.engine("remote").provenance.plugin == "Plugin"
     with pytest.raises(PluginError, match=r"no plugin offers a rollout engine 'remoet'; did you mean remote\?"):
         registry.engine("remoet")
@@ -433,13 +433,13 @@ def exercise_register_monitors(registry: Registry, _plugin: Plugin) -> None:
 
 
 def exercise_register_commands(registry: Registry, _plugin: Plugin) -> None:
-    """What it returns is a verb."""
+    """The hook's commands are registered."""
     ((command, provenance),) = registry.commands["shout"]
     assert (command.name, provenance.plugin) == ("shout", "Plugin")
 
 
 def exercise_rollouts_scored(registry: Registry, plugin: Plugin) -> None:
-    """It is called with what is handed to the hook, and the registry knows that somebody listens."""
+    """The hook is called with its arguments, and the registry knows that a plugin implements it."""
     assert registry.observes_scoring
     assert not Registry().observes_scoring
     scored = [ScoredRollout(Rollout("p", "c"), 1.0, {}, {}, {}, "id")]
@@ -448,13 +448,13 @@ def exercise_rollouts_scored(registry: Registry, plugin: Plugin) -> None:
 
 
 def exercise_register_span_weights(registry: Registry, _plugin: Plugin) -> None:
-    """What it returns can be asked for by name."""
+    """The hook's functions are found by name."""
     (offered,) = registry.hook.register_span_weights()
     assert offered["made.here"]({}, "text") == [(0, 4, 0.5)]
 
 
 def exercise_training_step_finished(registry: Registry, plugin: Plugin) -> None:
-    """It is called with what it asks for; who raises is named."""
+    """The hook is called with the arguments that it declares; a plugin that raises is named."""
     assert registry.tell("training_step_finished", step=3, metrics={"loss": 1.0}, rollouts=[]) == []
     ((provenance, error),) = registry.tell("training_step_finished", step=13, metrics={}, rollouts=[])
     assert plugin.seen == [(3, {"loss": 1.0}), (13, {})]
@@ -462,7 +462,7 @@ def exercise_training_step_finished(registry: Registry, plugin: Plugin) -> None:
 
 
 def exercise_diagnose(registry: Registry, _plugin: Plugin) -> None:
-    """It is offered with who implements it, and not called before it is asked for."""
+    """The hook is returned with its plugin, and is not called before."""
     ((provenance, diagnose),) = registry.diagnoses()
     assert provenance.plugin == "Plugin"
     assert list(diagnose()) == [Finding("engine", "ok")]

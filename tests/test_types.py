@@ -28,14 +28,14 @@ def test_a_score_is_finite(value: float) -> None:
 
 
 def test_a_completion_is_the_assistants_texts() -> None:
-    """Of chat messages the completion's text is that of the assistant's turns; of a string, the string."""
+    """The text of a completion in chat messages is that of the assistant's turns; a string is its own text."""
     assert Rollout("p", CHAT).completion_text == "Let me see.\nIt is 4."
     assert Rollout("p", "text").completion_text == "text"
     assert Rollout("p", []).completion_text == ""
 
 
 def test_a_prompt_is_all_texts() -> None:
-    """Of chat messages the prompt's text is that of all turns."""
+    """The text of a prompt in chat messages is that of all turns."""
     assert Rollout(CHAT, "c").prompt_text == "What is 2+2?\nLet me see.\n4\nIt is 4."
     assert Rollout("p", "c").prompt_text == "p"
 
@@ -57,12 +57,12 @@ def test_content_without_text_is_empty(content: object) -> None:
     ],
 )
 def test_they_travel_between_processes(item: object) -> None:
-    """What is handed to workers and back can be pickled and is equal afterwards."""
+    """Types that are sent to workers and back can be pickled, and are equal afterwards."""
     assert pickle.loads(pickle.dumps(item)) == item  # noqa: S301
 
 
 def test_they_are_frozen() -> None:
-    """Nobody changes a score after it was given."""
+    """A score can't be changed."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         Score(1.0).value = 2.0
 

@@ -1,4 +1,4 @@
-"""What changes when one reward replaces another: numbers only, computed from two scored files of the same rows.
+"""Compares two rewards: statistics of two scored files of the same rows.
 
 Names end with their shape: N rows, G groups of one size, K rollouts of a group.
 """
@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class AdvantageChange:
-    """How far the advantages of one algorithm differ between the two rewards."""
+    """The difference between the advantages of one algorithm under the two rewards."""
 
     mean_absolute: float
     """The mean absolute difference over rows that both rewards scored, in groups of two and more."""
@@ -36,7 +36,7 @@ class AdvantageChange:
 
 @dataclass(frozen=True, slots=True)
 class ComponentChange:
-    """How one component differs between the two files."""
+    """The difference of one component between the two files."""
 
     mean_a: float | None
     """The mean of its values in the first file; None where the file has none."""

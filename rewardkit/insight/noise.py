@@ -41,14 +41,14 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class ErrorRates:
-    """How often a verifier is wrong, on labelled rows."""
+    """The error rates of a reward on labelled rows."""
 
     false_positives: Rate
-    """Of the rows whose label is wrong: those that the verifier accepts."""
+    """The rate of accepted rows among those labelled false."""
     false_negatives: Rate
-    """Of the rows whose label is right: those that the verifier rejects."""
+    """The rate of rejected rows among those labelled true."""
     unscored: Rate
-    """Of all rows: those that the verifier could not score. They count neither as accepted nor as rejected."""
+    """The rate of unscored rows. They count neither as accepted nor as rejected."""
 
 
 @dataclass(frozen=True, slots=True)

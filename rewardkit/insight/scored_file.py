@@ -35,7 +35,7 @@ class ScoredFile:
     rows_N: NDArray[np.int64]
     """A hash of each row's prompt and completion, equal in all files read by one process."""
     contributions_N: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    """What each component adds to the reward: weight × scaled value; NaN where it adds nothing."""
+    """The contribution of each component to the reward: weight × scaled value; NaN if it has none."""
     lengths_N: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     """The length of each completion: its tokens where all rows have ``num_tokens``, else its characters."""
     length_unit: str = "characters"

@@ -18,7 +18,7 @@ from rewardkit.insight.scored_statistics import ScoredStatistics, statistics_of
 
 EXAMPLES = 5
 _EXTRACTED = re.compile(r"prediction '((?:[^'\\]|\\.)*)'")
-"""How rewards that extract an answer quote it in their reason."""
+"""The form in which rewards quote the extracted answer in their reason."""
 
 
 def write_scored_report(path: Path, out: Path) -> ScoredStatistics:

@@ -1,4 +1,4 @@
-"""What a scored file says about its reward: spread, training signal, correlations, disagreements. Numbers only.
+"""Statistics of a scored file: spread, training signal, correlations and disagreements of components.
 
 Names end with their shape: N rows, G groups, K bins of a histogram.
 """

@@ -83,6 +83,6 @@ def test_two_rewards_on_rollouts(tmp_path):
     ],
 )
 def test_wrong_use(arguments, message):
-    """What the two arguments may be is said."""
+    """A wrong combination of arguments gets a message that names the valid ones."""
     with pytest.raises(UsageError, match=message):
         run(*arguments)

@@ -85,7 +85,7 @@ def test_a_broken_plugin_is_a_problem(install_plugin, capsys: pytest.CaptureFixt
 def test_a_diagnosis_that_fails_is_a_finding(
     install_plugin, capsys: pytest.CaptureFixture, more: str, said: str
 ) -> None:
-    """What a plugin's own code raises is told under its name, after what it told before."""
+    """An exception in a plugin's diagnosis is reported under the plugin's name, after its earlier findings."""
     install_plugin(DIAGNOSED.format(more=more))
     area = told(capsys, 1)["acme 1.0"]
     assert list(area) == ["engine [7]", "licence", "acme"]

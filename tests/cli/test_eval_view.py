@@ -1,4 +1,4 @@
-"""What ``rewardkit eval`` prints."""
+"""Tests of what ``rewardkit eval`` prints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rewardkit.train.evaluation.statistics import Estimate
 
 
 def test_what_is_not_known_is_a_dash(capsys):
-    """Where no greedy answer could be scored there is no accuracy, and no interval of it."""
+    """Without a scored greedy answer there is no accuracy and no interval."""
     figures = {
         "greedy accuracy": Estimate(math.nan, 0.0, 1.0),
         "pass@1": Estimate(0.5, 0.25, 0.75),

@@ -121,7 +121,7 @@ def raising(error: BaseException) -> click.Command:
 def test_errors_have_exit_codes(
     error: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """What goes wrong ends with one message on stderr and the exit code of its class, without a traceback."""
+    """An error prints one message on stderr, without a traceback, and exits with the code of its class."""
     monkeypatch.setattr(Registry, "command", lambda registry, name: raising(error))
     assert run(["raising"]) == code
     out, err = capsys.readouterr()

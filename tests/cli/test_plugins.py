@@ -15,7 +15,7 @@ PLUGIN = '''
     @reward("acme.pal", timeout_s=2.5, executor="process", deterministic=True)
     def palindrome(rollout, *, reference: FieldName, mode: Literal["any", "all"] = "all", depth: Annotated[int, Ge(1)] = 3,
                    names: list[str] | None = None) -> float:
-        """Whether it reads the same `backwards` [and] forwards.
+        """Score 1 if a completion reads the same `backwards` [and] forwards.
 
         More of it.
 
@@ -73,7 +73,9 @@ def test_a_clash_is_listed_and_fails(install_plugin, capsys: pytest.CaptureFixtu
     assert run(["plugins"]) == 2
     out, err = capsys.readouterr()
     assert out.count("acme.pal") == 2
-    assert "reward 'acme.pal' is offered by more than one plugin: one 1.0 (plugin 'one') and two 1.0 (plugin 'two')" in err
+    assert (
+        "reward 'acme.pal' is offered by more than one plugin: one 1.0 (plugin 'one') and two 1.0 (plugin 'two')" in err
+    )
 
 
 VERB = """
@@ -98,7 +100,10 @@ def test_clashing_commands_are_reported(install_plugin, capsys: pytest.CaptureFi
     install_plugin(VERB.format(name="shine"), "one")
     install_plugin(VERB.format(name="shine"), "two")
     assert run(["plugins"]) == 2
-    assert "command 'shine' is offered by more than one plugin: one 1.0 (plugin 'one') and two 1.0" in capsys.readouterr().err
+    assert (
+        "command 'shine' is offered by more than one plugin: one 1.0 (plugin 'one') and two 1.0"
+        in capsys.readouterr().err
+    )
 
 
 ENGINE = """

@@ -142,7 +142,7 @@ def test_worker_killed_in_the_middle_of_an_answer(in_workers: Callable[[str, str
 def test_small_input_is_shared_when_it_is_slow(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What turns out to take long goes on in worker processes, and gives the same rows in the same order."""
+    """A slow reward continues in worker processes and gives the same rows in the same order."""
     _write(9000)
     arguments = ["score", "rows.jsonl", "--reward", "reward.yaml", "--json"]
     assert run([*arguments, "--out", "here.jsonl", "--workers", "1"]) == 0

@@ -124,7 +124,7 @@ def test_more_samples_are_added_to_those_that_are_kept(work, capsys):
 
 
 def test_an_interrupted_evaluation_goes_on(work, capsys, monkeypatch):
-    """What was answered is kept, and that is said."""
+    """An interrupted evaluation keeps its answers and says so."""
     from rewardkit.train.evaluation import evaluator
 
     def interrupt(*_arguments):
@@ -141,7 +141,7 @@ def test_an_interrupted_evaluation_goes_on(work, capsys, monkeypatch):
 
 
 def test_beginning_anew_removes_what_the_run_wrote_and_nothing_else(work, capsys):
-    """Whatever else a person keeps in its folder; and a record that was cut off does not stand in the way."""
+    """Other files in the folder and a truncated record do not prevent a resume."""
     folder = work / "anew"
     train = ["train", work / "sft.yaml", "--set", f"output={folder}", "--set", "log.tensorboard=false"]
     assert run(capsys, *train)[0] == 0

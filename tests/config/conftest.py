@@ -33,7 +33,7 @@ def tags(
 
 @reward("exact", deterministic=True)
 def exact(rollout, *, reference: FieldName = "answer") -> float:
-    """Whether the completion equals the reference."""
+    """Score 1 if the completion equals the reference."""
     return float(rollout.completion_text == rollout.fields[reference])
 
 

@@ -55,7 +55,7 @@ def nested(children: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 def python(text: str) -> Any:
-    """What Python makes of it, or why not."""
+    """Return the value of the expression in Python, or the type of the exception."""
     try:
         return bool(eval(text, {"__builtins__": {}}, {**VALUES, "true": True, "false": False}))  # noqa: S307 - generated here
     except (ZeroDivisionError, TypeError, OverflowError) as error:
@@ -199,7 +199,7 @@ def test_errors_have_positions(text: str, message: str, position: int) -> None:
     ],
 )
 def test_what_makes_no_sense_for_a_row(text: str, message: str) -> None:
-    """What can't be evaluated for a rollout raises EvaluationError and says why."""
+    """An expression that has no value for a rollout raises EvaluationError with the reason."""
     with pytest.raises(EvaluationError, match=message):
         holds(text)
 
@@ -261,7 +261,7 @@ def test_it_knows_what_it_refers_to() -> None:
 
 
 def test_the_rest_is_not_evaluated() -> None:
-    """What an 'and' or 'or' no longer needs is not looked at, so a missing column there does no harm."""
+    """Operands of 'and' and 'or' are evaluated only if needed, so a missing column in the others is no error."""
     assert holds("a == 1 or fields.gone == 1") is True
     assert holds("a == 2 and fields.gone == 1") is False
 

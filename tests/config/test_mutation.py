@@ -1,4 +1,4 @@
-"""Whatever is wrong with a YAML file, the error says where: random mutations of valid files."""
+"""Errors of randomly mutated YAML files have a file, a line and a column."""
 
 import functools
 import random
@@ -87,7 +87,7 @@ def test_every_error_of_a_reward_file_has_its_place(registry: Registry, text: st
 def test_every_error_of_a_training_configuration_has_its_place(
     tmp_path_factory: pytest.TempPathFactory, file: Path, seed: int
 ) -> None:
-    """The same for training configurations."""
+    """A mutated training configuration is accepted, or refused with file, line and column."""
     from rewardkit.train.config.reading import read_train_config
 
     text = mutated(file.read_text(encoding="utf-8"), random.Random(seed))  # noqa: S311

@@ -33,7 +33,7 @@ def test_parameters_are_described(registry: Registry) -> None:
 
 
 def test_descriptions_come_from_the_docstring() -> None:
-    """What a docstring says of a parameter is its description, and a mutable default is its default."""
+    """The schema has the description of a parameter from the docstring, and mutable defaults."""
 
     @reward("documented")
     def documented(rollout, *, words: list[str] = ["a"], seen: set[str] = {"x", "y"}) -> float:  # noqa: B006

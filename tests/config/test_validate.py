@@ -1,4 +1,4 @@
-"""What is wrong with a reward file is told in plain words, at exactly the right line and column."""
+"""Problems of a reward file are reported in plain words, with the exact line and column."""
 
 import json
 import random
@@ -258,7 +258,7 @@ RESOLVING_SAYS = {
 
 
 def message(text: str, registry: Registry) -> str:
-    """What a text is refused with."""
+    """Return the error message for a text."""
     with pytest.raises(ConfigError) as caught:
         parse_config(text, registry, "f")
     return str(caught.value)
@@ -290,7 +290,7 @@ def test_every_problem_is_told_at_once(registry: Registry) -> None:
 
 
 def test_a_reward_refuses_contradicting_parameters_with_a_place(registry: Registry) -> None:
-    """What a parameter class itself refuses is told at its 'with'."""
+    """An error that a parameter class raises is reported at the place of 'with'."""
     import dataclasses
 
     from rewardkit import RewardType

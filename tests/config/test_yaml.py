@@ -13,7 +13,7 @@ from rewardkit.errors import ConfigError, Location
 
 
 def data(text: str) -> Any:
-    """What the text holds."""
+    """Return the data of a text."""
     return parse_yaml(text, "f").data
 
 
@@ -117,7 +117,7 @@ def test_a_bomb_is_put_out() -> None:
 
 
 def test_a_bomb_of_merges_is_put_out() -> None:
-    """The same with merge keys."""
+    """Merge keys that would expand a small file to billions of values are refused, too."""
     lines = ["a0: &a0 {k: [x, x, x, x, x, x, x, x, x, x]}"]
     lines += [f"a{n}: &a{n} {{{', '.join(f'k{m}: {{<<: *a{n - 1}}}' for m in range(10))}}}" for n in range(1, 12)]
     assert "aliases expand this file to more than 100,000 values" in refused("\n".join(lines))
@@ -204,7 +204,7 @@ def written(value: Any, lines: list[str], indent: int, path: tuple, places: dict
 
 @given(st.dictionaries(keys, trees, min_size=1, max_size=4))
 def test_data_and_places_are_right(tree: dict) -> None:
-    """Of any document, the data come back as they were and every value's line and column are where it was written."""
+    """Random documents are read as they were written, and every value has its line and column."""
     lines: list[str] = [""]
     places: dict[tuple, tuple[int, int]] = {}
     written(tree, lines, 0, (), places)
@@ -300,7 +300,7 @@ def check_plain(value: Any) -> None:
 def test_arbitrary_bytes_raise_config_error_or_nothing(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
 ) -> None:
-    """The same of a file's bytes."""
+    """No bytes make the reader raise anything but ConfigError."""
     file = tmp_path_factory.getbasetemp() / "bytes.yaml"
     file.write_bytes(content)
     try:

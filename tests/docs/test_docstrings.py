@@ -65,7 +65,7 @@ def fields_with_docstrings(cls: type) -> set[str]:
 
 
 def undocumented(value: Any, name: str) -> Iterator[str]:
-    """What of a function or class lacks a description."""
+    """Yield the parameters and fields of a function or class that lack a description."""
     text = inspect.getdoc(value) or ""
     if not text:
         yield f"{name} has no docstring"

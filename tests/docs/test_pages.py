@@ -74,7 +74,7 @@ def lines_of(language: str, *starts: str) -> list[str]:
 SHOWN_COMMANDS = lines_of("console", "rewardkit ")
 COMMANDS = list(dict.fromkeys([*SHOWN_COMMANDS, *lines_of("bash", "rewardkit ")]))
 NOT_RUN = ("rewardkit doctor", "rewardkit check examples/train/")
-"""What depends on the machine, or on a model that has to be trained before."""
+"""Commands that depend on the machine, or on a model that must be trained first."""
 
 
 def yaml_blocks(kind: str) -> list[Block]:

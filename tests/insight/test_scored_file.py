@@ -66,7 +66,7 @@ def test_all_formats_give_the_same_numbers(tmp_path, monkeypatch, name, batch):
 
 
 def test_identities_agree_between_formats(tmp_path):
-    """The same rows in Parquet and in JSON Lines are recognized as the same."""
+    """Equal rows in Parquet and in JSON Lines are recognized as equal."""
     first, second = (read_scored_file(write(tmp_path / name, ROWS)) for name in ("s.parquet", "s.jsonl"))
     assert first.rows_N.tolist() == second.rows_N.tolist()
 

@@ -1,4 +1,4 @@
-"""What a scored file says about its reward."""
+"""Tests of the statistics of a scored file."""
 
 import math
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_values_are_centred_within_their_group():
 
 
 def test_shares_of_the_signal_add_up():
-    """Of a sum, what each component supplies of the within-group variance adds up to 1; differences between groups count for nothing."""
+    """The components' shares of the within-group variance of a sum add up to 1; differences between groups do not count."""
     contributions = {"a": [1, 0, 0, 0], "b": [0.5, 0.5, 9.0, 9.5]}
     rewards = np.add(contributions["a"], contributions["b"])
     file = scored(rewards, [0, 0, 1, 1], contributions, a=[1, 0, 0, 0], b=[1, 1, 1, 1])

@@ -105,7 +105,7 @@ def test_rewards_that_keep_the_contract_pass_every_test(target):
 
 
 def test_parameters_are_passed_on():
-    """What params holds reaches the reward, through the same checks as YAML."""
+    """The parameters of a test class are checked like those of a reward file, and passed to the reward."""
 
     @reward("threshold")
     def threshold(rollout: Rollout, *, at: int) -> float:
@@ -389,7 +389,7 @@ def test_without_examples_the_contract_is_not_held():
 
 @pytest.mark.parametrize("is_async", [False, True])
 def test_a_reward_is_closed_after_every_use(is_async):
-    """Whatever a reward holds open is let go, by a plain close or by a coroutine."""
+    """A reward is closed after each test, by a function or by a coroutine."""
     living = []
 
     @reward("holds_on")

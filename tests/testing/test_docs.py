@@ -9,7 +9,7 @@ DESCRIBED = '''
 
     @reward("{name}"{more})
     def palindrome(rollout, *, strict: bool = False) -> float:
-        """Whether it reads the same backwards.
+        """Score 1 if a completion reads the same backwards.
 
         Args:
             strict: Whether spaces count.
@@ -71,7 +71,7 @@ def test_what_is_not_described_is_told(install_plugin, tmp_path):
 
 
 def test_a_plugin_that_is_not_installed_is_told():
-    """Nothing is passed over because nothing was found."""
+    """A plugin without rewards fails the test."""
 
     class Docs(DocsContract):
         plugin = "nowhere"

@@ -28,7 +28,7 @@ class Block:
     indent: str
     """The white space before the opening fence."""
     closed: bool
-    """Whether there is a closing fence; without one the block extends to the end of the text."""
+    """True if there is a closing fence; otherwise the block extends to the end of the text."""
 
     def content(self, text: str) -> str:
         """Return the block's lines without the indentation of the fence.

@@ -140,5 +140,5 @@ def prose(text: str) -> Iterator[str]:
 
 
 def _is_formula(text: str, start: int, end: int) -> bool:
-    """Whether the dollar signs around ``text[start:end]`` mark a formula rather than prices: https://pandoc.org/MANUAL.html#math."""
+    """Return True if the dollar signs around ``text[start:end]`` mark a formula, not prices: https://pandoc.org/MANUAL.html#math."""
     return start < end and not (text[start].isspace() or text[end - 1].isspace() or text[end + 1 : end + 2].isdigit())

@@ -129,7 +129,7 @@ class Tags:
         return opened, complete, first_fault
 
     def _faults_repeated(self, text: str) -> tuple[int, int, str]:
-        """As `_faults_once`, but sections may repeat; a tag is correct if all of its sections are."""
+        """Return the faults as `_faults_once` does, but allow repeated sections; a tag is correct if all of its sections are."""
         seen: list[str] = []
         wrong: dict[str, str] = {}
         closing_of = dict(self._tags)

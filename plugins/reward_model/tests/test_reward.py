@@ -93,7 +93,7 @@ def test_messages_that_the_template_refuses_are_unscored(tmp_path, decoder):
 
 
 def test_pairs_are_two_texts(encoder):
-    """As a pair, prompt and completion are separated by the separator token."""
+    """With the form ``pair``, the separator token separates prompt and completion."""
     as_pair, as_text = (
         RewardModel(model=str(encoder), input=kind)([Rollout("ab", "cd")])[0] for kind in ("pair", "text")
     )

@@ -27,7 +27,7 @@ MAX_LISTED = 20
 
 @dataclass(slots=True)
 class Findings:
-    """What `check` found in the data."""
+    """The findings of ``rewardkit check`` about the data."""
 
     rows: int = 0
     rollouts: int = 0
@@ -46,7 +46,7 @@ class Findings:
     hint: str = ""
     """Why ``rewardkit score`` would refuse a whole file, with what to do; empty if it would not."""
     warnings: list[str] = field(default_factory=list)
-    """What is suspicious, but no reason for ``rewardkit score`` to refuse the data."""
+    """Suspicious facts for which ``rewardkit score`` does not refuse the data."""
 
     def add(self, component: str, problem: str, where: str) -> None:
         """Count a problem of one row or rollout.

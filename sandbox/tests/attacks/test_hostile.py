@@ -117,7 +117,7 @@ def test_what_is_expected_is_nowhere(box, way):
 
 
 def test_answers_that_harm_their_reader(box):
-    """Whatever stands in the place of an answer is a plain value or the program's failure, in words that can be printed."""
+    """Any answer of a program becomes a builtin value or a failure with a printable reason."""
     for name, line in programs.LINES.items():
         source = f"import os\nd = memoryview({line!r} + b'\\n')\nwhile d: d = d[os.write(3, d):]\ndef f(): os._exit(0)"
         start = time.process_time()
@@ -194,7 +194,7 @@ TREES = st.recursive(
     st.booleans(),
 )
 def test_any_answer_is_taken(tree, ended_well):
-    """Whatever JSON stands in the place of an answer becomes an execution with a printable note, never an exception."""
+    """Any JSON answer becomes an execution with a printable note, never an exception."""
     execution = Execution("ok", exit_code=0) if ended_well else Execution("error", exit_code=1, note="exit code 1")
     done = returned(execution, json.dumps(tree).encode() + b"\n")
     assert done.ok is (done.note == "")
@@ -206,7 +206,7 @@ def test_any_answer_is_taken(tree, ended_well):
 
 @given(st.lists(TREES.map(json.dumps) | st.text(max_size=20), max_size=5))
 def test_any_lines_of_a_shared_process_are_taken(lines):
-    """Whatever a shared process says, each case has an execution that ended well or is left open."""
+    """For any output of a shared process, each case has a successful execution or none."""
     files = (os.memfd_create("stdout"), os.memfd_create("stderr"))
     try:
         runs = shared_process._read(

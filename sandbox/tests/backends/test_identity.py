@@ -7,7 +7,7 @@ from rewardkit_sandbox import identify
 
 
 def test_a_root_that_is_made_again_is_another(tmp_path):
-    """The same root has the same identity, one put in its place another."""
+    """A root file system has a stable identity, and its replacement has another."""
     told = []
     for _ in range(2):
         python = tmp_path / "usr/bin/python3"

@@ -134,7 +134,7 @@ def test_an_unknown_name(site):
     ],
 )
 def test_one_that_fails_is_no_sandbox(site, code, said):
-    """Whatever its code raises is `Unavailable` with whose it is; nothing else is opened in its place."""
+    """An exception in a backend's code becomes `Unavailable` with its distribution; no other backend is opened instead."""
     install(site, code)
     with pytest.raises(Unavailable, match=said):
         open_sandbox("tiny")

@@ -49,7 +49,7 @@ def url():
 
 
 class TestRemote(SandboxContract):
-    """The same claims, through HTTP, but for test code."""
+    """The remote sandbox fulfils the contract of sandboxes, except for test code."""
 
     runs_test_code = False
     is_local = False

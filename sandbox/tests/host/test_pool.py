@@ -261,7 +261,7 @@ class Failing:
     ids=["disk full", "descriptors", "bug"],
 )
 def test_no_box_is_lost_when_starting_one_fails(backend, error):
-    """Whatever starting a box raises, it is tried again, and the pool is whole in the end."""
+    """If starting a box raises an exception, it is tried again, and the pool has all its boxes in the end."""
     with opened(backend, slots=2) as box:
         box.pool.backend = Failing(box.pool.backend, [error] * 3)
         for identity in identities(box):
@@ -432,7 +432,7 @@ def test_folders_of_dead_owners_are_swept(monkeypatch, request):
 
 
 def test_boxes_are_handed_out_in_the_order_of_asking(sandbox):
-    """Nobody overtakes: those who wait longest are served first."""
+    """Callers get boxes in the order in which they asked."""
     boxes = [sandbox.pool.acquire() for _ in range(sandbox.pool.size)]
     order, threads = [], []
     for number in range(6):
