@@ -330,7 +330,7 @@ def floors() -> Iterator[str]:
     heading("Distributions of their own")
     tower(
         (
-            (("plugins",), "format, length, math, code, reward_model, and yours"),
+            (("plugins",), "format, length, math, code, judge, reward_model, and yours"),
             (("rewardkit-sandbox",), "runs untrusted programs; knows nothing of rewards"),
         ),
         "other",
