@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
 import rewardkit_math
 from click.testing import CliRunner
 from rewardkit_math.plugin import register_commands
@@ -28,6 +29,21 @@ def test_the_python_in_the_readme_says_the_truth():
     assert f'reason="{verdict.reason}"'.replace("\\\\", "\\") in README.replace("\\\\", "\\")
     assert repr(rewardkit_math.extract("The final answer is 4. I checked 5 cases.")) in README
     assert repr(rewardkit_math.parse(r"1 \pm \sqrt2")) in README
+
+
+EXAMPLES = re.findall(r"^\| [^|`]*\| `(.*?)` \| `(.*?)` \| (equal|different) \|$", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("prediction", "reference", "verdict"), EXAMPLES)
+def test_the_examples_are_compared_as_the_readme_says(prediction, reference, verdict):
+    """Each example of the table has the verdict beside it, also with the prediction in a box."""
+    for text in (prediction, f"So it is \\boxed{{{prediction}}}."):
+        assert rewardkit_math.verify(text, reference, deadline_s=30).correct is (verdict == "equal")
+
+
+def test_the_table_has_examples():
+    """Every row of the table is tested."""
+    assert len(EXAMPLES) == len(re.findall(r" \| (?:equal|different) \|$", README, re.MULTILINE)) > 40
 
 
 def test_every_convention_is_in_the_table():

@@ -35,6 +35,8 @@ _LABELLED = re.compile(
     r"A:\s|#+\s|(?i:(?:(?:la|le|il|die|der|das|el|o|a)\s+)?(?:r[ée]ponse|respuesta|risposta|resposta|antwort|ответ|odpowied[źz]|cevap|đáp|lösung)\b)"
 )
 _EAST_ASIAN = re.compile("[\u4e00-\u9fff\u3040-\u30ff\uac00-\ud7a3]")
+_CONNECTORS = re.compile(r"(?<=[\d)}])\s*(?:或者?|和|与|及|且)\s*(?=[-\d\\(a-z])")
+"""Chinese words between the items of a bare answer."""
 _SOLUTION = re.compile(
     r"(?:solution|lösung|solución|solução|soluzione|result|resultat|résultat|resultado|risultato|ans|sol|vastaus|решение)\s*[:：]\s*(?=\S)",
     re.IGNORECASE,
@@ -83,7 +85,7 @@ def bare(text: str, _: tuple[str, ...]) -> Iterator[str]:
         return
     if len(stripped) > 80 and (_COMMON.search(stripped, 0, 400) or is_prose(stripped[:2000])):
         return
-    if _LABELLED.match(stripped) or (not stripped.isascii() and _EAST_ASIAN.search(stripped)):
+    if _LABELLED.match(stripped) or (not stripped.isascii() and _EAST_ASIAN.search(_CONNECTORS.sub("", stripped))):
         return
     outside = _MATH.sub(" ", stripped)
     if is_prose(outside):
