@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from rewardkit.config.content import component_content
 from rewardkit.config.expression import RESERVED, EvaluationError, Expression, ExpressionError, parse_expression
 from rewardkit.config.params import make_params, plain_params
 from rewardkit.config.schedule import Schedule
@@ -592,6 +593,7 @@ def _resolved_composite(composite: Composite) -> dict[str, Any]:
                 "scale": [item.scale.kind, item.scale.low, item.scale.high] if item.scale else None,
                 "clip": item.clip,
                 "timeout": item.timeout_s,
+                **component_content(item.offer, item.params, plain_params(item.params)),
             }
             for item in composite.components
         },

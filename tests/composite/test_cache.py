@@ -3,6 +3,7 @@
 import dataclasses
 import datetime as dt
 import decimal
+import os
 import sqlite3
 import threading
 from pathlib import Path
@@ -167,17 +168,84 @@ def damage_by_other_table(file: Path) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("damage", [damage_by_bytes, damage_by_folder, damage_by_other_table])
-def test_a_damaged_file_is_left_aside(tmp_path: Path, damage, caplog: pytest.LogCaptureFixture) -> None:
-    """A cache whose file is no cache finds and keeps nothing, and says so once."""
-    damage(tmp_path / "scores.sqlite")
+def damage_by_cutting(file: Path) -> None:
+    """Cut a cache off."""
+    cache = ScoreCache(file.parent)
+    cache.put({str(number).encode(): [Score(1.0, "x" * 500)] for number in range(500)})
+    cache.close()
+    file.write_bytes(file.read_bytes()[:5000])
+
+
+def damage_by_version(file: Path) -> None:
+    """A version that never was."""
+    with sqlite3.connect(file) as connection:
+        connection.execute("PRAGMA user_version=-3")
+    connection.close()
+
+
+@pytest.mark.parametrize("damage", [damage_by_bytes, damage_by_other_table, damage_by_cutting, damage_by_version])
+def test_a_damaged_file_is_replaced(tmp_path: Path, damage, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that is not a cache, or a broken one, is set aside with a warning that names it; a new one is used."""
+    file = tmp_path / "scores.sqlite"
+    damage(file)
+    cache = ScoreCache(tmp_path)
+    assert cache.get([b"1"]) == {}
+    cache.put(SCORES)
+    assert cache.get(list(SCORES)) == SCORES
+    cache.close()
+    (message,) = caplog.messages
+    assert message.startswith(f"the score cache {file} can't be used (")
+    assert (tmp_path / "scores.damaged").exists()
+
+
+def test_a_folder_in_place_of_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the file can't be opened nothing is found or kept, with one warning."""
+    damage_by_folder(tmp_path / "scores.sqlite")
     cache = ScoreCache(tmp_path)
     cache.put(SCORES)
     assert cache.get([b"1"]) == {}
+    cache.close()
+    (message,) = caplog.messages
+    assert "can't be used, so scores are not cached" in message
+
+
+def test_a_later_version_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A cache that a later version wrote is neither used nor replaced."""
+    ScoreCache(tmp_path).close()
+    with sqlite3.connect(tmp_path / "scores.sqlite") as connection:
+        connection.execute("PRAGMA user_version=99")
+    connection.close()
+    cache = ScoreCache(tmp_path)
+    assert cache.get([b"1"]) == {}
+    cache.close()
+    assert "a later version of rewardkit wrote it (version 99, known is 1)" in caplog.text
+    assert not (tmp_path / "scores.damaged").exists()
+
+
+def test_a_cache_without_a_version_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The first versions wrote no version; what they kept is found."""
+    cache = ScoreCache(tmp_path)
     cache.put(SCORES)
     cache.close()
-    assert [message for message in caplog.messages if "can't be used and is left aside" in message] == caplog.messages
-    assert len(caplog.messages) == 1
+    with sqlite3.connect(cache.file) as connection:
+        connection.execute("PRAGMA user_version=0")
+    connection.close()
+    cache = ScoreCache(tmp_path)
+    assert cache.get(list(SCORES)) == SCORES
+    cache.close()
+    assert caplog.messages == []
+
+
+def test_a_forked_process_has_a_connection_of_its_own(tmp_path: Path) -> None:
+    """A cache that is inherited through a fork is opened again, and both processes go on."""
+    cache = ScoreCache(tmp_path)
+    child = os.fork()
+    if child == 0:
+        cache.put(SCORES)
+        os._exit(cache.get(list(SCORES)) != SCORES)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert cache.get(list(SCORES)) == SCORES
+    cache.close()
 
 
 @pytest.mark.parametrize("value", ["[", '[[null, "", null, null]]', "[[1]]{", "7", "[[1, 2, 3, 4, 5, 6]]", "[{}]"])
@@ -188,7 +256,7 @@ def test_a_damaged_entry_is_left_aside(tmp_path: Path, value: str, caplog: pytes
         connection.execute("INSERT INTO scores VALUES (?, ?)", (b"1", value.encode()))
     connection.close()
     assert cache.get([b"1"]) == {}
-    assert "can't be used and is left aside" in caplog.text
+    assert "can't be used, so scores are not cached" in caplog.text
     cache.close()
 
 
@@ -198,7 +266,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, caplog: pytest.LogCaptureF
     cache = ScoreCache(tmp_path / "file" / "cache")
     cache.put(SCORES)
     assert cache.get([b"1"]) == {}
-    assert "can't be used and is left aside" in caplog.text
+    assert "can't be used, so scores are not cached" in caplog.text
 
 
 def test_threads_and_caches_share_a_file(tmp_path: Path) -> None:

@@ -662,7 +662,7 @@ def test_a_failing_cache_stops_nothing(load, tmp_path: Path, caplog: pytest.LogC
     cache._connection.execute("DROP TABLE scores")
     with caplog.at_level(logging.WARNING):
         assert rewards(engine.score(rows(1, 2))) == [5.0, 6.0]
-    assert "can't be used and is left aside" in caplog.text
+    assert "can't be used, so scores are not cached" in caplog.text
 
 
 def test_an_error_in_the_callback_reaches_the_caller(load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
