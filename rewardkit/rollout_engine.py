@@ -183,6 +183,8 @@ class RolloutEngineType:
     """The documentation, in Markdown. The first line is the summary."""
     modules: Mapping[str, str] | None = None
     """The modules that it needs, each with the command that installs it. They are checked before anything is loaded."""
+    versions: Mapping[str, str] | None = None
+    """The supported versions of these modules, such as ``>=0.32,<0.34``. Other versions are refused before anything is loaded."""
     shares_weights: bool = False
     """The engine samples from the policy's own tensors, so no weights need to be copied."""
     refuse: Callable[[Any, Sampling], str] | None = None

