@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic.errors import PydanticUserError
 
+from rewardkit import user_functions
 from rewardkit.config.params import params_schema
 from rewardkit.registry import OfferedReward, Registry
 
@@ -172,12 +173,22 @@ def _component_schema(offers: list[OfferedReward]) -> dict[str, Any]:
         if params.get("required"):
             then["required"] = ["with"]
         rules.append({"if": {"properties": {"use": {"const": offer.type.name}}, "required": ["use"]}, "then": then})
+    any_function = user_functions.function_type("file.py:name", user_functions.FunctionSource("", "", None))
+    rules.append(
+        {
+            "if": {"properties": {"use": {"type": "string", "pattern": user_functions.PATTERN}}, "required": ["use"]},
+            "then": {"properties": {"with": _closed(params_schema(any_function))}},
+        }
+    )
     component: dict[str, Any] = {
         "type": "object",
         "properties": {
             "use": {
-                "enum": [offer.type.name for offer in offers],
-                "description": "The name of an installed reward.",
+                "anyOf": [
+                    {"enum": [offer.type.name for offer in offers]},
+                    {"type": "string", "pattern": user_functions.PATTERN},
+                ],
+                "description": "The name of an installed reward, or a function: file.py:name or package.module:name.",
             },
             "with": {"type": "object", "description": "The parameters of the reward."},
             "weight": _WEIGHT,
@@ -196,7 +207,7 @@ def _component_schema(offers: list[OfferedReward]) -> dict[str, Any]:
         "required": ["use"],
         "additionalProperties": False,
     }
-    return {**component, "allOf": rules} if rules else component
+    return {**component, "allOf": rules}
 
 
 def _closed(schema: dict[str, Any]) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def test_clashing_rewards_are_left_out(registry: Registry) -> None:
     two = Registry(
         rewards={"x": [*registry.rewards["exact"], *registry.rewards["slow"]], "size": registry.rewards["size"]}
     )
-    assert reward_schema(two)["$defs"]["component"]["properties"]["use"]["enum"] == ["size"]
+    assert reward_schema(two)["$defs"]["component"]["properties"]["use"]["anyOf"][0]["enum"] == ["size"]
 
 
 def test_a_parameter_without_a_schema_does_not_spoil_the_others(registry: Registry) -> None:
@@ -106,7 +106,7 @@ def test_a_parameter_without_a_schema_does_not_spoil_the_others(registry: Regist
 
     own.register(Plugin())
     schema = reward_schema(own)
-    assert "odd" in schema["$defs"]["component"]["properties"]["use"]["enum"]
+    assert "odd" in schema["$defs"]["component"]["properties"]["use"]["anyOf"][0]["enum"]
     assert jsonschema.Draft202012Validator(schema).is_valid({"version": 1, "components": {"a": {"use": "odd"}}})
 
 
@@ -130,3 +130,12 @@ def test_parameters_are_made_from_data(registry: Registry) -> None:
 def test_plain_parameters_have_an_order(value: object, plain: object) -> None:
     """Sets come out sorted, however deep, so that an id made from them is the same in every process."""
     assert plain_params(value) == plain
+
+
+def test_functions_are_in_the_schema(registry: Registry) -> None:
+    """An editor accepts a function under ``use``, and knows what ``with`` may set for it."""
+    file = {"version": 1, "components": {"c": {"use": "./mine.py:f", "with": {"style": "verl"}}}}
+    validator = Draft202012Validator(reward_schema(registry))
+    assert list(validator.iter_errors(file)) == []
+    file["components"]["c"]["with"] = {"stile": "verl"}
+    assert [error.validator for error in validator.iter_errors(file)] == ["additionalProperties"]
