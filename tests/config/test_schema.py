@@ -135,7 +135,7 @@ def test_plain_parameters_have_an_order(value: object, plain: object) -> None:
 def test_functions_are_in_the_schema(registry: Registry) -> None:
     """An editor accepts a function under ``use``, and knows what ``with`` may set for it."""
     file = {"version": 1, "components": {"c": {"use": "./mine.py:f", "with": {"style": "verl"}}}}
-    validator = Draft202012Validator(reward_schema(registry))
+    validator = jsonschema.Draft202012Validator(reward_schema(registry))
     assert list(validator.iter_errors(file)) == []
     file["components"]["c"]["with"] = {"stile": "verl"}
     assert [error.validator for error in validator.iter_errors(file)] == ["additionalProperties"]
