@@ -109,7 +109,6 @@ _LEAVES = {head: frozenset((head,)) for head in ("num", "sym", "word", "text", "
 
 ZERO = Expr("num", 0, None)
 ONE = Expr("num", 1, None)
-TWO = Expr("num", 2, None)
 MINUS_ONE = Expr("num", -1, None)
 
 

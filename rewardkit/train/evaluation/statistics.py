@@ -1,16 +1,13 @@
-"""Statistics of evaluations: pass@k, majority@k, confidence intervals, calibration and correlation. Needs no torch."""
+"""Statistics of evaluations: majority@k, confidence intervals, calibration and correlation. Needs no torch."""
 
 from __future__ import annotations
 
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean
-from typing import TypeVar
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,71 +41,6 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> Estimate:
     # At 0 and 1 the bound is exact; rounding must not move it.
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     return Estimate(share, low, 1.0 if successes == trials else min(1.0, centre + half))
-
-
-def bootstrap(
-    items: Sequence[T],
-    statistic: Callable[[Sequence[T]], float],
-    *,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Estimate:
-    """Return ``statistic(items)`` with the percentile interval of the bootstrap, which resamples items with replacement.
-
-    Args:
-        items: Independent items, usually one per problem (not per sample).
-        statistic: Computes a number from items.
-        confidence: The share of the resamples within the interval.
-        resamples: The number of resamples.
-        seed: The seed of the resamples.
-
-    Raises:
-        ValueError: There are no items.
-    """
-    if not items:
-        raise ValueError("there is nothing to take an interval of")
-    generator = random.Random(seed)  # noqa: S311 - no secrets here
-    values = sorted(statistic(generator.choices(items, k=len(items))) for _ in range(resamples))
-    tail = (1 - confidence) / 2
-    last = resamples - 1
-    return Estimate(statistic(items), values[round(tail * last)], values[round((1 - tail) * last)])
-
-
-def pass_at_k(samples: int, correct: int, k: int) -> float:
-    """Return the unbiased estimate of the probability that at least one of k completions is correct: ``1 − C(n−c, k)/C(n, k)``.
-
-    Chen et al. 2021, https://arxiv.org/abs/2107.03374.
-
-    Args:
-        samples: n, the number of completions of one problem.
-        correct: c, the number of correct ones.
-        k: At most n, because there is no unbiased estimate from fewer completions.
-
-    Raises:
-        ValueError: ``0 <= correct <= samples`` or ``1 <= k <= samples`` does not hold.
-    """
-    if not 0 <= correct <= samples:
-        raise ValueError(f"{correct} of {samples} completions can't be right")
-    if not 1 <= k <= samples:
-        raise ValueError(f"pass@{k} needs at least {max(k, 1)} completions of each problem, and there are {samples}")
-    return 1 - math.comb(samples - correct, k) / math.comb(samples, k)
-
-
-def mean_pass_at_k(
-    counts: Sequence[tuple[int, int]], k: int, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
-) -> Estimate:
-    """Return the mean pass@k over problems, with a bootstrap interval over problems.
-
-    Args:
-        counts: The (samples, correct) of each problem.
-        k: As for ``pass_at_k``.
-        confidence: As for ``bootstrap``.
-        resamples: As for ``bootstrap``.
-        seed: As for ``bootstrap``.
-    """
-    values = [pass_at_k(samples, correct, k) for samples, correct in counts]
-    return bootstrap(values, fmean, confidence=confidence, resamples=resamples, seed=seed)
 
 
 def majority_at_k(

@@ -26,52 +26,6 @@ def test_wilson_by_the_book():
     assert (statistics.wilson(0, 0).low, statistics.wilson(0, 0).high) == (0.0, 1.0)
 
 
-def test_bootstrap_of_what_does_not_vary():
-    """Equal items have an interval of no width; the same seed gives the same interval; no items are an error."""
-    same = statistics.bootstrap([2.0] * 5, fmean)
-    assert (same.value, same.low, same.high) == (2.0, 2.0, 2.0)
-    assert statistics.bootstrap(range(30), fmean, seed=3) == statistics.bootstrap(range(30), fmean, seed=3)
-    with pytest.raises(ValueError, match="nothing"):
-        statistics.bootstrap([], fmean)
-
-
-def test_bootstrap_agrees_with_the_normal_interval():
-    """The interval of the mean of many coin flips is near ±1.96 standard errors."""
-    found = statistics.bootstrap([0.0, 1.0] * 200, fmean, resamples=2000)
-    assert found.value == 0.5
-    assert found.low == pytest.approx(0.5 - 1.96 * 0.025, abs=0.006)
-    assert found.high == pytest.approx(0.5 + 1.96 * 0.025, abs=0.006)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_pass_at_k_is_the_share_of_subsets_with_a_right_one(data):
-    """1 − C(n−c, k)/C(n, k) is what counting all subsets gives."""
-    n = data.draw(st.integers(1, 8))
-    c, k = data.draw(st.integers(0, n)), data.draw(st.integers(1, n))
-    subsets = list(itertools.combinations([True] * c + [False] * (n - c), k))
-    assert statistics.pass_at_k(n, c, k) == pytest.approx(sum(map(any, subsets)) / len(subsets))
-
-
-@pytest.mark.parametrize(("n", "c", "k"), [(3, 4, 1), (3, -1, 1), (3, 1, 4), (3, 1, 0), (0, 0, 1)])
-def test_pass_at_k_refuses_what_it_can_not_say(n, c, k):
-    """More correct completions than samples, and k above n, are errors."""
-    with pytest.raises(ValueError, match=r"right|needs at least"):
-        statistics.pass_at_k(n, c, k)
-
-
-def test_pass_at_k_of_large_counts():
-    """Large counts neither overflow nor lose precision."""
-    assert statistics.pass_at_k(10_000, 1, 5_000) == pytest.approx(0.5)
-
-
-def test_mean_pass_at_k():
-    """The mean is over problems, and the interval holds it."""
-    found = statistics.mean_pass_at_k([(4, 2), (4, 0), (4, 4)], 2)
-    assert found.value == pytest.approx((5 / 6 + 0 + 1) / 3)
-    assert found.low <= found.value <= found.high
-
-
 def test_majority_by_hand():
     """The most frequent answer counts; ties count by half; no answer has no vote, and all of none is wrong."""
     assert statistics.majority_at_k(["1", "2", "2"], [False, True, True], 3) == 1.0
