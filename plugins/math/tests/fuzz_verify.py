@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing, bounded: `python plugins/math/tests/fuzz_verify.py -max_total_time=60` (needs `pip install atheris`).
 
-A finding is an exception, a verdict that takes longer than TOO_LONG_S, an answer that differs from itself, or a pair that is judged
-differently the other way round.
+Findings are exceptions, verdicts that take longer than TOO_LONG_S, answers that differ from themselves, and pairs whose verdict depends
+on their order.
 """
 
 # ruff: noqa: T201
@@ -15,7 +15,7 @@ TOO_LONG_S = 2.0
 
 
 def one(first: str, second: str) -> None:
-    """Check what must hold for any two texts."""
+    """Check the properties that hold for any two texts."""
     from rewardkit_math import verify  # the fuzzer instruments what is imported later
 
     started = time.process_time()

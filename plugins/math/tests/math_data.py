@@ -1,4 +1,4 @@
-"""The labelled data that accuracy is measured on: `../shared/data` beside the repository, or where REWARDKIT_DATA says."""
+"""The labelled data for measurements of accuracy, in `../shared/data` beside the repository or in REWARDKIT_DATA."""
 
 import json
 import os
@@ -8,7 +8,7 @@ DATA = Path(os.environ.get("REWARDKIT_DATA", Path(__file__).resolve().parents[3]
 
 
 def rows(name):
-    """The rows of a JSONL file of the data, or None where it is missing."""
+    """Return the rows of a JSONL file of the data, or None if it is missing."""
     path = DATA / name
     if not path.exists():
         return None
@@ -17,12 +17,12 @@ def rows(name):
 
 
 def wrapped(row, side):
-    """One side of a case, in a box where it is a bare answer."""
+    """Return one side of a case, in a box if it is a bare answer."""
     return f"\\boxed{{{row[side]}}}" if row.get(f"wrap_{side}") else row[side]
 
 
 def cases(name):
-    """(prediction, reference, expected, row) of a set; None where its file is missing."""
+    """Return (prediction, reference, expected, row) for each case of a set; None if its file is missing."""
     if name == "gsm8k":
         found = rows("rollouts/gsm8k_model_solutions.jsonl")
         return found and [
@@ -51,7 +51,7 @@ def cases(name):
 
 
 def disputed(row, expected):
-    """Why a label is not followed, or "": each is a difference of opinion that the README explains."""
+    """Return the reason why a label is disputed, or "" if it isn't."""
     if expected:
         return ""
     if "4:30 p.m." in str(row.get("gold", row.get("answer"))):

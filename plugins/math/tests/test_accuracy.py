@@ -1,4 +1,4 @@
-"""Accuracy on labelled data: the floors that have been reached, and no wrong answer called right."""
+"""Accuracy on labelled data has minimum values, and no wrong answer is called right."""
 
 import importlib.util
 from pathlib import Path
@@ -19,7 +19,7 @@ FLOORS = {
     "gsm8k": 1.0,
     "cot": 1.0,
 }
-"""Shares of rows on which verdict and label agree, without those whose label is disputed."""
+"""The least share of rows on which verdict and label agree, without rows whose label is disputed."""
 
 DISPUTED = {"mathverify_cases": 2, "peer_cases/qwen": 5, "cot": 9}
 """The largest number of disputed labels; `math_data.disputed` gives the reason for each."""

@@ -1,4 +1,4 @@
-"""Wrong answers that look right: an answer of known value, changed a little, is called equal only where the values are equal.
+"""Wrong answers that look right: a slightly changed answer is called equal only if its value is equal.
 
 The oracle is independent of the verifier: fractions, polynomials as dictionaries, a + b√n as pairs, sets of numbers, written out here.
 """
@@ -15,14 +15,14 @@ QUICK = settings(deadline=None, max_examples=150)
 
 
 def judged(a, b, same):
-    """The verdict both ways round, bare and in a box, must be `same`."""
+    """Assert that the verdict is `same` in both directions, bare and in a box."""
     for prediction, reference in ((a, b), (b, a), (f"So it is \\boxed{{{a}}}.", b), (f"The answer is ${a}$.", b)):
         verdict = verify(prediction, reference, symbolic=False)
         assert verdict.correct is same, verdict.reason
 
 
 def rational(value):
-    r"""`\frac{a}{b}`, or an integer."""
+    r"""Return `\frac{a}{b}`, or an integer."""
     sign = "-" if value < 0 else ""
     value = abs(value)
     return sign + (
@@ -100,7 +100,7 @@ ARITHMETIC = st.recursive(
 @QUICK
 @given(ARITHMETIC, ARITHMETIC, st.sampled_from([0, 1, -1, Fraction(1, 10**9), 10**6]))
 def test_arithmetic(first, second, off):
-    """Two computations are equal exactly when their values are, and never when they are off by any amount."""
+    """Two computations are equal exactly if their values are, however small the difference."""
     judged(first[0], second[0], first[1] == second[1])
     judged(first[0], rational(first[1] + off), not off)
 
@@ -150,7 +150,7 @@ def test_polynomials(first, second):
 @QUICK
 @given(POLYNOMIALS)
 def test_another_variable_or_sign(found):
-    """A variable or a sign that is changed makes another expression, unless it has no part in it."""
+    """A variable or a sign that is changed makes another expression, unless it doesn't occur in it."""
     text, poly = found
     swapped = {(j, i): c for (i, j), c in poly.items()}
     judged(text.translate(str.maketrans("xy", "yx")), text, swapped == poly)
@@ -162,7 +162,7 @@ def test_another_variable_or_sign(found):
 
 
 def _root(a, b, n):
-    """A + b√n with all square factors taken out, as (a, b, n)."""
+    """Return a + b√n without square factors under the root, as (a, b, n)."""
     for d in range(isqrt(n), 1, -1):
         if n % (d * d) == 0:
             b, n = b * d, n // (d * d)
@@ -182,7 +182,7 @@ def _root(a, b, n):
 )
 @example(1, 2, 2, 1, 1, 8)
 def test_roots(a, b, n, c, d, m):
-    """A + b√n and c + d√m are equal exactly when they are so without square factors."""
+    """Sums a + b√n are equal exactly if they are equal without square factors."""
     same = _root(Fraction(a), Fraction(b), n) == _root(Fraction(c), Fraction(d), m)
     judged(f"{a} + ({b})\\sqrt{{{n}}}", f"{c} + ({d})\\sqrt{{{m}}}", same)
     judged(f"{a} + ({b})\\sqrt{{{n}}}", f"{a} + ({b})\\sqrt{{{n + 1}}}", not b)
@@ -248,7 +248,7 @@ def _interval(ends):
 @QUICK
 @given(ENDS, ENDS, st.data())
 def test_intervals(first, second, data):
-    """Both ends, and whether they belong to it, must be right; so it is for the chain of inequalities."""
+    """Both ends of an interval, and whether they belong to it, must be right; the same holds for chains of inequalities."""
     change = data.draw(st.integers(0, 4))
     low, high, left, right = first
     other = [
@@ -275,7 +275,7 @@ def test_intervals(first, second, data):
     st.sampled_from(["<", ">", r"\le", r"\ge", "="]),
 )
 def test_linear_inequalities(a, b, sign, other):
-    """A·x + c ⋚ … is its own solution with the same sign, turned round for a negative factor, and no other."""
+    """A·x + c ⋚ … equals its solution, with the sign reversed for a negative factor, and no other inequality."""
     turned = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", "=": "="}
     bound = rational(b)
     judged(f"{a}x {sign} {rational(a * b)}", f"x {other} {bound}", sign == other)

@@ -1,4 +1,4 @@
-r"""Labelled pairs of our own, in every notation: `cases.jsonl`, a row for each, labelled before it was first run."""
+r"""Labelled pairs of our own, in every notation: `cases.jsonl`, one per row, labelled before their first run."""
 
 import json
 from pathlib import Path
@@ -17,13 +17,13 @@ CASES = [json.loads(line) for line in Path(__file__).with_name("cases.jsonl").re
     ],
 )
 def test_case(prediction, reference, correct):
-    """The verdict is the label."""
+    """The verdict equals the label."""
     assert verify(prediction, reference, symbolic=False).correct is correct
 
 
 @pytest.mark.parametrize("kind", sorted({c["kind"] for c in CASES} - {"full solutions", "hedges"}))
 def test_either_side_may_be_the_reference(kind):
-    """Bare answers are judged alike the other way round, and in a box as well as bare."""
+    """Verdicts on bare answers don't change if the sides are exchanged or an answer is put in a box."""
     for case in CASES:
         if case["kind"] == kind:
             a, b = case["prediction"], case["reference"]
@@ -33,8 +33,8 @@ def test_either_side_may_be_the_reference(kind):
                 assert verify(f"So it is \\boxed{{{a}}}.", b, symbolic=False).correct is case["correct"], (a, b)
 
 
-def test_every_row_is_of_its_own():
-    """No pair is there twice, and each kind has right and wrong answers."""
+def test_no_row_is_repeated():
+    """No pair occurs twice, and each kind has right and wrong answers."""
     pairs = [(c["prediction"], c["reference"]) for c in CASES]
     assert len(set(pairs)) == len(pairs)
     kinds = {c["kind"] for c in CASES} - {"hedges", "notation slips"}

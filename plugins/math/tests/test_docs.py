@@ -23,8 +23,8 @@ class TestDocs(DocsContract):
     readme = FILE
 
 
-def test_the_python_in_the_readme_says_the_truth():
-    """The library's examples give what stands beside them."""
+def test_the_python_in_the_readme_is_true():
+    """The library's examples return the values in their comments."""
     verdict = rewardkit_math.verify(r"So the probability is $\boxed{\frac{2}{4}}$.", "0.5")
     assert f'reason="{verdict.reason}"'.replace("\\\\", "\\") in README.replace("\\\\", "\\")
     assert repr(rewardkit_math.extract("The final answer is 4. I checked 5 cases.")) in README

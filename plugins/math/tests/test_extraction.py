@@ -50,18 +50,18 @@ def test_the_most_explicit_mark_wins(text, answer, source):
 
 
 def test_no_answer_is_an_empty_answer():
-    """A text without an answer gives an answer that is false."""
+    """A text without an answer gives a false `Answer`."""
     assert not extract("")
     assert not extract("\\boxed{}")
 
 
 def test_sources_can_be_chosen():
-    """Only the sources that are asked for are looked at, in their order."""
+    """Only the given sources are searched, in their order."""
     text = r"The answer is 4. \boxed{5}"
     assert extract(text, ("phrase", "boxed")).text == "4"
     assert not extract("The answer is 4.", ("boxed",))
 
 
 def test_what_follows_the_end_of_the_turn_does_not_count():
-    """Text behind an end-of-turn token is not the completion's."""
+    """Text after an end-of-turn token is ignored."""
     assert extract(r"\boxed{3}<|im_end|><|im_start|>user \boxed{9}").text == "3"

@@ -56,12 +56,12 @@ def test_equal_numbers(a, b):
 
 @pytest.mark.parametrize(("a", "b"), DIFFERENT)
 def test_different_numbers(a, b):
-    """Different numbers are told apart, however close, small or large."""
+    """Different numbers are found different, however close, small or large."""
     assert not same_number(parse(a), parse(b))
 
 
 def test_what_cannot_be_bounded_is_left_open():
-    """An angle of 10^(10^10) radians has a sine, but not here."""
+    """The sine of 10^(10^10) radians is refused."""
     with pytest.raises(Undecided):
         same_number(parse(r"\sin(10^{10^{10}})"), parse("1"))
 

@@ -58,7 +58,7 @@ SHAPES = {
 
 @pytest.mark.parametrize(("text", "shape"), SHAPES.items())
 def test_shapes(text, shape):
-    """Lists, tuples, intervals, sets, relations and the rest are told apart."""
+    """Lists, tuples, intervals, sets, relations and other structures have different heads."""
     found = parse(text)
     assert found.head == shape[0]
     assert shape[1] is None or found.args[0] == shape[1]

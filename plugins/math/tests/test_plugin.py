@@ -1,4 +1,4 @@
-"""The reward and the verb."""
+"""The reward and the command."""
 
 # ruff: noqa: RUF012 - the attributes of a contract are only read
 
@@ -17,7 +17,7 @@ def rollout(completion, **fields):
 
 
 class TestMath(RewardContract):
-    """``math`` keeps the contract."""
+    """``math`` fulfils the contract of rewards."""
 
     reward = "math"
     params = {"reference": "answer"}
@@ -26,7 +26,7 @@ class TestMath(RewardContract):
 
 
 class TestStrictMath(RewardContract):
-    """``math`` with conventions of its own keeps the contract."""
+    """``math`` with other conventions fulfils the contract of rewards."""
 
     reward = "math"
     params = {"reference": "answer", "extraction": ["boxed"], "form": "simplified", "symbolic": False, "tolerance": 0}
@@ -35,7 +35,7 @@ class TestStrictMath(RewardContract):
 
 
 def test_the_reason_says_what_and_why():
-    """A score comes with both answers, the outcome and the tier."""
+    """The reason of a score contains both answers, the outcome and the tier."""
     (score,) = Math(reference="answer")([rollout(r"\boxed{0.5}")])
     assert score == Score(1.0, r"prediction '0.5' (boxed), reference '\\frac{1}{2}' (bare): equal [normal form]")
 
@@ -45,14 +45,14 @@ def test_the_reason_says_what_and_why():
     [(r"\frac{1}{", "reference"), ("", "reference"), (None, "reference"), ({"a": 1}, "reference"), ([], "reference")],
 )
 def test_a_bad_reference_is_unscored(answer, kind):
-    """Not scored is not wrong."""
+    """A row with a bad reference is unscored, not scored 0."""
     (result,) = Math(reference="answer")([rollout("5", answer=answer)])
     assert isinstance(result, Unscored)
     assert result.kind == kind
 
 
 def test_a_missing_column_is_unscored():
-    """Without the field there is nothing to compare with."""
+    """A row without the reference's field is unscored."""
     (result,) = Math(reference="solution")([rollout("5")])
     assert isinstance(result, Unscored)
     assert result.kind == "input"
@@ -67,13 +67,13 @@ def test_time_running_out_is_unscored():
 
 
 def test_references_may_be_numbers_and_lists():
-    """A number is its text; of a list, any answer counts."""
+    """A number is read as text; any answer of a list is accepted."""
     reward = Math(reference="answer")
     assert [reward.score(rollout("18", answer=a)).value for a in (18, 18.0, ["17", "18"], ["17"])] == [1, 1, 1, 0]
 
 
 def test_check_finds_references_that_cannot_be_understood():
-    """`rewardkit check` holds every row's reference against the parser before a run."""
+    """`rewardkit check` finds references that can't be parsed before a run."""
     from rewardkit_math.plugin import check
 
     params = type("Params", (), {"reference": "answer"})
@@ -81,8 +81,8 @@ def test_check_finds_references_that_cannot_be_understood():
     assert check(params, rollout("", answer="18")) is None
 
 
-def test_the_verb():
-    """`rewardkit math A B` compares, explains, and says it with its exit code."""
+def test_the_command():
+    """`rewardkit math A B` compares two answers, explains the comparison, and returns an exit code."""
     from click.testing import CliRunner
     from rewardkit_math.plugin import register_commands
 

@@ -182,7 +182,7 @@ def test_algebra_keeps_the_meaning(a, k):
 
 @given(st.fractions(), st.fractions())
 def test_rational_numbers_are_exact(x: Fraction, y: Fraction):
-    """Two fractions are equal exactly when they are."""
+    """Two fractions are called equal exactly if they are equal."""
     a, b = f"\\frac{{{x.numerator}}}{{{x.denominator}}}", f"\\frac{{{y.numerator}}}{{{y.denominator}}}"
     assert verify(a, b).correct is (x == y)
     assert verify(f"{x.numerator}/{x.denominator}", a).correct is True
@@ -190,14 +190,14 @@ def test_rational_numbers_are_exact(x: Fraction, y: Fraction):
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=6, min_value=-1000, max_value=1000), st.integers(0, 3))
 def test_trailing_zeros_do_not_matter(x, zeros):
-    """0.5 is 0.500."""
+    """Zeros at the end of a decimal don't matter."""
     assert verify(f"{x}" + "0" * zeros, f"{x}").correct is True
 
 
 @settings(deadline=None, max_examples=600)
 @given(FRAGMENTS, FRAGMENTS)
 def test_no_text_raises(a, b):
-    """Whatever the two texts are, there is a verdict of the documented kind, and an answer is never different from itself."""
+    """Any two texts give a verdict of the documented kind, and no answer differs from itself."""
     verdict = verify(a, b, symbolic=False)
     assert verdict.correct in (True, False, None)
     assert (verdict.failure != "") == (verdict.correct is None)
@@ -212,7 +212,7 @@ def test_no_text_raises(a, b):
      "\\sqrt", "-", "1,", "\\begin{matrix}", "</think>", "final answer is ", "\n", "é", "\\", "\\\\", "\\{", "4 cm ", "!"],
 )  # fmt: skip
 def test_a_megabyte_of_anything_is_answered(unit, size):
-    """Repeated up to a megabyte, on either side, nothing takes long enough to meet the deadline, nor raises."""
+    """No text, repeated up to a megabyte on either side, raises an error or takes as long as the deadline."""
     text = unit * (size // len(unit))
     assert verify(text, "5", deadline_s=0.5).failure != "timeout"
     assert verify("5", text, deadline_s=0.5).failure != "timeout"

@@ -22,12 +22,12 @@ CASES = [
 
 @pytest.mark.parametrize(("prediction", "reference", "expected"), CASES)
 def test_calculus(prediction, reference, expected):
-    """Integrals, infinite sums and limits are worked out."""
+    """Integrals, infinite sums and limits are evaluated."""
     assert verify(prediction, reference, deadline_s=60).correct is expected
 
 
 def test_without_the_symbolic_tier_it_is_not_shown():
-    """Switched off, such a prediction is not shown to be right, and such a reference gives no verdict."""
+    """Without the symbolic tier, such a prediction is wrong, and such a reference gives no verdict."""
     assert verify(*CASES[0][:2], symbolic=False).correct is False
     assert verify("1/3", CASES[0][0], symbolic=False).correct is None
 

@@ -1,4 +1,4 @@
-"""The verdict: what it says, what it never does, and the policies that change it."""
+"""Verdicts, their reasons, and the policies that change them."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from rewardkit_math import Policy, verify, verify_async
 
 
 def test_the_reason_tells_what_was_read_and_why():
-    """The reason names both answers, where each was found, and the outcome; the tier is named beside it."""
+    """The reason contains both answers, their sources and the outcome; the tier is a field of the verdict."""
     verdict = verify(r"So \boxed{\frac{2}{4}}", "#### 0.5")
     assert verdict.reason == r"prediction '\\frac{2}{4}' (boxed), reference '0.5' (hash): equal"
     assert verdict.tier == "normal form"
@@ -16,7 +16,7 @@ def test_the_reason_tells_what_was_read_and_why():
 
 @pytest.mark.parametrize("reference", ["", "   ", r"\boxed{}", r"\frac{1}{", r"\begin{pmatrix}1&", r"\unknown{1}"])
 def test_a_reference_that_cannot_be_understood_gives_no_verdict(reference):
-    """A broken reference is nobody's wrong answer."""
+    """A broken reference gives no verdict."""
     verdict = verify("5", reference)
     assert verdict.correct is None
     assert verdict.failure == "reference"
@@ -26,11 +26,11 @@ def test_a_reference_that_cannot_be_understood_gives_no_verdict(reference):
     "prediction", ["", r"\boxed{}", r"\boxed{\frac{1}{2}", r"\boxed{1/0}", "no idea", r"\boxed{\unknown{5}}"]
 )
 def test_a_prediction_that_cannot_be_understood_is_wrong(prediction):
-    """A broken prediction is the candidate's own failure."""
+    """A broken prediction is wrong."""
     assert verify(prediction, "5").correct is False
 
 
-def test_even_a_strange_reference_is_met_by_itself():
+def test_a_reference_that_cannot_be_parsed_equals_itself():
     """A reference that can't be parsed can still be equal letter by letter."""
     strange = r"$\lfloor\varphi n\rfloor$, where $\varphi = \frac{\sqrt{5}+1}{2}$"
     assert verify(strange, strange).correct is True
@@ -69,13 +69,13 @@ def test_policies(options, prediction, reference, expected):
 
 
 def test_an_unknown_option_is_an_error():
-    """A misspelt policy is not passed over."""
+    """A misspelt option raises an error."""
     with pytest.raises(TypeError, match="tolerence"):
         verify("1", "1", tolerence=1)
 
 
 def test_coroutines_get_the_same_verdict():
-    """`verify_async` says what `verify` says, and many of them run together."""
+    """`verify_async` returns what `verify` returns, also in many coroutines at once."""
 
     async def main():
         pairs = [(r"\frac12", "0.5"), ("1", "2"), (r"\int_0^1 x^2\,dx", "1/3"), (r"\sum_{k=1}^\infty 2^{-k}", "1")]

@@ -1,4 +1,4 @@
-r"""The work of one comparison in this process is bounded, whatever the texts: no construct, nested or repeated, makes it run long."""
+r"""The work of one comparison in this process is bounded: no construct, nested or repeated, takes long."""
 
 # ruff: noqa: E501 - tables of constructs are read across
 
@@ -14,7 +14,7 @@ from rewardkit_math.reading import read_reference
 from rewardkit_math.work import allowed, limited, spend
 
 CPU_SECONDS = 1.0
-"""The bound asserted here: five times what is documented, for a slow machine."""
+"""The bound asserted here: five times the documented one, for slow machines."""
 
 NESTED = [
     ("(", ")"), ("{", "}"), ("[", "]"), (r"\{", r"\}"), ("|x+", "|"), (r"\lfloor x+", r"\rfloor "), (r"\lceil x+", r"\rceil "),
@@ -38,7 +38,7 @@ LENGTHS = (36, 400, 3_000, 30_000, 1_000_000)
 
 
 def cpu_seconds(prediction, reference):
-    """CPU seconds of one comparison without the worker process."""
+    """Return the CPU seconds of one comparison without the worker process."""
     read_reference.cache_clear()
     started = time.process_time()
     verify(prediction, reference, symbolic=False)
@@ -47,7 +47,7 @@ def cpu_seconds(prediction, reference):
 
 @pytest.mark.parametrize(("opening", "closing"), [*NESTED, *((text, "") for text in REPEATED)])
 def test_no_text_takes_long(opening, closing):
-    """Each construct, nested or repeated up to a megabyte, bare, boxed or stated, as prediction or as reference, is judged at once."""
+    """Each construct, nested or repeated up to a megabyte, bare, boxed or stated, as prediction or as reference, is judged within the bound."""
     for length in LENGTHS:
         count = max(1, length // len(opening + closing))
         hostile = opening * count + "7" + closing * count
@@ -61,19 +61,19 @@ def test_no_text_takes_long(opening, closing):
     ["Wow" + "!" * 100, "The answer is 4" + "!" * 100, r"\boxed{7" + "!" * 100 + "}", "(" * 20 + "7" + ")!" * 20],
 )
 def test_a_run_of_exclamation_marks_is_judged(shout):
-    """Exclamation marks in a row are punctuation, and nested factorials are given up."""
+    """Exclamation marks in a row are punctuation, and deeply nested factorials are refused."""
     assert verify(shout, "4", symbolic=False).correct is (shout.startswith("The answer"))
 
 
 def test_the_limit_of_steps_holds():
-    """A comparison that needs more steps than `max_steps` shows nothing; with enough of them it decides."""
+    """A comparison that needs more steps than `max_steps` decides nothing; with enough steps it decides."""
     pair = ("(x+1)^5", "x^5+5x^4+10x^3+10x^2+5x+1")
     assert verify(*pair, symbolic=False).correct is True
     assert verify(*pair, symbolic=False, max_steps=20).correct is False
 
 
 def test_steps_are_counted_in_blocks():
-    """An inner limit takes its steps from the block around it; an allowance of its own does not."""
+    """Steps within `limited` count towards the enclosing block, steps within `allowed` don't."""
     with allowed(10):
         with pytest.raises(TooLarge), limited(3):
             spend(4)
@@ -85,7 +85,7 @@ def test_steps_are_counted_in_blocks():
 
 
 def test_the_reading_of_a_reference_does_not_depend_on_the_limit_of_a_comparison():
-    """A comparison with few steps leaves nothing behind that a later one with more steps would meet."""
+    """A comparison with few steps doesn't change a later one with more steps."""
     read_reference.cache_clear()
     verify("x+1", "1+x", symbolic=False, max_steps=1)
     assert verify("x+1", "1+x", symbolic=False).correct is True
@@ -115,7 +115,7 @@ def test_the_event_loop_gets_turns_between_comparisons():
 
 
 def test_the_event_loop_is_not_held_up_by_long_comparisons():
-    """A comparison of many steps goes on in another thread, with the verdict of `verify`."""
+    """A comparison of many steps continues in another thread and has the verdict of `verify`."""
     long = r"\prod_{k=1}^{3}(" * 30 + "x" + ")" * 30
     assert asyncio.run(verify_async(long, "y", symbolic=False)).correct is verify(long, "y", symbolic=False).correct
 
