@@ -33,7 +33,7 @@ def answering(handler: Callable[[int, FrameType | None], None], *signals: signal
 
 
 class _Memory:
-    """Whether Ctrl-C has come since ``remembering_interrupts`` began."""
+    """True if Ctrl-C was pressed since ``remembering_interrupts`` began."""
 
     interrupted = False
 

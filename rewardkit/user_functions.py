@@ -24,7 +24,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from rewardkit.types import RewardFunction, RewardType, Rollout, Score, Unscored
 
 PATTERN = r"^[^:\s][^:]*:[A-Za-z_][A-Za-z0-9_.]*$"
-"""What a ``use`` looks like that names a function."""
+"""Matches a ``use`` that names a function."""
 TIMEOUT_S = 30.0
 """Seconds that a call may take by default."""
 Style: TypeAlias = Literal["auto", "rewardkit", "trl", "verl", "openrlhf", "verifiers"]
@@ -37,7 +37,7 @@ _VERIFIERS_OWN = frozenset({"prompt", "completion", "answer", "state", "parser",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionParams:
-    """What ``with`` may set for a function."""
+    """The settings of a function under ``with``."""
 
     style: Style = field(
         default="auto", metadata={"doc": "Whose reward function it is; by default its parameters tell."}
@@ -66,7 +66,7 @@ class FunctionSource:
     version: str
     """A hash of its file."""
     parameters: Mapping[str, bool] | None
-    """Its parameters, and whether each may be left out; None where the name is no plain ``def`` of the file."""
+    """The function's parameters, and whether each has a default; None if the file has no plain ``def`` of this name."""
 
     @classmethod
     def find(cls, use: str, folder: Path) -> FunctionSource:

@@ -1,4 +1,4 @@
-"""What the adapters share: a reward per process, rollouts from other systems' values, and refusals of what a system can't give."""
+"""The common parts of the adapters: one reward per process, rollouts from other systems' values, and refusals of unsuitable rewards."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ from rewardkit.types import Rollout, Unscored
 
 FINISH_REASONS = {"stop": "stop", "length": "length", "tool_calls": "stop"}
 KEY = "rewardkit"
-"""Where in ``trace.info`` the result is kept, with its reward_id and the kind of a failure."""
+"""The key of ``trace.info`` that holds the result, with its reward_id and the kind of a failure."""
 
 
 async def score(task: Any, trace: Any, file: str | Path) -> float:

@@ -75,7 +75,7 @@ class ForkClient:
 
     @property
     def returncode(self) -> int | None:
-        """How the fork server ended; None while it runs."""
+        """The exit code of the fork server; None while it runs."""
         return self._process.returncode
 
     def load(self, timeout_s: float, wake: int, is_closing: Callable[[], bool], drain: Callable[[], None]) -> bool:

@@ -53,7 +53,7 @@ class Handler(Protocol):
 
 
 class Program(Protocol):
-    """What a pool's workers run. It is pickled to start the fork server."""
+    """The program that a pool's workers run. It is pickled to start the fork server."""
 
     def load(self) -> Handler:
         """Import and build what all workers share. Called once, in the fork server."""
@@ -62,7 +62,7 @@ class Program(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the handler returned for a task."""
+    """The value that the handler returned for a task."""
 
     value: Any
     seconds: float

@@ -31,7 +31,7 @@ class FrameReader:
 
     @property
     def is_partial(self) -> bool:
-        """Whether the beginning of a message has arrived without its end."""
+        """True if the beginning of a message has arrived without its end."""
         return bool(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:

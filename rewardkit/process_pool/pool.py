@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 MAX_QUEUE = 32
 """Tasks that are handed to a worker ahead of time."""
 MAX_STARTS = 5
-"""How often the fork server is started, and how many workers may die before they are ready, without an answer in between."""
+"""The most starts of the fork server, and the most workers that die before they are ready, without an answer in between."""
 STALL_S = 30.0
 """Seconds that a worker may leave a task half read, or an answer half written, before it counts as lost."""
 
@@ -40,7 +40,7 @@ def default_workers() -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """How a pool works; `ProcessPool` describes each."""
+    """The options of a pool, which `ProcessPool` describes."""
 
     program: Program
     size: int
@@ -130,7 +130,7 @@ class ProcessPool:
 
 
 class _Inbox:
-    """What the other threads tell the dispatcher: new tasks, and that the pool is to close."""
+    """Messages of other threads to the dispatcher: new tasks, and the request to close."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""Tasks on their way, and what becomes of them."""
+"""Tasks of a process pool, and their results."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from rewardkit.process_pool.fork_server import Answer
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a task has no answer."""
+    """A task without an answer, and the reason."""
 
     kind: Literal["died", "timeout", "unpicklable", "raised"]
     message: str
-    """How the worker died, what can't be pickled, or the exception's text; empty for a timeout."""
+    """The way in which the worker died, the reason why the task can't be pickled, or the exception's text; empty for a time-out."""
     error: Exception | None = None
     """The exception that the handler raised."""
     code: int | None = None
@@ -47,12 +47,12 @@ class Batch:
 
 @dataclass(slots=True, eq=False)
 class Task:
-    """One pickled task on its way."""
+    """One pickled task."""
 
     number: int
     payload: bytes
     timeout_s: float | None
     batch: Batch
     index: int
-    """Its place in the batch."""
+    """The index in the batch."""
     tries: int = 0

@@ -31,29 +31,29 @@ class Worker:
     """When the worker counts as stuck in the middle of a message, on the monotonic clock."""
     _unsent: collections.deque[memoryview] = field(default_factory=collections.deque)
     _unsent_tasks: int = 0
-    """How many of the last tasks have not been written completely."""
+    """The number of last tasks that have not been written completely."""
     _ends: collections.deque[int] = field(default_factory=collections.deque)
     """For each of those tasks, how many pieces of `_unsent` remain up to its end."""
     _reader: FrameReader = field(default_factory=FrameReader)
 
     @property
     def is_open(self) -> bool:
-        """Whether the connection is open on this side."""
+        """True if the connection is open on this side."""
         return self.connection.fileno() >= 0
 
     @property
     def wants_to_write(self) -> bool:
-        """Whether there are bytes that the socket has not taken."""
+        """True if there are bytes that the socket has not taken."""
         return bool(self._unsent)
 
     @property
     def has_first_task(self) -> bool:
-        """Whether the whole of the first task has been written, so that the worker may be busy with it."""
+        """True if the whole first task has been written, so that the worker may be busy with it."""
         return len(self.tasks) > self._unsent_tasks
 
     @property
     def is_within_message(self) -> bool:
-        """Whether a message is incomplete that the other side should have read or written by now."""
+        """True if a message is incomplete that the other side should have read or written by now."""
         return self._reader.is_partial or (bool(self.tasks) and not self.has_first_task)
 
     def give(self, task: Task) -> None:

@@ -50,7 +50,7 @@ MAX_STEP_DIGITS = 15
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a reward is served."""
+    """Settings of the service."""
 
     token: str | None = None
     """The token that requests must carry; None accepts all."""

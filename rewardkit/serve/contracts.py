@@ -1,4 +1,4 @@
-"""What each client's protocol says, as rollouts and back. Knows nothing of HTTP but its status codes.
+"""Translates each client's protocol to rollouts and back. Of HTTP it uses only status codes.
 
 `/score` is rewardkit's own: it answers every row, with the kind of failure where there is no reward. The protocols of trainers have no
 word for "not scored"; there a failure is an error (`UnansweredError`), so that the client tries again or stops, and is never a reward
@@ -23,7 +23,7 @@ from rewardkit.scoring.formats.readers import Chunk
 from rewardkit.types import Rollout, Score, ScoredRollout, Unscored
 
 REQUEST = "request"
-"""What stands for the file in the place of a row."""
+"""The name of the source in messages about a row."""
 MAX_PROBLEMS = 20
 """Unusable rows that an error names."""
 

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of each route: schemas and examples. Bodies are read elsewhere, without these models."""
+"""The schemas and examples of each route in the OpenAPI document. Bodies are read elsewhere, without these models."""
 
 from __future__ import annotations
 

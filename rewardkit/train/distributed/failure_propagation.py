@@ -28,13 +28,13 @@ from rewardkit.train.distributed import collectives
 
 logger = logging.getLogger(__name__)
 POLL_S = 0.1
-"""How often a process looks for failures of the others."""
+"""Seconds between looks for failures of other processes."""
 CONNECT_S = 20.0
-"""How long connecting to the store may take."""
+"""Seconds that connecting to the store may take."""
 GRACE_S = 60.0
-"""How long a process that is stuck may live on after another one has failed, before it is ended."""
+"""Seconds after which a stuck process is ended when another one has failed."""
 NEWS_S = 3.0
-"""How much later than a broken collective the news of what broke it may come."""
+"""Seconds by which the report of a failure may come later than the error of a broken collective."""
 SILENT_S = 60.0
 """A process that has not incremented its counter for so long counts as dead."""
 SILENT_IF_BROKEN_S = 1.5

@@ -24,7 +24,7 @@ FLAT_TOLERANCE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class GroupStatistics:
-    """What is known of each row's group, repeated for each of its rows; of scored rows alone."""
+    """Statistics of each row's group, repeated for each of its rows. Only scored rows are counted."""
 
     scored_B: Tensor
     """bool. True: the row has a score and takes part."""
@@ -180,7 +180,7 @@ def process_advantages(
 
 
 def steps_of_tokens(tokens: list[str], separator: str = "\n\n") -> list[int]:
-    """Which step of a completion each of its tokens belongs to, where steps end with ``separator``.
+    """Return the step of a completion that each of its tokens belongs to. Steps end with ``separator``.
 
     A token belongs to the step that its first character stands in; the separator to the step that it ends. A separator may
     be cut by tokens anyhow. Repeated separators, and one at the very end, make no empty steps.
@@ -217,7 +217,7 @@ def steps_of_tokens(tokens: list[str], separator: str = "\n\n") -> list[int]:
 
 
 def component_shares(contributions_C_B: Tensor, rewards_B: Tensor, groups: GroupStatistics) -> Tensor:
-    """How much of the within-group variance of the reward each component supplies.
+    """Return each component's share of the within-group variance of the reward.
 
     ``Σ_B (c − mean_g c)(R − mean_g R) / Σ_B (R − mean_g R)²``: the shares add up to 1 where the reward is the sum of the
     contributions. A negative share works against the others. All 0 where no group has spread.

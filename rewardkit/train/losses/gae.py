@@ -31,7 +31,7 @@ __all__ = ["Estimates", "ValueLoss", "gae", "value_loss", "whiten"]
 
 @dataclass(frozen=True, slots=True)
 class Estimates:
-    """What GAE gives, without gradient; 0 on tokens that do not count."""
+    """The estimates of GAE, without gradient; 0 outside of the mask."""
 
     advantages_B_T: Tensor
     """Not whitened: whiten them over the whole batch with ``whiten``."""

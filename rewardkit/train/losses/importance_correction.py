@@ -77,7 +77,7 @@ def correction_weights(
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """How far the sampler's log-probabilities are from the trainer's, over the tokens that count."""
+    """The distance between the log-probabilities of sampler and trainer, over the tokens in the mask."""
 
     max_difference: float
     """Greatest ``|old − roll|``; 5e-7 is healthy in fp32, and stale weights make it 0.8 and more."""

@@ -1,4 +1,4 @@
-"""How the losses of tokens become one number: a weight for every token, so that the loss is ``Σ l·w``.
+"""Averages the losses of tokens: gives every token a weight, so that the loss of a batch is ``Σ l·w``.
 
 The weights come from totals over the whole batch of an optimiser step. Totals add up, so a batch may be cut into
 micro-batches, packed, or spread over ranks, and the gradient stays the same. (Known bugs of peers that divide within each
@@ -20,7 +20,7 @@ from rewardkit.train.config.rl import Reduction
 
 @dataclass(frozen=True, slots=True)
 class BatchTotals:
-    """What a reduction needs to know of the whole batch. ``a + b`` is of both parts together."""
+    """The totals of a batch that a reduction needs. ``a + b`` are the totals of both parts together."""
 
     rows: int
     """Completions, also those of which no token counts."""

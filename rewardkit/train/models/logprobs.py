@@ -6,6 +6,7 @@ autograd keeps several of them. Here only one tile of tokens × words exists at 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +19,28 @@ PLAIN_LOGITS = 4 * TOKENS * WORDS
 """Up to this number of logits torch's own operations are faster."""
 
 
+@dataclass(frozen=True, slots=True)
+class LogitScaling:
+    """The function that a model applies to the product of hidden states and output embedding: ``cap·tanh(scale·x/cap)``."""
+
+    scale: float = 1.0
+    """Cohere's ``logit_scale``, the inverse of Granite's ``logits_scaling``, Falcon-H1's ``lm_head_multiplier``."""
+    cap: float | None = None
+    """Gemma's ``final_logit_softcapping``."""
+
+    def apply(self, product: Tensor) -> Tensor:
+        """Return the logits of a product, in float32."""
+        logits = product.float() * self.scale if self.scale != 1 else product.float()
+        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
+
+    def derivative(self, logits: Tensor) -> Tensor | float:
+        """Return the derivative of the logits by the product, at given logits."""
+        return self.scale if self.cap is None else self.scale * (1 - (logits / self.cap).square())
+
+
+NO_SCALING = LogitScaling()
+
+
 def token_logprobs(
     hidden_N_H: Tensor,
     weight_V_H: Tensor,
@@ -25,8 +48,9 @@ def token_logprobs(
     targets_N: Tensor,
     temperature: float = 1.0,
     compute_dtype: torch.dtype | None = None,
+    scaling: LogitScaling = NO_SCALING,
 ) -> tuple[Tensor, Tensor]:
-    """Compute ``log softmax((h·Wᵀ + b)/temperature)`` at each target, and the entropy of each distribution.
+    """Compute ``log softmax(scaling(h·Wᵀ + b)/temperature)`` at each target, and the entropy of each distribution.
 
     Args:
         hidden_N_H: The last hidden state where each target is predicted.
@@ -35,6 +59,7 @@ def token_logprobs(
         targets_N: Token ids.
         temperature: Divides the logits.
         compute_dtype: The data type of the products; by default that of the hidden states. Gradients are summed in float32.
+        scaling: What the model does to the products.
 
     Returns:
         Log-probabilities in float32 with gradient, (N,); entropies in nats without gradient, (N,).
@@ -43,8 +68,8 @@ def token_logprobs(
     if hidden_N_H.shape[0] * weight_V_H.shape[0] <= PLAIN_LOGITS:
         bias = None if bias_V is None else bias_V.to(dtype)
         logits_N_V = torch.nn.functional.linear(hidden_N_H.to(dtype), weight_V_H.to(dtype), bias)
-        return plain_logprobs(logits_N_V, targets_N, temperature)
-    result: tuple[Tensor, Tensor] = _Tiled.apply(hidden_N_H, weight_V_H, bias_V, targets_N, temperature, dtype)  # type: ignore[no-untyped-call]
+        return plain_logprobs(scaling.apply(logits_N_V), targets_N, temperature)
+    result: tuple[Tensor, Tensor] = _Tiled.apply(hidden_N_H, weight_V_H, bias_V, targets_N, temperature, dtype, scaling)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -68,6 +93,7 @@ class _Tiled(torch.autograd.Function):
         targets_N: Tensor,
         temperature: float,
         dtype: torch.dtype,
+        scaling: LogitScaling,
     ) -> tuple[Tensor, Tensor]:
         ctx.input_dtypes = [None if tensor is None else tensor.dtype for tensor in (hidden_N_H, weight_V_H, bias_V)]
         hidden_N_H, weight_V_H = hidden_N_H.to(dtype), weight_V_H.to(dtype)
@@ -82,7 +108,7 @@ class _Tiled(torch.autograd.Function):
             weighted = torch.zeros_like(highest)  # Σ exp(z − highest)·z
             chosen = torch.zeros_like(highest)
             for first in range(0, len(weight_V_H), WORDS):
-                logits = _tile(hidden_N_H[rows], weight_V_H, bias_V, first, temperature)
+                logits = _tile(hidden_N_H[rows], weight_V_H, bias_V, first, temperature, scaling)
                 new_highest = torch.maximum(highest, logits.amax(-1))
                 shrink = (highest - new_highest).exp()
                 masses = (logits - new_highest[:, None]).exp()
@@ -97,7 +123,7 @@ class _Tiled(torch.autograd.Function):
             entropy_N[rows] = logsumexp_N[rows] - weighted / total
             chosen_N[rows] = chosen
         ctx.save_for_backward(hidden_N_H, weight_V_H, bias_V, targets_N, logsumexp_N)
-        ctx.temperature = temperature
+        ctx.temperature, ctx.scaling = temperature, scaling
         ctx.mark_non_differentiable(entropy_N)
         return chosen_N - logsumexp_N, entropy_N
 
@@ -115,11 +141,13 @@ class _Tiled(torch.autograd.Function):
             rows = slice(start, start + TOKENS)
             for first in range(0, len(weight_V_H), WORDS):
                 words = slice(first, first + WORDS)
-                logits = _tile(hidden_N_H[rows], weight_V_H, bias_V, first, ctx.temperature)
+                logits = _tile(hidden_N_H[rows], weight_V_H, bias_V, first, ctx.temperature, ctx.scaling)
                 tile = (logits - logsumexp_N[rows, None]).exp_().mul_(-scaled_N[rows, None])
                 local = targets_N[rows] - first
                 inside = ((local >= 0) & (local < tile.shape[1])).nonzero().squeeze(-1)
                 tile[inside, local[inside]] += scaled_N[rows][inside]
+                if ctx.scaling != NO_SCALING:
+                    tile.mul_(ctx.scaling.derivative(logits * ctx.temperature))
                 typed = tile.to(hidden_N_H.dtype)
                 if hidden_gradient is not None:
                     _add_product(hidden_gradient[rows], typed, weight_V_H[words])
@@ -131,7 +159,7 @@ class _Tiled(torch.autograd.Function):
             None if gradient is None else gradient.to(dtype)
             for gradient, dtype in zip((hidden_gradient, weight_gradient, bias_gradient), ctx.input_dtypes, strict=True)
         )
-        return (*gradients, None, None, None)
+        return (*gradients, None, None, None, None)
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
@@ -142,7 +170,9 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
         total.add_(left @ right)
 
 
-def _tile(hidden: Tensor, weight_V_H: Tensor, bias_V: Tensor | None, first: int, temperature: float) -> Tensor:
+def _tile(
+    hidden: Tensor, weight_V_H: Tensor, bias_V: Tensor | None, first: int, temperature: float, scaling: LogitScaling
+) -> Tensor:
     words = slice(first, first + WORDS)
     bias = None if bias_V is None else bias_V[words]
-    return torch.nn.functional.linear(hidden, weight_V_H[words], bias).float() / temperature
+    return scaling.apply(torch.nn.functional.linear(hidden, weight_V_H[words], bias)) / temperature
