@@ -309,3 +309,12 @@ def test_every_route_is_described_with_an_example(serving) -> None:
             continue
         example = operations["post"]["requestBody"]["content"]["application/json"]["example"]
         assert post(client, path, example).status_code == 200, path
+
+
+def test_rewards_in_workers(serving, tmp_path: Path) -> None:
+    """Rewards that run in worker processes are served, too; their requests run side by side instead of being merged."""
+    (tmp_path / "mine.py").write_text("def f(rollout):\n    return float(len(rollout.completion_text))\n")
+    client = serving("version: 1\ncomponents: {f: {use: './mine.py:f'}, size: {use: toy.size}}\n")
+    assert client.app.state.service.batcher.merges is False
+    results = post(client, "/score", {"rows": [row(), row(completion="1")]}).json()["results"]
+    assert [item["reward"] for item in results] == [5.5, 1.1]
