@@ -6,6 +6,7 @@ files, finds plugins or runs them.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -64,6 +65,52 @@ class Rollout:
             object.__setattr__(self, "completion", read_only(self.completion))
         if type(self.prompt) is not str:
             object.__setattr__(self, "prompt", read_only(self.prompt))
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Rollout:
+        """Make a rollout from a row of a data set.
+
+        Args:
+            row: ``prompt`` and ``completion`` (text, or lists of chat messages), and, if known, ``group``, ``num_tokens`` and
+                ``finish_reason``. All other columns become fields.
+
+        Raises:
+            TypeError: It is not a mapping, or a column has the wrong type.
+            ValueError: ``prompt`` or ``completion`` is missing.
+        """
+        if not isinstance(row, Mapping):
+            raise TypeError(f"a row must be a mapping, not a {type(row).__name__}")
+        fields = dict(row)
+        for name in ("prompt", "completion"):
+            value = fields.get(name)
+            if value is None:
+                raise ValueError(f"there is no column {name!r}; columns are {', '.join(map(str, row)) or 'none'}")
+            is_chat = isinstance(value, Sequence) and all(
+                isinstance(part, Mapping) and "role" in part for part in value
+            )
+            if not isinstance(value, str) and not (value and is_chat):
+                raise TypeError(f"{name!r} must be text or a list of chat messages, not a {type(value).__name__}")
+        prompt, completion = fields.pop("prompt"), fields.pop("completion")
+        known: dict[str, Any] = {}
+        for name, kinds in (("group", (str, int)), ("num_tokens", (int,)), ("finish_reason", (str,))):
+            value = read_only(fields.pop(name, None))
+            if isinstance(value, float) and value.is_integer() and int in kinds:
+                value = int(value)
+            if not has_value(value):
+                value = None
+            elif not isinstance(value, kinds) or isinstance(value, bool):
+                expected = " or ".join({str: "text", int: "a whole number"}[kind] for kind in kinds)
+                raise TypeError(f"{name!r} must be {expected}, not {value!r}")
+            known[name] = value
+        return cls(prompt, completion, fields, **known)
+
+    def to_row(self) -> dict[str, Any]:
+        """Return the row that ``from_row`` makes this rollout from, as plain data that can be changed."""
+        row = {"prompt": self.prompt, "completion": self.completion, **self.fields}
+        for name in ("group", "num_tokens", "finish_reason"):
+            if (value := getattr(self, name)) is not None:
+                row[name] = value
+        return copy.deepcopy(row)
 
     def has_value(self, field: str) -> bool:
         """Return False if a field is missing, None, NaN, NA, NaT, or an empty text or list.
@@ -242,6 +289,34 @@ class ScoredRollout:
     def status(self) -> Literal["scored", "unscored"]:
         """``"scored"`` if every component with a weight has a score."""
         return "scored" if self.unscored is None else "unscored"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row with its scores, in the columns that ``rewardkit score`` writes."""
+        return {
+            **self.rollout.to_row(),
+            "reward": self.reward,
+            "reward_status": self.status,
+            "reward_id": self.reward_id,
+            "components": {name: self._component(name) for name in self.outcomes},
+        }
+
+    def _component(self, name: str) -> dict[str, Any]:
+        outcome = self.outcomes[name]
+        found: dict[str, Any] = {
+            "value": outcome.value if isinstance(outcome, Score) else None,
+            "weight": self.weights[name],
+            "contribution": self.contributions[name],
+        }
+        if isinstance(outcome, Score):
+            more = {"metrics": dict(outcome.metrics or {}) or None, "steps": list(outcome.steps or ()) or None}
+            found |= {"status": "scored", "reason": outcome.reason}
+        elif isinstance(outcome, Unscored):
+            more = {"kind": outcome.kind, "traceback": outcome.traceback}  # type: ignore[dict-item]
+            found |= {"status": "unscored", "reason": outcome.message}
+        else:
+            more = {}
+            found |= {"status": "skipped", "reason": outcome.reason}
+        return found | {key: value for key, value in more.items() if value is not None}
 
 
 FindingStatus: TypeAlias = Literal["ok", "note", "problem"]

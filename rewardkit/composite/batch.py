@@ -9,8 +9,8 @@ A reward of scope ``group`` gets the members of a group for which its condition 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from rewardkit.composite import combine
@@ -57,8 +57,11 @@ class Batch:
         if composite.gate is None:
             self.gate = [True] * len(rollouts)
 
-    def run(self) -> None:
+    def run(self) -> Iterator[list[Future[Any]]]:
         """Run every component as early as its condition and the gate allow.
+
+        Yields:
+            Futures whenever there is nothing to do until one of them is done.
 
         Raises:
             UsageError: The reward was closed meanwhile.
@@ -86,8 +89,7 @@ class Batch:
                 running[future] = component, units, outcomes
             done = [future for future in running if future.done()]
             if not done and running and not ready:
-                futures: list[Future[Any]] = [*running, self.components.closing]
-                wait(futures, return_when=FIRST_COMPLETED)
+                yield [*running, self.components.closing]
                 done = [future for future in running if future.done()]
                 if not done:
                     raise UsageError("the reward was closed while it scored")

@@ -176,8 +176,12 @@ class ScoreCache:
         for suffix in ("-wal", "-shm"):
             self.file.with_name(self.file.name + suffix).unlink(missing_ok=True)
 
+    def reopen(self) -> None:
+        """Open the file again in a forked process: a connection of SQLite must not be used in two processes."""
+        self._lock = threading.Lock()  # another thread may have held it when the process was forked
+        self._after_fork()
+
     def _after_fork(self) -> None:
-        """Open the file again in a forked process: SQLite's connections must not be used in two processes. The lock is held."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
             if self._connection is not None:

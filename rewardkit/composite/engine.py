@@ -1,20 +1,23 @@
-"""Builds the rewards of a configuration, each on its executor, and scores batches of rollouts with them.
-
-Reads no rollouts from files and prints nothing. What happens to one batch is in ``batch``.
-"""
+"""The composite reward: builds the rewards of a configuration and scores batches of rollouts."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeAlias, overload
 
 from rewardkit.composite.batch import Batch
 from rewardkit.composite.cache import ScoreCache
 from rewardkit.composite.components import Components
+from rewardkit.composite.plugin_calls import ending_forked_children
 from rewardkit.config.spec import Composite, RewardConfig, parse_config, read_config
 from rewardkit.errors import TooManyUnscoredError, UsageError
 from rewardkit.registry import Registry
@@ -23,27 +26,73 @@ from rewardkit.types import Rollout, ScoredRollout, Skipped
 logger = logging.getLogger(__name__)
 
 
+Rollouts: TypeAlias = "Sequence[Rollout | Mapping[str, Any]]"
+"""Rollouts, or rows that `Rollout.from_row` takes."""
+
+
 def load_reward(
-    source: Path | str, *, registry: Registry | None = None, workers: int | None = None, cache: ScoreCache | None = None
+    source: Path | str | Mapping[str, Any],
+    *,
+    registry: Registry | None = None,
+    workers: int | None = None,
+    cache: ScoreCache | None = None,
 ) -> CompositeReward:
-    """A composite reward, ready to score, from a YAML file (or from YAML text, if it holds a newline).
+    """Build a composite reward from a reward file.
 
     Args:
-        source: The file's path, or the text.
-        registry: The plugins to look in; by default those installed.
-        workers: Worker processes for rewards that need them; by default one per core.
-        cache: Where deterministic rewards' scores are kept; by default nowhere, and only equal rows of a batch are scored once.
+        source: The path of the file, its text (a string with a newline), or its content as a mapping.
+        registry: The plugins; by default those that are installed.
+        workers: The number of worker processes for rewards that need them; by default one per core.
+        cache: The cache of deterministic rewards' scores; by default there is none, and only equal rows of a batch are scored once.
 
     Raises:
         ConfigError: Anything is wrong with the file or with a parameter.
     """
-    registry = registry or Registry.load()
-    read = parse_config if isinstance(source, str) and "\n" in source else read_config
-    return CompositeReward(read(source, registry), registry=registry, workers=workers, cache=cache)  # type: ignore[arg-type]
+    if isinstance(source, Mapping):
+        text, file = json.dumps(source, default=_refuse_value), "<mapping>"
+    elif isinstance(source, str) and "\n" in source:
+        text, file = source, "<string>"
+    else:
+        text, file = "", str(source)
+    known = registry or Registry.load()
+    config = parse_config(text, known, file) if text else read_config(file, known)
+    reward = CompositeReward(config, registry=known, workers=workers, cache=cache)
+    if registry is None:
+        reward.source = _Source(text or Path(file).read_text(encoding="utf-8-sig"), file, workers)
+    return reward
+
+
+def _refuse_value(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise UsageError(f"a reward can't be made from a mapping that holds a {type(value).__name__}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What another process needs to build the same reward."""
+
+    text: str
+    file: str
+    workers: int | None
+
+    def build(self, step: int, cache: Path | None) -> CompositeReward:
+        """Build the reward from the installed plugins."""
+        registry = Registry.load()
+        kept = None if cache is None else ScoreCache(cache)
+        config = parse_config(self.text, registry, self.file)
+        reward = CompositeReward(config, registry=registry, step=step, workers=self.workers, cache=kept)
+        reward.source = self
+        return reward
 
 
 class CompositeReward:
     """A configured reward whose plugins are built. Use it as a context manager, or call ``close``.
+
+    A forked process builds the plugins again when it scores for the first time. A reward that ``load_reward`` made from installed
+    plugins can be pickled: it is built again from its source.
 
     Args:
         config: The checked reward file.
@@ -55,6 +104,9 @@ class CompositeReward:
     Raises:
         ConfigError: A reward refuses its parameters.
     """
+
+    source: _Source | None = None
+    """What another process needs to build this reward; None if it can't."""
 
     def __init__(
         self,
@@ -69,13 +121,16 @@ class CompositeReward:
         self.step = step
         """The training step that weights are taken from unless ``score`` is told another."""
         self._registry = registry
+        self._workers = workers
+        self._cache = cache
         self._components = Components(config, workers, cache)
         self._lock = threading.Lock()
         self._closed = False
+        self._pid = os.getpid()
 
     @property
     def is_inline(self) -> bool:
-        """Whether everything runs in the calling thread."""
+        """True if all components run in the calling thread."""
         return self._components.is_inline
 
     @property
@@ -83,30 +138,82 @@ class CompositeReward:
         """Seconds spent by each component so far, added over threads and workers."""
         return self._components.timings
 
-    def score(self, rollouts: Sequence[Rollout], *, step: int | None = None) -> list[ScoredRollout]:
+    @overload
+    def score(self, rollouts: Rollout | Mapping[str, Any], *, step: int | None = None) -> ScoredRollout: ...
+
+    @overload
+    def score(self, rollouts: Rollouts, *, step: int | None = None) -> list[ScoredRollout]: ...
+
+    def score(
+        self, rollouts: Rollout | Mapping[str, Any] | Rollouts, *, step: int | None = None
+    ) -> ScoredRollout | list[ScoredRollout]:
         """Score a batch. Safe to call from several threads at once.
 
         Args:
-            rollouts: Any number; with whole groups where ``config.needs_groups``.
+            rollouts: Rollouts, or rows as dicts; with whole groups if ``config.needs_groups``. Or one of them.
             step: The training step for weight schedules.
 
         Returns:
-            As many, in the same order.
+            The scored rollouts in the same order; one scored rollout if one was given.
 
         Raises:
             DataError: No route takes a rollout.
             TooManyUnscoredError: The policy is ``fail`` and a rollout could not be scored.
             WorkerError: Worker processes can't be started.
-            UsageError: The reward has been closed.
+            UsageError: The reward has been closed, an event loop is running in this thread, or a dict is not a row.
         """
+        if asyncio._get_running_loop() is not None:  # noqa: SLF001 - the public function raises if there is none
+            raise UsageError("score() would block the running event loop: use `await reward.ascore(rollouts)`")
+        batch = _batch(rollouts)
+        scoring = self._scoring(batch, step)
+        while True:
+            try:
+                futures = next(scoring)
+            except StopIteration as done:
+                scored: list[ScoredRollout] = done.value
+                return scored[0] if _is_one(rollouts) else scored
+            wait(futures, return_when=FIRST_COMPLETED)
+
+    @overload
+    async def ascore(self, rollouts: Rollout | Mapping[str, Any], *, step: int | None = None) -> ScoredRollout: ...
+
+    @overload
+    async def ascore(self, rollouts: Rollouts, *, step: int | None = None) -> list[ScoredRollout]: ...
+
+    async def ascore(
+        self, rollouts: Rollout | Mapping[str, Any] | Rollouts, *, step: int | None = None
+    ) -> ScoredRollout | list[ScoredRollout]:
+        """Score a batch from a coroutine. No thread is held while services and workers are waited for.
+
+        Args, results and exceptions are those of ``score``.
+        """
+        scoring = self._scoring(_batch(rollouts), step)
+
+        def proceed() -> tuple[list[Future[Any]] | None, list[ScoredRollout]]:
+            try:
+                return next(scoring), []
+            except StopIteration as done:
+                return None, done.value
+
+        while True:
+            futures, scored = await asyncio.to_thread(proceed)
+            if futures is None:
+                return scored[0] if _is_one(rollouts) else scored
+            await _first_done(futures, self._components.closing)
+
+    def _scoring(
+        self, rollouts: Sequence[Rollout], step: int | None
+    ) -> Generator[list[Future[Any]], None, list[ScoredRollout]]:
+        """Score a batch; yields futures whenever there is nothing to do until one of them is done."""
+        self._rebuild_after_fork()
         if self._closed:
             raise UsageError("this reward has been closed; load it again to score more")
         step = self.step if step is None else step
         if len(self.config.composites) == 1 and not self.config.routes:
             composite = next(iter(self.config.composites.values()))
-            scored = self._score_composite(composite, rollouts, step)
+            scored = yield from self._score_composite(composite, rollouts, step)
         else:
-            scored = self._score_routed(rollouts, step)
+            scored = yield from self._score_routed(rollouts, step)
         if self.config.policy == "fail":
             for item in scored:
                 if item.unscored is not None:
@@ -117,8 +224,31 @@ class CompositeReward:
         self._observe(scored, step)
         return scored
 
+    def _rebuild_after_fork(self) -> None:
+        """Build the components again in a forked process, which has none of the threads and workers."""
+        if self._pid == os.getpid():
+            return
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        if self._cache is not None:
+            self._cache.reopen()
+        self._components = Components(self.config, self._workers, self._cache)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the source that the reward was made from.
+
+        Raises:
+            UsageError: It was not made by ``load_reward`` from installed plugins.
+        """
+        if self.source is None:
+            raise UsageError("only a reward that load_reward made from installed plugins can be pickled")
+        return self.source.build, (self.step, None if self._cache is None else self._cache.file.parent)
+
     def close(self) -> None:
-        """End workers, threads and plugins. Scoring is over. Closing again does nothing."""
+        """Close the rewards and end their workers and threads. Calls of ``score`` that are under way fail with UsageError."""
+        if self._pid != os.getpid():  # the components belong to the process that this one was forked from
+            self._closed = True
+            return
         with self._lock:
             closed, self._closed = self._closed, True
         if closed:
@@ -133,7 +263,9 @@ class CompositeReward:
     ) -> None:
         self.close()
 
-    def _score_routed(self, rollouts: Sequence[Rollout], step: int) -> list[ScoredRollout]:
+    def _score_routed(
+        self, rollouts: Sequence[Rollout], step: int
+    ) -> Generator[list[Future[Any]], None, list[ScoredRollout]]:
         chosen: dict[str, list[int]] = {}
         for index, rollout in enumerate(rollouts):
             chosen.setdefault(self.config.composite_for(rollout).name, []).append(index)
@@ -141,11 +273,9 @@ class CompositeReward:
         names = self.config.component_names
         for name, indices in chosen.items():
             elsewhere = Skipped(f"not part of composite {name!r}")
-            for index, item in zip(
-                indices,
-                self._score_composite(self.config.composites[name], [rollouts[index] for index in indices], step),
-                strict=True,
-            ):
+            own = [rollouts[index] for index in indices]
+            scored = yield from self._score_composite(self.config.composites[name], own, step)
+            for index, item in zip(indices, scored, strict=True):
                 result[index] = ScoredRollout(
                     item.rollout,
                     item.reward,
@@ -157,21 +287,52 @@ class CompositeReward:
                 )
         return [result[index] for index in range(len(rollouts))]
 
-    def _score_composite(self, composite: Composite, rollouts: Sequence[Rollout], step: int) -> list[ScoredRollout]:
+    def _score_composite(
+        self, composite: Composite, rollouts: Sequence[Rollout], step: int
+    ) -> Generator[list[Future[Any]], None, list[ScoredRollout]]:
         batch = Batch(self._components, self.config, composite, rollouts)
-        batch.run()
+        yield from batch.run()
         return batch.scored(step)
 
     @property
     def reward_id(self) -> str:
-        """Identifies the resolved configuration and the plugins' versions."""
+        """The hash of the resolved configuration and the plugins' versions."""
         return self.config.reward_id
 
     def _observe(self, scored: Sequence[ScoredRollout], step: int) -> None:
         if self._registry is None or not self._registry.observes_scoring:
             return
         try:
-            self._registry.hook.rollouts_scored(rollouts=scored, step=step)
-        # The boundary: an observer's failure is told and must not touch the scores.
+            with ending_forked_children():
+                self._registry.hook.rollouts_scored(rollouts=scored, step=step)
+        # The boundary: an observer's failure is logged and must not affect the scores.
         except Exception:
             logger.exception("a plugin's rollouts_scored failed")
+
+
+def _is_one(rollouts: object) -> bool:
+    return isinstance(rollouts, Rollout | Mapping)
+
+
+def _batch(rollouts: Any) -> Sequence[Rollout]:
+    """Return rollouts as a sequence, rows among them turned into rollouts. Raises UsageError."""
+    given = [rollouts] if _is_one(rollouts) else rollouts
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise UsageError(f"score() takes rollouts or rows, or a list of them, not a {type(given).__name__}")
+    if all(isinstance(item, Rollout) for item in given):
+        return given
+    made = []
+    for index, item in enumerate(given):
+        try:
+            made.append(item if isinstance(item, Rollout) else Rollout.from_row(item))
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"row {index}: {error}") from error
+    return made
+
+
+async def _first_done(futures: Sequence[Future[Any]], closing: Future[None]) -> None:
+    """Wait until one of the futures is done. Closing ends all of them, so that it need not be waited for."""
+    wrapped = [asyncio.wrap_future(future) for future in futures if future is not closing]
+    for future in wrapped:
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())  # the result is taken elsewhere
+    await asyncio.wait(wrapped, return_when=asyncio.FIRST_COMPLETED)
