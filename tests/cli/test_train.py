@@ -108,7 +108,7 @@ def test_a_training_configuration_is_checked(work, capsys):
     refused = ["check", work / "grpo.yaml", "--set", "model.path=./base", "--set", "rollout.max_new_tokens=500"]
     code, out, err = run(capsys, *refused)
     assert code == 2
-    assert "will be refused" in " ".join(out.split())
+    assert "will be left out" in " ".join(out.split())
     assert "2 problems found: training would refuse this" in err, "of the prompts to train on, and of those held out"
 
 
