@@ -84,7 +84,8 @@ class ModelConfig(Section):
     saved model have this type. auto: bfloat16 on a GPU that supports it, else float32. float16 is refused."""
     tf32: bool = False
     """Let NVIDIA GPUs compute float32 matrix products in TF32, which is faster and has 10 bits of mantissa instead of 23."""
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
+    """The implementation of attention. auto: sdpa if the model supports it, else eager (as for Gemma 2)."""
     lora: LoraConfig | None = None
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""

@@ -132,7 +132,7 @@ def load_model(
         model = auto.from_pretrained(
             base,
             dtype=dtype,
-            attn_implementation=config.attention,
+            attn_implementation=None if config.attention == "auto" else config.attention,
             trust_remote_code=config.trust_remote_code,
             **settings,
         )

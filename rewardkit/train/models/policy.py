@@ -18,6 +18,7 @@ from rewardkit.train.config import ModelConfig
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.fsdp import ShardedModel, gather_weights, shard_model
 from rewardkit.train.models.base import TrainedModel
+from rewardkit.train.models.heads import find_head, own_logits
 from rewardkit.train.models.loading import (
     best_device,
     end_token_ids,
@@ -26,7 +27,7 @@ from rewardkit.train.models.loading import (
     prepare_for_training,
     stop_token_ids,
 )
-from rewardkit.train.models.logprobs import plain_logprobs, token_logprobs
+from rewardkit.train.models.logprobs import NO_SCALING, PLAIN_LOGITS, plain_logprobs, token_logprobs
 from rewardkit.train.models.precision import allow_tf32, freeze, resolve_dtype
 from rewardkit.train.models.saving import save_pretrained
 from rewardkit.train.seeds import step_seed
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Tokens: TypeAlias = Sequence[int]
-HEAD_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,10 @@ class Policy(TrainedModel):
         self.context: int = int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
         """The model's context length in tokens."""
         with torch.no_grad():
-            self._head = self._run(_plain_head, self.lm)
+            found = self._run(find_head, self.lm)
+        self._head: nn.Linear | None = None if found is None else found[0]
+        """The output embedding; None if the model's own forward makes the logits."""
+        self._scaling = NO_SCALING if found is None else found[1]
         self._reload: Callable[..., Policy] | None = None
 
     @classmethod
@@ -227,15 +230,15 @@ class Policy(TrainedModel):
     def _score(self, hidden_N_H: Tensor, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         if self._head is not None:
             return token_logprobs(
-                hidden_N_H, self._head.weight, self._head.bias, targets_N, temperature, self.compute_dtype
+                hidden_N_H,
+                self._head.weight,
+                self._head.bias,
+                targets_N,
+                temperature,
+                self.compute_dtype,
+                self._scaling,
             )
-        return plain_logprobs(self._logits(hidden_N_H), targets_N, temperature)
-
-    def _logits(self, hidden_N_H: Tensor) -> Tensor:
-        """Return the logits of a model whose head is more than a matrix product, by its own forward on given hidden states."""
-        backbone = getattr(self.lm, self.lm.base_model_prefix)
-        with _fixed_output(backbone, hidden_N_H[None]):
-            return self.lm(input_ids=torch.zeros(1, len(hidden_N_H), dtype=torch.long, device=self.device)).logits[0]  # type: ignore[no-any-return]
+        return plain_logprobs(own_logits(self.lm, hidden_N_H), targets_N, temperature)
 
     def next_logits(self, hidden_B_H: Tensor) -> Tensor:
         """Return the logits of hidden states. Shape: (B, V)."""
@@ -243,8 +246,17 @@ class Policy(TrainedModel):
 
     def _next_logits(self, hidden_B_H: Tensor) -> Tensor:
         if self._head is not None:
-            return nn.functional.linear(hidden_B_H, self._head.weight, self._head.bias)
-        return self._logits(hidden_B_H)
+            return self._scaling.apply(nn.functional.linear(hidden_B_H, self._head.weight, self._head.bias))
+        return own_logits(self.lm, hidden_B_H)
+
+    def are_likeliest(self, hidden_N_H: Tensor, tokens_N: Tensor) -> Tensor:
+        """Return whether tokens are the most probable ones at hidden states, in parts that limit the memory for logits. Shape: (N,)."""
+        rows = max(PLAIN_LOGITS // self.lm.get_input_embeddings().num_embeddings, 1)
+        parts = [
+            self.next_logits(hidden).argmax(-1) == tokens
+            for hidden, tokens in zip(torch.split(hidden_N_H, rows), torch.split(tokens_N, rows), strict=True)
+        ]
+        return torch.cat(parts)
 
     def decode(self, tokens: Tokens) -> str:
         """Return the text of a completion, without special tokens."""
@@ -267,36 +279,6 @@ class Policy(TrainedModel):
             self.tokenizer.save_pretrained(folder)
 
 
-@contextmanager
-def _fixed_output(module: Any, hidden: Tensor) -> Iterator[None]:
-    """Make a backbone return given hidden states, instead of computing any."""
-    from transformers.modeling_outputs import BaseModelOutputWithPast
-
-    original = module.forward
-    module.forward = lambda *_args, **_kwargs: BaseModelOutputWithPast(last_hidden_state=hidden)
-    try:
-        yield
-    finally:
-        module.forward = original
-
-
 def _eos_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     words = model.get_input_embeddings().num_embeddings
     return end_token_ids(getattr(model, "generation_config", None), tokenizer, words)
-
-
-def _plain_head(lm: Any) -> nn.Linear | None:
-    """Return the head if the logits are its matrix product and nothing else. This is tried out, since some models scale or cap logits."""
-    head = lm.get_output_embeddings()
-    if type(head) is not nn.Linear:
-        return None
-    # Not token 0: padding often has an embedding of zeros, of which every head makes zeros.
-    ids = torch.arange(1, 9, device=head.weight.device)[None] % len(head.weight)
-    was_training = lm.training
-    lm.eval()
-    with torch.no_grad():
-        full = lm(input_ids=ids, use_cache=False).logits
-        hidden = getattr(lm, lm.base_model_prefix)(input_ids=ids, use_cache=False).last_hidden_state
-        plain = head(hidden)
-    lm.train(was_training)
-    return head if torch.allclose(full.float(), plain.float(), rtol=HEAD_TOLERANCE, atol=HEAD_TOLERANCE) else None

@@ -193,7 +193,7 @@ def evaluate(policy: Policy, examples: Sequence[Example], most_tokens: int) -> d
                 )
             total -= float(judged.logprobs_B_T[mask_B_T].sum())
             targets_N = torch.tensor([token for row in rows for token in row.tokens[row.start :]], device=policy.device)
-            right_N = policy.next_logits(judged.hidden_N_H).argmax(-1) == targets_N
+            right_N = policy.are_likeliest(judged.hidden_N_H, targets_N)
             likeliest += float((right_N & mask_B_T[judged.mask_B_T]).sum())
             count += int(mask_B_T.sum())
     policy.model.train(was_training)

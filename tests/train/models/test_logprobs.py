@@ -8,8 +8,9 @@ import torch
 from rewardkit.train.models import logprobs
 
 
+@pytest.mark.parametrize("scaling", [logprobs.NO_SCALING, logprobs.LogitScaling(0.25), logprobs.LogitScaling(2.0, 3.0)])
 @pytest.mark.parametrize("has_bias", [False, True])
-def test_tiles_change_nothing(monkeypatch, has_bias):
+def test_tiles_change_nothing(monkeypatch, has_bias, scaling):
     """Values, entropies and all gradients agree with torch's own operations to 1e-5."""
     torch.manual_seed(0)
     hidden = torch.randn(37, 16, requires_grad=True)
@@ -19,15 +20,18 @@ def test_tiles_change_nothing(monkeypatch, has_bias):
     pull = torch.randn(37)
     inputs = [item for item in (hidden, weight, bias) if item is not None]
 
-    expected = logprobs.token_logprobs(hidden, weight, bias, targets, 0.8)
+    expected = logprobs.token_logprobs(hidden, weight, bias, targets, 0.8, scaling=scaling)
     expected_gradients = torch.autograd.grad((expected[0] * pull).sum(), inputs)
     monkeypatch.setattr(logprobs, "PLAIN_LOGITS", 0)
     monkeypatch.setattr(logprobs, "TOKENS", 10)
     monkeypatch.setattr(logprobs, "WORDS", 7)
-    tiled = logprobs.token_logprobs(hidden, weight, bias, targets, 0.8)
+    tiled = logprobs.token_logprobs(hidden, weight, bias, targets, 0.8, scaling=scaling)
     tiled_gradients = torch.autograd.grad((tiled[0] * pull).sum(), inputs)
 
-    by_hand = (torch.nn.functional.linear(hidden, weight, bias) / 0.8).log_softmax(-1)
+    logits = scaling.scale * torch.nn.functional.linear(hidden, weight, bias)
+    if scaling.cap is not None:
+        logits = scaling.cap * (logits / scaling.cap).tanh()
+    by_hand = (logits / 0.8).log_softmax(-1)
     assert torch.allclose(tiled[0], by_hand.gather(1, targets[:, None]).squeeze(1), atol=1e-5)
     assert torch.allclose(tiled[1], -(by_hand.exp() * by_hand).sum(-1), atol=1e-5)
     assert torch.allclose(tiled[1], expected[1], atol=1e-5)
