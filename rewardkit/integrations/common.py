@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 import re
@@ -19,7 +18,7 @@ from rewardkit.types import Rollout, Score, ScoredRollout, Unscored
 MIN_ROWS_TO_ABORT = 200
 """Below this many rollouts the share of unscored ones says too little to end a run."""
 
-_loaded: dict[tuple[Path, int], CompositeReward] = {}
+_loaded: dict[Path, CompositeReward] = {}
 _lock = threading.Lock()
 # A child may be forked while another thread of its parent holds the lock.
 os.register_at_fork(after_in_child=lambda: globals().update(_lock=threading.Lock()))
@@ -34,16 +33,16 @@ class NotScoredError(RewardkitError):
 
 
 def shared_reward(file: str | Path) -> CompositeReward:
-    """Return the reward of a file, loaded once per process: the threads and workers of a parent don't survive a fork.
+    """Return the reward of a file, loaded once per process. It survives a fork.
 
     Raises:
         ConfigError: The reward file is wrong.
     """
-    key = Path(file).resolve(), os.getpid()
+    path = Path(file).resolve()
     with _lock:
-        if key not in _loaded:
-            _loaded[key] = load_reward(key[0])
-        return _loaded[key]
+        if path not in _loaded:
+            _loaded[path] = load_reward(path)
+        return _loaded[path]
 
 
 def file_from_environment() -> str:
@@ -272,8 +271,3 @@ def require(distribution: str, oldest: tuple[int, ...], why: str) -> None:
         raise UsageError(f"{distribution} is not installed: {needed}") from None
     if tuple(int(part) for part in re.findall(r"\d+", found)[: len(oldest)]) < oldest:
         raise UsageError(f"{distribution} {found} {why}: {needed}")
-
-
-async def ascore(reward: CompositeReward, rollout: Rollout) -> ScoredRollout:
-    """Score one rollout without blocking the event loop."""
-    return (await asyncio.to_thread(reward.score, [rollout]))[0]

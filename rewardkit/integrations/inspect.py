@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from rewardkit.composite import CompositeReward
 from rewardkit.integrations.common import (
-    ascore,
     component_value,
     label_column,
     refuse_groups,
@@ -83,7 +82,7 @@ async def _score(reward: CompositeReward, rollout: Rollout, answer: str) -> Scor
     from inspect_ai.scorer import Score
 
     refuse_missing(reward, rollout.fields, "the sample")
-    item = await ascore(reward, rollout)
+    item = await reward.ascore(rollout)
     metadata: dict[str, Any] = {"reward_id": item.reward_id}
     reasons = []
     for name, outcome in item.outcomes.items():

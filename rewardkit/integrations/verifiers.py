@@ -24,7 +24,6 @@ from typing import Any
 
 from rewardkit.integrations.common import (
     NotScoredError,
-    ascore,
     component_value,
     file_from_environment,
     refuse_groups,
@@ -80,7 +79,7 @@ async def _result(task: Any, trace: Any, file: str | Path) -> dict[str, Any]:
     refuse_groups(composite, "verifiers")
     rollout = to_rollout(task, trace)
     refuse_missing(composite, rollout.fields, "the task's data")
-    item = await ascore(composite, rollout)
+    item = await composite.ascore(rollout)
     unscored = item.unscored
     found = {
         "reward": item.reward,

@@ -5,15 +5,13 @@
     reward.reward_manager.module.path=pkg://rewardkit.integrations.verl
     +reward.reward_kwargs.file=/path/to/reward.yaml
 
-verl has no value for a rollout that could not be scored: by default it ends the run. ``unscored=NUMBER`` trains it with that number,
-and marks it in the metric ``rewardkit/unscored``.
+A rollout that could not be scored ends the run. ``unscored=NUMBER`` trains it with that number, marked in ``rewardkit/unscored``.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-import os
 from typing import Any
 
 from rewardkit.composite import CompositeReward
@@ -59,7 +57,7 @@ async def compute_score(
     Returns:
         ``score``, ``rewardkit/unscored`` and each component's value (NaN if it has none): the same keys for every row.
     """
-    prepared = _prepared(file, os.getpid(), knows_tokens=False)
+    prepared = _prepared(file, knows_tokens=False)
     others = {**(extra_info or {}), "data_source": data_source}
     fields = common.row_fields(prepared[0], ground_truth, reference, "verl's row", others)
     return await _score(prepared, Rollout("", solution_str, fields), unscored)
@@ -76,7 +74,7 @@ class RewardkitRewardManager(RewardManagerBase):  # type: ignore[misc]  # Any wh
         self._options = {"reference": None, "unscored": "fail", **(config.reward.get("reward_kwargs") or {})}
         if "file" not in self._options:
             raise UsageError("set reward.reward_kwargs.file to the path of the reward file")
-        self._prepared = _prepared(str(self._options["file"]), os.getpid(), knows_tokens=True)
+        self._prepared = _prepared(str(self._options["file"]), knows_tokens=True)
         self._max_tokens = (config.get("data") or {}).get("max_response_length")
 
     async def run_single(self, data: Any) -> dict[str, Any]:
@@ -99,7 +97,7 @@ class RewardkitRewardManager(RewardManagerBase):  # type: ignore[misc]  # Any wh
 
 
 @functools.lru_cache(maxsize=64)
-def _prepared(file: str, _process: int, *, knows_tokens: bool) -> Prepared:
+def _prepared(file: str, *, knows_tokens: bool) -> Prepared:
     reward = common.shared_reward(file)
     common.refuse_groups(reward, "verl's reward loop")
     if not knows_tokens:
@@ -109,13 +107,13 @@ def _prepared(file: str, _process: int, *, knows_tokens: bool) -> Prepared:
 
 async def _score(prepared: Prepared, rollout: Rollout, unscored: str | float) -> dict[str, Any]:
     reward, share = prepared
-    item = await common.ascore(reward, rollout)
+    item = await reward.ascore(rollout)
     score = item.reward
     if item.unscored is not None and score is None:
         if unscored == "fail":
             raise common.NotScoredError(item.unscored)
         score = float(unscored)
     share.add([item], reward)
-    values = {f"rewardkit/{name}": common.component_value(item, name) for name in item.outcomes}
-    numbers = {name: math.nan if value is None else value for name, value in values.items()}
+    values = {name: common.component_value(item, name) for name in item.outcomes}
+    numbers = {f"rewardkit/{name}": math.nan if value is None else value for name, value in values.items()}
     return {"score": score, "rewardkit/unscored": float(item.unscored is not None), **numbers}

@@ -1,4 +1,4 @@
-"""Scores the rollouts of many requests at the same time: admission, batching and threads. Knows nothing of HTTP.
+"""Scores the rollouts of many requests at the same time: admission and batching. Knows nothing of HTTP.
 
 Rewards that run in the calling thread get the rollouts of all waiting requests as one batch, since that costs less per rollout. Requests
 are never merged where a reward compares the rollouts of a group (two requests may use one group name), nor where components wait for
@@ -23,8 +23,6 @@ T = TypeVar("T")
 
 MAX_BATCH = 512
 """Rollouts that are scored in one call; a batch ends with the request that reaches it."""
-THREADS = 64
-"""Requests that wait for workers and services at the same time."""
 RETRYABLE = frozenset({"infra", "timeout"})
 """Kinds of failures that another try may mend."""
 MAX_PAUSE_S = 10.0
@@ -71,8 +69,7 @@ class Batcher:
 
     def start(self) -> None:
         """Start to take jobs."""
-        count = 1 if self.reward.is_inline else THREADS
-        self._threads = ThreadPoolExecutor(count, thread_name_prefix="rewardkit-score")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rewardkit-score")
         if self.merges:
             self._task = asyncio.get_running_loop().create_task(self._merge())
 
@@ -80,7 +77,7 @@ class Batcher:
         """Stop taking jobs. The reward stays open."""
         if self._task is not None:
             self._task.cancel()
-        await asyncio.to_thread(self._threads.shutdown)
+        await asyncio.to_thread(self._thread.shutdown)
 
     async def score(self, rollouts: Sequence[Rollout], step: int, finish: Callable[[list[ScoredRollout]], T]) -> T:
         """Score rollouts.
@@ -88,7 +85,7 @@ class Batcher:
         Args:
             rollouts: The rollouts of one request.
             step: The training step for weight schedules.
-            finish: Called with the scored rollouts in the scoring thread; its result is returned.
+            finish: Called with the scored rollouts, off the event loop; its result is returned.
 
         Raises:
             BusyError: Too many rollouts are in flight.
@@ -102,10 +99,12 @@ class Batcher:
         try:
             if not rollouts:
                 return finish([])
-            loop = asyncio.get_running_loop()
-            job = _Job(rollouts, step, finish, loop.create_future())
             if not self.merges:
-                return await asyncio.wrap_future(self._threads.submit(self._score_one, job))
+                begin = time.perf_counter()
+                scored = await self.reward.ascore(rollouts, step=step)
+                self._scored(len(rollouts), time.perf_counter() - begin)
+                return await asyncio.to_thread(finish, scored)
+            job = _Job(rollouts, step, finish, asyncio.get_running_loop().create_future())
             self._waiting.append(job)
             self._arrived.set()
             result: T = await job.future
@@ -151,7 +150,7 @@ class Batcher:
                 while self._waiting and rows < MAX_BATCH and (not jobs or self._waiting[0].step == jobs[0].step):
                     jobs.append(self._waiting.popleft())
                     rows += len(jobs[-1].rollouts)
-                results = await asyncio.wrap_future(self._threads.submit(self._score_batch, jobs))
+                results = await asyncio.wrap_future(self._thread.submit(self._score_batch, jobs))
                 for job, (result, error) in zip(jobs, results, strict=True):
                     if job.future.done():  # its request was cancelled
                         continue
@@ -177,16 +176,15 @@ class Batcher:
             first += len(job.rollouts)
         return results
 
-    def _score_one(self, job: _Job[T]) -> T:
-        return job.finish(self._score(job.rollouts, job.step))
-
     def _score(self, rollouts: Sequence[Rollout], step: int) -> list[ScoredRollout]:
         begin = time.perf_counter()
         scored = self.reward.score(rollouts, step=step)
-        seconds = time.perf_counter() - begin
-        self._rate = 0.9 * self._rate + 0.1 * len(rollouts) / max(seconds, 1e-6)
-        self._on_batch(len(rollouts), seconds)
+        self._scored(len(rollouts), time.perf_counter() - begin)
         return scored
+
+    def _scored(self, count: int, seconds: float) -> None:
+        self._rate = 0.9 * self._rate + 0.1 * count / max(seconds, 1e-6)
+        self._on_batch(count, seconds)
 
 
 def _finished(job: _Job[Any], scored: list[ScoredRollout]) -> tuple[Any, BaseException | None]:
