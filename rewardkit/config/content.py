@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 MAX_FILE_BYTES = 64 << 20
 """Larger files are identified by size and time of the last change."""
 _MAX_PATH = 1024
+_WRITTEN = frozenset({".log", ".out", ".err", ".tmp", ".lock", ".pid", ".sock", ".db", ".sqlite", ".sqlite3"})
+"""Suffixes of files that a reward writes into rather than reads."""
 
 
 def component_content(offer: OfferedReward, params: Any, plain: Any) -> dict[str, Any]:
@@ -63,12 +65,12 @@ def _texts(data: Any) -> Iterator[str]:
 def _file_digest(text: str) -> str:
     """Return a hash of the content of the file that a text names; empty if it names none.
 
-    Only a text with a slash or a suffix is taken for a path, so that no word becomes one by accident.
+    Only a text with a suffix is taken for a path, so that no word becomes one by accident. Files that programs write into do not count.
     """
     if not 0 < len(text) <= _MAX_PATH or "\n" in text or "\0" in text:
         return ""
     path = Path(text)
-    if "/" not in text and not path.suffix:
+    if not path.suffix or path.suffix in _WRITTEN:
         return ""
     try:
         if not path.is_file():

@@ -234,7 +234,7 @@ class Summary:
                 self.skipped[place] += 1
             elif status == "unscored":
                 self.kinds[place][kind or "plugin"] += 1
-                told = _PLACE.sub("", reason) if kind in {"input", "reference"} else reason
+                told = _PLACE.sub("", reason) if kind == "input" else reason
                 self._reason(f"{name} ({kind}): {told[:_REASON_LENGTH]}", 1)
 
     def _reason(self, reason: str, times: int) -> None:

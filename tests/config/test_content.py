@@ -41,30 +41,31 @@ def reward_id(component: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "with_", ["words: words.txt", "words: ./words", "more: [x, words.txt]", "words: {path}/words.txt"]
+    "with_", ["words: words.txt", "words: ./words.py", "more: [x, words.txt]", "words: {path}/words.txt"]
 )
 def test_the_content_of_a_file_counts(with_: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A change of a file that a parameter names, at any depth, changes the reward_id; its time of change does not."""
     monkeypatch.chdir(tmp_path)
     component = f"{{use: reads_files, with: {{{with_.format(path=tmp_path)}}}}}"
     missing = reward_id(component)
-    for name in ("words.txt", "words"):
+    for name in ("words.txt", "words.py"):
         (tmp_path / name).write_text("one")
     first = reward_id(component)
-    for name in ("words.txt", "words"):
+    for name in ("words.txt", "words.py"):
         (tmp_path / name).write_text("one")
     assert reward_id(component) == first
-    for name in ("words.txt", "words"):
+    for name in ("words.txt", "words.py"):
         (tmp_path / name).write_text("two")
     assert len({missing, first, reward_id(component)}) == 3
 
 
-@pytest.mark.parametrize("words", ["words", "a/b", ".", "/", "x" * 5000 + ".txt", "a\\0b.txt", "no.such"])
+@pytest.mark.parametrize("words", ["words", "./words", "calls.log", "a/b", ".", "/", "x" * 5000 + ".txt", "a\\0b.txt", "no.such"])
 def test_other_texts_do_not_count(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A word that is a file by accident, a folder, and what is no path are texts."""
+    """A word that is a file by accident, a log, a folder, and what is no path are texts."""
     monkeypatch.chdir(tmp_path)
     before = reward_id(f'{{use: reads_files, with: {{words: "{words}"}}}}')
     (tmp_path / "words").write_text("x")
+    (tmp_path / "calls.log").write_text("x")
     (tmp_path / "a" / "b").mkdir(parents=True)
     assert reward_id(f'{{use: reads_files, with: {{words: "{words}"}}}}') == before
 

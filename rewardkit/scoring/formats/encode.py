@@ -18,8 +18,6 @@ from rewardkit.types import Outcome, Score, ScoredRollout, Unscored
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BLAMES_ROW = frozenset({"input", "reference"})
-"""Kinds of Unscored whose message gets the place of the row in the output."""
 _PLAIN = (int, float, type(None))
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _EXTRAS = ("kind", "metrics", "steps", "traceback")
@@ -106,7 +104,7 @@ def _parts(outcome: Outcome, place: str) -> tuple[float | None, str, str, Any, A
         steps = None if outcome.steps is None else list(outcome.steps)
         return outcome.value, "scored", outcome.reason, None, metrics, steps, None
     if isinstance(outcome, Unscored):
-        message = f"{place}: {outcome.message}" if outcome.kind in BLAMES_ROW else outcome.message
+        message = f"{place}: {outcome.message}" if outcome.kind == "input" else outcome.message
         return None, "unscored", message, outcome.kind, None, None, outcome.traceback
     return None, "skipped", outcome.reason, None, None, None, None
 
