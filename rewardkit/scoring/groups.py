@@ -1,7 +1,7 @@
 """Brings the rows of each group together, for rewards that compare the rollouts of one prompt.
 
-The input is read twice: first to find where each group ends, then to hold rows back until their group is whole. Held rows beyond
-the first 8 MB wait in a temporary file. A row that is held costs less than 200 bytes of memory, its group included.
+The input is read twice: first to find where each group ends, then to hold rows back until their group is whole. The content of held
+rows beyond the first 8 MB is in a temporary file. A held row costs less than 200 bytes of memory, including its group.
 """
 
 from __future__ import annotations
@@ -22,34 +22,40 @@ from rewardkit.scoring.formats.readers import Chunk, Reader
 MEMORY_BYTES = 8 << 20
 """Bytes of held rows that are kept in memory."""
 _OVERHEAD_BYTES = 150
-"""What Python takes for a row in memory beyond its content."""
+"""The memory of a row in Python beyond its content."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupPlan:
     """Where groups end."""
 
-    last: dict[int, int]
-    """For the hash of each group the ordinal of its last row."""
+    numbers: dict[int, int]
+    """The number of each group by its hash."""
+    last: array[int]
+    """The ordinal of the last row of each group, by its number."""
     interleaved: bool
-    """Whether rows of different groups are mixed, so that groups are scored in another order than the input's."""
+    """True if rows of different groups are mixed, so that groups are scored in another order than the input's."""
 
 
 def plan_groups(reader: Reader, columns: Columns) -> GroupPlan:
-    """Read everything once and note the last row of each group."""
-    last: dict[int, int] = {}
+    """Read all input once and find the last row of each group."""
+    numbers: dict[int, int] = {}
+    last = array("q")
     interleaved = False
-    previous: int | None = None
+    previous = -1
     for chunk in reader.chunks():
         for raw, ordinal in zip(chunk.rows, chunk.ordinals, strict=True):
             key = _key(raw, columns)
             if key is None:
                 continue
-            if key != previous and key in last:
+            number = numbers.setdefault(key, len(last))
+            if number == len(last):
+                last.append(ordinal)
+            elif number != previous:
                 interleaved = True
-            last[key] = ordinal
-            previous = key
-    return GroupPlan(last, interleaved)
+            last[number] = ordinal
+            previous = number
+    return GroupPlan(numbers, last, interleaved)
 
 
 def gather(reader: Reader, columns: Columns, plan: GroupPlan, skip: int = 0) -> Iterator[Chunk]:
@@ -57,9 +63,9 @@ def gather(reader: Reader, columns: Columns, plan: GroupPlan, skip: int = 0) -> 
 
     Args:
         reader: The input.
-        columns: How rows are renamed, which may decide what the group is.
-        plan: What ``plan_groups`` found in the same input.
-        skip: Rows to leave out, in this same order.
+        columns: How columns are renamed, which may determine the group.
+        plan: What ``plan_groups`` returned for the same input.
+        skip: The number of rows to leave out, in the order of this function.
     """
     with contextlib.closing(_HeldRows()) as held:
         ready: list[int] = []
@@ -80,17 +86,19 @@ def gather(reader: Reader, columns: Columns, plan: GroupPlan, skip: int = 0) -> 
 
 def _complete(reader: Reader, columns: Columns, plan: GroupPlan, held: _HeldRows) -> Iterator[tuple[list[int], Chunk]]:
     """Yield whole groups as slots of ``held``, each with the chunk that completed it; a row without a group is alone."""
-    newest: dict[int, int] = {}
+    newest = array("i", [-1]) * len(plan.last)
     for chunk in reader.chunks():
         for index, raw in enumerate(chunk.rows):
             key = _key(raw, columns)
             ordinal = chunk.ordinals[index]
-            before = -1 if key is None else newest.pop(key, -1)
+            # A group that was not there is the mark of a file that changes, which the reader reports at its end.
+            number = -1 if key is None else plan.numbers.get(key, -1)
+            before = -1 if number < 0 else newest[number]
             slot = held.put(raw, chunk.files[index], chunk.numbers[index], ordinal, before)
-            if key is None or ordinal >= plan.last[key]:
+            if number < 0 or ordinal >= plan.last[number]:
                 yield held.chain(slot), chunk
             else:
-                newest[key] = slot
+                newest[number] = slot
 
 
 def _key(raw: RawRow, columns: Columns) -> int | None:
@@ -115,20 +123,19 @@ def _key(raw: RawRow, columns: Columns) -> int | None:
 class _HeldRows:
     """Rows that wait for the others of their group.
 
-    Each takes a slot in a few arrays, which is 36 bytes; its content is in a temporary file but for the first megabytes. The rows of
-    a group form a chain from the newest to the oldest.
+    Each takes a slot in a few arrays (36 bytes). The rows of a group form a chain from the newest to the oldest.
     """
 
     def __init__(self) -> None:
         self._offsets = array("q")
-        """Where in the file the content of a slot begins; -1: it is in memory."""
+        """The offset of a slot's content in the file; -1 if it is in memory."""
         self._lengths = array("I")
         self._files = array("I")
         self._numbers = array("q")
         self._ordinals = array("q")
         self._previous = array("i")
-        """The slot of the row before it in its group; -1: it is the first."""
-        self._free: list[int] = []
+        """The slot of the row before it in its group; -1 for the first row."""
+        self._free = array("i")
         self._names: dict[str, int] = {}
         self._memory: dict[int, bytes] = {}
         self._memory_bytes = 0
