@@ -120,7 +120,7 @@ def score(command: list[str], arguments: argparse.Namespace) -> tuple[float, lis
 
 
 def main() -> int:
-    """Score, and hold every row against what it should be."""
+    """Score the rows, and compare every score with the expected one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)

@@ -41,7 +41,7 @@ main()
 
 
 def case(number: int) -> tuple[str, str]:
-    """An input and what is expected for it."""
+    """An input with the expected output."""
     values = [(number * 7919 + i * i * 31) % 1000 for i in range(1000)]
     ordered = sorted(values)
     total = sum(value * (i % 3) for i, value in enumerate(ordered))

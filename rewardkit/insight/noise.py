@@ -98,7 +98,7 @@ def labelled_rows(
 
 
 def error_rates(rows: Iterable[LabelledRow], threshold: float) -> ErrorRates:
-    """Estimate the error rates of a verifier that accepts a row where its value exceeds a threshold."""
+    """Estimate the error rates of a reward that accepts a row if its value exceeds a threshold."""
     wrong = right = accepted_wrong = rejected_right = unscored = total = 0
     for row in rows:
         total += 1

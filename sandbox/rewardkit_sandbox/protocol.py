@@ -143,7 +143,7 @@ class SandboxBackend(ABC):
         self.options = options
 
     def refuse(self) -> str | None:
-        """Return what is wrong with the options, without looking at the machine; None if nothing is."""
+        """Return an error message if the options are not valid, otherwise None. The machine is not checked."""
         if self.takes_url and not self.options.url:
             return "this backend needs the address of its service: set url"
         if not self.takes_url and self.options.url:
@@ -159,7 +159,7 @@ class SandboxBackend(ABC):
 
     @abstractmethod
     def diagnose(self) -> Iterator[Property]:
-        """Yield what this machine has for the backend, with a remedy for what is missing. It must not open a sandbox."""
+        """Yield checks of what the backend needs on this machine, each with a remedy if it fails. It must not open a sandbox."""
 
     @abstractmethod
     def open(self, description: str) -> Sandbox:

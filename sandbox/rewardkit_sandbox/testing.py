@@ -200,7 +200,7 @@ class SandboxContract:
                 )
 
     def test_bad_tests_are_not_the_programs_fault(self, sandbox: Any) -> None:
-        """Test code that does not compile is told as such."""
+        """Test code that does not compile raises `BadTests`."""
         if not self.runs_test_code:
             pytest.skip("this backend runs no test code")
         with pytest.raises(BadTests, match="compile"):

@@ -83,7 +83,7 @@ class JsonValue:
         return Score(self._parsed, reason if len(reason) <= _REASON_CHARS else reason[: _REASON_CHARS - 1] + "…")
 
     def _candidate(self, text: str) -> str | Score:
-        """The text that should be JSON, or a score that says why there is none."""
+        """Return the text that should be JSON, or a score with the reason if there is none."""
         if self._source == "whole":
             return text
         if self._source == "tag":

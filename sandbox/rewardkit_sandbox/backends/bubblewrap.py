@@ -46,7 +46,7 @@ class BubblewrapBackend(PooledBackend):
         """True if control groups could be made when it was opened. Then every box must have one."""
 
     def refuse(self) -> str | None:
-        """Return what is wrong with the options."""
+        """Return an error message if the options are not valid, otherwise None."""
         if self.options.runtime is not None:
             return "a runtime is an option of the Docker backend"
         return super().refuse()

@@ -99,7 +99,7 @@ class DockerBackend(PooledBackend):
             engine.close()
 
     def diagnose(self) -> Iterator[Property]:
-        """Yield whether an engine answers, what it can limit, and whether it has the image."""
+        """Check that an engine answers, that it supports the limits, and that it has the image."""
         start = "start it (systemctl start docker, or dockerd), or install it: apt-get install docker.io"
         try:
             engine = client(timeout_s=10)

@@ -84,7 +84,7 @@ class RemoteBackend(SandboxBackend):
     takes_url = True
 
     def identity(self) -> None:
-        """Return None: the service does not say what its image holds."""
+        """Return None, because the service has no identity of its image."""
 
     def diagnose(self) -> Iterator[Property]:
         """Yield whether the service answers."""
@@ -241,7 +241,7 @@ class RemoteSandbox:
         return compilation, returned(execution, execution.stdout) if isinstance(case, Call) else execution
 
     def _post(self, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        """One request; a service that fails is asked again."""
+        """Send one request, and repeat it if the service fails."""
         import httpx
 
         failure = ""

@@ -78,10 +78,10 @@ def memory_file(data: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class BoxConfig:
-    """The configuration of a box's fork server. A backend fills in what it could not arrange from outside."""
+    """The configuration of a box's fork server. A backend sets what it could not set up from outside."""
 
     memory_files: bool
-    """True if a memory group counts what is written to `memfd_create`d files."""
+    """True if the control group counts the memory of files made by `memfd_create`."""
     uid_base: int = 0
     """Each program gets a uid from here on; 0 keeps the server's own, which then must be unprivileged."""
     uid_count: int = 50_000
@@ -261,7 +261,7 @@ class BoxConnection:
         self._ended = self.broken = True
 
     def run(self, job: Job) -> Outcome:
-        """Run one process, read what it writes, and wait for its end.
+        """Run one process, read its output, and wait for its end.
 
         Raises:
             BoxDied: the box ended or stopped answering; nothing is known about the program.
@@ -366,7 +366,7 @@ class _Exchange:
             os.close(self._theirs.pop())
 
     def pump(self, connection: socket.socket) -> None:
-        """Read until the fork server says that every process is gone, then what is left in the pipes."""
+        """Read until the fork server reports that every process has ended, and then the rest of the pipes."""
         control = connection.fileno()
         deadline = time.monotonic() + self.job.limits.deadline_s + GRACE_S
         poll = select.poll()
@@ -400,7 +400,7 @@ class _Exchange:
                     poll.unregister(descriptor)
 
     def _read(self, descriptor: int) -> bool:
-        """Read what is there; return False at the end. Past the cap, stderr is dropped and other output ends the run."""
+        """Read the available output; return False at its end. Above the limit, stderr is dropped and other output ends the run."""
         data = os.read(descriptor, _CHUNK)
         name = self._readers[descriptor]
         buffer = self.buffers[name]

@@ -1,4 +1,4 @@
-"""The owner of a box: tells what a process that ended left behind from what is in use."""
+"""Marks the owner of a box, to distinguish leftovers of a dead process from boxes in use."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|
 
 
 _LONGEST_NUMBER = 1000
-"""The pattern takes quadratic time for what is nearly a number."""
+"""Longer words are not matched, because the pattern takes quadratic time for a word that is almost a number."""
 
 
 def same_output(actual: str | bytes, expected: str, *, float_tolerance: float | None = None) -> bool:
@@ -66,7 +66,7 @@ def _is_integer(word: str) -> bool:
 
 
 def _close_to_integer(actual: float, expected: int, tolerance: float) -> bool:
-    """Return whether a float stands for an expected integer.
+    """Return True if a float equals an expected integer.
 
     One that is an integer itself must be that one: 1000000500.0 is not 1000000000, whatever the tolerance. Any other may be off by
     the tolerance, absolutely: 2.9999999 is 3.

@@ -1,4 +1,4 @@
-"""Test code that must run as it is: in a box of its own, calling the program in another box over a pipe.
+"""Runs test code in a separate box, from which it calls the program in another box over a pipe.
 
 The program can't reach the tests' process, and its results arrive there as plain values. So it can neither read the expected
 values nor change how they are compared. Both boxes are busy until the tests end.

@@ -86,7 +86,7 @@ def run_tests(sandbox: Sandbox, plan: TestPlan) -> list[TestOutcome]:
 
 
 def _cases(test: Test) -> Sequence[Any]:
-    """The runs of the program that a test asks for; none where it has to run as test code."""
+    """Return the runs of the program that a test needs; none if it must run as test code."""
     if isinstance(test, (OutputTest, CallTest)):
         return (test.case,)
     return test.assertion.calls if isinstance(test, AssertTest) and test.assertion is not None else ()

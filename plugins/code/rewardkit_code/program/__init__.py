@@ -1,1 +1,1 @@
-"""The program in a completion: where it starts and ends, and what is put before it."""
+"""Extracts the program from a completion, and prepends imports and helpers."""

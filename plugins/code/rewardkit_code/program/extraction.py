@@ -160,7 +160,7 @@ def _choose(found: Sequence[str], extraction: Extraction, names: Sequence[str], 
 
 
 def _with_helpers(earlier: Sequence[str], code: str, *, is_script: bool) -> str:
-    """The code after those earlier blocks that define what it uses and does not define itself.
+    """Return the code, preceded by the earlier blocks that define names which it uses but does not define.
 
     A script is a whole program: an earlier block that defines a function of it again is an earlier version of it.
     """

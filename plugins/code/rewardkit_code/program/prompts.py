@@ -15,7 +15,7 @@ _HEAD = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.Im
 
 @dataclass(frozen=True, slots=True)
 class WholeProgram:
-    """A program with what stands before it."""
+    """A program with the code that is prepended to it."""
 
     source: str
     prelude: str = ""

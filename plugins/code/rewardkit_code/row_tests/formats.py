@@ -1,4 +1,4 @@
-"""The formats in which data sets write tests, told apart by their shape and read into one plain form."""
+"""Recognizes the formats in which data sets store tests by their shape, and converts them into one form."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def _setup(fields: Mapping[str, Any]) -> str:
 
 
 def _opened(tests: Any, given: Context) -> tuple[Any, Context, str]:
-    """The tests that an object holds, what it says about them, and the name of the format; anything else as it is."""
+    """Return the tests in an object, its settings for them, and the name of the format. Other values are returned unchanged."""
     if not isinstance(tests, Mapping):
         return tests, given, ""
     own = {name: value for name, value in tests.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Test code in Python, read without running it: what it imports, which names it takes from the program, and what it lacks.
+"""Analyses test code in Python without running it: its imports, the names that it takes from the program, and missing names.
 
 Test code comes from the row's author. The host parses and compiles it, and never runs it.
 """
@@ -240,7 +240,7 @@ def _script(source: str, entry_point: str | None, module: TestCode, setup: str) 
 
 
 def _with_optional_imports(source: str, tree: ast.Module) -> str:
-    """The same lines, with top-level imports of third-party packages that fail only where the package is used.
+    """Return the same lines, with top-level imports of third-party packages that fail only when the package is used.
 
     Test code often imports numpy for a comparison that most of its cases do not reach.
     """
@@ -283,7 +283,7 @@ def _optional(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
 
 
 def _module(source: str, module: TestCode, setup: str) -> CodeTest:
-    """A pytest or unittest module, which imports what it uses of the program even where its author left that to the harness."""
+    """Return a pytest or unittest module with imports of the names that it uses from the program, which some authors omit."""
     if missing := _missing_fixture(module.tree):
         raise UnusableTests(
             f"the test {missing[0]} asks for the fixture {missing[1]!r}, which the test code does not define"
@@ -323,7 +323,7 @@ def _after_future_imports(tree: ast.Module) -> int:
 
 
 def _without_needless_imports(source: str, module: TestCode) -> str:
-    """The same lines without star imports of the program, and without imports of third-party packages that are never used."""
+    """Return the same lines without star imports of the program and without unused imports of third-party packages."""
     used = module.used
     lines = source.split("\n")
     for node in module.tree.body:

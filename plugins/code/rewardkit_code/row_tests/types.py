@@ -40,7 +40,7 @@ class CallTest:
 
 @dataclass(frozen=True, slots=True)
 class CodeTest:
-    """Test code that runs as it stands: HumanEval's `check(candidate)`, a pytest or unittest module, or a script."""
+    """Test code that runs unchanged: HumanEval's `check(candidate)`, a pytest or unittest module, or a script."""
 
     source: str
     kind: Literal["script", "pytest"]
@@ -63,12 +63,12 @@ class AssertTest:
 
     source: str
     assertion: Assertion | None
-    """The assertion split into calls and a condition; None where it can only be run as test code."""
+    """The assertion, split into calls and a condition; None if it can only run as test code."""
     weight: float = 1.0
     setup: str = ""
     """Lines to run before it."""
     code: CodeTest | None = None
-    """The assertion as test code, where it can't be split."""
+    """The assertion as test code, if it can't be split."""
 
 
 Test = OutputTest | CallTest | AssertTest | CodeTest
