@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 )
 @click.option("--by", help="A column that divides the rows into classes, such as data_source.")
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print the rates, and the rows that were judged wrongly, as JSON."
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the rates, and the numbers of the rows on which reward and label differ, as JSON.",
 )
 def command(
     reward: Path,

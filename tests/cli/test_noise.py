@@ -23,7 +23,7 @@ def files(tmp_path):
 
 
 def test_rates_of_a_reward(files, capsys):
-    """Counts are exact, classes are told apart, and the misjudged rows are named."""
+    """Counts are exact, also for each class, and the rows with wrong verdicts are listed."""
     assert cli.run(["noise", *files, "--by", "source", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found["rates"]) == ["all rows", "a", "b"]
