@@ -4,9 +4,9 @@ It prints the bytes of weights, gradients and optimizer states in each of severa
 
     python benchmarks/sharding.py --hidden 512 --layers 8
 
-Each process makes steps of SFT on random tokens, on one thread, connected by gloo on this machine; the median of them is told. The
-model is that of examples/train with random weights; its size can be set. Beside the bytes of tensors stands what the operating
-system counts for a process after its last step, with all that torch takes for itself.
+Each process runs steps of SFT on random tokens, on one thread, connected by gloo on this machine. The printed time is the median of the
+steps. The model is that of examples/train with random weights and a size of your choice. Next to the bytes of tensors stands the memory
+of a process after its last step as the operating system counts it, which includes torch itself.
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ Outcome: TypeAlias = Score | Unscored | Skipped
 """The result of one component for one rollout."""
 
 RewardResult: TypeAlias = float | int | bool | Score | Unscored
-"""What a plugin may return for one rollout."""
+"""The result of a plugin for one rollout."""
 
 
 class RewardFunction(Protocol):
@@ -225,7 +225,7 @@ class RewardType:
     timeout_s: float | None = None
     """The time limit per rollout in seconds (``process`` and ``async``); ``timeout`` in the reward file overrides it. None: no limit."""
     deterministic: bool = False
-    """The same rollout always gets the same score, and a look-up is cheaper than scoring again: the cache may keep it."""
+    """True if the same rollout always gets the same score and a cache lookup is cheaper than scoring. Scores are then cached."""
     identity: Callable[[Any], str | None] | None = None
     """For deterministic rewards: a function of the parameters that returns what else determines the scores, such as a hash of a model
     or an image. It is called once, before the first rollout. If it returns None, no scores are kept."""
