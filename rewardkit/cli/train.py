@@ -22,8 +22,8 @@ from rewardkit.cli.support.loading import split_overrides
 def command(config: Path, overrides: tuple[str, ...], fresh: bool) -> None:
     r"""Train a model as configured in CONFIG (a YAML file).
 
-    If the output folder contains an earlier run, training resumes from its last checkpoint. Relative paths are relative to the folder of
-    CONFIG. `rewardkit check CONFIG` checks the data first.
+    If the output folder contains an earlier run, training resumes from its last checkpoint. If CONFIG now has more steps, the run is
+    lengthened. Relative paths are relative to the folder of CONFIG. `rewardkit check CONFIG` checks the data first.
     """
     from rewardkit.cli.support.loading import exit_on_interrupt
     from rewardkit.train import train
