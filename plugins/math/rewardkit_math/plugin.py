@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt
 from rewardkit import FieldName, Rollout, Score, Unscored, hookimpl, reward
 from rewardkit_math.extraction import SOURCES
 from rewardkit_math.policy import Policy
+from rewardkit_math.reading import Read, read, read_reference
 from rewardkit_math.verify import Verdict, verify
 
 if TYPE_CHECKING:
@@ -179,23 +180,17 @@ def register_commands() -> Iterable[click.Command]:
         else:
             word = {True: "equal", False: "different", None: f"no verdict ({verdict.failure})"}[verdict.correct]
             click.echo(word + (f"  [{verdict.tier}]" if verdict.tier else ""))
-            for name, text in (("prediction", prediction), ("reference", reference)):
-                click.echo(f"  {name:<10} {_explained(text)}")
+            for name, side in (("prediction", read(prediction, SOURCES)), ("reference", read_reference(reference))):
+                click.echo(f"  {name:<10} {_explained(side)}")
             click.echo(f"  because    {verdict.reason}")
         raise SystemExit({True: 0, False: 1, None: 3}[verdict.correct])
 
     return [command]
 
 
-def _explained(text: str) -> str:
-    """Return the answer found in a text, and its expression."""
-    from rewardkit_math import MathError, extract, parse
-
-    answer = extract(text)
-    if not answer:
-        return "no answer found"
-    try:
-        read = repr(parse(answer.text))
-    except MathError as error:
-        read = f"not parsed: {error}"
-    return f"{answer.text}  ({answer.source})  →  {read}"
+def _explained(side: Read) -> str:
+    """Return the answer of one side, where it was found, and its expression."""
+    if not side.answer:
+        return side.problem or "no answer found"
+    shown = repr(side.expr) if side.expr is not None else f"not parsed: {side.problem}"
+    return f"{side.answer.text}  ({side.answer.source})  →  {shown}"

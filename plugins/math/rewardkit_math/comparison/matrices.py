@@ -99,9 +99,17 @@ AXES = frozenset(name for axes in _AXES for name in axes)
 """Names of unit vectors."""
 
 
+_PLAIN = {"i": "\\hat{i}", "j": "\\hat{j}", "k": "\\hat{k}", "e_1": "\\hat{i}", "e_2": "\\hat{j}", "e_3": "\\hat{k}"}
+"""Names of unit vectors without an accent."""
+
+
 def as_vector(expr: Expr, size: int) -> Expr | None:
-    """Return a sum of multiples of unit vectors as a tuple of `size` components; None if it is no such sum."""
+    """Return a sum of multiples of unit vectors as a tuple of `size` components; None if it isn't such a sum."""
     names = symbols(expr) & AXES
+    if not names and symbols(expr) and symbols(expr) <= _PLAIN.keys() and ({"j", "e_1", "e_2", "e_3"} & symbols(expr)):
+        for plain, name in _PLAIN.items():  # 2i + 3j
+            expr = substitute(expr, plain, Expr("sym", name))
+        names = symbols(expr) & AXES
     if not names:
         return None
     axes = next((axes for axes in _AXES if names <= set(axes)), None)
@@ -134,10 +142,21 @@ def _like(expr: Expr, other: Expr) -> Expr:
         ):
             return Expr("matrix", tuple(tuple(row.args[1:]) for row in expr.args[1:]))
         size = len(rows) if len(rows[0]) == 1 else len(rows[0])
-        return as_vector(expr, size) or expr
+        return as_vector(expr, size) or _scaled(expr) or expr
     if other.head == "seq" and other.args[0] in ("()", "[]", ""):
-        return as_vector(expr, len(other.args) - 1) or expr
+        return as_vector(expr, len(other.args) - 1) or _scaled(expr) or expr
     return expr
+
+
+def _scaled(expr: Expr) -> Expr | None:
+    """Return a number times a tuple, such as `2(1,2)`, as a tuple; None for anything else."""
+    if expr.head != "mul":
+        return None
+    tuples = [e for e in expr.args if e.head == "seq" and e.args[0] == "()" and len(e.args) > 2]
+    factors = [e for e in expr.args if e.head != "seq"]
+    if len(tuples) != 1 or len(factors) + 1 != len(expr.args):
+        return None
+    return Expr("seq", "()", *(Expr("mul", *factors, item) for item in tuples[0].args[1:]))
 
 
 def _is_row(expr: Expr) -> bool:

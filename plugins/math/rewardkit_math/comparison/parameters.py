@@ -4,6 +4,7 @@ r"""Letters that stand for any number: constants of integration, and integers su
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import permutations
 
 from rewardkit_math.comparison.parts import Part
@@ -87,13 +88,26 @@ class Parameters(Part):
             rests = [_without_term(poly, constants[0]) for poly in polys]
             if rests[0] is not None and rests[1] is not None:  # + C takes up any other constant
                 difference = {m: rests[0].get(m, 0) - rests[1].get(m, 0) for m in rests[0].keys() | rests[1].keys()}
-                return all(not _depends(mono) for mono, c in difference.items() if c) or self._quietly(a, b)
+                return (
+                    all(not _depends(mono) for mono, c in difference.items() if c)
+                    or self._quietly(a, b)
+                    or self._differ_by_a_constant(a, b, constants[0])
+                )
             if (
                 all(all((constants[0], 1) in mono for mono in poly) for poly in polys)
                 and proportion(*polys) is not None
             ):
                 return True  # C takes up any factor
         return self._quietly(a, b)
+
+    def _differ_by_a_constant(self, a: Expr, b: Expr, constant: str) -> bool:
+        """Return whether two antiderivatives differ by a number: sin² x + C and −cos² x + C."""
+        difference = substitute(Expr("add", a, neg(b)), constant, Expr("num", 0, None))
+        variables = symbols(difference)
+        if len(variables) != 1 or not variables <= _VARIABLES:
+            return False
+        at_a_point = substitute(difference, variables.pop(), Expr("num", Fraction(1, 2), None))
+        return self._quietly(difference, at_a_point)
 
     def _quietly(self, a: Expr, b: Expr) -> bool:
         try:
@@ -183,6 +197,9 @@ def _ranged(expr: Expr) -> tuple[Expr, str | None] | None:
     name: str | None = None
     if expr.head == "cond":
         value, condition = expr.args
+        if condition.head == "text" and "integer" in condition.args[0].casefold():  # kπ for integer k
+            letters = symbols(value) & _INTEGERS
+            condition = Expr("rel", ("in",), Expr("sym", min(letters, default="")), Expr("const", "Z"))
         if (
             condition.head != "rel"
             or condition.args[0] != ("in",)
@@ -195,7 +212,9 @@ def _ranged(expr: Expr) -> tuple[Expr, str | None] | None:
         condition = expr.args[1]
         if condition.head == "seq" and len(condition.args) == 3:
             condition = Expr("cond", *condition.args[1:])
-        if condition.head != "cond" or condition.args[0].head != "rel":
+        if condition.head == "rel" and condition.args[0] == ("in",):  # {kπ : k ∈ Z}
+            condition = Expr("cond", expr.args[0], condition)
+        elif condition.head != "cond" or condition.args[0].head != "rel":
             return None
         return _ranged(condition)
     elif expr.head == "seq" and len(expr.args) == 3 and (spoken := _called_integer(expr.args[2])) is not None:

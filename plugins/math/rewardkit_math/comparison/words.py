@@ -101,4 +101,4 @@ def _named(expr: Expr) -> str | None:
     """Return the words of an answer without article or preposition: "on an ellipse" becomes "ellipse"."""
     if expr.head not in ("text", "word"):
         return spelled(expr)
-    return text.plain(_ARTICLE.sub("", expr.args[0], count=1)).removesuffix("条件")
+    return text.plain(_ARTICLE.sub("", expr.args[0], count=1)).removesuffix("条件").removesuffix("solutions")

@@ -29,6 +29,8 @@ _BINARY = {
 _POSTFIX = {"!": 70, "%": 65, "deg": 65, "'": 70, "_": 80}
 _STARTS = frozenset(("num", "var", "word", "fn", "const", "open", "begin"))
 
+_REALS = Expr("const", "R")
+
 _ARC = {"ft": 60, "in": 3600}
 """Signs of feet and inches, which after degrees mean minutes and seconds of arc."""
 
@@ -161,7 +163,9 @@ class Operators(Cursor):
             return neg(right)
         if left.head == "text" and (bound := words.BOUNDS.get(tuple(left.args[0].casefold().split()))) is not None:
             return Expr("rel", (bound,), Expr("sym", "?"), right)
-        if left.head == "text" and left.args[0].strip().endswith((" is", " are", ":", "approximately", "about")):
+        if left.head == "text" and left.args[0].strip().endswith(
+            (" is", " are", ":", "approximately", "about", "exactly")
+        ):
             return right
         if left.head == "unit" and right.head == "num":
             raise ParseError("a number behind a unit")
@@ -213,6 +217,8 @@ class Operators(Cursor):
             return Expr("fn", "mod", left, right)
         if operator in ("+-", "-+"):
             return Expr("pm", operator, left, right)
+        if operator == "minus" and right.head in ("num", "sym") and left == _REALS:  # ℝ∖{0} with plain braces
+            right = Expr("seq", "{}", right)
         return Expr("setop", operator, left, right)
 
     def power(self, left: Expr) -> Expr:

@@ -10,6 +10,8 @@ from rewardkit_math.parsing.text import single_backslashes
 def rewritten(text: str) -> str:
     r"""Return `text` with doubled backslashes, units in commands and combinations written in the usual way."""
     text = single_backslashes(text)
+    if "^" in text and ("\\top" in text or "d}" in text or "t}" in text or "th}" in text):
+        text = _ORDINAL.sub(r"\1\\text{\2}", text.replace("\\top", "T"))
     if "\\mu" in text or "\\Omega" in text:
         text = _with_unit_commands(text)
     if "C" in text or "P" in text or "A" in text:
@@ -18,6 +20,9 @@ def rewritten(text: str) -> str:
         text = _TIMES.sub(r"\\times ", text)
     return text
 
+
+_ORDINAL = re.compile(r"(\d)\s*\^\s*\{\s*(?:\\(?:text|mathrm)\s*\{\s*)?(st|nd|rd|th)\s*\}?\s*\}")
+"""Ordinal numbers: `3^{\\text{rd}}`."""
 
 _TIMES = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\^)")  # 1.5 x 10^3
 

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 FUNCTIONS = {
     name: name
     for name in (
@@ -117,6 +119,15 @@ NUMBER_WORDS = (
     | {ten: 10 * t for t, ten in enumerate(_TENS, 2)}
     | {"hundred": 100, "one hundred": 100, "thousand": 1000}
 )
+
+FRACTION_WORDS = {
+    **dict.fromkeys(("half", "one half", "a half"), Fraction(1, 2)),
+    **dict.fromkeys(("one third", "a third"), Fraction(1, 3)),
+    **dict.fromkeys(("one quarter", "a quarter", "one fourth", "a fourth"), Fraction(1, 4)),
+    "two thirds": Fraction(2, 3),
+    **dict.fromkeys(("three quarters", "three fourths"), Fraction(3, 4)),
+}
+"""Fractions in words."""
 
 OPENING = {"(": "(", "[": "[", "\\{": "{", "\\lbrace": "{", "\\lfloor": "⌊", "\\lceil": "⌈", "\\langle": "⟨", "\\lvert": "|",
            "\\lVert": "‖", "\\lbrack": "[", "\\lparen": "("}  # fmt: skip

@@ -181,6 +181,8 @@ _PROBABILITY = re.compile(
     r"(?:\\mathbb\s*\{\s*[PE]\s*\}|\\mathbb\s*[PE]|\\(?:mathrm|operatorname|text)\s*\{\s*(?:P|E|Pr|Var|Cov)\s*\}|\\Pr|\b(?:P|E|Var|Cov))"
     r"\s*(?:\\left)?(?:\([^()]*\)|\[[^\[\]]*\])"
 )
+_COMBINED = re.compile(r"\s*\d*\s*[a-wA-Z]\s*(?:[+-]\s*\d*\s*[a-wA-Z]\s*)+")
+_COEFFICIENT = re.compile(r"\d+")
 _VARIANCE = re.compile(r"(?:\\sigma|[sS])(?:_\{?\w\}?)?\^\{?2\}?")
 _POWER_OF_INDEXED = re.compile(r"(_(?:\{[^{}]*\}|\w))\^\{?\d\}?")
 
@@ -198,6 +200,8 @@ def _right_side(content: str) -> Expr | None:
         left = _POWER_OF_INDEXED.sub(r"\1", left)
     bare = _SUBSCRIPT.sub("", _RANGE.sub(r"\1", left))
     big = left.startswith(("\\sum", "\\prod", "\\int", "\\lim"))
+    if not indexed and _COMBINED.fullmatch(bare) and len({c for c in bare if c.isalpha()} - set("xyz")) > 1:
+        bare = _COEFFICIENT.sub("", bare)  # 100m + n, the value that many competitions ask for
     if (
         any(c.isdigit() for c in bare)
         or not any(c.isalpha() for c in bare)

@@ -138,7 +138,7 @@ def _prepared(content: str) -> str:
         stripped = stripped[6:-1].strip()
     if stripped[:1] == "<" and (match := _ANGLES.fullmatch(stripped)) is not None:
         stripped = f"\\langle {match[1]} \\rangle"
-    if stripped[:1] == "(" or stripped[:7] == "\\text{(":
+    if _FIRST_LABEL.match(stripped):
         stripped = _without_labels(stripped)
     if stripped[:1] == "(":
         stripped = _LABEL.sub("", stripped, count=1)
@@ -151,16 +151,21 @@ def _prepared(content: str) -> str:
     return stripped
 
 
+_FIRST_LABEL = re.compile(r"(?:\\text\s*\{\s*)?(?:\(|[1ai]\))")
 _LABELS = re.compile(
-    r"(?:\\text\s*\{\s*)?\((?P<label>[a-h]|[1-9]|i{1,3}|iv|v)\)"
+    r"(?:\\text\s*\{\s*)?(?<![\w)])\(?(?P<label>[a-h]|[1-9]|i{1,3}|iv|v)\)"
     r"(?:\s*\}|(?=[\s~]|\\[ ,;:]|\\q?quad))(?:[\s~]|\\[ ,;:]|\\q?quad)*"
 )
+_MAX_LABELLED = 1_000
+"""The most characters of an answer in labelled parts."""
 _LABEL_SERIES = ("abcdefgh", "123456789", ("i", "ii", "iii", "iv", "v"))
 _BETWEEN_LABELS = re.compile(r"(?:[\s~,;.]|\\[ ,;:]|\\q?quad(?![A-Za-z])|\\\\|\band\b|\\text\s*\{\s*(?:and)?\s*\})+\Z")
 
 
 def _without_labels(content: str) -> str:
     """Return `(a) 5 (b) 7` as the list `5, 7`; any other content unchanged."""
+    if len(content) > _MAX_LABELLED:
+        return content
     found = list(_LABELS.finditer(content))
     labels = [match["label"] for match in found]
     if len(found) < 2 or found[0].start() or not any(labels == list(series[: len(labels)]) for series in _LABEL_SERIES):
@@ -207,10 +212,13 @@ def understood(answer: Answer) -> Read:
 _MINUS = re.compile(r"(?:minus|negative)\s+", re.IGNORECASE)
 
 
-def _counted(content: str) -> int | None:
+def _counted(content: str) -> int | Fraction | None:
     """Return the value of a number in words, such as `twelve` or `minus five`; None for anything else."""
     minus = _MINUS.match(content)
-    count = words.NUMBER_WORDS.get(content[minus.end() if minus is not None else 0 :].casefold())
+    spoken = content[minus.end() if minus is not None else 0 :].casefold()
+    count: int | Fraction | None = words.NUMBER_WORDS.get(spoken)
+    if count is None:
+        count = words.FRACTION_WORDS.get(spoken.replace("-", " "))
     return -count if minus is not None and count is not None else count
 
 
