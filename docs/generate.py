@@ -279,7 +279,7 @@ LAYERS: Sequence[tuple[Sequence[str], str]] = (
         "@reward, the hooks of plugins, worker processes, functions that are no plugins",
     ),
     (
-        ("types", "errors", "monitor", "rollout_engine", "files", "interrupts", "reward_models", "read_only"),
+        ("types", "cheat", "errors", "monitor", "rollout_engine", "files", "interrupts", "reward_models", "read_only"),
         "nouns; standard library only",
     ),
 )

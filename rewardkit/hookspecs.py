@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
+from rewardkit.cheat import Cheat
 from rewardkit.monitor import Monitor
 from rewardkit.rollout_engine import RolloutEngineType
 from rewardkit.types import Finding, RewardType, ScoredRollout, SpanWeights
@@ -65,6 +66,15 @@ def register_span_weights() -> Mapping[str, SpanWeights]:  # type: ignore[empty-
     Returns:
         The functions by name. Each takes a row and the text of its response, and returns spans of the text as (begin, end, weight),
         in characters. Where spans overlap, the last one counts; text outside of all spans keeps its weight.
+    """
+
+
+@hookspec
+def register_cheats() -> Iterable[Cheat]:  # type: ignore[empty-body]
+    """Register cheats that ``rewardkit audit`` tries on a reward.
+
+    Returns:
+        The cheats. Each makes completions that do not solve the task of a row.
     """
 
 

@@ -27,6 +27,7 @@ import pluggy
 
 from rewardkit import hookspecs
 from rewardkit.authoring import reward_type_of
+from rewardkit.cheat import Cheat
 from rewardkit.errors import PluginClashError, PluginError
 from rewardkit.monitor import Monitor
 from rewardkit.rollout_engine import RolloutEngineType
@@ -109,6 +110,8 @@ class Registry:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self._monitors: dict[str, list[tuple[Monitor, Provenance]]] = {}
+        self.cheats: list[Cheat] = []
+        """The cheats that plugins offer."""
         self._provenances: dict[str, Provenance] = {}
         """By the name under which pluggy registered the plugin."""
 
@@ -177,6 +180,8 @@ class Registry:
             _refuse_other_types("register_rollout_engines", engines, RolloutEngineType)
             monitors = self._offers("register_monitors", plugin)
             _refuse_other_types("register_monitors", monitors, Monitor)
+            cheats = self._offers("register_cheats", plugin)
+            _refuse_other_types("register_cheats", cheats, Cheat)
             commands = self._offers("register_commands", plugin)
             _refuse_other_commands(commands)
         # The same boundary: an exception in the plugin's code makes this plugin broken, and affects no other.
@@ -195,6 +200,7 @@ class Registry:
             self.engines.setdefault(engine.name, []).append(OfferedEngine(engine, provenance))
         for monitor in monitors:
             self._monitors.setdefault(monitor.name, []).append((monitor, provenance))
+        self.cheats += cheats
         for command in commands:
             self.commands.setdefault(str(command.name), []).append((command, provenance))
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "check": "Check a reward file or a training configuration and its data.",
     "schema": "Print the JSON Schema of reward files or training configurations, for editors.",
     "diff": "Show what changes when one reward replaces another.",
+    "audit": "Attack a reward with known cheats, before a policy does.",
     "noise": "Estimate how often a reward is wrong, from labels.",
     "train": "Train a model: SFT, reward model, DPO, GRPO, PPO.",
     "report": "Write an HTML report of training runs.",

@@ -1,0 +1,40 @@
+"""Defines a cheat: a way to write completions that a sound reward must not accept. ``rewardkit audit`` tries all of them.
+
+This is the contract for plugins; it needs the standard library alone. A plugin offers cheats with the hook ``register_cheats``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class CheatInput:
+    """What a cheat may use of one row."""
+
+    prompt: str
+    """The text of the prompt."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """The other columns of the row."""
+    references: tuple[str, ...] = ()
+    """Short texts of the row that may be its reference answer."""
+    right: str | None = None
+    """A completion of the row with a high reward, if there is one."""
+    wrong: str | None = None
+    """A completion of the row with a low reward, if there is one."""
+    others: tuple[str, ...] = ()
+    """Completions of other rows with a high reward."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cheat:
+    """A way to write completions that are wrong, whatever they look like."""
+
+    name: str
+    """The name in reports, such as ``hedge-or``."""
+    description: str
+    """The completions, in a few words."""
+    make: Callable[[CheatInput], Iterable[str]]
+    """Returns completions for a row; none where the cheat does not apply."""
