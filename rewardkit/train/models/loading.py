@@ -168,7 +168,7 @@ def _with_merged(model: Any, adapters: str) -> Any:
     """Merge adapters into the weights of a model, and make all of its weights trainable."""
     import peft
 
-    with _deprecations_ignored():
+    with _peft_warnings_ignored():
         merged = peft.PeftModel.from_pretrained(model, adapters).merge_and_unload()
     return merged.requires_grad_(requires_grad=True)
 
@@ -185,7 +185,7 @@ def prepare_for_training(model: Any, task: str, config: ModelConfig, location: L
     Raises:
         ConfigError: The configured modules can't have adapters.
     """
-    with _deprecations_ignored():
+    with _peft_warnings_ignored():
         if config.lora is not None:
             model = _with_adapters(model, task, config.lora, location)
         if config.gradient_checkpointing:
@@ -227,10 +227,11 @@ def _with_adapters(model: Any, task: str, lora: LoraConfig, location: Location |
 
 
 @contextmanager
-def _deprecations_ignored() -> Iterator[None]:
-    """Ignore warnings about names of transformers that peft uses and later versions will not have."""
+def _peft_warnings_ignored() -> Iterator[None]:
+    """Ignore warnings about peft's own doing: deprecated names of transformers, and rank patterns that it makes itself for experts."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
+        warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys", RuntimeWarning)
         yield
 
 

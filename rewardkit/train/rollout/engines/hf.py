@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from rewardkit.errors import EngineError
 from rewardkit.rollout_engine import Completion, FinishReason, Request, Sampling
 from rewardkit.train.models.policy import Policy
 
@@ -28,6 +29,21 @@ class HfEngine:
     """Samples with the policy's own model, so that no weights have to be copied."""
 
     def __init__(self, policy: Policy, batch: int = 256) -> None:
+        """Create the engine.
+
+        Args:
+            policy: The model.
+            batch: Largest number of completions at once. A group is never divided.
+
+        Raises:
+            EngineError: The model keeps a state that can't be sampled from in batches, as state space models and linear attention do.
+        """
+        for layer in DynamicCache(config=policy.lm.config).layers:
+            if any("LinearAttention" in kind.__name__ for kind in type(layer).__mro__):
+                raise EngineError(
+                    f"the engine hf can't sample from a {type(policy.lm).__name__}, whose layers keep another state than keys and values "
+                    f"({type(layer).__name__}); use rollout.engine: vllm"
+                )
         self.policy = policy
         self.batch = batch
         """Largest number of completions at once. A group is never divided."""

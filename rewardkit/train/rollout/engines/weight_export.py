@@ -41,23 +41,30 @@ def checkpoint_weights(lm: Any, dtype: torch.dtype | None = None) -> Iterator[tu
 
 
 def _merged(lm: Any, dtype: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
+    """Yield the weights under their names without peft's modules. Several adapters may be nested, as those of experts are."""
     adapted = {f"{name}.": module for name, module in lm.named_modules() if hasattr(module, "get_delta_weight")}
     for name, tensor in lm.state_dict().items():
-        owner = next((prefix for prefix in adapted if name.startswith(prefix)), None)
-        if owner is None:
+        owners = [prefix for prefix in adapted if name.startswith(prefix)]
+        if not owners:
             yield name, _cast(fsdp.full_tensor(tensor.detach()), dtype)
             continue
-        own = name.removeprefix(owner)
-        if not own.startswith("base_layer."):
+        if not name.removeprefix(max(owners, key=len)).startswith("base_layer."):
             continue  # belongs to the adapter
-        plain = own.removeprefix("base_layer.")
-        tensor = fsdp.full_tensor(tensor.detach())  # noqa: PLW2901
-        if plain == "weight":
-            with torch.no_grad():
-                for adapter in adapted[owner].active_adapters:
-                    delta = fsdp.full_tensor(adapted[owner].get_delta_weight(adapter))
-                    tensor = (tensor.float() + delta.float()).to(tensor.dtype)  # noqa: PLW2901 - rounded once
-        yield owner + plain, _cast(tensor, dtype)
+        full = fsdp.full_tensor(tensor.detach())
+        deltas = [
+            fsdp.full_tensor(adapted[owner].get_delta_weight(adapter))
+            for owner in owners
+            if _without_base_layer(name.removeprefix(owner)) == getattr(adapted[owner], "parameter_name", "weight")
+            for adapter in adapted[owner].active_adapters
+        ]
+        if deltas:
+            full = sum((delta.float() for delta in deltas), start=full.float()).to(full.dtype)  # rounded once
+        yield _without_base_layer(name), _cast(full.detach(), dtype)
+
+
+def _without_base_layer(name: str) -> str:
+    """Return the name of a weight in the model without adapters."""
+    return ".".join(part for part in name.split(".") if part != "base_layer")
 
 
 def _cast(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
