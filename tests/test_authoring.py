@@ -53,7 +53,7 @@ def test_everything_declared_is_kept() -> None:
     found = reward_type_of(palindrome)
     assert found.name == "palindrome"
     assert (found.scope, found.executor, found.timeout_s, found.deterministic) == ("rollout", "inline", 3, True)
-    assert found.doc == "Whether it reads the same backwards.\n\nSpaces count."
+    assert found.doc == "Score 1 if a completion reads the same backwards.\n\nSpaces count."
     assert found.example == "p: {use: palindrome}"
     assert found.origin == f"{__name__}:palindrome"
     fields = {item.name: item.metadata["doc"] for item in dataclasses.fields(found.params)}

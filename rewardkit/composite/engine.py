@@ -183,9 +183,20 @@ class CompositeReward:
     async def ascore(
         self, rollouts: Rollout | Mapping[str, Any] | Rollouts, *, step: int | None = None
     ) -> ScoredRollout | list[ScoredRollout]:
-        """Score a batch from a coroutine. No thread is held while services and workers are waited for.
+        """Score a batch from a coroutine, without blocking the event loop. While services and workers are busy, no thread waits for them.
 
-        Args, results and exceptions are those of ``score``.
+        Args:
+            rollouts: Rollouts, or rows as dicts; with whole groups if ``config.needs_groups``. Or one of them.
+            step: The training step for weight schedules.
+
+        Returns:
+            The scored rollouts in the same order; one scored rollout if one was given.
+
+        Raises:
+            DataError: No route matches a rollout.
+            TooManyUnscoredError: The policy is ``fail`` and a rollout could not be scored.
+            WorkerError: Worker processes can't be started.
+            UsageError: The reward has been closed, or a dict is not a row.
         """
         scoring = self._scoring(_batch(rollouts), step)
 

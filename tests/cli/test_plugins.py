@@ -52,7 +52,7 @@ def test_the_list_has_everything(install_plugin, capsys: pytest.CaptureFixture) 
     install_plugin(PLUGIN, "acme", "1.5")
     install_plugin("raise ValueError('no [licence]')", "bad", "2.0")
     out = said(capsys)
-    assert "acme 1.5 acme.pal process Whether it reads the same backwards [and] forwards." in out
+    assert "acme 1.5 acme.pal process Score 1 if a completion reads the same backwards [and] forwards." in out
     assert "acme.plain inline Plain." in out
     assert "broken bad from bad 2.0: ValueError: no [licence]" in out
     assert "disabled" in out
@@ -130,7 +130,7 @@ def test_a_reward_is_explained(install_plugin, capsys: pytest.CaptureFixture) ->
     """One reward is shown with its doc, parameters (type, default, what they do), needs, how it runs, and an example."""
     install_plugin(PLUGIN)
     out = said(capsys, "acme.pal")
-    assert "Whether it reads the same backwards [and] forwards. More of it." in out
+    assert "Score 1 if a completion reads the same backwards [and] forwards. More of it." in out
     assert "parameter type default description reference text required Where the answer [stands]." in out
     assert 'mode any | all "all" How.' in out
     assert "depth whole number 3" in out
