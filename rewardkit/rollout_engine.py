@@ -153,7 +153,7 @@ class EngineSetup:
     trust_remote_code: bool
     """True if the code of a hub repository may be executed."""
     dtype: str
-    """The data type of the trained weights: float32, bfloat16 or float16."""
+    """The data type of the weights that ``weights`` returns: float32 or bfloat16 (``model.dtype``). The trained weights are float32."""
     longest: int
     """The largest number of tokens of a prompt and its completion."""
     batch: int
