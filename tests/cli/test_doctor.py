@@ -78,7 +78,7 @@ def test_a_broken_plugin_is_a_problem(install_plugin, capsys: pytest.CaptureFixt
     [
         ("raise OSError('no engine')", "its diagnosis failed: OSError: no engine"),
         ("raise SystemExit(3)", "its diagnosis failed: SystemExit: 3"),
-        ("yield 'fine'", "its diagnosis failed: TypeError: diagnose gave a str, not a Finding"),
+        ("yield 'fine'", "its diagnosis failed: TypeError: diagnose returned a str, not a Finding"),
         ("yield Finding('x', 'good')", "a finding's status is one of ok, note, problem, not 'good'"),
     ],
 )

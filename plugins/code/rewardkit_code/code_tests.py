@@ -151,7 +151,7 @@ def _program(rollout: Rollout, found: RowTests, language: Language, extraction: 
 class CodeTests:
     r"""The share of tests that a program passes, run in a sandbox. The expected values never enter it.
 
-    Tests are told apart by their shape: `{"stdin": "1 2\n", "expected": "3\n"}` (with `float_tolerance`, or a `checker`
+    Tests are recognized by their shape: `{"stdin": "1 2\n", "expected": "3\n"}` (with `float_tolerance`, or a `checker`
     that defines `check(stdin, expected, output)`), `{"call": "add", "args": [1, 2], "expected": 3}`, `"assert add(1, 2) == 3"`,
     HumanEval's `check(candidate)`, a pytest or unittest module, and the forms of LiveCodeBench, APPS, TACO, open-r1, verl and MBPP.
     A row whose tests can't be used is not scored.
