@@ -1,7 +1,7 @@
-"""From components' values to one number. Pure functions on floats.
+"""Combines the values of components into one number. Pure functions of floats.
 
-Each component contributes *weight × value*, the value scaled and clipped as its configuration asks. A component that was skipped
-contributes nothing and is left out of every way of combining; one whose weight is 0 is only observed.
+Each component contributes *weight × value*; the value may be scaled and clipped first. A skipped component contributes nothing and
+takes no part in any mode. A component of weight 0 is only observed.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from rewardkit.config.spec import Combine, Scale
 
 GROUP_EPSILON = 1e-6
-"""Groups whose values spread less than this have no spread: float noise must not become an advantage."""
+"""A group whose values differ by no more than this counts as constant, so that rounding errors do not become an advantage."""
 _HUGE = 1e100
 
 
 def clip(value: float, bounds: tuple[float, float] | None) -> float:
-    """The nearest value within ``bounds``."""
+    """Clip a value to ``bounds``."""
     return value if bounds is None else min(max(value, bounds[0]), bounds[1])
 
 
 def in_group(
     values: Sequence[float | None], groups: Sequence[Hashable], function: Callable[[list[float]], list[float]]
 ) -> list[float | None]:
-    """Apply ``function`` to the present values of each group; what is None stays None.
+    """Apply ``function`` to the values of each group. None stays None.
 
     Args:
         values: One per rollout; None where there is none.
         groups: The group of each rollout.
-        function: From a group's values to as many new ones.
+        function: Maps the values of a group to as many new ones.
     """
     members: dict[Hashable, list[int]] = {}
     for index, (value, group) in enumerate(zip(values, groups, strict=True)):
@@ -44,7 +44,7 @@ def in_group(
 
 
 def zscore(values: list[float]) -> list[float]:
-    """(value − mean) / standard deviation (over n); zeros where there is no spread."""
+    """Return (value − mean) / population standard deviation; zeros if the group is constant."""
     values = _tamed(values)
     mean = math.fsum(values) / len(values)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
@@ -54,13 +54,13 @@ def zscore(values: list[float]) -> list[float]:
 
 
 def _tamed(values: list[float]) -> list[float]:
-    """Values whose squares and sums are no infinities, in the same proportions."""
+    """Scale huge values down, so that their squares and sums are finite."""
     largest = max(abs(value) for value in values)
     return values if largest < _HUGE else [value / largest for value in values]
 
 
 def minmax(values: list[float]) -> list[float]:
-    """(value − lowest) / (highest − lowest); zeros where there is no spread."""
+    """Return (value − lowest) / (highest − lowest); zeros if the group is constant."""
     values = _tamed(values)
     low, high = min(values), max(values)
     if high - low <= GROUP_EPSILON:
@@ -79,15 +79,15 @@ def scaled(values: Sequence[float | None], scale: Scale | None, groups: Sequence
 
 
 def combined(contributions: Mapping[str, float | None], weights: Mapping[str, float], how: Combine) -> float:
-    """One number from the contributions that there are; those of weight 0 are left out.
+    """Combine contributions into one number. Those of weight 0 are left out.
 
     Args:
         contributions: weight × value of each component; None where it was not run.
         weights: The components' weights.
-        how: ``mean`` divides the sum by the sum of the weights' magnitudes; ``normalized_sum`` expects contributions made
-            from values that were normalised in their group. With no contributions at all every way gives 0.
+        how: ``mean`` divides the sum by the sum of the absolute weights; ``normalized_sum`` expects values that are normalised in
+            their groups. Without any contribution, every mode gives 0.
     """
-    if how in {"sum", "normalized_sum"}:  # the usual way, and a weight of 0 adds nothing
+    if how in {"sum", "normalized_sum"}:  # the usual mode, in which a weight of 0 adds nothing
         return sum([part for part in contributions.values() if part is not None], 0.0)
     present = {name: part for name, part in contributions.items() if part is not None and weights[name] != 0}
     if not present:

@@ -76,11 +76,11 @@ class Output:
     """None if everything is written and renamed."""
     rejected: IO[bytes] | None
     now: Segment
-    """What has been appended, whether on the disk or not."""
+    """The counts of what has been appended, on the disk or not."""
     waiting_bytes: int = 0
     since: float = field(default_factory=time.monotonic)
     broken: bool = False
-    """Whether a write failed, so that only the rows in the journal count."""
+    """True if a write failed, so that only the rows in the journal count."""
 
     @classmethod
     def open(cls, paths: OutputPaths, job: Job, *, fresh: bool = False) -> Output:

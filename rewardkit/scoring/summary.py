@@ -35,7 +35,7 @@ class Series:
     low: float = math.inf
     high: float = -math.inf
     exact: bool = True
-    """Whether ``distinct`` holds the values themselves, rather than rounded ones."""
+    """True if ``distinct`` holds the values themselves rather than rounded ones."""
     distinct: Counter[float] = field(default_factory=Counter)
 
     def add(self, values: Iterable[float | None]) -> None:
@@ -163,7 +163,7 @@ class Groups:
             self.mask = self.mask << 1 | 1
             self.seen = {key: value for key, value in self.seen.items() if not key & self.mask}
 
-    def without_spread(self, series: int) -> float | None:
+    def zero_std(self, series: int) -> float | None:
         """Return the share of groups of two or more whose rollouts all have the same value; None if there are no such groups."""
         groups = [
             spread >> series & 1
@@ -263,7 +263,7 @@ class Summary:
         for place, name in enumerate(["", *self.names]):
             parts[name] = {
                 **self.series[place].data(),
-                "zero_std_groups": self.groups.without_spread(place),
+                "zero_std_groups": self.groups.zero_std(place),
                 "zero_std_exact": not self.groups.mask,
                 "unscored": dict(self.kinds[place]) if name else self.unscored,
                 "skipped": self.skipped[place],

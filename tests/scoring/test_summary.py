@@ -40,7 +40,7 @@ def test_spread() -> None:
     """A group whose rollouts all have one value has no spread; single rollouts don't count."""
     groups = Groups(1)
     groups.add(["a", "a", "b", "b", "c"], [[1.0, 1.0, 0.0, 1.0, 5.0]])
-    assert groups.without_spread(0) == 0.5
+    assert groups.zero_std(0) == 0.5
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 1)), max_size=30), st.integers(0, 30))
@@ -55,7 +55,7 @@ def test_spread_of_mixed_groups(rows: list[tuple[int, int]], cut: int) -> None:
     for group, value in rows:
         by_group.setdefault(group, []).append(value)
     flat = [len(set(values)) == 1 for values in by_group.values() if len(values) > 1]
-    assert groups.without_spread(0) == (sum(flat) / len(flat) if flat else None)
+    assert groups.zero_std(0) == (sum(flat) / len(flat) if flat else None)
 
 
 def test_very_many_groups() -> None:
@@ -67,7 +67,7 @@ def test_very_many_groups() -> None:
             groups.add(names, [[float(turn * (index % 4 == 0)) for index in range(10_000)]])
     assert groups.mask
     assert len(groups.seen) <= MAX_GROUPS
-    assert groups.without_spread(0) == pytest.approx(0.75, abs=0.02)
+    assert groups.zero_std(0) == pytest.approx(0.75, abs=0.02)
 
 
 def test_reasons_without_places() -> None:

@@ -1,4 +1,4 @@
-"""One chunk of raw rows in, one scored_chunk of finished output out. The same whether it happens here, in a worker process or on Ray."""
+"""Scores one chunk of raw rows and encodes the result. It does the same in this process, in a worker process and on Ray."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class ScoredChunk:
     """The scored rows of a chunk."""
 
     consumed: int
-    """As the chunk says."""
+    """That of the chunk."""
     position: int
-    """As the chunk says."""
+    """That of the chunk."""
     rows: int
     payload: Payload
     place: str
@@ -38,9 +38,9 @@ class ScoredChunk:
     rejected: list[Rejected]
     summary: Summary
     replaced: int = 0
-    """Rows whose lone surrogates became U+FFFD, which is all that Parquet has for them."""
+    """The number of rows whose lone surrogates became U+FFFD, since Parquet can't hold them."""
     emptied: tuple[str, ...] = ()
-    """Columns whose empty objects became null, for the same reason."""
+    """Columns in which empty objects became null, since Parquet can't hold them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Task:
     columns: Columns = field(default_factory=Columns)
     format: str = "jsonl"
     keep_ordinals: bool = False
-    """Whether the order of the input must be restored at the end."""
+    """True if the order of the input must be restored at the end."""
 
 
 class ChunkScorer:
@@ -64,10 +64,10 @@ class ChunkScorer:
         self._told: dict[str, float] = {}
 
     def __call__(self, chunk: Chunk) -> ScoredChunk:
-        """Decode, score, encode.
+        """Decode, score and encode a chunk.
 
         Raises:
-            DataError: No route takes a row; says which.
+            DataError: No route takes a row. The message names the row.
             OutputError: A column can't be written as Parquet.
         """
         decoded = decode(chunk, self._task.columns, self._paths)

@@ -1,6 +1,6 @@
-"""The same work on a Ray cluster: chunks go through Ray Data to actors that hold the reward, scored_chunks come back in order.
+"""Scores chunks on a Ray cluster: Ray Data sends them to actors that hold the reward, and scored chunks come back in order.
 
-The driver reads and writes, so the journal, and what follows from it, is the same as without Ray.
+The driver reads and writes, so runs are resumed as without Ray.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from rewardkit.scoring.formats.readers import Chunk
 
 _WAVE_BYTES = 128 << 20
 _WAVE_CHUNKS = 2048
-"""Chunks are handed to Ray in waves, since what it is given lies in its object store until it is worked on."""
+"""Chunks are given to Ray in waves, since they stay in its object store until they are scored."""
 
 
 class ChunkActor:
-    """A worker of the cluster: builds the reward once, then scores chunks."""
+    """A worker of the cluster. It builds the reward once and scores chunks."""
 
     def __init__(self, order: RewardSpec, task: Task) -> None:
         self._scorer: ChunkScorer | None = None
@@ -34,7 +34,7 @@ class ChunkActor:
             self._error = WorkerError(f"on a Ray worker: {error}")
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
-        """Score the chunks of a batch; what goes wrong on purpose goes back as it is."""
+        """Score the chunks of a batch. Errors of rewardkit are returned, so that the driver raises them."""
         return {"scored_chunk": [pickle.dumps(self._one(chunk)) for chunk in batch["chunk"]]}
 
     def _one(self, chunk: bytes) -> ScoredChunk | RewardkitError:
@@ -47,7 +47,7 @@ class ChunkActor:
 
 
 def on_ray(order: RewardSpec, task: Task, chunks: Iterator[Chunk]) -> Iterator[ScoredChunk]:
-    """Score chunks on the cluster that Ray is connected to, or on this machine where it is to none.
+    """Score chunks on the cluster that Ray is connected to, or on this machine if there is none.
 
     Raises:
         UsageError: Ray is not installed.

@@ -71,7 +71,7 @@ class ExactTime(str):  # noqa: SLOT000 - a text can't have slots
     """A time as text that Python's own types can't hold: nanoseconds, years beyond 9999, unknown time zones."""
 
     value: int
-    """What the file stores: a count of the type's unit since the epoch, or a duration."""
+    """The stored number: a count of the type's unit since the epoch, or a duration."""
 
     def __new__(cls, text: str, value: int) -> Self:
         """Make the text with its value."""

@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from rewardkit.config.spec import RewardConfig
 
 STANDARD = ("prompt", "completion", "group", "num_tokens", "finish_reason")
-"""Columns with a meaning; any other is one of a rollout's fields."""
+"""Columns with a meaning. All others become the fields of a rollout."""
 OWN = ("reward", "reward_status", "reward_id", "components")
-"""Columns that scoring adds, and replaces where a scored file is scored again."""
+"""Columns that scoring adds. They are replaced when a scored file is scored again."""
 
 _OWN = frozenset(OWN)
 _NESTED = frozenset({float, dict, list})
 _MAX_EXACT = 2.0**63
-"""orjson turns integers of 64 bits and more into floats without a word; a float this large may have been one."""
+"""orjson silently reads integers of more than 64 bits as floats. A float this large may have been one."""
 
 
 MAX_DEPTH = 200
@@ -45,7 +45,7 @@ _NESTING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
 
 
 class RowError(ValueError):
-    """A row can't be used; the text says why."""
+    """A row can't be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,27 +72,27 @@ class Decoded:
     rollouts: list[Rollout]
     """For each of ``rows``."""
     sources: list[int]
-    """For each of ``rows`` its place in the chunk."""
+    """For each of ``rows`` its index in the chunk."""
     odd: set[int]
-    """Places in ``rows`` of what orjson can't write back as it was: NaN, lone surrogates, huge numbers."""
+    """Indices of rows that orjson can't write back unchanged: with NaN, lone surrogates or huge numbers."""
     rejected: list[Rejected]
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """How columns become the parts of a rollout: ``--map`` and ``--explode``."""
+    """How columns are renamed and split (``--map`` and ``--explode``)."""
 
     renames: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """New name → the old one, or several paths whose values become a list."""
     explode: tuple[str, ...] = ()
-    """List columns taken apart together with a list of completions."""
+    """List columns that are split together with a list of completions."""
 
     @classmethod
     def parse(cls, maps: Sequence[str] = (), explode: Sequence[str] = ()) -> Columns:
-        """From the command line's ``NEW=OLD[,OLD…]`` and ``COL[,COL…]``.
+        """Parse ``NEW=OLD[,OLD…]`` and ``COL[,COL…]`` of the command line.
 
         Raises:
-            UsageError: One is not of that form, or names a column twice.
+            UsageError: An option has another form, or names a column twice.
         """
         renames: dict[str, tuple[str, ...]] = {}
         for text in maps:
@@ -109,11 +109,11 @@ class Columns:
         return cls(renames, tuple(dict.fromkeys(name for name in names if name != "completion")))
 
     def identity(self) -> dict[str, Any]:
-        """What tells whether an earlier run read its rows in the same way."""
+        """Return what must be equal for an earlier run to have read rows in the same way."""
         return {"map": {new: list(paths) for new, paths in self.renames.items()}, "explode": list(self.explode)}
 
     def rename(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The row under its new names. Raises RowError."""
+        """Return a row with its columns renamed. Raises RowError."""
         if not self.renames:
             return row
         new: dict[str, Any] = {}
@@ -136,7 +136,7 @@ class Columns:
         return result
 
     def rows(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """One row per completion. Raises RowError."""
+        """Yield one row per completion. Raises RowError."""
         row = self.rename(row)
         if not _OWN.isdisjoint(row):
             row = _without_own(row)
@@ -161,7 +161,7 @@ class Columns:
             yield {**row, **taken, "completion": item, "completion_index": index}
 
     def types(self, types: Mapping[str, Any]) -> dict[str, Any]:
-        """The Arrow types of columns under their new names, lists of completions taken apart; unknown ones are left out."""
+        """Return the Arrow types of the columns after renaming and splitting; columns of unknown type are left out."""
         if not types:
             return {}
         import pyarrow as pa
@@ -231,7 +231,7 @@ def decode(chunk: Chunk, columns: Columns, paths: Sequence[str] = ()) -> Decoded
 
 
 def read_row(raw: RawRow) -> tuple[dict[str, Any], bool]:
-    """A row's columns, and whether orjson could not write it back as it was. Raises RowError."""
+    """Return the columns of a row, and True if orjson could not write it back unchanged. Raises RowError."""
     if isinstance(raw, dict):
         return raw, any(map(_is_odd, raw.values()))
     if isinstance(raw, UnreadableRow):
@@ -251,17 +251,17 @@ def read_row(raw: RawRow) -> tuple[dict[str, Any], bool]:
 
 
 def write_row(row: Mapping[str, Any], *, odd: bool = False) -> bytes:
-    """A row's line of JSON. What orjson can't write as it was goes through the standard library, which can."""
+    """Return a row as a line of JSON. The standard library writes rows that orjson can't write unchanged."""
     if not odd:
         try:
             return orjson.dumps(row, default=_plain, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
-        except orjson.JSONEncodeError:  # nested deeper than it goes
+        except orjson.JSONEncodeError:  # nested too deeply for orjson
             pass
     return json.dumps(row, default=_plain, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
 
 
 def raw_text(raw: RawRow) -> str:
-    """A rejected row as text; bytes that are no UTF-8 stay recognisable."""
+    """Return a rejected row as text. Bytes that are not UTF-8 are escaped."""
     if isinstance(raw, UnreadableRow):
         return raw.raw
     if isinstance(raw, bytes):
@@ -270,7 +270,7 @@ def raw_text(raw: RawRow) -> str:
 
 
 def group_key(prompt: Text) -> str:
-    """What stands for a prompt where the rows name no group: sixteen hexadecimal digits."""
+    """Return the group of rows that name none: a hash of the prompt, in 16 hexadecimal digits."""
     if isinstance(prompt, str):
         data = prompt.encode("utf-8", "surrogatepass")
     else:
@@ -279,7 +279,7 @@ def group_key(prompt: Text) -> str:
 
 
 class _Groups:
-    """Groups by prompt; rollouts of one prompt mostly follow each other."""
+    """Computes groups from prompts. Most rollouts of one prompt follow each other, so the last one is remembered."""
 
     def __init__(self, paths: Sequence[str] = ()) -> None:
         self.paths = paths
@@ -358,7 +358,7 @@ def _is_chat(value: Sequence[Any]) -> bool:
 
 
 def _is_odd(value: Any) -> bool:
-    """Whether a value holds a float that orjson may have made from a huge integer, or can't write (NaN, infinities)."""
+    """Return True if a value holds a float that orjson may have made from a huge integer, or can't write (NaN, infinities)."""
     kind = type(value)
     if kind is float:
         return not -_MAX_EXACT < value < _MAX_EXACT
@@ -370,7 +370,7 @@ def _is_odd(value: Any) -> bool:
 
 
 def _depth(raw: bytes) -> int:
-    """Return how many lists and objects stand inside each other."""
+    """Return the depth of nested lists and objects."""
     depth = deepest = 0
     for token in _NESTING.finditer(raw):
         sign = token[0]
@@ -478,7 +478,7 @@ def is_list(kind: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """JSON for what only Parquet rows hold."""
+    """Return JSON data for a value of a type that JSON lacks."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     if isinstance(value, Mapping):

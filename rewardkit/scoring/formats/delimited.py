@@ -26,7 +26,7 @@ class Csv(FileFormat):
     compressions = ("gzip", "zstd", "bz2")
 
     def recognises(self, name: str, start: bytes) -> bool:
-        """Return whether the name says so, or the first line is a header and no line is a JSON object."""
+        """Return True if the name has the suffix, or the first line is a header and no line is a JSON object."""
         if name.endswith(self.suffixes):
             return True
         text = start.decode("utf-8-sig", "replace")
@@ -77,7 +77,7 @@ class Csv(FileFormat):
 
 
 class _Readable(io.RawIOBase):
-    """The content of a source as the text layer of the standard library wants it."""
+    """A raw stream of a source's content, as ``io.TextIOWrapper`` needs it."""
 
     def __init__(self, source: Source) -> None:
         self._stream = source.stream

@@ -266,7 +266,7 @@ def arrow_column(name: str, values: list[Any], wanted: Any) -> pa.Array:
 
 
 def _array(name: str, values: list[Any], wanted: Any, places: Sequence[str]) -> tuple[pa.Array, set[int]]:
-    """A column, and the places in it whose text had lone surrogates."""
+    """Return a column, and the indices of values whose text had lone surrogates."""
     import pyarrow as pa
 
     dirty: set[int] = set()
@@ -322,7 +322,7 @@ def _text(value: str) -> str:
 
 
 def _clean(value: Any) -> Any:
-    """The value with U+FFFD for lone surrogates; the same object if it has none."""
+    """Replace lone surrogates by U+FFFD. Returns the same object if there are none."""
     if isinstance(value, str):
         return _text(value) if _SURROGATES.search(value) else value
     if isinstance(value, list):
@@ -339,7 +339,7 @@ def _clean(value: Any) -> Any:
 
 
 def _without_empty_structs(array: pa.Array) -> pa.Array:
-    """The same array if it holds no structs without fields; else with nulls in their place."""
+    """Replace structs without fields by nulls. Returns the same array if there are none."""
     import pyarrow as pa
 
     kind = _without_empty(array.type)

@@ -1,7 +1,7 @@
-"""What a file format is, and the table of those that are known.
+"""The interface of file formats, and the table of known formats.
 
-Each format is one module of this package that defines ``FORMAT``; the module is found by itself. Another distribution adds a format
-with an entry point in the group ``rewardkit.formats`` whose object is a ``FileFormat``.
+Each module of this package that defines ``FORMAT`` is a format. Another distribution adds one with an entry point in the group
+``rewardkit.formats`` whose object is a ``FileFormat``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ENTRY_POINTS = "rewardkit.formats"
 
 @dataclass(frozen=True, slots=True)
 class UnreadableRow:
-    """A row that its file's reader could not turn into columns. It is set aside; the rest of the file is read."""
+    """A row that could not be parsed. It is rejected, and the rest of the file is read."""
 
     reason: str
     raw: str

@@ -82,7 +82,7 @@ class ParquetPart:
             self._union.add(self._footer(end).schema.to_arrow_schema(), "the rows written before")
 
     def write(self, payload: Payload, place: str) -> int:
-        """Add a batch. Raises OutputError where a column's type can't be reconciled with what came before."""
+        """Add a batch. Raises OutputError if the type of a column contradicts earlier batches."""
         batch: Any = payload
         self._union.add(batch.schema, place)
         self._batches.append(batch)
@@ -106,7 +106,7 @@ class ParquetPart:
         return self._path.stat().st_size
 
     def finish(self, ends: Sequence[int], rewritten: Path) -> Path:
-        """Append the footer of all segments, or write the file anew where that can't be."""
+        """Append the footer of all segments, or rewrite the file if their schemas differ."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -157,7 +157,7 @@ class ParquetPart:
 
 
 def _descriptor(path: Path) -> int:
-    """The descriptor by which this process appends to a file; Arrow does not tell it before version 24."""
+    """Return the descriptor by which this process appends to a file. Arrow has no way to ask for it before version 24."""
     wanted = path.stat()
     for name in os.listdir("/dev/fd"):  # noqa: PTH208 - the names are numbers
         try:
@@ -170,7 +170,7 @@ def _descriptor(path: Path) -> int:
 
 
 class SchemaUnion:
-    """The columns of everything seen so far, with types that hold all of it."""
+    """The columns of all batches so far, with types that hold all values."""
 
     def __init__(self) -> None:
         self.schema: pa.Schema | None = None
@@ -178,7 +178,7 @@ class SchemaUnion:
         """Where each column first had the type that it has in the schema."""
 
     def add(self, schema: pa.Schema, place: str) -> None:
-        """Take in a batch's columns. Raises OutputError where a column's types can't be reconciled."""
+        """Add the columns of a batch. Raises OutputError if the types of a column contradict each other."""
         import pyarrow as pa
 
         known = self.schema
@@ -214,7 +214,7 @@ class SchemaUnion:
 
 
 def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """The batch with all of the schema's columns and their types."""
+    """Return a batch with all columns of a schema, in its types."""
     import pyarrow as pa
 
     if batch.schema.equals(schema):
@@ -236,7 +236,7 @@ def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def read_segments(path: Path, ends: Sequence[int], columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """The rows of a Parquet file's segments, in order."""
+    """Yield the rows of a Parquet file's segments in order."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,6 +1,6 @@
-"""Input files: finding them, knowing them by content, and reading their rows in chunks, whatever their format.
+"""Finds input files, identifies them by content, and reads their rows in chunks.
 
-A chunk knows where each of its rows comes from, so that every message can name the file and the row.
+A chunk has the file and number of each row, so that every message can name them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Input:
     state: tuple[int, int, int] | None = None
     """Size in bytes, time of the last change and inode when the file was found; None if changes don't matter."""
     is_spooled: bool = False
-    """Whether the file is a copy of standard input or of a pipe."""
+    """True if the file is a copy of standard input or of a pipe."""
 
     @property
     def size(self) -> int:
@@ -48,7 +48,7 @@ class Input:
         return self.path.stat().st_size if self.state is None else self.state[0]
 
     def identity(self) -> dict[str, Any]:
-        """Return what tells whether this is the input of an earlier run: its place and what stands for its content.
+        """Return the file's place and a hash of its content, by which a later run recognises it.
 
         Raises:
             DataError: The file can't be read.

@@ -80,7 +80,7 @@ class OutputPaths:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """What is on the disk, counted from the start of the job."""
+    """The rows and bytes on the disk, counted from the start of the job."""
 
     consumed: int = 0
     """Rows of the input that are done."""
@@ -105,7 +105,7 @@ class Journal:
         self._file = file
         self.segments = segments
         self.complete = complete
-        """Whether all rows are written and only the renaming is left."""
+        """True if all rows are written and only the renaming is left."""
 
     @classmethod
     def open(cls, paths: OutputPaths, job: Mapping[str, Any], *, fresh: bool = False) -> Journal:
