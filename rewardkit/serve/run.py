@@ -17,6 +17,7 @@ from rewardkit.config.spec import read_config
 from rewardkit.errors import UsageError
 from rewardkit.interrupts import answering
 from rewardkit.registry import Registry
+from rewardkit.scoring.engines.chunk_scorer import rare_garbage_collection
 from rewardkit.serve.app import LOOPBACK, Service, Settings, application
 
 GRACE_S = 120
@@ -82,7 +83,8 @@ def serve(
         server_header=False,
         backlog=2048,
     )
-    _Server(config, app.state.service, started).run(sockets=[sock])
+    with rare_garbage_collection():
+        _Server(config, app.state.service, started).run(sockets=[sock])
 
 
 class _Server(uvicorn.Server):
