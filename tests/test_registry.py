@@ -12,6 +12,7 @@ import click
 import pytest
 
 from rewardkit import Finding, Monitor, Registry, RewardType, Rollout, ScoredRollout, hookimpl, hookspecs, reward
+from rewardkit.cheat import Cheat
 from rewardkit.errors import PluginClashError, PluginError
 from rewardkit.registry import DISABLE_VARIABLE, BrokenPlugin, Provenance
 from rewardkit.rollout_engine import RolloutEngineType
@@ -367,6 +368,11 @@ class Plugin:
         return [Monitor("entropy_floor", "entropy", 0.1, "Smallest entropy.", "no exploration", is_upper=False)]
 
     @hookimpl
+    def register_cheats(self):
+        """Offer one cheat."""
+        return [Cheat("sesame", "the magic word", lambda _row: ["open sesame"])]
+
+    @hookimpl
     def register_commands(self):
         """Offer one."""
         return [click.Command("shout")]
@@ -416,6 +422,11 @@ def exercise_register_rollout_engines(registry: Registry, _plugin: Plugin) -> No
     ):
         registry.engine("remote")
     assert any("rollout engine 'remote'" in line for line in registry.clashes())
+
+
+def exercise_register_cheats(registry: Registry, _plugin: Plugin) -> None:
+    """Its cheats are offered."""
+    assert [cheat.name for cheat in registry.cheats] == ["sesame"]
 
 
 def exercise_register_monitors(registry: Registry, _plugin: Plugin) -> None:

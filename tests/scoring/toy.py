@@ -71,7 +71,7 @@ def best(rollouts: list[Rollout]) -> list[Score]:
 @reward("toy.broken")
 def broken(rollout: Rollout) -> float:
     """Never scores anything."""
-    raise OSError(f"no service for {rollout.prompt_text[:3]}")
+    raise RuntimeError(f"no service for {rollout.prompt_text[:3]}")
 
 
 is_away = True
