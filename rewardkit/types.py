@@ -217,6 +217,8 @@ class RewardType:
     """Builds the reward from an instance of ``params``. It raises ValueError if parameters contradict each other."""
     needs: tuple[str, ...] | Callable[[Any], Iterable[str]] = ()
     """The fields that it reads from a row, or a function of the parameters that returns them. Missing columns are reported before a run."""
+    may_be_empty: tuple[str, ...] = ()
+    """The parameters that name a column whose text may be empty, such as the input of a program."""
     scope: Scope = "rollout"
     """``"group"``: the reward compares the rollouts of one prompt, so it is called with whole groups."""
     executor: Executor = "inline"
@@ -264,6 +266,14 @@ class RewardType:
         """
         needs = self.needs(params) if callable(self.needs) else self.needs
         return tuple(dict.fromkeys(needs))
+
+    def fields_without_value(self, params: Any, rollout: Rollout) -> list[str]:
+        """Return the fields that a component with these parameters needs and a rollout has no value for."""
+        lacking = [name for name in self.needed_fields(params) if not rollout.has_value(name)]
+        if lacking and self.may_be_empty:
+            empty = {getattr(params, parameter) for parameter in self.may_be_empty}
+            lacking = [name for name in lacking if not (name in empty and rollout.fields.get(name) == "")]
+        return lacking
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ class Batch:
             active = list(range(len(self.rollouts)))
         else:
             for index, rollout in enumerate(self.rollouts):
-                outcome = self.decided(index, rollout, gate, when, needs)
+                outcome = self.decided(index, rollout, gate, when, needs, component)
                 outcomes[index] = outcome
                 if outcome is None:
                     active.append(index)
@@ -133,6 +133,7 @@ class Batch:
         gate: list[bool | Unscored] | None,
         when: Expression | None,
         needs: Sequence[str],
+        component: Component,
     ) -> Outcome | None:
         """Return the outcome of a component for a rollout without running it, or None if it must be run."""
         if gate is not None and gate[index] is not True:
@@ -144,8 +145,8 @@ class Batch:
                 return holds
             if not holds:
                 return Skipped(f"not {when.text}" if when.text.isidentifier() else f"not ({when.text})")
-        for field in needs:
-            if not rollout.has_value(field):
+        if not all(map(rollout.has_value, needs)):
+            for field in component.offer.type.fields_without_value(component.params, rollout):
                 return Unscored("input", f"the row has no value in column {field!r}")
         return None
 

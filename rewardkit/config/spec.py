@@ -197,7 +197,8 @@ class RewardConfig:
             if component.when is not None and _is_surely_false(component.when, rollout):
                 continue
             kind = component.offer.type
-            missing = _lacking(component.needs, rollout)
+            own = kind.fields_without_value(component.params, rollout)
+            missing = list(dict.fromkeys([*own, *_lacking(component.when.fields if component.when else (), rollout)]))
             problems += [(component.name, f"the row has no value in column {name!r}") for name in missing]
             if missing or kind.check is None:
                 continue
@@ -286,7 +287,8 @@ class RewardConfig:
 
 
 def _lacking(names: Iterable[str], rollout: Rollout) -> list[str]:
-    return [name for name in names if not rollout.has_value(name)]
+    """Return the columns of a condition that a row lacks. An empty text is a value that a condition may ask for."""
+    return [name for name in names if rollout.fields.get(name) is None]
 
 
 def _is_surely_false(condition: Expression, rollout: Rollout) -> bool:

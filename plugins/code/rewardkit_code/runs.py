@@ -26,6 +26,7 @@ def _content(params: Any, rollout: Rollout) -> list[Any]:
 
 @reward(
     "code.runs",
+    may_be_empty=["stdin"],
     deterministic=True,
     identity=lambda params: _options(params).identity(),
     content=_content,

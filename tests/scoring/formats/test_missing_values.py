@@ -12,7 +12,7 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
-from rewardkit import CompositeReward, Registry, Rollout, Score, Unscored, reward
+from rewardkit import CompositeReward, FieldName, Registry, Rollout, Score, Unscored, reward
 from rewardkit.config import parse_config
 from rewardkit.scoring.formats.decode import Columns, decode
 from rewardkit.scoring.formats.readers import Reader, find_inputs
@@ -25,6 +25,12 @@ numpy = pytest.importorskip("numpy", reason="numpy is not installed")
 def needs_answer(rollout) -> Score:
     """Tell the type of the answer."""
     return Score(1.0, type(rollout.fields["answer"]).__name__)
+
+
+@reward("takes_empty", may_be_empty=["stdin"])
+def takes_empty(rollout, *, stdin: FieldName = "answer") -> float:
+    """Take an empty text."""
+    return 1.0
 
 
 def jsonl(answers: list[Any], folder: Path) -> Path:
@@ -151,3 +157,17 @@ def test_decimal_columns(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "rows.parquet")
     (rollout,) = read(tmp_path / "rows.parquet")
     assert (rollout.num_tokens, rollout.group) == (12, 3)
+
+
+def test_an_empty_text_may_be_a_value() -> None:
+    """A reward may say that a column's text may be empty, such as a program's input; null is missing all the same."""
+    registry = Registry()
+    registry.register(takes_empty)
+    config = parse_config("version: 1\ncomponents: {a: {use: takes_empty}}\n", registry)
+    given = [Rollout("p", "c", {"answer": value}) for value in ("", None)]
+    with CompositeReward(config, registry=registry) as engine:
+        assert [item.reward for item in engine.score(given)] == [1.0, None]
+    assert [config.row_problems(rollout) for rollout in given] == [
+        [],
+        [("a", "the row has no value in column 'answer'")],
+    ]
