@@ -86,11 +86,12 @@ class SympyWorker:
             answer = None
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
+            resource.setrlimit(resource.RLIMIT_AS, (most, most))  # reading the next question is not the answer's memory
         return answer, time.process_time() - began
 
 
 def decide(left: list[Any], right: list[Any], log: str) -> bool | None:
-    """Whether two trees are equal: True or False where sympy is sure or the numbers are clear, else None."""
+    """Return whether two trees are equal; None unless sympy is sure or the numbers decide."""
     import sympy as sp
 
     a, b = _build(left, log), _build(right, log)
