@@ -13,7 +13,8 @@ from decimal import Decimal
 from typing import Any, NoReturn
 
 _IMMUTABLE = frozenset({str, int, float, bool, type(None), bytes, Decimal, dt.datetime, dt.date, dt.time, dt.timedelta})
-_WITHOUT_NAN = frozenset({str, int, bool, type(None), bytes})
+FLAT_TYPES = frozenset({str, int, bool, type(None), bytes})
+"""Types whose values need no copy and are never NaN."""
 _TEXT_FOR_NO_VALUE = frozenset({"", "<NA>", "NaN", "nan", "NaT", "None"})
 """Texts that data tools write where there is no value."""
 
@@ -97,7 +98,7 @@ def read_only_fields(fields: Mapping[str, Any]) -> ReadOnlyDict:
     """Return the fields of a rollout, read-only. NaN, ``pandas.NA`` and NaT become None."""
     if type(fields) is ReadOnlyDict:
         return fields
-    if _WITHOUT_NAN.issuperset(map(type, fields.values())):
+    if FLAT_TYPES.issuperset(map(type, fields.values())):
         return ReadOnlyDict(fields)
     return ReadOnlyDict({name: None if _is_null(value) else read_only(value) for name, value in fields.items()})
 

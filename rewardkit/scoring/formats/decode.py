@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from rewardkit.errors import UsageError
-from rewardkit.read_only import has_value
+from rewardkit.read_only import FLAT_TYPES, ReadOnlyDict, has_value
 from rewardkit.scoring.formats.format import RawRow, UnreadableRow
 from rewardkit.scoring.formats.readers import Chunk
 from rewardkit.types import Rollout, Text
@@ -34,6 +34,7 @@ OWN = ("reward", "reward_status", "reward_id", "components")
 """Columns that scoring adds. They are replaced when a scored file is scored again."""
 
 _OWN = frozenset(OWN)
+_pop = dict.pop
 _NESTED = frozenset({float, dict, list})
 _MAX_EXACT = 2.0**63
 """orjson silently reads integers of more than 64 bits as floats. A float this large may have been one."""
@@ -294,19 +295,21 @@ class _Groups:
 
 
 def _rollout(row: dict[str, Any], groups: _Groups) -> Rollout:
-    fields = row.copy()
-    prompt, completion = fields.pop("prompt", None), fields.pop("completion", None)
+    # The columns that become fields are copied once: into a read-only dict if no value has to be converted.
+    is_flat = not groups.paths and FLAT_TYPES.issuperset(map(type, row.values()))
+    fields: dict[str, Any] = ReadOnlyDict(row) if is_flat else row.copy()
+    prompt, completion = _pop(fields, "prompt", None), _pop(fields, "completion", None)
     if type(prompt) is not str and not (isinstance(prompt, list) and _is_chat(prompt)):
         raise RowError(_not_text("prompt", prompt, row))
     if type(completion) is not str and not (isinstance(completion, list) and _is_chat(completion)):
         raise RowError(_not_text("completion", completion, row))
-    group = group_of_row(fields.pop("group", None))
+    group = group_of_row(_pop(fields, "group", None))
     if group is None:
         group = groups.of(prompt)
-    num_tokens = fields.pop("num_tokens", None)
+    num_tokens = _pop(fields, "num_tokens", None)
     if type(num_tokens) is not int:
         num_tokens = _whole("num_tokens", num_tokens, "a whole number") if has_value(num_tokens) else None
-    finish_reason = fields.pop("finish_reason", None)
+    finish_reason = _pop(fields, "finish_reason", None)
     if not has_value(finish_reason):
         finish_reason = None
     elif type(finish_reason) is not str:
