@@ -59,7 +59,9 @@ def test_the_content_of_a_file_counts(with_: str, tmp_path: Path, monkeypatch: p
     assert len({missing, first, reward_id(component)}) == 3
 
 
-@pytest.mark.parametrize("words", ["words", "./words", "calls.log", "a/b", ".", "/", "x" * 5000 + ".txt", "a\\0b.txt", "no.such"])
+@pytest.mark.parametrize(
+    "words", ["words", "./words", "calls.log", "a/b", ".", "/", "x" * 5000 + ".txt", "a\\0b.txt", "no.such"]
+)
 def test_other_texts_do_not_count(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A word that is a file by accident, a log, a folder, and what is no path are texts."""
     monkeypatch.chdir(tmp_path)

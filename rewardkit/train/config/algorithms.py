@@ -70,9 +70,7 @@ class LossType:
         """Return the loss with checked settings. Raises ValueError if a setting is wrong."""
         params = make_params(self, dict(settings))
         values = {name: getattr(params, name) for name in params.__dataclass_fields__}
-        bound: Any = (
-            self.target(**values) if inspect.isclass(self.target) else functools.partial(self.target, **values)
-        )
+        bound: Any = self.target(**values) if inspect.isclass(self.target) else functools.partial(self.target, **values)
         return ChosenLoss(self, bound, plain_params(params))
 
 

@@ -69,7 +69,7 @@ def open_loggers(config: LogConfig, folder: Path, settings: Mapping[str, Any], f
 def _open_tensorboard(folder: Path, first_step: int) -> Logger:
     """Write event files into the folder ``tensorboard`` of a run."""
     _require("tensorboard")
-    from accelerate.tracking import TensorBoardTracker  # noqa: PLC0415 - slow to import
+    from accelerate.tracking import TensorBoardTracker
 
     tracker = TensorBoardTracker("tensorboard", folder, purge_step=first_step + 1 if first_step else 0)
     tracker.start()
@@ -79,8 +79,8 @@ def _open_tensorboard(folder: Path, first_step: int) -> Logger:
 def _open_wandb(folder: Path, project: str, settings: Mapping[str, Any]) -> Logger:
     """Start a W&B run in the folder ``wandb`` of a run. A resumed run keeps its id."""
     _require("wandb")
-    import wandb  # noqa: PLC0415 - optional
-    from accelerate.tracking import WandBTracker  # noqa: PLC0415 - slow to import
+    import wandb
+    from accelerate.tracking import WandBTracker
 
     record = folder / "wandb" / "run-id"
     record.parent.mkdir(parents=True, exist_ok=True)

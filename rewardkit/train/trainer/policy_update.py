@@ -28,7 +28,15 @@ from rewardkit.train.losses.advantages import (
     reinforce_pp_baseline,
 )
 from rewardkit.train.losses.importance_correction import correction_weights, mismatch
-from rewardkit.train.losses.kl import AdaptiveKL, FixedKL, KLController, kl_estimate, kl_loss, sequence_kl, token_rewards
+from rewardkit.train.losses.kl import (
+    AdaptiveKL,
+    FixedKL,
+    KLController,
+    kl_estimate,
+    kl_loss,
+    sequence_kl,
+    token_rewards,
+)
 from rewardkit.train.losses.masked_statistics import masked_mean
 from rewardkit.train.losses.policy_loss import TokenLoss, policy_loss
 from rewardkit.train.losses.reduction import BatchTotals, token_weights, weighted_loss
