@@ -73,7 +73,8 @@ def candidates(text: str, sources: tuple[str, ...] = SOURCES) -> Iterator[Answer
     if "<" in text or "&" in text:
         text = _final_part(text)
     for source in _ordered(text, sources):
-        for found in _FINDERS[source](text, sources):
+        searched = prose.without_denied(text) if source in ("math", "number") else text
+        for found in _FINDERS[source](searched, sources):
             stripped = found.strip()
             if stripped and len(stripped) <= prose.MAX_ANSWER:
                 yield Answer(to_latex(stripped), source)

@@ -103,6 +103,24 @@ def bare(text: str, _: tuple[str, ...]) -> Iterator[str]:
 
 # ---- within prose
 
+_DENIED = re.compile(
+    r"(\b(?:not|cannot|never|rather than|instead of|differs? from|different from)|n['’]t)"
+    r"(?:\s+(?:be|equals?|equal to|necessarily|simply))*\s+"
+    r"(?:\$[^$\n]{1,80}\$|\\\([^\n]{1,80}?\\\)|[-−+]?\d[\d,.]*(?:/\d+)?)(?![\w$])"
+)
+"""A value that the text says is not the answer, as in "it can't be 42"."""
+_DENIALS = ("not", "n't", "n’t", "never", "rather than", "instead of", "differ")
+"""Parts of words of which every denial has one."""
+
+
+def without_denied(text: str) -> str:
+    """Return the end of a text without the values that it denies."""
+    tail = text[-TAIL:]
+    lowered = tail.lower()
+    if not any(word in lowered for word in _DENIALS):
+        return text
+    return text[: len(text) - len(tail)] + _DENIED.sub(r"\1", tail)
+
 
 def last_value(text: str) -> Iterator[str]:
     """Yield the last formula and the last number, the one that comes later first."""
