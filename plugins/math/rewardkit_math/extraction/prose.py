@@ -103,15 +103,6 @@ def bare(text: str, _: tuple[str, ...]) -> Iterator[str]:
 
 # ---- within prose
 
-_DENIED = re.compile(
-    r"(\b(?:not|cannot|never|rather than|instead of|differs? from|different from)|n['’]t)"
-    r"(?:\s+(?:be|equals?|equal to|necessarily|simply))*\s+"
-    r"(?:\$[^$\n]{1,80}\$|\\\([^\n]{1,80}?\\\)|[-−+]?\d[\d,.]*(?:/\d+)?)(?![\w$])"
-)
-"""A value that the text says is not the answer, as in "it can't be 42"."""
-_DENIALS = ("not", "n't", "n’t", "never", "rather than", "instead of", "differ")
-"""Parts of words of which every denial has one."""
-
 
 def without_denied(text: str) -> str:
     """Return the end of a text without the values that it denies."""
@@ -191,6 +182,16 @@ NUMBER = re.compile(
     r"[1-9]\d{0,2}(?:,\d{3})+(?![\d,]*\d)(?:\.\d+)?|\d+(?:\.\d+|,\d{1,2}(?![\d,]))?|\.\d+)"
     r"(?:[eE][+-]?\d+)?(?:\s*/\s*\d+)?(?:\s*(?:\\?%|percent\b|percentage\b|pct\b))?"
 )
+
+
+_DENIED = re.compile(
+    r"(\b(?:not|cannot|never|rather than|instead of|differs? from|different from)|n['’]t)"
+    r"(?:\s+(?:be|equals?|equal to|necessarily|simply))*\s+"
+    r"(?:\$[^$\n]{1,80}\$|\\\([^\n]{1,80}?\\\)|" + NUMBER.pattern + r")(?![\w$])"
+)
+"""A value that the text says is not the answer, as in "it can't be 42"."""
+_DENIALS = ("not", "n't", "n’t", "never", "rather than", "instead of", "differ")
+"""Parts of words of which every denial has one."""
 
 
 _MEASURED = re.compile(r"[ ~]?([A-Za-zμΩ°]{1,12}(?:\^?[23])?(?:/[A-Za-zμ]{1,8}(?:\^?[23])?)?)(?=[\s.,;:!?)]|$)")
