@@ -126,7 +126,7 @@ class Renderer:
         except DialogueError as error:
             raise DataError(f"{row.place}: {error}") from None
 
-    def examples(self, row: Row, weighers: Sequence[SpanWeighter] = ()) -> list[Example]:
+    def examples(self, row: Row, weighters: Sequence[SpanWeighter] = ()) -> list[Example]:
         """Return the examples of a row, usually one.
 
         Some templates render earlier turns differently once later ones follow (for example without their reasoning). Such a
@@ -134,7 +134,7 @@ class Renderer:
 
         Args:
             row: The row.
-            weighers: The functions that weigh the response tokens.
+            weighters: The functions that weigh the response tokens.
 
         Raises:
             DataError: The row has no response, or the template renders the prompt differently once there is a response.
@@ -148,29 +148,29 @@ class Renderer:
                     f"{row.place}: column {data.messages!r} holds text, not messages; use prompt and completion"
                 )
             return self.conversation(
-                [*self.system(), *found] if found[0]["role"] != "system" else list(found), 0, row, weighers
+                [*self.system(), *found] if found[0]["role"] != "system" else list(found), 0, row, weighters
             )
         prompt, completion = self.text(row, data.prompt), self.text(row, data.completion)
         if not isinstance(prompt, str):
             answer: list[Message] = (
                 [{"role": "assistant", "content": completion}] if isinstance(completion, str) else list(completion)
             )
-            return self.conversation([*prompt, *answer], len(prompt), row, weighers)
+            return self.conversation([*prompt, *answer], len(prompt), row, weighters)
         if not isinstance(completion, str):
             raise DataError(f"{row.place}: the prompt is text and the completion messages; use the same form for both")
-        return [self.plain(self.prompt_tokens(prompt, row), completion, row, weighers)]
+        return [self.plain(self.prompt_tokens(prompt, row), completion, row, weighters)]
 
-    def plain(self, before: tuple[int, ...], completion: str, row: Row, weighers: Sequence[SpanWeighter]) -> Example:
+    def plain(self, before: tuple[int, ...], completion: str, row: Row, weighters: Sequence[SpanWeighter]) -> Example:
         """Return the example of a text completion, which ends with the end-of-sequence token."""
         tokens = tuple(self.tokenizer(completion, add_special_tokens=False)["input_ids"])
         eos = self.tokenizer.eos_token_id
         response = (*tokens, eos) if isinstance(eos, int) else tokens
         if not response:
             raise DataError(f"{row.place}: the completion is empty")
-        return Example((*before, *response), len(before), tuple(self.weights(response, row, weighers)), row.place)
+        return Example((*before, *response), len(before), tuple(self.weights(response, row, weighters)), row.place)
 
     def conversation(
-        self, messages: list[Message], first: int, row: Row, weighers: Sequence[SpanWeighter]
+        self, messages: list[Message], first: int, row: Row, weighters: Sequence[SpanWeighter]
     ) -> list[Example]:
         """Return the examples of the assistant turns of a conversation from message ``first`` on."""
         turns = [index for index in range(first, len(messages)) if messages[index].get("role") == "assistant"]
@@ -196,11 +196,14 @@ class Renderer:
             spoken.append((before, after, end if end > len(before) else len(after)))
         whole = spoken[-1][1]
         if not all(whole[: len(after)] == after for _, after, _ in spoken):
-            return [self.turns([one], row, weighers) for one in spoken]
-        return [self.turns(spoken, row, weighers)]
+            return [self.turns([one], row, weighters) for one in spoken]
+        return [self.turns(spoken, row, weighters)]
 
     def turns(
-        self, spoken: Sequence[tuple[tuple[int, ...], tuple[int, ...], int]], row: Row, weighers: Sequence[SpanWeighter]
+        self,
+        spoken: Sequence[tuple[tuple[int, ...], tuple[int, ...], int]],
+        row: Row,
+        weighters: Sequence[SpanWeighter],
     ) -> Example:
         """Return one example of the last rendering, with weight on the assistant's tokens up to the end of each turn."""
         whole = spoken[-1][1][: spoken[-1][2]]
@@ -208,16 +211,16 @@ class Renderer:
         weights = [0.0] * (len(whole) - start)
         for before, after, end in spoken:
             said = after[len(before) : end]
-            weights[len(before) - start : len(before) - start + len(said)] = self.weights(said, row, weighers)
+            weights[len(before) - start : len(before) - start + len(said)] = self.weights(said, row, weighters)
         return Example(whole, start, tuple(weights), row.place)
 
-    def weights(self, response: Sequence[int], row: Row, weighers: Sequence[SpanWeighter]) -> list[float]:
+    def weights(self, response: Sequence[int], row: Row, weighters: Sequence[SpanWeighter]) -> list[float]:
         """Return the weight of each token of a response."""
-        if not weighers:
+        if not weighters:
             return [1.0] * len(response)
         text = self.read(response)
         ends = [len(self.read(response[: count + 1])) for count in range(len(response))]
-        return token_weights(ends, [span for weigher in weighers for span in weigher.spans(row, text)])
+        return token_weights(ends, [span for weighter in weighters for span in weighter.spans(row, text)])
 
     def read(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens without special tokens."""

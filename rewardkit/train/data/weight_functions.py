@@ -14,7 +14,7 @@ from rewardkit.train.data.token_weights import Span, SpanWeighter
 from rewardkit.types import SpanWeights
 
 
-def weighers(file: TrainFile) -> list[SpanWeighter]:
+def span_weighters(file: TrainFile) -> list[SpanWeighter]:
     """Return the weighters of an SFT configuration. Raises ConfigError if no plugin offers a function that it names."""
     config = file.config_as(SftConfig)
     offered = _offered(file.registry.hook.register_span_weights())

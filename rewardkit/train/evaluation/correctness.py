@@ -29,7 +29,7 @@ def correct_condition(
     return expression
 
 
-def doubt(config: RlConfig, reward: RewardConfig) -> str | None:
+def evaluation_warning(config: RlConfig, reward: RewardConfig) -> str | None:
     """Return a warning if the reward can't evaluate single completions, else None."""
     measure = config.evaluate
     if config.data.eval is None or measure.correct is not None or measure.gold is not None or not reward.needs_groups:

@@ -22,8 +22,8 @@ from rewardkit.train.data.preference_pairs import AnswerRenderer, DialogueRender
 from rewardkit.train.data.rows import Row, read_rows
 from rewardkit.train.data.tokenization import Example, Prompt, Renderer
 from rewardkit.train.data.turn_end import endless_prompt_problem
-from rewardkit.train.data.weight_functions import weighers
-from rewardkit.train.evaluation.correctness import correct_condition, doubt
+from rewardkit.train.data.weight_functions import span_weighters
+from rewardkit.train.evaluation.correctness import correct_condition, evaluation_warning
 from rewardkit.train.evaluation.statistics import wilson
 from rewardkit.train.models.loading import configured_end_token_ids, load_tokenizer, model_context, stop_token_ids
 from rewardkit.train.preflight.data_checks import DataChecks, Findings, Tokens, length_range
@@ -73,8 +73,8 @@ class Preview(DataChecks):
         found = self.found
         renderer = Renderer(self.tokenizer, config.data)
         rows = self.rows(config.data.train)
-        weighing = weighers(self.file)
-        examples = [item for row in rows for item in renderer.examples(row, weighing)]
+        weighters = span_weighters(self.file)
+        examples = [item for row in rows for item in renderer.examples(row, weighters)]
         context = model_context(config.model)
         limit = min(config.max_tokens or context, context)
         lengths = [len(item.tokens) for item in examples]
@@ -91,7 +91,7 @@ class Preview(DataChecks):
         self.learnable(examples, limit, "rows")
         self.repeats([item.tokens for item in examples], "examples")
         if config.data.eval is not None:
-            held_out = [item for row in self.rows(config.data.eval) for item in renderer.examples(row, weighing)]
+            held_out = [item for row in self.rows(config.data.eval) for item in renderer.examples(row, weighters)]
             self.learnable(held_out, limit, "held-out rows")
             self.leaks([item.tokens for item in examples], {item.tokens for item in held_out}, "examples")
         if echoes := sum(map(_echoes, examples)):
@@ -103,9 +103,9 @@ class Preview(DataChecks):
             found.warnings.append(
                 f"{empty} of {len(examples)} responses are empty: the model would learn to answer nothing"
             )
-        for weigher in weighing:
-            if all(renderer.examples(row, [weigher]) == renderer.examples(row) for row in rows):
-                found.warnings.append(f"{weigher.name} of loss.weights changes the weight of no token")
+        for weighter in weighters:
+            if all(renderer.examples(row, [weighter]) == renderer.examples(row) for row in rows):
+                found.warnings.append(f"{weighter.name} of loss.weights changes the weight of no token")
         if config.data.messages is None:
             self.template(rows, config.data.prompt, renderer)
             self.lost_characters(rows, config.data.completion)
@@ -116,7 +116,7 @@ class Preview(DataChecks):
         """Check the prompts of GRPO and PPO, and compute the cost of a step."""
         found = self.found
         if self.file.reward is not None:
-            found.warnings += filter(None, [doubt(config, self.file.reward)])
+            found.warnings += filter(None, [evaluation_warning(config, self.file.reward)])
             place = self.file.where("evaluate", "correct")
             correct_condition(config.evaluate.correct, self.file.reward.component_names, place)
         renderer = Renderer(self.tokenizer, config.data, nested_paths(config, self.file.reward, self.file.gold))

@@ -22,7 +22,7 @@ from rewardkit.train.data.rows import read_rows
 from rewardkit.train.data.token_weights import SpanWeighter
 from rewardkit.train.data.tokenization import Example, Renderer
 from rewardkit.train.data.turn_end import endless_response_problem
-from rewardkit.train.data.weight_functions import weighers
+from rewardkit.train.data.weight_functions import span_weighters
 from rewardkit.train.models.policy import Policy, TokenSpan
 from rewardkit.train.run_folder import FINAL
 from rewardkit.train.trainer.run import Run
@@ -45,12 +45,12 @@ def train_sft(file: TrainFile) -> Path:
         Interrupted: The run was interrupted; it can be resumed.
     """
     config = file.config_as(SftConfig)
-    weighing = weighers(file)
+    weighters = span_weighters(file)
     policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed, sharded=config.fsdp)
     if config.packing:
         refuse_packing_leaks(policy, file.where("packing"))
-    train, left_out = load_examples(config, policy, weighing, config.data.train)
-    held_out, _ = load_examples(config, policy, weighing, config.data.eval) if config.data.eval else ([], 0)
+    train, left_out = load_examples(config, policy, weighters, config.data.train)
+    held_out, _ = load_examples(config, policy, weighters, config.data.eval) if config.data.eval else ([], 0)
     if problem := endless_response_problem([*train, *held_out], policy.tokenizer, policy.eos_ids):
         raise ConfigError((file.where("model", "path"), problem))
     with Run.open(file, config.total_steps(len(train)), {"rows": len(train), "rows_too_long": left_out}) as run:
@@ -117,7 +117,7 @@ class SftTask(SupervisedTask):
 
 
 def load_examples(
-    config: SftConfig, policy: Policy, weighing: Sequence[SpanWeighter], files: Path | Sequence[Path] | None
+    config: SftConfig, policy: Policy, weighters: Sequence[SpanWeighter], files: Path | Sequence[Path] | None
 ) -> tuple[list[Example], int]:
     """Read and render the data without the rows that are too long.
 
@@ -128,7 +128,7 @@ def load_examples(
         DataError: A row can't be used, or all rows are too long.
     """
     renderer = Renderer(policy.tokenizer, config.data)
-    examples = [item for row in read_rows(paths(files)) for item in renderer.examples(row, weighing)]
+    examples = [item for row in read_rows(paths(files)) for item in renderer.examples(row, weighters)]
     limit = config.token_limit(policy.context)
     kept = [item for item in examples if len(item.tokens) <= limit and any(item.weights)]
     if not kept:

@@ -24,7 +24,7 @@ from rewardkit.train.data.batching import Order
 from rewardkit.train.data.tokenization import Prompt
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.failure_propagation import raise_on_all_ranks
-from rewardkit.train.evaluation.correctness import correct_condition, doubt
+from rewardkit.train.evaluation.correctness import correct_condition, evaluation_warning
 from rewardkit.train.losses.advantages import group_statistics
 from rewardkit.train.models.policy import Policy
 from rewardkit.train.monitoring import rollout_metrics
@@ -98,7 +98,7 @@ def train(file: TrainFile, config: RlConfig, make_updater: Callable[[Policy, Opt
                     f"{count} of {count + len(used)} {kind} prompts are left out: with rollout.max_new_tokens "
                     f"({config.rollout.max_new_tokens}) they exceed the model's context of {policy.context} tokens"
                 )
-        if (warning := doubt(config, file.reward)) is not None:
+        if (warning := evaluation_warning(config, file.reward)) is not None:
             run.console.message(warning)
         optimizer = Optimizer(policy.trained, config.optimizer, config.steps, policy.sharded)
         gold = scope.enter_context(CompositeReward(file.gold, registry=file.registry)) if file.gold else None

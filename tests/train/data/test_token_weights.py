@@ -10,7 +10,7 @@ from rewardkit.registry import Registry
 from rewardkit.train.config.reading import read_train_config
 from rewardkit.train.data.rows import Row
 from rewardkit.train.data.token_weights import SpanWeighter, token_weights
-from rewardkit.train.data.weight_functions import weighers
+from rewardkit.train.data.weight_functions import span_weighters
 
 CONFIG = """
 version: 1
@@ -50,9 +50,9 @@ def read(tmp_path, registry, entry):
 
 def test_a_plugin_weighs_spans(tmp_path, registry):
     """Its function sees the row and the response, and its spans are what counts."""
-    [weigher] = weighers(read(tmp_path, registry, "{use: acme.known}"))
-    assert weigher.name == "acme.known"
-    assert weigher.spans(Row({"known": "b"}, tmp_path, 1), "aab") == [(2, 3, 0.25)]
+    [weighter] = span_weighters(read(tmp_path, registry, "{use: acme.known}"))
+    assert weighter.name == "acme.known"
+    assert weighter.spans(Row({"known": "b"}, tmp_path, 1), "aab") == [(2, 3, 0.25)]
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,14 @@ def test_a_plugin_weighs_spans(tmp_path, registry):
 def test_what_cannot_be_used_is_told_with_its_place(tmp_path, registry, entry, message):
     """Before anything is loaded."""
     with pytest.raises(ConfigError, match=message):
-        weighers(read(tmp_path, registry, entry))
+        span_weighters(read(tmp_path, registry, entry))
 
 
 def test_two_plugins_with_one_name_clash(tmp_path, registry):
     """Neither is taken."""
     registry.register(Plugin())
     with pytest.raises(ConfigError, match=r"two plugins offer weights named 'acme\.known'"):
-        weighers(read(tmp_path, registry, "{use: acme.known}"))
+        span_weighters(read(tmp_path, registry, "{use: acme.known}"))
 
 
 @pytest.mark.parametrize(
