@@ -63,11 +63,11 @@ def main() -> None:
                 },
             )
             lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()][1:]  # warm boxes
-            figures = {
+            metrics = {
                 key: fmean(line[key] for line in lines)
                 for key in ("seconds_generate", "seconds_await_scores", "scoring_seconds")
             }
-            sampling, waiting, working = figures.values()
+            sampling, waiting, working = metrics.values()
             table.add_row(
                 str(batch),
                 f"{sampling:.2f}",

@@ -27,7 +27,7 @@ MB = 1e6
 
 
 def measure(args: argparse.Namespace) -> None:
-    """One process's figures, written to a file."""
+    """One process's metrics, written to a file."""
     import torch
     from accelerate import PartialState
 
@@ -56,7 +56,7 @@ def measure(args: argparse.Namespace) -> None:
         gradients = held([value.grad for value in policy.trained.values() if value.grad is not None])
         optimizer.step(step)
         seconds.append(time.monotonic() - began)
-    figures = {
+    metrics = {
         "weights": held(list(policy.model.parameters())),
         "gradients": gradients,
         "moments": held([value for state in optimizer.adamw.state.values() for value in state.values()]),
@@ -65,11 +65,11 @@ def measure(args: argparse.Namespace) -> None:
         / MB,
         "step": median(seconds),
     }
-    (Path(args.out) / f"{collectives.rank()}.json").write_text(json.dumps(figures), encoding="utf-8")
+    (Path(args.out) / f"{collectives.rank()}.json").write_text(json.dumps(metrics), encoding="utf-8")
 
 
 def run(args: argparse.Namespace, model: Path, *, sharded: bool) -> list[dict[str, float]]:
-    """The figures of all processes."""
+    """The metrics of all processes."""
     with tempfile.TemporaryDirectory() as out:
         own = ["--worker", "--model", str(model), "--out", out, "--rows", str(args.rows), "--steps", str(args.steps)]
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(args.processes)]
@@ -105,8 +105,8 @@ def main() -> None:
         found = {sharded: run(args, Path(folder) / "model", sharded=sharded) for sharded in (False, True)}
     print(f"{args.processes} processes, hidden {args.hidden}, {args.layers} layers: the process that holds most, MB")
     print(f"{'':16}{'weights':>10}{'gradients':>11}{'moments':>10}{'resident':>10}{'s/step':>9}")
-    for sharded, figures in found.items():
-        most = {name: max(of[name] for of in figures) for name in figures[0]}
+    for sharded, metrics in found.items():
+        most = {name: max(of[name] for of in metrics) for name in metrics[0]}
         print(
             f"fsdp: {'true' if sharded else 'false':9}{most['weights']:>10.1f}{most['gradients']:>11.1f}{most['moments']:>10.1f}"
             f"{most['resident']:>10.0f}{most['step']:>9.2f}"

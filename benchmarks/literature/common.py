@@ -89,7 +89,7 @@ def train(yaml: str, folder: Path, registry: Registry, changes: Mapping[str, obj
     return launch(file, STAGES[stage_of(file.document)].runner())
 
 
-def figures(folder: Path, kind: str = "train") -> list[dict[str, float]]:
+def metrics(folder: Path, kind: str = "train") -> list[dict[str, float]]:
     """Return the logged metrics of a run's steps, or of its evaluations."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [line for line in map(json.loads, lines) if line["kind"] == kind]

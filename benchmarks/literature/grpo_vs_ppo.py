@@ -27,7 +27,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal
 
-from common import SEEDS, SFT, arguments, build, figures, plot, report, smooth, spread, table, train
+from common import SEEDS, SFT, arguments, build, metrics, plot, report, smooth, spread, table, train
 
 from rewardkit.registry import Registry
 
@@ -159,8 +159,8 @@ def study(folder: Path, seed: int, size: Size, quick: Sequence[str]) -> list[Fin
         one = [sys.executable, __file__, "--out", str(folder), "--only", arm, "--seed", str(seed), *quick]
         subprocess.run(one, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         kept: dict[str, Any] = json.loads((folder / f"{arm}.json").read_text(encoding="utf-8"))
-        all_answers = [(int(line["step"]), line["accuracy"]) for line in figures(folder / arm, "eval")]
-        found.append(Finding(arm, seed, [line["reward"] for line in figures(folder / arm)], all_answers, **kept))
+        all_answers = [(int(line["step"]), line["accuracy"]) for line in metrics(folder / arm, "eval")]
+        found.append(Finding(arm, seed, [line["reward"] for line in metrics(folder / arm)], all_answers, **kept))
     return found
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from common import SEEDS, SFT, arguments, build, figures, plot, report, smooth, spread, table, train, write_lines
+from common import SEEDS, SFT, arguments, build, metrics, plot, report, smooth, spread, table, train, write_lines
 
 from rewardkit import Rollout, Score, reward
 from rewardkit.registry import Registry
@@ -167,7 +167,7 @@ def prepare(folder: Path, seed: int, registry: Registry, size: Size) -> float:
     start = train(SFT, folder / "sft", registry, {**tables, "steps": size.sft_steps})
     pairs = {"seed": seed, "data.train": folder / "pairs.jsonl", "model.path": start}
     train(REWARD_MODEL, folder / "proxy", registry, {**pairs, "steps": size.proxy_steps})
-    return figures(folder / "proxy", "eval")[-1]["accuracy"]
+    return metrics(folder / "proxy", "eval")[-1]["accuracy"]
 
 
 def optimise(folder: Path, seed: int, beta: float, registry: Registry, size: Size) -> Result:
@@ -183,7 +183,7 @@ def optimise(folder: Path, seed: int, beta: float, registry: Registry, size: Siz
         "steps": size.steps,
     }
     train(GRPO, run, registry, changes)
-    lines = figures(run)
+    lines = metrics(run)
 
     def course(name: str) -> list[float]:
         start, deviation = lines[0][f"component/{name}"], lines[0][f"component/{name}/std"]

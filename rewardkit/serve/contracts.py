@@ -305,8 +305,8 @@ def aggregate_gym(body: bytes) -> bytes:
     rewards = [value for values in tasks.values() for value in values]
     overall = {"mean/reward": sum(rewards) / len(rewards)} if rewards else {}
     groups = [{"_ng_task_index": task, "mean/reward": sum(values) / len(values)} for task, values in tasks.items()]
-    figures = {**overall, "masked": masked, "scored": len(rewards)}
-    return encode({"group_level_metrics": groups, "agent_metrics": figures, "key_metrics": overall})
+    agent_metrics = {**overall, "masked": masked, "scored": len(rewards)}
+    return encode({"group_level_metrics": groups, "agent_metrics": agent_metrics, "key_metrics": overall})
 
 
 def _rollout(

@@ -192,9 +192,9 @@ def test_ctrl_c_is_kept_and_said_once(start_world, work, tmp_path):
     config = tmp_path / "run.yaml"
     config.write_text(GRPO.format(output=tmp_path / "out", work=work).replace("steps: 4", "steps: 40000"))
     processes = start_world([str(FAULTY), str(config), "none", "-"], 2)
-    figures = tmp_path / "out/metrics.jsonl"
+    metrics = tmp_path / "out/metrics.jsonl"
     deadline = time.monotonic() + 120
-    while not (figures.exists() and figures.read_text()):
+    while not (metrics.exists() and metrics.read_text()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     for process in processes:

@@ -102,7 +102,7 @@ def test_sharded_training_in_bfloat16_gives_the_weights_of_unsharded_training(fa
 
 
 def lines(folder):
-    """Lines of figures so far."""
+    """Lines of metrics so far."""
     file = folder / "metrics.jsonl"
     return file.read_bytes().count(b"\n") if file.exists() else 0
 

@@ -151,7 +151,7 @@ def test_two_processes_update_like_one(work, tmp_path, start_world, text):
     """Weights agree to 1e-5 after some steps, divided or not, and every figure and file is written once."""
     from safetensors.torch import load_file
 
-    weights, figures = [], []
+    weights, metrics = [], []
     for processes in (1, 2):
         config = tmp_path / f"{processes}.yaml"
         folder = tmp_path / str(processes)
@@ -159,11 +159,11 @@ def test_two_processes_update_like_one(work, tmp_path, start_world, text):
         run(config, processes, start_world)
         (file,) = (folder / "final").glob("*model.safetensors")
         weights.append(load_file(file))
-        figures.append([json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()])
+        metrics.append([json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()])
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-5) for name in weights[0])
     timed = ("seconds", "scoring_seconds", "tokens_per_s", "sampling_logp_difference")
-    for one, two in zip(*figures, strict=True):
+    for one, two in zip(*metrics, strict=True):
         assert one.keys() == two.keys()
         for name, value in one.items():
             if not name.startswith(timed):

@@ -30,8 +30,8 @@ def test_a_comparison_is_drawn(tmp_path):
     base = model_answers("a/base", [[False] * 4, [True, True, False, False], [True] * 4])
     trained = model_answers("b/<b>", [[True] * 4, [True] * 4, [False] * 4])
     changes = compare(base, trained, {0: "<i>", 1: "easy", 2: "easy"})
-    figures = [{"pass@1": change_.base[0]} for change_ in changes[:1]] * 2
-    page = write_page(tmp_path / "eval.html", figures, [base, trained], changes).read_text()
+    metrics = [{"pass@1": change_.base[0]} for change_ in changes[:1]] * 2
+    page = write_page(tmp_path / "eval.html", metrics, [base, trained], changes).read_text()
     assert page.count("<svg") == 3
     assert "trained: b/&lt;b&gt;" in page
     assert "<script" not in page

@@ -121,9 +121,9 @@ def run(work, folder, registry, engine="copy", check="{}", **overrides):
 
 def test_an_engine_in_sync_passes(work, tmp_path, registry):
     """The difference is logged with each step, and the engine is closed."""
-    figures = run(work, tmp_path, registry)
-    assert [line["weight_sync_difference"] < 1e-5 for line in figures] == [True] * 4
-    assert all(line["seconds_sync"] > 0 for line in figures)
+    metrics = run(work, tmp_path, registry)
+    assert [line["weight_sync_difference"] < 1e-5 for line in metrics] == [True] * 4
+    assert all(line["seconds_sync"] > 0 for line in metrics)
     assert STARTED[0].closed
 
 
@@ -159,22 +159,22 @@ def test_a_run_goes_on_from_what_an_engine_left(work, tmp_path, registry, monkey
     with pytest.raises(EngineError):
         run(work, tmp_path, registry, engine)
     monkeypatch.setattr(CopyEngine, "is_repaired", True)
-    figures = run(work, tmp_path, registry, engine)
-    assert [line["step"] for line in figures] == [1, 2, 3, 4]
+    metrics = run(work, tmp_path, registry, engine)
+    assert [line["step"] for line in metrics] == [1, 2, 3, 4]
 
 
 def test_the_check_can_be_switched_off(work, tmp_path, registry):
     """``every: 0`` switches the check off; the metrics still have the difference on rollouts."""
-    figures = run(work, tmp_path, registry, "{use: copy, with: {fault: all}}", check="{every: 0}")
-    assert not any("weight_sync_difference" in line for line in figures)
-    assert figures[-1]["sampling_logp_difference"] > 1e-4
+    metrics = run(work, tmp_path, registry, "{use: copy, with: {fault: all}}", check="{every: 0}")
+    assert not any("weight_sync_difference" in line for line in metrics)
+    assert metrics[-1]["sampling_logp_difference"] > 1e-4
 
 
 def test_an_engine_with_shared_weights_is_checked_once(work, tmp_path, registry):
     """The engine hf shares the weights, so only its first completions are checked."""
-    figures = run(work, tmp_path, registry, "hf")
-    assert figures[0]["weight_sync_difference"] < 1e-5
-    assert not any("weight_sync_difference" in line for line in figures[1:])
+    metrics = run(work, tmp_path, registry, "hf")
+    assert metrics[0]["weight_sync_difference"] < 1e-5
+    assert not any("weight_sync_difference" in line for line in metrics[1:])
 
 
 def test_an_engine_that_answers_nonsense_is_told(policy):

@@ -49,8 +49,8 @@ def run(folder, name, registry, **overrides):
 @pytest.mark.slow
 def test_sft_learns_the_format(warmed):
     """The loss falls to a fraction."""
-    figures = warmed[1]
-    assert figures[-1]["loss"] < 0.1 * figures[0]["loss"]
+    metrics = warmed[1]
+    assert metrics[-1]["loss"] < 0.1 * metrics[0]["loss"]
 
 
 @pytest.mark.slow
@@ -64,10 +64,10 @@ def test_sft_learns_the_format(warmed):
 def test_rl_raises_the_sampled_reward(warmed, name, changes):
     """The mean reward of the last four steps is above that of the first four."""
     folder, _, registry = warmed
-    figures = run(folder, name, registry, **changes)
-    rewards = [line["reward"] for line in figures]
+    metrics = run(folder, name, registry, **changes)
+    rewards = [line["reward"] for line in metrics]
     assert fmean(rewards[-4:]) > fmean(rewards[:4])
-    assert all(line["sampling_logp_difference"] < 1e-4 for line in figures)
+    assert all(line["sampling_logp_difference"] < 1e-4 for line in metrics)
     assert not (folder / "work" / name / "alarms.jsonl").exists(), "a healthy run raises no alarm"
 
 
@@ -106,11 +106,11 @@ FEW = {
 @pytest.mark.slow
 def test_tests_in_a_sandbox_teach_functions(coder):
     """The final model passes more tests than the first, and each step logs the time spent on waiting for scores."""
-    figures = run(coder, "grpo_code", Registry.load(), steps="12", **FEW)
-    rewards = [line["reward"] for line in figures]
+    metrics = run(coder, "grpo_code", Registry.load(), steps="12", **FEW)
+    rewards = [line["reward"] for line in metrics]
     assert fmean(rewards[-4:]) > fmean(rewards[:4]) + 0.05
-    assert all(line["unscored"] == 0 for line in figures)
-    assert all(line["seconds_await_scores"] >= 0 and line["scoring_seconds"] > 0 for line in figures)
+    assert all(line["unscored"] == 0 for line in metrics)
+    assert all(line["seconds_await_scores"] >= 0 and line["scoring_seconds"] > 0 for line in metrics)
 
 
 @pytest.mark.slow

@@ -118,13 +118,13 @@ def run(work, folder, registry, use="digits", steps=2, abort=0.5, correct="main 
 
 def test_it_learns_what_is_rewarded(work, tmp_path, registry):
     """The share of digits rises well above that of the random model, greedy and sampled."""
-    figures = run(work, tmp_path, registry, steps=25, **{"rollout.prompts_per_step": "8"})
-    assert figures["train"][-1]["reward"] > figures["train"][0]["reward"] + 0.2
-    assert figures["eval"][-1]["reward"] > figures["eval"][0]["reward"]
-    assert len(figures["train"]) == 25
-    assert figures["train"][0]["component/main"] == pytest.approx(figures["train"][0]["reward"])
-    assert figures["train"][0]["component/main/advantage_share"] == pytest.approx(1)
-    assert figures["train"][0]["sampling_logp_difference"] < 1e-5
+    metrics = run(work, tmp_path, registry, steps=25, **{"rollout.prompts_per_step": "8"})
+    assert metrics["train"][-1]["reward"] > metrics["train"][0]["reward"] + 0.2
+    assert metrics["eval"][-1]["reward"] > metrics["eval"][0]["reward"]
+    assert len(metrics["train"]) == 25
+    assert metrics["train"][0]["component/main"] == pytest.approx(metrics["train"][0]["reward"])
+    assert metrics["train"][0]["component/main/advantage_share"] == pytest.approx(1)
+    assert metrics["train"][0]["sampling_logp_difference"] < 1e-5
     assert (tmp_path / "out/final/model.safetensors").is_file()
     samples = [json.loads(line) for line in (tmp_path / "out/samples.jsonl").read_text().splitlines()]
     assert {"step", "prompt", "completion", "reward", "components"} <= samples[0].keys()
@@ -132,8 +132,8 @@ def test_it_learns_what_is_rewarded(work, tmp_path, registry):
 
 def test_unscored_rollouts_leave_their_group(work, tmp_path, registry):
     """They are counted by kind, and the rest of the group is trained on."""
-    figures = run(work, tmp_path, registry, use="flaky", abort=0.9, steps=1)
-    [line] = figures["train"]
+    metrics = run(work, tmp_path, registry, use="flaky", abort=0.9, steps=1)
+    [line] = metrics["train"]
     assert 0 < line["unscored"] < 0.9
     assert line["component/main/unscored_infra"] == pytest.approx(line["unscored"])
     assert 0 < line["rows_learned"] <= 16 * (1 - line["unscored"])
@@ -151,8 +151,8 @@ def test_a_constant_reward_changes_nothing(work, tmp_path, registry):
     """Groups without spread have no gradient: the weights stay bit-equal."""
     from safetensors.torch import load_file
 
-    figures = run(work, tmp_path, registry, use="constant")
-    assert all(line["frac_reward_zero_std"] == 1 and line["rows_learned"] == 0 for line in figures["train"])
+    metrics = run(work, tmp_path, registry, use="constant")
+    assert all(line["frac_reward_zero_std"] == 1 and line["rows_learned"] == 0 for line in metrics["train"])
     before, after = load_file(work / "base/model.safetensors"), load_file(tmp_path / "out/final/model.safetensors")
     assert all(bool((before[name] == after[name]).all()) for name in before)
 
@@ -185,9 +185,9 @@ def test_evaluations_can_be_compared_while_weights_change(work, tmp_path, regist
     """Scheduled weights are those of the last step in every evaluation, and those of the step in training."""
     weight = "{linear: {from: 1.0, to: 0.0, steps: [0, 4]}}"
     changes = {"reward.components.main.weight": weight, "evaluate.every": "1", "optimizer.lr": "1e-12"}
-    figures = run(work, tmp_path, registry, use="constant", steps=3, **changes)
-    assert [line["reward"] for line in figures["eval"]] == [pytest.approx(0.25 * 0.25)] * 4
-    assert [line["reward"] for line in figures["train"]] == pytest.approx([0.25, 0.25 * 0.75, 0.25 * 0.5])
+    metrics = run(work, tmp_path, registry, use="constant", steps=3, **changes)
+    assert [line["reward"] for line in metrics["eval"]] == [pytest.approx(0.25 * 0.25)] * 4
+    assert [line["reward"] for line in metrics["train"]] == pytest.approx([0.25, 0.25 * 0.75, 0.25 * 0.5])
 
 
 def test_a_run_that_is_begun_again_at_its_first_checkpoint_evaluates_once(work, tmp_path, registry):
@@ -223,14 +223,14 @@ def test_every_algorithm_learns(work, tmp_path, registry, algorithm):
         ", loss: sequence_clip, reduction: grpo" if algorithm == "rloo" else ""
     )  # its own loss is for a single update
     extra = f"algorithm: {{use: {algorithm}{parts}}}\nkl: {{coefficient: 0.001, place: {place}, target: 1.0}}\nepochs_per_batch: 2\n"
-    figures = run(
+    metrics = run(
         work, tmp_path, registry, steps=14, extra=extra, **{"rollout.prompts_per_step": "8", "data.eval": "null"}
     )
-    first = sum(line["reward"] for line in figures["train"][:3]) / 3
-    last = sum(line["reward"] for line in figures["train"][-3:]) / 3
+    first = sum(line["reward"] for line in metrics["train"][:3]) / 3
+    last = sum(line["reward"] for line in metrics["train"][-3:]) / 3
     assert last > first + 0.03
-    assert figures["train"][0]["kl"] == pytest.approx(0, abs=1e-4)
-    assert figures["train"][-1]["kl"] != 0
+    assert metrics["train"][0]["kl"] == pytest.approx(0, abs=1e-4)
+    assert metrics["train"][-1]["kl"] != 0
 
 
 OWN_LOSS = """
@@ -265,10 +265,10 @@ def test_process_rewards_reach_the_tokens_of_their_step(work, tmp_path, registry
     """Advantages differ within a completion, and the policy is trained on them."""
     extra = "algorithm: {use: grpo, process: {component: main, separator: '1'}}\n"
     changes = {"rollout.prompts_per_step": "8", "data.eval": "null"}
-    figures = run(work, tmp_path, registry, use="stepwise", steps=14, extra=extra, **changes)
+    metrics = run(work, tmp_path, registry, use="stepwise", steps=14, extra=extra, **changes)
     assert (
-        sum(line["reward"] for line in figures["train"][-3:])
-        > sum(line["reward"] for line in figures["train"][:3]) + 0.1
+        sum(line["reward"] for line in metrics["train"][-3:])
+        > sum(line["reward"] for line in metrics["train"][:3]) + 0.1
     )
 
 
@@ -286,16 +286,16 @@ def test_what_has_no_process_rewards_leaves_its_group(work, tmp_path, registry, 
         f"{{components: {{main: {{use: {reward}}}, d: {{use: digits}}}}, unscored: {{policy: zero, abort_above: 1}}}}"
     )
     extra = "algorithm: {use: grpo, process: {component: main, separator: '1'}}\n"
-    figures = run(work, tmp_path, registry, steps=2, extra=extra, **{"data.eval": "null", "reward": text})
-    assert all(0 < line["rows_learned"] < 16 for line in figures["train"])
+    metrics = run(work, tmp_path, registry, steps=2, extra=extra, **{"data.eval": "null", "reward": text})
+    assert all(0 < line["rows_learned"] < 16 for line in metrics["train"])
 
 
 def test_groups_are_alike_by_the_rewards_of_their_steps(work, tmp_path, registry):
     """Groups with equal totals are kept if their process rewards differ."""
     extra = "algorithm: {use: grpo, process: {component: main, separator: '1'}}\nfilter: {zero_std: drop}\n"
     text = "{components: {main: {use: stepwise, weight: 0}}}"
-    figures = run(work, tmp_path, registry, steps=1, extra=extra, **{"data.eval": "null", "reward": text})
-    [line] = figures["train"]
+    metrics = run(work, tmp_path, registry, steps=1, extra=extra, **{"data.eval": "null", "reward": text})
+    [line] = metrics["train"]
     assert line["frac_reward_zero_std"] == 1
     assert line["rows_learned"] > 0
 
@@ -303,8 +303,8 @@ def test_groups_are_alike_by_the_rewards_of_their_steps(work, tmp_path, registry
 def test_nothing_is_learned_where_nothing_is_scored(work, tmp_path, registry):
     """All groups are dropped, and the run continues."""
     changes = {"data.eval": "null", "reward": "{components: {main: {use: nan}}, unscored: {abort_above: 1}}"}
-    figures = run(work, tmp_path, registry, steps=2, extra="filter: {zero_std: drop}\n", **changes)
-    assert [line["prompts_kept"] for line in figures["train"]] == [0, 0]
+    metrics = run(work, tmp_path, registry, steps=2, extra="filter: {zero_std: drop}\n", **changes)
+    assert [line["prompts_kept"] for line in metrics["train"]] == [0, 0]
 
 
 def best_of(folder):
@@ -318,17 +318,17 @@ def test_an_evaluation_that_could_not_be_scored_is_not_the_best(work, tmp_path, 
     CALLS.clear()
     text = "{components: {main: {use: late, with: {calls: 48}}}, unscored: {abort_above: 1}}"  # before step 1, in it, after it
     changes = {"reward": text, "evaluate.every": "1", "evaluate.correct": "null"}
-    figures = run(work, tmp_path, registry, steps=3, **changes)
-    assert [line["reward"] is None for line in figures["eval"]] == [True, True, False, False]
-    assert best_of(tmp_path) == max(line["reward"] for line in figures["eval"][2:])
+    metrics = run(work, tmp_path, registry, steps=3, **changes)
+    assert [line["reward"] is None for line in metrics["eval"]] == [True, True, False, False]
+    assert best_of(tmp_path) == max(line["reward"] for line in metrics["eval"][2:])
 
 
 def test_an_evaluation_without_gold_is_not_held_against_others(work, tmp_path, registry):
     """Its accuracy is not compared with the gold reward of others."""
     CALLS.clear()
     changes = {"evaluate.gold": "{components: {meant: {use: late, with: {calls: 32}}}}", "evaluate.every": "1"}
-    figures = run(work, tmp_path, registry, steps=3, **changes)
-    gold = [line.get("gold") for line in figures["eval"]]
+    metrics = run(work, tmp_path, registry, steps=3, **changes)
+    gold = [line.get("gold") for line in metrics["eval"]]
     assert gold[:2] == [None, None]
     assert best_of(tmp_path) == max(gold[2:])
 
@@ -336,8 +336,8 @@ def test_an_evaluation_without_gold_is_not_held_against_others(work, tmp_path, r
 def test_adapters_are_trained_against_the_model_without_them(work, tmp_path, registry):
     """A LoRA run needs no second model as reference, and its KL starts at 0."""
     extra = "kl: {coefficient: 0.01}\n"
-    figures = run(work, tmp_path, registry, steps=3, extra=extra, **{"model.lora": "{rank: 4}"})
-    assert figures["train"][0]["kl"] == pytest.approx(0, abs=1e-4)
+    metrics = run(work, tmp_path, registry, steps=3, extra=extra, **{"model.lora": "{rank: 4}"})
+    assert metrics["train"][0]["kl"] == pytest.approx(0, abs=1e-4)
     assert (tmp_path / "out/final/adapter_model.safetensors").is_file()
 
 
@@ -345,9 +345,9 @@ def test_adapters_are_trained_against_the_model_without_them(work, tmp_path, reg
 def test_adapters_are_on_when_the_policy_is_asked(work, tmp_path, registry, extra):
     """The old log-probs of a LoRA run with KL are those of the policy, not of the reference."""
     changes = {"model.lora": "{rank: 4}", "optimizer.lr": "0.02"}
-    figures = run(work, tmp_path, registry, steps=3, extra=f"kl: {{coefficient: 0.01}}\n{extra}", **changes)
-    assert all(line["sampling_logp_difference"] < 1e-5 for line in figures["train"])
-    assert figures["train"][-1]["kl_per_token"] > 1e-3
+    metrics = run(work, tmp_path, registry, steps=3, extra=f"kl: {{coefficient: 0.01}}\n{extra}", **changes)
+    assert all(line["sampling_logp_difference"] < 1e-5 for line in metrics["train"])
+    assert metrics["train"][-1]["kl_per_token"] > 1e-3
 
 
 def test_dropout_is_off(work, tmp_path, registry):
@@ -358,8 +358,8 @@ def test_dropout_is_off(work, tmp_path, registry):
     changes = {"model.lora": "{rank: 4, dropout: 0.5}", "optimizer.eps": "1.0e-3"}
     for name, size in (("one", "1"), ("whole", "4096")):
         (tmp_path / name).mkdir()
-        figures = run(work, tmp_path / name, registry, steps=3, **changes, micro_batch_tokens=size)
-        assert all(line["sampling_logp_difference"] < 1e-5 for line in figures["train"])
+        metrics = run(work, tmp_path / name, registry, steps=3, **changes, micro_batch_tokens=size)
+        assert all(line["sampling_logp_difference"] < 1e-5 for line in metrics["train"])
     one, whole = (load_file(tmp_path / name / "out/final/adapter_model.safetensors") for name in ("one", "whole"))
     assert all(torch.allclose(one[name], whole[name], rtol=0, atol=1e-5) for name in one)
 

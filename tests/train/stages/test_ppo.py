@@ -60,19 +60,19 @@ def run(work, folder, kind="own", steps=12, warmup=0, **overrides):
 @pytest.mark.parametrize("kind", ["own", "head"])
 def test_policy_and_critic_learn(work, tmp_path, kind):
     """The reward rises, and the values follow the returns."""
-    figures = run(work, tmp_path, kind)
-    assert sum(line["reward"] for line in figures[-3:]) > sum(line["reward"] for line in figures[:3]) + 0.2
-    assert figures[-1]["value"] > 0.5 * figures[-1]["returns"] > 0.2
-    assert figures[0]["kl"] == pytest.approx(0, abs=1e-4)
-    assert figures[0]["explained_variance"] == pytest.approx(0, abs=1e-4)  # the head starts at 0
+    metrics = run(work, tmp_path, kind)
+    assert sum(line["reward"] for line in metrics[-3:]) > sum(line["reward"] for line in metrics[:3]) + 0.2
+    assert metrics[-1]["value"] > 0.5 * metrics[-1]["returns"] > 0.2
+    assert metrics[0]["kl"] == pytest.approx(0, abs=1e-4)
+    assert metrics[0]["explained_variance"] == pytest.approx(0, abs=1e-4)  # the head starts at 0
 
 
 @pytest.mark.parametrize("kind", ["own", "head"])
 def test_adapters_have_a_policy_a_reference_and_no_dropout(work, tmp_path, kind):
     """The old policy of a LoRA run differs from its reference, and neither has dropout."""
-    figures = run(work, tmp_path, kind, steps=3, **{"model.lora": "{rank: 4, dropout: 0.5}", "optimizer.lr": "0.02"})
-    assert all(line["sampling_logp_difference"] < 1e-5 for line in figures)
-    assert figures[-1]["kl_per_token"] > 1e-3
+    metrics = run(work, tmp_path, kind, steps=3, **{"model.lora": "{rank: 4, dropout: 0.5}", "optimizer.lr": "0.02"})
+    assert all(line["sampling_logp_difference"] < 1e-5 for line in metrics)
+    assert metrics[-1]["kl_per_token"] > 1e-3
 
 
 def test_a_critic_of_its_own_has_no_dropout(work):
@@ -93,12 +93,12 @@ def test_warm_up_leaves_the_policy_alone(work, tmp_path, kind):
     """The critic is trained while the policy's weights stay bit-equal, without decay, and no policy metrics are made up."""
     from safetensors.torch import load_file
 
-    figures = run(work, tmp_path, kind, steps=2, warmup=2, **{"optimizer.weight_decay": "0.1"})
+    metrics = run(work, tmp_path, kind, steps=2, warmup=2, **{"optimizer.weight_decay": "0.1"})
     before, after = load_file(work / "base/model.safetensors"), load_file(tmp_path / "out/final/model.safetensors")
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert figures[0]["value_loss"] > 0
-    assert figures[1]["value"] != 0
-    assert all(("entropy" in line) == (kind == "head") for line in figures)  # which reads the policy's hidden states
+    assert metrics[0]["value_loss"] > 0
+    assert metrics[1]["value"] != 0
+    assert all(("entropy" in line) == (kind == "head") for line in metrics)  # which reads the policy's hidden states
 
 
 def test_the_critic_is_kept(work, tmp_path):
@@ -116,8 +116,8 @@ def test_the_critic_is_kept(work, tmp_path):
     shutil.rmtree(halved / "out/final")
     shutil.rmtree(halved / "out/checkpoints/step-000004")
     assert [path.name for path in (halved / "out/checkpoints").iterdir()] == ["step-000003"]
-    figures = run(work, halved, steps=4)
-    assert [line["step"] for line in figures] == [1, 2, 3, 4]
+    metrics = run(work, halved, steps=4)
+    assert [line["step"] for line in metrics] == [1, 2, 3, 4]
     one, other = (load_file(folder / "out/final/model.safetensors") for folder in (whole, halved))
     assert all(torch.equal(one[name], other[name]) for name in one)
 

@@ -49,15 +49,15 @@ def test_the_pairs_differ_in_one_digit(folder):
 
 def test_dpo(folder):
     """The policy prefers right answers that it was not trained on."""
-    _, figures = run(folder, "dpo", steps=12, evaluate__every=0, threads=1)
-    assert figures[0]["accuracy"] == pytest.approx(0.5, abs=0.1)
-    assert figures[-1]["margin"] > 0
-    assert figures[-1]["accuracy_low"] > 0.5
+    _, metrics = run(folder, "dpo", steps=12, evaluate__every=0, threads=1)
+    assert metrics[0]["accuracy"] == pytest.approx(0.5, abs=0.1)
+    assert metrics[-1]["margin"] > 0
+    assert metrics[-1]["accuracy_low"] > 0.5
 
 
 def test_reward_model(folder):
     """The reward model ranks right answers better than chance and than length."""
-    output, figures = run(folder, "reward_model", steps=80, evaluate__every=0, threads=1)
-    assert figures[-1]["accuracy_low"] > 0.5
-    assert figures[-1]["always_longer"] == 0.5
+    output, metrics = run(folder, "reward_model", steps=80, evaluate__every=0, threads=1)
+    assert metrics[-1]["accuracy_low"] > 0.5
+    assert metrics[-1]["always_longer"] == 0.5
     assert (output / "final/model.safetensors").is_file()

@@ -52,9 +52,9 @@ def test_it_learns(work, tmp_path, held_out):
     """The loss falls, held-out tokens are predicted, and transformers loads the model."""
     from transformers import AutoModelForCausalLM
 
-    figures = run(work, tmp_path, held_out, steps=30)
-    assert figures["train"][-1]["loss"] < 0.5 * figures["train"][0]["loss"]
-    first, last = figures["eval"]
+    metrics = run(work, tmp_path, held_out, steps=30)
+    assert metrics["train"][-1]["loss"] < 0.5 * metrics["train"][0]["loss"]
+    first, last = metrics["eval"]
     assert last["perplexity"] == pytest.approx(2.718281828 ** last["loss"], rel=1e-6)
     assert first["token_accuracy"] < 0.3 < last["token_accuracy"] < 1
     AutoModelForCausalLM.from_pretrained(tmp_path / "out/final")

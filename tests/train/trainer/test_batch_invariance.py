@@ -94,7 +94,7 @@ def test_sft(policy, micro, packing, reduction):
     rows = [example(seed) for seed in range(7)]
     task = SftTask(config, policy, rows, [])
     with mock.patch.object(policy, "forward_logprobs", wraps=policy.forward_logprobs) as forward:
-        found, figures = given_rows(task, 7, micro)
+        found, measured = given_rows(task, 7, micro)
     assert {call.kwargs["packed"] for call in forward.call_args_list} == {packing}
     each = [(-logprobs(policy.model, row.tokens, row.start) * torch.tensor(row.weights)).sum() for row in rows]
     loss = {
@@ -102,7 +102,7 @@ def test_sft(policy, micro, packing, reduction):
         "sequence_mean": lambda: sum(one / sum(row.weights) for one, row in zip(each, rows, strict=True)) / 7,
         "sequence_sum": lambda: sum(each) / 7,
     }[reduction]()
-    assert figures["loss"] == pytest.approx(loss.item(), abs=1e-4)
+    assert measured["loss"] == pytest.approx(loss.item(), abs=1e-4)
     assert torch.allclose(found, by_hand(task, loss), atol=1e-5)
     assert found.norm() > 1e-2
 
@@ -166,12 +166,12 @@ def test_reward_model(scorer, micro, centring):
 
     pairs = [ScoredPair(dialogue(seed), dialogue(seed + 20), 0.1 * seed) for seed in range(6)]
     task = RewardModelTask(config, scorer, pairs, [])
-    found, figures = given_rows(task, 6, micro)
+    found, measured = given_rows(task, 6, micro)
     loss = 0.0
     for pair in pairs:
         one, two = (scorer.model(torch.tensor([side.tokens])).logits[0, 0] for side in (pair.chosen, pair.rejected))
         loss = loss + (-logsigmoid(one - two - pair.margin) + centring * (one + two) ** 2) / 6
-    assert figures["loss"] == pytest.approx(loss.item(), abs=1e-4)
+    assert measured["loss"] == pytest.approx(loss.item(), abs=1e-4)
     assert torch.allclose(found, by_hand(task, loss), atol=1e-5)
     assert found.norm() > 1e-2
 

@@ -100,7 +100,7 @@ def test_the_gradient_is_that_of_the_formula(policy):
 def test_the_logged_loss_is_that_of_the_batch(policy):
     """The loss equals −Σ A / N over its tokens, since every ratio is 1 before the first optimiser step."""
     batch, settings_ = lesson(policy), config(algorithm={"use": "dapo"})
-    figures = PolicyUpdater(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), None).update(
+    metrics = PolicyUpdater(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), None).update(
         batch, 0
     )
     loss = tokens = 0.0
@@ -109,7 +109,7 @@ def test_the_logged_loss_is_that_of_the_batch(policy):
         if batch.counts_B[row]:
             loss -= len(answer) * float((batch.rewards_B[row] - group.mean()) / (group.std() + 1e-4))
             tokens += len(answer)
-    assert figures["loss"] == pytest.approx(loss / tokens, abs=1e-5)
+    assert metrics["loss"] == pytest.approx(loss / tokens, abs=1e-5)
     assert abs(loss / tokens) > 1e-3
 
 
@@ -211,10 +211,10 @@ def test_more_updates_are_no_smaller_ones(policy, algorithm, updates):
 def test_ratios_are_to_the_policy_before_the_first_update(policy, several):
     """In the second of two updates some ratios are outside of the clip range."""
     settings_ = config(optimizer={"lr": 0.05, "warmup_steps": 0}, **several)
-    figures = PolicyUpdater(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), None).update(
+    metrics = PolicyUpdater(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), None).update(
         lesson(policy), 0
     )
-    assert figures["clipped_low"] + figures["clipped_high"] > 0.05
+    assert metrics["clipped_low"] + metrics["clipped_high"] > 0.05
 
 
 def test_kl_is_of_the_completions_that_count(policy):
@@ -224,8 +224,8 @@ def test_kl_is_of_the_completions_that_count(policy):
     old = torch.tensor([[-1.0, -1.0], [-2.0, -1.0], [-1.0, -3.0]])
     ref = torch.tensor([[-1.5, -1.0], [-9.0, -9.0], [-2.0, -4.0]])
     mask = torch.tensor([[True, True], [False, False], [True, True]])
-    figures = updater.distances(old, old, ref, mask)
-    assert figures["kl"] == pytest.approx((0.5 + 2.0) / 2)
+    metrics = updater.distances(old, old, ref, mask)
+    assert metrics["kl"] == pytest.approx((0.5 + 2.0) / 2)
 
 
 def test_kl_is_a_term_of_every_token_or_of_the_reward(policy):
@@ -307,10 +307,10 @@ def test_the_coefficient_of_kl_follows_its_target(policy, target):
             value.mul_(1.5)
     settings_ = config(kl={"coefficient": 0.2, "target": target, "horizon": 100})
     updater = PolicyUpdater(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), reference)
-    figures = updater.update(batch, 0)
-    assert abs(figures["kl"] / 0.5 - 1) > 0.2, "beyond where it is held"
-    factor = 1 if target is None else 1 + (0.2 if figures["kl"] > 0.5 else -0.2) * 11 / 100
-    assert updater.kl.value == figures["kl_coefficient"] == pytest.approx(0.2 * factor)
+    metrics = updater.update(batch, 0)
+    assert abs(metrics["kl"] / 0.5 - 1) > 0.2, "beyond where it is held"
+    factor = 1 if target is None else 1 + (0.2 if metrics["kl"] > 0.5 else -0.2) * 11 / 100
+    assert updater.kl.value == metrics["kl_coefficient"] == pytest.approx(0.2 * factor)
 
 
 def test_each_pass_over_a_batch_is_shuffled_anew(policy):

@@ -101,9 +101,9 @@ def test_two_processes_do_what_one_does_and_a_stale_one_stops_both(start_world, 
     for other, file in (("two", "final/model"), ("stale", "checkpoints/step-000002/policy")):
         weights = [load_file(tmp_path / name / f"{file}.safetensors") for name in ("one", other)]
         assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-5) for name in weights[0])
-    figures = [line for line in lines(tmp_path / "two", "metrics.jsonl") if line["kind"] == "train"]
+    metrics = [line for line in lines(tmp_path / "two", "metrics.jsonl") if line["kind"] == "train"]
     assert all(
-        line["weight_sync_difference_max"] < 1e-4 and line["sampling_logp_difference_max"] < 1e-4 for line in figures
+        line["weight_sync_difference_max"] < 1e-4 and line["sampling_logp_difference_max"] < 1e-4 for line in metrics
     )
     errors = [line for line in said[0].splitlines() if line.startswith("error: ")]
     assert len(errors) == 1

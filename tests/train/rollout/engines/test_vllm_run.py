@@ -103,9 +103,9 @@ def test_the_example_runs_and_goes_on_after_sigkill(config):
         _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert not left_behind(process)
-    figures = [line for line in lines(config) if line["kind"] == "train"]
-    assert [line["step"] for line in figures] == [1, 2, 3, 4, 5, 6]
-    for line in figures:
+    metrics = [line for line in lines(config) if line["kind"] == "train"]
+    assert [line["step"] for line in metrics] == [1, 2, 3, 4, 5, 6]
+    for line in metrics:
         assert line["weight_sync_difference"] < 1e-4
         assert line["sampling_logp_difference"] < 1e-4
         assert line["sampling_kl"] < 1e-6
