@@ -268,7 +268,12 @@ class RewardType:
         return tuple(dict.fromkeys(needs))
 
     def fields_without_value(self, params: Any, rollout: Rollout) -> list[str]:
-        """Return the fields that a component with these parameters needs and a rollout has no value for."""
+        """Return the fields that a component with these parameters needs and a rollout has no value for.
+
+        Args:
+            params: The parameters of the component.
+            rollout: The rollout.
+        """
         lacking = [name for name in self.needed_fields(params) if not rollout.has_value(name)]
         if lacking and self.may_be_empty:
             empty = {getattr(params, parameter) for parameter in self.may_be_empty}

@@ -321,6 +321,9 @@ class _Dispatcher:
         try:
             progress = worker.write()
         except ConnectionLostError:
+            # Answers that it sent before its end. Without them, a task that is done would be blamed for the end.
+            while worker.is_open and self._read(worker):
+                pass
             self._drop(worker)
             return
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.wants_to_write else 0)

@@ -62,6 +62,8 @@ def messages(template: str, material: Mapping[str, str], plain: Mapping[str, str
         material: Texts of unknown authors by placeholder. Each is fenced.
         plain: Texts of the person who wrote the configuration, by placeholder.
     """
+    # Lone surrogates can't be sent.
+    material = {name: text.encode("utf-8", "replace").decode() for name, text in material.items()}
     boundary = boundary_of(material)
     fenced = {name: f"<<<{boundary}\n{text}\n{boundary}>>>" for name, text in material.items()}
     return [

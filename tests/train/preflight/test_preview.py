@@ -56,7 +56,7 @@ def test_good_rows_are_shown_without_a_warning(work, tmp_path):
     assert found.sample == [("1+1=?", "context"), ("2<|end|>", "loss")]
     out = io.StringIO()
     show(file, found, Console(file=out, width=80, force_terminal=True))
-    assert "nothing is odd about the data" in out.getvalue()
+    assert "the data have no problems" in out.getvalue()
     assert "\x1b[32m⟦2<|end|>⟧\x1b[0m" in out.getvalue(), "green, and marked"
     assert "\x1b[2m1+1=?\x1b[0m" in out.getvalue(), "dim"
 
