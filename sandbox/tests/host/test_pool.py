@@ -23,7 +23,7 @@ from rewardkit_sandbox.host import box_ownership
 from rewardkit_sandbox.backends import cgroups
 from rewardkit_sandbox.host.pool import Pool
 
-PROGRAMS = {"docker": 2500, "bubblewrap": 5000}
+PROGRAMS = {"docker": 1000, "bubblewrap": 2000}
 """The number of programs that run while boxes are killed; REWARDKIT_KILL_PROGRAMS changes it."""
 ADD = Program("a, b = map(int, input().split())\nprint(a + b)\n")
 
