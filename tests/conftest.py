@@ -3,7 +3,6 @@
 import importlib
 import itertools
 import os
-import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -15,10 +14,6 @@ from rewardkit import Registry
 
 # No test needs a hub, and huggingface_hub would retry for most of a minute where there is no network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-# A shell ignores Ctrl-C for what it starts in the background, and so would the tests and all processes that they start.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _numbers = itertools.count()
 
