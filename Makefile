@@ -79,7 +79,9 @@ WORKERS ?= $(shell n=$$(nproc); [ $$n -gt 4 ] && echo 4 || echo $$n)
 pytest: $(VENV)/installed-dev  ## Run all tests.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
-test: lint typecheck docs pytest  ## Run every check: lint, types, docs and all tests.
+test: $(VENV)/installed-dev  ## Run every check: lint, types, docs and all tests.
+	$(MAKE) --jobs=2 --output-sync=target lint typecheck docs
+	$(MAKE) pytest
 
 # No processes, no training, no sandbox: what a change to the core or to a verifier should be tried with first.
 # Left out as slow: contracts (hostile texts of megabytes), whole runs over every format, and the comparison with TRL, which takes long to import.
