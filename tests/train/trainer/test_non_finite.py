@@ -51,9 +51,9 @@ def train(work, output, stage, **settings):
 def test_a_run_that_diverges_stops_in_every_stage(work, tmp_path, stage):
     """It is an error that names the last good checkpoint, whose weights are finite. No model is saved."""
     output = tmp_path / "run"
+    # The KL term has a gradient even if all completions of the broken policy get the same reward.
+    kl = {"kl": {"coefficient": 0.1, "place": "loss"}} if stage == "grpo" else {}
     with pytest.raises(NonFiniteError, match=r"not finite|infinite or NaN") as error:
-        # The KL term has a gradient even if all completions of the broken policy get the same reward.
-        kl = {"kl": {"coefficient": 0.1, "place": "loss"}} if stage == "grpo" else {}
         train(work, output, stage, optimizer={"lr": 1e37}, **kl)
     checkpoints = sorted(output.glob("checkpoints/*"))
     assert not checkpoints or str(checkpoints[-1]) in str(error.value)
