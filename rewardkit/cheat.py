@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class CheatInput:
-    """What a cheat may use of one row."""
+    """The parts of a row that a cheat may use."""
 
     prompt: str
     """The text of the prompt."""

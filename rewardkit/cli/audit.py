@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from rewardkit.cli.support.scoring_process import score_to_file
+from rewardkit.cli.support.scoring_process import scored_rows
 
 if TYPE_CHECKING:
     from rewardkit.insight.audit import Finding, Levels
@@ -47,9 +46,7 @@ def command(
     from rewardkit.insight.cheats import CHEATS
 
     registry = load_registry()
-    with tempfile.TemporaryDirectory(prefix="rewardkit-audit-") as folder:
-        scored = score_to_file(reward, files, Path(folder) / "scored.jsonl")
-        rows = honest_rows(_rows(scored))
+    rows = honest_rows(scored_rows(reward, files))
     levels = levels_of(rows)
     cheats = [*CHEATS, *registry.cheats]
     with load_reward(reward) as loaded:
@@ -62,13 +59,6 @@ def command(
         _print(findings, levels, top)
     if fail_above is not None and any(found.share > fail_above for found in findings):
         raise click.exceptions.Exit(1)
-
-
-def _rows(path: Path) -> Any:
-    import orjson
-
-    with path.open("rb") as file:
-        yield from map(orjson.loads, file)
 
 
 def _data(findings: Sequence[Finding], levels: Levels) -> dict[str, Any]:

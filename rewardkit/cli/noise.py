@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from rewardkit.cli.support.scoring_process import score_to_file
+from rewardkit.cli.support.scoring_process import scored_rows
 
 if TYPE_CHECKING:
     from rewardkit.insight.noise import ErrorRates, Rate
@@ -51,9 +50,7 @@ def command(
     """
     from rewardkit.insight.noise import error_rates, labelled_rows
 
-    with tempfile.TemporaryDirectory(prefix="rewardkit-noise-") as folder:
-        scored = score_to_file(reward, files, Path(folder) / "scored.jsonl")
-        rows = labelled_rows(_rows(scored), label=label_column, component=component, by=by)
+    rows = labelled_rows(scored_rows(reward, files), label=label_column, component=component, by=by)
     classes = sorted({row.group for row in rows}) if by is not None else []
     rates = {"all rows": error_rates(rows, threshold)}
     rates |= {name: error_rates((row for row in rows if row.group == name), threshold) for name in classes}
@@ -65,14 +62,6 @@ def command(
         click.echo(orjson.dumps(data, option=orjson.OPT_INDENT_2))
     else:
         _print(rates)
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    import orjson
-
-    with path.open("rb") as file:
-        for line in file:
-            yield orjson.loads(line)
 
 
 def _data(rates: ErrorRates) -> dict[str, Any]:

@@ -96,7 +96,7 @@ _shared_lock = threading.Lock()
 
 @dataclass(slots=True)
 class Usage:
-    """What calls have cost."""
+    """The cost of calls."""
 
     calls: int = 0
     prompt_tokens: int = 0

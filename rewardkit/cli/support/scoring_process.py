@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from rewardkit.errors import RewardkitError
+
+
+def scored_rows(reward: Path, files: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Score files as ``rewardkit score`` does, and yield the scored rows. Raises as ``score_to_file`` does."""
+    import orjson
+
+    with (
+        tempfile.TemporaryDirectory(prefix="rewardkit-") as folder,
+        score_to_file(reward, files, Path(folder) / "scored.jsonl").open("rb") as scored,
+    ):
+        yield from map(orjson.loads, scored)
 
 
 def score_to_file(reward: Path, files: Sequence[str], out: Path) -> Path:

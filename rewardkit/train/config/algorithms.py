@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +18,7 @@ from rewardkit.errors import ConfigError
 from rewardkit.train.config import AlgorithmConfig, RlConfig
 from rewardkit.train.config.lazy import load_object
 from rewardkit.train.config.rl import AdvantageKind, Algorithm, Reduction
+from rewardkit.user_functions import load_module
 
 _LOSSES = "rewardkit.train.losses.policy_loss"
 
@@ -149,28 +147,16 @@ def _load_target(place: str) -> Any:
     """Import a class or function at ``module:name`` or ``file.py:name``."""
     source, _, name = place.rpartition(":")
     try:
-        module = _module_of_file(Path(source)) if source.endswith(".py") else importlib.import_module(source)
-    except ImportError as error:
-        raise ImportError(f"can't import the loss {place}: {error}") from error
+        module = load_module(source)
+    except (ImportError, FileNotFoundError) as error:
+        problem = f"{source} does not exist" if isinstance(error, FileNotFoundError) else error
+        raise ImportError(f"can't import the loss {place}: {problem}") from error
     if not hasattr(module, name):
         raise LookupError(f"{source} has no function or class {name!r}")
     target = getattr(module, name)
     if not callable(target):
         raise TypeError(f"{place} is neither a function nor a class")
     return target
-
-
-def _module_of_file(file: Path) -> Any:
-    if not file.is_file():
-        raise ImportError(f"{file} does not exist")
-    name = f"rewardkit_loss_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{file} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def checked_algorithm(document: Document, config: RlConfig) -> ChosenAlgorithm:
