@@ -37,6 +37,7 @@ def reward(
     *,
     needs: Iterable[str] = (),
     may_be_empty: Iterable[str] = (),
+    may_be_missing: Iterable[str] = (),
     scope: Scope = "rollout",
     executor: Executor | None = None,
     timeout_s: float | None = None,
@@ -57,6 +58,7 @@ def reward(
         name: The name in reward files, such as ``palindrome`` or ``family.member``.
         needs: The columns that the reward reads. Parameters of type ``FieldName`` add the columns that they name.
         may_be_empty: The parameters of type ``FieldName`` whose column may hold an empty text. In all other columns it is a missing value.
+        may_be_missing: The parameters of type ``FieldName`` whose column may have no value in some rows.
         scope: ``"group"`` if the reward compares the rollouts of one prompt; it is then called with whole groups.
         executor: Where the reward runs: ``"inline"``, ``"process"``, ``"async"`` or ``"device"``. The default is ``"async"`` for coroutine
             functions and ``"inline"`` for others.
@@ -102,6 +104,7 @@ def reward(
             build=_class_builder(target) if inspect.isclass(target) else _function_builder(target, is_async),
             needs=all_needs if field_params else fixed_needs,
             may_be_empty=tuple(may_be_empty),
+            may_be_missing=tuple(may_be_missing),
             scope=scope,
             executor=executor or ("async" if is_async else "inline"),
             timeout_s=timeout_s,

@@ -219,6 +219,8 @@ class RewardType:
     """The fields that it reads from a row, or a function of the parameters that returns them. Missing columns are reported before a run."""
     may_be_empty: tuple[str, ...] = ()
     """The parameters that name a column whose text may be empty, such as the input of a program."""
+    may_be_missing: tuple[str, ...] = ()
+    """The parameters that name a column which may have no value in some rows, such as the function that the tests of some rows call."""
     scope: Scope = "rollout"
     """``"group"``: the reward compares the rollouts of one prompt, so it is called with whole groups."""
     executor: Executor = "inline"
@@ -275,10 +277,19 @@ class RewardType:
             rollout: The rollout.
         """
         lacking = [name for name in self.needed_fields(params) if not rollout.has_value(name)]
-        if lacking and self.may_be_empty:
-            empty = {getattr(params, parameter) for parameter in self.may_be_empty}
-            lacking = [name for name in lacking if not (name in empty and rollout.fields.get(name) == "")]
-        return lacking
+        if not lacking:
+            return []
+        empty = _columns_named_by(params, self.may_be_empty)
+        missing = _columns_named_by(params, self.may_be_missing)
+        return [
+            name for name in lacking if name not in missing and not (name in empty and rollout.fields.get(name) == "")
+        ]
+
+
+def _columns_named_by(params: Any, parameters: Iterable[str]) -> set[str]:
+    """Return the columns that parameters name: each holds a name, several names, or None."""
+    values = [getattr(params, parameter) for parameter in parameters]
+    return {name for value in values if value is not None for name in ([value] if isinstance(value, str) else value)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,6 +141,7 @@ def _program(rollout: Rollout, found: RowTests, language: Language, extraction: 
 
 @reward(
     "code.tests",
+    may_be_missing=["entry_point"],
     deterministic=True,
     identity=lambda params: _options(params).identity(),
     content=_content,
@@ -158,8 +159,8 @@ class CodeTests:
 
     Args:
         tests: The column with the tests, or several columns whose tests count together.
-        entry_point: The column that names the function under test; by default `entry_point`, `fn_name`, `func_name` or
-            `function_name`, if the row has one.
+        entry_point: The column that names the function under test, if a row has a value there; by default `entry_point`, `fn_name`,
+            `func_name` or `function_name`.
         language: The language of the programs.
         extract: `last` or `first` of the fenced blocks of the language, or of the last `<answer>`; `defining`: the last one that
             defines what the tests use, with the earlier blocks that it needs; `whole`: the completion as it is.

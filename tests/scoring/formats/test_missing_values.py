@@ -33,6 +33,12 @@ def takes_empty(rollout, *, stdin: FieldName = "answer") -> float:
     return 1.0
 
 
+@reward("takes_none", may_be_missing=["names"])
+def takes_none(rollout, *, names: list[FieldName] = ("answer", "other")) -> float:
+    """Take rows without a value."""
+    return 1.0
+
+
 def jsonl(answers: list[Any], folder: Path) -> Path:
     """Lines of JSON, as the standard library writes them: NaN stands as NaN."""
     path = folder / "rows.jsonl"
@@ -171,3 +177,14 @@ def test_an_empty_text_may_be_a_value() -> None:
         [],
         [("a", "the row has no value in column 'answer'")],
     ]
+
+
+def test_a_column_may_have_no_value_in_some_rows() -> None:
+    """A reward may say that a column is for some rows only, such as the function that the tests of some rows call."""
+    registry = Registry()
+    registry.register(takes_none)
+    config = parse_config("version: 1\ncomponents: {a: {use: takes_none}}\n", registry)
+    given = [Rollout("p", "c", {"answer": value}) for value in ("", None, "x")]
+    with CompositeReward(config, registry=registry) as engine:
+        assert [item.reward for item in engine.score(given)] == [1.0, 1.0, 1.0]
+    assert [config.row_problems(rollout) for rollout in given] == [[], [], []]
