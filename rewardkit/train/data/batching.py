@@ -1,9 +1,11 @@
-"""The order of rows, and micro-batches by token count."""
+"""The order of rows, and the micro-batches that each process runs."""
 
 from __future__ import annotations
 
+import heapq
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from rewardkit.reward_models import micro_batches
@@ -11,27 +13,166 @@ from rewardkit.train.distributed.collectives import rank, size
 
 T = TypeVar("T")
 
-__all__ = ["Order", "micro_batches", "own_micro_batches"]
+__all__ = [
+    "Order",
+    "PackedRows",
+    "first_fit",
+    "micro_batches",
+    "own_micro_batches",
+    "packed_micro_batches",
+    "share_rows",
+]
+
+WINDOW = 256
+"""The number of rows that are packed at once, so that the time to pack grows linearly with the number of rows."""
 
 
-def own_micro_batches(lengths: Sequence[int], most_tokens: int) -> tuple[list[list[int]], int]:
+@dataclass(frozen=True, slots=True)
+class PackedRows:
+    """The sequences of the rows of a batch that is packed: several sequences share a line of the model's input."""
+
+    sequences: Sequence[Sequence[int]]
+    """The number of tokens of each sequence of each row, in the order in which the model gets them."""
+    one_line: bool
+    """Whether all sequences of a micro-batch make one line. Otherwise no line is longer than the longest sequence."""
+
+
+def own_micro_batches(
+    lengths: Sequence[int], most_tokens: int, packed: PackedRows | None = None
+) -> tuple[list[list[int]], int]:
     """Split this process's share of a batch into micro-batches.
 
     Args:
         lengths: The number of tokens of each row of the whole batch.
         most_tokens: The largest number of tokens of a micro-batch, padding included.
+        packed: The sequences of each row, if they are packed; otherwise they are padded.
 
     Returns:
         The rows of each micro-batch, and how many micro-batches fewer this process has than the process with the most.
     """
-    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    sizes = lengths if packed is None else [sum(row) for row in packed.sequences]
     cuts = []
-    for process in range(size()):
-        rows = order[process :: size()]
+    for rows in share_rows(sizes, size()):
         parts = micro_batches([lengths[row] for row in rows], most_tokens)
+        if packed is not None:
+            parts = _packed_parts([packed.sequences[row] for row in rows], most_tokens, packed.one_line, parts)
         cuts.append([[rows[index] for index in part] for part in parts])
     own = cuts[rank()]
     return own, max(map(len, cuts)) - len(own)
+
+
+def _packed_parts(
+    rows: Sequence[Sequence[int]], most_tokens: int, one_line: bool, padded: list[list[int]]
+) -> list[list[int]]:
+    """Return the micro-batches of packed rows; those of padded rows if they are not larger, as with many rows of all lengths."""
+    if one_line:
+        return packed_micro_batches([[sum(row)] for row in rows], most_tokens, one_line=True)
+    found = packed_micro_batches(rows, most_tokens)
+    return found if _line_tokens(found, rows) < _line_tokens(padded, rows) else padded
+
+
+def _line_tokens(parts: Sequence[Sequence[int]], rows: Sequence[Sequence[int]]) -> int:
+    """Return the number of tokens of micro-batches, padding included, if each is packed by ``first_fit``."""
+    total = 0
+    for part in parts:
+        lengths = [length for row in part for length in rows[row]]
+        total += len(first_fit(lengths, max(lengths))) * max(lengths)
+    return total
+
+
+def share_rows(lengths: Sequence[int], processes: int) -> list[list[int]]:
+    """Share rows out so that all processes have nearly the same number of tokens.
+
+    Of the rows that are left, the process with the fewest tokens takes the longest.
+
+    Args:
+        lengths: The number of tokens of each row.
+        processes: The number of processes.
+
+    Returns:
+        The rows of each process, the longest first.
+    """
+    shares: list[list[int]] = [[] for _ in range(processes)]
+    tokens = [(0, process) for process in range(processes)]
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        count, process = tokens[0]
+        shares[process].append(row)
+        heapq.heapreplace(tokens, (count + lengths[row], process))
+    return shares
+
+
+def first_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
+    """Put each sequence into the first line that has room for it, or into a new line.
+
+    Args:
+        lengths: The number of tokens of each sequence.
+        width: The number of tokens of a line.
+
+    Returns:
+        The indices of the sequences of each line.
+    """
+    lines: list[list[int]] = []
+    room: list[int] = []
+    for index, length in enumerate(lengths):
+        place = _place(room, length, width)
+        if place == len(lines):
+            lines.append([])
+        lines[place].append(index)
+    return lines
+
+
+def packed_micro_batches(rows: Sequence[Sequence[int]], most_tokens: int, *, one_line: bool = False) -> list[list[int]]:
+    """Cut rows into micro-batches whose sequences, packed by ``first_fit`` into lines as long as the longest, fit a limit.
+
+    Of the rows that are left, the one with the longest sequence opens a micro-batch. Then each row that still fits is added to it.
+
+    Args:
+        rows: The number of tokens of each sequence of each row. The sequences of a row stay in one micro-batch.
+        most_tokens: The limit of lines × length. A row that is larger is a micro-batch of its own.
+        one_line: Whether a micro-batch is one line, of at most ``most_tokens``.
+
+    Returns:
+        The indices of the rows of each micro-batch, in the order that ``first_fit`` needs.
+    """
+    order = sorted(range(len(rows)), key=lambda row: (-max(rows[row]), -sum(rows[row])))
+    windows = -(-len(order) // WINDOW)
+    return [part for window in range(windows) for part in _fill(order[window::windows], rows, most_tokens, one_line)]
+
+
+def _fill(left: list[int], rows: Sequence[Sequence[int]], most_tokens: int, one_line: bool) -> list[list[int]]:
+    """Cut some rows, those with the longest sequences first, into micro-batches."""
+    batches: list[list[int]] = []
+    while left:
+        width = most_tokens if one_line else max(rows[left[0]])
+        most_lines = max(most_tokens // width, 1)
+        shortest = max(rows[left[-1]])  # every other row has a sequence that is at least as long
+        room: list[int] = []
+        batch: list[int] = []
+        later: list[int] = []
+        for place, row in enumerate(left):
+            if len(room) >= most_lines and max(room) < shortest:
+                later += left[place:]
+                break
+            changed = list(room)
+            for length in rows[row]:
+                _place(changed, length, width)
+            if batch and len(changed) > most_lines:
+                later.append(row)
+            else:
+                room = changed
+                batch.append(row)
+        batches.append(batch)
+        left = later
+    return batches
+
+
+def _place(room: list[int], length: int, width: int) -> int:
+    """Take room for a sequence from the first line that has enough, or from a new one, and return the line's index."""
+    place = next((place for place, left in enumerate(room) if left >= length), len(room))
+    if place == len(room):
+        room.append(width)
+    room[place] -= length
+    return place
 
 
 class Order:
