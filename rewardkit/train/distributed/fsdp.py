@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.utils._pytree import tree_map_only
 
 from rewardkit.errors import ConfigError, Location
@@ -34,8 +34,10 @@ class ShardedModel(nn.Module):
     def __init__(self, model: Any, device: torch.device) -> None:
         super().__init__()
         self.model = model
-        mesh = init_device_mesh(device.type, (collectives.size(),))
+        mesh = process_mesh(device)
+        done: set[int] = set()
         for module in (*_layers(model), self):
+            _gather_parameters(module, done)
             fully_shard(module, mesh=mesh, reshard_after_forward=True)
         self._groups = [module for module in self.modules() if isinstance(module, FSDPModule)]
         for group in self._groups:
@@ -115,6 +117,53 @@ def shard_model(model: Any, device: torch.device, location: Location | None = No
         problem = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError((location, f"fsdp: {type(model).__name__} can't be sharded: {problem}")) from error
     return sharded
+
+
+def process_mesh(device: torch.device) -> DeviceMesh:
+    """Return the mesh of all processes. All processes must call this together.
+
+    Args:
+        device: The device of this process.
+    """
+    return init_device_mesh(device.type, (collectives.size(),))
+
+
+def divide_empty_parameters(model: nn.Module, mesh: DeviceMesh) -> None:
+    """Declare the matrices of a model on torch's meta device as divided by rows, so that each process loads its rows alone.
+
+    Matrices with fewer rows than processes, and vectors, stay undivided until ``ShardedModel`` divides them.
+
+    Args:
+        model: The model, which is changed in place.
+        mesh: The processes.
+    """
+    found: dict[nn.Parameter, nn.Parameter] = {}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.is_meta and parameter.dim() > 1 and parameter.shape[0] >= mesh.size():
+                if parameter not in found:  # tied weights stay one parameter
+                    part = distribute_tensor(parameter.detach(), mesh, [Shard(0)], src_data_rank=None)
+                    found[parameter] = nn.Parameter(part, requires_grad=parameter.requires_grad)
+                setattr(module, name, found[parameter])
+
+
+@torch.no_grad()
+def _gather_parameters(module: nn.Module, done: set[int]) -> None:
+    """Gather the parameters of a module that are divided for loading, so that FSDP can divide them in its own way.
+
+    Args:
+        module: The module, which is changed in place.
+        done: The ids of modules inside whose parameters FSDP has divided already. The others are added.
+    """
+    found: dict[DTensor, nn.Parameter] = {}
+    for inner in (inner for inner in module.modules() if id(inner) not in done):
+        done.add(id(inner))
+        for name, parameter in inner.named_parameters(recurse=False):
+            if isinstance(parameter, DTensor):
+                if parameter not in found:  # tied weights stay one parameter
+                    full = parameter.full_tensor()
+                    found[parameter] = nn.Parameter(full, requires_grad=parameter.requires_grad)
+                setattr(inner, name, found[parameter])
 
 
 def _layers(model: Any) -> list[nn.Module]:

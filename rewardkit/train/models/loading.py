@@ -15,7 +15,9 @@ from safetensors import SafetensorError
 from rewardkit.errors import ConfigError, Location
 from rewardkit.train.config import ModelConfig
 from rewardkit.train.config.base import LoraConfig
+from rewardkit.train.distributed import collectives
 from rewardkit.train.models.precision import cast_trained, find_non_finite
+from rewardkit.train.models.sharded_loading import load_divided
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -88,7 +90,7 @@ def end_token_ids(generation_config: Any, tokenizer: PreTrainedTokenizerBase, wo
 
 
 def stop_token_ids(tokenizer: PreTrainedTokenizerBase, stop: Sequence[str]) -> frozenset[int]:
-    """Return the special tokens among the texts that end a completion. They can't be found in its text, which lacks them."""
+    """Return the special tokens among the texts that end a completion, which engines can find without decoding."""
     vocabulary = tokenizer.get_vocab()
     return frozenset({vocabulary[text] for text in stop if text in vocabulary} & set(tokenizer.all_special_ids))
 
@@ -111,6 +113,7 @@ def load_model(
     location: Location | None = None,
     *,
     dtype: torch.dtype = torch.float32,
+    sharded: bool = False,
     **settings: Any,
 ) -> Any:
     """Load a model with one of transformers' automatic classes. If its folder holds adapters, they are merged into the weights.
@@ -121,6 +124,8 @@ def load_model(
         config: The section ``model`` of the configuration.
         location: The place of the model's path in the configuration, for messages.
         dtype: The data type of the weights.
+        sharded: The model is to be sharded among several processes, so that each reads its part of the weights alone. A folder with
+            adapters, and a model that transformers can't read in parts, is read as a whole by each process.
         settings: Further arguments of ``from_pretrained``.
 
     Raises:
@@ -129,20 +134,22 @@ def load_model(
     _refuse_missing(config.path, location)
     try:
         base = base_model(config.path, location)
-        model = auto.from_pretrained(
-            base,
-            dtype=dtype,
-            attn_implementation=None if config.attention == "auto" else config.attention,
-            trust_remote_code=config.trust_remote_code,
-            **settings,
-        )
+        settings |= {"dtype": dtype, "trust_remote_code": config.trust_remote_code}
+        settings["attn_implementation"] = None if config.attention == "auto" else config.attention
+        model = None
+        if sharded and collectives.size() > 1 and base == config.path:
+            model = load_divided(auto, base, best_device(), **settings)
+        if model is None:
+            model = auto.from_pretrained(base, **settings)
         model = model if base == config.path else _with_merged(model, config.path)
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
         raise ConfigError(
             (location, f"no {what} can be loaded from {_named(config.path)}: {_first_line(error)}")
         ) from None
-    if (name := find_non_finite(dict(model.named_parameters()))) is not None:
-        problem = f"the model in {_named(config.path)} has weights that are infinite or NaN ({name}); train it again"
+    name = find_non_finite(dict(model.named_parameters()))
+    if name is not None or (sharded and collectives.any_rank(name is not None)):
+        where = f" ({name})" if name is not None else ""
+        problem = f"the model in {_named(config.path)} has weights that are infinite or NaN{where}; train it again"
         raise ConfigError((location, problem))
     return model
 

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from rewardkit.errors import ConfigError, Location
 from rewardkit.train.config import ModelConfig
+from rewardkit.train.data.token_text import text_of
+from rewardkit.train.data.turn_end import turn_end
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.fsdp import ShardedModel, gather_weights, shard_model
 from rewardkit.train.models.base import TrainedModel
@@ -80,6 +82,10 @@ class Policy(TrainedModel):
         super().__init__(model, tokenizer, device, sharded, compute_dtype)
         self.lm: Any = model.get_base_model() if hasattr(model, "peft_config") else model
         self.eos_ids = _eos_ids(self.lm, tokenizer)
+        self.silent_ids: frozenset[int] = self.eos_ids | ({tokenizer.pad_token_id} - {None})
+        """Tokens that end or pad a completion, and so are no part of its text."""
+        self.skip_special_tokens = False
+        """Whether the text of completions lacks all special tokens."""
         config = self.lm.config.get_text_config()
         self.context: int = int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
         """The model's context length in tokens."""
@@ -100,6 +106,7 @@ class Policy(TrainedModel):
         sharded: bool = False,
         trained: bool = True,
         stop: Sequence[str] = (),
+        skip_special_tokens: bool = False,
     ) -> Policy:
         """Load a model, and add adapters if they are configured.
 
@@ -109,8 +116,9 @@ class Policy(TrainedModel):
             seed: The seed of the adapters' random weights.
             sharded: Shard the model among the processes, if there are several.
             trained: False freezes all weights, which then have the compute type.
-            stop: The texts that end a completion. Those that are a special token become end-of-sequence tokens, because special
-                tokens are not part of a completion's text.
+            stop: The texts that end a completion. Those that are a special token become end-of-sequence tokens, and stay in the
+                completion's text unless they end the assistant's turn in the chat template.
+            skip_special_tokens: Leave all special tokens out of the text of completions.
 
         Raises:
             ConfigError: There is no such model, it is no causal language model with a usable tokenizer, or it can't be sharded.
@@ -123,7 +131,9 @@ class Policy(TrainedModel):
         allow_tf32(config)
         tokenizer = load_tokenizer(config, location)
         dtype = torch.float32 if trained and config.lora is None else compute_dtype
-        model = load_model(AutoModelForCausalLM, "causal language model", config, location, dtype=dtype)
+        model = load_model(
+            AutoModelForCausalLM, "causal language model", config, location, dtype=dtype, sharded=sharded
+        )
         model = prepare_for_training(model, "CAUSAL_LM", config, location)
         if not trained:
             freeze(model, compute_dtype)
@@ -134,7 +144,10 @@ class Policy(TrainedModel):
         policy = cls(model, tokenizer, device, shards, compute_dtype)
         if config.eos_token is not None and policy.lm.generation_config is not None:
             policy.lm.generation_config.eos_token_id = sorted(policy.eos_ids)  # is saved with the model
-        policy.eos_ids |= stop_token_ids(tokenizer, stop)
+        stop_ids = stop_token_ids(tokenizer, stop)
+        policy.eos_ids |= stop_ids
+        policy.silent_ids |= stop_ids & set(turn_end(tokenizer) or ())
+        policy.skip_special_tokens = skip_special_tokens
         policy._reload = partial(cls.load, config, location, seed=seed, sharded=sharded)
         return policy
 
@@ -259,8 +272,12 @@ class Policy(TrainedModel):
         return torch.cat(parts)
 
     def decode(self, tokens: Tokens) -> str:
-        """Return the text of a completion, without special tokens."""
-        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        """Return the text of a completion as the reward reads it, without the tokens that end or pad it."""
+        return text_of(self.tokenizer, tokens, self.silent_ids, skip_special_tokens=self.skip_special_tokens)
+
+    def full_text(self, tokens: Tokens) -> str:
+        """Return the text of a completion with all special tokens, in which stop texts are looked for."""
+        return text_of(self.tokenizer, tokens)
 
     @contextmanager
     def reference(self) -> Iterator[None]:

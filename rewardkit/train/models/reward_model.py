@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rewardkit.errors import ConfigError, Location
-from rewardkit.reward_models import choose_padding_token, context_length, micro_batches, padded_batch
+from rewardkit.reward_models import choose_padding_token, context_length, padded_batch
 from rewardkit.train.config import ModelConfig
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.fsdp import ShardedModel, gather_weights, shard_model
@@ -42,7 +42,7 @@ class RewardModel(TrainedModel):
             self.pad_id = choose_padding_token(model, tokenizer)
         except ValueError as error:
             raise ConfigError((None, str(error))) from None
-        self._build: Callable[[], Any] | None = None
+        self._build: Callable[..., Any] | None = None
 
     @classmethod
     def load(
@@ -72,7 +72,7 @@ class RewardModel(TrainedModel):
         tokenizer = load_tokenizer(config, location)
         torch.manual_seed(seed)
         build = partial(_load_model, config, location, trained, compute_dtype)
-        model = build()
+        model = build(sharded=sharded)
         shards = shard_model(model, device, location) if sharded else None
         scorer = cls(model, tokenizer, device, shards, compute_dtype)
         scorer._build = build
@@ -93,16 +93,14 @@ class RewardModel(TrainedModel):
         return self.model(input_ids=ids, attention_mask=mask).logits  # type: ignore[no-any-return]
 
     def score_all(self, rows: Sequence[Sequence[int]], most_tokens: int) -> list[float]:
-        """Score many sequences without gradient, one micro-batch at a time."""
-        found = [0.0] * len(rows)
-        was_training = self.model.training
-        self.model.eval()
-        with torch.no_grad():
-            for part in micro_batches([len(row) for row in rows], most_tokens):
-                for index, score in zip(part, self.scores([rows[index] for index in part]).tolist(), strict=True):
-                    found[index] = score
-        self.model.train(was_training)
-        return found
+        """Score many sequences without gradient. Each process scores its share, and all get all scores."""
+        scores_N = self.compute_rows(
+            lambda part: self.scores([rows[index] for index in part]),
+            torch.zeros(len(rows)),
+            [len(row) for row in rows],
+            most_tokens,
+        )
+        return scores_N.tolist()  # type: ignore[no-any-return,unused-ignore]
 
     def save(self, folder: Path, facts: dict[str, Any]) -> None:
         """Save a folder that transformers loads, with adapters merged into the weights. The main process writes.
@@ -134,13 +132,20 @@ class RewardModel(TrainedModel):
 
 
 def _load_model(
-    config: ModelConfig, location: Location | None, trained: Literal["all", "head"], compute_dtype: torch.dtype
+    config: ModelConfig,
+    location: Location | None,
+    trained: Literal["all", "head"],
+    compute_dtype: torch.dtype,
+    *,
+    sharded: bool = False,
 ) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     what = "sequence classifier with one output"
     dtype = torch.float32 if trained == "all" and config.lora is None else compute_dtype
-    model = load_model(AutoModelForSequenceClassification, what, config, location, dtype=dtype, num_labels=1)
+    model = load_model(
+        AutoModelForSequenceClassification, what, config, location, dtype=dtype, sharded=sharded, num_labels=1
+    )
     if trained == "head":
         getattr(model, model.base_model_prefix).requires_grad_(requires_grad=False)
     return prepare_for_training(model, "SEQ_CLS", config, location)
