@@ -111,8 +111,8 @@ def command(
     """
     from rewardkit.composite import CompositeReward, ScoreCache
     from rewardkit.config.spec import read_config
+    from rewardkit.scoring.columns.columns import Columns
     from rewardkit.scoring.engines.local import RewardSpec
-    from rewardkit.scoring.formats.decode import Columns
     from rewardkit.scoring.progress import make_progress
     from rewardkit.scoring.retry import Retry, retry_rows
     from rewardkit.scoring.run import ScoreOptions, score_files

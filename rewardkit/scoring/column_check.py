@@ -8,7 +8,9 @@ from typing import Any
 
 from rewardkit.config.spec import RewardConfig
 from rewardkit.errors import DataError
-from rewardkit.scoring.formats.decode import OWN, STANDARD, Columns, RowError, decode, field_paths, read_row
+from rewardkit.scoring.columns.columns import OWN, STANDARD, Columns
+from rewardkit.scoring.columns.paths import RowError
+from rewardkit.scoring.formats.decode import decode, field_paths, read_row
 from rewardkit.scoring.formats.readers import Reader
 from rewardkit.types import Rollout
 

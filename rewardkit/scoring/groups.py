@@ -15,7 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from rewardkit.scoring.formats.decode import Columns, RowError, group_key, group_of_row, read_row
+from rewardkit.scoring.columns.columns import Columns
+from rewardkit.scoring.columns.paths import RowError
+from rewardkit.scoring.formats.decode import group_key, group_of_row, read_row
 from rewardkit.scoring.formats.format import RawRow
 from rewardkit.scoring.formats.readers import Chunk, Reader
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from rewardkit.errors import UsageError
 from rewardkit.files import sync_folder, write_whole
-from rewardkit.scoring.formats.decode import Columns, group_key, read_row, write_row
+from rewardkit.scoring.columns.columns import Columns
+from rewardkit.scoring.formats.decode import group_key, read_row, write_row
 from rewardkit.scoring.formats.format import FileFormat, open_part, output_format, writer_of
 from rewardkit.scoring.formats.parquet import SEGMENT_ROWS, SchemaUnion
 from rewardkit.scoring.formats.readers import Reader, find_inputs

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from rewardkit.errors import RewardkitError, TooManyUnscoredError, UsageError
 from rewardkit.interrupts import answering, was_interrupted
 from rewardkit.scoring.column_check import check_columns
+from rewardkit.scoring.columns.columns import Columns
 from rewardkit.scoring.engines.chunk_scorer import ChunkScorer, ScoredChunk, Task, rare_garbage_collection
 from rewardkit.scoring.engines.local import RewardSpec, in_processes, in_threads, inline, inline_then_processes
-from rewardkit.scoring.formats.decode import Columns
 from rewardkit.scoring.formats.format import output_format
 from rewardkit.scoring.formats.readers import Chunk, Reader, find_inputs
 from rewardkit.scoring.groups import GroupPlan, gather, plan_groups

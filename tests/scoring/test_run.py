@@ -15,7 +15,7 @@ import pytest
 
 from rewardkit.errors import DataError, OutputError, TooManyUnscoredError, UsageError
 from rewardkit.scoring import output, run
-from rewardkit.scoring.formats.decode import Columns
+from rewardkit.scoring.columns.columns import Columns
 from rewardkit.scoring.progress import NoProgress
 
 ENDINGS = [".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet"]

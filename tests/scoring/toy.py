@@ -15,8 +15,8 @@ from rewardkit import Registry, Rollout, Score, Unscored, reward
 from rewardkit.composite import CompositeReward
 from rewardkit.config.spec import parse_config
 from rewardkit.scoring import output, run
+from rewardkit.scoring.columns.columns import Columns
 from rewardkit.scoring.formats import parquet
-from rewardkit.scoring.formats.decode import Columns
 
 PLAIN = """
 version: 1

@@ -105,7 +105,8 @@ def _inspect(
     config: RewardConfig, data: tuple[str, ...], maps: tuple[str, ...], explode: tuple[str, ...], limit: int | None
 ) -> Findings:
     from rewardkit.scoring.column_check import FIRST_ROWS, check_columns, column_paths
-    from rewardkit.scoring.formats.decode import Columns, decode, field_paths
+    from rewardkit.scoring.columns.columns import Columns
+    from rewardkit.scoring.formats.decode import decode, field_paths
     from rewardkit.scoring.formats.readers import Reader, find_inputs
 
     columns = Columns.parse(maps, explode)

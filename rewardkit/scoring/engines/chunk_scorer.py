@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rewardkit.errors import DataError, TooManyUnscoredError
-from rewardkit.scoring.formats.decode import Columns, Decoded, Rejected, decode, field_paths
+from rewardkit.scoring.columns.columns import Columns
+from rewardkit.scoring.formats.decode import Decoded, Rejected, decode, field_paths
 from rewardkit.scoring.formats.encode import ScoreColumns, arrow_table, json_lines, score_columns
 from rewardkit.scoring.formats.format import Payload, writer_of
 from rewardkit.scoring.formats.readers import Chunk

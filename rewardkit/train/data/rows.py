@@ -11,7 +11,8 @@ from typing import Any
 
 from rewardkit.errors import DataError
 from rewardkit.scoring.column_check import suggested_columns
-from rewardkit.scoring.formats.decode import RowError, read_row, value_at
+from rewardkit.scoring.columns.paths import RowError, value_at
+from rewardkit.scoring.formats.decode import read_row
 from rewardkit.scoring.formats.readers import Input, find_inputs, read_blocks
 
 MOST_NESTED = 200

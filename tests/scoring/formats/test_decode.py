@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewardkit.errors import UsageError
-from rewardkit.scoring.formats.decode import Columns, Decoded, decode, group_key, read_row, write_row
+from rewardkit.scoring.columns.columns import Columns
+from rewardkit.scoring.formats.decode import Decoded, decode, group_key, read_row, write_row
 from rewardkit.scoring.formats.readers import Chunk
 
 

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from rewardkit.errors import DataError
-from rewardkit.scoring.formats.decode import RowError, read_row
+from rewardkit.scoring.columns.paths import RowError
+from rewardkit.scoring.formats.decode import read_row
 from rewardkit.scoring.formats.format import UnreadableRow
 from rewardkit.scoring.formats.readers import Reader, find_inputs, read_blocks
 

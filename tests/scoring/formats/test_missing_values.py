@@ -14,7 +14,8 @@ import pytest
 
 from rewardkit import CompositeReward, FieldName, Registry, Rollout, Score, Unscored, reward
 from rewardkit.config import parse_config
-from rewardkit.scoring.formats.decode import Columns, decode
+from rewardkit.scoring.columns.columns import Columns
+from rewardkit.scoring.formats.decode import decode
 from rewardkit.scoring.formats.readers import Reader, find_inputs
 
 pandas = pytest.importorskip("pandas", reason="pandas is not installed")
