@@ -53,9 +53,9 @@ def dialogue_tokens(tokenizer: Any, rollout: Rollout, form: InputForm, max_token
         whole = texts if form == "pair" else (_joined(rollout, *texts),)
         ends = tuple(text[-most:] for text in whole)
         is_cut = ends != whole
-        tokens = cut = tokenizer(*ends)["input_ids"]
+        tokens = cut = single_bos(tokenizer, tokenizer(*ends)["input_ids"])
         if len(tokens) > max_tokens:  # once more by the tokenizer, which keeps its special tokens at both ends
-            cut = tokenizer(*ends, truncation=True, max_length=max_tokens)["input_ids"]
+            cut = single_bos(tokenizer, tokenizer(*ends, truncation=True, max_length=max_tokens)["input_ids"])
     if not cut:
         raise DialogueError("prompt and completion are empty: the model has nothing to read")
     return cut, is_cut or len(cut) < len(tokens)
@@ -84,6 +84,17 @@ def chat_tokens(tokenizer: Any, messages: Sequence[Message], *, generation_promp
     except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
         raise DialogueError(f"the chat template refuses these messages: {error}") from None
     return tokens
+
+
+def single_bos(tokenizer: Any, tokens: Sequence[int]) -> list[int]:
+    """Return tokens without a second beginning-of-sequence token, which a tokenizer adds to a text that already begins with one.
+
+    Args:
+        tokenizer: A tokenizer of transformers.
+        tokens: The tokens of a text.
+    """
+    bos = tokenizer.bos_token_id
+    return list(tokens[1:] if bos is not None and list(tokens[:2]) == [bos, bos] else tokens)
 
 
 def as_messages(text: Text, role: str) -> list[Message]:

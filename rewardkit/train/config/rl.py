@@ -39,6 +39,9 @@ class RolloutConfig(Section):
     """Sample from the most probable tokens only. 0 sets no limit."""
     stop: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
     """A completion ends after any of these strings. The string stays part of the completion."""
+    skip_special_tokens: bool = False
+    """Leave all special tokens out of the text that the reward reads, even a <think> that is one. Tokens that end or pad a completion
+    are always left out."""
     batch: Count = 256
     """Completions sampled at once, in whole groups. While a batch is sampled, the batch before it is scored. If scoring is slow, set
     this to a fraction of prompts_per_step × group_size, so that scoring overlaps with sampling."""

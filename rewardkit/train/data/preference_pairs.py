@@ -192,10 +192,7 @@ class AnswerRenderer:
 
     def _texts(self, row: Row) -> AnswerPair:
         """Return the answers of two whole texts. Their common prefix is the prompt, whose log-probability cancels out."""
-        ids = [
-            [*self.tokenizer(row.get(column))["input_ids"], self.tokenizer.eos_token_id]
-            for column in _columns(self.data)
-        ]
+        ids = [self._with_prompt[column].text_with_end(row.get(column)) for column in _columns(self.data)]
         start = max(_shared_length(*ids), 1)
         if start >= min(map(len, ids)):
             raise DataError(f"{row.place}: one of the two answers is the beginning of the other")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -38,16 +39,35 @@ class SpanWeighter:
         return found
 
 
-def token_weights(text_ends: Sequence[int], spans: Iterable[Span]) -> list[float]:
+def token_weights(places: Sequence[tuple[int, int]], spans: Iterable[Span]) -> list[float]:
     """Return the weight of each token: that of the last span that it overlaps, or 1.
 
+    The time is linear in the tokens (and, but for a logarithm, in the spans), however many tokens each span covers.
+
     Args:
-        text_ends: The position in the response, in characters, at which the text of each token ends.
+        places: The place of each token's text in the response, as (first character, character after the last), in order.
         spans: The weighted spans of the response.
     """
-    weights = [1.0] * len(text_ends)
-    for begin, end, weight in spans:
-        for index, (first, last) in enumerate(zip([0, *text_ends], text_ends, strict=False)):
-            if first < end and last > begin:
-                weights[index] = weight
+    weights = [1.0] * len(places)
+    firsts, lasts = [first for first, _ in places], [last for _, last in places]
+    following = list(
+        range(len(places) + 1)
+    )  # for each token, a token at or behind it up to which all have their weight
+
+    def next_open(token: int) -> int:
+        """Return the first token from ``token`` on that has no weight yet."""
+        found = token
+        while following[found] != found:
+            found = following[found]
+        while following[token] != found:
+            following[token], token = found, following[token]
+        return found
+
+    for begin, end, weight in reversed(list(spans)):
+        behind = bisect_left(firsts, end)
+        token = next_open(min(bisect_right(lasts, begin), behind))
+        while token < behind:
+            weights[token] = weight
+            following[token] = token + 1
+            token = next_open(token + 1)
     return weights

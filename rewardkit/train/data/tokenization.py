@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rewardkit.errors import DataError
-from rewardkit.reward_models import DialogueError, chat_tokens
+from rewardkit.reward_models import DialogueError, chat_tokens, single_bos
 from rewardkit.train.config import SftData, TextData
 from rewardkit.train.data.rows import Row
+from rewardkit.train.data.token_text import text_of, token_places
 from rewardkit.train.data.token_weights import SpanWeighter, token_weights
 from rewardkit.types import Message, Text
 
@@ -61,6 +62,7 @@ class Renderer:
         self.tokenizer = tokenizer
         self.data = data
         self.nested = nested
+        self._silent = {tokenizer.eos_token_id, tokenizer.pad_token_id}
 
     def prompt(self, row: Row) -> Prompt:
         """Return the prompt of a row. Raises DataError if it can't be rendered."""
@@ -107,22 +109,26 @@ class Renderer:
         Some tokenizers end every text with the end-of-sequence token. It is removed, because the completion continues the text.
         """
         tokens = tuple(self.tokenizer(text)["input_ids"])
-        eos = self.tokenizer.eos_token
-        if tokens and tokens[-1] == self.tokenizer.eos_token_id and not text.endswith(str(eos)):
-            tokens = tokens[:-1]
-        return self.single_bos(tokens)
+        if ends := _ending(tokens, self.tokenizer.eos_token_id):
+            own = _ending(self.tokenizer(text, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id)
+            tokens = tokens[: len(tokens) - max(ends - own, 0)]
+        return tuple(single_bos(self.tokenizer, tokens))
 
-    def single_bos(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
-        """Remove a second beginning-of-sequence token, which the tokenizer adds to a text that already begins with one."""
-        bos = self.tokenizer.bos_token_id
-        return tokens[1:] if bos is not None and tokens[:2] == (bos, bos) else tokens
+    def text_with_end(self, text: str) -> tuple[int, ...]:
+        """Return the tokens of a whole text with one end-of-sequence token."""
+        return self._ended(self.plain_prompt(text))
+
+    def _ended(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
+        """Add an end-of-sequence token, unless there is one already or the tokenizer has none."""
+        eos = self.tokenizer.eos_token_id
+        return (*tokens, eos) if isinstance(eos, int) and not _ending(tokens, eos) else tokens
 
     def chat(self, messages: Sequence[Message], row: Row, *, prompt: bool) -> tuple[int, ...]:
         """Return the tokens of messages, rendered by the chat template; with ``prompt``, up to the start of the assistant's message."""
         if not self.tokenizer.chat_template:
             raise DataError(f"{row.place}: {NO_CHAT_TEMPLATE}")
         try:
-            return self.single_bos(tuple(chat_tokens(self.tokenizer, messages, generation_prompt=prompt)))
+            return tuple(single_bos(self.tokenizer, chat_tokens(self.tokenizer, messages, generation_prompt=prompt)))
         except DialogueError as error:
             raise DataError(f"{row.place}: {error}") from None
 
@@ -162,9 +168,7 @@ class Renderer:
 
     def plain(self, before: tuple[int, ...], completion: str, row: Row, weighters: Sequence[SpanWeighter]) -> Example:
         """Return the example of a text completion, which ends with the end-of-sequence token."""
-        tokens = tuple(self.tokenizer(completion, add_special_tokens=False)["input_ids"])
-        eos = self.tokenizer.eos_token_id
-        response = (*tokens, eos) if isinstance(eos, int) else tokens
+        response = self._ended(tuple(self.tokenizer(completion, add_special_tokens=False)["input_ids"]))
         if not response:
             raise DataError(f"{row.place}: the completion is empty")
         return Example((*before, *response), len(before), tuple(self.weights(response, row, weighters)), row.place)
@@ -219,9 +223,17 @@ class Renderer:
         if not weighters:
             return [1.0] * len(response)
         text = self.read(response)
-        ends = [len(self.read(response[: count + 1])) for count in range(len(response))]
-        return token_weights(ends, [span for weighter in weighters for span in weighter.spans(row, text)])
+        spans = [span for weighter in weighters for span in weighter.spans(row, text)]
+        return token_weights(token_places(response, self.read), spans)
 
     def read(self, tokens: Sequence[int]) -> str:
-        """Return the text of tokens without special tokens."""
-        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+        """Return the text of tokens, without those that end or pad it."""
+        return text_of(self.tokenizer, tokens, self._silent)
+
+
+def _ending(tokens: Sequence[int], token: int | None) -> int:
+    """Return how many times tokens end with a token."""
+    count = 0
+    while count < len(tokens) and tokens[-1 - count] == token:
+        count += 1
+    return count

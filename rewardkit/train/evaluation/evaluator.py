@@ -88,7 +88,13 @@ def evaluate_models(
     all_answers = []
     with CompositeReward(file.reward, registry=file.registry, workers=config.reward_workers) as reward:
         for section, place in zip(sections, places, strict=True):
-            policy = Policy.load(section, place, trained=False, stop=config.rollout.stop)
+            policy = Policy.load(
+                section,
+                place,
+                trained=False,
+                stop=config.rollout.stop,
+                skip_special_tokens=config.rollout.skip_special_tokens,
+            )
             all_prompts, left_out = load_prompts(config, policy, [file.reward], config.data.eval, place)
             if left_out:
                 logger.warning(
@@ -150,9 +156,11 @@ class _Evaluator:
             "data": data_hash(paths(config.data.eval)),
             "rows": config.data.model_dump(mode="json", exclude={"train", "eval"}),
             "rollout": config.rollout.model_dump(
-                mode="json", include={"max_new_tokens", "temperature", "top_p", "top_k", "stop"}
+                mode="json", include={"max_new_tokens", "temperature", "top_p", "top_k", "stop", "skip_special_tokens"}
             ),
-            "template": config.model.model_dump(mode="json", include={"tokenizer", "chat_template", "dtype"}),
+            "template": config.model.model_dump(
+                mode="json", include={"tokenizer", "chat_template", "eos_token", "dtype"}
+            ),
             "reward": self.reward.reward_id,
             "correct": config.evaluate.correct,
             "answer": config.evaluate.answer,

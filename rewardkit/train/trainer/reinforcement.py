@@ -78,7 +78,14 @@ def train(file: TrainFile, config: RlConfig, make_updater: Callable[[Policy, Opt
         CompositeReward(file.reward, registry=file.registry, workers=config.reward_workers) as reward,
     ):
         place = file.where("model", "path")
-        policy = Policy.load(config.model, place, seed=config.seed, sharded=config.fsdp, stop=config.rollout.stop)
+        policy = Policy.load(
+            config.model,
+            place,
+            seed=config.seed,
+            sharded=config.fsdp,
+            stop=config.rollout.stop,
+            skip_special_tokens=config.rollout.skip_special_tokens,
+        )
         prompts, left_out = load_prompts(config, policy, [file.reward], config.data.train, place)
         measured = [file.reward, *([] if file.gold is None else [file.gold])]
         all_held_out, held_out_left_out = load_prompts(config, policy, measured, config.data.eval, place)

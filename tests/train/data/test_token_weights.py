@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from itertools import pairwise
+
 import pytest
 
 from rewardkit import hookimpl
@@ -95,5 +98,20 @@ def test_what_is_no_span_is_told_with_its_row(tmp_path, given, message):
 
 def test_the_last_span_that_a_token_overlaps_gives_its_weight():
     """Weights computed by hand for tokens of 2, 1 and 2 characters and an empty one."""
-    assert token_weights([2, 3, 5, 5], [(0, 3, 2.0), (1, 2, 3.0), (4, 5, 0.0)]) == [3.0, 2.0, 0.0, 1.0]
-    assert token_weights([2, 3], []) == [1.0, 1.0]
+    places = [(0, 2), (2, 3), (3, 5), (5, 5)]
+    assert token_weights(places, [(0, 3, 2.0), (1, 2, 3.0), (4, 5, 0.0)]) == [3.0, 2.0, 0.0, 1.0]
+    assert token_weights(places[:2], []) == [1.0, 1.0]
+
+
+def test_weights_of_many_overlapping_spans_are_those_of_a_plain_search():
+    """The search in linear time finds the same."""
+    generator = random.Random(0)  # noqa: S311
+    for _ in range(50):
+        cuts = sorted(generator.randrange(30) for _ in range(20))
+        places = [*pairwise(cuts), (cuts[-1], cuts[-1])]
+        spans = [(*sorted(generator.randrange(30) for _ in range(2)), float(weight)) for weight in range(2, 12)]
+        want = [
+            next((weight for begin, end, weight in reversed(spans) if first < end and last > begin), 1.0)
+            for first, last in places
+        ]
+        assert token_weights(places, spans) == want

@@ -10,17 +10,19 @@ from tokenizers import processors
 
 from rewardkit.errors import ConfigError
 from rewardkit.rollout_engine import Request, Sampling
-from rewardkit.train.config import ModelConfig, TextData
+from rewardkit.train.config import ModelConfig, PairData, SftData, TextData
 from rewardkit.train.config.reading import read_train_config
 from rewardkit.train.config.stages import STAGES
+from rewardkit.train.data.preference_pairs import AnswerRenderer
 from rewardkit.train.data.rows import Row
 from rewardkit.train.data.tokenization import Renderer
 from rewardkit.train.data.turn_end import turn_end_problem
+from rewardkit.train.data.weight_functions import by_pattern
 from rewardkit.train.evaluation.evaluator import evaluate_models
 from rewardkit.train.models.loading import configured_end_token_ids, load_tokenizer
 from rewardkit.train.models.policy import Policy
 from rewardkit.train.preflight.preview import preview
-from rewardkit.train.rollout.engines.hf import HfEngine
+from rewardkit.train.rollout.engines.hf import HfEngine, _Batch
 from rewardkit.train.trainer.launch import launch
 
 CHATML = (
@@ -185,4 +187,54 @@ def test_prompts_do_not_end_with_an_added_end_of_sequence_token(chat_model, tmp_
     """The completion would follow after the end of the text. One that the text itself ends with stays."""
     tokenizer = special_tokens_added(chat_model, "$A <|end|>")
     assert prompt_of(tokenizer, tmp_path, "1+1") == ["1", "+", "1"]
-    assert prompt_of(tokenizer, tmp_path, "1<|end|>")[:2] == ["1", "<|end|>"]
+    assert prompt_of(tokenizer, tmp_path, "1<|end|>") == ["1", "<|end|>"]
+
+
+def test_a_response_has_one_end_of_sequence_token(chat_model, tmp_path):
+    """Also if its text already ends with one, and in whole texts of pairs with a tokenizer that adds one."""
+    tokenizer = special_tokens_added(chat_model, "$A <|end|>")
+    renderer = Renderer(tokenizer, SftData(train="unused"))
+    [example] = renderer.examples(Row({"prompt": "1", "completion": "2<|end|>"}, tmp_path / "rows.jsonl", 1))
+    assert tokenizer.convert_ids_to_tokens(list(example.tokens)) == ["1", "2", "<|end|>"]
+    pair = AnswerRenderer(tokenizer, PairData(train="unused")).pair(
+        Row({"chosen": "12", "rejected": "13<|end|>"}, tmp_path / "rows.jsonl", 1)
+    )
+    assert [tokenizer.convert_ids_to_tokens(list(one.tokens))[1:] for one in (pair.chosen, pair.rejected)] == [
+        ["2", "<|end|>"],
+        ["3", "<|end|>"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({}, "1<|im_start|>2<|im_end|>"),
+        ({"stop": ["<|im_start|>"]}, "1<|im_start|>2<|im_end|>"),
+        ({"stop": ["<|im_end|>"]}, "1<|im_start|>2"),
+        ({"skip_special_tokens": True}, "12"),
+    ],
+)
+def test_special_tokens_of_a_completion_reach_the_reward(chat_model, settings, text):
+    """Except for those that end or pad it or end a turn; a setting leaves all of them out."""
+    policy = Policy.load(ModelConfig(path=str(chat_model)), **settings)
+    assert policy.tokenizer.pad_token_id in policy.silent_ids
+    tokens = policy.tokenizer("1<|im_start|>2<|im_end|><|end|>")["input_ids"]
+    assert policy.decode([*tokens, policy.tokenizer.pad_token_id]) == text
+
+
+def test_a_stop_text_may_contain_a_special_token(chat_model):
+    """The engine hf finds it, as vllm does."""
+    policy = Policy.load(ModelConfig(path=str(chat_model)))
+    one, end = policy.tokenizer("1<|im_start|>")["input_ids"]
+    batch = _Batch(policy, [Request((7, 8), [0])], Sampling(9, stop=("1<|im_start|>",)))
+    assert batch.ends_in_stop([5, one, end])
+    assert not batch.ends_in_stop([one, 5, end])
+
+
+def test_weights_of_responses_see_special_tokens(chat_model, tmp_path):
+    """A pattern may weigh what stands between two of them."""
+    tokenizer = load_tokenizer(ModelConfig(path=str(chat_model)))
+    renderer = Renderer(tokenizer, SftData(train="unused"))
+    row = Row({"prompt": "1", "completion": "<|im_start|>2<|im_start|>3"}, tmp_path / "rows.jsonl", 1)
+    [example] = renderer.examples(row, [by_pattern(r"<\|im_start\|>.*<\|im_start\|>", 0.5)])
+    assert example.weights == (0.5, 0.5, 0.5, 1.0, 1.0)

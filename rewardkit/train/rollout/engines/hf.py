@@ -235,7 +235,7 @@ class _Batch:
             for row, token, is_open in zip(rows.tolist(), tokens.tolist(), opened.tolist(), strict=True):
                 if is_open and row in recent:
                     recent[row].append(token)
-        texts = [self.policy.decode(recent[row]) for row in live.tolist()]
+        texts = [self.policy.full_text(recent[row]) for row in live.tolist()]
         hit = [any(stop in text for stop in self.sampling.stop) for text in texts]
         return torch.tensor(hit, device=self.device)
 
@@ -262,7 +262,7 @@ class _Batch:
         if not self.sampling.stop:
             return False
         tail = max(len(text) for text in self.sampling.stop) + STOP_TAIL
-        text = self.policy.decode(tokens[-tail:])
+        text = self.policy.full_text(tokens[-tail:])
         return any(stop in text for stop in self.sampling.stop)
 
 

@@ -228,6 +228,8 @@ class VllmEngine:
             stop=list(sampling.stop),
             include_stop_str_in_output=True,
             detokenize=bool(sampling.stop),
+            skip_special_tokens=False,  # stop texts may contain them
+            spaces_between_special_tokens=False,
             ignore_eos=True,  # the policy's stop_token_ids end a completion
             stop_token_ids=sorted(self.setup.eos_ids),
             output_kind=RequestOutputKind.FINAL_ONLY,
