@@ -8,10 +8,14 @@ take part in these exchanges, in the same order. A process with fewer micro-batc
 from __future__ import annotations
 
 import math
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -193,26 +197,58 @@ def full_tensor(tensor: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def gather_to_first(tree: T) -> T:
-    """Gather the sharded tensors of a tree (nested dicts, lists, tuples).
+def gather_weights(
+    model: nn.Module, folder: Path, dtype: torch.dtype | None = None, *, only_trained: bool = False
+) -> dict[str, Tensor]:
+    """Gather the weights of a sharded model in the main process, one tensor at a time.
+
+    The main process keeps them in a file that is mapped into memory and has no name any more. So it needs free space on the disk, and
+    main memory for the largest tensor alone. All processes must call this.
+
+    Args:
+        model: The sharded model.
+        folder: The folder on whose disk the main process keeps the weights.
+        dtype: The data type of the gathered floating-point tensors; None for that of each weight.
+        only_trained: Leave out what the optimizer does not change.
 
     Returns:
-        In the main process, the tree with full tensors on the CPU; in the others, which must call this too, with empty ones.
+        In the main process, the state dict with full tensors; in the others an empty one.
+
+    Raises:
+        OSError: There is not enough space on the disk.
     """
-    found: dict[int, Tensor] = {}
+    state = model.state_dict(keep_vars=True)
+    chosen = {name: value for name, value in state.items() if value.requires_grad or not only_trained}
+    types = {
+        name: dtype if dtype is not None and value.is_floating_point() else value.dtype
+        for name, value in chosen.items()
+    }
+    places, end = {}, 0
+    for name, value in chosen.items():
+        places[name] = (end, end + value.numel() * types[name].itemsize)
+        end = -(-places[name][1] // 16) * 16  # begins where any data type may begin
+    memory = _file_memory(folder, end) if collectives.is_main_process() else None
+    gathered: dict[int, Tensor] = {}
+    for name, value in chosen.items():
+        if id(value) in gathered:  # tied weights stay one tensor
+            continue
+        full = full_tensor(value.detach().to(types[name]))
+        if memory is not None:
+            place = torch.from_numpy(memory[slice(*places[name])]).view(types[name]).view(value.shape)
+            gathered[id(value)] = place.copy_(full)
+        else:
+            gathered[id(value)] = full.new_empty(0)
+    return {name: gathered[id(value)] for name, value in chosen.items()} if memory is not None else {}
 
-    def gather(part: DTensor) -> Tensor:
-        if id(part) not in found:  # tied weights stay one tensor
-            tensor = part.full_tensor()
-            found[id(part)] = tensor.cpu() if collectives.is_main_process() else tensor.new_empty(0)
-        return found[id(part)]
 
-    return tree_map_only(DTensor, gather, tree)  # type: ignore[no-any-return]
-
-
-def gather_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return the state dict of a sharded model as ``gather_to_first`` gathers it."""
-    return gather_to_first(model.state_dict(keep_vars=True))
+def _file_memory(folder: Path, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return bytes in a file without a name on the disk of a folder. Raises OSError if there is not enough space."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and a crash once the file is mapped
+            os.posix_fallocate(file.fileno(), 0, max(size, 1))
+        else:
+            file.truncate(max(size, 1))
+        return np.memmap(file, np.uint8, "r+", shape=(max(size, 1),))
 
 
 def local_part(full: Tensor, like: Tensor) -> Tensor:

@@ -262,11 +262,38 @@ class Policy(TrainedModel):
             return self._scaling.apply(nn.functional.linear(hidden_B_H, self._head.weight, self._head.bias))
         return own_logits(self.lm, hidden_B_H)
 
+    def forward_greedy(self, batch: Sequence[TokenSpan], *, packed: bool = False) -> tuple[Tensor, Tensor]:
+        """Compute the log-probability of each token from ``start`` on, and whether it is the likeliest, without gradient.
+
+        Args:
+            batch: The sequences.
+            packed: As in ``forward_logprobs``.
+
+        Returns:
+            The log-probabilities, 0 on padding, and whether each token is the likeliest, False on padding. Shapes: (B, T).
+        """
+        logprobs_N, likeliest_N = self._run(self._forward_greedy, batch, packed)
+        mask_B_T = self.mask(batch)
+        empty_B_T = logprobs_N.new_zeros(mask_B_T.shape)
+        return (
+            empty_B_T.masked_scatter(mask_B_T, logprobs_N),
+            torch.zeros_like(mask_B_T).masked_scatter(mask_B_T, likeliest_N),
+        )
+
+    @torch.no_grad()
+    def _forward_greedy(self, batch: Sequence[TokenSpan], packed: bool) -> tuple[Tensor, Tensor]:
+        hidden_N_H, logprobs_N, _ = self._forward_logprobs(batch, 1.0, packed)
+        targets_N = torch.tensor([token for row in batch for token in row.tokens[row.start :]], device=self.device)
+        return logprobs_N, self._are_likeliest(hidden_N_H, targets_N)
+
     def are_likeliest(self, hidden_N_H: Tensor, tokens_N: Tensor) -> Tensor:
         """Return whether tokens are the most probable ones at hidden states, in parts that limit the memory for logits. Shape: (N,)."""
+        return self._run(self._are_likeliest, hidden_N_H, tokens_N)
+
+    def _are_likeliest(self, hidden_N_H: Tensor, tokens_N: Tensor) -> Tensor:
         rows = max(PLAIN_LOGITS // self.lm.get_input_embeddings().num_embeddings, 1)
         parts = [
-            self.next_logits(hidden).argmax(-1) == tokens
+            self._next_logits(hidden).argmax(-1) == tokens
             for hidden, tokens in zip(torch.split(hidden_N_H, rows), torch.split(tokens_N, rows), strict=True)
         ]
         return torch.cat(parts)
@@ -290,7 +317,11 @@ class Policy(TrainedModel):
 
         The weights have the compute type; adapters are float32.
         """
-        weights = None if self.sharded is None else gather_weights(self.model)
+        weights = None
+        if self.sharded is not None:
+            has_adapters = hasattr(self.model, "peft_config")
+            dtype = None if has_adapters else self.compute_dtype
+            weights = gather_weights(self.model, folder.parent, dtype, only_trained=has_adapters)
         if collectives.is_main_process():
             save_pretrained(self.model, folder, weights, self.compute_dtype)
             self.tokenizer.save_pretrained(folder)

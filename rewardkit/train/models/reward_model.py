@@ -111,7 +111,10 @@ class RewardModel(TrainedModel):
             folder: The folder to write.
             facts: Further entries of its config.json, which the reward ``reward_model`` reads.
         """
-        weights = None if self.sharded is None else gather_weights(self.model)
+        weights = None
+        if self.sharded is not None:
+            dtype = None if hasattr(self.model, "peft_config") else self.compute_dtype
+            weights = gather_weights(self.model, folder.parent, dtype)
         if not collectives.is_main_process():
             return
         model = self.model
