@@ -21,6 +21,7 @@ from rewardkit.errors import UsageError
 @click.option(
     "--map", "maps", multiple=True, metavar="NEW=OLD", help="Read column OLD as NEW, as for `rewardkit score`."
 )
+@click.option("--parse", default="", metavar="COL,…", help="Columns whose text is JSON to be read.")
 @click.option("--explode", default="", metavar="COL,…", help="Other list columns with one value per completion.")
 @click.option("--limit", type=click.IntRange(1), help="Check only the first N rows.", metavar="N")
 @click.option(
@@ -31,6 +32,7 @@ def command(
     file: str,
     data: tuple[str, ...],
     maps: tuple[str, ...],
+    parse: str,
     explode: str,
     limit: int | None,
     overrides: tuple[str, ...],
@@ -48,11 +50,12 @@ def command(
     No reward is run and nothing is trained. Exits with 2 if `score` or `train` would refuse the input; warnings alone exit with 0.
     """
     from rewardkit.config import read_yaml
+    from rewardkit.scoring.columns.columns import Columns
 
     if _is_training(read_yaml(file).data):
-        if data or maps or explode:
+        if data or maps or explode or parse:
             raise UsageError(
-                "--data, --map and --explode are options for reward files; a training configuration names its own data"
+                "--data, --map, --parse and --explode are options for reward files; a training configuration names its own data"
             )
         from rewardkit.cli.support.check_training import check_training
         from rewardkit.cli.support.loading import split_overrides
@@ -61,7 +64,7 @@ def command(
         return
     if overrides:
         raise UsageError("--set is an option for training configurations")
-    check_reward(file, data, maps, explode, limit, as_json=as_json)
+    check_reward(file, data, Columns.parse(maps, [explode], [parse]), limit, as_json=as_json)
 
 
 def _is_training(document: Any) -> bool:

@@ -48,8 +48,15 @@ RETRYABLE = {"infra", "timeout", "plugin"}
     "maps",
     multiple=True,
     metavar="NEW=OLD",
-    help="Read column OLD as NEW. OLD may be a path into nested objects (a.b), or several paths separated by commas, "
-    "whose values become a list.",
+    help="Read column OLD as NEW. OLD may be a path into nested objects (a.b, a.0, a.*.b), or several paths separated by commas, "
+    "whose values become a list. Or a preset for another system's rows: @verl, @trl, @openinstruct, @gym, @skyrl, @inspect, "
+    "@lighteval.",
+)
+@click.option(
+    "--parse",
+    multiple=True,
+    metavar="COL,…",
+    help="Columns, or paths into nested ones, whose text is JSON to be read.",
 )
 @click.option(
     "--explode",
@@ -88,6 +95,7 @@ def command(
     reward_file: Path,
     out: Path,
     maps: tuple[str, ...],
+    parse: tuple[str, ...],
     explode: tuple[str, ...],
     step: int,
     workers: int | None,
@@ -117,7 +125,7 @@ def command(
     from rewardkit.scoring.retry import Retry, retry_rows
     from rewardkit.scoring.run import ScoreOptions, score_files
 
-    columns = Columns.parse(maps, explode)
+    columns = Columns.parse(maps, explode, parse)
     tries = None if retry is None else Retry.parse(retry)
     to_stdout = str(out) == STDOUT
     if tries is not None and (fresh or limit is not None or to_stdout):

@@ -9,7 +9,7 @@ from typing import Any
 from rewardkit.config.spec import RewardConfig
 from rewardkit.errors import DataError
 from rewardkit.scoring.columns.columns import OWN, STANDARD, Columns
-from rewardkit.scoring.columns.paths import RowError
+from rewardkit.scoring.columns.paths import MapError, RowError
 from rewardkit.scoring.formats.decode import decode, field_paths, read_row
 from rewardkit.scoring.formats.readers import Reader
 from rewardkit.types import Rollout
@@ -110,17 +110,24 @@ def column_advice(name: str, reader: str, file: str, found: list[str]) -> str:
 def _columns(rows: Iterable[Any], columns: Columns, file: str) -> list[str]:
     """Return the columns of the first rows that can be read."""
     names: dict[str, None] = {}
+    readable = []
+    unusable = ""
     for raw in rows:
         try:
-            row = read_row(raw)[0]
+            readable.append(read_row(raw)[0])
         except RowError:
             continue
+    columns.refuse_without_effect(readable, file)
+    for row in readable:
         # A mistake in --map concerns every row; it must not reject a million of them.
         try:
-            row = columns.rename(row)
-        except RowError as error:
+            row = columns.rename(row)  # noqa: PLW2901 - the same row
+        except MapError as error:
             reversed_map = _reversed_map(row, columns)
             raise DataError(f"{file}: {reversed_map or error}; its columns are {', '.join(row)}") from error
+        except RowError as error:
+            unusable = unusable or f"{file}: {error}"
+            continue
         if row.get("reward_id") is None and (foreign := [name for name in OWN if name in row]):
             raise DataError(
                 f"{file}: column {foreign[0]!r} would be overwritten by the score; keep it under another name: "
@@ -129,6 +136,8 @@ def _columns(rows: Iterable[Any], columns: Columns, file: str) -> list[str]:
         for name, value in row.items():
             if name not in OWN:
                 names.update(dict.fromkeys(column_paths(name, value)))
+    if unusable and not names:
+        raise DataError(unusable)
     return list(names)
 
 

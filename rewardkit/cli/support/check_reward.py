@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from rewardkit.config.spec import RewardConfig
     from rewardkit.errors import Location
+    from rewardkit.scoring.columns.columns import Columns
     from rewardkit.types import Rollout
 
 MAX_LISTED = 20
@@ -71,16 +72,13 @@ class Findings:
         return ", ".join(parts)
 
 
-def check_reward(
-    file: str, data: tuple[str, ...], maps: tuple[str, ...], explode: str, limit: int | None, *, as_json: bool
-) -> None:
+def check_reward(file: str, data: tuple[str, ...], columns: Columns, limit: int | None, *, as_json: bool) -> None:
     """Check a reward file and, if there are any, the data, and print the findings.
 
     Args:
         file: The reward file.
         data: Files of rollouts, globs, or - for standard input.
-        maps: Renamed columns, each as ``NEW=OLD``.
-        explode: List columns with one value per completion, separated by commas.
+        columns: How columns become the parts of a rollout.
         limit: Check only so many rows.
         as_json: Print the findings as JSON.
 
@@ -91,7 +89,7 @@ def check_reward(
     from rewardkit.config import read_config
 
     config = read_config(file, load_registry())
-    findings = _inspect(config, data, maps, tuple(filter(None, explode.split(","))), limit) if data else None
+    findings = _inspect(config, data, columns, limit) if data else None
     if as_json:
         report = {"reward_id": config.reward_id, "resolved": config.resolved, "data": _plain(findings)}
         click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
@@ -101,15 +99,11 @@ def check_reward(
         raise DataError(summary)
 
 
-def _inspect(
-    config: RewardConfig, data: tuple[str, ...], maps: tuple[str, ...], explode: tuple[str, ...], limit: int | None
-) -> Findings:
+def _inspect(config: RewardConfig, data: tuple[str, ...], columns: Columns, limit: int | None) -> Findings:
     from rewardkit.scoring.column_check import FIRST_ROWS, check_columns, column_paths
-    from rewardkit.scoring.columns.columns import Columns
     from rewardkit.scoring.formats.decode import decode, field_paths
     from rewardkit.scoring.formats.readers import Reader, find_inputs
 
-    columns = Columns.parse(maps, explode)
     findings = Findings()
     reader = Reader(find_inputs(data), limit=limit)
     try:

@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rewardkit.errors import DataError, UsageError
-from rewardkit.scoring.columns.paths import RowError, changed_at, is_list, is_struct, look_up, suggestion, type_at
+from rewardkit.scoring.columns.paths import (
+    MapError,
+    RowError,
+    changed_at,
+    is_list,
+    is_struct,
+    look_up,
+    suggestion,
+    type_at,
+)
 from rewardkit.scoring.columns.presets import Preset, preset_named
 
 STANDARD = ("prompt", "completion", "group", "num_tokens", "finish_reason")
@@ -112,7 +121,7 @@ class Columns:
         result = {name: value for name, value in row.items() if name not in moved}
         for name in new:
             if name in result:
-                raise RowError(
+                raise MapError(
                     f"there is a column {name!r} already; give it another name too, with --map old_{name}={name}"
                 )
         result.update(new)

@@ -18,6 +18,10 @@ class RowError(ValueError):
     """A row can't be used."""
 
 
+class MapError(RowError):
+    """A row lacks what ``--map`` reads, or has a column of the new name: most likely the option is wrong, and not the row."""
+
+
 def walk(value: Any, path: str) -> Any:
     """Return the value at a path. Parts that are numbers go into lists; ``*`` goes into each item, and gives a list.
 
@@ -65,14 +69,14 @@ def look_up(row: Mapping[str, Any], path: str) -> Any:
         path: The column or path.
 
     Raises:
-        RowError: There is no value.
+        MapError: There is no value.
     """
     if path in row:
         return row[path]
     try:
         return walk(row, path)
     except KeyError:
-        raise RowError(f"there is no value at {path!r}, which --map reads{suggestion(path, row)}") from None
+        raise MapError(f"there is no value at {path!r}, which --map reads{suggestion(path, row)}") from None
 
 
 def changed_at(row: Mapping[str, Any], path: str, change: Callable[[Any], Any]) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def decode(chunk: Chunk, columns: Columns, paths: Sequence[str] = ()) -> Decoded
         before = len(rows)
         try:
             row, is_odd = read_row(raw)
-            if plain and type(row.get("completion")) is str and _OWN.isdisjoint(row):
+            if plain and type(row.get("completion")) is str and "prompt" in row and _OWN.isdisjoint(row):
                 rollouts.append(_rollout(row, groups))
                 rows.append(row)
                 sources.append(source)
