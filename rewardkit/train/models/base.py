@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from rewardkit.train.data.batching import PackedRows, own_micro_batches
+from rewardkit.train.distributed import collectives
+from rewardkit.train.distributed.failure_propagation import raise_if_peer_failed
 from rewardkit.train.distributed.fsdp import ShardedModel
+from rewardkit.train.models.offload import OffloadedModel
 from rewardkit.train.models.precision import autocast
 
 if TYPE_CHECKING:
@@ -45,6 +49,7 @@ class TrainedModel:
         """Set if the model is sharded. All processes must then call the methods that use its weights together."""
         self.compute_dtype: torch.dtype = compute_dtype or model.dtype
         """The data type of matrix products. Trained weights are float32."""
+        self._offloaded: OffloadedModel | None = None
 
     @property
     def trained(self) -> dict[str, nn.Parameter]:
@@ -54,6 +59,48 @@ class TrainedModel:
     def autocast(self) -> AbstractContextManager[None]:
         """Return a context in which matrix products are computed in the compute type."""
         return autocast(self.device, self.compute_dtype)
+
+    def compute_rows(
+        self,
+        compute: Callable[[list[int]], Tensor],
+        result: Tensor,
+        lengths: Sequence[int],
+        most_tokens: int,
+        packed: PackedRows | None = None,
+    ) -> Tensor:
+        """Compute a tensor row by row, without gradient. Each process computes its share of the rows, and all get the result.
+
+        Args:
+            compute: Returns the values of some rows, of shape (rows, …), whose further dimensions may be smaller than the result's. It
+                must use the weights of a sharded model in one call.
+            result: A tensor of zeros on the CPU, with one row for each row. It is written to.
+            lengths: The number of tokens of each row, padding included.
+            most_tokens: The largest number of tokens of a micro-batch.
+            packed: The sequences of each row, if they are packed.
+
+        Returns:
+            The values of all rows, on the CPU.
+        """
+        was_training = self.model.training
+        self.model.eval()
+        with torch.no_grad(), self.on_device():
+            parts, idle = own_micro_batches(lengths, most_tokens, packed)
+            for part in parts:
+                raise_if_peer_failed()
+                found = compute(part)
+                result[(part, *map(slice, found.shape[1:]))] = found.to(result)
+            if self.sharded is not None:
+                self.sharded.run_idle_passes(idle)
+        self.model.train(was_training)
+        return collectives.all_reduce_sum(result)
+
+    def offload(self) -> None:
+        """Keep the weights, which must be frozen, in the CPU's memory, except inside ``on_device``."""
+        self._offloaded = OffloadedModel(self.model, self.device)
+
+    def on_device(self) -> AbstractContextManager[None]:
+        """Return a context in which the weights are on the device."""
+        return nullcontext() if self._offloaded is None else self._offloaded.on_device()
 
     def _run(self, function: Callable[..., T], *args: Any) -> T:
         """Call a function that uses the model's weights, in the compute type."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from rewardkit.train.data.batching import micro_batches
 from rewardkit.train.models.dropout import switch_off_dropout
 from rewardkit.train.models.policy import Policy, TokenLogprobs, TokenSpan
 
@@ -48,17 +47,21 @@ class ValueModel(nn.Module):
         return self._padded(reader.states(batch), reader.mask(batch))
 
     def estimate(self, batch: Sequence[TokenSpan], most_tokens: int) -> Tensor:
-        """Values of a whole batch without gradient, (B, T), on the CPU."""
+        """Compute the values of a whole batch without gradient. Each process computes its share.
+
+        Args:
+            batch: The sequences.
+            most_tokens: The largest number of tokens of a micro-batch.
+
+        Returns:
+            Shape (B, T), on the CPU; 0 on padding.
+        """
         result_B_T = torch.zeros(len(batch), max(row.length for row in batch))
-        model = (self.reader or self.policy).model
-        was_training = model.training
-        model.eval()
-        with torch.no_grad():
-            for part in micro_batches([len(row.tokens) for row in batch], most_tokens):
-                values = self([batch[index] for index in part])
-                result_B_T[part, : values.shape[1]] = values.cpu()
-        model.train(was_training)
-        return result_B_T
+        reader = self.reader or self.policy
+        lengths = [len(row.tokens) for row in batch]
+        return reader.compute_rows(
+            lambda part: self([batch[index] for index in part]), result_B_T, lengths, most_tokens
+        )
 
     def _padded(self, hidden_N_H: Tensor, mask_B_T: Tensor) -> Tensor:
         values_N: Tensor = self.head(hidden_N_H.float()).squeeze(-1)

@@ -16,7 +16,6 @@ from torch import Tensor
 from rewardkit.errors import ConfigError, DataError
 from rewardkit.train.config import DpoConfig
 from rewardkit.train.config.training_file import TrainFile
-from rewardkit.train.data.batching import micro_batches
 from rewardkit.train.data.preference_pairs import AnswerPair, AnswerRenderer, read_pairs
 from rewardkit.train.data.rows import Row
 from rewardkit.train.data.turn_end import endless_response_problem
@@ -131,10 +130,12 @@ class DpoTask(SupervisedTask):
         """Return loss, accuracy with its Wilson interval, and implicit rewards on the held-out pairs."""
         if not self.held_out:
             return {}
-        stats_P_3 = torch.zeros(len(self.held_out), self.stats_per_row)
-        with torch.no_grad():
-            for part in self._parts(self.held_out):
-                stats_P_3[part] = _pair_stats(self._loss(self.held_out, self.held_out_references, part)).cpu()
+        stats_P_3 = self.policy.compute_rows(
+            lambda part: _pair_stats(self._loss(self.held_out, self.held_out_references, part)),
+            torch.zeros(len(self.held_out), self.stats_per_row),
+            [pair.tokens for pair in self.held_out],
+            self.config.micro_batch_tokens,
+        )
         found = pair_metrics(stats_P_3)
         interval = wilson(round(found["accuracy"] * len(stats_P_3)), len(stats_P_3))
         return {**found, "accuracy_low": interval.low, "accuracy_high": interval.high}
@@ -166,15 +167,13 @@ class DpoTask(SupervisedTask):
         return chosen_P, rejected_P
 
     def _references(self, pairs: Sequence[AnswerPair]) -> References:
-        chosen_P, rejected_P = torch.zeros(len(pairs)), torch.zeros(len(pairs))
-        with torch.no_grad():
-            for part in self._parts(pairs):
-                chosen, rejected = self._logprobs([pairs[row] for row in part])
-                chosen_P[part], rejected_P[part] = chosen.cpu(), rejected.cpu()
-        return References(chosen_P, rejected_P)
-
-    def _parts(self, pairs: Sequence[AnswerPair]) -> list[list[int]]:
-        return micro_batches([pair.tokens for pair in pairs], self.config.micro_batch_tokens)
+        both_P_2 = self.policy.compute_rows(
+            lambda part: torch.stack(self._logprobs([pairs[row] for row in part]), dim=1),
+            torch.zeros(len(pairs), 2),
+            [pair.tokens for pair in pairs],
+            self.config.micro_batch_tokens,
+        )
+        return References(*both_P_2.unbind(1))
 
 
 def _pair_stats(found: DPOLoss) -> Tensor:

@@ -17,7 +17,6 @@ from torch import Tensor
 from rewardkit.errors import ConfigError, DataError, Location
 from rewardkit.train.config import SftConfig, paths
 from rewardkit.train.config.training_file import TrainFile
-from rewardkit.train.data.batching import micro_batches
 from rewardkit.train.data.rows import read_rows
 from rewardkit.train.data.token_weights import SpanWeighter
 from rewardkit.train.data.tokenization import Example, Renderer
@@ -177,25 +176,27 @@ def loss_weights(
 
 
 def evaluate(policy: Policy, examples: Sequence[Example], most_tokens: int) -> dict[str, float]:
-    """Return loss per token, perplexity and greedy token accuracy on held-out examples."""
-    total = likeliest = 0.0
-    count = 0
-    was_training = policy.model.training
-    policy.model.eval()
-    with torch.no_grad():
-        for part in micro_batches([len(row.tokens) for row in examples], most_tokens):
-            rows = [TokenSpan(examples[index].tokens, examples[index].start) for index in part]
-            judged = policy.forward_logprobs(rows)
-            mask_B_T = torch.zeros_like(judged.mask_B_T)
-            for position, index in enumerate(part):
-                mask_B_T[position, : rows[position].length] = (
-                    torch.tensor(examples[index].weights, device=policy.device) > 0
-                )
-            total -= float(judged.logprobs_B_T[mask_B_T].sum())
-            targets_N = torch.tensor([token for row in rows for token in row.tokens[row.start :]], device=policy.device)
-            right_N = policy.are_likeliest(judged.hidden_N_H, targets_N)
-            likeliest += float((right_N & mask_B_T[judged.mask_B_T]).sum())
-            count += int(mask_B_T.sum())
-    policy.model.train(was_training)
-    loss = total / max(count, 1)
-    return {"loss": loss, "perplexity": math.exp(min(loss, 700)), "token_accuracy": likeliest / max(count, 1)}
+    """Return loss per token, perplexity and greedy token accuracy on held-out examples. Each process computes its share.
+
+    Args:
+        policy: The policy.
+        examples: The examples.
+        most_tokens: The largest number of tokens of a micro-batch.
+    """
+
+    def compute(part: list[int]) -> Tensor:
+        logprobs_B_T, likeliest_B_T = policy.forward_greedy(
+            [TokenSpan(examples[row].tokens, examples[row].start) for row in part]
+        )
+        counts = [torch.tensor(examples[row].weights) > 0 for row in part]
+        counts_B_T = torch.nn.utils.rnn.pad_sequence(counts, batch_first=True).to(logprobs_B_T.device)
+        loss_B = -(logprobs_B_T * counts_B_T).sum(1)
+        return torch.stack([loss_B, (likeliest_B_T & counts_B_T).sum(1).float()], dim=1)
+
+    stats_B_2 = policy.compute_rows(
+        compute, torch.zeros(len(examples), 2), [len(row.tokens) for row in examples], most_tokens
+    )
+    count = max(sum(weight > 0 for row in examples for weight in row.weights), 1)
+    total, likeliest = stats_B_2.double().sum(0).tolist()
+    loss = total / count
+    return {"loss": loss, "perplexity": math.exp(min(loss, 700)), "token_accuracy": likeliest / count}

@@ -17,7 +17,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rewardkit.train.config import KlConfig, RlConfig
 from rewardkit.train.config.algorithms import resolve_algorithm
-from rewardkit.train.data.batching import own_micro_batches
 from rewardkit.train.distributed import collectives
 from rewardkit.train.losses.advantages import (
     ADVANTAGES,
@@ -58,6 +57,8 @@ def reference_policy(config: RlConfig, policy: Policy) -> Policy | None:
         return policy
     frozen = policy.copy(trained=False)
     frozen.model.eval()
+    if config.kl.offload_reference:
+        frozen.offload()
     return frozen
 
 
@@ -263,17 +264,16 @@ class PolicyUpdater:
         policy = self.reference if by_reference and self.reference is not None else self.policy
         # With adapters policy and reference are one model, so the argument decides, not the model.
         without_adapters = policy.reference() if by_reference and policy is self.policy else nullcontext()
-        was_training = policy.model.training
-        policy.model.eval()
-        with torch.no_grad(), without_adapters:
-            parts, idle = own_micro_batches(batch.lengths(range(len(batch.completions))), self.micro_batch_tokens)
-            for part in parts:
-                found = policy.forward_logprobs([batch.sequence(row) for row in part], self.config.rollout.temperature)
-                result_B_T[part, : found.logprobs_B_T.shape[1]] = found.logprobs_B_T.cpu()
-            if policy.sharded is not None:
-                policy.sharded.run_idle_passes(idle)
-        policy.model.train(was_training)
-        return collectives.all_reduce_sum(result_B_T)
+
+        def compute(part: list[int]) -> Tensor:
+            return policy.forward_logprobs(
+                [batch.sequence(row) for row in part], self.config.rollout.temperature
+            ).logprobs_B_T
+
+        with without_adapters:
+            return policy.compute_rows(
+                compute, result_B_T, batch.lengths(range(len(batch.completions))), self.micro_batch_tokens
+            )
 
     def advantages(
         self, batch: RolloutBatch, mask_B_T: Tensor, old_B_T: Tensor | None, ref_B_T: Tensor | None
