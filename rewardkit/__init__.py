@@ -14,7 +14,17 @@ from rewardkit.errors import RewardkitError
 from rewardkit.hookspecs import hookimpl
 from rewardkit.monitor import Monitor
 from rewardkit.rollout_engine import Completion, EngineSetup, Request, RolloutEngine, RolloutEngineType, Sampling
-from rewardkit.types import Finding, Outcome, RewardType, Rollout, Score, ScoredRollout, Skipped, Unscored
+from rewardkit.types import (
+    Finding,
+    NotApplicable,
+    Outcome,
+    RewardType,
+    Rollout,
+    Score,
+    ScoredRollout,
+    Skipped,
+    Unscored,
+)
 
 if TYPE_CHECKING:
     from rewardkit.composite import CompositeReward, load_reward
@@ -35,6 +45,7 @@ __all__ = [
     "FieldName",
     "Finding",
     "Monitor",
+    "NotApplicable",
     "Outcome",
     "Registry",
     "Request",

@@ -38,6 +38,8 @@ def reward(
     needs: Iterable[str] = (),
     may_be_empty: Iterable[str] = (),
     may_be_missing: Iterable[str] = (),
+    needs_tokens: bool | Callable[[Any], bool] = False,
+    needs_finish_reason: bool | Callable[[Any], bool] = False,
     scope: Scope = "rollout",
     executor: Executor | None = None,
     timeout_s: float | None = None,
@@ -51,14 +53,17 @@ def reward(
     """Declare a function or class as a reward, which reward files name under ``use``.
 
     A function takes one ``Rollout`` (or, if its first parameter is called ``rollouts``, a sequence of them) and returns a number, a
-    ``Score`` or an ``Unscored`` for each. A class takes its parameters in ``__init__`` and a sequence of rollouts in ``__call__``. Both
-    may be ``async``. The decorator returns the function or class unchanged.
+    ``Score``, an ``Unscored`` or a ``NotApplicable`` for each. A class takes its parameters in ``__init__`` and a sequence of rollouts in
+    ``__call__``. Both may be ``async``. The decorator returns the function or class unchanged.
 
     Args:
         name: The name in reward files, such as ``palindrome`` or ``family.member``.
         needs: The columns that the reward reads. Parameters of type ``FieldName`` add the columns that they name.
         may_be_empty: The parameters of type ``FieldName`` whose column may hold an empty text. In all other columns it is a missing value.
         may_be_missing: The parameters of type ``FieldName`` whose column may have no value in some rows.
+        needs_tokens: True if the reward reads ``num_tokens``, or a function of the parameters that tells. A rollout without it is unscored.
+        needs_finish_reason: True if the reward reads ``finish_reason``, or a function of the parameters that tells. A rollout without it is
+            unscored.
         scope: ``"group"`` if the reward compares the rollouts of one prompt; it is then called with whole groups.
         executor: Where the reward runs: ``"inline"``, ``"process"``, ``"async"`` or ``"device"``. The default is ``"async"`` for coroutine
             functions and ``"inline"`` for others.
@@ -105,6 +110,8 @@ def reward(
             needs=all_needs if field_params else fixed_needs,
             may_be_empty=tuple(may_be_empty),
             may_be_missing=tuple(may_be_missing),
+            needs_tokens=needs_tokens,
+            needs_finish_reason=needs_finish_reason,
             scope=scope,
             executor=executor or ("async" if is_async else "inline"),
             timeout_s=timeout_s,

@@ -24,6 +24,7 @@ SpanWeights: TypeAlias = Callable[[Mapping[str, Any], str], Iterable[tuple[int, 
 """A function of a row and the text of its response. It returns spans of the text as (begin, end, weight)."""
 
 UnscoredKind: TypeAlias = Literal["infra", "timeout", "reference", "input", "plugin"]
+OutcomeStatus: TypeAlias = Literal["scored", "unscored", "not_applicable", "skipped"]
 Scope: TypeAlias = Literal["rollout", "group"]
 Executor: TypeAlias = Literal["inline", "process", "async", "device"]
 
@@ -185,10 +186,22 @@ class Skipped:
     """The condition that was false."""
 
 
-Outcome: TypeAlias = Score | Unscored | Skipped
+@dataclass(frozen=True, slots=True)
+class NotApplicable:
+    """The reward does not apply to this rollout. It says nothing about the candidate, and it is no failure.
+
+    The component takes no part in the combined reward; the weights of the others stay as they are. A rollout to which no component
+    applies is unscored.
+    """
+
+    reason: str
+    """The reason, in one line."""
+
+
+Outcome: TypeAlias = Score | Unscored | NotApplicable | Skipped
 """The result of one component for one rollout."""
 
-RewardResult: TypeAlias = float | int | bool | Score | Unscored
+RewardResult: TypeAlias = float | int | bool | Score | Unscored | NotApplicable
 """The result of a plugin for one rollout."""
 
 
@@ -203,6 +216,13 @@ class RewardFunction(Protocol):
     def __call__(self, rollouts: Sequence[Rollout], /) -> Sequence[RewardResult] | Awaitable[Sequence[RewardResult]]:
         """Score a batch."""
         ...
+
+
+LACKING_ATTRIBUTE: Mapping[str, str] = {
+    "num_tokens": "the row does not say how many tokens the completion has: add a column num_tokens, or measure characters",
+    "finish_reason": "the row does not say whether the completion was truncated: add a column finish_reason",
+}
+"""Why a reward that reads an attribute of the rollout can't score one without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +241,10 @@ class RewardType:
     """The parameters that name a column whose text may be empty, such as the input of a program."""
     may_be_missing: tuple[str, ...] = ()
     """The parameters that name a column which may have no value in some rows, such as the function that the tests of some rows call."""
+    needs_tokens: bool | Callable[[Any], bool] = False
+    """True if it reads ``num_tokens``, or a function of the parameters that tells. A rollout without ``num_tokens`` is then unscored."""
+    needs_finish_reason: bool | Callable[[Any], bool] = False
+    """True if it reads ``finish_reason``, or a function of the parameters that tells. A rollout without one is then unscored."""
     scope: Scope = "rollout"
     """``"group"``: the reward compares the rollouts of one prompt, so it is called with whole groups."""
     executor: Executor = "inline"
@@ -269,6 +293,15 @@ class RewardType:
         needs = self.needs(params) if callable(self.needs) else self.needs
         return tuple(dict.fromkeys(needs))
 
+    def needed_attributes(self, params: Any) -> tuple[str, ...]:
+        """Return which of ``num_tokens`` and ``finish_reason`` a component reads.
+
+        Args:
+            params: The parameters of the component.
+        """
+        needs = {"num_tokens": self.needs_tokens, "finish_reason": self.needs_finish_reason}
+        return tuple(name for name, needed in needs.items() if (needed(params) if callable(needed) else needed))
+
     def fields_without_value(self, params: Any, rollout: Rollout) -> list[str]:
         """Return the fields that a component with these parameters needs and a rollout has no value for.
 
@@ -292,6 +325,23 @@ def _columns_named_by(params: Any, parameters: Iterable[str]) -> set[str]:
     return {name for value in values if value is not None for name in ([value] if isinstance(value, str) else value)}
 
 
+def outcome_status(outcome: Outcome) -> OutcomeStatus:
+    """Return the status of a component's result, as scored rows have it.
+
+    Args:
+        outcome: The result.
+    """
+    match outcome:
+        case Score():
+            return "scored"
+        case Unscored():
+            return "unscored"
+        case NotApplicable():
+            return "not_applicable"
+        case Skipped():
+            return "skipped"
+
+
 @dataclass(frozen=True, slots=True)
 class ScoredRollout:
     """A rollout with its reward and the result of every component."""
@@ -309,11 +359,11 @@ class ScoredRollout:
     reward_id: str
     """Identifies the resolved configuration and the plugins' versions."""
     unscored: Unscored | None = None
-    """The reason why the rollout is unscored: the result of the first weighted component without a score."""
+    """The reason why the rollout is unscored: the result of the first weighted component that is unscored, or that no component applies."""
 
     @property
     def status(self) -> Literal["scored", "unscored"]:
-        """``"scored"`` if every component with a weight has a score."""
+        """``"unscored"`` if a component with a weight is unscored, or no component applies; else ``"scored"``."""
         return "scored" if self.unscored is None else "unscored"
 
     def to_dict(self) -> dict[str, Any]:
@@ -341,7 +391,7 @@ class ScoredRollout:
             found |= {"status": "unscored", "reason": outcome.message}
         else:
             more = {}
-            found |= {"status": "skipped", "reason": outcome.reason}
+            found |= {"status": outcome_status(outcome), "reason": outcome.reason}
         return found | {key: value for key, value in more.items() if value is not None}
 
 

@@ -215,6 +215,8 @@ def print_result(result: RunResult, out: Path) -> None:
         told = [f"{count:,} {kind}" for kind, count in sorted(part["unscored"].items())]
         if told:
             console.print(f"[yellow]{escape(name)} unscored:[/] {', '.join(told)}")
+        if part["not_applicable"]:
+            console.print(f"[dim]{escape(name)} not applicable: {part['not_applicable']:,}[/]")
         if part["skipped"]:
             console.print(f"[dim]{escape(name)} skipped: {part['skipped']:,}[/]")
     for reason, times in list(summary["unscored_reasons"].items())[:3]:

@@ -19,7 +19,16 @@ from rewardkit.composite.runners import Outcomes
 from rewardkit.config.expression import EvaluationError, Expression
 from rewardkit.config.spec import Component, Composite, RewardConfig
 from rewardkit.errors import UsageError
-from rewardkit.types import Outcome, Rollout, Score, ScoredRollout, Skipped, Unscored
+from rewardkit.types import (
+    LACKING_ATTRIBUTE,
+    NotApplicable,
+    Outcome,
+    Rollout,
+    Score,
+    ScoredRollout,
+    Skipped,
+    Unscored,
+)
 
 
 def group_of(rollout: Rollout) -> Hashable:
@@ -109,13 +118,14 @@ class Batch:
         outcomes: list[Outcome | None] = [None] * len(self.rollouts)
         active: list[int] = []
         needs = component.offer.type.needed_fields(component.params)
+        attributes = component.offer.type.needed_attributes(component.params)
         when = component.when
         gate = self.gate if gated and self.composite.gate is not None else None
-        if not needs and when is None and gate is None:
+        if not needs and not attributes and when is None and gate is None:
             active = list(range(len(self.rollouts)))
         else:
             for index, rollout in enumerate(self.rollouts):
-                outcome = self.decided(index, rollout, gate, when, needs, component)
+                outcome = self.decided(index, rollout, gate, when, needs, attributes, component)
                 outcomes[index] = outcome
                 if outcome is None:
                     active.append(index)
@@ -133,6 +143,7 @@ class Batch:
         gate: list[bool | Unscored] | None,
         when: Expression | None,
         needs: Sequence[str],
+        attributes: Sequence[str],
         component: Component,
     ) -> Outcome | None:
         """Return the outcome of a component for a rollout without running it, or None if it must be run."""
@@ -148,6 +159,9 @@ class Batch:
         if not all(map(rollout.has_value, needs)):
             for field in component.offer.type.fields_without_value(component.params, rollout):
                 return Unscored("input", f"the row has no value in column {field!r}")
+        for name in attributes:
+            if getattr(rollout, name) is None:
+                return Unscored("input", LACKING_ATTRIBUTE[name])
         return None
 
     def evaluate(self, expression: Expression, index: int) -> bool | Unscored:
@@ -177,6 +191,7 @@ class Batch:
         none = dict.fromkeys(names)
         gate = self.gate or [True] * len(self.rollouts)
         reward_id, policy = self.config.reward_id, self.config.policy
+        some_not_applicable = any(NotApplicable in set(map(type, self.outcomes[name])) for name in names)
         result: list[ScoredRollout] = []
         rows = zip(
             self.rollouts,
@@ -189,6 +204,8 @@ class Batch:
             contributions: Mapping[str, float | None] = none
             reward: float | None
             unscored = failures.get(index)
+            if some_not_applicable and unscored is None:
+                unscored = self.nothing_applies(index, weights, is_open=opened is True)
             if unscored is not None:
                 reward = 0.0 if policy == "zero" else None
             elif not opened:
@@ -211,6 +228,22 @@ class Batch:
                 )
             )
         return result
+
+    def nothing_applies(self, index: int, weights: Mapping[str, float], *, is_open: bool) -> Unscored | None:
+        """Return why a rollout has no reward if nothing that decides it has a score and one of these components does not apply.
+
+        Where the gate is open, the components with a weight decide; where it is shut, those that the gate reads.
+        """
+        gate = self.composite.gate
+        deciding = (
+            [name for name, weight in weights.items() if weight != 0] if is_open or gate is None else gate.components
+        )
+        outcomes = {name: self.outcomes[name][index] for name in deciding}
+        reasons = {name: outcome.reason for name, outcome in outcomes.items() if isinstance(outcome, NotApplicable)}
+        if not reasons or any(isinstance(outcome, Score) for outcome in outcomes.values()):
+            return None
+        told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        return Unscored("input", f"no component applies to this row ({told})")
 
     def failures(self, counted: Sequence[str]) -> dict[int, Unscored]:
         """Return why rollouts have no reward, by index: an undecided gate, or the first component in ``counted`` that is unscored."""

@@ -3,8 +3,8 @@
 The key of a score is the plugin and its version, the parameters, the content of files that they name, and the row, or the part of it
 that the reward declares as its ``content``. So runs that differ only in weights, gates or clips call no deterministic reward again.
 
-Only scores are kept, never ``Unscored``. A file that is damaged or has another version is replaced; if that fails too, the run goes on
-without a cache.
+Scores and ``NotApplicable`` are kept, never ``Unscored``. A file that is damaged or has another version is replaced; if
+that fails too, the run goes on without a cache.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 
 from rewardkit.config.content import named_files
 from rewardkit.config.params import plain_params
 from rewardkit.config.spec import Component
-from rewardkit.types import Rollout, Score
+from rewardkit.types import NotApplicable, Rollout, Score
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,8 @@ MAX_BYTES = 4 * 1024**3
 VERSION = 1
 """The version of the table, kept as SQLite's ``user_version``."""
 _SELECT_AT_ONCE = 500
+Kept: TypeAlias = Score | NotApplicable
+"""What the cache keeps."""
 
 
 def default_folder() -> Path:
@@ -189,9 +191,9 @@ class ScoreCache:
                 self._connection = None
                 self._open()
 
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, list[Score]]:
-        """Return the scores that are known, by key: for each unit one per rollout."""
-        found: dict[bytes, list[Score]] = {}
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, list[Kept]]:
+        """Return the results that are known, by key: for each unit one per rollout."""
+        found: dict[bytes, list[Kept]] = {}
         wanted = list(dict.fromkeys(keys))
         with self._lock:
             self._after_fork()
@@ -203,13 +205,13 @@ class ScoreCache:
                 try:
                     rows = self._connection.execute(f"SELECT key, value FROM scores WHERE key IN ({marks})", part)  # noqa: S608
                     found.update((key, [_score(item) for item in orjson.loads(value)]) for key, value in rows)
-                except (sqlite3.Error, ValueError, TypeError) as error:  # damaged, or not a score
+                except (sqlite3.Error, ValueError, TypeError, KeyError) as error:  # damaged, or not a score
                     self._give_up(error)
             self.hits += sum(1 for key in keys if key in found)
         return found
 
-    def put(self, scores: Mapping[bytes, Sequence[Score]]) -> None:
-        """Keep the scores of some units."""
+    def put(self, scores: Mapping[bytes, Sequence[Kept]]) -> None:
+        """Keep the results of some units."""
         rows = []
         for key, unit in scores.items():
             try:
@@ -261,7 +263,10 @@ def _check_version(connection: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError(f"it has the columns {columns} instead of key and value")
 
 
-def _plain(score: Score) -> list[Any]:
+def _plain(score: Kept) -> list[Any] | dict[str, str]:
+    """Return a result as JSON data."""
+    if isinstance(score, NotApplicable):
+        return {"not_applicable": score.reason}
     return [
         score.value,
         score.reason,
@@ -270,5 +275,8 @@ def _plain(score: Score) -> list[Any]:
     ]
 
 
-def _score(data: list[Any]) -> Score:
+def _score(data: Any) -> Kept:
+    """Return a result from JSON data. Raises ValueError or TypeError."""
+    if isinstance(data, dict):
+        return NotApplicable(str(data["not_applicable"]))
     return Score(*data)

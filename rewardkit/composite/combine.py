@@ -1,7 +1,8 @@
 """Combines the values of components into one number. Pure functions of floats.
 
-Each component contributes *weight × value*; the value may be scaled and clipped first. A skipped component contributes nothing and
-takes no part in any mode. A component of weight 0 is only observed.
+Each component contributes *weight × value*; the value may be scaled and clipped first. A component that is skipped or does not
+apply contributes nothing and takes no part in any mode: ``mean`` does not divide by its weight, ``product`` and ``min`` are those of the
+others, and the statistics of a group are those of its other rollouts. A component of weight 0 is only observed.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def combined(contributions: Mapping[str, float | None], weights: Mapping[str, fl
     """Combine contributions into one number. Those of weight 0 are left out.
 
     Args:
-        contributions: weight × value of each component; None where it was not run.
+        contributions: weight × value of each component; None where it was skipped or does not apply.
         weights: The components' weights.
         how: ``mean`` divides the sum by the sum of the absolute weights; ``normalized_sum`` expects values that are normalised in
             their groups. Without any contribution, every mode gives 0.

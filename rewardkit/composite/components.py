@@ -27,7 +27,7 @@ from rewardkit.config.params import plain_params
 from rewardkit.config.spec import Component, Composite, RewardConfig
 from rewardkit.errors import ConfigError
 from rewardkit.process_pool import ProcessPool, default_workers
-from rewardkit.types import Outcome, Rollout, Score
+from rewardkit.types import NotApplicable, Outcome, Rollout, Score
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +167,11 @@ class Components:
     def _keep(self, fresh: Mapping[bytes, Sequence[Outcome]]) -> None:
         if self._cache is not None:
             scores = {
-                key: [item for item in unit if isinstance(item, Score) and item.repeatable]
+                key: [
+                    item
+                    for item in unit
+                    if isinstance(item, NotApplicable) or (isinstance(item, Score) and item.repeatable)
+                ]
                 for key, unit in fresh.items()
             }
             self._cache.put({key: unit for key, unit in scores.items() if unit and len(unit) == len(fresh[key])})

@@ -18,7 +18,7 @@ from rewardkit.composite.batch import Batch
 from rewardkit.composite.cache import ScoreCache
 from rewardkit.composite.components import Components
 from rewardkit.composite.plugin_calls import ending_forked_children
-from rewardkit.config.spec import Composite, RewardConfig, parse_config, read_config
+from rewardkit.config.spec import Composite, Requirements, RewardConfig, parse_config, read_config
 from rewardkit.errors import TooManyUnscoredError, UsageError
 from rewardkit.registry import Registry
 from rewardkit.types import Rollout, ScoredRollout, Skipped
@@ -127,6 +127,11 @@ class CompositeReward:
         self._lock = threading.Lock()
         self._closed = False
         self._pid = os.getpid()
+
+    @property
+    def requirements(self) -> Requirements:
+        """What the rollouts must tell: columns, numbers of tokens, finish reasons, whole groups."""
+        return self.config.requirements
 
     @property
     def is_inline(self) -> bool:

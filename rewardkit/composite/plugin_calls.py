@@ -19,7 +19,7 @@ from typing import Any, get_args
 
 from rewardkit.authoring import AsyncRowwise, Rowwise
 from rewardkit.composite.failures import describe_raised, is_network_error
-from rewardkit.types import Outcome, RewardFunction, Rollout, Score, Unscored, UnscoredKind
+from rewardkit.types import NotApplicable, Outcome, RewardFunction, Rollout, Score, Unscored, UnscoredKind
 
 logger = logging.getLogger(__name__)
 
@@ -182,11 +182,13 @@ def to_outcome(result: Any, who: str) -> Outcome:
         return _checked_score(result, who)
     if isinstance(result, Unscored):
         return _checked_unscored(result, who)
+    if isinstance(result, NotApplicable):
+        return NotApplicable(str(result.reason))
     if not isinstance(result, numbers.Real) and callable(item := getattr(result, "item", None)):
         result = item()  # a scalar of numpy or torch
     if not isinstance(result, numbers.Real):
         found = "nothing (None)" if result is None else f"a {kind.__name__}"
-        return Unscored("plugin", f"{who} returned {found}, not a number, a Score or an Unscored")
+        return Unscored("plugin", f"{who} returned {found}, not a number, a Score, an Unscored or a NotApplicable")
     try:
         value = float(result)
     except (OverflowError, ValueError, TypeError) as error:

@@ -4,9 +4,10 @@
 
     format > 0 and (correct == 1 or fields.level in ["easy", "medium"])
 
-A name is the value of a component; the value of a skipped component is ``null``. ``fields.NAME`` or ``fields["NAME"]`` is a column of
-the row, and ``fields.NAME.KEY`` a value inside a nested column. ``num_tokens`` and ``finish_reason`` are those of the rollout. There
-are no calls, attributes or loops, and no text is passed to ``eval``: a recursive-descent parser compiles it to closures.
+A name is the value of a component; the value of a component that is skipped or does not apply is ``null``. ``fields.NAME`` or
+``fields["NAME"]`` is a column of the row, and ``fields.NAME.KEY`` a value inside a nested column. ``num_tokens`` and ``finish_reason``
+are those of the rollout. There are no calls, attributes or loops, and no text is passed to ``eval``: a recursive-descent parser compiles
+it to closures.
 """
 
 from __future__ import annotations
@@ -81,6 +82,8 @@ class Expression:
     """The components that it reads."""
     fields: tuple[str, ...]
     """The columns that it reads, or dotted paths into nested columns."""
+    attributes: tuple[str, ...]
+    """Which of ``num_tokens`` and ``finish_reason`` it reads."""
     positions: Mapping[str, int]
     """The index of the character at which each component is first named, counted from 0."""
     _evaluate: _Evaluate
@@ -89,7 +92,7 @@ class Expression:
         """Return True if the condition holds.
 
         Args:
-            values: The value of each component that the expression reads; None if it was skipped.
+            values: The value of each component that the expression reads; None if it was skipped or does not apply.
             rollout: The rollout whose columns are read.
 
         Raises:
@@ -118,7 +121,8 @@ def parse_expression(text: str) -> Expression:
     parser = _Parser(text)
     evaluate = parser.disjunction()
     parser.expect_end()
-    return Expression(text, tuple(parser.components), tuple(dict.fromkeys(parser.fields)), parser.components, evaluate)
+    fields, attributes = tuple(dict.fromkeys(parser.fields)), tuple(dict.fromkeys(parser.attributes))
+    return Expression(text, tuple(parser.components), fields, attributes, parser.components, evaluate)
 
 
 class _Parser:
@@ -128,6 +132,7 @@ class _Parser:
         self.text = text
         self.components: dict[str, int] = {}
         self.fields: list[str] = []
+        self.attributes: list[str] = []
         self.end = 0
         self.depth = 0
         self.advance()
@@ -266,6 +271,7 @@ class _Parser:
         if value == "fields":
             return self.field()
         if value in ROLLOUT_NAMES:
+            self.attributes.append(value)
             return lambda _values, rollout: getattr(rollout, value)
         if self.kind == "operator" and self.value == "(":
             raise ExpressionError(f"conditions have no functions, so {value!r} can't be called", start)
@@ -358,7 +364,7 @@ def _number(value: Any) -> float:
 
 
 def _ordered(compare: Callable[[Any, Any], bool], sign: str) -> Callable[[Any, Any], bool]:
-    """Return a comparison in which null is neither smaller nor greater than anything, so a skipped component satisfies no bound."""
+    """Return a comparison in which null is neither smaller nor greater than anything, so a component without a value satisfies no bound."""
     if sign in {"==", "!="}:
         return compare
     return lambda left, right: left is not None and right is not None and compare(left, right)

@@ -21,7 +21,7 @@ from rewardkit.config.validate import did_you_mean, schema_problems
 from rewardkit.config.yaml import Document, Path_, parse_yaml, read_yaml
 from rewardkit.errors import ConfigError, DataError, Location, PluginError
 from rewardkit.registry import OfferedReward, Provenance, Registry
-from rewardkit.types import Rollout
+from rewardkit.types import LACKING_ATTRIBUTE, Rollout
 from rewardkit.user_functions import FunctionSource, function_type, is_function
 
 Combine = Literal["sum", "mean", "product", "min", "normalized_sum"]
@@ -67,6 +67,11 @@ class Component:
         own = self.offer.type.needed_fields(self.params)
         return tuple(dict.fromkeys((*own, *(self.when.fields if self.when else ()))))
 
+    @property
+    def compares_groups(self) -> bool:
+        """True if its value for a rollout depends on the other rollouts of the group."""
+        return self.offer.type.scope == "group" or (self.scale is not None and self.scale.kind != "range")
+
 
 @dataclass(frozen=True, slots=True)
 class Composite:
@@ -90,10 +95,7 @@ class Composite:
     @property
     def needs_groups(self) -> bool:
         """True if the reward of a rollout depends on the other rollouts of its group."""
-        return self.combine == "normalized_sum" or any(
-            component.offer.type.scope == "group" or (component.scale is not None and component.scale.kind != "range")
-            for component in self.components
-        )
+        return self.combine == "normalized_sum" or any(component.compares_groups for component in self.components)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,42 @@ class Route:
         return all(
             field in fields and fnmatch.fnmatchcase(str(fields[field]), glob) for field, glob in self.match.items()
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """What a reward reads of the rollouts. Each is the tuple of what needs it, which is empty if nothing does."""
+
+    columns: tuple[str, ...]
+    """The columns that components, conditions, gates and routes read, sorted."""
+    tokens: tuple[str, ...]
+    """The components that read ``num_tokens``, themselves or in their condition; ``gate`` for a gate."""
+    finish_reason: tuple[str, ...]
+    """Likewise for ``finish_reason``."""
+    groups: tuple[str, ...]
+    """The components that compare the rollouts of a group, which must be scored together; ``combine`` for ``normalized_sum``."""
+
+    @classmethod
+    def of(cls, composites: Iterable[Composite], routes: Iterable[Route]) -> Requirements:
+        """Return what composites and routes read."""
+        columns = {name for route in routes for name in route.match}
+        readers: dict[str, dict[str, None]] = {"num_tokens": {}, "finish_reason": {}}
+        groups: dict[str, None] = {}
+        for composite in composites:
+            if composite.combine == "normalized_sum":
+                groups["combine"] = None
+            if composite.gate is not None:
+                columns |= set(composite.gate.fields)
+                for name in composite.gate.attributes:
+                    readers[name]["gate"] = None
+            for component in composite.components:
+                columns |= set(component.needs)
+                own = component.offer.type.needed_attributes(component.params)
+                for name in (*own, *(component.when.attributes if component.when else ())):
+                    readers[name][component.name] = None
+                if component.compares_groups:
+                    groups[component.name] = None
+        return cls(tuple(sorted(columns)), tuple(readers["num_tokens"]), tuple(readers["finish_reason"]), tuple(groups))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +186,11 @@ class RewardConfig:
     def needs_groups(self) -> bool:
         """True if the rollouts of a group must be scored together."""
         return any(composite.needs_groups for composite in self.composites.values())
+
+    @property
+    def requirements(self) -> Requirements:
+        """What the rollouts must tell."""
+        return Requirements.of(self.composites.values(), self.routes)
 
     def composite_for(self, rollout: Rollout) -> Composite:
         """Return the composite that scores a rollout.
@@ -199,8 +242,10 @@ class RewardConfig:
             kind = component.offer.type
             own = kind.fields_without_value(component.params, rollout)
             missing = list(dict.fromkeys([*own, *_lacking(component.when.fields if component.when else (), rollout)]))
+            unknown = [name for name in kind.needed_attributes(component.params) if getattr(rollout, name) is None]
             problems += [(component.name, f"the row has no value in column {name!r}") for name in missing]
-            if missing or kind.check is None:
+            problems += [(component.name, LACKING_ATTRIBUTE[name]) for name in unknown]
+            if missing or unknown or kind.check is None:
                 continue
             try:
                 wrong = kind.check(component.params, rollout)
@@ -465,6 +510,7 @@ class _Resolver:
         try:
             params = make_params(offer.type, data.get("with", {}))
             offer.type.needed_fields(params)
+            offer.type.needed_attributes(params)
         except ValueError as error:
             self.problem((*path, "with"), f"{data['use']}: {error}")
         # The boundary: the checks of the parameters are the plugin's code.

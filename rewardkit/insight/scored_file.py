@@ -29,7 +29,7 @@ class ScoredFile:
     rewards_N: NDArray[np.float64]
     """The composite reward; NaN where the row is unscored."""
     components_N: Mapping[str, NDArray[np.float64]]
-    """The value of each component; NaN where it was skipped or could not be scored."""
+    """The value of each component; NaN where it was skipped, does not apply or could not be scored."""
     groups_N: NDArray[np.int64]
     """The index of each row's group, counted from 0 by first appearance."""
     rows_N: NDArray[np.int64]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import os
 import re
@@ -12,8 +14,9 @@ from typing import Any
 
 from rewardkit.composite import CompositeReward, load_reward
 from rewardkit.errors import DataError, RewardkitError, TooManyUnscoredError, UsageError
-from rewardkit.scoring.formats.decode import add_field_paths, field_paths
-from rewardkit.types import Rollout, Score, ScoredRollout, Unscored
+from rewardkit.scoring.columns.paths import add_field_paths
+from rewardkit.scoring.formats.decode import field_paths
+from rewardkit.types import Score, ScoredRollout, Unscored
 
 MIN_ROWS_TO_ABORT = 200
 """Below this many rollouts the share of unscored ones says too little to end a run."""
@@ -81,25 +84,82 @@ def refuse_tokens(reward: CompositeReward, system: str) -> None:
         system: What does not tell the number of tokens, for the message.
 
     Raises:
-        UsageError: A component can't score a rollout whose ``num_tokens`` is unknown.
+        UsageError: A component, its condition or the gate reads ``num_tokens``.
     """
-    names = []
-    for composite in reward.config.composites.values():
-        for component in composite.components:
-            check, fields = component.offer.type.check, dict.fromkeys(component.needs, "")
-            if check is None:
-                continue
-            try:
-                without, having = (check(component.params, Rollout("", "", fields, num_tokens=n)) for n in (None, 1))
-            # The boundary: it is a plugin's code, and this row is made up.
-            except Exception:  # noqa: BLE001, S112
-                continue
-            names += [component.name] if without and not having else []
-    if names:
+    if names := reward.requirements.tokens:
         raise UsageError(
             f"{reward.config.file}: {', '.join(names)} needs the number of tokens, which {system} does not tell; "
             "measure characters instead, or remove the component"
         )
+
+
+def refuse_finish_reason(reward: CompositeReward, system: str) -> None:
+    """Refuse a reward that reads whether a completion was truncated.
+
+    Args:
+        reward: The reward.
+        system: What does not tell the finish reason, for the message.
+
+    Raises:
+        UsageError: A component, its condition or the gate reads ``finish_reason``.
+    """
+    if names := reward.requirements.finish_reason:
+        raise UsageError(
+            f"{reward.config.file}: {', '.join(names)} needs the finish reason, which {system} does not tell; remove the component "
+            "or the condition"
+        )
+
+
+def refuse_unknown(reward: CompositeReward, system: str, tokenizer: Any = None) -> None:
+    """Refuse a reward that needs the finish reason, or the number of tokens if there is no tokenizer to count them.
+
+    Args:
+        reward: The reward.
+        system: What tells neither, for the message.
+        tokenizer: What counts tokens, or None.
+
+    Raises:
+        UsageError: The reward needs what is unknown.
+    """
+    refuse_finish_reason(reward, system)
+    if tokenizer is None:
+        refuse_tokens(reward, system)
+
+
+def token_counter(tokenizer: Any) -> Callable[[str], int]:
+    """Return a function that counts the tokens of a text, for systems that do not tell their number.
+
+    Args:
+        tokenizer: The name or folder of a tokenizer of transformers, a tokenizer with a method ``encode``, or a function of a text that
+            returns its tokens or their number.
+
+    Raises:
+        UsageError: It is none of these, or the tokenizer can't be loaded.
+    """
+    if isinstance(tokenizer, str | os.PathLike):
+        try:
+            from transformers import AutoTokenizer
+        except ImportError:
+            raise UsageError(f"tokenizer={str(tokenizer)!r} needs transformers: pip install transformers") from None
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(os.fspath(tokenizer))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"tokenizer={tokenizer!r} can't be loaded: {error}") from error
+    if callable(encode := getattr(tokenizer, "encode", None)):
+        if "add_special_tokens" in inspect.signature(encode).parameters:
+            encode = functools.partial(encode, add_special_tokens=False)
+    elif callable(tokenizer):
+        encode = tokenizer
+    else:
+        raise UsageError(
+            f"tokenizer must be a name, a folder, a tokenizer or a function, not a {type(tokenizer).__name__}"
+        )
+
+    def count(text: str) -> int:
+        found = encode(text)
+        return found if isinstance(found, int) else len(found)
+
+    return count
 
 
 def refuse_missing(reward: CompositeReward, fields: Mapping[str, Any], system: str) -> None:
@@ -200,7 +260,7 @@ def completion_of(query: str, prompt: str) -> str:
 
 
 def component_value(item: ScoredRollout, name: str) -> float | None:
-    """Return the value of a component; None if it was skipped or is unscored."""
+    """Return the value of a component; None if it was skipped, does not apply or is unscored."""
     outcome = item.outcomes[name]
     return outcome.value if isinstance(outcome, Score) else None
 

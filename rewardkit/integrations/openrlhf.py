@@ -20,9 +20,10 @@ from rewardkit.integrations.common import (
     completion_of,
     label_column,
     refuse_groups,
-    refuse_tokens,
+    refuse_unknown,
     row_fields,
     shared_reward,
+    token_counter,
 )
 from rewardkit.types import Rollout, ScoredRollout
 
@@ -36,6 +37,7 @@ def reward_function(
     label: str | None = None,
     unscored: Literal["fail"] | float = "fail",
     retry_for_s: float = 150.0,
+    tokenizer: Any = None,
 ) -> Callable[..., dict[str, Any]]:
     """Return what OpenRLHF calls ``reward_func``.
 
@@ -45,22 +47,28 @@ def reward_function(
             columns.
         unscored: ``"fail"`` raises for a rollout that could not be scored, which ends the run; a number trains it with that number.
         retry_for_s: Seconds for which rollouts that a service or a time-out left unscored are scored again.
+        tokenizer: Counts the tokens of completions for rewards that need their number, which OpenRLHF does not tell: the name or folder of
+            a tokenizer, a tokenizer, or a function of a text.
 
     Raises:
         ConfigError: The reward file is wrong.
-        UsageError: The reward compares the rollouts of a group or counts tokens, or several columns are read and ``label`` is missing.
+        UsageError: The reward compares the rollouts of a group, reads the finish reason, or counts tokens and ``tokenizer`` is missing; or
+            several columns are read and ``label`` is missing.
     """
     path = Path(file).resolve()
     reward = shared_reward(path)
     refuse_groups(reward, "OpenRLHF")
-    refuse_tokens(reward, "OpenRLHF")
+    refuse_unknown(reward, "OpenRLHF", tokenizer)
+    count = None if tokenizer is None else token_counter(tokenizer)
     column = label_column(reward, label)
 
     def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any], **_: Any) -> dict[str, Any]:
         rollouts = []
         for query, prompt, value in zip(queries, prompts, labels, strict=True):
             fields = row_fields(shared_reward(path), value, column, "OpenRLHF's label")
-            rollouts.append(Rollout(prompt, completion_of(query, prompt), fields))
+            completion = completion_of(query, prompt)
+            tokens = None if count is None else count(completion)
+            rollouts.append(Rollout(prompt, completion, fields, num_tokens=tokens))
         scored = _score(path, rollouts, retry_for_s)
         rewards = [_reward_of(item, unscored) for item in scored]
         logs = {

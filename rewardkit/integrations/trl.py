@@ -4,8 +4,8 @@
 
     trainer = GRPOTrainer(..., reward_funcs=reward_funcs("reward.yaml", num_generations=8, max_completion_length=512))
 
-An unscored rollout is None to TRL, which leaves it out of its group's baseline. TRL does so only where every function says
-None, so the composite is one function, and its components are logged, not returned.
+An unscored rollout is None to TRL, which leaves it out of its group's baseline if every function says None. So the composite is one
+function, and its components are logged.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class TrlReward:
     """One reward function for TRL. It pickles by the path of its file and is rebuilt in every process that calls it.
 
     Raises:
-        UsageError: The installed TRL is too old, or the reward compares the rollouts of a group and ``num_generations`` is missing.
+        UsageError: TRL is too old, or the reward needs ``num_generations`` or ``max_completion_length`` and it is missing.
         ConfigError: The reward file is wrong.
     """
 
@@ -39,6 +39,8 @@ class TrlReward:
         self._share = UnscoredShare()
         if self.reward.config.needs_groups and num_generations is None:
             raise UsageError(f"{reward} compares the rollouts of a group: pass num_generations, as in GRPOConfig")
+        if self.reward.requirements.finish_reason and max_completion_length is None:
+            raise UsageError(f"{reward} reads the finish reason: pass max_completion_length, as in GRPOConfig")
 
     @property
     def reward(self) -> CompositeReward:
@@ -88,9 +90,8 @@ class TrlReward:
         return [item.reward for item in scored]
 
     def _finish_reason(self, tokens: int) -> str | None:
-        if self.max_completion_length is None:
-            return None
-        return "length" if tokens >= self.max_completion_length else "stop"
+        most = self.max_completion_length
+        return None if most is None else "length" if tokens >= most else "stop"
 
     def _group(self, prompts: Sequence[Any], index: int) -> int | None:
         """Return the number of a row's group: TRL hands over the generations of a prompt side by side."""

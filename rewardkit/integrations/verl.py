@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 from rewardkit.composite import CompositeReward
@@ -24,7 +25,7 @@ try:
 except ImportError:
     RewardManagerBase = object
 
-Prepared = tuple[CompositeReward, common.UnscoredShare]
+Prepared = tuple[CompositeReward, common.UnscoredShare, Callable[[str], int] | None]
 NOT_COLUMNS = frozenset(
     {"raw_prompt", "extra_info", "tool_extra_fields", "multi_modal_data", "reward_scores", "__num_turns__"}
 )
@@ -39,11 +40,12 @@ async def compute_score(
     file: str,
     reference: str | None = None,
     unscored: str | float = "fail",
+    tokenizer: str | None = None,
     **_: Any,
 ) -> dict[str, Any]:
     """Score one response, as ``reward.custom_reward_function`` with ``reward_kwargs: {file: reward.yaml}``.
 
-    It is told neither tokens nor the prompt, so it refuses rewards that count tokens: those need the reward manager.
+    It is told neither tokens, finish reason nor the prompt, so it refuses rewards that need them: those need the reward manager.
 
     Args:
         data_source: A column of the row.
@@ -53,14 +55,16 @@ async def compute_score(
         file: The reward file.
         reference: The column that ``ground_truth`` stands for; by default the only one that the reward reads.
         unscored: ``"fail"``, or the number that a rollout without a score is trained with.
+        tokenizer: The name or folder of the tokenizer that counts the tokens of responses.
 
     Returns:
         ``score``, ``rewardkit/unscored`` and each component's value (NaN if it has none): the same keys for every row.
     """
-    prepared = _prepared(file, knows_tokens=False)
+    prepared = _prepared(file, knows_tokens=False, tokenizer=tokenizer)
     others = {**(extra_info or {}), "data_source": data_source}
     fields = common.row_fields(prepared[0], ground_truth, reference, "verl's row", others)
-    return await _score(prepared, Rollout("", solution_str, fields), unscored)
+    tokens = prepared[2] and prepared[2](solution_str)
+    return await _score(prepared, Rollout("", solution_str, fields, num_tokens=tokens), unscored)
 
 
 class RewardkitRewardManager(RewardManagerBase):  # type: ignore[misc]  # Any where verl is not installed
@@ -97,16 +101,16 @@ class RewardkitRewardManager(RewardManagerBase):  # type: ignore[misc]  # Any wh
 
 
 @functools.lru_cache(maxsize=64)
-def _prepared(file: str, *, knows_tokens: bool) -> Prepared:
+def _prepared(file: str, *, knows_tokens: bool, tokenizer: str | None = None) -> Prepared:
     reward = common.shared_reward(file)
     common.refuse_groups(reward, "verl's reward loop")
     if not knows_tokens:
-        common.refuse_tokens(reward, "verl's reward function")
-    return reward, common.UnscoredShare()
+        common.refuse_unknown(reward, "verl's reward function", tokenizer)
+    return reward, common.UnscoredShare(), None if tokenizer is None else common.token_counter(tokenizer)
 
 
 async def _score(prepared: Prepared, rollout: Rollout, unscored: str | float) -> dict[str, Any]:
-    reward, share = prepared
+    reward, share, _ = prepared
     item = await reward.ascore(rollout)
     score = item.reward
     if item.unscored is not None and score is None:

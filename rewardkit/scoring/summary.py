@@ -190,6 +190,8 @@ class Summary:
     kinds: list[Counter[str]] = field(default_factory=list)
     """For the reward and each component, the number of unscored rows of each kind."""
     skipped: list[int] = field(default_factory=list)
+    not_applicable: list[int] = field(default_factory=list)
+    """For the reward and each component, the number of rows that it does not apply to."""
     groups: Groups = field(default_factory=lambda: Groups(0))
     reasons: Counter[str] = field(default_factory=Counter)
     """Why components could not be scored."""
@@ -207,6 +209,7 @@ class Summary:
             series=[Series() for _ in range(width)],
             kinds=[Counter() for _ in range(width)],
             skipped=[0] * width,
+            not_applicable=[0] * width,
             groups=Groups(width),
         )
 
@@ -232,6 +235,8 @@ class Summary:
         for status, kind, reason in zip(statuses, kinds, reasons, strict=True):
             if status == "skipped":
                 self.skipped[place] += 1
+            elif status == "not_applicable":
+                self.not_applicable[place] += 1
             elif status == "unscored":
                 self.kinds[place][kind or "plugin"] += 1
                 told = _PLACE.sub("", reason) if kind == "input" else reason
@@ -250,6 +255,8 @@ class Summary:
         for counter, more in zip(self.kinds, other.kinds, strict=True):
             counter.update(more)
         self.skipped = [one + two for one, two in zip(self.skipped, other.skipped, strict=True)]
+        both = zip(self.not_applicable, other.not_applicable, strict=True)
+        self.not_applicable = [one + two for one, two in both]
         self.groups.merge(other.groups)
         for reason, times in other.reasons.items():
             self._reason(reason, times)
@@ -267,10 +274,11 @@ class Summary:
                 "zero_std_exact": not self.groups.mask,
                 "unscored": dict(self.kinds[place]) if name else self.unscored,
                 "skipped": self.skipped[place],
+                "not_applicable": self.not_applicable[place],
                 "seconds": round(self.seconds.get(name, 0.0), 3),
             }
         total = parts.pop("")
-        for unused in ("skipped", "seconds"):
+        for unused in ("skipped", "not_applicable", "seconds"):
             total.pop(unused)
         return {
             "rows": self.rows,

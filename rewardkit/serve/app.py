@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rewardkit.composite import CompositeReward
 from rewardkit.errors import RewardkitError, UsageError
-from rewardkit.integrations.common import label_column, refuse_tokens
+from rewardkit.integrations.common import label_column, refuse_unknown
 from rewardkit.serve import contracts, openapi
 from rewardkit.serve.batcher import Batcher, BusyError
 from rewardkit.serve.contracts import BadRequestError, UnansweredError, encode
@@ -95,7 +95,7 @@ class Service:
         if not tokens:
             return None
         try:
-            refuse_tokens(self.reward, "this protocol")
+            refuse_unknown(self.reward, "this protocol")
             label_column(self.reward, self.settings.label)
         except UsageError as error:
             return str(error)

@@ -15,12 +15,14 @@ from typing import Any
 from rewardkit.composite import CompositeReward
 from rewardkit.errors import DataError, RewardkitError
 from rewardkit.integrations.common import completion_of, component_value, fields_of
-from rewardkit.scoring.formats.decode import Columns, Decoded, RowError, add_field_paths, decode, field_paths, read_row
+from rewardkit.scoring.columns.columns import Columns
+from rewardkit.scoring.columns.paths import RowError, add_field_paths
+from rewardkit.scoring.formats.decode import Decoded, decode, field_paths, read_row
 from rewardkit.scoring.formats.decode import write_row as to_json
 from rewardkit.scoring.formats.encode import json_lines, score_columns
 from rewardkit.scoring.formats.format import RawRow
 from rewardkit.scoring.formats.readers import Chunk
-from rewardkit.types import Rollout, Score, ScoredRollout, Unscored
+from rewardkit.types import Rollout, Score, ScoredRollout, Unscored, outcome_status
 
 REQUEST = "request"
 """The name of the source in messages about a row."""
@@ -136,12 +138,11 @@ def result_of(item: ScoredRollout) -> dict[str, Any]:
     """Return the result of a row as JSON data."""
     components = {}
     for name, outcome in item.outcomes.items():
-        status = "scored" if isinstance(outcome, Score) else "unscored" if isinstance(outcome, Unscored) else "skipped"
         part: dict[str, Any] = {
             "value": component_value(item, name),
             "weight": item.weights[name],
             "contribution": item.contributions[name],
-            "status": status,
+            "status": outcome_status(outcome),
             "reason": outcome.message if isinstance(outcome, Unscored) else outcome.reason,
         }
         if isinstance(outcome, Unscored):

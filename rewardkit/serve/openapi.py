@@ -30,7 +30,7 @@ _COMPONENT = {
         "value": _NUMBER_OR_NULL,
         "weight": {"type": "number"},
         "contribution": _NUMBER_OR_NULL,
-        "status": {"enum": ["scored", "unscored", "skipped"]},
+        "status": {"enum": ["scored", "unscored", "not_applicable", "skipped"]},
         "reason": _TEXT,
         "kind": _TEXT,
         "metrics": {"type": "object"},

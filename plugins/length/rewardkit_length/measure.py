@@ -42,10 +42,9 @@ def score_by_length(
     return by_tokens if unit == "tokens" else by_characters
 
 
-def check_tokens(params: Any, rollout: Rollout) -> str | None:
-    """Return a message if the reward counts tokens and the row has no `num_tokens`, else None."""
-    in_tokens = any(getattr(params, name, None) is not None for name in ("per_token", "max_tokens", "min_tokens"))
-    return NO_TOKENS.message if in_tokens and rollout.num_tokens is None else None
+def counts_tokens(params: Any) -> bool:
+    """Return True if the parameters set a length in tokens."""
+    return any(getattr(params, name, None) is not None for name in ("per_token", "max_tokens", "min_tokens"))
 
 
 def choose_unit(name: str, tokens: object, chars: object) -> Unit:

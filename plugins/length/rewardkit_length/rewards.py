@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 from annotated_types import Ge, Gt
 
 from rewardkit import Rollout, Score, Unscored, reward
-from rewardkit_length.measure import check_tokens, choose_unit, not_below, score_by_length
+from rewardkit_length.measure import choose_unit, counts_tokens, not_below, score_by_length
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ PositiveLength: TypeAlias = Annotated[int, Gt(0)]
 
 @reward(
     "length.penalty",
-    check=check_tokens,
+    needs_tokens=counts_tokens,
     example="brevity: {use: length.penalty, with: {per_token: 0.001, free: 200}, weight: 1.0}",
 )
 class Penalty:
@@ -65,7 +65,7 @@ class Penalty:
 
 @reward(
     "length.overlong",
-    check=check_tokens,
+    needs_tokens=counts_tokens,
     example="overlong: {use: length.overlong, with: {max_tokens: 1024, buffer: 256}, weight: 0.5}",
 )
 class Overlong:
@@ -106,7 +106,7 @@ class Overlong:
 
 @reward(
     "length.cosine",
-    check=check_tokens,
+    needs_tokens=counts_tokens,
     example="""\
 correct:     {use: math, with: {reference: answer}, weight: 0}
 right_short: {use: length.cosine, with: {max_tokens: 1000, shortest: 1.0, longest: 0.5}, when: "correct == 1"}
@@ -161,7 +161,7 @@ class Cosine:
 
 @reward(
     "length.target",
-    check=check_tokens,
+    needs_tokens=counts_tokens,
     example="length: {use: length.target, with: {min_tokens: 200, max_tokens: 600, margin: 100}, weight: 0.2}",
 )
 class Target:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rewardkit.errors import OutputError
+from rewardkit.scoring.columns.paths import is_list, is_struct
 from rewardkit.scoring.formats.arrow import ExactTime
-from rewardkit.scoring.formats.decode import Decoded, is_list, is_struct, write_row
-from rewardkit.types import Outcome, Score, ScoredRollout, Unscored
+from rewardkit.scoring.formats.decode import Decoded, write_row
+from rewardkit.types import Outcome, Score, ScoredRollout, Unscored, outcome_status
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -106,7 +107,7 @@ def _parts(outcome: Outcome, place: str) -> tuple[float | None, str, str, Any, A
     if isinstance(outcome, Unscored):
         message = f"{place}: {outcome.message}" if outcome.kind == "input" else outcome.message
         return None, "unscored", message, outcome.kind, None, None, outcome.traceback
-    return None, "skipped", outcome.reason, None, None, None, None
+    return None, outcome_status(outcome), outcome.reason, None, None, None, None
 
 
 def json_lines(decoded: Decoded, columns: ScoreColumns) -> list[bytes]:

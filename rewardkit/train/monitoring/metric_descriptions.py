@@ -102,6 +102,7 @@ COMPONENT: Mapping[str, Description] = {
         "the component's share of the within-group reward variance (the training signal)", "share"
     ),
     "skipped": Description("completions for which the component was skipped", "share"),
+    "not_applicable": Description("completions to which the component does not apply", "share"),
     "unscored": Description("completions that the component could not score", "share"),
 }
 """The metrics of a reward's component, by the last part of ``component/NAME/…``."""

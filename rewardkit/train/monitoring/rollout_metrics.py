@@ -12,7 +12,7 @@ import torch
 from rewardkit.train.evaluation.statistics import pearson
 from rewardkit.train.losses.advantages import component_shares, group_statistics
 from rewardkit.train.rollout.generate import Sample
-from rewardkit.types import Score, Skipped, Unscored
+from rewardkit.types import NotApplicable, Score, Skipped, Unscored
 
 
 def rewards(samples: Sequence[Sample]) -> dict[str, float]:
@@ -61,9 +61,9 @@ def components(samples: Sequence[Sample]) -> dict[str, float]:
         if shares is not None:
             result[f"component/{name}/frac_reward_zero_std"] = _component_frac_zero_std(samples, name)
             result[f"component/{name}/advantage_share"] = shares[name]
-        skipped = sum(isinstance(outcome, Skipped) for outcome in outcomes)
-        if skipped:
-            result[f"component/{name}/skipped"] = skipped / len(outcomes)
+        for word, without in (("skipped", Skipped), ("not_applicable", NotApplicable)):
+            if count := sum(isinstance(outcome, without) for outcome in outcomes):
+                result[f"component/{name}/{word}"] = count / len(outcomes)
         for kind, count in Counter(outcome.kind for outcome in outcomes if isinstance(outcome, Unscored)).items():
             result[f"component/{name}/unscored_{kind}"] = count / len(outcomes)
     return result
@@ -126,7 +126,7 @@ def record(sample: Sample) -> dict[str, Any]:
         "components": {
             name: {"value": outcome.value, "reason": outcome.reason}
             if isinstance(outcome, Score)
-            else {"value": None, "reason": outcome.reason if isinstance(outcome, Skipped) else outcome.message}
+            else {"value": None, "reason": outcome.message if isinstance(outcome, Unscored) else outcome.reason}
             for name, outcome in scored.outcomes.items()
         },
     }
