@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -104,6 +105,11 @@ class ModelConfig(Section):
 class OptimizerConfig(Section):
     """AdamW and its learning-rate schedule."""
 
+    use: Literal["adamw", "adamw_foreach", "adamw_8bit"] = "adamw"
+    """adamw: torch's fused kernel, which needs no memory besides the moments · adamw_foreach: torch's batched operations, which need
+    more · adamw_8bit: moments of 8 bits (arXiv 2110.02861) by bitsandbytes, 2 bytes per weight instead of 8."""
+    offload: bool = False
+    """On a GPU: keep the moments in the CPU's memory, and copy those of one parameter at a time to the GPU in each step."""
     lr: Positive = 1e-5
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     eps: Positive = 1e-8
@@ -118,6 +124,16 @@ class OptimizerConfig(Section):
     non_finite: Literal["stop", "skip"] = "stop"
     """When a loss or gradient is infinite or NaN: stop the run, or skip the update and count it in the metric updates_skipped. Ten
     skipped updates in a row stop the run, as do weights that become infinite or NaN."""
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> OptimizerConfig:
+        if self.offload and self.use != "adamw":
+            raise ValueError(f"offload: only the moments of use: adamw can be offloaded, not those of {self.use}")
+        if self.use == "adamw_8bit" and importlib.util.find_spec("bitsandbytes") is None:
+            raise ValueError(
+                "use: adamw_8bit needs the package bitsandbytes; run pip install bitsandbytes, or use adamw"
+            )
+        return self
 
     @model_validator(mode="after")
     def _falls(self) -> OptimizerConfig:
@@ -179,6 +195,16 @@ class RunConfig(Section):
     does not depend on it."""
     threads: Count | None = None
     """CPU threads per process. The default is OMP_NUM_THREADS, or what torch chooses."""
+
+    @model_validator(mode="after")
+    def _moments_can_be_sharded(self) -> RunConfig:
+        if self.fsdp and (self.optimizer.offload or self.optimizer.use == "adamw_8bit"):
+            key = "offload" if self.optimizer.offload else "use: adamw_8bit"
+            raise ValueError(
+                f"optimizer.{key} can't be combined with fsdp, which shards the moments of use: adamw among the processes; remove one "
+                "of the two"
+            )
+        return self
 
     def columns(self) -> dict[tuple[str, ...], str]:
         """Return the columns that every row must have, by the path of the key that names each."""

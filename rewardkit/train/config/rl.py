@@ -64,6 +64,8 @@ class KlConfig(Section):
     """Adapt the coefficient to reach this KL divergence, in nats per completion (arXiv 1909.08593)."""
     horizon: Positive = 10000.0
     """The number of completions over which an error of 20 % changes an adaptive coefficient by 20 %."""
+    offload_reference: bool = False
+    """On a GPU: keep the weights of the reference model in the CPU's memory, and copy them to the GPU for its passes."""
 
     @property
     def chosen_estimator(self) -> Literal["k1", "k2", "k3"]:
@@ -214,6 +216,24 @@ class RlConfig(RunConfig):
         if self.rollout.batch < self.rollout.group_size:
             raise ValueError(
                 f"rollout.batch ({self.rollout.batch}) is smaller than one group ({self.rollout.group_size})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reference_can_be_offloaded(self) -> RlConfig:
+        if not self.kl.offload_reference:
+            return self
+        if self.kl.coefficient == 0:
+            raise ValueError(
+                "kl.offload_reference has no effect, because without a kl.coefficient there is no reference model"
+            )
+        if self.model.lora is not None:
+            raise ValueError(
+                "kl.offload_reference has no effect with model.lora, where the reference is the policy without its adapters"
+            )
+        if self.fsdp:
+            raise ValueError(
+                "kl.offload_reference can't be combined with fsdp, which shards the reference among the processes"
             )
         return self
 

@@ -14,6 +14,7 @@ from rewardkit.errors import RewardkitError
 from rewardkit.train.config import OptimizerConfig
 from rewardkit.train.data.batching import own_micro_batches
 from rewardkit.train.distributed import collectives, fsdp
+from rewardkit.train.models.offload import OffloadedAdamW
 from rewardkit.train.models.precision import NonFiniteError, find_non_finite
 
 logger = logging.getLogger(__name__)
@@ -72,9 +73,7 @@ class Optimizer:
         matrices = [value for value in parameters.values() if value.dim() >= 2]
         others = [value for value in parameters.values() if value.dim() < 2]
         groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.adamw = torch.optim.AdamW(
-            [group for group in groups if group["params"]], lr=config.lr, betas=config.betas, eps=config.eps
-        )
+        self.adamw = _adamw(config, [group for group in groups if group["params"]])
 
     def accumulate(
         self,
@@ -211,9 +210,24 @@ class Optimizer:
         parameters = [value for group in self.adamw.param_groups for value in group["params"]]
         for index, moments in state["state"].items():
             for name, value in moments.items():
-                if value.shape == parameters[index].shape:
+                if isinstance(value, Tensor) and value.shape == parameters[index].shape:
                     moments[name] = fsdp.local_part(value, parameters[index])
-        self.adamw.load_state_dict(state)
+        # Settings are those of the configuration, such as the kernel, which does not change what a run learns.
+        self.adamw.load_state_dict({**state, "param_groups": self.adamw.state_dict()["param_groups"]})
+
+
+def _adamw(config: OptimizerConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """Return the configured optimizer of parameter groups."""
+    settings: dict[str, Any] = {"lr": config.lr, "betas": config.betas, "eps": config.eps}
+    if config.use == "adamw_8bit":
+        from bitsandbytes.optim import AdamW8bit
+
+        found: torch.optim.Optimizer = AdamW8bit(groups, **settings)
+        return found
+    if config.offload:
+        return OffloadedAdamW(groups, **settings)
+    is_fused = config.use == "adamw"
+    return torch.optim.AdamW(groups, **settings, fused=is_fused, foreach=not is_fused)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

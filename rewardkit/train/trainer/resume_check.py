@@ -28,8 +28,8 @@ _MAY_CHANGE = (
     "version",
 )
 """Keys that may change when a run is resumed, because the weights do not depend on them."""
-_OPTIMIZER_MAY_CHANGE = ("non_finite",)
-"""Keys of the section ``optimizer`` that may change, so that a run that stopped at a gradient that is not finite can skip it."""
+_PARTS_MAY_CHANGE = {"optimizer": ("non_finite", "offload"), "kl": ("offload_reference",)}
+"""Keys of sections that may change: a run that stopped at a gradient that is not finite can skip it, and memory can be saved."""
 _LENGTH = ("steps", "epochs")
 """Keys that may change if the finished steps do not depend on the number of all steps."""
 
@@ -62,8 +62,9 @@ def refuse_other_run(file: TrainFile) -> None:
         before["reward"] = _scoring(content.get("reward"))
         now["reward"] = _scoring(orjson.loads(orjson.dumps(file.reward.resolved)))
     for settings in (before, now):
-        optimizer = settings.get("optimizer", {})
-        settings["optimizer"] = {key: value for key, value in optimizer.items() if key not in _OPTIMIZER_MAY_CHANGE}
+        for section, keys in _PARTS_MAY_CHANGE.items():
+            if section in settings:
+                settings[section] = {key: value for key, value in settings[section].items() if key not in keys}
     changed = [
         key
         for key in sorted({*before, *now})

@@ -29,6 +29,8 @@ from rewardkit.train.config import RunConfig, paths, plain
 from rewardkit.train.config.training_file import TrainFile
 from rewardkit.train.data.rows import data_hashes
 from rewardkit.train.distributed import collectives
+from rewardkit.train.models.loading import best_device
+from rewardkit.train.models.offload import refuse_useless_offload
 from rewardkit.train.models.precision import NonFiniteError
 from rewardkit.train.monitoring.console import RunConsole
 from rewardkit.train.monitoring.loggers import Logger, open_loggers
@@ -91,9 +93,11 @@ class Run:
         Raises:
             UsageError: An earlier run in the folder has already done more steps.
             OutputError: The folder can't be written.
+            ConfigError: The configuration offloads to the CPU what is there already.
             NonFiniteError: Training inside raised it; the last good checkpoint is added to its message.
         """
         config = file.config
+        refuse_useless_offload(file, best_device())
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         title = f"{config.model_dump()['stage']} → {config.output}"

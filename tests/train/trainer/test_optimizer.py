@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 
 import pytest
@@ -45,6 +46,61 @@ def test_a_step_is_as_long_as_its_rate():
         for value in weights.values():
             torch.testing.assert_close(value.detach(), torch.full_like(value, 1 - rate), atol=1e-5, rtol=0)
         assert weights["matrix"].grad is None
+
+
+SETTINGS = [{"use": "adamw"}, {"use": "adamw_foreach"}, {"use": "adamw_8bit"}, {"offload": True}]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_each_optimizer_continues_exactly_from_its_saved_state(settings, tmp_path):
+    """Two steps, saving, loading and two more steps give the weights of four steps."""
+    if settings.get("use") == "adamw_8bit":
+        pytest.importorskip("bitsandbytes")
+
+    def train(weights, optimizer, steps):
+        for step in steps:
+            for value in weights.values():
+                value.grad = torch.randn(value.shape, generator=torch.Generator().manual_seed(step))
+            optimizer.step(step)
+
+    def build(values):
+        weights = {name: nn.Parameter(value.detach().clone()) for name, value in values.items()}
+        return weights, Optimizer(weights, OptimizerConfig(lr=0.1, weight_decay=0.1, **settings), 4)
+
+    start = {"matrix": torch.ones(64, 64), "vector": torch.ones(3)}
+    whole, optimizer = build(start)
+    train(whole, optimizer, range(4))
+    half, optimizer = build(start)
+    train(half, optimizer, range(2))
+    torch.save(optimizer.state(), tmp_path / "state.pt")
+    resumed, optimizer = build(half)
+    optimizer.restore(torch.load(tmp_path / "state.pt", weights_only=True))
+    train(resumed, optimizer, range(2, 4))
+    torch.testing.assert_close(
+        {name: value.detach() for name, value in resumed.items()},
+        {name: value.detach() for name, value in whole.items()},
+        rtol=0,
+        atol=0,
+    )
+
+
+def test_moments_of_8_bits_take_2_bytes_per_weight():
+    """And 32 bits per block of 256."""
+    pytest.importorskip("bitsandbytes")
+    weights = {"matrix": nn.Parameter(torch.ones(256, 256))}
+    optimizer = Optimizer(weights, OptimizerConfig(use="adamw_8bit"), 1)
+    weights["matrix"].grad = torch.ones(256, 256)
+    optimizer.step(0)
+    [state] = optimizer.state()["state"].values()
+    tensors = [value for value in state.values() if isinstance(value, torch.Tensor)]
+    assert sum(value.nbytes for value in tensors) < 2.1 * 256 * 256
+
+
+def test_a_missing_bitsandbytes_is_told_when_the_configuration_is_read(monkeypatch):
+    """With the remedy."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="adamw_8bit needs the package bitsandbytes; run pip install bitsandbytes"):
+        OptimizerConfig(use="adamw_8bit")
 
 
 def test_only_matrices_decay():
