@@ -17,6 +17,9 @@ from torch import Tensor, distributed
 
 T = TypeVar("T")
 
+BUCKET_BYTES = 25 * 1024 * 1024
+"""The size of the buckets in which gradients are summed, that of torch's DistributedDataParallel."""
+
 
 def rank() -> int:
     """Return the number of this process, counted from 0. Needs no other process."""
@@ -52,16 +55,49 @@ def all_gather(own: list[T]) -> list[T]:
 
 
 def all_reduce_gradients(parameters: Iterable[Tensor]) -> None:
-    """Sum the gradients of all processes in place. A process without rows has no gradients, which count as 0."""
+    """Sum the gradients of all processes in place, in buckets of about ``BUCKET_BYTES``.
+
+    A process without rows has no gradients, which count as 0.
+    """
     if size() == 1:
         return
     chosen = list(parameters)
     # A parameter without a gradient in any process keeps none: with a gradient of 0, decay and momentum would still change it.
     known = all_reduce_sum(torch.tensor([float(parameter.grad is not None) for parameter in chosen])).tolist()
+    gradients = []
     for parameter in (parameter for parameter, count in zip(chosen, known, strict=True) if count):
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-        distributed.all_reduce(parameter.grad)
+        gradients.append(parameter.grad)
+    for bucket in buckets(gradients):
+        if len(bucket) == 1 and bucket[0].is_contiguous():
+            distributed.all_reduce(bucket[0])
+            continue
+        flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
+        distributed.all_reduce(flat)
+        for gradient, total in zip(bucket, flat.split([gradient.numel() for gradient in bucket]), strict=True):
+            gradient.copy_(total.view(gradient.shape))
+
+
+def buckets(tensors: Iterable[Tensor], most_bytes: int | None = None) -> list[list[Tensor]]:
+    """Group tensors, each group of one data type and device, into buckets.
+
+    Args:
+        tensors: The tensors.
+        most_bytes: The largest size of a bucket, by default ``BUCKET_BYTES``. A larger tensor is a bucket of its own.
+    """
+    limit = BUCKET_BYTES if most_bytes is None else most_bytes
+    found: list[list[Tensor]] = []
+    open_buckets: dict[tuple[torch.dtype, torch.device], tuple[list[Tensor], int]] = {}
+    for tensor in tensors:
+        kind = tensor.dtype, tensor.device
+        bucket, used = open_buckets.get(kind, ([], 0))
+        if not bucket or used + tensor.nbytes > limit:
+            bucket, used = [], 0
+            found.append(bucket)
+        bucket.append(tensor)
+        open_buckets[kind] = bucket, used + tensor.nbytes
+    return found
 
 
 def all_reduce_sum(values: Tensor) -> Tensor:

@@ -2,21 +2,30 @@
 
 import json
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import torch
 from accelerate import PartialState
-from torch import nn
+from torch import distributed, nn
 
 from rewardkit.errors import ConfigError, Location, RewardkitError
 from rewardkit.rollout_engine import Request, Sampling
-from rewardkit.train.config import LoraConfig, ModelConfig, OptimizerConfig
+from rewardkit.train.config import DpoConfig, LoraConfig, ModelConfig, OptimizerConfig
+from rewardkit.train.data import batching
+from rewardkit.train.data.preference_pairs import AnswerPair
+from rewardkit.train.data.tokenization import Example
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.fsdp import full_tensor, shard_model
 from rewardkit.train.models.policy import Policy, TokenSpan
 from rewardkit.train.models.precision import NonFiniteError
+from rewardkit.train.models.reward_model import RewardModel
+from rewardkit.train.models.value_model import ValueModel
 from rewardkit.train.rollout.engines.hf import HfEngine
 from rewardkit.train.rollout.engines.weight_export import checkpoint_weights
+from rewardkit.train.stages.dpo import DpoTask
+from rewardkit.train.stages.sft import evaluate
 from rewardkit.train.trainer.optimizer import Optimizer
 
 ROWS = [TokenSpan(tuple(range(5, 5 + length)), 1) for length in (12, 9, 7)]
@@ -133,6 +142,78 @@ def in_bfloat16(base):
     return results
 
 
+@contextmanager
+def counted(model):
+    """Count the tokens that this process passes through a model, padding included, in a list of one number."""
+    count = [0]
+
+    def add(_module, args):
+        count[0] += args[0].numel()
+
+    handle = model.get_input_embeddings().register_forward_pre_hook(add)
+    yield count
+    handle.remove()
+
+
+def shared_passes(base, sharded):
+    """Return the tokens of this process and of one process alone, and the largest difference of the results, by pass."""
+    answers = [
+        Example(tuple(range(5, 5 + length)), 2, (1.0,) * (length - 2), "row")
+        for length in (14, 13, 12, 11, 10, 9, 8, 7)
+    ]
+    pairs = [AnswerPair(*answers[place : place + 2]) for place in range(0, 8, 2)]
+    rows = [TokenSpan(answer.tokens, 2) for answer in answers]
+    sections = {"version": 1, "output": "unused", "model": {"path": base}, "micro_batch_tokens": 28}
+    dpo = DpoConfig.model_validate(
+        {**sections, "stage": "dpo", "data": {"train": "unused", "eval": "unused"}, "steps": 1}
+    )
+    policy = Policy.load(ModelConfig(path=base), sharded=sharded)
+    critic = ValueModel(policy, own=True)
+    nn.init.normal_(critic.head.weight, generator=torch.Generator().manual_seed(0))
+    scorer = RewardModel.load(ModelConfig(path=base), sharded=sharded)
+
+    def by_policy():
+        found = DpoTask(dpo, policy, pairs, []).references
+        return torch.stack([found.chosen_P, found.rejected_P], 1)
+
+    passes = {
+        "dpo_references": (policy.lm, by_policy),
+        "critic": (critic.reader.lm, lambda: critic.estimate(rows, 28)),
+        "sft_evaluation": (policy.lm, lambda: torch.tensor(list(evaluate(policy, answers, 28).values()))),
+        "reward_model": (scorer.model, lambda: torch.tensor(scorer.score_all([row.tokens for row in rows], 28))),
+    }
+    found = {}
+    for name, (model, run) in passes.items():
+        with counted(model) as own:
+            shared = run()
+        with (
+            counted(model) as whole,
+            mock.patch.multiple(batching, rank=lambda: 0, size=lambda: 1),
+            mock.patch.object(collectives, "all_reduce_sum", lambda values: values),
+        ):
+            alone = run()
+        found[name] = [own[0], whole[0], float((shared - alone).abs().max())]
+    return found
+
+
+def summed_gradients(base):
+    """Return how many collectives sum the gradients, in buckets and in one each, and whether the results are equal."""
+    draw = torch.Generator().manual_seed(collectives.rank())
+    parameters = list(Policy.load(ModelConfig(path=base)).trained.values())
+    for parameter in parameters[collectives.rank() :]:  # the first has no gradient in the second process
+        parameter.grad = torch.randn(parameter.shape, generator=draw)
+    expected = [torch.zeros_like(one) if one.grad is None else one.grad.clone() for one in parameters]
+    for gradient in expected:
+        distributed.all_reduce(gradient)
+    with (
+        mock.patch.object(collectives, "BUCKET_BYTES", 20_000),
+        mock.patch.object(distributed, "all_reduce", wraps=distributed.all_reduce) as call,
+    ):
+        collectives.all_reduce_gradients(parameters)
+    equal = all(torch.equal(one.grad, other) for one, other in zip(parameters, expected, strict=True))
+    return [call.call_count, len(parameters), equal]
+
+
 def main(base, folder):
     """Find out everything."""
     PartialState()
@@ -149,6 +230,9 @@ def main(base, folder):
         "out_of_memory": out_of_memory(base),
         "not_finite": not_finite(base),
         "in_bfloat16": in_bfloat16(base),
+        "shared_passes": shared_passes(base, sharded=False),
+        "shared_passes_sharded": shared_passes(base, sharded=True),
+        "summed_gradients": summed_gradients(base),
     }
     (Path(folder) / f"facts-{collectives.rank()}.json").write_text(json.dumps(facts))
 

@@ -101,6 +101,25 @@ def test_sharded_training_in_bfloat16_gives_the_weights_of_unsharded_training(fa
     assert [of["in_bfloat16"] for of in facts] == [[True, True]] * 2
 
 
+@pytest.mark.parametrize("sharded", ["", "_sharded"])
+@pytest.mark.parametrize("name", ["dpo_references", "critic", "sft_evaluation", "reward_model"])
+def test_two_processes_pass_half_of_the_tokens_each(facts, name, sharded):
+    """With the results of one process, which passes all of them. FSDP may add a pass of one token to keep the processes in step."""
+    for of in facts:
+        own, alone, difference = of[f"shared_passes{sharded}"][name]
+        assert own == pytest.approx(alone / 2, rel=0.15)
+        assert difference < 1e-5
+    assert sum(of[f"shared_passes{sharded}"][name][0] for of in facts) <= 1.05 * facts[0]["shared_passes"][name][1]
+
+
+def test_gradients_are_summed_in_buckets(facts):
+    """A few collectives give, to the last bit, what one for each parameter gives."""
+    for of in facts:
+        calls, parameters, equal = of["summed_gradients"]
+        assert equal
+        assert calls < parameters / 2
+
+
 def lines(folder):
     """Lines of metrics so far."""
     file = folder / "metrics.jsonl"
