@@ -10,9 +10,12 @@ from safetensors import SafetensorError
 
 from rewardkit.errors import OutputError
 from rewardkit.files import sync_file, write_whole
+from rewardkit.train.distributed import collectives
 
 FULL = 1 << 20
 """Error messages call a disk with fewer free bytes full."""
+_ERRORS = (OSError, RuntimeError, SafetensorError)
+"""What writing raises. safetensors and torch have their own errors for a full disk."""
 
 
 def write_folder(path: Path, write: Callable[[Path], None]) -> None:
@@ -21,7 +24,7 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         OutputError: The folder can't be written. An existing folder is unchanged.
     """
-    part = path.with_name(f".{path.name}.part")
+    part = _part(path)
     old = path.with_name(f".{path.name}.old")
     try:
         if old.exists() and not path.exists():  # killed between the two renames below
@@ -37,13 +40,38 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
             path.rename(old)
         part.rename(path)
         shutil.rmtree(old, ignore_errors=True)
-    # safetensors and torch raise their own errors on a full disk.
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except _ERRORS as error:
         reason = _reason(error, path)
         shutil.rmtree(part, ignore_errors=True)
         if old.exists() and not path.exists():
             old.rename(path)
         raise OutputError(f"{path} can't be written: {reason}; the existing content is unchanged") from error
+
+
+def write_folder_together(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a folder atomically from all processes, replacing a folder of the same name. All must call this together.
+
+    Args:
+        path: The folder, which every process sees.
+        write: Called in every process with the folder to write into.
+
+    Raises:
+        OutputError: The folder can't be written. An existing folder is unchanged.
+    """
+
+    def write_own(part: Path) -> None:
+        collectives.barrier()  # the main process has made the folder
+        write(part)
+
+    if collectives.is_main_process():
+        write_folder(path, write_own)
+    else:
+        try:
+            write_own(_part(path))
+        except _ERRORS as error:
+            reason = _reason(error, path)
+            raise OutputError(f"{path} can't be written: {reason}; the existing content is unchanged") from error
+    collectives.barrier()
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -62,6 +90,11 @@ def remove_folder(path: Path) -> None:
     except OSError as error:
         raise OutputError(f"{path} can't be removed: {error.strerror}") from error
     shutil.rmtree(gone, ignore_errors=True)
+
+
+def _part(path: Path) -> Path:
+    """Return the name under which a folder is written before it is complete."""
+    return path.with_name(f".{path.name}.part")
 
 
 def _reason(error: Exception, path: Path) -> str:

@@ -1,7 +1,9 @@
 """Checkpoints: the complete state of a run on disk, so that it resumes exactly.
 
-A checkpoint is a folder ``step-N`` that is written under another name and renamed when it is complete. The state of the random number
-generators is not saved, because every step seeds them from the run's seed and its own number.
+A checkpoint is a folder ``step-N`` that is written under another name and renamed when it is complete. Each process writes its part of
+the weights and of the optimizers' states, and reads the parts that it needs, so that a run may resume with another number of processes,
+sharded or not. The state of the random number generators is not saved, because every step seeds them from the run's seed and its own
+number.
 """
 
 from __future__ import annotations
@@ -13,16 +15,22 @@ from typing import Any
 
 import orjson
 import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from rewardkit.errors import DataError, RewardkitError
 from rewardkit.train.distributed import collectives, fsdp
-from rewardkit.train.trainer.atomic_folder import remove_folder, write_folder
-from rewardkit.train.trainer.checksums import find_damage, write_checksums
+from rewardkit.train.distributed.sharded_files import StoredTensor, read_tensors, stored_tensors, write_tensors
+from rewardkit.train.trainer.atomic_folder import remove_folder, write_folder_together
+from rewardkit.train.trainer.checksums import checksum_of, checksums_of, find_damage, write_checksums
 from rewardkit.train.trainer.optimizer import Optimizer
 
 PREFIX = "step-"
+STATE = "state.json"
+"""The file of a checkpoint that holds everything except tensors."""
+NUMBERS = "optimizers"
+"""The key of this file under which the optimizers' numbers are."""
+WEIGHT, MOMENT = "weight", "moment"
+"""Tensors are named part/weight/parameter and part/moment/number of the parameter/name of the moment."""
 
 
 def step_of(path: Path) -> int:
@@ -67,24 +75,26 @@ class Checkpoints:
         Raises:
             OutputError: The checkpoint can't be written. Earlier ones are unchanged.
         """
-        whole = {
-            name: fsdp.gather_to_first((dict(parameters), optimizer.state()))
-            for name, (parameters, optimizer) in parts.items()
-        }
+        tensors: dict[str, Tensor] = {}
+        numbers: dict[str, int | float] = {}
+        for name, (parameters, optimizer) in parts.items():
+            tensors |= {f"{name}/{WEIGHT}/{key}": value for key, value in parameters.items()}
+            for index, moments in optimizer.state()["state"].items():
+                for key, value in moments.items():
+                    (tensors if isinstance(value, Tensor) else numbers)[f"{name}/{MOMENT}/{index}/{key}"] = value
+        content = orjson.dumps({"step": step, **state, NUMBERS: numbers}, option=orjson.OPT_INDENT_2)
 
         def write(folder: Path) -> None:
-            for name, (parameters, optimizer_state) in whole.items():
-                save_file(
-                    {key: value.detach().contiguous() for key, value in parameters.items()},
-                    folder / f"{name}.safetensors",
-                )
-                torch.save(optimizer_state, folder / f"{name}.optimizer.pt")
-            (folder / "state.json").write_bytes(orjson.dumps({"step": step, **state}, option=orjson.OPT_INDENT_2))
-            write_checksums(folder)
+            write_tensors(folder, tensors)
+            found = collectives.all_gather([checksums_of(folder, collectives.rank(), collectives.size())])
+            if collectives.is_main_process():
+                (folder / STATE).write_bytes(content)
+                checksums = {name: entry for part in found for name, entry in part.items()}
+                write_checksums(folder, checksums | {STATE: checksum_of(folder / STATE)})
 
         path = self.folder / f"{PREFIX}{step:06d}"
+        write_folder_together(path, write)
         if collectives.is_main_process():
-            write_folder(path, write)
             for old in self.all()[: -self.keep]:
                 if step_of(old) != spare:
                     remove_folder(old)
@@ -107,25 +117,51 @@ class Checkpoints:
             RewardkitError: The checkpoint belongs to another model.
         """
         self._refuse_damage(path)
-        for name, (parameters, optimizer) in parts.items():
-            weights = load_file(path / f"{name}.safetensors")
-            if weights.keys() != parameters.keys() or any(
-                weights[key].shape != parameters[key].shape for key in weights
-            ):
-                raise RewardkitError(
-                    f"{path} belongs to another model than this configuration's; use another output folder, or --fresh"
-                )
-            with torch.no_grad():
-                for key, parameter in parameters.items():
-                    parameter.copy_(fsdp.local_part(weights[key], parameter))
-            optimizer.restore(torch.load(path / f"{name}.optimizer.pt", weights_only=True, map_location="cpu"))
-        state: dict[str, Any] = orjson.loads((path / "state.json").read_bytes())
+        state: dict[str, Any] = orjson.loads((path / STATE).read_bytes())
+        numbers = state.pop(NUMBERS)
+        stored = stored_tensors(path)
+        into = {f"{name}/{WEIGHT}/{key}": value for name, (own, _) in parts.items() for key, value in own.items()}
+        weights = {place: entry.shape for place, entry in stored.items() if f"/{WEIGHT}/" in place}
+        if weights != {place: value.shape for place, value in into.items()}:
+            raise RewardkitError(
+                f"{path} belongs to another model than this configuration's; use another output folder, or --fresh"
+            )
+        moments: dict[str, Any] = numbers | {
+            place: _empty_moment(entry, _parameter(parts, place))
+            for place, entry in stored.items()
+            if place not in into
+        }
+        read_tensors(path, into | {place: moments[place] for place in stored if place not in into})
+        for name, (_, optimizer) in parts.items():
+            found: dict[int, dict[str, Any]] = {}
+            for place, value in moments.items():
+                owner, _, index, key = place.split("/")
+                if owner == name:
+                    found.setdefault(int(index), {})[key] = value
+            optimizer.restore({"state": found, "param_groups": optimizer.state()["param_groups"]})
         return state
 
     def _refuse_damage(self, path: Path) -> None:
         """Raise a DataError that names a damaged checkpoint and the one before it."""
-        if (damage := find_damage(path)) is None:
+        damages = collectives.all_gather([find_damage(path, collectives.rank(), collectives.size())])
+        damage = next((found for found in damages if found is not None), None)
+        if damage is None:
             return
         earlier = [step_of(other) for other in self.all() if step_of(other) < step_of(path)]
         instead = f"after step {earlier[-1]}" if earlier else "from the beginning"
         raise DataError(f"{path} is damaged: {damage}. Remove this folder to resume {instead}")
+
+
+def _parameter(parts: Mapping[str, tuple[Mapping[str, nn.Parameter], Optimizer]], place: str) -> Tensor:
+    """Return the parameter that a moment with this name belongs to."""
+    name, _, index, _ = place.split("/")
+    groups = parts[name][1].adamw.param_groups
+    found: list[Tensor] = [parameter for group in groups for parameter in group["params"]]
+    return found[int(index)]
+
+
+def _empty_moment(stored: StoredTensor, parameter: Tensor) -> Tensor:
+    """Return a tensor to read a moment into, which is sharded as its parameter is if it has the same shape."""
+    if fsdp.is_sharded(parameter) and stored.shape == parameter.shape:
+        return torch.empty_like(parameter, dtype=stored.dtype, requires_grad=False)
+    return torch.empty(stored.shape, dtype=stored.dtype)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import orjson
 
@@ -11,18 +13,51 @@ FILE = "checksums.json"
 """The file of a folder that holds the checksums of all its other files."""
 
 
-def write_checksums(folder: Path) -> None:
-    """Record the size and the SHA-256 of every file below a folder in its ``checksums.json``. Raises OSError."""
+Checksums: TypeAlias = Mapping[str, Mapping[str, int | str]]
+"""Size and SHA-256 of files, by their paths in a folder."""
+
+
+def checksums_of(folder: Path, rank: int = 0, size: int = 1) -> Checksums:
+    """Return the checksums of the files below a folder.
+
+    Args:
+        folder: The folder.
+        rank: The number of this process, if several share the work.
+        size: The number of processes, each of which takes every ``size``-th file.
+
+    Raises:
+        OSError: A file can't be read.
+    """
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != FILE)
-    found = {str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files}
+    return {str(path.relative_to(folder)): checksum_of(path) for path in files[rank::size]}
+
+
+def checksum_of(file: Path) -> Mapping[str, int | str]:
+    """Return size and SHA-256 of a file. Raises OSError."""
+    return {"bytes": file.stat().st_size, "sha256": _sha256(file)}
+
+
+def write_checksums(folder: Path, found: Checksums | None = None) -> None:
+    """Record the checksums of every file below a folder in its ``checksums.json``.
+
+    Args:
+        folder: The folder.
+        found: The checksums, if they are known.
+
+    Raises:
+        OSError: A file can't be read or written.
+    """
+    found = checksums_of(folder) if found is None else found
     (folder / FILE).write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
 
 
-def find_damage(folder: Path) -> str | None:
+def find_damage(folder: Path, rank: int = 0, size: int = 1) -> str | None:
     """Compare a folder with its checksums.
 
     Args:
         folder: A folder that ``write_checksums`` was called for.
+        rank: The number of this process, if several share the work.
+        size: The number of processes, each of which checks every ``size``-th file.
 
     Returns:
         A clause that names the first damaged file and what is wrong with it; None where every file is intact.
@@ -36,11 +71,11 @@ def find_damage(folder: Path) -> str | None:
         return f"{FILE} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{FILE} can't be read ({error})"
-    for name, (size, digest) in recorded.items():
+    for name, (length, digest) in list(recorded.items())[rank::size]:
         path = folder / name
         try:
-            if path.stat().st_size != size:
-                return f"{name} has {path.stat().st_size:,} bytes where {size:,} were written"
+            if path.stat().st_size != length:
+                return f"{name} has {path.stat().st_size:,} bytes where {length:,} were written"
             if _sha256(path) != digest:
                 return f"the content of {name} differs from what was written"
         except FileNotFoundError:

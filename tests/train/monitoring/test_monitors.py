@@ -114,10 +114,11 @@ def test_a_rollback_restores_the_last_good_checkpoint(work, tmp_path):
     short = load_file(tmp_path / "short/out/final/model.safetensors")
     assert all(torch.equal(value, short[name]) for name, value in final.items())
     before, after = (
-        torch.load(folder / "policy.optimizer.pt", weights_only=True)["state"]
+        load_file(next(folder.glob("*.safetensors")))
         for folder in (last, tmp_path / f"short/out/checkpoints/step-{reached:06d}")
     )
-    assert all(torch.equal(value, after[key][name]) for key, entry in before.items() for name, value in entry.items())
+    assert any("/moment/" in name for name in before)
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
     alarms = lines(tmp_path / "out/alarms.jsonl")
     assert alarms[-1]["step"] == left
     assert (tmp_path / "out/best").is_dir()  # the best model from before the alarm is kept

@@ -108,15 +108,14 @@ def test_a_full_disk_leaves_what_was_there(work, tmp_path, held_out, monkeypatch
             raise OSError(28, "No space left on device")
         original(*args, **kwargs)
 
-    monkeypatch.setattr(checkpoint.torch, "save", full)
+    monkeypatch.setattr(checkpoint, "write_tensors", full)
     with pytest.raises(OutputError, match=r"No space left on device.*the existing content is unchanged"):
         run(work, tmp_path, held_out, **{"checkpoint.every": "1"})
     [kept] = (tmp_path / "out/checkpoints").iterdir()
     assert kept.name == "step-000001"
     assert {path.name for path in kept.iterdir()} == {
         "checksums.json",
-        "policy.safetensors",
-        "policy.optimizer.pt",
+        "shard-00001-model-00001-of-00001.safetensors",
         "state.json",
     }
 
