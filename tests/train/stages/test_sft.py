@@ -99,7 +99,7 @@ def test_a_full_disk_leaves_what_was_there(work, tmp_path, held_out, monkeypatch
     """A checkpoint that can't be written is an error, and the one before is intact."""
     from rewardkit.train.trainer import checkpoint
 
-    original = checkpoint.torch.save
+    original = checkpoint.write_tensors
     calls = []
 
     def full(*args, **kwargs):
