@@ -23,7 +23,7 @@ Heads and their arguments (an argument is an `Expr` unless said otherwise):
 `rel`       operators: tuple[str, …], operands…               (a chain of relations)
 `setop`     operator: str: union, inter, minus; operands…
 `builder`   element, condition                                (`\{x \mid x > 0\}`)
-`matrix`    rows: tuple[tuple[Expr, …], …]
+`matrix`    rows: tuple[tuple[Expr, …], …], and "⟨⟩" for a vector in angle brackets
 `cases`     rows: tuple[tuple[Expr, …], …]
 `big`       operator: str: sum, prod, int, lim; variable name: str, lower | None, upper | None, body
 `pmod`      value, modulus

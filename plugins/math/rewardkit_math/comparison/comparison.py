@@ -7,6 +7,7 @@ from rewardkit_math.comparison.matrices import is_matrix, matched
 from rewardkit_math.comparison.parameters import Parameters
 from rewardkit_math.comparison.relations import Relations
 from rewardkit_math.comparison.shapes import NUMBER_SETS, SETS, infinity, is_name, items, opened
+from rewardkit_math.comparison.spans import generators, same_span
 from rewardkit_math.comparison.tables import Tables
 from rewardkit_math.comparison.values import Values
 from rewardkit_math.comparison.words import Words
@@ -38,6 +39,10 @@ class Comparison(Words, Lists, Relations, Tables, Parameters, Values):
             return self.several_chosen(a, b)
         if a.head == "phrase" or b.head == "phrase":
             return self.phrases(a, b)
+        spans = generators(a), generators(b)
+        if spans[0] is not None and spans[1] is not None:
+            self.at("structure")
+            return same_span(spans[0], spans[1])
         a, b = opened(a), opened(b)
         a, b = matched(a, b)
         if a == b:

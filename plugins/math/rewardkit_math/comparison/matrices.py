@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rewardkit_math.errors import TooLarge, Undecided, Undefined
 from rewardkit_math.expr import MINUS_ONE, ONE, ZERO, Expr, substitute, symbols
+from rewardkit_math.normal import as_rational, normal_form
 
 
 def is_matrix(expr: Expr) -> bool:
@@ -130,10 +131,21 @@ def matched(a: Expr, b: Expr) -> tuple[Expr, Expr]:
 
 
 def _like(expr: Expr, other: Expr) -> Expr:
+    is_pair = other.head == "seq" and other.args[0] == "()" and len(other.args) == 3
+    if expr.head == "fn" and expr.args[0] == "binom" and (other.head == "matrix" or is_pair):
+        return Expr("seq", "()", *expr.args[1:])
+    if (
+        is_pair
+        and expr.head == "seq"
+        and expr.args[0] == "[]"
+        and len(expr.args) == 3
+        and _decrease(expr.args[1], expr.args[2])
+    ):
+        return Expr("seq", "()", *expr.args[1:])  # [3, 2] is no interval
     if other.head == "matrix":
         rows = other.args[0]
-        if expr.head == "fn" and expr.args[0] == "binom":
-            return Expr("seq", "()", *expr.args[1:])
+        if expr.head == "matrix" and "⟨⟩" in expr.args and len(rows[0]) == 1:
+            return Expr("matrix", tuple((entry,) for entry in expr.args[0][0]))  # a vector in angles may be a column
         if (
             expr.head == "seq"
             and expr.args[0] in ("[]", "()")
@@ -142,10 +154,29 @@ def _like(expr: Expr, other: Expr) -> Expr:
         ):
             return Expr("matrix", tuple(tuple(row.args[1:]) for row in expr.args[1:]))
         size = len(rows) if len(rows[0]) == 1 else len(rows[0])
-        return as_vector(expr, size) or _scaled(expr) or expr
+        return as_vector(expr, size) or _computed(expr) or expr
     if other.head == "seq" and other.args[0] in ("()", "[]", ""):
-        return as_vector(expr, len(other.args) - 1) or _scaled(expr) or expr
+        return as_vector(expr, len(other.args) - 1) or _computed(expr) or expr
     return expr
+
+
+def _decrease(low: Expr, high: Expr) -> bool:
+    """Return whether two rational numbers are in the order in which no interval has its ends."""
+    if symbols(low) or symbols(high):
+        return False
+    first, second = as_rational(normal_form(low)), as_rational(normal_form(high))
+    return first is not None and second is not None and first > second
+
+
+def _computed(expr: Expr) -> Expr | None:
+    """Return a sum of tuples and of their multiples, such as `(1,2) + t(3,4)`, as a tuple; None for anything else."""
+    if expr.head != "add":
+        return _scaled(expr)
+    terms = [e if e.head == "seq" and e.args[0] == "()" else _scaled(e) for e in expr.args]
+    tuples = [e.args[1:] for e in terms if e is not None]
+    if len(tuples) != len(terms) or len({len(e) for e in tuples}) != 1 or len(tuples[0]) < 2:
+        return None
+    return Expr("seq", "()", *(Expr("add", *parts) for parts in zip(*tuples, strict=True)))
 
 
 def _scaled(expr: Expr) -> Expr | None:

@@ -64,8 +64,8 @@ class Brackets(Cursor):
         if opening == "⌈":
             return Expr("fn", "ceil", inside)
         items = inside.args[1:] if inside.head == "seq" and inside.args[0] == "" else (inside,)
-        if opening == "⟨":
-            return Expr("seq", "()", *items)
+        if opening == "⟨":  # a vector, never an interval
+            return Expr("matrix", (tuple(items),), "⟨⟩") if len(items) > 1 else Expr("seq", "()", *items)
         if opening == "{":
             return Expr("seq", "{}", *items)
         if len(items) == 1:
