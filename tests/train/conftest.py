@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import multiprocessing
 import os
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from warm_processes import WarmProcess
 
 pytest.importorskip("torch", reason="training needs torch: pip install 'rewardkit[train]'")
 pytest.importorskip("transformers", reason="training needs transformers: pip install 'rewardkit[train]'")
@@ -60,6 +61,39 @@ def policy(work):
     return Policy.load(ModelConfig(path=str(work / "base")))
 
 
+@pytest.fixture(scope="session")
+def in_processes(tmp_path_factory):
+    """Return a function that calls another one in several connected processes, and returns what each of them returned.
+
+    The processes are forked, so nothing is imported again. torch can't compute gradients in them.
+    """
+    import torch
+    from torch import distributed
+
+    def call(rank, size, folder, function):
+        torch.set_num_threads(1)
+        if size > 1:
+            distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
+        torch.save(function(), folder / f"{rank}.part")
+        (folder / f"{rank}.part").rename(folder / f"{rank}.pt")
+        if size > 1:
+            distributed.barrier()
+        os._exit(0)
+
+    def run(size, function):
+        folder = tmp_path_factory.mktemp("processes")
+        context = multiprocessing.get_context("fork")
+        processes = [context.Process(target=call, args=(rank, size, folder, function)) for rank in range(size)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+            process.kill()
+        return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(size)]
+
+    return run
+
+
 @pytest.fixture
 def start_world():
     """Return a function that starts connected Python processes; those still running at the end are killed."""
@@ -74,16 +108,7 @@ def start_world():
         for rank in range(processes):
             own = {**world, "RANK": rank, "LOCAL_RANK": rank} if processes > 1 else {}
             settings = {"ACCELERATE_USE_CPU": 1, "COLUMNS": 200, "OMP_NUM_THREADS": 1, **environment, **own}
-            new.append(
-                subprocess.Popen(
-                    [sys.executable, *arguments],
-                    env=os.environ | {name: str(value) for name, value in settings.items()},
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                    start_new_session=True,
-                )
-            )
+            new.append(WarmProcess(arguments, os.environ | {name: str(value) for name, value in settings.items()}))
         started.extend(new)
         return new
 

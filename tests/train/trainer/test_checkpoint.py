@@ -5,11 +5,16 @@ from __future__ import annotations
 import shutil
 
 import pytest
+import torch
 
 from rewardkit.errors import DataError, OutputError
+from rewardkit.train.config import ModelConfig, OptimizerConfig
+from rewardkit.train.distributed.fsdp import full_tensor
+from rewardkit.train.models.policy import Policy
 from rewardkit.train.trainer import atomic_folder
 from rewardkit.train.trainer.atomic_folder import write_file, write_folder
 from rewardkit.train.trainer.checkpoint import Checkpoints
+from rewardkit.train.trainer.optimizer import Optimizer
 
 
 def say(text):
@@ -74,6 +79,79 @@ def test_the_latest_and_one_to_spare_are_kept(tmp_path):
         kept.save(step, {}, {"position": step}, spare=1)
     assert [path.name for path in kept.all()] == ["step-000001", "step-000004", "step-000005"]
     assert kept.restore(kept.latest(), {}) == {"step": 5, "position": 5}
+
+
+@pytest.fixture(scope="module")
+def after_two_steps(work):
+    """The weights and moments of one process after two steps."""
+    policy, optimizer = trained_once(work)
+    return stepped(policy, optimizer)
+
+
+@pytest.fixture(scope="module")
+def of_two(work, tmp_path_factory, in_processes):
+    """The checkpoints of two processes that share a model, after its first step."""
+    folder = tmp_path_factory.mktemp("of_two")
+
+    def save():
+        policy, optimizer = trained_once(work)
+        Checkpoints(folder, keep=1).save(1, {"policy": (policy.trained, optimizer)}, {"best": 0.5})
+
+    in_processes(2, save)
+    return folder
+
+
+def trained_once(work):
+    """A policy, sharded if there are several processes, and its optimizer, after one step."""
+    policy = Policy.load(ModelConfig(path=str(work / "base")), sharded=True)
+    settings = OptimizerConfig(lr=1e-2, max_grad_norm=None)
+    optimizer = Optimizer(policy.trained, settings, 10, policy.sharded)
+    stepped(policy, optimizer)
+    return policy, optimizer
+
+
+def stepped(policy, optimizer):
+    """Do a step whose gradients are a tenth of the weights. Return all weights and moments."""
+    for value in policy.trained.values():
+        value.grad = 0.1 * value.detach()
+    optimizer.step(0)
+    moments = {
+        f"{name} {key}": full_tensor(moment)
+        for name, value in policy.trained.items()
+        for key, moment in optimizer.adamw.state[value].items()
+    }
+    return {**{name: full_tensor(value.detach()) for name, value in policy.trained.items()}, **moments}
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_checkpoint_of_two_processes_is_resumed_by_another_number(work, of_two, after_two_steps, in_processes, size):
+    """Each process writes its own part alone, and any number of processes goes on to the weights and moments of one process."""
+    assert len(list(of_two.glob("step-000001/*.safetensors"))) == 2
+
+    def resume():
+        policy, optimizer = trained_once(work)
+        for value in policy.trained.values():
+            value.data.zero_()
+        kept = Checkpoints(of_two, keep=1)
+        state = kept.restore(kept.latest(), {"policy": (policy.trained, optimizer)})
+        return state, stepped(policy, optimizer)
+
+    for state, found in in_processes(size, resume):
+        assert state == {"step": 1, "best": 0.5}
+        assert found.keys() == after_two_steps.keys()
+        assert all(torch.allclose(value, found[name], atol=1e-6) for name, value in after_two_steps.items())
+
+
+def test_the_damaged_part_of_one_process_is_named(of_two, tmp_path):
+    """A checkpoint with a part that is cut off is refused before anything is read."""
+    shutil.copytree(of_two, tmp_path / "checkpoints")
+    kept = Checkpoints(tmp_path / "checkpoints", keep=1)
+    second = kept.latest() / "shard-00002-model-00001-of-00001.safetensors"
+    second.write_bytes(second.read_bytes()[:-1])
+    with pytest.raises(
+        DataError, match=r"damaged: shard-00002-model-00001-of-00001\.safetensors has [\d,]+ bytes where"
+    ):
+        kept.restore(kept.latest(), {})
 
 
 def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_offered(tmp_path):
