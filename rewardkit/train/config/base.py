@@ -193,6 +193,9 @@ class RunConfig(Section):
     fsdp: bool = False
     """Shard weights, gradients and optimizer states among the processes (FSDP2), for models that do not fit one device. The result
     does not depend on it."""
+    collective_timeout: Positive = 600
+    """Seconds that a process waits for the others in one exchange, before the run ends with an error that names the process that did not
+    come. Raise it if sampling, scoring or saving in one process may take so much longer than in another."""
     threads: Count | None = None
     """CPU threads per process. The default is OMP_NUM_THREADS, or what torch chooses."""
 

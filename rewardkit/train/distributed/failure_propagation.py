@@ -1,9 +1,12 @@
 """Failures in several processes: if one process fails or dies, all end with its error.
 
 Without this, the others would wait in a collective for a process that never comes: with gloo until connections break, with NCCL
-until torch's time-out of ten minutes. So the main process hosts a ``TCPStore``. A process that fails writes its failure there, every
+until the time-out of the process group. So the main process hosts a ``TCPStore``. A process that fails writes its failure there, every
 process has a thread that looks for failures of the others, and counters that each process increments show which ones are alive. Each
 failure is printed once, by the main process as long as it lives. (``torchrun`` also ends all processes when one has exited.)
+
+A process that lives but does not come ends the run as well: a collective that has waited for the time-out of the process group raises,
+and the error names the processes and their passes (``passes``).
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ from torch import distributed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from rewardkit.errors import EngineError, RewardkitError
-from rewardkit.train.distributed import collectives
+from rewardkit.train.distributed import collectives, passes
+from rewardkit.train.distributed.passes import Pass
 
 logger = logging.getLogger(__name__)
 POLL_S = 0.1
@@ -40,7 +44,7 @@ SILENT_S = 60.0
 SILENT_IF_BROKEN_S = 1.5
 """The same, if a collective has broken."""
 
-LOST = "the process ended without a message, perhaps for lack of memory; run the same command again to resume"
+LOST = "the process ended without a message{where}, perhaps for lack of memory; run the same command again to resume"
 
 
 class PeerError(RewardkitError):
@@ -49,6 +53,10 @@ class PeerError(RewardkitError):
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class PeerTimeoutError(RewardkitError):
+    """Another process did not come to a collective within the time-out of the process group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +90,16 @@ class Failure:
 class FailureChannel:
     """What this process knows of the failures of the others, and how it reports its own. All processes must create it together."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_s: float | None = None) -> None:
+        """Connect the processes.
+
+        Args:
+            timeout_s: The time-out of the process group, in seconds; None if it is not known.
+        """
         self.rank = collectives.rank()
+        self.timeout_s = timeout_s
+        self.passes = {rank: Pass() for rank in range(collectives.size())}
+        """By rank: the pass in which a process was when this one last looked."""
         self.failure: Failure | None = None
         """The failure of another process: the first one, unless a later one is final."""
         self.meetings = 0
@@ -125,6 +141,21 @@ class FailureChannel:
                 if distributed.is_initialized() and isinstance(error, RuntimeError):
                     self._report_silent(SILENT_IF_BROKEN_S)
         return self._failure()
+
+    def timeout_error(self, error: BaseException) -> RewardkitError | None:
+        """Return what to raise instead of an exception of torch that says that a collective has timed out; otherwise None."""
+        if not isinstance(error, RuntimeError) or isinstance(error, RewardkitError) or "imed out" not in str(error):
+            return None
+        self._read_passes()
+        own = self.passes[self.rank] = passes.current()
+        late = [rank for rank, other in self.passes.items() if rank != self.rank and other.number < own.number]
+        others = late or [rank for rank in self.passes if rank != self.rank]
+        where = ", ".join(f"process {rank} is still{self.passes[rank].where or ' at work'}" for rank in others)
+        limit = "" if self.timeout_s is None else f" for {self.timeout_s:g} s"
+        return PeerTimeoutError(
+            f"process {self.rank} has waited{limit}{own.where}, and {where}. If it only is slow, raise collective_timeout; run the same "
+            "command again to resume"
+        )
 
     def settle(self) -> None:
         """Note that all processes have completed a ``raise_on_all_ranks`` block and know its failures."""
@@ -181,10 +212,13 @@ class FailureChannel:
     def _watch(self) -> None:
         """Look for failures of others until this process leaves. Runs in a thread of its own."""
         assert self._store is not None  # noqa: S101 - the thread is only started with a store
-        own, last_check = f"alive/{self.rank}", time.monotonic()
+        own, last_check, published = f"alive/{self.rank}", time.monotonic(), Pass()
         while not self._stop.wait(POLL_S):
             try:
                 self._store.add(own, 1)
+                if (own_pass := passes.current()) is not published:
+                    published = own_pass
+                    self._store.set(f"pass/{self.rank}", orjson.dumps(asdict(published)).decode())
                 while self._heard < self._store.add("failures", 0):
                     if not self._store.check([f"failure/{self._heard}"]):
                         break  # it is being written
@@ -198,13 +232,14 @@ class FailureChannel:
                         return  # the store is about to end
                 if time.monotonic() - last_check > 1:
                     last_check = time.monotonic()
+                    self._read_passes()
                     self._report_silent(SILENT_S)
             except RuntimeError:  # the store is gone, and the main process with it
                 if not self._stop.is_set():
                     with self._changed:
                         self._is_main_gone = True
                         self._changed.notify_all()
-                    self._hear(Failure(0, LOST))
+                    self._hear(self._lost(0))
                 return
 
     def _report_silent(self, limit_s: float) -> None:
@@ -220,7 +255,20 @@ class FailureChannel:
                 if value != known:
                     self._counters[rank] = value, now
                 elif now - since > limit_s and not self._store.check([f"left/{rank}"]):
-                    self._hear(Failure(rank, LOST))
+                    self._read_passes()
+                    self._hear(self._lost(rank))
+
+    def _read_passes(self) -> None:
+        """Read in which passes the other processes are."""
+        if self._store is None or self._is_main_gone:
+            return
+        with suppress(RuntimeError):
+            for rank in self.passes:
+                if rank != self.rank and self._store.check([f"pass/{rank}"]):
+                    self.passes[rank] = Pass(**orjson.loads(self._store.get(f"pass/{rank}")))
+
+    def _lost(self, rank: int) -> Failure:
+        return Failure(rank, LOST.format(where=self.passes[rank].where))
 
     def _alive_others(self) -> int:
         """Return how many other processes have a counter that has changed lately."""
@@ -291,21 +339,25 @@ _channel: FailureChannel | None = None
 
 
 @contextmanager
-def propagate_failures() -> Iterator[None]:
+def propagate_failures(timeout_s: float | None = None) -> Iterator[None]:
     """End all processes if one of them fails inside.
 
     The main process raises what is to be printed; the others exit with the same code, silently. If another process raises an
     unexpected exception, its traceback is printed there.
 
+    Args:
+        timeout_s: The time-out of the process group, in seconds, for the message of a process that has waited for so long.
+
     Raises:
         PeerError: Another process failed.
+        PeerTimeoutError: Another process did not come to a collective within the time-out.
         SystemExit: This process or another one failed, and the main process prints it.
     """
     global _channel  # noqa: PLW0603 - one per process, as torch's process group is
     if collectives.size() == 1:
         yield
         return
-    channel = _channel = FailureChannel()
+    channel = _channel = FailureChannel(timeout_s)
     try:
         yield
     except BaseException as error:
@@ -320,10 +372,11 @@ def propagate_failures() -> Iterator[None]:
 def _end(channel: FailureChannel, error: BaseException) -> None:
     """Leave because of an exception; raise something else if that describes better what happened."""
     cause = channel.cause(error)
-    own = Failure.of(error)
+    timeout = channel.timeout_error(error) if cause is None else None
+    own = Failure.of(timeout or error)
     if cause is None and not isinstance(error, PeerError):
         channel.report(own)
-        if channel.rank > 0 and not isinstance(error, RewardkitError | KeyboardInterrupt | SystemExit):
+        if channel.rank > 0 and not isinstance(timeout or error, RewardkitError | KeyboardInterrupt | SystemExit):
             traceback.print_exception(error)
     if distributed.is_initialized() and distributed.get_backend() == "gloo":
         traceback.clear_frames(error.__traceback__)  # what they hold would keep the connections open
@@ -333,6 +386,8 @@ def _end(channel: FailureChannel, error: BaseException) -> None:
         raise SystemExit((cause or own).code) from None
     if cause is not None:
         raise cause.error() from None
+    if timeout is not None:
+        raise timeout from error
 
 
 def raise_if_peer_failed() -> None:

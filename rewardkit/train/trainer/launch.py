@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 
 from accelerate import PartialState
@@ -35,8 +36,9 @@ def launch(file: TrainFile, runner: Callable[[TrainFile], Path], *, fresh: bool 
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     quiet()
-    PartialState()  # connects the processes of the run
-    with propagate_failures(), exclusive(file.config.output) if collectives.is_main_process() else nullcontext():
+    timeout_s = file.config.collective_timeout
+    PartialState(timeout=timedelta(seconds=timeout_s))  # connects the processes of the run
+    with propagate_failures(timeout_s), exclusive(file.config.output) if collectives.is_main_process() else nullcontext():
         _prepare(file, fresh=fresh)
         return runner(file)
 

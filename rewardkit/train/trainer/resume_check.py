@@ -23,6 +23,8 @@ _MAY_CHANGE = (
     "threads",
     "fsdp",
     "micro_batch_tokens",
+    "packing",
+    "collective_timeout",
     "monitors",
     "reward_workers",
     "version",

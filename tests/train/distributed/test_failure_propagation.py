@@ -15,24 +15,28 @@ PRELUDE = """
 import os, signal, sys, time
 import rewardkit.train  # before torch, whose own log level it sets
 import torch
+from datetime import timedelta
 from torch import distributed
 from rewardkit.cli import run
 from rewardkit.errors import EngineError, OutputError, RewardkitError
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed import failure_propagation
+from rewardkit.train.distributed.passes import running_pass
+
+TIMEOUT_S = float(os.environ["TIMEOUT_S"])
 
 def meet():
     distributed.all_reduce(torch.ones(1))
 
 def main(inside):
     def command(**_):
-        with failure_propagation.propagate_failures():
+        with failure_propagation.propagate_failures(TIMEOUT_S):
             inside(distributed.get_rank())
     import rewardkit.cli
     rewardkit.cli.cli.main = command
     sys.exit(run())
 
-distributed.init_process_group("gloo")
+distributed.init_process_group("gloo", timeout=timedelta(seconds=TIMEOUT_S))
 """
 GRPO = """
 version: 1
@@ -60,9 +64,10 @@ def ended(processes, timeout=60):
 def world(start_world):
     """Runs the body of ``inside(rank)`` in so many processes; exit codes and what they said."""
 
-    def run(body, processes=2, prelude=""):
+    def run(body, processes=2, prelude="", timeout_s=60):
         lines = "\n".join("    " + line for line in body.strip().splitlines())
-        return ended(start_world(["-c", f"{PRELUDE}{prelude}\ndef inside(rank):\n{lines}\nmain(inside)"], processes))
+        program = f"{PRELUDE}{prelude}\ndef inside(rank):\n{lines}\nmain(inside)"
+        return ended(start_world(["-c", program], processes, TIMEOUT_S=timeout_s))
 
     return run
 
@@ -133,6 +138,28 @@ def test_who_does_not_come_out_is_ended(world):
     assert said == ["error: process 1: the disk is full\n", ""]
 
 
+def test_a_process_that_does_not_come_is_named_with_its_pass(world):
+    """After the time-out of the process group, not after torch's half an hour. It hears of that and ends, too."""
+    codes, said = world(
+        """
+with running_pass("the rollouts of step 3"):
+    while rank == 1: time.sleep(0.01); failure_propagation.raise_if_peer_failed()
+with running_pass("the update of step 3"):
+    meet()
+""",
+        timeout_s=1,
+    )
+    assert codes == [1, 1]
+    assert (
+        said[0]
+        .strip()
+        .startswith(
+            "error: process 0 has waited for 1 s in the update of step 3, and process 1 is still in the rollouts of step 3. "
+        )
+    )
+    assert said[1] == ""
+
+
 def test_what_is_raised_where_all_agree_is_raised_by_all(world):
     """So that they still can do something together; an EngineError stays one, and what comes after is told, too."""
     codes, said = world(
@@ -155,10 +182,16 @@ for turn in range(3):
 def test_a_process_killed_while_others_agree(world):
     """Nobody waits for it there."""
     codes, said = world(
-        "with failure_propagation.raise_on_all_ranks():\n    if rank == 1: os.kill(os.getpid(), signal.SIGKILL)"
+        """
+with running_pass("the rollouts of step 1"), failure_propagation.raise_on_all_ranks():
+    while rank == 1:
+        if failure_propagation._channel._store.check(["pass/1"]): os.kill(os.getpid(), signal.SIGKILL)
+"""
     )
     assert codes == [1, -signal.SIGKILL]
-    assert said[0].startswith("error: process 1: the process ended without a message")
+    assert said[0].startswith(
+        "error: process 1: the process ended without a message in the rollouts of step 1, perhaps"
+    )
 
 
 def test_interrupted_processes_say_so_once(world):
