@@ -19,6 +19,7 @@ from rewardkit.train.config.training_file import TrainFile
 from rewardkit.train.data.preference_pairs import AnswerPair, AnswerRenderer, read_pairs
 from rewardkit.train.data.rows import Row
 from rewardkit.train.data.turn_end import endless_response_problem
+from rewardkit.train.distributed.passes import running_pass
 from rewardkit.train.evaluation.statistics import wilson
 from rewardkit.train.losses.preference import DPOLoss, dpo, sequence_logprobs
 from rewardkit.train.models.dropout import switch_off_dropout
@@ -100,8 +101,9 @@ class DpoTask(SupervisedTask):
         self.rows: Sequence[int] = []
         switch_off_dropout(policy.model)
         policy.model.train()
-        self.references = self._references(train)
-        self.held_out_references = self._references(held_out)
+        with running_pass("the log-probs of the reference"):
+            self.references = self._references(train)
+            self.held_out_references = self._references(held_out)
 
     @property
     def model(self) -> Policy:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rewardkit.train.config import PpoConfig
 from rewardkit.train.config.training_file import TrainFile
 from rewardkit.train.distributed import collectives
+from rewardkit.train.distributed.passes import running_pass
 from rewardkit.train.losses.gae import explained_variance, gae, value_loss, whiten
 from rewardkit.train.losses.kl import kl_estimate, token_rewards
 from rewardkit.train.losses.masked_statistics import masked_mean
@@ -91,9 +92,10 @@ class PpoUpdater(PolicyUpdater):
         self, batch: RolloutBatch, mask_B_T: Tensor, old_B_T: Tensor | None, ref_B_T: Tensor | None
     ) -> tuple[Tensor, ValueTargets]:
         """Compute advantages by GAE over rewards per token, whitened over the batch if so configured."""
-        values_B_T = self.critic.estimate(
-            [batch.sequence(row) for row in range(len(mask_B_T))], self.micro_batch_tokens
-        )
+        with running_pass("the critic's values"):
+            values_B_T = self.critic.estimate(
+                [batch.sequence(row) for row in range(len(mask_B_T))], self.micro_batch_tokens
+            )
         kl_B_T = torch.zeros(mask_B_T.shape)
         if old_B_T is not None and ref_B_T is not None and self.config.kl.place == "reward":
             kl_B_T = kl_estimate(old_B_T, ref_B_T, self.config.kl.chosen_estimator)

@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from rewardkit.train.config import KlConfig, RlConfig
 from rewardkit.train.config.algorithms import resolve_algorithm
 from rewardkit.train.distributed import collectives
+from rewardkit.train.distributed.passes import running_pass
 from rewardkit.train.losses.advantages import (
     ADVANTAGES,
     GroupStatistics,
@@ -270,7 +271,8 @@ class PolicyUpdater:
                 [batch.sequence(row) for row in part], self.config.rollout.temperature
             ).logprobs_B_T
 
-        with without_adapters:
+        name = "the log-probs of the reference" if by_reference else "the log-probs before the update"
+        with running_pass(name), without_adapters:
             return policy.compute_rows(
                 compute, result_B_T, batch.lengths(range(len(batch.completions))), self.micro_batch_tokens
             )

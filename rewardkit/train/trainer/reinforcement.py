@@ -24,6 +24,7 @@ from rewardkit.train.data.batching import Order
 from rewardkit.train.data.tokenization import Prompt
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.failure_propagation import raise_on_all_ranks
+from rewardkit.train.distributed.passes import running_pass
 from rewardkit.train.evaluation.correctness import correct_condition, evaluation_warning
 from rewardkit.train.losses.advantages import group_statistics
 from rewardkit.train.models.policy import Policy
@@ -205,13 +206,15 @@ class Trainer:
         """
         began = time.monotonic()
         timings, synced = Timings(), self.engine.seconds_sync
-        samples, kept = self.sample(step, timings)
+        with running_pass(f"the rollouts of step {step + 1}"):
+            samples, kept = self.sample(step, timings)
         scored = [sample for sample in kept if training_rewards(sample, self.config.algorithm.process)]
         with raise_on_all_ranks():
             self.engine.sleep()
         collected, synced = time.monotonic(), self.engine.seconds_sync - synced
         batch = build_rollout_batch(scored, self.config, self.policy.decode)
-        updated = self.updater.update(batch, step)
+        with running_pass(f"the update of step {step + 1}"):
+            updated = self.updater.update(batch, step)
         self.refuse_stale_weights(updated, step)
         self.engine.sync()
         ended = time.monotonic()
@@ -242,7 +245,8 @@ class Trainer:
 
     def evaluate(self, step: int) -> None:
         """Evaluate the policy on the held-out prompts after ``step`` steps."""
-        self.alarms.pending += self.evaluation.evaluate(step)
+        with running_pass(f"the evaluation after step {step}"):
+            self.alarms.pending += self.evaluation.evaluate(step)
 
     def sample(self, step: int, timings: Timings) -> tuple[list[Sample], list[Sample]]:
         """Sample and score the step's rollouts.
@@ -342,7 +346,8 @@ class Trainer:
         # Whether the policy exploits the reward is only known right after an evaluation by the held-out reward.
         if self.evaluation.gold is None or self.run.is_due(done, self.config.evaluate.every):
             self.alarms.note_checkpoint(done)
-        self.run.checkpoints.save(done, self.updater.checkpoint_parts(), self.state(), spare=self.alarms.calm_step)
+        with running_pass(f"the checkpoint after step {done}"):
+            self.run.checkpoints.save(done, self.updater.checkpoint_parts(), self.state(), spare=self.alarms.calm_step)
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps beside weights and optimisers, as JSON data."""

@@ -29,6 +29,7 @@ from rewardkit.train.config import RunConfig, paths, plain
 from rewardkit.train.config.training_file import TrainFile
 from rewardkit.train.data.rows import data_hashes
 from rewardkit.train.distributed import collectives
+from rewardkit.train.distributed.passes import running_pass
 from rewardkit.train.models.loading import best_device
 from rewardkit.train.models.offload import refuse_useless_offload
 from rewardkit.train.models.precision import NonFiniteError
@@ -240,11 +241,12 @@ class Run:
             The model's folder.
         """
         path = self.folder / name
-        if collectives.is_main_process():
-            write_folder(path, save)
-        else:
-            save(path)
-        collectives.barrier()
+        with running_pass(f"saving the model to {name}"):
+            if collectives.is_main_process():
+                write_folder(path, save)
+            else:
+                save(path)
+            collectives.barrier()
         return path
 
     def offer_best(self, quality: float, save: Callable[[Path], None]) -> None:

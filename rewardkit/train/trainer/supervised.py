@@ -14,6 +14,7 @@ from torch import Tensor
 from rewardkit.train.config import RowsConfig
 from rewardkit.train.data.batching import Order
 from rewardkit.train.distributed import collectives
+from rewardkit.train.distributed.passes import running_pass
 from rewardkit.train.models.base import TrainedModel
 from rewardkit.train.models.precision import NonFiniteError
 from rewardkit.train.trainer.optimizer import Optimizer, learning_rate
@@ -114,8 +115,9 @@ def train_supervised(run: Run, task: SupervisedTask, config: RowsConfig, *, shuf
             stats_B_N[part] = stats_P_N.detach().cpu()
             return loss
 
-        micro = optimizer.accumulate(lengths, micro, backward)
-        norm = optimizer.step(step)
+        with running_pass(f"the update of step {step + 1}"):
+            micro = optimizer.accumulate(lengths, micro, backward)
+            norm = optimizer.step(step)
         seconds = time.monotonic() - began
         done = step + 1
         run.log(
@@ -134,14 +136,16 @@ def train_supervised(run: Run, task: SupervisedTask, config: RowsConfig, *, shuf
             _evaluate(run, task, done)
         stop = run.must_stop()
         if stop or run.is_due(done, config.checkpoint.every):
-            run.checkpoints.save(done, parts, {"best": run.best})
+            with running_pass(f"the checkpoint after step {done}"):
+                run.checkpoints.save(done, parts, {"best": run.best})
         if stop and done < run.total_steps:
             raise run.interrupted(done)
 
 
 def _evaluate(run: Run, task: SupervisedTask, done: int) -> None:
     run.console.activity = "evaluating the held-out rows"
-    found = task.evaluate()
+    with running_pass(f"the evaluation after step {done}"):
+        found = task.evaluate()
     run.console.activity = ""
     if not found:
         return
