@@ -15,6 +15,7 @@ from rewardkit.train.distributed.failure_propagation import raise_if_peer_failed
 from rewardkit.train.distributed.fsdp import ShardedModel
 from rewardkit.train.models.offload import OffloadedModel
 from rewardkit.train.models.precision import autocast
+from rewardkit.train.models.router_loss import asks_for_router_loss
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -49,6 +50,8 @@ class TrainedModel:
         """Set if the model is sharded. All processes must then call the methods that use its weights together."""
         self.compute_dtype: torch.dtype = compute_dtype or model.dtype
         """The data type of matrix products. Trained weights are float32."""
+        self.has_router_loss = asks_for_router_loss(model.config)
+        """Whether backward passes through the trained model add the gradient of an auxiliary loss."""
         self._offloaded: OffloadedModel | None = None
 
     @property

@@ -31,6 +31,7 @@ from rewardkit.train.models.loading import (
 )
 from rewardkit.train.models.logprobs import NO_SCALING, PLAIN_LOGITS, plain_logprobs, token_logprobs
 from rewardkit.train.models.precision import allow_tf32, freeze, resolve_dtype
+from rewardkit.train.models.router_loss import add_router_loss
 from rewardkit.train.models.saving import save_pretrained
 from rewardkit.train.seeds import step_seed
 
@@ -134,6 +135,8 @@ class Policy(TrainedModel):
         model = load_model(
             AutoModelForCausalLM, "causal language model", config, location, dtype=dtype, sharded=sharded
         )
+        if trained:
+            add_router_loss(model, location)
         model = prepare_for_training(model, "CAUSAL_LM", config, location)
         if not trained:
             freeze(model, compute_dtype)
@@ -223,11 +226,19 @@ class Policy(TrainedModel):
         return hidden_X_H[torch.cat(places).to(self.device)]
 
     def _padded(self, batch: Sequence[TokenSpan], width: int) -> Tensor:
-        """Return the hidden states of right-padded rows, flat. Causal attention never sees the padding, so no mask is needed."""
+        """Return the hidden states of right-padded rows, flat.
+
+        Causal attention never sees the padding, so only the auxiliary loss of a mixture of experts needs a mask.
+        """
         ids = torch.zeros(len(batch), width, dtype=torch.long)
         for index, row in enumerate(batch):
             ids[index, : len(row.tokens)] = torch.tensor(row.tokens)
-        hidden = self.backbone(input_ids=ids.to(self.device), use_cache=False).last_hidden_state
+        mask_B_T = None
+        if self.has_router_loss:
+            lengths_B = torch.tensor([len(row.tokens) for row in batch])
+            mask_B_T = (torch.arange(width) < lengths_B[:, None]).long().to(self.device)
+        out = self.backbone(input_ids=ids.to(self.device), attention_mask=mask_B_T, use_cache=False)
+        hidden = out.last_hidden_state
         return hidden.flatten(0, 1)  # type: ignore[no-any-return]
 
     def _packed(self, batch: Sequence[TokenSpan]) -> Tensor:

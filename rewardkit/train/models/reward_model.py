@@ -19,6 +19,7 @@ from rewardkit.train.distributed.fsdp import ShardedModel, gather_weights, shard
 from rewardkit.train.models.base import TrainedModel
 from rewardkit.train.models.loading import best_device, load_model, load_tokenizer, prepare_for_training
 from rewardkit.train.models.precision import allow_tf32, resolve_dtype
+from rewardkit.train.models.router_loss import add_router_loss
 from rewardkit.train.models.saving import save_pretrained
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ def _load_model(
     model = load_model(
         AutoModelForSequenceClassification, what, config, location, dtype=dtype, sharded=sharded, num_labels=1
     )
+    add_router_loss(model, location)
     if trained == "head":
         getattr(model, model.base_model_prefix).requires_grad_(requires_grad=False)
     return prepare_for_training(model, "SEQ_CLS", config, location)

@@ -17,6 +17,7 @@ class Description:
 _RUN: Mapping[str, Description] = {
     "loss": Description("loss that the update minimises"),
     "lr": Description("learning rate"),
+    "router_loss": Description("auxiliary loss that balances the experts of a mixture, added to the loss"),
     "grad_norm": Description("norm of the gradient before clipping"),
     "updates_skipped": Description("updates of the step that were skipped because the loss or gradient was not finite"),
     "tokens": Description("tokens sampled or read in the step", "tokens"),

@@ -70,7 +70,10 @@ class PpoUpdater(PolicyUpdater):
             self.critic_optimizer = Optimizer(self.critic.trained, settings, config.steps, sharded)
         else:
             head = {f"critic.{name}": value for name, value in self.critic.trained.items()}
-            optimizer = Optimizer({**optimizer.parameters, **head}, config.optimizer, config.steps, policy.sharded)
+            parameters = {**optimizer.parameters, **head}
+            optimizer = Optimizer(
+                parameters, config.optimizer, config.steps, policy.sharded, has_router_loss=policy.has_router_loss
+            )
         super().__init__(config, policy, optimizer, reference)
 
     def checkpoint_parts(self) -> dict[str, tuple[Mapping[str, nn.Parameter], Optimizer]]:

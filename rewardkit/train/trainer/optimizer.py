@@ -15,6 +15,7 @@ from rewardkit.train.config import OptimizerConfig
 from rewardkit.train.data.batching import own_micro_batches
 from rewardkit.train.distributed import collectives, fsdp
 from rewardkit.train.models.offload import OffloadedAdamW
+from rewardkit.train.models.router_loss import router_loss_share
 from rewardkit.train.models.precision import NonFiniteError, find_non_finite
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ class Optimizer:
         config: OptimizerConfig,
         total_steps: int,
         sharded: fsdp.ShardedModel | None = None,
+        *,
+        has_router_loss: bool = False,
     ) -> None:
         """Create the optimiser.
 
@@ -61,6 +64,7 @@ class Optimizer:
             config: Learning rate, betas, weight decay and clipping.
             total_steps: Number of steps of the run, for the learning-rate schedule.
             sharded: The sharded model that the parameters belong to, if it is sharded.
+            has_router_loss: Whether the model adds an auxiliary loss (``models.router_loss``), which is then measured.
         """
         self.sharded = sharded
         self.config = config
@@ -70,6 +74,8 @@ class Optimizer:
         """Whether the loss of the accumulated gradients is finite."""
         self._skipped = 0
         self._skipped_in_a_row = 0
+        self._has_router_loss = has_router_loss
+        self._router_loss = 0.0
         matrices = [value for value in parameters.values() if value.dim() >= 2]
         others = [value for value in parameters.values() if value.dim() < 2]
         groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -107,7 +113,11 @@ class Optimizer:
             self.adamw.zero_grad(set_to_none=True)
             parts, idle = own_micro_batches(lengths, most_tokens)
             try:
-                losses = [backward(part) for part in parts]
+                losses, router_loss = [], 0.0
+                for part in parts:
+                    with router_loss_share(sum(lengths[row] for row in part) / sum(lengths)) as auxiliary:
+                        losses.append(backward(part))
+                    router_loss += sum(map(float, auxiliary))
                 if self.sharded is not None:
                     with torch.set_grad_enabled(through_model):
                         self.sharded.run_idle_passes(idle)
@@ -130,6 +140,8 @@ class Optimizer:
             self._loss_is_finite = not collectives.any_rank(
                 any(not bool(torch.isfinite(loss.detach()).all()) for loss in losses if loss is not None)
             )
+            if self._has_router_loss:
+                self._router_loss = float(collectives.all_reduce_sum(torch.tensor(router_loss)))
             # FSDP has reduced the gradients of sharded parameters; an empty batch has no gradient in any process.
             if lengths:
                 collectives.all_reduce_gradients(
@@ -175,6 +187,10 @@ class Optimizer:
         """Return how many updates were skipped since the last call."""
         found, self._skipped = self._skipped, 0
         return found
+
+    def router_metrics(self) -> dict[str, float]:
+        """Return the auxiliary loss of the last accumulated batch as a metric; empty if the model has none."""
+        return {"router_loss": self._router_loss} if self._has_router_loss else {}
 
     def _skip(self, step: int, what: str) -> None:
         """Count a skipped update, or raise NonFiniteError."""

@@ -212,7 +212,7 @@ class PolicyUpdater:
         if self.config.optimizer.non_finite == "skip":
             optimizers = [optimizer for _, optimizer in self.checkpoint_parts().values()]
             metrics["updates_skipped"] = sum(optimizer.take_skipped() for optimizer in optimizers)
-        return metrics | {"grad_norm": norm}
+        return metrics | self.optimizer.router_metrics() | {"grad_norm": norm}
 
     # --- prepare -------------------------------------------------------------------------------------------------------
 

@@ -108,7 +108,9 @@ def train(file: TrainFile, config: RlConfig, make_updater: Callable[[Policy, Opt
                 )
         if (warning := evaluation_warning(config, file.reward)) is not None:
             run.console.message(warning)
-        optimizer = Optimizer(policy.trained, config.optimizer, config.steps, policy.sharded)
+        optimizer = Optimizer(
+            policy.trained, config.optimizer, config.steps, policy.sharded, has_router_loss=policy.has_router_loss
+        )
         gold = scope.enter_context(CompositeReward(file.gold, registry=file.registry)) if file.gold else None
         updater = make_updater(policy, optimizer)
         tokens = [prompt.tokens for prompt in (*prompts, *held_out)]

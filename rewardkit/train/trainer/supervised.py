@@ -86,7 +86,9 @@ def train_supervised(run: Run, task: SupervisedTask, config: RowsConfig, *, shuf
         Interrupted: The run was interrupted; it can be resumed.
     """
     trained = task.model.trained
-    optimizer = Optimizer(trained, config.optimizer, run.total_steps, task.model.sharded)
+    optimizer = Optimizer(
+        trained, config.optimizer, run.total_steps, task.model.sharded, has_router_loss=task.model.has_router_loss
+    )
     parts = {task.name: (trained, optimizer)}
     order = Order(len(task.lengths), config.seed, shuffle=shuffle)
     micro, first = config.micro_batch_tokens, 0
@@ -124,6 +126,7 @@ def train_supervised(run: Run, task: SupervisedTask, config: RowsConfig, *, shuf
             done,
             {
                 **task.metrics(collectives.all_reduce_sum(stats_B_N)),
+                **optimizer.router_metrics(),
                 "grad_norm": norm,
                 **({"updates_skipped": optimizer.take_skipped()} if config.optimizer.non_finite == "skip" else {}),
                 "lr": learning_rate(config.optimizer, step, run.total_steps),
