@@ -15,6 +15,7 @@ from rewardkit.hookspecs import hookimpl
 from rewardkit.monitor import Monitor
 from rewardkit.rollout_engine import Completion, EngineSetup, Request, RolloutEngine, RolloutEngineType, Sampling
 from rewardkit.types import (
+    CallLimits,
     Finding,
     NotApplicable,
     Outcome,
@@ -39,6 +40,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "CallLimits",
     "Completion",
     "CompositeReward",
     "EngineSetup",

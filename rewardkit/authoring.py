@@ -15,7 +15,7 @@ import typing
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
-from rewardkit.types import Executor, RewardFunction, RewardResult, RewardType, Rollout, Scope
+from rewardkit.types import CallLimits, Executor, RewardFunction, RewardResult, RewardType, Rollout, Scope
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 REWARD_TYPE_ATTRIBUTE = "__rewardkit_reward_type__"
@@ -43,6 +43,7 @@ def reward(
     scope: Scope = "rollout",
     executor: Executor | None = None,
     timeout_s: float | None = None,
+    limits: CallLimits | Callable[[Any], CallLimits] | None = None,
     deterministic: bool = False,
     identity: Callable[[Any], str | None] | None = None,
     content: Callable[[Any, Rollout], Any] | None = None,
@@ -68,6 +69,8 @@ def reward(
         executor: Where the reward runs: ``"inline"``, ``"process"``, ``"async"`` or ``"device"``. The default is ``"async"`` for coroutine
             functions and ``"inline"`` for others.
         timeout_s: The time limit per rollout in seconds, for the executors ``"process"`` and ``"async"``. None sets no limit.
+        limits: The limits of a coroutine function's calls, or a function of the parameters that returns them: how many at once, rollouts
+            per call, tries. A reward file may override them.
         deterministic: True if the same rollout always gets the same score. Scores are then cached, and equal rows of a batch are scored
             once.
         identity: For deterministic rewards, a function of the parameters that returns as text what else determines the scores, such as
@@ -102,7 +105,7 @@ def reward(
                     yield value
 
         is_async = inspect.iscoroutinefunction(target.__call__ if inspect.isclass(target) else target)
-        _refuse_mismatch(name, target, is_async, scope, executor)
+        _refuse_mismatch(name, target, is_async, scope, executor, limits)
         reward_type = RewardType(
             name=name,
             params=params,
@@ -113,8 +116,10 @@ def reward(
             needs_tokens=needs_tokens,
             needs_finish_reason=needs_finish_reason,
             scope=scope,
+            rowwise=not inspect.isclass(target) and next(iter(inspect.signature(target).parameters), "") != "rollouts",
             executor=executor or ("async" if is_async else "inline"),
             timeout_s=timeout_s,
+            limits=limits,
             deterministic=deterministic,
             identity=identity,
             content=content,
@@ -197,11 +202,15 @@ def _class_builder(cls: Callable[..., Any]) -> Callable[[Any], RewardFunction]:
     return build
 
 
-def _refuse_mismatch(name: str, target: Any, is_async: bool, scope: Scope, executor: Executor | None) -> None:
+def _refuse_mismatch(
+    name: str, target: Any, is_async: bool, scope: Scope, executor: Executor | None, limits: object
+) -> None:
     if is_async and executor not in {None, "async"}:
         raise TypeError(f"reward {name!r}: a coroutine function runs on executor 'async', not {executor!r}")
     if inspect.isclass(target):
         return
+    if limits is not None and not is_async:
+        raise TypeError(f"reward {name!r}: limits are of coroutine functions; write 'async def'")
     if executor == "async" and not is_async:
         raise TypeError(f"reward {name!r}: executor 'async' needs a coroutine function; write 'async def'")
     positional = [item for item in inspect.signature(target).parameters.values() if item.kind in _POSITIONAL]

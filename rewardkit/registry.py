@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 DISABLE_VARIABLE = "REWARDKIT_DISABLE_PLUGINS"
 
+OWN = "services"
+"""The name of the plugin with the rewards of the core itself."""
 FIRST_PARTY = ("format", "length", "math", "code", "reward_model")
 """The plugins that an extra of the core installs. Error messages about a missing reward name the extra."""
 
@@ -155,7 +157,16 @@ class Registry:
             if entry_point.dist and (sources := _editable_sources(entry_point.dist, plugin)):
                 provenance = Provenance(entry_point.name, distribution, f"{version}+{sources}")
             registry.register(plugin, provenance)
+        if only is None or OWN in only:
+            registry._register_own()
         return registry
+
+    def _register_own(self) -> None:
+        """Register the rewards of the core, which call services and other packages."""
+        from rewardkit import __version__
+        from rewardkit.services import http
+
+        self.register(http, Provenance(OWN, "rewardkit", __version__))
 
     def register(self, plugin: object, provenance: Provenance | None = None) -> None:
         """Register a plugin. If it misspells a hook or offers something of the wrong type, it is added to ``broken``.

@@ -218,6 +218,29 @@ class RewardFunction(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallLimits:
+    """Limits of a reward that waits for a service. A reward file overrides them under ``limits``.
+
+    The time-out of a call starts when the call starts, not while it waits for its turn.
+    """
+
+    endpoint: str = ""
+    """The address of the service. Components that name the same one share its limit and its failures. Empty: the component's own."""
+    concurrency: int = 64
+    """The most calls at once."""
+    batch: int = 1
+    """The most rollouts in one call, for rewards that take a batch."""
+    tries: int = 1
+    """Attempts per call. Network errors, time-outs and the HTTP status codes 429 and 5xx are tried again."""
+    pause: float = 0.25
+    """Seconds before the second attempt. The pause doubles each time, and is never shorter than the service's Retry-After."""
+    down_after: int = 0
+    """Calls in a row that fail for good, after which the endpoint is not called for ``down_for`` seconds. 0: it is always called."""
+    down_for: float = 30.0
+    """Seconds for which an endpoint that is down is not called."""
+
+
 LACKING_ATTRIBUTE: Mapping[str, str] = {
     "num_tokens": "the row does not say how many tokens the completion has: add a column num_tokens, or measure characters",
     "finish_reason": "the row does not say whether the completion was truncated: add a column finish_reason",
@@ -247,11 +270,15 @@ class RewardType:
     """True if it reads ``finish_reason``, or a function of the parameters that tells. A rollout without one is then unscored."""
     scope: Scope = "rollout"
     """``"group"``: the reward compares the rollouts of one prompt, so it is called with whole groups."""
+    rowwise: bool = False
+    """True if it is called with one rollout at a time."""
     executor: Executor = "inline"
     """``inline``: pure and fast · ``process``: runs in a worker process that can be killed · ``async``: waits for a service ·
     ``device``: runs batches on an accelerator, one at a time."""
     timeout_s: float | None = None
     """The time limit per rollout in seconds (``process`` and ``async``); ``timeout`` in the reward file overrides it. None: no limit."""
+    limits: CallLimits | Callable[[Any], CallLimits] | None = None
+    """The limits of its calls, or a function of the parameters that returns them (executor ``async``). None: those of `CallLimits`."""
     deterministic: bool = False
     """True if the same rollout always gets the same score and a cache lookup is cheaper than scoring. Scores are then cached."""
     identity: Callable[[Any], str | None] | None = None
@@ -301,6 +328,15 @@ class RewardType:
         """
         needs = {"num_tokens": self.needs_tokens, "finish_reason": self.needs_finish_reason}
         return tuple(name for name, needed in needs.items() if (needed(params) if callable(needed) else needed))
+
+    def call_limits(self, params: Any) -> CallLimits | None:
+        """Return the limits of a component's calls, or None if it makes none.
+
+        Args:
+            params: The parameters of the component.
+        """
+        limits = self.limits(params) if callable(self.limits) else self.limits
+        return CallLimits() if limits is None and self.executor == "async" else limits
 
     def fields_without_value(self, params: Any, rollout: Rollout) -> list[str]:
         """Return the fields that a component with these parameters needs and a rollout has no value for.

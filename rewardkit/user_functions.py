@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TypeAlias, get_args
 
-from rewardkit.types import RewardFunction, RewardType, Rollout, Score, Unscored
+from rewardkit.types import CallLimits, NotApplicable, RewardFunction, RewardType, Rollout, Score, Unscored
 
 PATTERN = r"^[^:\s][^:]*:[A-Za-z_][A-Za-z0-9_.]*$"
 """Matches a ``use`` that names a function."""
@@ -68,6 +68,8 @@ class FunctionSource:
     """A hash of its file."""
     parameters: Mapping[str, bool] | None
     """The function's parameters, and whether each has a default; None if the file has no plain ``def`` of this name."""
+    is_async: bool = False
+    """True if it is a plain ``async def``."""
 
     @classmethod
     def find(cls, use: str, folder: Path) -> FunctionSource:
@@ -92,7 +94,11 @@ class FunctionSource:
             raise ValueError(f"{file} is not Python: {error}") from None
         target = f"{file}:{name}" if where.endswith(".py") else use
         version = hashlib.blake2b(content, digest_size=8).hexdigest()
-        return cls(target, version, _parameters(tree, name, file))
+        is_async = any(
+            isinstance(node, ast.AsyncFunctionDef) and node.name == name and not node.decorator_list
+            for node in tree.body
+        )
+        return cls(target, version, _parameters(tree, name, file), is_async)
 
 
 def is_function(use: str) -> bool:
@@ -126,7 +132,7 @@ _TELLS: dict[Style, frozenset[str]] = {
 
 
 def function_type(use: str, source: FunctionSource) -> RewardType:
-    """Return a function as a reward type that runs in worker processes.
+    """Return a function as a reward type that runs in worker processes. A coroutine function waits for many rollouts at a time.
 
     Args:
         use: What the reward file says.
@@ -135,10 +141,11 @@ def function_type(use: str, source: FunctionSource) -> RewardType:
     return RewardType(
         name=use,
         params=FunctionParams,
-        build=functools.partial(_build, source.target),
+        build=functools.partial(_build, source.target, is_async=source.is_async),
         needs=functools.partial(_needs, use, source.parameters),
         executor="process",
         timeout_s=TIMEOUT_S,
+        limits=CallLimits() if source.is_async else None,
         doc="A function of yours.",
         origin=source.target,
     )
@@ -161,9 +168,10 @@ def _needs(use: str, parameters: Mapping[str, bool] | None, params: FunctionPara
     return ()
 
 
-def _build(target: str, params: FunctionParams) -> RewardFunction:
+def _build(target: str, params: FunctionParams, *, is_async: bool = False) -> RewardFunction:
     """Import a function, in a worker process, and return what calls it."""
-    return _Caller(load(target), target, params)
+    kind = _AsyncCaller if is_async else _Caller
+    return kind(load(target), target, params)
 
 
 def load(target: str) -> Callable[..., Any]:
@@ -219,23 +227,45 @@ class _Caller:
 
     def __call__(self, rollouts: Sequence[Rollout], /) -> Sequence[Any]:
         """Score a batch."""
+        results: list[Any] = []
+        for call in self._calls(rollouts):
+            result = self._call(call)
+            results += self._read(asyncio.run(_awaited(result)) if inspect.isawaitable(result) else result)
+        return results
+
+    def _calls(self, rollouts: Sequence[Rollout]) -> list[Sequence[Rollout]]:
+        """Return the rollouts of each call: all at once for functions of lists."""
+        takes_lists = self._style in {"trl", "openrlhf"} or self._first == "rollouts"
+        return [rollouts] if takes_lists else [[rollout] for rollout in rollouts]
+
+    def _call(self, rollouts: Sequence[Rollout]) -> Any:
+        """Call the function in its style. A coroutine function returns an awaitable."""
         match self._style:
             case "trl":
-                return _many(self._trl(rollouts))
+                return self._function(**self._trl(rollouts))
             case "openrlhf":
-                return _many(self._openrlhf(rollouts))
+                return self._function(**self._openrlhf(rollouts))
             case "verl":
-                return [_one(self._verl(rollout)) for rollout in rollouts]
+                return self._function(**self._verl(rollouts[0]))
             case "verifiers":
-                return [_one(self._verifiers(rollout)) for rollout in rollouts]
-        if self._first == "rollouts":
-            found: Sequence[Any] = self._call(rollouts, **self._params.args)
-            return found
-        return [self._call(rollout, **self._params.args) for rollout in rollouts]
+                return self._function(**self._verifiers(rollouts[0]))
+        return self._function(rollouts if self._first == "rollouts" else rollouts[0], **self._params.args)
 
-    def _call(self, *positional: Any, **named: Any) -> Any:
-        result = self._function(*positional, **named)
-        return asyncio.run(_awaited(result)) if inspect.isawaitable(result) else result
+    def _read(self, result: Any) -> Sequence[Any]:
+        """Return the results of one call."""
+        match self._style:
+            case "trl":
+                return [
+                    NotApplicable("the function returned None") if value is None else value for value in _many(result)
+                ]
+            case "openrlhf":
+                return [_one(value) for value in _many(result)]
+            case "verl" | "verifiers":
+                return [_one(result)]
+        if self._first != "rollouts":
+            return [result]
+        found: Sequence[Any] = result
+        return found
 
     def _fitting(self, offered: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments that the function has a parameter for, and those that the reward file sets."""
@@ -245,7 +275,7 @@ class _Caller:
     def _reference(self, rollout: Rollout) -> Any:
         return plain(rollout.fields.get(self._params.reference))
 
-    def _trl(self, rollouts: Sequence[Rollout]) -> Any:
+    def _trl(self, rollouts: Sequence[Rollout]) -> dict[str, Any]:
         names = dict.fromkeys(name for rollout in rollouts for name in rollout.fields)
         columns = {name: [plain(rollout.fields.get(name)) for rollout in rollouts] for name in names}
         own: dict[str, Any] = {
@@ -256,12 +286,12 @@ class _Caller:
             "log_extra": lambda _name, _values: None,
             "log_metric": lambda _name, _value: None,
         }
-        return self._call(**self._fitting({**columns, **own}))
+        return self._fitting({**columns, **own})
 
     def _text(self, text: Any, role: str) -> Any:
         return _messages(text, role) if self._params.chat else plain(text)
 
-    def _verl(self, rollout: Rollout) -> Any:
+    def _verl(self, rollout: Rollout) -> dict[str, Any]:
         fields = plain(rollout.fields)
         own = {
             "data_source": fields.get("data_source", ""),
@@ -269,17 +299,17 @@ class _Caller:
             "ground_truth": self._reference(rollout),
             "extra_info": fields.get("extra_info") or fields,
         }
-        return self._call(**self._fitting(own))
+        return self._fitting(own)
 
-    def _openrlhf(self, rollouts: Sequence[Rollout]) -> Any:
+    def _openrlhf(self, rollouts: Sequence[Rollout]) -> dict[str, Any]:
         own = {
             "queries": [rollout.prompt_text + rollout.completion_text for rollout in rollouts],
             "prompts": [rollout.prompt_text for rollout in rollouts],
             "labels": [self._reference(rollout) for rollout in rollouts],
         }
-        return self._call(**self._fitting(own))
+        return self._fitting(own)
 
-    def _verifiers(self, rollout: Rollout) -> Any:
+    def _verifiers(self, rollout: Rollout) -> dict[str, Any]:
         own: dict[str, Any] = {
             "prompt": _messages(rollout.prompt, "user"),
             "completion": _messages(rollout.completion, "assistant"),
@@ -288,7 +318,16 @@ class _Caller:
             "task": rollout.fields.get("task", "default"),
             "parser": None,
         }
-        return self._call(**self._fitting({**plain(rollout.fields), **own, "state": dict(own)}))
+        return self._fitting({**plain(rollout.fields), **own, "state": dict(own)})
+
+
+class _AsyncCaller(_Caller):
+    """Calls a coroutine function in its own style, for all rollouts of a batch at the same time."""
+
+    async def __call__(self, rollouts: Sequence[Rollout], /) -> Sequence[Any]:  # type: ignore[override]
+        """Score a batch."""
+        results = await asyncio.gather(*(self._call(part) for part in self._calls(rollouts)))
+        return [value for result in results for value in self._read(result)]
 
 
 def plain(value: Any) -> Any:
@@ -334,7 +373,7 @@ def _many(value: Any) -> Sequence[Any]:
         value = value.tolist()
     if isinstance(value, int | float):  # OpenRLHF takes a number for a batch of one
         return [value]
-    return [_one(item) for item in value]
+    return list(value)
 
 
 def _module_file(name: str) -> Path | None:

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from rewardkit import Registry, Rollout, load_reward
+from rewardkit import NotApplicable, Registry, Rollout, load_reward
 from rewardkit.cli import run
 from rewardkit.config.spec import read_config
 from rewardkit.errors import ConfigError
 from rewardkit.user_functions import FunctionSource, is_function, style_of
 
 FUNCTIONS = """
+import asyncio
 import pathlib
 import time
 
@@ -31,6 +32,16 @@ def trl(prompts, completions, solution, **kwargs):
 
 async def trl_async(completions, **kwargs):
     return [float(len(text)) for text in completions]
+
+
+async def meets(rollout):
+    meeting.append(rollout.completion)
+    while len(meeting) < 3:
+        await asyncio.sleep(0)
+    return float(rollout.completion)
+
+
+meeting = []
 
 
 def verl(data_source, solution_str, ground_truth, extra_info=None):
@@ -241,3 +252,22 @@ def test_what_names_a_function() -> None:
     assert is_function("a.b:f")
     assert not is_function("format.tags")
     assert not is_function("a:")
+
+
+def test_a_coroutine_function_waits_for_many_rollouts_at_a_time(tmp_path: Path) -> None:
+    """One worker has several calls under way, within the limits of the file."""
+    (tmp_path / "mine.py").write_text(FUNCTIONS)
+    (tmp_path / "reward.yaml").write_text(
+        "version: 1\ncomponents: {c: {use: './mine.py:meets', timeout: 60, limits: {concurrency: 4}}}\n"
+    )
+    with load_reward(tmp_path / "reward.yaml", workers=1) as reward:
+        scored = reward.score([Rollout("q", text) for text in "123"])
+    assert [item.reward for item in scored] == [1.0, 2.0, 3.0]
+
+
+def test_none_of_a_function_of_trl_is_not_applicable(scoring) -> None:
+    """TRL's None says that the function does not apply; as the only component it leaves the row unscored."""
+    item = scoring("trl", "skip", solution="five", other="o")
+    assert item.outcomes["c"] == NotApplicable("the function returned None")
+    assert item.unscored is not None
+    assert item.unscored.kind == "input"

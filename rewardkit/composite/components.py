@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from rewardkit.composite.async_runner import AsyncRunner
+from rewardkit.composite.async_runner import AsyncReward, AsyncRunner
 from rewardkit.composite.cache import ScoreCache, component_key, unit_key
 from rewardkit.composite.event_loop import DaemonExecutor
 from rewardkit.composite.plugin_calls import ending_forked_children
@@ -21,13 +21,14 @@ from rewardkit.composite.runners import (
     Outcomes,
     ProcessRunner,
     Runner,
+    share_of,
     who,
 )
 from rewardkit.config.params import plain_params
 from rewardkit.config.spec import Component, Composite, RewardConfig
 from rewardkit.errors import ConfigError
 from rewardkit.process_pool import ProcessPool, default_workers
-from rewardkit.types import NotApplicable, Outcome, Rollout, Score
+from rewardkit.types import CallLimits, NotApplicable, Outcome, Rollout, Score
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ class Components:
                 case "inline":
                     self._runners[key] = InlineRunner(component, function)
                 case "async":
-                    self._runners[key] = AsyncRunner(component, function)
+                    self._runners[key] = AsyncRunner(async_reward(component), function)
                 case "device":
                     self._device = self._device or DaemonExecutor(1, "rewardkit-device")
                     self._runners[key] = DeviceRunner(component, function, self._device)
@@ -111,10 +112,10 @@ class Components:
             self.close()
             raise ConfigError(*problems)
         if process:
-            specs = {"/".join(key): _spec(item) for key, item in process.items()}
+            specs = {"/".join(key): _spec(item, self._workers) for key, item in process.items()}
             self._pool = ProcessPool(WorkerSpec(specs), self._workers)
             for key, component in process.items():
-                self._runners[key] = ProcessRunner(component, self._pool, "/".join(key))
+                self._runners[key] = ProcessRunner(component, self._pool, "/".join(key), self._workers)
 
     def start(self, composite: Composite, component: Component, units: Sequence[Sequence[Rollout]]) -> Future[Outcomes]:
         """Start scoring units by one component, taking from the cache what it knows."""
@@ -182,6 +183,14 @@ class Components:
             self.timings[name] += seconds
 
 
+def async_reward(component: Component) -> AsyncReward:
+    """Return how an async component is called."""
+    kind = component.offer.type
+    build = functools.partial(kind.build, component.params)
+    limits = component.limits or CallLimits()
+    return AsyncReward(component.name, who(component), build, limits, component.timeout_s, kind.scope)
+
+
 def _unreachable(component: Component) -> str | None:
     """Return why a worker process could not import a reward that this program registered itself; None if it could."""
     if component.offer.provenance.installed:
@@ -196,7 +205,7 @@ def _unreachable(component: Component) -> str | None:
     return None
 
 
-def _spec(component: Component) -> ComponentSpec:
+def _spec(component: Component, workers: int) -> ComponentSpec:
     offer = component.offer
     return ComponentSpec(
         use=offer.type.name,
@@ -204,4 +213,6 @@ def _spec(component: Component) -> ComponentSpec:
         origin=offer.type.origin,
         params=plain_params(component.params),
         who=who(component),
+        limits=None if component.limits is None else share_of(component.limits, workers),
+        timeout_s=component.timeout_s,
     )

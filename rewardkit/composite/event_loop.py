@@ -104,6 +104,11 @@ class EventLoop:
         """True until the thread has ended."""
         return self._thread.is_alive()
 
+    @property
+    def asyncio_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop itself."""
+        return self._loop
+
     def call(self, function: Callable[..., object], *args: Any) -> None:
         """Call a function in the loop's thread. Raises RuntimeError if the loop is being closed."""
         with self._lock:

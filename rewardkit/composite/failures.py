@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
+from rewardkit.services.limits import retry_after_s
 from rewardkit.types import Unscored, UnscoredKind
 
 MAX_MESSAGE = 300
@@ -73,6 +74,15 @@ def is_network_error(error: BaseException) -> bool:
     ):
         return False
     return _status(error) not in _REQUEST_AT_FAULT
+
+
+def asked_pause_s(error: BaseException) -> float:
+    """Return the seconds after which a service wants to be called again, as the ``Retry-After`` of an error's response says; else 0."""
+    for cause in _with_causes(error):
+        for holder in (getattr(cause, "response", None), cause):
+            if seconds := retry_after_s(getattr(holder, "headers", None)):
+                return seconds
+    return 0.0
 
 
 def _status(error: BaseException) -> Any:

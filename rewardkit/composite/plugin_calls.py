@@ -114,8 +114,20 @@ def call_one(one: Callable[[Rollout], Any], rollout: Rollout, who: str) -> Outco
             os._exit(0)
 
 
-async def call_async(function: RewardFunction, rollouts: Sequence[Rollout], who: str) -> list[Outcome]:
-    """Score one rollout, or one group, by a coroutine function. Cancelling the task that this runs in passes through."""
+async def call_async(
+    function: RewardFunction,
+    rollouts: Sequence[Rollout],
+    who: str,
+    raised: Callable[[BaseException], None] = lambda _error: None,
+) -> list[Outcome]:
+    """Score some rollouts, or one group, by a coroutine function. Cancelling the task that this runs in passes through.
+
+    Args:
+        function: The built reward.
+        rollouts: The rollouts of one call.
+        who: The reward and its distribution, for messages.
+        raised: Called with what the reward raises.
+    """
     caller = os.getpid()
     try:
         if isinstance(function, AsyncRowwise):
@@ -129,6 +141,7 @@ async def call_async(function: RewardFunction, rollouts: Sequence[Rollout], who:
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
             raise
+        raised(error)
         return [describe_raised(error, who)] * len(rollouts)
     finally:
         _end_forked_child(caller)

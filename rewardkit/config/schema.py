@@ -60,6 +60,29 @@ _SCALE = {
     "else": {"enum": ["zscore", "minmax"]},
 }
 
+_LIMITS = {
+    "type": "object",
+    "description": "Limits of the calls of a reward that waits for a service.",
+    "properties": {
+        "endpoint": {
+            "type": "string",
+            "description": "The address of the service. Components that name the same one share its limit and its failures.",
+        },
+        "concurrency": {"type": "integer", "minimum": 1, "description": "The most calls at once."},
+        "batch": {"type": "integer", "minimum": 1, "description": "The most rollouts in one call."},
+        "tries": {"type": "integer", "minimum": 1, "description": "Attempts per call."},
+        "pause": {**_NUMBER, "minimum": 0, "description": "Seconds before the second attempt; doubles each time."},
+        "down_after": {
+            "type": "integer",
+            "minimum": 0,
+            "description": "Failed calls in a row after which the service is not called for a while; 0 for never.",
+        },
+        "down_for": {**_NUMBER, "minimum": 0, "description": "Seconds for which it is then not called."},
+    },
+    "additionalProperties": False,
+    "minProperties": 1,
+}
+
 _CLIP = {**_PAIR, "description": "Lowest and highest value let through."}
 COMPONENT_NAME = "^[A-Za-z_][A-Za-z0-9_]*$"
 
@@ -198,6 +221,7 @@ def _component_schema(offers: list[OfferedReward]) -> dict[str, Any]:
             },
             "scale": _SCALE,
             "clip": {**_CLIP, "description": "Lowest and highest value after scaling."},
+            "limits": _LIMITS,
             "timeout": {
                 **_NUMBER,
                 "exclusiveMinimum": 0,

@@ -8,7 +8,7 @@ import graphlib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from rewardkit.config.validate import did_you_mean, schema_problems
 from rewardkit.config.yaml import Document, Path_, parse_yaml, read_yaml
 from rewardkit.errors import ConfigError, DataError, Location, PluginError
 from rewardkit.registry import OfferedReward, Provenance, Registry
-from rewardkit.types import LACKING_ATTRIBUTE, Rollout
+from rewardkit.types import LACKING_ATTRIBUTE, CallLimits, Rollout
 from rewardkit.user_functions import FunctionSource, function_type, is_function
 
 Combine = Literal["sum", "mean", "product", "min", "normalized_sum"]
@@ -58,6 +58,8 @@ class Component:
     """The lowest and the highest value after rescaling."""
     timeout_s: float | None = None
     """The time limit per rollout, in seconds."""
+    limits: CallLimits | None = None
+    """The limits of its calls; None if it calls no service."""
     location: Location | None = None
     """The place of its ``use`` in the file."""
 
@@ -536,8 +538,34 @@ class _Resolver:
             scale=self.scale(data.get("scale"), (*path, "scale")),
             clip=self.clip(data, path),
             timeout_s=data.get("timeout", offer.type.timeout_s),
+            limits=self.limits(offer, params, data, path),
             location=self.document.where((*path, "use")),
         )
+
+    def limits(self, offer: OfferedReward, params: Any, data: Mapping[str, Any], path: Path_) -> CallLimits | None:
+        """Return the limits of a component's calls: those of its reward type, changed as the file says."""
+        own: CallLimits | None = None
+        if params is not None:
+            try:
+                own = offer.type.call_limits(params)
+            # The boundary: this may be the plugin's code.
+            except Exception as error:  # noqa: BLE001
+                self.problem(
+                    (*path, "with"), f"{data['use']} ({offer.provenance}) raised {type(error).__name__}: {error}"
+                )
+                return None
+        if "limits" not in data:
+            return own
+        if own is None:
+            if params is not None:
+                text = f"{data['use']} does not wait for a service: only coroutine functions ('async def') take limits"
+                self.problem((*path, "limits"), text)
+            return None
+        if data["limits"].get("batch", 1) > 1 and (offer.type.scope == "group" or offer.type.rowwise):
+            what = "whole groups" if offer.type.scope == "group" else "one rollout"
+            self.problem((*path, "limits", "batch"), f"{data['use']} takes {what} per call, so 'batch' has no effect")
+        whole = {"concurrency", "batch", "tries", "down_after"}
+        return replace(own, **{key: int(value) if key in whole else value for key, value in data["limits"].items()})
 
     def expression(self, text: str | None, path: Path_, known: list[str]) -> Expression | None:
         if text is None:

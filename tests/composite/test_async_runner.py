@@ -5,13 +5,15 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from typing import ClassVar
 
 import pytest
 
 from rewardkit import CompositeReward, Registry, Rollout, Score, Unscored, reward
 from rewardkit.composite import async_runner, event_loop
 from rewardkit.config import parse_config
-from rewardkit.errors import UsageError
+from rewardkit.errors import ConfigError, UsageError
+from rewardkit.services import limits
 
 LIMIT_S = 60
 release = threading.Event()
@@ -27,6 +29,9 @@ def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(event_loop, "_CANCEL_S", 0.2)
     release.clear()
     built.clear()
+    Service.calls.clear()
+    Service.at_once[:] = [0, 0]
+    limits._endpoints.clear()
     yield
     release.set()
 
@@ -106,16 +111,42 @@ class Client:
         built.append("closed")
 
 
+@reward("service", executor="async", timeout_s=LIMIT_S)
+class Service:
+    """A service that does what a completion says: waits, or fails as often as the digit in it says."""
+
+    calls: ClassVar[list[tuple[str, ...]]] = []
+    at_once: ClassVar[list[int]] = [0, 0]
+
+    async def __call__(self, rollouts):
+        """Score a batch."""
+        texts = tuple(rollout.completion for rollout in rollouts)
+        before = sum(texts == call for call in self.calls)
+        self.calls.append(texts)
+        self.at_once[0] += 1
+        self.at_once[1] = max(self.at_once)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        self.at_once[0] -= 1
+        if any(text == "raises" for text in texts):
+            raise RuntimeError("mine")
+        if any(text.startswith("fails") and before < int(text[-1]) for text in texts):
+            error = ConnectionError("away")
+            error.headers = {"Retry-After": "7"}  # type: ignore[attr-defined]
+            raise error
+        return [1.0 for _ in rollouts]
+
+
 @pytest.fixture
 def load() -> Iterator:
     """Build a reward of one component; closed at the end."""
     registry = Registry()
-    for plugin in (acts, patient, group, Client):
+    for plugin in (acts, patient, group, Client, Service):
         registry.register(plugin)
     made: list[CompositeReward] = []
 
-    def build(use: str) -> CompositeReward:
-        config = parse_config(f"version: 1\ncomponents: {{a: {{use: {use}}}}}\n", registry)
+    def build(use: str, more: str = "") -> CompositeReward:
+        config = parse_config(f"version: 1\ncomponents: {{a: {{use: {use}{more}}}}}\n", registry)
         made.append(CompositeReward(config, registry=registry))
         return made[-1]
 
@@ -213,10 +244,9 @@ def test_blocked_threads_are_limited(load, monkeypatch: pytest.MonkeyPatch) -> N
     assert "is not called again: 2 of its calls block their threads" in scored[0].unscored.message
 
 
-def test_cancelled_calls_do_not_take_slots(load, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancelled_calls_do_not_take_slots(load) -> None:
     """Calls that ignore their cancellation do not keep others from starting."""
-    monkeypatch.setattr(async_runner, "ASYNC_CONCURRENCY", 2)
-    engine = load("acts")
+    engine = load("acts", ", limits: {concurrency: 2}")
     assert outcomes(engine, *["ignores its cancellation"] * 5, "good") == ["timeout"] * 5 + ["scored"]
     assert outcomes(engine, "waits") == ["scored"]
 
@@ -258,3 +288,51 @@ def test_threads_end_with_the_reward(load) -> None:
     for thread in set(threading.enumerate()) - before:
         thread.join(LIMIT_S)
     assert set(threading.enumerate()) <= before
+
+
+def test_a_call_that_fails_is_tried_again_after_the_pause_that_the_service_asks_for(
+    load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As often as the limits say; Retry-After is honoured."""
+    asked: list[float] = []
+    monkeypatch.setattr(async_runner, "pause_s", lambda _limits, _tried, after_s: asked.append(after_s) or 0.0)
+    engine = load("service", ", limits: {tries: 3}")
+    assert outcomes(engine, "fails 2") == ["scored"]
+    assert outcomes(engine, "fails 9") == ["infra"]
+    assert asked == [7.0] * 4
+
+
+def test_batches_are_as_large_as_the_limits_say(load) -> None:
+    """Each call has so many rollouts; the results keep their order."""
+    assert outcomes(load("service", ", limits: {batch: 2}"), "a", "b", "c") == ["scored"] * 3
+    assert Service.calls == [("a", "b"), ("c",)]
+
+
+def test_an_error_in_a_batch_costs_only_its_culprit_the_score(load) -> None:
+    """The others are called again alone."""
+    assert outcomes(load("service", ", limits: {batch: 3}"), "a", "raises", "c") == ["scored", "plugin", "scored"]
+
+
+def test_components_of_one_endpoint_share_its_limit() -> None:
+    """Together they never have more calls under way."""
+    registry = Registry()
+    registry.register(Service)
+    part = "{use: service, limits: {endpoint: 'http://a', concurrency: 3}}"
+    config = parse_config(f"version: 1\ncomponents: {{a: {part}, b: {part}}}\n", registry)
+    with CompositeReward(config) as engine:
+        assert outcomes(engine, *map(str, range(12))) == ["scored"] * 12
+    assert Service.at_once[1] == 3
+
+
+def test_an_endpoint_that_is_down_is_not_called(load) -> None:
+    """After so many failures in a row the others fail at once."""
+    engine = load("service", ", limits: {concurrency: 1, down_after: 2}")
+    assert outcomes(engine, *["fails 9"] * 6) == ["infra"] * 6
+    assert len(Service.calls) == 2
+    assert "is down" in engine.score(Rollout("p", "a")).unscored.message
+
+
+def test_limits_without_effect_are_refused(load) -> None:
+    """A function of one rollout takes no batch."""
+    with pytest.raises(ConfigError, match="takes one rollout per call, so 'batch' has no effect"):
+        load("acts", ", limits: {batch: 2}")

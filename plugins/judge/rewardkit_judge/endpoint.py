@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import collections
 import os
-import random
-import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
-RETRIED_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-MAX_PAUSE_S = 60.0
+from rewardkit import CallLimits
+from rewardkit.services.limits import RETRIED_STATUS, GaveUpError, TryAgainError, call, endpoint_of, retry_after_s
+
 DOWN_AFTER = 5
 """Calls in a row that fail for good, after which the endpoint counts as down."""
 DOWN_FOR_S = 30.0
@@ -24,74 +20,6 @@ DOWN_FOR_S = 30.0
 
 class EndpointError(Exception):
     """The endpoint gave no response. The message says why and after how many attempts."""
-
-
-class Limiter:
-    """A limit on calls at once that holds across event loops, because each reward has an event loop of its own.
-
-    Args:
-        most: The limit.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._lock = threading.Lock()
-        self._free = most
-        self._waiting: collections.deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = collections.deque()
-
-    async def __aenter__(self) -> None:
-        with self._lock:
-            if self._free:
-                self._free -= 1
-                return
-            loop = asyncio.get_running_loop()
-            turn: asyncio.Future[None] = loop.create_future()
-            self._waiting.append((loop, turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            with self._lock:
-                is_waiting = (loop, turn) in self._waiting
-                if is_waiting:
-                    self._waiting.remove((loop, turn))
-            if not is_waiting:  # the turn has been given, and nobody uses it
-                self._release()
-            raise
-
-    async def __aexit__(self, *_: object) -> None:
-        self._release()
-
-    def _release(self) -> None:
-        while True:
-            with self._lock:
-                if not self._waiting:
-                    self._free += 1
-                    return
-                loop, turn = self._waiting.popleft()
-            try:
-                loop.call_soon_threadsafe(_give, turn)
-            except RuntimeError:  # that loop has been closed; the next one gets the turn
-                continue
-            return
-
-
-def _give(turn: asyncio.Future[None]) -> None:
-    if not turn.done():
-        turn.set_result(None)
-
-
-@dataclass(slots=True)
-class _Shared:
-    """The state of an endpoint that all rewards of the process share."""
-
-    limiter: Limiter
-    failures: int = 0
-    """Calls in a row that failed for good."""
-    down_until: float = 0.0
-    last_error: str = ""
-
-
-_shared: dict[tuple[str, int], _Shared] = {}
-_shared_lock = threading.Lock()
 
 
 @dataclass(slots=True)
@@ -130,9 +58,14 @@ class Endpoint:
     _client: httpx.AsyncClient | None = field(default=None, init=False)
 
     @property
-    def _state(self) -> _Shared:
-        with _shared_lock:
-            return _shared.setdefault((self.url, self.concurrency), _Shared(Limiter(self.concurrency)))
+    def _limits(self) -> CallLimits:
+        return CallLimits(
+            endpoint=self.url,
+            concurrency=self.concurrency,
+            tries=self.tries,
+            down_after=DOWN_AFTER,
+            down_for=DOWN_FOR_S,
+        )
 
     async def chat(self, body: Mapping[str, Any]) -> tuple[Any, Usage]:
         """Ask for a chat completion.
@@ -146,41 +79,35 @@ class Endpoint:
         Raises:
             EndpointError: There was no response after all attempts, the request was refused, or the endpoint is down.
         """
-        state = self._state
-        problem, pause = "", 0.0
-        for attempt in range(self.tries):
-            if attempt:
-                await asyncio.sleep(pause)
-            pause = min(MAX_PAUSE_S, 0.25 * 2**attempt) * random.uniform(0.75, 1.25)  # noqa: S311 - spreads retries
-            async with state.limiter:
-                if (rest := state.down_until - time.monotonic()) > 0:
-                    raise EndpointError(f"{self.url} is down ({state.last_error}); it is tried again in {rest:.0f} s")
-                try:
-                    response = await self._open().post(f"{self.url}/chat/completions", json=body)
-                except httpx.TimeoutException:
-                    problem = f"no response within {self.timeout_s:g} s"
-                    continue
-                except httpx.TransportError as error:
-                    problem = f"{type(error).__name__}: {error}"
-                    continue
-            if response.status_code in RETRIED_STATUS:
-                problem = f"HTTP {response.status_code}: {response.text[:160]}"
-                pause = max(pause, _retry_after(response))
-                continue
-            if response.status_code >= 400:  # a wrong key, model or request: another attempt would not help
-                raise EndpointError(f"{self.url}: HTTP {response.status_code}: {response.text[:200]}")
-            try:
-                data = response.json()
-            except ValueError:
-                problem = f"a response that is not JSON: {response.text[:160]!r}"
-                continue
-            state.failures = 0
-            return data, _usage(data)
-        state.failures += 1
-        state.last_error = problem
-        if state.failures >= DOWN_AFTER:
-            state.down_until, state.failures = time.monotonic() + DOWN_FOR_S, 0
-        raise EndpointError(f"{self.url}: {problem}, after {self.tries} attempts")
+        limits = self._limits
+        try:
+            return await call(limits, endpoint_of(limits), lambda: self._attempt(body))
+        except GaveUpError as error:
+            text = str(error)
+            raise EndpointError(f"{self.url} {text}" if text.startswith("is down") else f"{self.url}: {text}") from None
+
+    async def _attempt(self, body: Mapping[str, Any]) -> tuple[Any, Usage]:
+        """Make one request.
+
+        Raises:
+            TryAgainError: Another attempt may succeed.
+            EndpointError: The request was refused.
+        """
+        try:
+            response = await self._open().post(f"{self.url}/chat/completions", json=body)
+        except httpx.TimeoutException:
+            raise TryAgainError(f"no response within {self.timeout_s:g} s") from None
+        except httpx.TransportError as error:
+            raise TryAgainError(f"{type(error).__name__}: {error}") from None
+        if response.status_code in RETRIED_STATUS:
+            raise TryAgainError(f"HTTP {response.status_code}: {response.text[:160]}", retry_after_s(response.headers))
+        if response.status_code >= 400:  # a wrong key, model or request: another attempt would not help
+            raise EndpointError(f"{self.url}: HTTP {response.status_code}: {response.text[:200]}")
+        try:
+            data = response.json()
+        except ValueError:
+            raise TryAgainError(f"a response that is not JSON: {response.text[:160]!r}") from None
+        return data, _usage(data)
 
     def _open(self) -> httpx.AsyncClient:
         if self._client is None:
@@ -197,13 +124,6 @@ class Endpoint:
         if self._client is not None:
             await self._client.aclose()
             self._client = None
-
-
-def _retry_after(response: httpx.Response) -> float:
-    try:
-        return min(MAX_PAUSE_S, max(0.0, float(response.headers.get("retry-after", ""))))
-    except ValueError:
-        return 0.0
 
 
 def _usage(data: Any) -> Usage:

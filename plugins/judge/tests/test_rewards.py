@@ -6,11 +6,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from rewardkit_judge import endpoint
 from rewardkit_judge.rewards import bradley_terry, pairs, read_criteria
 from scripted_judge import FakeJudge, completion, fenced, honest, question_of
 
 from rewardkit import Rollout, Score, Unscored, load_reward
+from rewardkit.services import limits
 
 QUICK = {"tries": 2, "request_timeout": 5, "api_key": ""}
 
@@ -21,13 +21,13 @@ def judge():
     found = FakeJudge(honest)
     yield found
     found.close()
-    endpoint._shared.clear()
+    limits._endpoints.clear()
 
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch):
     """Retry at once."""
-    monkeypatch.setattr(endpoint, "MAX_PAUSE_S", 0.0)
+    monkeypatch.setattr(limits, "MAX_PAUSE_S", 0.0)
 
 
 def load(components):

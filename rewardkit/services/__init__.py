@@ -1,0 +1,1 @@
+"""Rewards that call services, and the limits of such calls."""
