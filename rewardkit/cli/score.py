@@ -40,7 +40,7 @@ RETRYABLE = {"infra", "timeout", "plugin"}
     "-o",
     required=True,
     type=click.Path(path_type=Path),
-    help="The output file: its name ends in .jsonl, .jsonl.gz, .jsonl.zst, .jsonl.bz2 or .parquet. "
+    help="The output: its name ends in .jsonl, .jsonl.gz, .jsonl.zst, .jsonl.bz2, .parquet, or .hf (a folder for datasets). "
     "- writes JSON Lines to standard output.",
 )
 @click.option(
@@ -110,8 +110,9 @@ def command(
 ) -> None:
     """Score the rollouts in FILES with a composite reward.
 
-    FILES are JSON Lines, Parquet, Arrow, CSV, TSV or JSON arrays (text also as .gz, .zst or .bz2), globs in quotes, or - for
-    standard input. A row holds a prompt and a completion, or a prompt and a list of completions.
+    FILES are JSON Lines, Parquet, Arrow, CSV, TSV or JSON arrays (text also as .gz, .zst or .bz2), globs in quotes, folders that
+    `save_to_disk` of Hugging Face's datasets wrote, hf:ORG/NAME:SPLIT for a name on its hub, or - for standard input.
+    A row holds a prompt and a completion, a prompt and a list of completions, or the messages of a dialogue.
 
     If a run is interrupted, the same command resumes it. Rows that can't be read are written to OUT.rejected.jsonl.
 

@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from rewardkit.errors import DataError
+from rewardkit.scoring.formats.decode import read_row
+from rewardkit.scoring.formats.readers import find_inputs, read_blocks
 
 BATCH_ROWS = 16_384
 
@@ -156,7 +158,9 @@ def _batches(path: Path, columns: Sequence[str] | None, parts: Sequence[str] = (
     ``parts`` names the fields of a component that are read, where ``columns`` asks for components of a Parquet file.
     """
     try:
-        if path.suffix == ".parquet":
+        if path.is_dir():
+            yield from _folder_batches(path, columns)
+        elif path.suffix == ".parquet":
             yield from _parquet_batches(path, columns, parts)
         else:
             yield from _json_batches(path, columns)
@@ -183,6 +187,12 @@ def _parquet_batches(path: Path, columns: Sequence[str] | None, parts: Sequence[
         for batch in file.iter_batches(BATCH_ROWS, columns=read):
             data = {name: batch.column(name).to_pylist() for name in batch.schema.names}
             yield data | {name: [None] * batch.num_rows for name in columns or () if name not in data}
+
+
+def _folder_batches(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, list[Any]]]:
+    for item in find_inputs([str(path)]):
+        for block in read_blocks(item):
+            yield _by_column([read_row(row)[0] for row in block.rows], columns)
 
 
 def _json_batches(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, list[Any]]]:

@@ -14,6 +14,7 @@ from typing import IO, Any
 from rewardkit.errors import OutputError, RewardkitError, UsageError
 from rewardkit.files import sync_folder, write_whole
 from rewardkit.scoring.engines.chunk_scorer import ScoredChunk
+from rewardkit.scoring.formats.dataset_folder import put_in_place
 from rewardkit.scoring.formats.format import Part, open_part
 from rewardkit.scoring.formats.parquet import SEGMENT_ROWS
 from rewardkit.scoring.resume.journal import (
@@ -206,7 +207,7 @@ class Output:
         finished = part.finish(self.journal.ends, paths.rewritten)
         write_whole(paths.manifest, json.dumps(manifest, indent=2).encode() + b"\n")
         # The part is removed last: while it exists, all of this can be repeated.
-        finished.replace(paths.out)
+        put_in_place(finished, paths.out)
         if finished != paths.part:
             paths.part.unlink()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rewardkit.errors import UsageError
 from rewardkit.files import sync_folder, write_whole
 from rewardkit.scoring.columns.columns import Columns
+from rewardkit.scoring.formats.dataset_folder import put_in_place
 from rewardkit.scoring.formats.decode import group_key, read_row, write_row
 from rewardkit.scoring.formats.format import FileFormat, open_part, output_format, writer_of
 from rewardkit.scoring.formats.parquet import SEGMENT_ROWS, SchemaUnion
@@ -116,7 +117,7 @@ def retry_rows(
                 "rows_retried": len(chosen),
                 "summary": summary.data(),
             }
-            paths.rewritten.replace(options.out)
+            put_in_place(paths.rewritten, options.out)
             write_whole(paths.manifest, json.dumps(manifest, indent=2).encode() + b"\n")
             sync_folder(options.out.parent)
     return run_result(manifest, reward, options.out, already_complete=False)

@@ -112,7 +112,8 @@ def score_files(
     with writing(paths):
         paths.out.parent.mkdir(parents=True, exist_ok=True)
     inputs = find_inputs(options.inputs, leave_out=protected_paths(options.out))
-    if any(item.path.resolve() == options.out.resolve() for item in inputs):
+    target = options.out.resolve()
+    if any(target in {item.path.resolve(), item.path.resolve().parent} for item in inputs):
         raise UsageError(f"{options.out} is both input and output; give another --out")
     identity = {
         "reward_id": reward.config.reward_id,

@@ -53,7 +53,10 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read any output; Parquet rows without the nulls that lines of JSON leave out."""
+    """Read any output; rows of tables without the nulls that lines of JSON leave out."""
+    if path.is_dir():
+        tables = [pa.ipc.open_stream(file.read_bytes()).read_all() for file in sorted(path.glob("*.arrow"))]
+        return [_without_nulls(row) for row in pa.concat_tables(tables).to_pylist()]
     if path.name.endswith(".parquet"):
         return [_without_nulls(row) for row in pq.read_table(path).to_pylist()]
     if path.name.endswith(".gz"):

@@ -40,7 +40,7 @@ def _retry(toy: ModuleType, source: Path, out: Path, text: str, retry: str = "un
         return retry_rows(ScoreOptions([str(source)], out), Retry.parse(retry), reward)
 
 
-@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".parquet"])
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".parquet", ".hf"])
 @pytest.mark.parametrize("text", [AWAY, GROUPED_AWAY])
 def test_rows_are_scored_again(text: str, ending: str, tmp_path: Path, toy: ModuleType, files: ModuleType) -> None:
     """When the service is back, the output is what one whole run would have written."""

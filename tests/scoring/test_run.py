@@ -18,7 +18,7 @@ from rewardkit.scoring import output, run
 from rewardkit.scoring.columns.columns import Columns
 from rewardkit.scoring.progress import NoProgress
 
-ENDINGS = [".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet"]
+ENDINGS = [".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".hf"]
 TOY = Path(__file__).with_name("toy.py")
 
 

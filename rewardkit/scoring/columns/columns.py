@@ -70,7 +70,8 @@ class Columns:
                 raise UsageError(f"--map {text}: {new!r} is a column that scoring writes; choose another name")
             renames[new] = paths
         names = _names(explode)
-        return cls(renames, tuple(name for name in names if name != "completion"), *(presets or [None]), _names(parse))
+        others = tuple(name for name in names if name != "completion")
+        return cls(renames, others, presets[0] if presets else None, _names(parse))
 
     @property
     def is_plain(self) -> bool:

@@ -61,7 +61,7 @@ class Preset:
         for path in self.spread:
             inner = value_at(row, path)
             if isinstance(inner, Mapping):
-                result = {**inner, **result}
+                result |= {name: item for name, item in inner.items() if name not in result}
         return result
 
     def types(self, types: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class Parquet(FileFormat):
 
     name = "Parquet"
     suffixes = (".parquet",)
-    magic = (b"PAR1",)
+    magic: tuple[bytes, ...] = (b"PAR1",)
     payload = "table"
 
     def refuse(self, source: Source) -> None:

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, cast
 
 from rewardkit.errors import DataError
 from rewardkit.scoring.formats.compression import Peeked, compression_of, open_decompressed
+from rewardkit.scoring.formats.dataset_folder import HUB, files_of_folder, files_of_hub
 from rewardkit.scoring.formats.format import Block, RawRow, Source, format_of
 
 STDIN = "-"
@@ -129,11 +130,13 @@ def find_inputs(patterns: Sequence[str], *, leave_out: Iterable[Path] = ()) -> l
     """Find the files that paths and globs name, each once; those of one glob are sorted by name.
 
     Args:
-        patterns: Paths, globs (``**`` goes into folders), or ``-`` for standard input. A pipe is read to its end.
+        patterns: Paths of files or of data set folders, globs (``**`` goes into folders), ``hf:`` and a name on the hub, or ``-`` for
+            standard input. A pipe is read to its end.
         leave_out: Files that a glob must not pick up, such as the output of an earlier run.
 
     Raises:
-        DataError: A pattern names nothing, a folder, a device, or a file that can't be read.
+        DataError: A pattern names nothing, another folder, a device, or a file that can't be read.
+        UsageError: `datasets` is not installed, and a name on the hub is given.
     """
     skip = {path.resolve() for path in leave_out}
     found: dict[Path, Input] = {}
@@ -141,11 +144,22 @@ def find_inputs(patterns: Sequence[str], *, leave_out: Iterable[Path] = ()) -> l
         if pattern == STDIN:
             found.setdefault(Path(STDIN), _spool(sys.stdin.buffer, "stdin"))
             continue
-        for name in _matches(pattern, skip):
-            path = Path(name)
+        for name, path in _files(pattern, skip):
             if path.resolve() not in found:
                 found[path.resolve()] = _input(name, path)
     return list(found.values())
+
+
+def _files(pattern: str, skip: set[Path]) -> Iterator[tuple[str, Path]]:
+    """Yield the files that a pattern names, each with its name for messages."""
+    if pattern.startswith(HUB) and not Path(pattern).exists():
+        yield from ((f"{pattern}/{path.name}", path) for path in files_of_hub(pattern))
+        return
+    for name in _matches(pattern, skip):
+        if Path(name).is_dir():
+            yield from ((str(Path(name) / file.name), file) for file in files_of_folder(Path(name), name))
+        else:
+            yield name, Path(name)
 
 
 def _matches(pattern: str, skip: set[Path]) -> list[str]:
@@ -164,8 +178,6 @@ def _matches(pattern: str, skip: set[Path]) -> list[str]:
 
 
 def _input(name: str, path: Path) -> Input:
-    if path.is_dir():
-        raise DataError(f"{name} is a folder; name its files, such as {str(path / '*.jsonl')!r}")
     if not os.access(path, os.R_OK):
         raise DataError(f"{name} can't be read: no permission")
     mode = path.stat().st_mode
