@@ -141,7 +141,7 @@ def load_model(
             model = load_divided(auto, base, best_device(), **settings)
         if model is None:
             model = auto.from_pretrained(base, **settings)
-        model = model if base == config.path else _with_merged(model, config.path)
+        model = model if base == config.path else merge_adapters(model, config.path)
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
         raise ConfigError(
             (location, f"no {what} can be loaded from {_named(config.path)}: {_first_line(error)}")
@@ -171,8 +171,16 @@ def base_model(source: str, location: Location | None = None) -> str:
     return base
 
 
-def _with_merged(model: Any, adapters: str) -> Any:
-    """Merge adapters into the weights of a model, and make all of its weights trainable."""
+def merge_adapters(model: Any, adapters: str) -> Any:
+    """Merge adapters into the weights of a model, and make all of its weights trainable.
+
+    Args:
+        model: The model that the adapters were trained on.
+        adapters: The folder or hub name of the adapters.
+
+    Returns:
+        The model, which is changed in place.
+    """
     import peft
 
     with _peft_warnings_ignored():

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rewardkit.errors import ConfigError, Location
 from rewardkit.train.config import ModelConfig
+from rewardkit.train.data.batching import PackedRows
 from rewardkit.train.data.token_text import text_of
 from rewardkit.train.data.turn_end import turn_end
 from rewardkit.train.distributed import collectives
@@ -22,17 +23,20 @@ from rewardkit.train.distributed.fsdp import ShardedModel, gather_weights, shard
 from rewardkit.train.models.base import TrainedModel
 from rewardkit.train.models.heads import find_head, own_logits
 from rewardkit.train.models.loading import (
+    base_model,
     best_device,
     end_token_ids,
     load_model,
     load_tokenizer,
+    merge_adapters,
     prepare_for_training,
     stop_token_ids,
 )
 from rewardkit.train.models.logprobs import NO_SCALING, PLAIN_LOGITS, plain_logprobs, token_logprobs
+from rewardkit.train.models.packing import has_varlen_attention, lines_of, packed_inputs
 from rewardkit.train.models.precision import allow_tf32, freeze, resolve_dtype
 from rewardkit.train.models.router_loss import add_router_loss
-from rewardkit.train.models.saving import save_pretrained
+from rewardkit.train.models.saving import replace_adapters, save_pretrained
 from rewardkit.train.seeds import step_seed
 
 if TYPE_CHECKING:
@@ -95,7 +99,11 @@ class Policy(TrainedModel):
         self._head: nn.Linear | None = None if found is None else found[0]
         """The output embedding; None if the model's own forward makes the logits."""
         self._scaling = NO_SCALING if found is None else found[1]
+        self.packing = False
+        """Whether training and evaluation pack the sequences of a micro-batch (``resolve_packing``)."""
         self._reload: Callable[..., Policy] | None = None
+        self._load_base: Callable[[], Any] | None = None
+        """Loads the model under the adapters, if it was loaded with other adapters."""
 
     @classmethod
     def load(
@@ -152,6 +160,8 @@ class Policy(TrainedModel):
         policy.silent_ids |= stop_ids & set(turn_end(tokenizer) or ())
         policy.skip_special_tokens = skip_special_tokens
         policy._reload = partial(cls.load, config, location, seed=seed, sharded=sharded)
+        if config.lora is not None and base_model(config.path, location) != config.path:
+            policy._load_base = partial(load_model, AutoModelForCausalLM, "causal language model", config, location)
         return policy
 
     def copy(self, *, trained: bool) -> Policy:
@@ -162,11 +172,14 @@ class Policy(TrainedModel):
         """
         if self.sharded is not None:
             assert self._reload is not None  # noqa: S101 - sharded models have been loaded
-            return self._reload(trained=trained)
-        model = copy.deepcopy(self.model)
-        if not trained:
-            freeze(model, self.compute_dtype)
-        return Policy(model, self.tokenizer, self.device, compute_dtype=self.compute_dtype)
+            found = self._reload(trained=trained)
+        else:
+            model = copy.deepcopy(self.model)
+            if not trained:
+                freeze(model, self.compute_dtype)
+            found = Policy(model, self.tokenizer, self.device, compute_dtype=self.compute_dtype)
+        found.packing = self.packing
+        return found
 
     def backbone(self, **inputs: Any) -> Any:
         """Call the model without its head."""
@@ -184,7 +197,7 @@ class Policy(TrainedModel):
         Args:
             batch: The sequences.
             temperature: Divides the logits.
-            packed: Concatenate the sequences instead of padding them. The result is the same.
+            packed: Put several sequences into a line instead of padding them (``packing``). The result is the same.
         """
         hidden_N_H, logprobs_N, entropy_N = self._run(self._forward_logprobs, batch, temperature, packed)
         mask_B_T = self.mask(batch)
@@ -213,16 +226,20 @@ class Policy(TrainedModel):
         return self._run(self._states, batch, packed)
 
     def _states(self, batch: Sequence[TokenSpan], packed: bool) -> Tensor:
-        if packed:
-            hidden_X_H = self._packed(batch)
-            width = None
-        else:
-            width = max(len(row.tokens) for row in batch)
-            hidden_X_H = self._padded(batch, width)
-        places, position = [], 0
-        for row in batch:
-            places.append(torch.arange(position + row.start - 1, position + len(row.tokens) - 1))
-            position += len(row.tokens) if width is None else width
+        lengths = [len(row.tokens) for row in batch]
+        lines = lines_of(lengths, one_line=self.packs_one_line) if packed else [[row] for row in range(len(batch))]
+        width = max(sum(lengths[row] for row in line) for line in lines)
+        hidden_X_H = self._padded(batch, width) if len(lines) == len(batch) else self._packed(batch, lines)
+        begins = [0] * len(batch)
+        for number, line in enumerate(lines):
+            place = number * width
+            for row in line:
+                begins[row] = place
+                place += lengths[row]
+        places = [
+            torch.arange(begin + row.start - 1, begin + len(row.tokens) - 1)
+            for begin, row in zip(begins, batch, strict=True)
+        ]
         return hidden_X_H[torch.cat(places).to(self.device)]
 
     def _padded(self, batch: Sequence[TokenSpan], width: int) -> Tensor:
@@ -241,15 +258,27 @@ class Policy(TrainedModel):
         hidden = out.last_hidden_state
         return hidden.flatten(0, 1)  # type: ignore[no-any-return]
 
-    def _packed(self, batch: Sequence[TokenSpan]) -> Tensor:
-        """Return the hidden states of concatenated rows. Their positions restart, so that rows do not attend to each other.
+    def _packed(self, batch: Sequence[TokenSpan], lines: Sequence[Sequence[int]]) -> Tensor:
+        """Return the hidden states of packed rows, flat. Their positions restart, so that rows do not attend to each other.
 
         ``use_cache=False`` is essential: with a cache transformers makes no mask from the positions, and rows mix silently.
         """
-        ids = torch.tensor([token for row in batch for token in row.tokens], device=self.device)
-        positions = torch.cat([torch.arange(len(row.tokens)) for row in batch]).to(self.device)
-        out = self.backbone(input_ids=ids[None], position_ids=positions[None], use_cache=False)
-        return out.last_hidden_state[0]  # type: ignore[no-any-return]
+        ids, positions = packed_inputs([row.tokens for row in batch], lines)
+        out = self.backbone(input_ids=ids.to(self.device), position_ids=positions.to(self.device), use_cache=False)
+        return out.last_hidden_state.flatten(0, 1)  # type: ignore[no-any-return]
+
+    @property
+    def packs_one_line(self) -> bool:
+        """Whether packed sequences make one line without padding, which an auxiliary loss of the model needs, too."""
+        return self.has_router_loss or has_varlen_attention(self.lm)
+
+    def packed_rows(self, sequences: Sequence[Sequence[int]]) -> PackedRows | None:
+        """Return the sequences of a batch if this policy packs them; otherwise None.
+
+        Args:
+            sequences: The number of tokens of each sequence of each row.
+        """
+        return PackedRows(sequences, self.packs_one_line) if self.packing else None
 
     def _score(self, hidden_N_H: Tensor, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         if self._head is not None:
@@ -326,7 +355,7 @@ class Policy(TrainedModel):
     def save(self, folder: Path) -> None:
         """Save a folder that transformers loads, or peft if the model has adapters. The main process writes.
 
-        The weights have the compute type; adapters are float32.
+        The weights have the compute type; adapters are float32. Adapters on a model that was loaded with other adapters are merged.
         """
         weights = None
         if self.sharded is not None:
@@ -335,6 +364,10 @@ class Policy(TrainedModel):
             weights = gather_weights(self.model, folder.parent, dtype, only_trained=has_adapters)
         if collectives.is_main_process():
             save_pretrained(self.model, folder, weights, self.compute_dtype)
+            if self._load_base is not None:
+                merged = merge_adapters(self._load_base(), str(folder))
+                merged.generation_config = self.lm.generation_config
+                replace_adapters(folder, merged, self.compute_dtype)
             self.tokenizer.save_pretrained(folder)
 
 

@@ -31,3 +31,18 @@ def save_pretrained(model: Any, folder: Path, weights: dict[str, Tensor] | None,
         model.config.save_pretrained(folder)
     finally:
         model.config.dtype = trained_in
+
+
+def replace_adapters(folder: Path, merged: Any, dtype: torch.dtype) -> None:
+    """Replace saved adapters by the whole model that they have been merged into.
+
+    Adapters that were trained on a model with other adapters need this: their configuration can name only that model's base.
+
+    Args:
+        folder: The folder that holds the adapters.
+        merged: The whole model.
+        dtype: The data type of the saved weights.
+    """
+    for name in ("adapter_config.json", "adapter_model.safetensors", "README.md"):
+        (folder / name).unlink(missing_ok=True)
+    save_pretrained(merged, folder, None, dtype)

@@ -80,6 +80,20 @@ def test_adapters_that_were_saved_are_a_model_again(work, tmp_path):
     assert all(".lora_" in name for name in again.trained)
 
 
+def test_adapters_on_adapters_are_saved_as_a_whole_model(work, tmp_path):
+    """SFT and then GRPO, both with adapters: the model that GRPO saves has learned from both."""
+    for name, path in (("one", work / "base"), ("two", tmp_path / "one")):
+        trained = Policy.load(ModelConfig(path=str(path), lora=LoraConfig(rank=2)))
+        for value in trained.trained.values():
+            torch.nn.init.normal_(value, std=0.1)
+        trained.save(tmp_path / name)
+    assert (tmp_path / "two/config.json").is_file()
+    assert not list((tmp_path / "two").glob("adapter_*"))
+    found = Policy.load(ModelConfig(path=str(tmp_path / "two")))
+    expected = trained.forward_logprobs(BATCH).logprobs_B_T
+    assert torch.allclose(found.forward_logprobs(BATCH).logprobs_B_T, expected, atol=1e-5)
+
+
 def test_adapters_whose_model_is_gone_are_told(work, tmp_path):
     """By the folder that is missing."""
     base = shutil.copytree(work / "base", tmp_path / "base")
