@@ -167,7 +167,7 @@ def config(tmp_path: Path, use: str, more: str = ""):
     ("use", "message"),
     [
         ("./other.py:f", "there is no file"),
-        ("./mine.py:f", "has no function 'f'; it has broken, openrlhf, ours"),
+        ("./mine.py:f", "has no function 'f'; it has broken, meets, openrlhf, ours"),
         ("no.such.module:f", "there is no module 'no.such.module'"),
         ("./mine.py:unknown", r"unknown\(text, other\) can't be recognised by its parameters: set 'style'"),
     ],
