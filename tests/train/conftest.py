@@ -10,12 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from warm_processes import WarmProcess
 
 pytest.importorskip("torch", reason="training needs torch: pip install 'rewardkit[train]'")
 pytest.importorskip("transformers", reason="training needs transformers: pip install 'rewardkit[train]'")
 
 ROOT = Path(__file__).parents[2]
+
+sys.path.append(str(Path(__file__).parent))
+from warm_processes import WarmProcess  # noqa: E402 - a module beside this file, which the started processes import, too
 
 
 def build_module():

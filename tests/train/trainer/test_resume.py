@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from warm_processes import WarmProcess
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,9 +82,7 @@ threads: 1
 
 def start(config):
     """Start the run in its own process."""
-    return subprocess.Popen(
-        [sys.executable, str(DRIVER), str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    return WarmProcess([str(DRIVER), str(config)], os.environ)
 
 
 def finish(config):
