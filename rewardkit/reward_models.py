@@ -151,6 +151,35 @@ def micro_batches(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
     return batches
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether an error says that memory ran out: a class on accelerators, a message on CPUs.
+
+    Args:
+        error: An error that torch raised.
+    """
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def release_memory() -> None:
+    """Give the memory that torch keeps for later back to the accelerator, so that smaller batches fit."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def halves(batches: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Divide each batch of several rows into two.
+
+    Args:
+        batches: The rows of each batch.
+    """
+    cut = [(batch[: (len(batch) + 1) // 2], batch[(len(batch) + 1) // 2 :]) for batch in batches]
+    return [list(part) for parts in cut for part in parts if part]
+
+
 def context_length(config: Any, tokenizer: Any) -> int:
     """Return the number of tokens that a model can read.
 

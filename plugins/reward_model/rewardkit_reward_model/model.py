@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from rewardkit.reward_models import choose_padding_token, context_length, micro_batches, padded_batch
+from rewardkit.reward_models import (
+    choose_padding_token,
+    context_length,
+    is_out_of_memory,
+    micro_batches,
+    padded_batch,
+    release_memory,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -86,11 +93,11 @@ class Classifier:
                     part = [missing[index] for index in batch]
                     found.update(zip(part, self._forward(part), strict=True))
             except RuntimeError as error:
-                if not _is_out_of_memory(error) or all(len(batch) == 1 for batch in batches):
+                if not is_out_of_memory(error) or all(len(batch) == 1 for batch in batches):
                     raise
                 most_tokens = max(most_tokens // 2, 1)
                 logger.warning("out of memory: continuing with batches of %s tokens", most_tokens)
-                _free(self.device)
+                release_memory()
         return [found[tuple(row)] for row in rows]
 
     def _forward(self, rows: Sequence[Sequence[int]]) -> list[float]:
@@ -188,19 +195,6 @@ def _dtype_name(dtype: Dtype, device: torch.device) -> str:
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
     return "float32"
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _free(device: torch.device) -> None:
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from rewardkit.errors import RewardkitError
+from rewardkit.reward_models import halves, is_out_of_memory, release_memory
 from rewardkit.train.data.batching import PackedRows, own_micro_batches
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.failure_propagation import raise_if_peer_failed
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 class TrainedModel:
@@ -52,6 +57,8 @@ class TrainedModel:
         """The data type of matrix products. Trained weights are float32."""
         self.has_router_loss = asks_for_router_loss(model.config)
         """Whether backward passes through the trained model add the gradient of an auxiliary loss."""
+        self._halvings = 0
+        """How often micro-batches of passes without gradient have been halved because memory ran out."""
         self._offloaded: OffloadedModel | None = None
 
     @property
@@ -73,6 +80,9 @@ class TrainedModel:
     ) -> Tensor:
         """Compute a tensor row by row, without gradient. Each process computes its share of the rows, and all get the result.
 
+        When memory runs out, the micro-batches that are left are halved, and those of later calls, too. A sharded model can't do that,
+        because the processes would no longer agree.
+
         Args:
             compute: Returns the values of some rows, of shape (rows, …), whose further dimensions may be smaller than the result's. It
                 must use the weights of a sharded model in one call.
@@ -83,19 +93,47 @@ class TrainedModel:
 
         Returns:
             The values of all rows, on the CPU.
+
+        Raises:
+            torch.OutOfMemoryError: A single row does not fit into memory.
+            RewardkitError: Memory ran out with a sharded model.
         """
         was_training = self.model.training
         self.model.eval()
         with torch.no_grad(), self.on_device():
             parts, idle = own_micro_batches(lengths, most_tokens, packed)
-            for part in parts:
+            for _ in range(self._halvings):
+                parts = halves(parts)
+            while parts:
                 raise_if_peer_failed()
-                found = compute(part)
-                result[(part, *map(slice, found.shape[1:]))] = found.to(result)
+                if not self._fits(compute, parts[0], result):
+                    parts = halves(parts)
+                    self._halvings += 1
+                    continue
+                parts = parts[1:]
             if self.sharded is not None:
                 self.sharded.run_idle_passes(idle)
         self.model.train(was_training)
         return collectives.all_reduce_sum(result)
+
+    def _fits(self, compute: Callable[[list[int]], Tensor], part: list[int], result: Tensor) -> bool:
+        """Compute the values of some rows, and return False if memory ran out that fewer rows may not need."""
+        try:
+            found = compute(part)
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or (len(part) == 1 and self.sharded is None):
+                raise
+            if self.sharded is not None:
+                raise RewardkitError(
+                    f"out of memory in a pass over {len(part)} rows, which a sharded run can't halve by itself; set micro_batch_tokens "
+                    "lower, and run the same command again to resume from the latest checkpoint"
+                ) from error
+        else:
+            result[(part, *map(slice, found.shape[1:]))] = found.to(result)
+            return True
+        release_memory()
+        logger.warning("out of memory in a pass over %s rows: continuing with half as many", len(part))
+        return False
 
     def offload(self) -> None:
         """Keep the weights, which must be frozen, in the CPU's memory, except inside ``on_device``."""

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from rewardkit.errors import RewardkitError
+from rewardkit.reward_models import is_out_of_memory, release_memory
 from rewardkit.train.config import OptimizerConfig
 from rewardkit.train.data.batching import own_micro_batches
 from rewardkit.train.distributed import collectives, fsdp
 from rewardkit.train.models.offload import OffloadedAdamW
-from rewardkit.train.models.router_loss import router_loss_share
 from rewardkit.train.models.precision import NonFiniteError, find_non_finite
+from rewardkit.train.models.router_loss import router_loss_share
 
 logger = logging.getLogger(__name__)
 
@@ -133,8 +134,7 @@ class Optimizer:
                     raise
                 largest = max(len(part) * lengths[part[0]] for part in parts)  # may be far below the limit
                 most_tokens = max(min(most_tokens, largest) // 2, 1)
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
+                release_memory()
                 logger.warning("out of memory: continuing with micro-batches of %s tokens", most_tokens)
                 continue
             self._loss_is_finite = not collectives.any_rank(
@@ -244,8 +244,3 @@ def _adamw(config: OptimizerConfig, groups: list[dict[str, Any]]) -> torch.optim
         return OffloadedAdamW(groups, **settings)
     is_fused = config.use == "adamw"
     return torch.optim.AdamW(groups, **settings, fused=is_fused, foreach=not is_fused)
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether an error says that memory ran out: a class on accelerators, a message on CPUs."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

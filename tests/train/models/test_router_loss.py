@@ -101,5 +101,5 @@ def test_a_loss_that_transformers_does_not_define_is_refused(work, tmp_path):
     model.config.output_router_logits, model.config.router_aux_loss_coef = True, 0.1
     model.save_pretrained(tmp_path)
     transformers.AutoTokenizer.from_pretrained(work / "base").save_pretrained(tmp_path)
-    with pytest.raises(ConfigError, match="asks for an auxiliary loss .* set output_router_logits to false"):
+    with pytest.raises(ConfigError, match=r"asks for an auxiliary loss .* set output_router_logits to false"):
         Policy.load(ModelConfig(path=str(tmp_path)))

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from rewardkit.reward_models import is_out_of_memory
 from rewardkit.train.config import OptimizerConfig
 from rewardkit.train.models.precision import NonFiniteError
-from rewardkit.train.trainer.optimizer import Optimizer, is_out_of_memory, learning_rate
+from rewardkit.train.trainer.optimizer import Optimizer, learning_rate
 
 
 def rates(total=10, **settings):

@@ -6,8 +6,9 @@ alone, so a completion does not depend on the rest of the batch, except for roun
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,8 +17,11 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from rewardkit.errors import EngineError
+from rewardkit.reward_models import is_out_of_memory, release_memory
 from rewardkit.rollout_engine import Completion, FinishReason, Request, Sampling
 from rewardkit.train.models.policy import Policy
+
+logger = logging.getLogger(__name__)
 
 RETIRE_SHARE = 0.125
 """Finished rows leave the cache once they make up this share of it, since copying the cache costs as much as some steps."""
@@ -33,7 +37,7 @@ class HfEngine:
 
         Args:
             policy: The model.
-            batch: Largest number of completions at once. A group is never divided.
+            batch: Largest number of completions at once. A group is divided only if memory runs out.
 
         Raises:
             EngineError: The model keeps a state that can't be sampled from in batches, as state space models and linear attention do.
@@ -46,11 +50,11 @@ class HfEngine:
                 )
         self.policy = policy
         self.batch = batch
-        """Largest number of completions at once. A group is never divided."""
+        """Largest number of completions at once. A group is divided only if memory runs out."""
         self.tolerance = 1e-3 if policy.compute_dtype == torch.float32 else 0.1
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[tuple[int, list[Completion]]]]:
-        """Sample completions, as many requests at once as ``batch`` allows."""
+        """Sample completions, as many requests at once as ``batch`` allows; half as many if memory runs out."""
         model = self.policy.model
         was_training = model.training
         model.eval()
@@ -58,10 +62,31 @@ class HfEngine:
             with self.policy.unsharded():
                 for indices in self._batches(requests):
                     with torch.inference_mode(), self.policy.autocast():  # casts the weights once per batch
-                        done = _Batch(self.policy, [requests[index] for index in indices], sampling).run()
+                        done = self._sampled([requests[index] for index in indices], sampling)
                     yield list(zip(indices, done, strict=True))
         finally:
             model.train(was_training)
+
+    def _sampled(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        """Return the completions of each request. If memory runs out, the two halves of the completions are sampled separately.
+
+        Completions depend on their seeds alone, so a request can be divided, too.
+        """
+        rows = sum(len(request.seeds) for request in requests)
+        try:
+            return _Batch(self.policy, requests, sampling).run()
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or rows == 1:
+                raise
+        release_memory()
+        self.batch = (rows + 1) // 2
+        logger.warning("out of memory: continuing to sample with %s completions at once", self.batch)
+        if len(requests) > 1:
+            middle = (len(requests) + 1) // 2
+            return self._sampled(requests[:middle], sampling) + self._sampled(requests[middle:], sampling)
+        [whole] = requests
+        parts = [replace(whole, seeds=seeds) for seeds in (whole.seeds[: self.batch], whole.seeds[self.batch :])]
+        return [[completion for part in parts for completion in self._sampled([part], sampling)[0]]]
 
     def _batches(self, requests: Sequence[Request]) -> Iterator[list[int]]:
         taken: list[int] = []

@@ -9,7 +9,7 @@ import torch
 
 from rewardkit.rollout_engine import Request, Sampling
 from rewardkit.train.models.policy import TokenSpan
-from rewardkit.train.rollout.engines.hf import HfEngine, draw, uniform
+from rewardkit.train.rollout.engines.hf import HfEngine, _Batch, draw, uniform
 
 PROMPTS = ["1+2=?", "47+85=?", "3", "12345678+1=?"]
 
@@ -88,6 +88,29 @@ def test_stop_texts_end_a_completion_and_stay_in_it(policy):
         text = policy.decode(item.tokens)
         assert text[-1] in "7b"
         assert not set(text[:-1]) & set("7b")
+
+
+def test_sampling_continues_with_fewer_completions_when_memory_runs_out(policy, monkeypatch, caplog):
+    """Groups are divided, too, and the completions are the same."""
+    requests = [Request((7, 8), [1, 2, 3]), Request((9,), [4]), Request((5, 6), [5])]
+    sampling = Sampling(6)
+    [want] = HfEngine(policy).generate(requests, sampling)
+    run = _Batch.run
+
+    def limited(batch):
+        if len(batch.rows) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(batch)
+
+    monkeypatch.setattr(_Batch, "run", limited)
+    engine = HfEngine(policy)
+    found = [item for done in engine.generate(requests, sampling) for item in done]
+    assert [[one.tokens for one in group] for _, group in found] == [[one.tokens for one in group] for _, group in want]
+    assert engine.batch == 2
+    assert "out of memory: continuing to sample with 2 completions at once" in caplog.text
+    monkeypatch.setattr(_Batch, "run", lambda batch: (_ for _ in ()).throw(torch.OutOfMemoryError("no")))
+    with pytest.raises(torch.OutOfMemoryError):
+        list(engine.generate(requests, sampling))
 
 
 def test_drawing_follows_the_distribution():
