@@ -45,6 +45,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Pattern = Annotated[str, AfterValidator(regular_expression)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+Packing = bool | Literal["auto"]
 NotNegative = Annotated[int, Field(ge=0)]
 
 

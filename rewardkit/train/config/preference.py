@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from rewardkit.train.config.base import Count, Positive, RowsConfig, Section, Share, TextData
+from rewardkit.train.config.base import Count, Packing, Positive, RowsConfig, Section, Share, TextData
 
 
 class PairData(TextData):
@@ -80,6 +80,9 @@ class DpoConfig(PreferenceConfig):
     """sigmoid: DPO · ipo: a squared loss on mean log-probs that does not saturate · hinge: SLiC."""
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     """With loss: sigmoid, the expected share of pairs with swapped labels."""
+    packing: Packing = "auto"
+    """Let short answers fill lines instead of padding them. They do not attend to each other. auto: where the model keeps them apart,
+    which is tried out at the start · true: refuse other models · false: pad."""
 
     @model_validator(mode="after")
     def _smoothing_has_a_use(self) -> DpoConfig:

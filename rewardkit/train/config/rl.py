@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
-from rewardkit.train.config.base import Count, NotNegative, Pattern, Positive, RunConfig, Section, TextData
+from rewardkit.train.config.base import Count, NotNegative, Packing, Pattern, Positive, RunConfig, Section, TextData
 from rewardkit.train.config.monitors import MonitorsConfig
 
 
@@ -208,6 +208,9 @@ class RlConfig(RunConfig):
     """Optimizer steps per pass."""
     micro_batch_tokens: Count = 4096
     """The most tokens of a micro-batch of the update, padding included. It limits memory and does not change the result."""
+    packing: Packing = "auto"
+    """Let short sequences fill lines instead of padding them, in all passes of the update. They do not attend to each other. auto: where
+    the model keeps them apart, which is tried out at the start · true: refuse other models · false: pad."""
     evaluate: RlEval = RlEval()
     monitors: MonitorsConfig = MonitorsConfig()
 

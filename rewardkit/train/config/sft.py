@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from rewardkit.train.config.base import Pattern, RowsConfig, Section, TextData
+from rewardkit.train.config.base import Packing, Pattern, RowsConfig, Section, TextData
 
 
 class SftData(TextData):
@@ -54,8 +54,9 @@ class SftConfig(RowsConfig):
     stage: Literal["sft"]
     data: SftData
     loss: SftLoss = SftLoss()
-    packing: bool = False
-    """Concatenate rows instead of padding them. Rows do not attend to each other."""
+    packing: Packing = "auto"
+    """Let short sequences fill lines instead of padding them. They do not attend to each other. auto: where the model keeps them apart,
+    which is tried out at the start · true: refuse other models · false: pad."""
 
     def columns(self) -> dict[tuple[str, ...], str]:
         """Return the columns that every row must have, by the path of the key that names each."""

@@ -44,7 +44,7 @@ class ValueModel(nn.Module):
     def forward(self, batch: Sequence[TokenSpan]) -> Tensor:
         """Values by a reading of its own. Shape: (B, T); 0 on padding."""
         reader = self.reader or self.policy
-        return self._padded(reader.states(batch), reader.mask(batch))
+        return self._padded(reader.states(batch, packed=reader.packing), reader.mask(batch))
 
     def estimate(self, batch: Sequence[TokenSpan], most_tokens: int) -> Tensor:
         """Compute the values of a whole batch without gradient. Each process computes its share.
@@ -59,8 +59,9 @@ class ValueModel(nn.Module):
         result_B_T = torch.zeros(len(batch), max(row.length for row in batch))
         reader = self.reader or self.policy
         lengths = [len(row.tokens) for row in batch]
+        packed = reader.packed_rows([[length] for length in lengths])
         return reader.compute_rows(
-            lambda part: self([batch[index] for index in part]), result_B_T, lengths, most_tokens
+            lambda part: self([batch[index] for index in part]), result_B_T, lengths, most_tokens, packed
         )
 
     def _padded(self, hidden_N_H: Tensor, mask_B_T: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 from rewardkit.errors import ConfigError, DataError
 from rewardkit.train.config import DpoConfig
 from rewardkit.train.config.training_file import TrainFile
+from rewardkit.train.data.batching import PackedRows
 from rewardkit.train.data.preference_pairs import AnswerPair, AnswerRenderer, read_pairs
 from rewardkit.train.data.rows import Row
 from rewardkit.train.data.turn_end import endless_response_problem
@@ -23,6 +24,7 @@ from rewardkit.train.distributed.passes import running_pass
 from rewardkit.train.evaluation.statistics import wilson
 from rewardkit.train.losses.preference import DPOLoss, dpo, sequence_logprobs
 from rewardkit.train.models.dropout import switch_off_dropout
+from rewardkit.train.models.packing import resolve_packing
 from rewardkit.train.models.policy import Policy, TokenSpan
 from rewardkit.train.run_folder import FINAL
 from rewardkit.train.trainer.run import Run
@@ -47,6 +49,7 @@ def train_dpo(file: TrainFile) -> Path:
     config = file.config_as(DpoConfig)
     train_rows, held_out_rows = read_pairs(config.data)
     policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed, sharded=config.fsdp)
+    policy.packing = resolve_packing(policy, config.packing, file.where("packing"))
     limit = config.token_limit(policy.context)
     train = load_pairs(config, policy, train_rows, limit)
     held_out = load_pairs(config, policy, held_out_rows, limit) if held_out_rows else []
@@ -115,6 +118,13 @@ class DpoTask(SupervisedTask):
         """The number of tokens of each training row."""
         return [pair.tokens for pair in self.train]
 
+    def packed_rows(self, rows: Sequence[int]) -> PackedRows | None:
+        """Return the sequences of some training rows if they are packed; otherwise None."""
+        return self._packed([self.train[row] for row in rows])
+
+    def _packed(self, pairs: Sequence[AnswerPair]) -> PackedRows | None:
+        return self.policy.packed_rows([[len(pair.chosen.tokens), len(pair.rejected.tokens)] for pair in pairs])
+
     def set_batch(self, rows: Sequence[int]) -> None:
         """Set the rows of the next step."""
         self.rows = rows
@@ -137,6 +147,7 @@ class DpoTask(SupervisedTask):
             torch.zeros(len(self.held_out), self.stats_per_row),
             [pair.tokens for pair in self.held_out],
             self.config.micro_batch_tokens,
+            self._packed(self.held_out),
         )
         found = pair_metrics(stats_P_3)
         interval = wilson(round(found["accuracy"] * len(stats_P_3)), len(stats_P_3))
@@ -160,13 +171,14 @@ class DpoTask(SupervisedTask):
         )
 
     def _logprobs(self, pairs: Sequence[AnswerPair]) -> tuple[Tensor, Tensor]:
-        answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
-        found = self.policy.forward_logprobs([TokenSpan(answer.tokens, answer.start) for answer in answers])
+        answers = [answer for pair in pairs for answer in (pair.chosen, pair.rejected)]
+        found = self.policy.forward_logprobs(
+            [TokenSpan(answer.tokens, answer.start) for answer in answers], packed=self.policy.packing
+        )
         counts = [torch.tensor(answer.weights) > 0 for answer in answers]
         counts_B_T = torch.nn.utils.rnn.pad_sequence(counts, batch_first=True).to(found.logprobs_B_T.device)
         summed_B = sequence_logprobs(found.logprobs_B_T, counts_B_T, average=self.config.loss == "ipo")
-        chosen_P, rejected_P = summed_B.chunk(2)
-        return chosen_P, rejected_P
+        return summed_B[0::2], summed_B[1::2]
 
     def _references(self, pairs: Sequence[AnswerPair]) -> References:
         both_P_2 = self.policy.compute_rows(
@@ -174,6 +186,7 @@ class DpoTask(SupervisedTask):
             torch.zeros(len(pairs), 2),
             [pair.tokens for pair in pairs],
             self.config.micro_batch_tokens,
+            self._packed(pairs),
         )
         return References(*both_P_2.unbind(1))
 

@@ -131,8 +131,10 @@ class PpoUpdater(PolicyUpdater):
                 loss.backward()  # type: ignore[no-untyped-call]
                 return loss
 
+            lengths = inputs.batch.lengths(rows)
+            packed = self.policy.packed_rows([[length] for length in lengths])
             self.micro_batch_tokens = self.critic_optimizer.accumulate(
-                inputs.batch.lengths(rows), self.micro_batch_tokens, backward
+                lengths, self.micro_batch_tokens, backward, packed=packed
             )
             measured.value_grad_norm = self.critic_optimizer.step(inputs.step)
         own_B = collectives.all_reduce_sum(measured.value_loss_B)

@@ -14,14 +14,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rewardkit.errors import ConfigError, DataError, Location
+from rewardkit.errors import ConfigError, DataError
 from rewardkit.train.config import SftConfig, paths
 from rewardkit.train.config.training_file import TrainFile
+from rewardkit.train.data.batching import PackedRows
 from rewardkit.train.data.rows import read_rows
 from rewardkit.train.data.token_weights import SpanWeighter
 from rewardkit.train.data.tokenization import Example, Renderer
 from rewardkit.train.data.turn_end import endless_response_problem
 from rewardkit.train.data.weight_functions import span_weighters
+from rewardkit.train.models.packing import resolve_packing
 from rewardkit.train.models.policy import Policy, TokenSpan
 from rewardkit.train.run_folder import FINAL
 from rewardkit.train.trainer.run import Run
@@ -46,8 +48,7 @@ def train_sft(file: TrainFile) -> Path:
     config = file.config_as(SftConfig)
     weighters = span_weighters(file)
     policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed, sharded=config.fsdp)
-    if config.packing:
-        refuse_packing_leaks(policy, file.where("packing"))
+    policy.packing = resolve_packing(policy, config.packing, file.where("packing"))
     train, left_out = load_examples(config, policy, weighters, config.data.train)
     held_out, _ = load_examples(config, policy, weighters, config.data.eval) if config.data.eval else ([], 0)
     if problem := endless_response_problem([*train, *held_out], policy.tokenizer, policy.eos_ids):
@@ -89,6 +90,10 @@ class SftTask(SupervisedTask):
         """The number of tokens of each training row."""
         return [len(row.tokens) for row in self.train]
 
+    def packed_rows(self, rows: Sequence[int]) -> PackedRows | None:
+        """Return the sequences of some training rows if they are packed; otherwise None."""
+        return self.policy.packed_rows([[len(self.train[row].tokens)] for row in rows])
+
     def set_batch(self, rows: Sequence[int]) -> None:
         """Set the rows of the next step."""
         self.batch = [self.train[row] for row in rows]
@@ -97,7 +102,7 @@ class SftTask(SupervisedTask):
     def compute_loss(self, part: list[int]) -> tuple[Tensor, Tensor]:
         """Return the weighted −log p of the tokens, and that of each row."""
         passages = [TokenSpan(self.batch[row].tokens, self.batch[row].start) for row in part]
-        judged = self.policy.forward_logprobs(passages, packed=self.config.packing)
+        judged = self.policy.forward_logprobs(passages, packed=self.policy.packing)
         weights_B_T = torch.nn.utils.rnn.pad_sequence([self.weights[row] for row in part], batch_first=True)
         loss_B = -(judged.logprobs_B_T * weights_B_T.to(self.policy.device)).sum(1)
         return loss_B.sum(), loss_B[:, None]
@@ -135,31 +140,6 @@ def load_examples(
     return kept, len(examples) - len(kept)
 
 
-def refuse_packing_leaks(policy: Policy, location: Location | None = None) -> None:
-    """Raise ConfigError if packed rows influence each other in this model, as in state space models and with ALiBi.
-
-    This is measured: the log-probabilities of a row must be the same alone and behind any other row.
-    """
-    words = policy.lm.get_input_embeddings().num_embeddings
-    row, one, other = ([(start + 7 * place) % words for place in range(6)] for start in (3, 1, 2))
-    was_training = policy.model.training
-    policy.model.eval()
-    with torch.no_grad():
-        alone = policy.forward_logprobs([TokenSpan(row, 1)]).logprobs_B_T[0]
-        behind = [
-            policy.forward_logprobs([TokenSpan(before, 1), TokenSpan(row, 1)], packed=True).logprobs_B_T[1]
-            for before in (one, other)
-        ]
-    policy.model.train(was_training)
-    near = 1e-4 if policy.compute_dtype == torch.float32 else 0.1  # rounding differs between shapes
-    if not (
-        torch.allclose(behind[0], behind[1], rtol=0, atol=1e-5) and torch.allclose(alone, behind[0], rtol=0, atol=near)
-    ):
-        kind = type(policy.lm).__name__
-        problem = f"packing: packed rows influence each other in a {kind}, which ignores that positions restart"
-        raise ConfigError((location, f"{problem}; remove packing"))
-
-
 def loss_weights(
     batch: Sequence[Example], reduction: Literal["token", "sequence_mean", "sequence_sum"]
 ) -> list[torch.Tensor]:
@@ -186,16 +166,16 @@ def evaluate(policy: Policy, examples: Sequence[Example], most_tokens: int) -> d
 
     def compute(part: list[int]) -> Tensor:
         logprobs_B_T, likeliest_B_T = policy.forward_greedy(
-            [TokenSpan(examples[row].tokens, examples[row].start) for row in part]
+            [TokenSpan(examples[row].tokens, examples[row].start) for row in part], packed=policy.packing
         )
         counts = [torch.tensor(examples[row].weights) > 0 for row in part]
         counts_B_T = torch.nn.utils.rnn.pad_sequence(counts, batch_first=True).to(logprobs_B_T.device)
         loss_B = -(logprobs_B_T * counts_B_T).sum(1)
         return torch.stack([loss_B, (likeliest_B_T & counts_B_T).sum(1).float()], dim=1)
 
-    stats_B_2 = policy.compute_rows(
-        compute, torch.zeros(len(examples), 2), [len(row.tokens) for row in examples], most_tokens
-    )
+    lengths = [len(row.tokens) for row in examples]
+    packed = policy.packed_rows([[length] for length in lengths])
+    stats_B_2 = policy.compute_rows(compute, torch.zeros(len(examples), 2), lengths, most_tokens, packed)
     count = max(sum(weight > 0 for row in examples for weight in row.weights), 1)
     total, likeliest = stats_B_2.double().sum(0).tolist()
     loss = total / count

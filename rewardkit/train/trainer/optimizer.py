@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rewardkit.errors import RewardkitError
 from rewardkit.reward_models import is_out_of_memory, release_memory
 from rewardkit.train.config import OptimizerConfig
-from rewardkit.train.data.batching import own_micro_batches
+from rewardkit.train.data.batching import PackedRows, own_micro_batches
 from rewardkit.train.distributed import collectives, fsdp
 from rewardkit.train.models.offload import OffloadedAdamW
 from rewardkit.train.models.precision import NonFiniteError, find_non_finite
@@ -89,6 +89,7 @@ class Optimizer:
         backward: Callable[[list[int]], Tensor | None],
         *,
         through_model: bool = True,
+        packed: PackedRows | None = None,
     ) -> int:
         """Accumulate the gradients of a batch over micro-batches and processes.
 
@@ -102,6 +103,7 @@ class Optimizer:
             most_tokens: Largest number of tokens of a micro-batch, padding included.
             backward: Called with the indices of some rows; adds their gradients and returns their loss, if it is to be checked.
             through_model: Whether the backward pass goes through the model, rather than only through a head on it.
+            packed: The sequences of each row, if they are packed.
 
         Returns:
             The largest number of tokens of a micro-batch that fitted into memory.
@@ -112,7 +114,7 @@ class Optimizer:
         """
         while True:
             self.adamw.zero_grad(set_to_none=True)
-            parts, idle = own_micro_batches(lengths, most_tokens)
+            parts, idle = own_micro_batches(lengths, most_tokens, packed)
             try:
                 losses, router_loss = [], 0.0
                 for part in parts:

@@ -268,14 +268,14 @@ class PolicyUpdater:
 
         def compute(part: list[int]) -> Tensor:
             return policy.forward_logprobs(
-                [batch.sequence(row) for row in part], self.config.rollout.temperature
+                [batch.sequence(row) for row in part], self.config.rollout.temperature, packed=policy.packing
             ).logprobs_B_T
 
         name = "the log-probs of the reference" if by_reference else "the log-probs before the update"
+        lengths = batch.lengths(range(len(batch.completions)))
+        packed = policy.packed_rows([[length] for length in lengths])
         with running_pass(name), without_adapters:
-            return policy.compute_rows(
-                compute, result_B_T, batch.lengths(range(len(batch.completions))), self.micro_batch_tokens
-            )
+            return policy.compute_rows(compute, result_B_T, lengths, self.micro_batch_tokens, packed)
 
     def advantages(
         self, batch: RolloutBatch, mask_B_T: Tensor, old_B_T: Tensor | None, ref_B_T: Tensor | None
@@ -373,8 +373,13 @@ class PolicyUpdater:
         def backward(part: list[int]) -> Tensor:
             return self.backward([rows[index] for index in part], optimizer_step, inputs, measured)
 
+        lengths = inputs.batch.lengths(rows)
         self.micro_batch_tokens = self.optimizer.accumulate(
-            inputs.batch.lengths(rows), self.micro_batch_tokens, backward, through_model=self.trains_policy(inputs)
+            lengths,
+            self.micro_batch_tokens,
+            backward,
+            through_model=self.trains_policy(inputs),
+            packed=self.policy.packed_rows([[length] for length in lengths]),
         )
         return self.optimizer.step(inputs.step)
 
@@ -385,7 +390,9 @@ class PolicyUpdater:
         trains_policy = self.trains_policy(inputs)
         with torch.set_grad_enabled(trains_policy):
             found = self.policy.forward_logprobs(
-                [inputs.batch.sequence(row) for row in rows], self.config.rollout.temperature
+                [inputs.batch.sequence(row) for row in rows],
+                self.config.rollout.temperature,
+                packed=self.policy.packing,
             )
         logprobs_B_T = found.logprobs_B_T
         columns = logprobs_B_T.shape[1]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rewardkit.train.config import RowsConfig
-from rewardkit.train.data.batching import Order
+from rewardkit.train.data.batching import Order, PackedRows
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.passes import running_pass
 from rewardkit.train.models.base import TrainedModel
@@ -38,6 +38,14 @@ class SupervisedTask(ABC):
     @abstractmethod
     def lengths(self) -> Sequence[int]:
         """The number of tokens of each training row."""
+
+    def packed_rows(self, rows: Sequence[int]) -> PackedRows | None:  # noqa: ARG002 - for subclasses
+        """Return the sequences of some training rows if they are packed; otherwise None.
+
+        Args:
+            rows: The indices of the rows.
+        """
+        return None
 
     @abstractmethod
     def set_batch(self, rows: Sequence[int]) -> None:
@@ -118,7 +126,7 @@ def train_supervised(run: Run, task: SupervisedTask, config: RowsConfig, *, shuf
             return loss
 
         with running_pass(f"the update of step {step + 1}"):
-            micro = optimizer.accumulate(lengths, micro, backward)
+            micro = optimizer.accumulate(lengths, micro, backward, packed=task.packed_rows(rows))
             norm = optimizer.step(step)
         seconds = time.monotonic() - began
         done = step + 1

@@ -59,7 +59,7 @@ def given_rows(task, count, micro, rows=None):
         loss.backward()
         noted[part] = seen.detach()
 
-    optimizer.accumulate([task.lengths[row] for row in rows], micro, backward)
+    optimizer.accumulate([task.lengths[row] for row in rows], micro, backward, packed=task.packed_rows(rows))
     found = gradients(task.model.trained)
     optimizer.adamw.zero_grad()
     return found, task.metrics(noted)
@@ -88,9 +88,8 @@ def logprobs(model, tokens, start):
 )
 def test_sft(policy, micro, packing, reduction):
     """The loss is Σ weight × −log p: a mean over tokens, over rows, or a sum per row, with weighted spans."""
-    config = SftConfig.model_validate(
-        {**COMMON, "stage": "sft", "steps": 1, "packing": packing, "loss": {"reduction": reduction}}
-    )
+    config = SftConfig.model_validate({**COMMON, "stage": "sft", "steps": 1, "loss": {"reduction": reduction}})
+    policy.packing = packing
     rows = [example(seed) for seed in range(7)]
     task = SftTask(config, policy, rows, [])
     with mock.patch.object(policy, "forward_logprobs", wraps=policy.forward_logprobs) as forward:
@@ -108,9 +107,12 @@ def test_sft(policy, micro, packing, reduction):
 
 
 @PROPERTY
-@given(micro=st.sampled_from(CUTS), loss=st.sampled_from(["sigmoid", "smoothed", "ipo", "hinge"]))
-def test_dpo(policy, micro, loss):
+@given(
+    micro=st.sampled_from(CUTS), packing=st.booleans(), loss=st.sampled_from(["sigmoid", "smoothed", "ipo", "hinge"])
+)
+def test_dpo(policy, micro, packing, loss):
     """The loss is the mean over pairs of the loss of the margin over the reference."""
+    policy.packing = packing
     kind = {"loss": "sigmoid", "label_smoothing": 0.2} if loss == "smoothed" else {"loss": loss}
     config = DpoConfig.model_validate({**COMMON, "stage": "dpo", "steps": 1, "beta": 0.7, **kind})
 
@@ -192,7 +194,7 @@ class Recorder(Optimizer):
         return 0.0
 
 
-def ppo_gradients(work, kind, micro):
+def ppo_gradients(work, kind, micro, *, packing=False):
     """Return the gradients of policy and critic in one update, and their inputs."""
     config = PpoConfig.model_validate(
         {
@@ -207,6 +209,7 @@ def ppo_gradients(work, kind, micro):
         }
     )
     policy = Policy.load(ModelConfig(path=str(work / "base")))
+    policy.packing = packing
     updater = PpoUpdater(config, policy, Recorder(policy.trained, config.optimizer, 1), None)
     updater.optimizer = Recorder(updater.optimizer.parameters, config.optimizer, 1)
     if updater.critic_optimizer is not None:
@@ -234,7 +237,7 @@ def test_ppo(work, kind):
     """The losses are −A·log p and half the squared error, each a mean over the tokens that count."""
     whole, updater, batch = ppo_gradients(work, kind, 100_000)
     for micro in CUTS[:-1]:
-        cut, _, _ = ppo_gradients(work, kind, micro)
+        cut, _, _ = ppo_gradients(work, kind, micro, packing=micro == CUTS[2])
         assert cut.keys() == whole.keys()
         for name in whole:
             assert torch.allclose(cut[name], whole[name], atol=1e-5, rtol=1e-4), name
