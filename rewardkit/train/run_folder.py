@@ -15,10 +15,13 @@ from rewardkit.errors import DataError
 FINAL, BEST = "final", "best"
 """Folders of the trained model: the one after the last step, and the one with the best evaluation."""
 
+TOKENS = "tokens"
+"""The folder of the rendered rows, which all processes map into memory."""
+
 RUN_FILES = (
     *("config.json", "metrics.jsonl", "samples.jsonl", "alarms.jsonl", "report.html"),
     *("evaluation.json", "reliability.svg"),
-    *("checkpoints", "best", "final", "tensorboard", "wandb"),
+    *("checkpoints", "best", "final", TOKENS, "tensorboard", "wandb"),
 )
 """Everything that a run writes into its folder."""
 

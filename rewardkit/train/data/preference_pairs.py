@@ -13,6 +13,7 @@ from rewardkit.errors import DataError
 from rewardkit.reward_models import DialogueError, InputForm, dialogue_tokens
 from rewardkit.train.config import PairData, SftData, paths
 from rewardkit.train.data.rows import Row, read_rows
+from rewardkit.train.data.stored_rows import StoredRows
 from rewardkit.train.data.tokenization import NO_CHAT_TEMPLATE, Example, Renderer
 from rewardkit.types import Message, Rollout, Text, message_text
 
@@ -58,6 +59,14 @@ class AnswerPair:
     def tokens(self) -> int:
         """The number of tokens of both, padding included."""
         return 2 * max(len(self.chosen.tokens), len(self.rejected.tokens))
+
+
+def pair_lengths(pairs: Sequence[ScoredPair] | Sequence[AnswerPair]) -> list[int]:
+    """Return the number of tokens of both parts of each pair, padding included, without decoding stored rows."""
+    if not isinstance(pairs, StoredRows):
+        return [pair.tokens for pair in pairs]
+    sizes = zip(pairs.sizes("chosen", "tokens"), pairs.sizes("rejected", "tokens"), strict=True)
+    return [2 * max(both) for both in sizes]
 
 
 def read_pairs(data: PairData) -> tuple[list[Row], list[Row]]:

@@ -84,10 +84,25 @@ def read_rows(files: Sequence[Path]) -> list[Row]:
     Raises:
         DataError: A file can't be read, a line is no JSON object, or there are no rows at all.
     """
-    rows = [row for item in find_files(files) for row in _read(item)]
-    if not rows:
+    return list(iterate_rows(files))
+
+
+def iterate_rows(files: Sequence[Path]) -> Iterator[Row]:
+    """Yield all rows of the files that paths and globs name, so that they need not be in memory at once.
+
+    Args:
+        files: The paths and globs.
+
+    Raises:
+        DataError: A file can't be read, a line is no JSON object, or there are no rows at all.
+    """
+    is_empty = True
+    for item in find_files(files):
+        for row in _read(item):
+            is_empty = False
+            yield row
+    if is_empty:
         raise DataError(f"{' and '.join(map(str, files))}: no rows")
-    return rows
 
 
 def first_rows(item: Input, most: int) -> list[Row]:

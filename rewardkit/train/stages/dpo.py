@@ -6,27 +6,30 @@ model is held in memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rewardkit.errors import ConfigError, DataError
-from rewardkit.train.config import DpoConfig
+from rewardkit.train.config import DpoConfig, paths
 from rewardkit.train.config.training_file import TrainFile
 from rewardkit.train.data.batching import PackedRows
-from rewardkit.train.data.preference_pairs import AnswerPair, AnswerRenderer, read_pairs
+from rewardkit.train.data.preference_pairs import AnswerPair, AnswerRenderer, pair_lengths, read_pairs
 from rewardkit.train.data.rows import Row
+from rewardkit.train.data.stored_rows import StoredRows, rendering_key, stored_rows
 from rewardkit.train.data.turn_end import endless_response_problem
+from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.passes import running_pass
 from rewardkit.train.evaluation.statistics import wilson
 from rewardkit.train.losses.preference import DPOLoss, dpo, sequence_logprobs
 from rewardkit.train.models.dropout import switch_off_dropout
 from rewardkit.train.models.packing import resolve_packing
 from rewardkit.train.models.policy import Policy, TokenSpan
-from rewardkit.train.run_folder import FINAL
+from rewardkit.train.run_folder import FINAL, TOKENS
 from rewardkit.train.trainer.run import Run
 from rewardkit.train.trainer.supervised import SupervisedTask, train_supervised
 
@@ -47,16 +50,14 @@ def train_dpo(file: TrainFile) -> Path:
         Interrupted: The run was interrupted; it can be resumed.
     """
     config = file.config_as(DpoConfig)
-    train_rows, held_out_rows = read_pairs(config.data)
+    rows = read_pairs(config.data) if collectives.is_main_process() else ([], [])
     policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed, sharded=config.fsdp)
     policy.packing = resolve_packing(policy, config.packing, file.where("packing"))
     limit = config.token_limit(policy.context)
-    train = load_pairs(config, policy, train_rows, limit)
-    held_out = load_pairs(config, policy, held_out_rows, limit) if held_out_rows else []
-    answers = [answer for pair in (*train, *held_out) for answer in (pair.chosen, pair.rejected)]
-    if problem := endless_response_problem(answers, policy.tokenizer, policy.eos_ids):
-        raise ConfigError((file.where("model", "path"), problem))
-    left_out = len(train_rows) + len(held_out_rows) - len(train) - len(held_out)
+    train, held_out = (
+        load_pairs(file, policy, some, limit, name) for name, some in zip(("train", "eval"), rows, strict=True)
+    )
+    left_out = train.facts["left_out"] + held_out.facts["left_out"]
     facts = {"pairs": len(train), "pairs_held_out": len(held_out), "pairs_too_long": left_out}
     with Run.open(file, config.total_steps(len(train)), facts) as run:
         if left_out:
@@ -66,18 +67,43 @@ def train_dpo(file: TrainFile) -> Path:
         return run.save_model(policy.save, FINAL)
 
 
-def load_pairs(config: DpoConfig, policy: Policy, rows: Sequence[Row], limit: int) -> list[AnswerPair]:
-    """Render the pairs without those that have an answer that is too long.
+def load_pairs(file: TrainFile, policy: Policy, rows: Sequence[Row], limit: int, name: str) -> StoredRows[AnswerPair]:
+    """Render the pairs without those that have an answer that is too long. The fact ``left_out`` is their number.
+
+    Args:
+        file: The configuration.
+        policy: The model whose tokenizer is used.
+        rows: The rows, which only the main process needs.
+        limit: The largest number of tokens of an answer with its prompt.
+        name: "train" or "eval".
 
     Raises:
+        ConfigError: The model would not learn to end its answers.
         DataError: A row can't be used, or all pairs are too long.
+        OutputError: The run's folder can't be written.
     """
-    renderer = AnswerRenderer(policy.tokenizer, config.data)
-    pairs = [renderer.pair(row) for row in rows]
-    kept = [pair for pair in pairs if pair.tokens <= 2 * limit]
-    if not kept:
-        raise DataError(f"none of {len(pairs)} pairs fits into {limit} tokens; see max_tokens")
-    return kept
+    config = file.config_as(DpoConfig)
+
+    def render(facts: dict[str, Any]) -> Iterator[AnswerPair]:
+        renderer = AnswerRenderer(policy.tokenizer, config.data)
+        kept = 0
+        for row in rows:
+            pair = renderer.pair(row)
+            if pair.tokens > 2 * limit:
+                continue
+            if problem := endless_response_problem([pair.chosen, pair.rejected], policy.tokenizer, policy.eos_ids):
+                raise ConfigError((file.where("model", "path"), problem))
+            kept += 1
+            yield pair
+        if rows and not kept:
+            raise DataError(f"none of {len(rows)} pairs fits into {limit} tokens; see max_tokens")
+        facts["left_out"] = len(rows) - kept
+
+    def key() -> dict[str, Any]:
+        files = [*paths(config.data.train), *paths(config.data.eval)]
+        return rendering_key(config.data, files, policy.tokenizer, limit=limit, ends=sorted(policy.eos_ids))
+
+    return stored_rows(config.output / TOKENS, name, AnswerPair, key, render)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +128,7 @@ class DpoTask(SupervisedTask):
         self.train = train
         self.held_out = held_out
         self.rows: Sequence[int] = []
+        self._lengths = pair_lengths(train)
         switch_off_dropout(policy.model)
         policy.model.train()
         with running_pass("the log-probs of the reference"):
@@ -116,7 +143,7 @@ class DpoTask(SupervisedTask):
     @property
     def lengths(self) -> list[int]:
         """The number of tokens of each training row."""
-        return [pair.tokens for pair in self.train]
+        return self._lengths
 
     def packed_rows(self, rows: Sequence[int]) -> PackedRows | None:
         """Return the sequences of some training rows if they are packed; otherwise None."""

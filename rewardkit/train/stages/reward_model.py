@@ -7,8 +7,9 @@ mean and standard deviation of the scores, which the plugin ``reward_model`` rea
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import orjson
 import torch
@@ -16,9 +17,11 @@ from rich.table import Table
 from torch import Tensor
 
 from rewardkit.errors import DataError, OutputError
-from rewardkit.train.config import RewardModelConfig
+from rewardkit.train.config import RewardModelConfig, paths
 from rewardkit.train.config.training_file import TrainFile
-from rewardkit.train.data.preference_pairs import DialogueRenderer, ScoredPair, read_pairs
+from rewardkit.train.data.preference_pairs import DialogueRenderer, ScoredPair, pair_lengths, read_pairs
+from rewardkit.train.data.rows import Row
+from rewardkit.train.data.stored_rows import StoredRows, rendering_key, stored_rows
 from rewardkit.train.distributed import collectives
 from rewardkit.train.evaluation.preference_accuracy import PairScores, PreferenceReport, preference_report
 from rewardkit.train.evaluation.statistics import Estimate
@@ -26,7 +29,7 @@ from rewardkit.train.losses.preference import bradley_terry
 from rewardkit.train.models.dropout import switch_off_dropout
 from rewardkit.train.models.reward_model import RewardModel
 from rewardkit.train.reports.reliability_diagram import reliability_svg
-from rewardkit.train.run_folder import FINAL
+from rewardkit.train.run_folder import FINAL, TOKENS
 from rewardkit.train.trainer.run import Run
 from rewardkit.train.trainer.supervised import SupervisedTask, train_supervised
 
@@ -47,17 +50,15 @@ def train_reward_model(file: TrainFile) -> Path:
         Interrupted: The run was interrupted; it can be resumed.
     """
     config = file.config_as(RewardModelConfig)
-    train_rows, held_out_rows = read_pairs(config.data)
+    rows = read_pairs(config.data) if collectives.is_main_process() else ([], [])
     scorer = RewardModel.load(
         config.model, file.where("model", "path"), trained=config.trained, seed=config.seed, sharded=config.fsdp
     )
     limit = config.token_limit(scorer.context)
-    renderer = DialogueRenderer(scorer.tokenizer, config.data, limit)
-    train = [renderer.pair(row, config.loss.margin) for row in train_rows]
-    held_out = [renderer.pair(row, config.loss.margin) for row in held_out_rows]
-    if cut := sum(pair.chosen.tokens == pair.rejected.tokens for pair in train):
-        raise DataError(f"{cut} pairs have equal answers within the last {limit} tokens; raise max_tokens")
-    cut = sum(dialogue.is_cut for pair in train for dialogue in (pair.chosen, pair.rejected))
+    train, held_out = (
+        load_pairs(config, scorer, some, limit, name) for name, some in zip(("train", "eval"), rows, strict=True)
+    )
+    cut = train.facts["cut"]
     facts = {"pairs": len(train), "pairs_held_out": len(held_out), "dialogues_cut": cut}
     with Run.open(file, config.total_steps(len(train)), facts) as run:
         if cut:
@@ -70,6 +71,42 @@ def train_reward_model(file: TrainFile) -> Path:
         if held_out and collectives.is_main_process():
             save_and_print(run, task.report())
         return path
+
+
+def load_pairs(
+    config: RewardModelConfig, scorer: RewardModel, rows: Sequence[Row], limit: int, name: str
+) -> StoredRows[ScoredPair]:
+    """Render the pairs. The fact ``cut`` is the number of dialogues whose beginning is cut off.
+
+    Args:
+        config: The configuration.
+        scorer: The reward model whose tokenizer is used.
+        rows: The rows, which only the main process needs.
+        limit: The largest number of tokens of a dialogue.
+        name: "train" or "eval".
+
+    Raises:
+        DataError: A row can't be rendered, or pairs to train on have equal answers.
+        OutputError: The run's folder can't be written.
+    """
+
+    def render(facts: dict[str, Any]) -> Iterator[ScoredPair]:
+        renderer = DialogueRenderer(scorer.tokenizer, config.data, limit)
+        cut = equal = 0
+        for row in rows:
+            pair = renderer.pair(row, config.loss.margin)
+            cut += pair.chosen.is_cut + pair.rejected.is_cut
+            equal += pair.chosen.tokens == pair.rejected.tokens
+            yield pair
+        if equal and name == "train":
+            raise DataError(f"{equal} pairs have equal answers within the last {limit} tokens; raise max_tokens")
+        facts["cut"] = cut
+
+    def key() -> dict[str, Any]:
+        files = [*paths(config.data.train), *paths(config.data.eval)]
+        return rendering_key(config.data, files, scorer.tokenizer, limit=limit, margin=config.loss.margin)
+
+    return stored_rows(config.output / TOKENS, name, ScoredPair, key, render)
 
 
 class RewardModelTask(SupervisedTask):
@@ -90,6 +127,7 @@ class RewardModelTask(SupervisedTask):
         self.train = train
         self.held_out = held_out
         self.batch: list[ScoredPair] = []
+        self._lengths = pair_lengths(train)
         self._report: PreferenceReport | None = None
         if not config.dropout:
             switch_off_dropout(scorer.model)
@@ -102,7 +140,7 @@ class RewardModelTask(SupervisedTask):
     @property
     def lengths(self) -> list[int]:
         """The number of tokens of each training row."""
-        return [pair.tokens for pair in self.train]
+        return self._lengths
 
     def set_batch(self, rows: Sequence[int]) -> None:
         """Set the rows of the next step."""

@@ -7,9 +7,9 @@ not change the loss.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,14 +18,15 @@ from rewardkit.errors import ConfigError, DataError
 from rewardkit.train.config import SftConfig, paths
 from rewardkit.train.config.training_file import TrainFile
 from rewardkit.train.data.batching import PackedRows
-from rewardkit.train.data.rows import read_rows
+from rewardkit.train.data.rows import iterate_rows
+from rewardkit.train.data.stored_rows import StoredRows, rendering_key, stored_rows
 from rewardkit.train.data.token_weights import SpanWeighter
 from rewardkit.train.data.tokenization import Example, Renderer
 from rewardkit.train.data.turn_end import endless_response_problem
 from rewardkit.train.data.weight_functions import span_weighters
 from rewardkit.train.models.packing import resolve_packing
 from rewardkit.train.models.policy import Policy, TokenSpan
-from rewardkit.train.run_folder import FINAL
+from rewardkit.train.run_folder import FINAL, TOKENS
 from rewardkit.train.trainer.run import Run
 from rewardkit.train.trainer.supervised import SupervisedTask, train_supervised
 
@@ -49,10 +50,9 @@ def train_sft(file: TrainFile) -> Path:
     weighters = span_weighters(file)
     policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed, sharded=config.fsdp)
     policy.packing = resolve_packing(policy, config.packing, file.where("packing"))
-    train, left_out = load_examples(config, policy, weighters, config.data.train)
-    held_out, _ = load_examples(config, policy, weighters, config.data.eval) if config.data.eval else ([], 0)
-    if problem := endless_response_problem([*train, *held_out], policy.tokenizer, policy.eos_ids):
-        raise ConfigError((file.where("model", "path"), problem))
+    train = load_examples(file, policy, weighters, "train")
+    held_out = load_examples(file, policy, weighters, "eval") if config.data.eval else []
+    left_out = train.facts["left_out"]
     with Run.open(file, config.total_steps(len(train)), {"rows": len(train), "rows_too_long": left_out}) as run:
         if left_out:
             limit = config.token_limit(policy.context)
@@ -79,6 +79,7 @@ class SftTask(SupervisedTask):
         self.batch: list[Example] = []
         self.weights: list[Tensor] = []
         """The loss weights of each example's tokens."""
+        self._lengths = train.sizes("tokens") if isinstance(train, StoredRows) else [len(row.tokens) for row in train]
 
     @property
     def model(self) -> Policy:
@@ -88,11 +89,11 @@ class SftTask(SupervisedTask):
     @property
     def lengths(self) -> list[int]:
         """The number of tokens of each training row."""
-        return [len(row.tokens) for row in self.train]
+        return self._lengths
 
     def packed_rows(self, rows: Sequence[int]) -> PackedRows | None:
         """Return the sequences of some training rows if they are packed; otherwise None."""
-        return self.policy.packed_rows([[len(self.train[row].tokens)] for row in rows])
+        return self.policy.packed_rows([[self._lengths[row]] for row in rows])
 
     def set_batch(self, rows: Sequence[int]) -> None:
         """Set the rows of the next step."""
@@ -121,23 +122,47 @@ class SftTask(SupervisedTask):
 
 
 def load_examples(
-    config: SftConfig, policy: Policy, weighters: Sequence[SpanWeighter], files: Path | Sequence[Path] | None
-) -> tuple[list[Example], int]:
-    """Read and render the data without the rows that are too long.
+    file: TrainFile, policy: Policy, weighters: Sequence[SpanWeighter], name: Literal["train", "eval"]
+) -> StoredRows[Example]:
+    """Read and render the data without the rows that are too long. The fact ``left_out`` is their number.
 
-    Returns:
-        The examples, and the number of rows left out.
+    Args:
+        file: The configuration.
+        policy: The model whose tokenizer and context are used.
+        weighters: The functions that weigh the response tokens.
+        name: The key of the data in the section ``data``.
 
     Raises:
+        ConfigError: The model would not learn to end its responses.
         DataError: A row can't be used, or all rows are too long.
+        OutputError: The run's folder can't be written.
     """
-    renderer = Renderer(policy.tokenizer, config.data)
-    examples = [item for row in read_rows(paths(files)) for item in renderer.examples(row, weighters)]
-    limit = config.token_limit(policy.context)
-    kept = [item for item in examples if len(item.tokens) <= limit and any(item.weights)]
-    if not kept:
-        raise DataError(f"none of {len(examples)} examples has weight and fits into {limit} tokens; see max_tokens")
-    return kept, len(examples) - len(kept)
+    config = file.config_as(SftConfig)
+    files, limit = getattr(config.data, name), config.token_limit(policy.context)
+
+    def render(facts: dict[str, Any]) -> Iterator[Example]:
+        renderer = Renderer(policy.tokenizer, config.data)
+        kept = left_out = 0
+        for row in iterate_rows(paths(files)):
+            for item in renderer.examples(row, weighters):
+                if len(item.tokens) > limit or not any(item.weights):
+                    left_out += 1
+                    continue
+                if problem := endless_response_problem([item], policy.tokenizer, policy.eos_ids):
+                    raise ConfigError((file.where("model", "path"), problem))
+                kept += 1
+                yield item
+        if not kept:
+            raise DataError(f"none of {left_out} examples has weight and fits into {limit} tokens; see max_tokens")
+        facts["left_out"] = left_out
+
+    def key() -> dict[str, Any]:
+        weights = [entry.model_dump(mode="json") for entry in config.loss.weights]
+        ends = sorted(policy.eos_ids)
+        return rendering_key(config.data, files, policy.tokenizer, limit=limit, weights=weights, ends=ends)
+
+    has_plugins = any(entry.use is not None for entry in config.loss.weights)  # whose code the key does not cover
+    return stored_rows(config.output / TOKENS, name, Example, None if has_plugins else key, render)
 
 
 def loss_weights(

@@ -14,7 +14,7 @@ from rewardkit.errors import UsageError
 from rewardkit.train.config.training_file import TrainFile
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.failure_propagation import propagate_failures
-from rewardkit.train.run_folder import holds_run, remove_run
+from rewardkit.train.run_folder import TOKENS, holds_run, remove_run
 from rewardkit.train.trainer.resume_check import refuse_other_run
 from rewardkit.train.trainer.run_lock import exclusive
 
@@ -50,7 +50,7 @@ def _prepare(file: TrainFile, *, fresh: bool) -> None:
         collectives.barrier()
     elif fresh and holds_run(output):
         remove_run(output)
-    elif fresh and output.exists() and any(output.iterdir()):
+    elif fresh and output.exists() and any(path.name != TOKENS for path in output.iterdir()):
         raise UsageError(f"{output} is not empty and does not contain a run; --fresh only removes runs")
     if collectives.is_main_process():
         collectives.barrier()

@@ -35,8 +35,7 @@ def train_short(file):
 
     config = file.config
     policy = Policy.load(config.model)
-    rows, _ = load_examples(config, policy, (), config.data.train)
-    rows = rows[: config.first_rows]
+    rows = load_examples(file, policy, (), "train")[: config.first_rows]
     with Run.open(file, config.total_steps(len(rows)), {"rows": len(rows)}) as run:
         train_supervised(run, SftTask(config, policy, rows, []), config)
         return run.save_model(policy.save, "final")
