@@ -1,11 +1,15 @@
 """Compare one step of GRPO with TRL's GRPOTrainer: the same checkpoint, prompts, group size, reward and learning rate.
 
     python benchmarks/grpo_step.py [--steps 6] [--threads 1]
+    python benchmarks/grpo_step.py --model FOLDER [--lora 16] [--steps 4]
     python benchmarks/grpo_step.py --accuracy [--steps 30] [--seeds 0 1 2]
 
-Needs rewardkit[train], rewardkit-format, rewardkit-math and trl. Builds the example's model, trains it by SFT, then runs each
-trainer in its own process and prints CPU seconds per step (after the first), peak memory, and their ratio. With ``--accuracy`` both
-train with every seed, and their greedy accuracy on 500 held-out sums is compared; this takes ten minutes on one core.
+Needs rewardkit[train], rewardkit-format, rewardkit-math, rewardkit-length and trl. Builds the example's model and trains it by SFT, or
+takes any model with ``--model``, then runs each trainer in its own process. Prints CPU seconds per step (median of those after the
+first) and peak memory, their ratios, what the step's matrix products alone cost at the speed of torch's own (the floor), and where the
+memory goes. ``--model`` uses word problems of one step, ``--prompts`` × ``--group`` completions of ``--tokens`` tokens, and rewards
+short completions, so that every group has a gradient. With ``--accuracy`` both train with every seed, and their greedy accuracy on 500
+held-out sums is compared; this takes ten minutes on one core.
 """
 
 from __future__ import annotations
@@ -15,70 +19,122 @@ import contextlib
 import importlib.util
 import json
 import os
+import random
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 from typing import Any
 
+from step_costs import PeakMemory, StepTokens, seconds_of_products, tensor_megabytes
+
 ROOT = Path(__file__).parents[1]
-PROMPTS, GROUP, TOKENS, LR = 32, 8, 56, 1e-4
-REWARD = """
+LR = 1e-4
+SUMS_REWARD = """
 version: 1
 components:
   format:  {use: format.boxed, weight: 0.2}
   correct: {use: math, with: {reference: answer}}
 """
+SHORT_REWARD = """
+version: 1
+components:
+  short: {use: length.penalty, with: {per_char: 0.001}}
+"""
 
 
-def report(seconds: list[float], tokens: float) -> None:
-    """The measurements of one trainer's process."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    later = sorted(seconds[1:])
-    print(json.dumps({"cpu_s": later[len(later) // 2], "all": seconds, "peak_mb": peak, "tokens": tokens}))
+@dataclass(frozen=True)
+class Workload:
+    """What both trainers do."""
+
+    work: Path
+    """Holds train.jsonl and reward.yaml."""
+    model: Path
+    prompts: int
+    group: int
+    tokens: int
+    lora: int
+    """The rank of adapters of all linear layers; 0 trains all weights."""
+    micro_batch_tokens: int
+    steps: int
+    seed: int = 0
 
 
-def ours(work: Path, steps: int, seed: int) -> None:
+def ours(load: Workload) -> dict[str, Any]:
     """Measure the loop of ``rewardkit train``."""
     from rewardkit.train.config.reading import read_train_config
     from rewardkit.train.config.stages import STAGES
     from rewardkit.train.trainer.launch import launch
+    from rewardkit.train.trainer.policy_update import PolicyUpdater
     from rewardkit.train.trainer.reinforcement import Trainer
 
-    seconds = []
-    untimed = Trainer.step
+    memory, imported = PeakMemory(), PeakMemory.now()
+    seconds: dict[str, list[float]] = {}
+    parts: dict[str, float] = {}
 
-    def timed(self: Trainer, step: int) -> None:
-        began = time.process_time()
-        untimed(self, step)
-        seconds.append(time.process_time() - began)
+    def measured(name: str, untimed: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any) -> Any:
+            memory.note("before")
+            began = time.process_time()
+            result = untimed(*arguments)
+            seconds.setdefault(name, []).append(time.process_time() - began)
+            memory.note(name)
+            return result
 
-    Trainer.step = timed  # type: ignore[method-assign]
+        return timed
+
+    def update(self: PolicyUpdater, *arguments: Any) -> Any:
+        result = untouched(self, *arguments)
+        parameters = list(self.policy.model.parameters())
+        moments = [value for state in self.optimizer.adamw.state.values() for value in state.values()]
+        parts.update(weights=tensor_megabytes(parameters), moments=tensor_megabytes(moments))
+        parts["gradients"] = tensor_megabytes([value for value in parameters if value.requires_grad])
+        return result
+
+    untouched = PolicyUpdater.update
+    PolicyUpdater.update = measured("update", update)  # type: ignore[method-assign]
+    Trainer.sample = measured("sampling", Trainer.sample)  # type: ignore[method-assign]
+    Trainer.step = measured("step", Trainer.step)  # type: ignore[method-assign]
     overrides = {
-        "output": str(work / "ours"),
-        "model.path": str(work / "sft/final"),
-        "data.train": str(work / "train.jsonl"),
+        "output": load.work / "ours",
+        "model.path": load.model,
+        "data.train": load.work / "train.jsonl",
         "data.eval": "null",
-        "reward": str(work / "reward.yaml"),
-        "steps": str(steps),
-        "optimizer.lr": str(LR),
+        "reward": load.work / "reward.yaml",
+        "steps": load.steps,
+        "rollout.prompts_per_step": load.prompts,
+        "rollout.group_size": load.group,
+        "rollout.max_new_tokens": load.tokens,
+        "optimizer.lr": LR,
         "optimizer.schedule": "constant",
-        "checkpoint.every": "0",
-        "seed": str(seed),
+        "micro_batch_tokens": load.micro_batch_tokens,
+        "checkpoint.every": 0,
+        "seed": load.seed,
+        **({"model.lora": f"{{rank: {load.lora}}}"} if load.lora else {}),
     }
-    file = read_train_config(ROOT / "examples/train/grpo_math.yaml", overrides=overrides)
+    file = read_train_config(
+        ROOT / "examples/train/grpo_math.yaml", overrides={key: str(value) for key, value in overrides.items()}
+    )
     with contextlib.redirect_stdout(sys.stderr):
         launch(file, STAGES["grpo"].runner(), fresh=True)
-    lines = [json.loads(line) for line in (work / "ours/metrics.jsonl").read_text().splitlines()]
-    report(seconds, sum(line["tokens"] for line in lines) / len(lines))
+    lines = [json.loads(line) for line in (load.work / "ours/metrics.jsonl").read_text().splitlines()]
+    peaks = {name: value for name, value in memory.peaks.items() if name in {"sampling", "update"}}
+    return {
+        "seconds": {name: values[1:] for name, values in seconds.items()},
+        "tokens": fmean(line["tokens"] for line in lines),
+        "learned": fmean(line["rows_learned"] for line in lines),
+        "memory": {"libraries": imported, **parts, **{f"peak while {name}": value for name, value in peaks.items()}},
+    }
 
 
-def trl(work: Path, steps: int, seed: int) -> None:
+def trl(load: Workload) -> dict[str, Any]:
     """Measure TRL's GRPOTrainer with the same composite reward."""
+    import peft
     import torch
     from datasets import Dataset  # type: ignore[import-untyped]
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
@@ -86,7 +142,7 @@ def trl(work: Path, steps: int, seed: int) -> None:
 
     from rewardkit import Rollout, load_reward
 
-    reward = load_reward(work / "reward.yaml")
+    reward = load_reward(load.work / "reward.yaml")
     tokens = []
 
     def score(
@@ -108,21 +164,23 @@ def trl(work: Path, steps: int, seed: int) -> None:
         def on_step_end(self, *_args: object, **_kwargs: object) -> None:
             marks[-1] += time.process_time()
 
-    rows = [json.loads(line) for line in (work / "train.jsonl").read_text().splitlines()]
-    tokenizer = AutoTokenizer.from_pretrained(work / "sft/final", padding_side="left")
+    rows = [json.loads(line) for line in (load.work / "train.jsonl").read_text().splitlines()]
+    tokenizer = AutoTokenizer.from_pretrained(load.model, padding_side="left")
+    adapters = peft.LoraConfig(r=load.lora, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
     trainer = GRPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(work / "sft/final", dtype=torch.float32),
+        model=AutoModelForCausalLM.from_pretrained(load.model, dtype=torch.float32),
         processing_class=tokenizer,
         reward_funcs=score,  # type: ignore[arg-type]
         train_dataset=Dataset.from_list(rows),
         callbacks=[Clock()],
+        peft_config=adapters if load.lora else None,
         args=GRPOConfig(
-            output_dir=str(work / "trl"),
-            max_steps=steps,
-            seed=seed,
-            per_device_train_batch_size=PROMPTS * GROUP,
-            num_generations=GROUP,
-            max_completion_length=TOKENS,
+            output_dir=str(load.work / "trl"),
+            max_steps=load.steps,
+            seed=load.seed,
+            per_device_train_batch_size=load.prompts * load.group,
+            num_generations=load.group,
+            max_completion_length=load.tokens,
             learning_rate=LR,
             lr_scheduler_type="constant",
             beta=0.0,
@@ -139,9 +197,21 @@ def trl(work: Path, steps: int, seed: int) -> None:
     )
     with contextlib.redirect_stdout(sys.stderr):
         trainer.train()
-        trainer.save_model(str(work / "trl/final"))
+        trainer.save_model(str(load.work / "trl/final"))
     # TRL generates inside of the step, so that a step's time holds everything.
-    report(marks, sum(tokens) / len(tokens))
+    return {"seconds": {"step": marks[1:]}, "tokens": fmean(tokens)}
+
+
+def floor(load: Workload) -> dict[str, Any]:
+    """Measure the matrix products of a step alone."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(load.model)
+    lines = (load.work / "train.jsonl").read_text().splitlines()[:200]
+    length = fmean(len(tokenizer(json.loads(line)["prompt"])["input_ids"]) for line in lines)
+    rows = load.prompts * load.group
+    tokens = StepTokens(round(load.prompts * length), rows, load.tokens, round(rows * length))
+    return {"seconds": seconds_of_products(load.model, tokens, trains_all=not load.lora)}
 
 
 def prepare(work: Path) -> None:
@@ -153,7 +223,7 @@ def prepare(work: Path) -> None:
     spec.loader.exec_module(build)
     build.write_data(work)
     build.write_model(work / "base")
-    (work / "reward.yaml").write_text(REWARD)
+    (work / "reward.yaml").write_text(SUMS_REWARD)
     overrides = [f"output={work}/sft", f"model.path={work}/base", f"data.train={work}/sft.jsonl", "data.eval=null"]
     arguments = [item for text in overrides for item in ("--set", text)]
     subprocess.run(
@@ -183,11 +253,25 @@ def greedy(work: Path, model: Path) -> float:
     return model_answers.greedy_accuracy().value
 
 
-def run(name: str, work: Path, steps: int, seed: int, threads: int) -> dict[str, Any]:
-    """Run one trainer in its own process, and return its measurements."""
-    options = {"--only": name, "--work": work, "--steps": steps, "--seed": seed}
+def prepare_word_problems(work: Path) -> None:
+    """Write word problems of one step, and the reward of the comparison with ``--model``."""
+    draw = random.Random(1)  # noqa: S311 - no secrets here
+
+    def problem() -> dict[str, str]:
+        have, more = draw.randint(20, 60), draw.randint(2, 19)
+        name, thing = draw.choice(["Tom", "Ana", "Ravi", "Mei"]), draw.choice(["apples", "coins", "books"])
+        text = f"{name} has {have} {thing} and buys {more} more. How many {thing} does {name} have now?"
+        return {"prompt": f"Question: {text}\nAnswer:", "answer": str(have + more)}
+
+    work.mkdir(parents=True, exist_ok=True)
+    (work / "train.jsonl").write_text("".join(json.dumps(problem()) + "\n" for _ in range(400)))
+    (work / "reward.yaml").write_text(SHORT_REWARD)
+
+
+def run(name: str, load: Workload, threads: int) -> dict[str, Any]:
+    """Run one trainer, or measure the floor, in its own process, and return the measurements."""
     done = subprocess.run(
-        [sys.executable, __file__, *(str(part) for option in options.items() for part in option)],
+        [sys.executable, __file__, "--only", name, json.dumps(asdict(load), default=str)],
         check=True,
         stdout=subprocess.PIPE,
         env={**os.environ, "OMP_NUM_THREADS": str(threads)},
@@ -196,27 +280,52 @@ def run(name: str, work: Path, steps: int, seed: int, threads: int) -> dict[str,
     return found
 
 
-def compare_speed(work: Path, steps: int, threads: int) -> None:
+def run_here(name: str, workload: str) -> None:
+    """Run one trainer in this process, and print the measurements."""
+    values = json.loads(workload)
+    load = Workload(**{**values, "work": Path(values["work"]), "model": Path(values["model"])})
+    found = {"trl": trl, "ours": ours, "floor": floor}[name](load)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # A peak that was started anew is not in the resource usage.
+    peaks = [value for part, value in found.get("memory", {}).items() if part.startswith("peak")]
+    print(json.dumps({**found, "peak_mb": max([peak, *peaks])}))
+
+
+def compare_speed(load: Workload, threads: int) -> None:
     """Compare time and memory of a step."""
-    found = {name: run(name, work, steps, 0, threads) for name in ("trl", "ours")}
+    found = {name: run(name, load, threads) for name in ("floor", "trl", "ours")}
+    seconds = {name: median(found[name]["seconds"]["step"]) for name in ("trl", "ours")}
+    floors = found["floor"]["seconds"]
+    print(f"load of the machine: {', '.join(f'{value:.1f}' for value in os.getloadavg())}\n")
     print(f"{'':10}{'CPU s/step':>12}{'peak MB':>10}{'tokens/step':>13}")
-    for name, item in found.items():
-        print(f"{name:10}{item['cpu_s']:12.2f}{item['peak_mb']:10.0f}{item['tokens']:13.0f}")
+    for name in ("trl", "ours"):
+        print(f"{name:10}{seconds[name]:12.2f}{found[name]['peak_mb']:10.0f}{found[name]['tokens']:13.0f}")
+    print(f"{'floor':10}{sum(floors.values()):12.2f}   matrix products alone, at the speed of torch's own")
     print(
-        f"\nrewardkit takes {found['ours']['cpu_s'] / found['trl']['cpu_s']:.2f} of TRL's time and "
-        f"{found['ours']['peak_mb'] / found['trl']['peak_mb']:.2f} of its memory"
+        f"\nrewardkit takes {seconds['ours'] / seconds['trl']:.2f} of TRL's time, {seconds['ours'] / sum(floors.values()):.2f} of the floor "
+        f"and {found['ours']['peak_mb'] / found['trl']['peak_mb']:.2f} of TRL's memory; "
+        f"{found['ours']['learned']:.0f} of {load.prompts * load.group} completions had a gradient\n"
     )
+    for part, names in (("sampling", ["sampling"]), ("update", ["update, layers", "update, head"])):
+        spent = median(found["ours"]["seconds"][part])
+        print(f"{part:10}{spent:8.2f} CPU s (floor: {' + '.join(f'{floors[name]:.2f}' for name in names)})")
+    print()
+    for part, megabytes in found["ours"]["memory"].items():
+        print(f"{part:20}{megabytes:8.0f} MB")
 
 
-def compare_accuracy(work: Path, steps: int, seeds: Sequence[int], threads: int) -> None:
+def compare_accuracy(load: Workload, seeds: Sequence[int], threads: int) -> None:
     """Compare the accuracy that both reach."""
-    start = greedy(work, work / "sft/final")
-    print(f"{steps} steps of {PROMPTS} prompts × {GROUP}, greedy accuracy on the held-out sums; before: {start:.3f}\n")
+    work = load.work
+    start = greedy(work, load.model)
+    print(
+        f"{load.steps} steps of {load.prompts} prompts × {load.group}, greedy accuracy on the held-out sums; before: {start:.3f}\n"
+    )
     print(f"{'seed':6}{'trl':>8}{'ours':>8}", flush=True)
     found: dict[str, list[float]] = {"trl": [], "ours": []}
     for seed in seeds:
         for name, values in found.items():
-            run(name, work, steps, seed, threads)
+            run(name, replace(load, seed=seed), threads)
             values.append(greedy(work, work / name / "final"))
         print(f"{seed:<6}{found['trl'][-1]:8.3f}{found['ours'][-1]:8.3f}", flush=True)
     for name, values in found.items():
@@ -234,25 +343,39 @@ def main() -> None:
     """Run both and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--accuracy", action="store_true", help="what both arrive at, over several seeds")
+    parser.add_argument("--model", type=Path, help="the folder of a causal language model; by default the example's")
+    parser.add_argument("--prompts", type=int, default=8, help="prompts per step, with --model")
+    parser.add_argument("--group", type=int, default=4, help="completions per prompt, with --model")
+    parser.add_argument("--tokens", type=int, default=32, help="tokens per completion, with --model")
+    parser.add_argument("--lora", type=int, default=0, help="train adapters of this rank in all linear layers")
+    parser.add_argument("--micro-batch-tokens", type=int, help="of rewardkit; 2048, or 512 with --model")
     parser.add_argument("--steps", type=int, help="6, or 30 with --accuracy")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--work", type=Path, help="where data and models are kept; a temporary folder by default")
-    parser.add_argument("--only", choices=["ours", "trl"], help=argparse.SUPPRESS)
-    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--only", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    steps = arguments.steps or (30 if arguments.accuracy else 6)
     if arguments.only:
-        {"ours": ours, "trl": trl}[arguments.only](arguments.work, steps, arguments.seed)
+        run_here(*arguments.only)
         return
+    if arguments.accuracy and arguments.model:
+        parser.error("--accuracy trains the example's model; leave out --model")
     with tempfile.TemporaryDirectory() as folder:
-        work = arguments.work or Path(folder)
-        if not (work / "sft/final").is_dir():
-            prepare(work)
-        if arguments.accuracy:
-            compare_accuracy(work, steps, arguments.seeds, arguments.threads)
+        work = (arguments.work or Path(folder)).resolve()
+        steps = arguments.steps or (30 if arguments.accuracy else 6)
+        micro = arguments.micro_batch_tokens
+        if arguments.model:
+            prepare_word_problems(work)
+            sizes = arguments.prompts, arguments.group, arguments.tokens
+            load = Workload(work, arguments.model.resolve(), *sizes, arguments.lora, micro or 512, steps)
         else:
-            compare_speed(work, steps, arguments.threads)
+            if not (work / "sft/final").is_dir():
+                prepare(work)
+            load = Workload(work, work / "sft/final", 32, 8, 56, arguments.lora, micro or 2048, steps)
+        if arguments.accuracy:
+            compare_accuracy(load, arguments.seeds, arguments.threads)
+        else:
+            compare_speed(load, arguments.threads)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,13 @@
 
 With a large vocabulary most of the memory of a step goes to the logits: 2,048 tokens × 150,000 words in float32 are 1.2 GB, and
 autograd keeps several of them. Here only one tile of tokens × words exists at a time, also in the backward pass.
+
+The backward pass needs the logits again. There are three cases:
+
+- The output embedding is frozen, as with adapters: the gradient of a hidden state is ``(W[target] − Σ p·W)·g``. The forward pass sums
+  ``Σ p·W`` over the tiles, and the backward pass needs no logits.
+- The logits, or those of some of the tokens, fit in the memory budget: they are kept.
+- The backward pass computes the others again.
 """
 
 from __future__ import annotations
@@ -15,8 +22,12 @@ from torch.autograd.function import once_differentiable
 
 TOKENS = 512
 WORDS = 4096
+"""The size of a tile on a CPU: it fits in the cache of a core."""
 PLAIN_LOGITS = 4 * TOKENS * WORDS
 """Up to this number of logits torch's own operations are faster."""
+CPU_MEMORY_MB = 512
+GPU_MEMORY_MB = 1024
+"""The default memory of logits. On a GPU it makes the tiles large, because each operation has a cost of its own there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +52,37 @@ class LogitScaling:
 NO_SCALING = LogitScaling()
 
 
+@dataclass(frozen=True, slots=True)
+class TileSize:
+    """How the logits are divided, and how many of them are kept for the backward pass."""
+
+    tokens: int
+    words: int
+    kept_logits: int
+
+    @classmethod
+    def fitting(cls, memory_mb: int | None, device: torch.device, words: int) -> TileSize:
+        """Return the size that fits a budget.
+
+        Args:
+            memory_mb: The memory of logits in MB, the temporary tensors of a tile included. None takes the default of the device.
+            device: Where the logits are computed. A tile on a CPU is never larger than its cache.
+            words: The size of the vocabulary.
+        """
+        is_cpu = device.type == "cpu"
+        logits = (memory_mb or (CPU_MEMORY_MB if is_cpu else GPU_MEMORY_MB)) * 2**20 // 4
+        if is_cpu:
+            return cls(TOKENS, WORDS, logits)
+        # A quarter for a tile and its temporary tensors, so that the rest can hold kept logits.
+        tile = max(logits // 4 // TEMPORARY, WORDS)
+        tokens = max(min(tile // WORDS, 16 * TOKENS), 1)
+        return cls(tokens, max(min(tile // tokens, words), 1), logits - logits // 4)
+
+
+TEMPORARY = 3
+"""Tensors of a tile's size that exist at once: logits, probabilities, and their product."""
+
+
 def token_logprobs(
     hidden_N_H: Tensor,
     weight_V_H: Tensor,
@@ -49,6 +91,9 @@ def token_logprobs(
     temperature: float = 1.0,
     compute_dtype: torch.dtype | None = None,
     scaling: LogitScaling = NO_SCALING,
+    memory_mb: int | None = None,
+    *,
+    add_to_grad: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Compute ``log softmax(scaling(h·Wᵀ + b)/temperature)`` at each target, and the entropy of each distribution.
 
@@ -60,6 +105,10 @@ def token_logprobs(
         temperature: Divides the logits.
         compute_dtype: The data type of the products; by default that of the hidden states. Gradients are summed in float32.
         scaling: What the model does to the products.
+        memory_mb: The memory that logits may take, in MB; by default what suits the device.
+        add_to_grad: Add the gradient of the output embedding to its ``grad`` in the backward pass, instead of returning it to autograd.
+            This saves a tensor of the embedding's size, and another one if it is tied. It needs a parameter in float32, and
+            ``backward()``: ``torch.autograd.grad`` would not return this gradient.
 
     Returns:
         Log-probabilities in float32 with gradient, (N,); entropies in nats without gradient, (N,).
@@ -69,7 +118,16 @@ def token_logprobs(
         bias = None if bias_V is None else bias_V.to(dtype)
         logits_N_V = torch.nn.functional.linear(hidden_N_H.to(dtype), weight_V_H.to(dtype), bias)
         return plain_logprobs(scaling.apply(logits_N_V), targets_N, temperature)
-    result: tuple[Tensor, Tensor] = _Tiled.apply(hidden_N_H, weight_V_H, bias_V, targets_N, temperature, dtype, scaling)  # type: ignore[no-untyped-call]
+    call = _Call(
+        temperature,
+        dtype,
+        scaling,
+        TileSize.fitting(memory_mb, hidden_N_H.device, len(weight_V_H)),
+        add_to_grad=add_to_grad and weight_V_H.is_leaf and weight_V_H.dtype == torch.float32,
+    )
+    result: tuple[Tensor, Tensor] = _Tiled.apply(  # type: ignore[no-untyped-call]
+        hidden_N_H, weight_V_H, bias_V, targets_N, call, torch.is_grad_enabled()
+    )
     return result
 
 
@@ -81,8 +139,28 @@ def plain_logprobs(logits_N_V: Tensor, targets_N: Tensor, temperature: float = 1
     return logprobs_N_V.gather(-1, targets_N[:, None]).squeeze(-1), entropy_N
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """The settings of a call."""
+
+    temperature: float
+    dtype: torch.dtype
+    scaling: LogitScaling
+    tile: TileSize
+    add_to_grad: bool
+
+    def logits(self, product: Tensor) -> Tensor:
+        """Return the logits of a product at the temperature, in float32."""
+        logits = self.scaling.apply(product)
+        return logits if self.temperature == 1 else logits / self.temperature
+
+    def derivative(self, logits: Tensor) -> Tensor | float:
+        """Return the derivative of the logits, at the temperature 1, by the product."""
+        return self.scaling.derivative(logits * self.temperature)
+
+
 class _Tiled(torch.autograd.Function):
-    """Online log-sum-exp over tiles. The backward pass computes each tile again."""
+    """Online log-sum-exp over tiles."""
 
     @staticmethod
     def forward(
@@ -91,88 +169,171 @@ class _Tiled(torch.autograd.Function):
         weight_V_H: Tensor,
         bias_V: Tensor | None,
         targets_N: Tensor,
-        temperature: float,
-        dtype: torch.dtype,
-        scaling: LogitScaling,
+        call: _Call,
+        has_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
-        ctx.input_dtypes = [None if tensor is None else tensor.dtype for tensor in (hidden_N_H, weight_V_H, bias_V)]
-        hidden_N_H, weight_V_H = hidden_N_H.to(dtype), weight_V_H.to(dtype)
-        bias_V = None if bias_V is None else bias_V.to(dtype)
+        inputs = (hidden_N_H, weight_V_H, bias_V)
+        needs_hidden, needs_weight, needs_bias = (
+            has_gradient and tensor is not None and tensor.requires_grad for tensor in inputs
+        )
+        ctx.input_dtypes = [None if tensor is None else tensor.dtype for tensor in inputs]
+        ctx.call = call
+        ctx.parameter = weight_V_H if call.add_to_grad else None
+        hidden_N_H, weight_V_H = hidden_N_H.to(call.dtype), weight_V_H.to(call.dtype)
+        bias_V = None if bias_V is None else bias_V.to(call.dtype)
+        words = len(weight_V_H)
+        needs_logits = needs_weight or needs_bias
+        kept_rows = min(call.tile.kept_logits // words, len(hidden_N_H)) if needs_logits else 0
+        kept_K_V = hidden_N_H.new_empty(kept_rows, words)
+        others_N_H = torch.zeros_like(hidden_N_H, dtype=torch.float32) if needs_hidden and not needs_logits else None
         logsumexp_N = hidden_N_H.new_empty(len(hidden_N_H), dtype=torch.float32)
-        entropy_N = torch.empty_like(logsumexp_N)
-        chosen_N = torch.empty_like(logsumexp_N)
-        for start in range(0, len(hidden_N_H), TOKENS):
-            rows = slice(start, start + TOKENS)
-            highest = hidden_N_H.new_full((len(hidden_N_H[rows]),), -torch.inf, dtype=torch.float32)
-            total = torch.zeros_like(highest)
-            weighted = torch.zeros_like(highest)  # Σ exp(z − highest)·z
-            chosen = torch.zeros_like(highest)
-            for first in range(0, len(weight_V_H), WORDS):
-                logits = _tile(hidden_N_H[rows], weight_V_H, bias_V, first, temperature, scaling)
-                new_highest = torch.maximum(highest, logits.amax(-1))
-                shrink = (highest - new_highest).exp()
-                masses = (logits - new_highest[:, None]).exp()
-                total = total * shrink + masses.sum(-1)
-                weighted = weighted * shrink + (masses * logits).sum(-1)
-                highest = new_highest
-                local = targets_N[rows] - first
-                inside = (local >= 0) & (local < logits.shape[1])
-                picked = logits.gather(-1, local.clamp(0, logits.shape[1] - 1)[:, None]).squeeze(-1)
-                chosen = torch.where(inside, picked, chosen)
-            logsumexp_N[rows] = highest + total.log()
-            entropy_N[rows] = logsumexp_N[rows] - weighted / total
-            chosen_N[rows] = chosen
-        ctx.save_for_backward(hidden_N_H, weight_V_H, bias_V, targets_N, logsumexp_N)
-        ctx.temperature, ctx.scaling = temperature, scaling
+        rest_N, entropy_N, chosen_N = (torch.empty_like(logsumexp_N) for _ in range(3))
+        for rows in _blocks(len(hidden_N_H), call.tile.tokens, kept_rows):
+            found = _forward_block(
+                hidden_N_H[rows],
+                weight_V_H,
+                bias_V,
+                targets_N[rows],
+                call,
+                kept_K_V[rows] if rows.stop <= kept_rows else None,
+                None if others_N_H is None else others_N_H[rows],
+            )
+            chosen_N[rows], logsumexp_N[rows], entropy_N[rows], rest_N[rows] = found
+        kept = others_N_H if others_N_H is not None else kept_K_V
+        ctx.save_for_backward(hidden_N_H, weight_V_H, bias_V, targets_N, logsumexp_N, chosen_N, rest_N, kept)
+        ctx.needs_logits = needs_logits
         ctx.mark_non_differentiable(entropy_N)
         return chosen_N - logsumexp_N, entropy_N
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator,unused-ignore]
     def backward(ctx: Any, gradient_N: Tensor, _entropy: Tensor) -> tuple[Tensor | None, ...]:
-        hidden_N_H, weight_V_H, bias_V, targets_N, logsumexp_N = ctx.saved_tensors
+        hidden_N_H, weight_V_H, bias_V, targets_N, logsumexp_N, chosen_N, rest_N, kept = ctx.saved_tensors
+        call: _Call = ctx.call
+        scaled_N = gradient_N / call.temperature
+        if not ctx.needs_logits:
+            derivative = call.derivative(chosen_N)
+            pull_N = scaled_N * rest_N * derivative
+            hidden_gradient = torch.addcmul(
+                weight_V_H[targets_N].float() * pull_N[:, None], kept, scaled_N[:, None], value=-1
+            )
+            return hidden_gradient.to(ctx.input_dtypes[0]), None, None, None, None, None
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        scaled_N = gradient_N / ctx.temperature
         # Sums over tiles are float32: in bfloat16 each addition would round.
         hidden_gradient = torch.zeros_like(hidden_N_H, dtype=torch.float32) if needs_hidden else None
-        weight_gradient = torch.zeros_like(weight_V_H, dtype=torch.float32) if needs_weight else None
+        weight_gradient = _sum_of(ctx.parameter, weight_V_H) if needs_weight else None
         bias_gradient = torch.zeros_like(bias_V, dtype=torch.float32) if needs_bias else None
-        for start in range(0, len(hidden_N_H), TOKENS):
-            rows = slice(start, start + TOKENS)
-            for first in range(0, len(weight_V_H), WORDS):
-                words = slice(first, first + WORDS)
-                logits = _tile(hidden_N_H[rows], weight_V_H, bias_V, first, ctx.temperature, ctx.scaling)
+        for rows in _blocks(len(hidden_N_H), call.tile.tokens, len(kept)):
+            for words in _blocks(len(weight_V_H), call.tile.words):
+                if rows.stop <= len(kept):
+                    product = kept[rows, words]
+                else:
+                    bias = None if bias_V is None else bias_V[words]
+                    product = torch.nn.functional.linear(hidden_N_H[rows], weight_V_H[words], bias)
+                logits = call.logits(product)
                 tile = (logits - logsumexp_N[rows, None]).exp_().mul_(-scaled_N[rows, None])
-                local = targets_N[rows] - first
+                local = targets_N[rows] - words.start
                 inside = ((local >= 0) & (local < tile.shape[1])).nonzero().squeeze(-1)
-                tile[inside, local[inside]] += scaled_N[rows][inside]
-                if ctx.scaling != NO_SCALING:
-                    tile.mul_(ctx.scaling.derivative(logits * ctx.temperature))
-                typed = tile.to(hidden_N_H.dtype)
+                tile[inside, local[inside]] = (scaled_N * rest_N)[rows][inside]
+                if call.scaling != NO_SCALING:
+                    tile.mul_(call.derivative(logits))
                 if hidden_gradient is not None:
-                    _add_product(hidden_gradient[rows], typed, weight_V_H[words])
+                    _add_product(hidden_gradient[rows], tile, weight_V_H[words])
                 if weight_gradient is not None:
-                    _add_product(weight_gradient[words], typed.t(), hidden_N_H[rows])
+                    _add_product(weight_gradient[words], tile.t(), hidden_N_H[rows])
                 if bias_gradient is not None:
                     bias_gradient[words] += tile.sum(0)
+        if ctx.parameter is not None:
+            weight_gradient = None  # it has been added
         gradients = (
             None if gradient is None else gradient.to(dtype)
             for gradient, dtype in zip((hidden_gradient, weight_gradient, bias_gradient), ctx.input_dtypes, strict=True)
         )
-        return (*gradients, None, None, None, None)
+        return (*gradients, None, None, None)
 
 
-def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add a matrix product to a float32 total in place."""
-    if left.dtype == total.dtype:
-        total.addmm_(left, right)
+def _forward_block(
+    hidden_R_H: Tensor,
+    weight_V_H: Tensor,
+    bias_V: Tensor | None,
+    targets_R: Tensor,
+    call: _Call,
+    kept_R_V: Tensor | None,
+    others_R_H: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Go through the vocabulary for some tokens.
+
+    Args:
+        hidden_R_H: The hidden states of the tokens.
+        weight_V_H: The output embedding.
+        bias_V: Its bias, if there is one.
+        targets_R: Token ids.
+        call: The settings.
+        kept_R_V: Where products are written for the backward pass, if they are kept.
+        others_R_H: Where ``Σ p·W`` over the words other than the target is written, if it is needed.
+
+    Returns:
+        The logit of each target, the log-sum-exp, the entropy, and ``1 − p`` of each target, which is exact where p is near 1.
+        Shapes: (R,).
+    """
+    highest = hidden_R_H.new_full((len(hidden_R_H),), -torch.inf, dtype=torch.float32)
+    rest = torch.zeros_like(highest)  # Σ exp(z − highest) without the target
+    weighted = torch.zeros_like(highest)  # Σ exp(z − highest)·z without the target
+    chosen = torch.zeros_like(highest)
+    for words in _blocks(len(weight_V_H), call.tile.words):
+        bias = None if bias_V is None else bias_V[words]
+        product = torch.nn.functional.linear(hidden_R_H, weight_V_H[words], bias)
+        if kept_R_V is not None:
+            kept_R_V[:, words] = product
+        logits = call.logits(product)
+        new_highest = torch.maximum(highest, logits.amax(-1))
+        shrink = (highest - new_highest).exp()
+        masses = (logits - new_highest[:, None]).exp_()
+        local = targets_R - words.start
+        inside = (local >= 0) & (local < logits.shape[1])
+        place = local.clamp(0, logits.shape[1] - 1)[:, None]
+        chosen = torch.where(inside, logits.gather(-1, place).squeeze(-1), chosen)
+        masses.scatter_(-1, place, masses.gather(-1, place).masked_fill(inside[:, None], 0.0))
+        rest = rest * shrink + masses.sum(-1)
+        weighted = weighted * shrink + torch.linalg.vecdot(masses, logits)
+        highest = new_highest
+        if others_R_H is not None:
+            others_R_H.mul_(shrink[:, None])
+            if call.scaling != NO_SCALING:
+                masses.mul_(call.derivative(logits))
+            _add_product(others_R_H, masses, weight_V_H[words])
+    own = (chosen - highest).exp()
+    total = rest + own
+    logsumexp = highest + total.log()
+    if others_R_H is not None:
+        others_R_H.div_(total[:, None])
+    return chosen, logsumexp, logsumexp - (weighted + own * chosen) / total, rest / total
+
+
+def _blocks(length: int, size: int, border: int = 0) -> list[slice]:
+    """Divide a length into blocks, none of which crosses a border."""
+    starts = sorted({*range(0, border, size), *range(border, length, size)})
+    return [slice(start, end) for start, end in zip(starts, [*starts[1:], length], strict=True)]
+
+
+def _sum_of(parameter: Tensor | None, weight_V_H: Tensor) -> Tensor:
+    """Return the float32 tensor that the gradient of the output embedding is added to: the parameter's own, or a new one."""
+    if parameter is None:
+        return torch.zeros_like(weight_V_H, dtype=torch.float32)
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
+
+
+def _add_product(total: Tensor, tile: Tensor, other: Tensor) -> None:
+    """Add the product of a float32 tile and a matrix to a float32 total in place.
+
+    In bfloat16 a GPU multiplies in bfloat16 and sums in float32. On a CPU, where torch would round each product to bfloat16, it is
+    multiplied in float32.
+    """
+    if other.dtype == total.dtype:
+        total.addmm_(tile, other)
+    elif total.device.type == "cuda":
+        total.add_(torch.mm(tile.to(other.dtype), other, out_dtype=torch.float32))
     else:
-        total.add_(left @ right)
-
-
-def _tile(
-    hidden: Tensor, weight_V_H: Tensor, bias_V: Tensor | None, first: int, temperature: float, scaling: LogitScaling
-) -> Tensor:
-    words = slice(first, first + WORDS)
-    bias = None if bias_V is None else bias_V[words]
-    return scaling.apply(torch.nn.functional.linear(hidden, weight_V_H[words], bias)) / temperature
+        total.addmm_(tile, other.float())
