@@ -404,8 +404,11 @@ class ScoredRollout:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row with its scores, in the columns that ``rewardkit score`` writes."""
+        return {**self.rollout.to_row(), **self.scores()}
+
+    def scores(self) -> dict[str, Any]:
+        """Return the columns that ``rewardkit score`` adds to a row."""
         return {
-            **self.rollout.to_row(),
             "reward": self.reward,
             "reward_status": self.status,
             "reward_id": self.reward_id,

@@ -32,8 +32,11 @@ from rewardkit.types import (
 
 
 def group_of(rollout: Rollout) -> Hashable:
-    """Return the key that rollouts of one prompt share: their group, or the prompt if they have none."""
-    return rollout.group if rollout.group is not None else rollout.prompt_text
+    """Return the key that rollouts of one prompt share: their group, or the prompt if they have none.
+
+    Rollouts of different groups are never merged, even if their prompts are equal.
+    """
+    return ("group", rollout.group) if rollout.group is not None else ("prompt", rollout.prompt_text)
 
 
 def gate_needs(composite: Composite) -> frozenset[str]:

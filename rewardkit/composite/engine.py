@@ -18,6 +18,7 @@ from rewardkit.composite.batch import Batch
 from rewardkit.composite.cache import ScoreCache
 from rewardkit.composite.components import Components
 from rewardkit.composite.plugin_calls import ending_forked_children
+from rewardkit.composite.rows import read_rows, rollouts_of
 from rewardkit.config.spec import Composite, Requirements, RewardConfig, parse_config, read_config
 from rewardkit.errors import TooManyUnscoredError, UsageError
 from rewardkit.registry import Registry
@@ -127,6 +128,7 @@ class CompositeReward:
         self._lock = threading.Lock()
         self._closed = False
         self._pid = os.getpid()
+        self._paths = config.field_paths
 
     @property
     def requirements(self) -> Requirements:
@@ -169,7 +171,7 @@ class CompositeReward:
         """
         if asyncio._get_running_loop() is not None:  # noqa: SLF001 - the public function raises if there is none
             raise UsageError("score() would block the running event loop: use `await reward.ascore(rollouts)`")
-        batch = _batch(rollouts)
+        batch = _batch(rollouts, self._paths)
         scoring = self._scoring(batch, step)
         while True:
             try:
@@ -203,7 +205,7 @@ class CompositeReward:
             WorkerError: Worker processes can't be started.
             UsageError: The reward has been closed, or a dict is not a row.
         """
-        scoring = self._scoring(_batch(rollouts), step)
+        scoring = self._scoring(_batch(rollouts, self._paths), step)
 
         def proceed() -> tuple[list[Future[Any]] | None, list[ScoredRollout]]:
             try:
@@ -216,6 +218,28 @@ class CompositeReward:
             if futures is None:
                 return scored[0] if _is_one(rollouts) else scored
             await _first_done(futures, self._components.closing)
+
+    def score_rows(self, rows: Any, *, step: int | None = None) -> Any:
+        """Score rows in the container that they come in, and return one of the same kind with the columns that scoring adds.
+
+        These are ``reward`` (None where a row is unscored), ``reward_status``, ``reward_id`` and ``components``. The container
+        itself is not changed.
+
+        Args:
+            rows: A list of dicts or rollouts, one of them, a DataFrame of pandas or polars, a ``datasets.Dataset``, or a ``pyarrow.Table``,
+                with the columns of `Rollout.from_row`.
+            step: The training step for weight schedules.
+
+        Returns:
+            Lists and dicts for lists and dicts, else a container of the same type with further columns.
+
+        Raises:
+            UsageError: A row can't be used, or the container is of another kind.
+            DataError: No route takes a row.
+            TooManyUnscoredError: The policy is ``fail`` and a row could not be scored.
+        """
+        read = read_rows(rows)
+        return read.scored(self.score(rollouts_of(read.rows, self._paths), step=step))
 
     def _scoring(
         self, rollouts: Sequence[Rollout], step: int | None
@@ -330,20 +354,12 @@ def _is_one(rollouts: object) -> bool:
     return isinstance(rollouts, Rollout | Mapping)
 
 
-def _batch(rollouts: Any) -> Sequence[Rollout]:
+def _batch(rollouts: Any, paths: Sequence[str]) -> Sequence[Rollout]:
     """Return rollouts as a sequence, rows among them turned into rollouts. Raises UsageError."""
     given = [rollouts] if _is_one(rollouts) else rollouts
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise UsageError(f"score() takes rollouts or rows, or a list of them, not a {type(given).__name__}")
-    if all(isinstance(item, Rollout) for item in given):
-        return given
-    made = []
-    for index, item in enumerate(given):
-        try:
-            made.append(item if isinstance(item, Rollout) else Rollout.from_row(item))
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"row {index}: {error}") from error
-    return made
+    return given if all(isinstance(item, Rollout) for item in given) else rollouts_of(given, paths)
 
 
 async def _first_done(futures: Sequence[Future[Any]], closing: Future[None]) -> None:

@@ -216,6 +216,11 @@ class RewardConfig:
             f"{self.file}: no route matches a row with {found}; add one, or a last route with 'match: {{}}'"
         )
 
+    @property
+    def field_paths(self) -> tuple[str, ...]:
+        """The fields that are read by a path into nested columns, such as ``reward_model.ground_truth``."""
+        return tuple(name for name in self.requirements.columns if "." in name)
+
     def row_problems(self, rollout: Rollout) -> list[tuple[str, str]]:
         """Return why a rollout could not be scored, without running a reward.
 

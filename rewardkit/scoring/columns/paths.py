@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from rewardkit.config.paths import EACH, add_field_paths, walk
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-EACH = "*"
-"""The part of a path that stands for every item of a list."""
+__all__ = [
+    "EACH",
+    "MapError",
+    "RowError",
+    "add_field_paths",
+    "changed_at",
+    "is_list",
+    "is_struct",
+    "look_up",
+    "suggestion",
+    "type_at",
+    "value_at",
+    "walk",
+]
 
 
 class RowError(ValueError):
@@ -20,30 +33,6 @@ class RowError(ValueError):
 
 class MapError(RowError):
     """A row lacks what ``--map`` reads, or has a column of the new name: most likely the option is wrong, and not the row."""
-
-
-def walk(value: Any, path: str) -> Any:
-    """Return the value at a path. Parts that are numbers go into lists; ``*`` goes into each item, and gives a list.
-
-    Args:
-        value: An object or a list.
-        path: Names and numbers, separated by dots.
-
-    Raises:
-        KeyError: There is no value.
-    """
-    parts = path.split(".")
-    for index, part in enumerate(parts):
-        if isinstance(value, Mapping) and part in value:
-            value = value[part]
-        elif isinstance(value, list) and part == EACH:
-            rest = ".".join(parts[index + 1 :])
-            return [walk(item, rest) for item in value] if rest else value
-        elif isinstance(value, list) and part.lstrip("-").isdigit() and -len(value) <= int(part) < len(value):
-            value = value[int(part)]
-        else:
-            raise KeyError(path)
-    return value
 
 
 def value_at(row: Mapping[str, Any], path: str) -> Any:
@@ -109,19 +98,6 @@ def _changed(value: Any, path: str, change: Callable[[Any], Any]) -> Any:
     if isinstance(value, list) and first.isdigit() and int(first) < len(value):
         return [_changed(item, rest, change) if index == int(first) else item for index, item in enumerate(value)]
     raise KeyError(path)
-
-
-def add_field_paths(fields: dict[str, Any], paths: Sequence[str]) -> None:
-    """Add the values at paths into nested columns to a rollout's fields, under the paths. A column of that name goes first.
-
-    Args:
-        fields: The fields, which are changed.
-        paths: The paths.
-    """
-    for path in paths:
-        if path not in fields:
-            with contextlib.suppress(KeyError):
-                fields[path] = walk(fields, path)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -69,8 +69,7 @@ class Decoded:
 
 def field_paths(config: RewardConfig) -> tuple[str, ...]:
     """Return the fields that a reward reads by a path into nested columns, such as ``reward_model.ground_truth``."""
-    names = {*config.needed_fields(), *(name for route in config.routes for name in route.match)}
-    return tuple(sorted(name for name in names if "." in name))
+    return config.field_paths
 
 
 def decode(chunk: Chunk, columns: Columns, paths: Sequence[str] = ()) -> Decoded:
