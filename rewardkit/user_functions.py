@@ -174,6 +174,19 @@ def _build(target: str, params: FunctionParams, *, is_async: bool = False) -> Re
     return kind(load(target), target, params)
 
 
+def try_import(target: str, settings: Mapping[str, Any]) -> None:
+    """Import a function and recognise its style, in a process that may be killed.
+
+    Args:
+        target: The function, as in `FunctionSource`.
+        settings: The parameters of a component.
+
+    Raises:
+        ValueError: The function does not exist, can't be called, or its style is unknown.
+    """
+    _Caller(load(target), target, FunctionParams(**settings))
+
+
 def load(target: str) -> Callable[..., Any]:
     """Import a function.
 

@@ -27,6 +27,9 @@ from rewardkit.errors import UsageError
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value of a training configuration."
 )
+@click.option(
+    "--trust", is_flag=True, help="Import the functions that the reward file names, in a process of their own."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def command(
     file: str,
@@ -36,6 +39,7 @@ def command(
     explode: str,
     limit: int | None,
     overrides: tuple[str, ...],
+    trust: bool,
     as_json: bool,
 ) -> None:
     """Check a reward file against data, or a training configuration with its data.
@@ -47,12 +51,16 @@ def command(
     loss in colour, estimates the cost of a step, and warns about prompts in the loss, chat templates, duplicates, lengths,
     truncation, and held-out rows in the training data.
 
+    Functions that a reward file names (`use: ./my.py:fn`) are read and not imported, unless --trust is given.
+
     No reward is run and nothing is trained. Exits with 2 if `score` or `train` would refuse the input; warnings alone exit with 0.
     """
     from rewardkit.config import read_yaml
     from rewardkit.scoring.columns.columns import Columns
 
     if _is_training(read_yaml(file).data):
+        if trust:
+            raise UsageError("--trust is an option for reward files")
         if data or maps or explode or parse:
             raise UsageError(
                 "--data, --map, --parse and --explode are options for reward files; a training configuration names its own data"
@@ -64,7 +72,7 @@ def command(
         return
     if overrides:
         raise UsageError("--set is an option for training configurations")
-    check_reward(file, data, Columns.parse(maps, [explode], [parse]), limit, as_json=as_json)
+    check_reward(file, data, Columns.parse(maps, [explode], [parse]), limit, as_json=as_json, trust=trust)
 
 
 def _is_training(document: Any) -> bool:

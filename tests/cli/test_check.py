@@ -256,3 +256,16 @@ def test_problems_are_counted_by_rollouts_and_rows(reward, tmp_path, capsys):
 
     assert run(["check", str(reward), "--data", str(data)]) == 2
     assert "2 of 3 rollouts can't be scored, 1 of 4 rows can't be read" in capsys.readouterr().err
+
+
+def test_a_users_file_is_imported_only_with_trust(tmp_path, capsys):
+    """Without it, check says that it was not; with it, an import that fails has its place."""
+    (tmp_path / "mine.py").write_text("open(__file__ + '.imported', 'w')\nimport no_such_module\ndef f(rollout): ...\n")
+    file = tmp_path / "reward.yaml"
+    file.write_text("version: 1\ncomponents:\n  c: {use: './mine.py:f'}\n")
+    assert run(["check", str(file)]) == 0
+    assert "mine.py:f was read and not imported" in capsys.readouterr().out
+    assert not (tmp_path / "mine.py.imported").exists()
+    assert run(["check", str(file), "--trust"]) == 2
+    assert "reward.yaml:3:12: ./mine.py:f can't be imported: ModuleNotFoundError" in capsys.readouterr().err
+    assert (tmp_path / "mine.py.imported").exists()

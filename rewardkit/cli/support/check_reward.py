@@ -9,15 +9,16 @@ import click
 import orjson
 
 from rewardkit.cli import load_registry
+from rewardkit.cli.support.check_functions import functions_of, import_problem
 from rewardkit.cli.support.composite_table import print_composite
-from rewardkit.errors import DataError
+from rewardkit.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
-    from rewardkit.config.spec import RewardConfig
+    from rewardkit.config.spec import Component, RewardConfig
     from rewardkit.errors import Location
     from rewardkit.scoring.columns.columns import Columns
     from rewardkit.types import Rollout
@@ -72,7 +73,9 @@ class Findings:
         return ", ".join(parts)
 
 
-def check_reward(file: str, data: tuple[str, ...], columns: Columns, limit: int | None, *, as_json: bool) -> None:
+def check_reward(
+    file: str, data: tuple[str, ...], columns: Columns, limit: int | None, *, as_json: bool, trust: bool = False
+) -> None:
     """Check a reward file and, if there are any, the data, and print the findings.
 
     Args:
@@ -81,6 +84,7 @@ def check_reward(file: str, data: tuple[str, ...], columns: Columns, limit: int 
         columns: How columns become the parts of a rollout.
         limit: Check only so many rows.
         as_json: Print the findings as JSON.
+        trust: Import the functions that the reward file names, in a process of their own.
 
     Raises:
         ConfigError: The reward file is not valid.
@@ -90,11 +94,17 @@ def check_reward(file: str, data: tuple[str, ...], columns: Columns, limit: int 
 
     config = read_config(file, load_registry())
     findings = _inspect(config, data, columns, limit) if data else None
+    functions = functions_of(config)
+    if trust:
+        problems = [(item.location, problem) for item in functions if (problem := import_problem(item))]
+        if problems:
+            raise ConfigError(*problems)
     if as_json:
         report = {"reward_id": config.reward_id, "resolved": config.resolved, "data": _plain(findings)}
+        report["functions"] = [{"use": item.offer.type.name, "imported": trust} for item in functions]
         click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
     else:
-        _print(config, findings)
+        _print(config, findings, [] if trust else functions)
     if findings is not None and (summary := findings.summary()):
         raise DataError(summary)
 
@@ -182,8 +192,9 @@ def _plain(findings: Findings | None) -> dict[str, Any] | None:
     }
 
 
-def _print(config: RewardConfig, findings: Findings | None) -> None:
+def _print(config: RewardConfig, findings: Findings | None, not_imported: Sequence[Component]) -> None:
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console()
     for composite in config.composites.values():
@@ -194,6 +205,12 @@ def _print(config: RewardConfig, findings: Findings | None) -> None:
     console.print(
         f"[green]ok[/green]  {config.file} is valid; reward_id {config.reward_id}", highlight=False, soft_wrap=True
     )
+    for name in dict.fromkeys(item.offer.type.name for item in not_imported):
+        console.print(
+            f"[dim]note[/dim]  {escape(name)} was read and not imported, so mistakes inside it were not looked for; --trust imports it",
+            highlight=False,
+            soft_wrap=True,
+        )
     if findings is not None:
         _print_findings(console, findings)
 
