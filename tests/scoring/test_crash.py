@@ -2,19 +2,36 @@
 
 import json
 import random
+import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 TOY = Path(__file__).with_name("toy.py")
+Run = Callable[..., tuple[int, int]]
 
 
-def _run(order: dict[str, object]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(TOY), json.dumps(order)], capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """Obey an order in a process of its own; return its exit code and the number of its moments."""
+    server = subprocess.Popen([sys.executable, str(TOY)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert server.stdin is not None
+    assert server.stdout is not None
+    orders, answers = server.stdin, server.stdout
+
+    def obey(**order: object) -> tuple[int, int]:
+        orders.write(json.dumps(order) + "\n")
+        orders.flush()
+        ended, moments = json.loads(answers.readline())
+        return ended, moments
+
+    with server:
+        yield obey
+        orders.close()
 
 
 def _leftovers(out: Path) -> set[str]:
@@ -23,7 +40,9 @@ def _leftovers(out: Path) -> set[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("ending", "order"), [(".jsonl", "plain"), (".parquet", "plain"), (".parquet", "interleaved")])
-def test_killed_at_every_step(ending: str, order: str, tmp_path: Path, toy: ModuleType, files: ModuleType) -> None:
+def test_killed_at_every_step(
+    ending: str, order: str, tmp_path: Path, toy: ModuleType, files: ModuleType, run: Run
+) -> None:
     """Killed before and after every fsync, truncation, renaming and removal, one after the other, it ends with every row once."""
     rows = files.make_rows(1000)
     if order == "interleaved":
@@ -33,15 +52,16 @@ def test_killed_at_every_step(ending: str, order: str, tmp_path: Path, toy: Modu
         file.write("{broken\n")
     reward = toy.PLAIN if order == "plain" else toy.GROUPED
     whole = tmp_path / f"whole{ending}"
-    moments = int(_run({"inputs": [str(source)], "out": str(whole), "reward": reward}).stdout)
+    ended, moments = run(inputs=[str(source)], out=str(whole), reward=reward)
+    assert ended == 0
     out = tmp_path / f"out{ending}"
     kills = 0
     # Each run dies one step later than the last, so each step of the work is cut at, also while an earlier cut is repaired.
     for kill_at in range(1, 4 * moments):
-        done = _run({"inputs": [str(source)], "out": str(out), "reward": reward, "kill_at": kill_at})
-        if done.returncode == 0:
+        ended, _ = run(inputs=[str(source)], out=str(out), reward=reward, kill_at=kill_at)
+        if ended == 0:
             break
-        assert done.returncode == -9, done.stderr
+        assert ended == -signal.SIGKILL
         kills += 1
     assert kills >= 5
     assert files.read_rows(out) == files.read_rows(whole)
@@ -57,34 +77,31 @@ def test_killed_at_every_step(ending: str, order: str, tmp_path: Path, toy: Modu
 
 
 @pytest.mark.slow
-def test_each_step_alone(tmp_path: Path, toy: ModuleType, files: ModuleType) -> None:
+def test_each_step_alone(tmp_path: Path, toy: ModuleType, files: ModuleType, run: Run) -> None:
     """Killed at one step of the end (footer, manifest, renaming, removal), the next run finishes."""
     source = files.write_rows(tmp_path / "rows.jsonl", files.make_rows(200))
     whole = tmp_path / "whole.parquet"
-    order = {"inputs": [str(source)], "reward": toy.PLAIN}
-    moments = int(_run({**order, "out": str(whole)}).stdout)
+    _, moments = run(inputs=[str(source)], reward=toy.PLAIN, out=str(whole))
+    assert moments > 10
     for kill_at in range(1, moments + 1):
         out = tmp_path / f"out{kill_at}.parquet"
-        assert _run({**order, "out": str(out), "kill_at": kill_at}).returncode == -9
+        ended, _ = run(inputs=[str(source)], reward=toy.PLAIN, out=str(out), kill_at=kill_at)
+        assert ended == -signal.SIGKILL
         toy.score([source], out)
         assert files.read_rows(out) == files.read_rows(whole)
         assert _leftovers(out) == {"", ".manifest.json"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".parquet"])
-def test_killed_at_random_moments(ending: str, tmp_path: Path, toy: ModuleType, files: ModuleType) -> None:
-    """SIGKILL from outside at random moments."""
-    rows = files.make_rows(12_000)
+@pytest.mark.parametrize("ending", [".jsonl.gz", ".parquet"])
+def test_killed_at_random_moments(ending: str, tmp_path: Path, toy: ModuleType, files: ModuleType, run: Run) -> None:
+    """Killed at random moments, also between two steps, and in the middle of writing."""
+    rows = files.make_rows(6_000)
     source = files.write_rows(tmp_path / "rows.jsonl", rows)
     whole, out = tmp_path / f"whole{ending}", tmp_path / f"out{ending}"
     toy.score([source], whole)
-    order = json.dumps({"inputs": [str(source)], "out": str(out), "reward": toy.PLAIN})
     chance = random.Random(1)  # noqa: S311 - for choosing moments
-    for _ in range(8):
-        process = subprocess.Popen([sys.executable, str(TOY), order], stdout=subprocess.DEVNULL)
-        time.sleep(chance.uniform(0.2, 0.9))  # the moment is arbitrary, and what is asserted holds for any
-        process.kill()
-        process.wait()
-    assert _run(json.loads(order)).returncode == 0
+    for _ in range(6):
+        run(inputs=[str(source)], out=str(out), reward=toy.PLAIN, kill_after_s=chance.uniform(0.02, 0.4))
+    assert run(inputs=[str(source)], out=str(out), reward=toy.PLAIN)[0] == 0
     assert files.read_rows(out) == files.read_rows(whole)

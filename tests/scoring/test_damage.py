@@ -20,20 +20,44 @@ unscored: {policy: exclude, abort_above: 0.5}
 """
 
 
-def _interrupted(tmp_path: Path, toy: ModuleType, files: ModuleType, ending: str) -> tuple[Path, Path]:
+ROWS = 40
+RunOnce = Callable[[str], tuple[Path, Path]]
+
+
+@pytest.fixture(scope="module")
+def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of runs that stopped before their end, one for each kind of output; `interrupted` fills and copies them."""
+    return tmp_path_factory.mktemp("states")
+
+
+@pytest.fixture
+def interrupted(states: Path, tmp_path: Path, toy: ModuleType, files: ModuleType) -> RunOnce:
     """Return input and output of a run that stopped before its end, with a journal and a part."""
-    source = files.write_rows(tmp_path / "rows.jsonl", files.make_rows(400))
+
+    def copy(ending: str) -> tuple[Path, Path]:
+        # The journal names the input, so all copies read the same one.
+        state = states / ending.strip(".")
+        if not state.exists():
+            state.mkdir()
+            _interrupt(state, toy, files, ending)
+        for path in state.glob("out*"):
+            shutil.copy(path, tmp_path)
+        return state / "rows.jsonl", tmp_path / f"out{ending}"
+
+    return copy
+
+
+def _interrupt(tmp_path: Path, toy: ModuleType, files: ModuleType, ending: str) -> None:
+    source = files.write_rows(tmp_path / "rows.jsonl", files.make_rows(ROWS))
     out = tmp_path / f"out{ending}"
     toy.score([source], out)
-    (tmp_path / "saved").mkdir()
     manifest = json.loads(Path(f"{out}.manifest.json").read_text())
-    shutil.move(f"{out}.manifest.json", tmp_path / "saved")
+    Path(f"{out}.manifest.json").unlink()
     size = out.stat().st_size
     out.rename(f"{out}.part")
-    segment = {"consumed": 400, "rows": 400, "rejected": 0, "part_bytes": size, "rejected_bytes": 0}
+    segment = {"consumed": ROWS, "rows": ROWS, "rejected": 0, "part_bytes": size, "rejected_bytes": 0}
     lines = [{"version": 1, "job": {**manifest["job"], "order": "input"}}, {"segment": segment}]
     Path(f"{out}.journal").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return source, out
 
 
 @pytest.mark.parametrize(
@@ -47,32 +71,42 @@ def _interrupted(tmp_path: Path, toy: ModuleType, files: ModuleType, ending: str
         lambda text: b'{"version": 1}\n',
         lambda text: b'{"version": 1, "job": 3}\n',
         lambda text: text.replace(b'"version": 1', b'"version": 2'),
-        lambda text: text.replace(b'"consumed": 400', b'"consumed": "x"'),
-        lambda text: text.replace(b'"consumed": 400', b'"consumed": -4'),
-        lambda text: text.replace(b'"rows": 400', b'"rows": 400, "zz": 1'),
-        lambda text: text.replace(b'"rows": 400', b'"emptied": 3'),
+        lambda text: text.replace(b'"consumed": 40', b'"consumed": "x"'),
+        lambda text: text.replace(b'"consumed": 40', b'"consumed": -4'),
+        lambda text: text.replace(b'"rows": 40', b'"rows": 40, "zz": 1'),
+        lambda text: text.replace(b'"rows": 40', b'"emptied": 3'),
         lambda text: text + b"\0" * 100 + b"\n",
         lambda text: text.replace(b"\n", b"\n{bro\n", 1),
         lambda text: b"[" * 100_000 + b"\n",
         lambda text: text.replace(b'"part_bytes": ', b'"part_bytes": 9999'),
     ],
 )
-def test_damaged_journal(damage: Callable[[bytes], bytes], tmp_path: Path, toy: ModuleType, files: ModuleType) -> None:
+def test_damaged_journal(
+    damage: Callable[[bytes], bytes], interrupted: RunOnce, toy: ModuleType, files: ModuleType
+) -> None:
     """The error names the journal; --fresh scores everything."""
-    source, out = _interrupted(tmp_path, toy, files, ".jsonl")
+    source, out = interrupted(".jsonl")
     journal = Path(f"{out}.journal")
     journal.write_bytes(damage(journal.read_bytes()))
     with pytest.raises(OutputError, match=r"out\.jsonl\.journal.*--fresh"):
         toy.score([source], out)
     toy.score([source], out, fresh=True)
-    assert len(files.read_rows(out)) == 400
+    assert len(files.read_rows(out)) == 40
 
 
-@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.bz2", ".parquet"])
-@pytest.mark.parametrize("damage", ["emptied", "zeros", "random", "folder"])
-def test_damaged_part(damage: str, ending: str, tmp_path: Path, toy: ModuleType, files: ModuleType) -> None:
+@pytest.mark.parametrize(
+    ("damage", "ending"),
+    [
+        *(("emptied", ending) for ending in (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.bz2", ".parquet")),
+        *(("random", ending) for ending in (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.bz2", ".parquet")),
+        ("zeros", ".jsonl"),
+        ("zeros", ".parquet"),
+        ("folder", ".parquet"),
+    ],
+)
+def test_damaged_part(damage: str, ending: str, interrupted: RunOnce, toy: ModuleType) -> None:
     """The error names the part; --fresh scores everything."""
-    source, out = _interrupted(tmp_path, toy, files, ending)
+    source, out = interrupted(ending)
     part = Path(f"{out}.part")
     size = part.stat().st_size
     if damage == "folder":
@@ -83,7 +117,7 @@ def test_damaged_part(damage: str, ending: str, tmp_path: Path, toy: ModuleType,
     with pytest.raises(OutputError, match=r"\.part"):
         toy.score([source], out)
     result = toy.score([source], out, fresh=True)
-    assert result.manifest["rows_written"] == 400
+    assert result.manifest["rows_written"] == 40
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Rewards for these tests, and a program that scores files with them and kills itself at a chosen moment.
 
-python toy.py JSON     {"inputs": …, "out": …, "reward": …, "kill_at": N, "segment_rows": N, …}
+python toy.py JSON     {"inputs": …, "out": …, "reward": …, "kill_at": N, "kill_after_s": S, "segment_rows": N, …}
+python toy.py          reads such orders from standard input, and forks a process for each, which is faster than starting one
 """
 
 import json
@@ -141,16 +142,41 @@ class Killer:
         setattr(owner, name, watched)
 
 
-def main() -> None:
-    """Score as told on the command line, and tell how many moments there were."""
-    order = json.loads(sys.argv[1])
+def obey(order: dict[str, Any]) -> int:
+    """Score as told, and return how many moments there were."""
     killer = Killer(order.get("kill_at", 0))
     parquet.SEGMENT_ROWS = output.SEGMENT_ROWS = order.get("segment_rows", 300)
     for owner, name in ((os, "fsync"), (os, "truncate"), (Path, "replace"), (Path, "unlink")):
         killer.watch(owner, name)
     run._CHUNK_ROWS = run._CHUNK_ROWS_ELSEWHERE = order.get("chunk_rows", 100)
     score(order["inputs"], order["out"], order["reward"])
-    sys.stdout.write(f"{killer.moments}\n")
+    return killer.moments
+
+
+def serve() -> None:
+    """Obey each order in a process of its own; tell how it ended and how many moments there were."""
+    for line in sys.stdin:
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            order = json.loads(line)
+            signal.setitimer(signal.ITIMER_REAL, order.get("kill_after_s", 0))  # SIGALRM ends it as SIGKILL does
+            os.write(write, b"%d" % obey(order))
+            os._exit(0)
+        os.close(write)
+        with os.fdopen(read) as told:
+            moments = int(told.read() or 0)
+        ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        sys.stdout.write(f"{json.dumps([ended, moments])}\n")
+        sys.stdout.flush()
+
+
+def main() -> None:
+    """Obey the order on the command line, or those of standard input."""
+    if len(sys.argv) == 1:
+        serve()
+    else:
+        obey(json.loads(sys.argv[1]))
 
 
 if __name__ == "__main__":

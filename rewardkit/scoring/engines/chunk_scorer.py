@@ -177,15 +177,19 @@ def _unpacked(data: bytes) -> pa.RecordBatch:
 def collect_garbage_rarely() -> None:
     """Collect garbage rarely: batches make many objects but no cycles, and frequent collection takes a quarter of the time."""
     gc.collect()
+    _collect_only_new_objects()
+
+
+def _collect_only_new_objects() -> None:
     gc.freeze()
     gc.set_threshold(200_000, 10, 10)
 
 
 @contextlib.contextmanager
 def rare_garbage_collection() -> Iterator[None]:
-    """Collect garbage rarely inside the block."""
+    """Collect garbage rarely inside the block. Older garbage is collected after it: a collection of a large program takes long."""
     before = gc.get_threshold()
-    collect_garbage_rarely()
+    _collect_only_new_objects()
     try:
         yield
     finally:
