@@ -18,9 +18,10 @@ VLLM_PIP := $(VLLM_VENV)/bin/python -m pip --disable-pip-version-check
 PEERS_VENV ?= .venv-peers
 VERL_VENV ?= .venv-verl
 OPENRLHF ?= 0.11.2
+VERIFIERS_LEGACY ?= 0.3.1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-score test test-fast lint typecheck pytest docs test-vllm test-integrations clean
+.PHONY: help install demo demo-score test test-fast lint typecheck pytest docs test-vllm test-integrations truth-table clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -110,8 +111,11 @@ test-vllm: $(VLLM_VENV)/installed  ## Run the tests of engine: vllm, in an envir
 
 $(PEERS_VENV)/installed: pyproject.toml $(PLUGINS)
 	$(PYTHON) -m venv $(PEERS_VENV)
-	$(PEERS_VENV)/bin/python -m pip install -q 'inspect_ai>=0.3.285,<0.4' 'verifiers>=0.4,<0.5' hypothesis psutil pytest
+	$(PEERS_VENV)/bin/python -m pip install -q 'inspect_ai>=0.3.285,<0.4' 'lm_eval>=0.4.13,<0.5' 'skyrl-gym>=0.4,<0.5' 'verifiers>=0.4,<0.5' \
+		hypothesis psutil pytest
 	$(PEERS_VENV)/bin/python -m pip install -q -e '.[serve]' -e plugins/format -e plugins/length -e plugins/math
+	$(PEERS_VENV)/bin/python -m pip download -q --no-deps -d $(PEERS_VENV)/legacy verifiers==$(VERIFIERS_LEGACY)
+	$(PEERS_VENV)/bin/python -m zipfile -e $(PEERS_VENV)/legacy/verifiers-$(VERIFIERS_LEGACY)-*.whl $(PEERS_VENV)/legacy
 	@touch $@
 
 # OpenRLHF's own code runs from its unpacked wheel: the package needs flash-attn, which needs a GPU's compiler.
@@ -127,8 +131,11 @@ $(VERL_VENV)/installed: pyproject.toml $(PLUGINS)
 INTEGRATIONS := -q -W ignore -p no:cacheprovider tests/integrations $(PYTEST_ARGS)
 test-integrations: $(PEERS_VENV)/installed $(VERL_VENV)/installed $(VENV)/installed-dev  ## Run the adapters' tests against the trainers and evaluators themselves.
 	$(BIN)/python -m pytest $(INTEGRATIONS)
-	$(PEERS_VENV)/bin/python -m pytest $(INTEGRATIONS)
-	OPENRLHF_SOURCE=$(CURDIR)/$(VERL_VENV)/openrlhf/openrlhf-$(OPENRLHF).data/purelib/openrlhf $(VERL_VENV)/bin/python -m pytest $(INTEGRATIONS)
+	VERIFIERS_LEGACY=$(abspath $(PEERS_VENV))/legacy $(PEERS_VENV)/bin/python -m pytest $(INTEGRATIONS)
+	OPENRLHF_SOURCE=$(abspath $(VERL_VENV))/openrlhf/openrlhf-$(OPENRLHF).data/purelib/openrlhf $(VERL_VENV)/bin/python -m pytest $(INTEGRATIONS)
+
+truth-table:  ## Run them, and write what became of failures into docs/integrations/index.md.
+	REWARDKIT_WRITE_TRUTH=1 $(MAKE) test-integrations
 
 clean:  ## Remove environments, caches and what the demo wrote.
 	rm -rf $(VENV) $(VLLM_VENV) $(PEERS_VENV) $(VERL_VENV) demo-out $(WORK) .pytest_cache .mypy_cache .ruff_cache docs/_build

@@ -8,6 +8,7 @@ import math
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ from rewardkit.composite import CompositeReward, load_reward
 from rewardkit.errors import DataError, RewardkitError, TooManyUnscoredError, UsageError
 from rewardkit.scoring.columns.paths import add_field_paths
 from rewardkit.scoring.formats.decode import field_paths
-from rewardkit.types import Score, ScoredRollout, Unscored
+from rewardkit.types import Rollout, Score, ScoredRollout, Unscored
 
+RETRYABLE = frozenset({"infra", "timeout"})
+"""Kinds of failures that may not occur again on another try."""
+MAX_PAUSE_S = 10.0
 MIN_ROWS_TO_ABORT = 200
 """Below this many rollouts the share of unscored ones says too little to end a run."""
 
@@ -46,6 +50,41 @@ def shared_reward(file: str | Path) -> CompositeReward:
         if path not in _loaded:
             _loaded[path] = load_reward(path)
         return _loaded[path]
+
+
+def score_patiently(file: str | Path, rollouts: Sequence[Rollout], retry_for_s: float) -> list[ScoredRollout]:
+    """Score rollouts, and those again that a service or a time-out left unscored.
+
+    Args:
+        file: The reward file.
+        rollouts: The rollouts.
+        retry_for_s: Seconds after which no further try begins.
+    """
+    end, pause_s = time.monotonic() + retry_for_s, 0.5
+    scored = shared_reward(file).score(list(rollouts))
+    while again := [number for number, item in enumerate(scored) if item.unscored and item.unscored.kind in RETRYABLE]:
+        if time.monotonic() + pause_s > end:
+            break
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, MAX_PAUSE_S)
+        fresh = shared_reward(file).score([rollouts[number] for number in again])
+        for number, item in zip(again, fresh, strict=True):
+            scored[number] = item
+    return scored
+
+
+def reward_or_raise(item: ScoredRollout) -> float:
+    """Return a rollout's reward.
+
+    Args:
+        item: The scored rollout.
+
+    Raises:
+        NotScoredError: It has none.
+    """
+    if item.reward is None:
+        raise NotScoredError(item.unscored or Unscored("input", "no component speaks of this row"))
+    return item.reward
 
 
 def file_from_environment() -> str:
@@ -200,20 +239,23 @@ def row_fields(
     Args:
         reward: The reward that reads the row.
         label: The label.
-        column: The column that a plain label stands for; None: the only one that the reward reads and the others lack.
+        column: The column that a plain label stands for; None: the only one that the reward reads, else the only one that the others
+            lack.
         system: What the row comes from, for messages.
         others: Further columns.
 
     Raises:
         DataError: A column that the reward reads is missing.
-        UsageError: The label is plain, several columns are missing, and ``column`` is None.
+        UsageError: The label is plain, the reward reads several columns, not just one is missing, and ``column`` is None.
     """
     fields, label = dict(plain(others or {})), plain(label)
     if isinstance(label, dict):
         fields |= label
     elif column is not None:
         fields[column] = label
-    elif missing := reward.config.needed_fields().keys() - fields.keys():
+    else:
+        missing = reward.config.needed_fields().keys() - fields.keys()
+        # Not where another column of that name is, such as the solution as text beside the number that it ends with.
         fields[missing.pop() if len(missing) == 1 else label_column(reward)] = label
     refuse_missing(reward, fields, system)
     add_field_paths(fields, field_paths(reward.config))

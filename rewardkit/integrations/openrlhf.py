@@ -10,7 +10,6 @@ service or a time-out left unscored is scored again until it has a score or ``re
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -22,13 +21,11 @@ from rewardkit.integrations.common import (
     refuse_groups,
     refuse_unknown,
     row_fields,
+    score_patiently,
     shared_reward,
     token_counter,
 )
 from rewardkit.types import Rollout, ScoredRollout
-
-RETRYABLE = frozenset({"infra", "timeout"})
-MAX_PAUSE_S = 10.0
 
 
 def reward_function(
@@ -69,7 +66,7 @@ def reward_function(
             completion = completion_of(query, prompt)
             tokens = None if count is None else count(completion)
             rollouts.append(Rollout(prompt, completion, fields, num_tokens=tokens))
-        scored = _score(path, rollouts, retry_for_s)
+        scored = score_patiently(path, rollouts, retry_for_s)
         rewards = [_reward_of(item, unscored) for item in scored]
         logs = {
             name: [item.contributions.get(name) or 0.0 for item in scored] for name in reward.config.component_names
@@ -82,21 +79,6 @@ def reward_function(
         }
 
     return reward_func
-
-
-def _score(path: Path, rollouts: list[Rollout], retry_for_s: float) -> list[ScoredRollout]:
-    """Score rollouts, and those again that another try may mend."""
-    end, pause_s = time.monotonic() + retry_for_s, 0.5
-    scored = shared_reward(path).score(rollouts)
-    while again := [number for number, item in enumerate(scored) if item.unscored and item.unscored.kind in RETRYABLE]:
-        if time.monotonic() + pause_s > end:
-            break
-        time.sleep(pause_s)
-        pause_s = min(2 * pause_s, MAX_PAUSE_S)
-        fresh = shared_reward(path).score([rollouts[number] for number in again])
-        for number, item in zip(again, fresh, strict=True):
-            scored[number] = item
-    return scored
 
 
 def _reward_of(item: ScoredRollout, unscored: Literal["fail"] | float) -> float:

@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import os
+import re
 import sys
 import types
 from pathlib import Path
@@ -65,6 +66,12 @@ def test_a_label_without_the_column_is_refused(file) -> None:
         ask(reward_function(file()), [{"solution": "5"}], ["\\boxed{5}"])
 
 
+def release() -> str:
+    """The version of OpenRLHF: that of the unpacked wheel, or of the installed package."""
+    found = re.search(r"openrlhf-([0-9.]+)\.data", os.environ.get("OPENRLHF_SOURCE", ""))
+    return found[1] if found else "openrlhf"
+
+
 @pytest.fixture
 def executor():
     """Return a function that makes OpenRLHF's own executor, from the installed package or an unpacked wheel."""
@@ -114,7 +121,7 @@ def rollout(executor, answer: str, completion: str):
     return asyncio.run(executor.execute("<|im_start|>2+3?", answer, limits, 4096, Tokenizer(), Engine(completion)))
 
 
-def test_the_real_executor_never_gets_a_zero_for_a_failure(executor, file, tmp_path: Path) -> None:
+def test_the_real_executor_never_gets_a_zero_for_a_failure(executor, file, tmp_path: Path, truth) -> None:
     """In OpenRLHF's own executor a failed sample has no reward, on which its trainer stops; the others have theirs."""
     (tmp_path / "reward_func.py").write_text(
         f"from rewardkit.integrations.openrlhf import reward_function\nreward_func = reward_function({file()!r})\n"
@@ -122,10 +129,16 @@ def test_the_real_executor_never_gets_a_zero_for_a_failure(executor, file, tmp_p
     own = executor(str(tmp_path / "reward_func.py"))
     found = [rollout(own, *pair)["reward"] for pair in zip(ANSWERS, COMPLETIONS, strict=True)]
     assert found[0] is None
-    assert advantages([value.item() for value in found[1:]]) == pytest.approx(advantages(SCORED), abs=1e-6)
+    siblings = advantages([value.item() for value in found[1:]])
+    truth(
+        "OpenRLHF, function",
+        release(),
+        "no reward, on which its trainer stops; on wish a stated number, marked",
+        siblings,
+    )
 
 
-def test_the_service_answers_the_real_executor(executor, file, tmp_path: Path) -> None:
+def test_the_service_answers_the_real_executor(executor, file, truth) -> None:
     """Against `rewardkit serve`, OpenRLHF's own client gets rewards, and none for a failure."""
     pytest.importorskip("uvicorn", reason="needs rewardkit[serve]")
     import subprocess
@@ -139,3 +152,5 @@ def test_the_service_answers_the_real_executor(executor, file, tmp_path: Path) -
         finally:
             process.terminate()
     assert found == [None, *([value] for value in SCORED)]
+    siblings = advantages([value for (value,) in found[1:]])
+    truth("OpenRLHF, service", release(), "tried again, then no reward, on which its trainer stops", siblings)

@@ -124,7 +124,7 @@ def batch(tokenizer, answers, completions):
     )
 
 
-def test_the_real_manager_ends_the_run(manager, file) -> None:
+def test_the_real_manager_ends_the_run(manager, file, truth) -> None:
     """In verl's reward loop a failure raises, and the scored siblings' advantages are those of a group without it."""
     made, tokenizer = manager(file=file())
     data = batch(tokenizer, ANSWERS, COMPLETIONS)
@@ -136,6 +136,7 @@ def test_the_real_manager_ends_the_run(manager, file) -> None:
     assert isinstance(failed, NotScoredError)
     found = [item["reward_score"] for item in others]
     assert advantages(found) == pytest.approx(advantages(SCORED), abs=1e-6)
+    truth("verl, reward manager", "verl", "raises `NotScoredError`; on wish a stated number, marked")
 
 
 def test_the_real_manager_knows_tokens(manager, file) -> None:
