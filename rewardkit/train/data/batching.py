@@ -8,6 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import torch
+from torch import Tensor
+
 from rewardkit.reward_models import micro_batches
 from rewardkit.train.distributed.collectives import rank, size
 
@@ -17,12 +20,16 @@ __all__ = [
     "Order",
     "PackedRows",
     "first_fit",
+    "lines_of",
     "micro_batches",
     "own_micro_batches",
+    "packed_inputs",
     "packed_micro_batches",
     "share_rows",
 ]
 
+LONGEST_LINE = 8192
+"""Longer sequences are padded, unless all make one line: their mask would take more memory than the padding."""
 WINDOW = 256
 """The number of rows that are packed at once, so that the time to pack grows linearly with the number of rows."""
 
@@ -173,6 +180,43 @@ def _place(room: list[int], length: int, width: int) -> int:
         room.append(width)
     room[place] -= length
     return place
+
+
+def lines_of(lengths: Sequence[int], *, one_line: bool) -> list[list[int]]:
+    """Return which sequences share a line.
+
+    Args:
+        lengths: The number of tokens of each sequence.
+        one_line: Whether all make one line.
+    """
+    if one_line:
+        return [list(range(len(lengths)))]
+    if max(lengths) > LONGEST_LINE:
+        return [[index] for index in range(len(lengths))]
+    return first_fit(lengths, max(lengths))
+
+
+def packed_inputs(sequences: Sequence[Sequence[int]], lines: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Return the token ids and positions of lines of sequences.
+
+    Args:
+        sequences: The tokens of each sequence.
+        lines: The indices of the sequences of each line.
+
+    Returns:
+        Ids and positions, int64, both of shape (lines, width). Padding at the end of a line counts as a sequence of its own.
+    """
+    width = max(sum(len(sequences[index]) for index in line) for line in lines)
+    ids, positions = torch.zeros(2, len(lines), width, dtype=torch.long)
+    for number, line in enumerate(lines):
+        place = 0
+        for index in line:
+            end = place + len(sequences[index])
+            ids[number, place:end] = torch.tensor(sequences[index])
+            positions[number, place:end] = torch.arange(end - place)
+            place = end
+        positions[number, place:] = torch.arange(width - place)
+    return ids, positions
 
 
 class Order:

@@ -7,65 +7,17 @@ is only as long as the longest sequence, so that shorter ones fill what would be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from rewardkit.errors import ConfigError, Location
-from rewardkit.train.data.batching import first_fit
 from rewardkit.train.distributed import collectives
+from rewardkit.train.models.policy import Policy, TokenSpan
 
-if TYPE_CHECKING:
-    from rewardkit.train.models.policy import Policy
-
-LONGEST_LINE = 8192
-"""Longer sequences are padded, unless all make one line: their mask would take more memory than the padding."""
 _NEAR = {torch.float32: 1e-4}
 """How far log-probabilities of packed and padded sequences may differ by rounding, by compute type."""
-
-
-def has_varlen_attention(lm: Any) -> bool:
-    """Return whether a model's attention takes one line of sequences without a mask."""
-    return str(getattr(lm.config, "_attn_implementation", "")).startswith("flash_attention")
-
-
-def lines_of(lengths: Sequence[int], *, one_line: bool) -> list[list[int]]:
-    """Return which sequences share a line.
-
-    Args:
-        lengths: The number of tokens of each sequence.
-        one_line: Whether all make one line.
-    """
-    if one_line:
-        return [list(range(len(lengths)))]
-    if max(lengths) > LONGEST_LINE:
-        return [[index] for index in range(len(lengths))]
-    return first_fit(lengths, max(lengths))
-
-
-def packed_inputs(sequences: Sequence[Sequence[int]], lines: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Return the token ids and positions of lines of sequences.
-
-    Args:
-        sequences: The tokens of each sequence.
-        lines: The indices of the sequences of each line.
-
-    Returns:
-        Ids and positions, int64, both of shape (lines, width). Padding at the end of a line counts as a sequence of its own.
-    """
-    width = max(sum(len(sequences[index]) for index in line) for line in lines)
-    ids, positions = torch.zeros(2, len(lines), width, dtype=torch.long)
-    for number, line in enumerate(lines):
-        place = 0
-        for index in line:
-            end = place + len(sequences[index])
-            ids[number, place:end] = torch.tensor(sequences[index])
-            positions[number, place:end] = torch.arange(end - place)
-            place = end
-        positions[number, place:] = torch.arange(width - place)
-    return ids, positions
 
 
 def resolve_packing(policy: Policy, setting: Literal["auto"] | bool, location: Location | None = None) -> bool:
@@ -79,7 +31,7 @@ def resolve_packing(policy: Policy, setting: Literal["auto"] | bool, location: L
     Raises:
         ConfigError: The setting is true, and packed sequences influence each other in this model.
     """
-    if setting is False or (setting == "auto" and policy.has_router_loss and not has_varlen_attention(policy.lm)):
+    if setting is False or (setting == "auto" and policy.has_router_loss and not policy.has_varlen_attention):
         return False  # padding in a line would be part of the auxiliary loss of a mixture of experts
     problem = _packing_problem(policy)
     if collectives.any_rank(problem is not None) and setting is True:
@@ -95,8 +47,6 @@ def _packing_problem(policy: Policy) -> str | None:
     kind = type(policy.lm).__name__
     if getattr(policy.lm.config.get_text_config(), "attention_chunk_size", None):
         return f"a {kind} attends within chunks that are counted from the beginning of a line"
-    from rewardkit.train.models.policy import TokenSpan
-
     words = policy.lm.get_input_embeddings().num_embeddings
     row, one, other = ([(start + 7 * place) % words for place in range(6)] for start in (3, 1, 2))
     long = [(4 + 5 * place) % words for place in range(len(one) + len(row))]

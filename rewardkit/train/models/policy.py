@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rewardkit.errors import ConfigError, Location
 from rewardkit.train.config import ModelConfig
-from rewardkit.train.data.batching import PackedRows
+from rewardkit.train.data.batching import PackedRows, lines_of, packed_inputs
 from rewardkit.train.data.token_text import text_of
 from rewardkit.train.data.turn_end import turn_end
 from rewardkit.train.distributed import collectives
@@ -33,7 +33,6 @@ from rewardkit.train.models.loading import (
     stop_token_ids,
 )
 from rewardkit.train.models.logprobs import NO_SCALING, PLAIN_LOGITS, plain_logprobs, token_logprobs
-from rewardkit.train.models.packing import has_varlen_attention, lines_of, packed_inputs
 from rewardkit.train.models.precision import allow_tf32, freeze, resolve_dtype
 from rewardkit.train.models.router_loss import add_router_loss
 from rewardkit.train.models.saving import replace_adapters, save_pretrained
@@ -268,9 +267,14 @@ class Policy(TrainedModel):
         return out.last_hidden_state.flatten(0, 1)  # type: ignore[no-any-return]
 
     @property
+    def has_varlen_attention(self) -> bool:
+        """Whether the model's attention takes one line of sequences without a mask."""
+        return str(getattr(self.lm.config, "_attn_implementation", "")).startswith("flash_attention")
+
+    @property
     def packs_one_line(self) -> bool:
         """Whether packed sequences make one line without padding, which an auxiliary loss of the model needs, too."""
-        return self.has_router_loss or has_varlen_attention(self.lm)
+        return self.has_router_loss or self.has_varlen_attention
 
     def packed_rows(self, sequences: Sequence[Sequence[int]]) -> PackedRows | None:
         """Return the sequences of a batch if this policy packs them; otherwise None.

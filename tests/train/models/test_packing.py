@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from rewardkit.errors import ConfigError
-from rewardkit.train.models.packing import LONGEST_LINE, lines_of, packed_inputs, resolve_packing
+from rewardkit.train.data.batching import LONGEST_LINE, lines_of, packed_inputs
+from rewardkit.train.models.packing import resolve_packing
 from rewardkit.train.models.policy import TokenSpan
 
 ROWS = [TokenSpan(tuple(range(5, 5 + length)), 1 + length % 2) for length in (9, 2, 4, 7, 3, 5)]
