@@ -220,8 +220,9 @@ class Optimizer:
             )
 
     def state(self) -> dict[str, Any]:
-        """Return the state for a checkpoint."""
-        return self.adamw.state_dict()
+        """Return the state for a checkpoint: tensors and numbers of each parameter."""
+        state = self.adamw.state_dict()
+        return {**state, "state": {index: _flat(values) for index, values in state["state"].items()}}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Restore the state of a checkpoint, which holds unsharded tensors."""
@@ -234,6 +235,14 @@ class Optimizer:
         self.adamw.load_state_dict({**state, "param_groups": self.adamw.state_dict()["param_groups"]})
 
 
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state of a parameter without inner mappings, into which bitsandbytes puts what belongs to 8 bits."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= value if isinstance(value, Mapping) else {name: value}
+    return found
+
+
 def _adamw(config: OptimizerConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     """Return the configured optimizer of parameter groups."""
     settings: dict[str, Any] = {"lr": config.lr, "betas": config.betas, "eps": config.eps}
@@ -244,5 +253,7 @@ def _adamw(config: OptimizerConfig, groups: list[dict[str, Any]]) -> torch.optim
         return found
     if config.offload:
         return OffloadedAdamW(groups, **settings)
-    is_fused = config.use == "adamw"
-    return torch.optim.AdamW(groups, **settings, fused=is_fused, foreach=not is_fused)
+    # One kernel for many parameters takes either sharded or other ones; a sharded critic's head is not sharded.
+    is_mixed = len({fsdp.is_sharded(parameter) for group in groups for parameter in group["params"]}) > 1
+    is_fused = config.use == "adamw" and not is_mixed
+    return torch.optim.AdamW(groups, **settings, fused=is_fused, foreach=not is_fused and not is_mixed)

@@ -12,6 +12,7 @@ from torch import nn
 from rewardkit.reward_models import is_out_of_memory
 from rewardkit.train.config import OptimizerConfig
 from rewardkit.train.models.precision import NonFiniteError
+from rewardkit.train.trainer.checkpoint import Checkpoints
 from rewardkit.train.trainer.optimizer import Optimizer, learning_rate
 
 
@@ -54,7 +55,7 @@ SETTINGS = [{"use": "adamw"}, {"use": "adamw_foreach"}, {"use": "adamw_8bit"}, {
 
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_each_optimizer_continues_exactly_from_its_saved_state(settings, tmp_path):
-    """Two steps, saving, loading and two more steps give the weights of four steps."""
+    """Two steps, a checkpoint and two more steps give the weights of four steps."""
     if settings.get("use") == "adamw_8bit":
         pytest.importorskip("bitsandbytes")
 
@@ -73,9 +74,10 @@ def test_each_optimizer_continues_exactly_from_its_saved_state(settings, tmp_pat
     train(whole, optimizer, range(4))
     half, optimizer = build(start)
     train(half, optimizer, range(2))
-    torch.save(optimizer.state(), tmp_path / "state.pt")
-    resumed, optimizer = build(half)
-    optimizer.restore(torch.load(tmp_path / "state.pt", weights_only=True))
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    path = checkpoints.save(2, {"policy": (half, optimizer)}, {})
+    resumed, optimizer = build(start)
+    checkpoints.restore(path, {"policy": (resumed, optimizer)})
     train(resumed, optimizer, range(2, 4))
     torch.testing.assert_close(
         {name: value.detach() for name, value in resumed.items()},
@@ -94,7 +96,7 @@ def test_moments_of_8_bits_take_2_bytes_per_weight():
     optimizer.step(0)
     [state] = optimizer.state()["state"].values()
     tensors = [value for value in state.values() if isinstance(value, torch.Tensor)]
-    assert sum(value.nbytes for value in tensors) < 2.1 * 256 * 256
+    assert 2 < sum(value.nbytes for value in tensors) / (256 * 256) < 2.1
 
 
 def test_a_missing_bitsandbytes_is_told_when_the_configuration_is_read(monkeypatch):
