@@ -45,6 +45,7 @@ def reward(
     timeout_s: float | None = None,
     limits: CallLimits | Callable[[Any], CallLimits] | None = None,
     deterministic: bool = False,
+    repeatable: bool = True,
     identity: Callable[[Any], str | None] | None = None,
     content: Callable[[Any, Rollout], Any] | None = None,
     check: Callable[[Any, Rollout], str | None] | None = None,
@@ -73,6 +74,7 @@ def reward(
             per call, tries. A reward file may override them.
         deterministic: True if the same rollout always gets the same score. Scores are then cached, and equal rows of a batch are scored
             once.
+        repeatable: False for a reward with a state or chance in it. Its contract tests do not ask for equal scores.
         identity: For deterministic rewards, a function of the parameters that returns as text what else determines the scores, such as
             the hash of a model, or None if that is unknown.
         content: For deterministic rewards, a function of the parameters and a rollout that returns as JSON data the part of the rollout
@@ -121,6 +123,7 @@ def reward(
             timeout_s=timeout_s,
             limits=limits,
             deterministic=deterministic,
+            repeatable=repeatable,
             identity=identity,
             content=content,
             check=check,

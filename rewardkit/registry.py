@@ -164,9 +164,9 @@ class Registry:
     def _register_own(self) -> None:
         """Register the rewards of the core, which call services and other packages."""
         from rewardkit import __version__
-        from rewardkit.services import http
+        from rewardkit.services import plugin
 
-        self.register(http, Provenance(OWN, "rewardkit", __version__))
+        self.register(plugin, Provenance(OWN, "rewardkit", __version__))
 
     def register(self, plugin: object, provenance: Provenance | None = None) -> None:
         """Register a plugin. If it misspells a hook or offers something of the wrong type, it is added to ``broken``.

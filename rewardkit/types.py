@@ -281,6 +281,8 @@ class RewardType:
     """The limits of its calls, or a function of the parameters that returns them (executor ``async``). None: those of `CallLimits`."""
     deterministic: bool = False
     """True if the same rollout always gets the same score and a cache lookup is cheaper than scoring. Scores are then cached."""
+    repeatable: bool = True
+    """False for a reward with a state or chance in it, whose next score of the same rollout may be another."""
     identity: Callable[[Any], str | None] | None = None
     """For deterministic rewards: a function of the parameters that returns what else determines the scores, such as a hash of a model
     or an image. It is called once, before the first rollout. If it returns None, no scores are kept."""
@@ -308,6 +310,8 @@ class RewardType:
             )
         if self.scope not in get_args(Scope):
             raise ValueError(f"reward {self.name!r}: scope must be {' or '.join(get_args(Scope))}, not {self.scope!r}")
+        if self.deterministic and not self.repeatable:
+            raise ValueError(f"reward {self.name!r}: it can't be both deterministic and not repeatable")
         if isinstance(self.needs, str):
             raise TypeError(f"reward {self.name!r}: needs must be a list of fields, as in [{self.needs!r}]")
 

@@ -170,7 +170,7 @@ def _needs(use: str, parameters: Mapping[str, bool] | None, params: FunctionPara
 
 def _build(target: str, params: FunctionParams, *, is_async: bool = False) -> RewardFunction:
     """Import a function, in a worker process, and return what calls it."""
-    kind = _AsyncCaller if is_async else _Caller
+    kind = AsyncFunctionCaller if is_async else FunctionCaller
     return kind(load(target), target, params)
 
 
@@ -184,7 +184,7 @@ def try_import(target: str, settings: Mapping[str, Any]) -> None:
     Raises:
         ValueError: The function does not exist, can't be called, or its style is unknown.
     """
-    _Caller(load(target), target, FunctionParams(**settings))
+    FunctionCaller(load(target), target, FunctionParams(**settings))
 
 
 def load(target: str) -> Callable[..., Any]:
@@ -193,14 +193,28 @@ def load(target: str) -> Callable[..., Any]:
     Raises:
         ValueError: It does not exist, or can't be called.
     """
+    found = load_object(target)
+    if not callable(found):
+        where, _, name = target.rpartition(":")
+        raise ValueError(f"{where} has no function {name!r}")  # noqa: TRY004 - like what is not there
+    function: Callable[..., Any] = found
+    return function
+
+
+def load_object(target: str) -> Any:
+    """Import what a module holds; None if it does not hold it.
+
+    Args:
+        target: ``/absolute/file.py:name`` or ``package.module:name``.
+
+    Raises:
+        ValueError: The file is not Python's.
+    """
     where, _, name = target.rpartition(":")
     found: Any = load_module(where)
     for part in name.split("."):
         found = getattr(found, part, None)
-    if not callable(found):
-        raise ValueError(f"{where} has no function {name!r}")  # noqa: TRY004 - like what is not there
-    function: Callable[..., Any] = found
-    return function
+    return found
 
 
 def load_module(where: str) -> ModuleType:
@@ -226,10 +240,27 @@ def load_module(where: str) -> ModuleType:
     return sys.modules[key]
 
 
-class _Caller:
-    """Calls a function in its own style."""
+class FunctionCaller:
+    """Calls a function in its own style.
 
-    def __init__(self, function: Callable[..., Any], target: str, params: FunctionParams) -> None:
+    Args:
+        function: The function.
+        target: Its name, for messages.
+        params: The settings.
+        objects: Further arguments for functions of verifiers' style, such as the parser of a rubric.
+
+    Raises:
+        ValueError: The parameters do not tell the style.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        target: str,
+        params: FunctionParams,
+        objects: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._objects = dict(objects or {})
         self._function = function
         self._params = params
         parameters = inspect.signature(function).parameters
@@ -330,11 +361,12 @@ class _Caller:
             "info": plain(rollout.fields.get("info")) or {},
             "task": rollout.fields.get("task", "default"),
             "parser": None,
+            **self._objects,
         }
         return self._fitting({**plain(rollout.fields), **own, "state": dict(own)})
 
 
-class _AsyncCaller(_Caller):
+class AsyncFunctionCaller(FunctionCaller):
     """Calls a coroutine function in its own style, for all rollouts of a batch at the same time."""
 
     async def __call__(self, rollouts: Sequence[Rollout], /) -> Sequence[Any]:  # type: ignore[override]

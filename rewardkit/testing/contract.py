@@ -13,7 +13,7 @@ import json
 import traceback
 import unittest
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NoReturn, Self, cast
 
 from rewardkit.authoring import reward_type_of
@@ -70,7 +70,7 @@ class RewardContract:
         """A misspelt parameter in a reward file is an error, and is not ignored."""
         self._require_built()
         try:
-            self._component({_UNKNOWN_PARAMETER: 1})
+            self._find_component({_UNKNOWN_PARAMETER: 1})
         except ConfigError:
             return
         self._broken(
@@ -118,6 +118,7 @@ class RewardContract:
     def test_it_is_repeatable(self) -> None:
         """Scoring the same rollouts again gives the same results, with the same instance and with a new one."""
         self._require_built()
+        self._skip_unless_repeatable()
         rollouts = self._rollouts()
         with _Running(self._component()) as running:
             first, again = self._valid(running, rollouts), self._valid(running, rollouts)
@@ -164,7 +165,10 @@ class RewardContract:
         template = rollouts[0]
         with _Running(self._component()) as running:
             self._valid(running, rollouts)
+            known = self._component().offer.type.needed_attributes(self._component().params)
             for name, rollout in hostile_rollouts(template):
+                if any(getattr(rollout, attribute) is None for attribute in known):
+                    continue  # the engine leaves such a rollout unscored
                 for batch in [[rollout], [template, rollout]] if self._is_group else [[rollout]]:
                     try:
                         results = running(batch)
@@ -197,7 +201,7 @@ class RewardContract:
             )
 
     def test_the_fields_it_declares_are_enough(self) -> None:
-        """The reward reads only the columns that it declares, so that a missing column is reported before a run."""
+        """The reward reads only what it declares: columns, tokens, finish reason. So what is missing is reported before a run."""
         self._require_repeatable()
         rollouts = self._rollouts()
         whole = self._results(rollouts)
@@ -210,10 +214,20 @@ class RewardContract:
                     clause,
                     f"{_show(rollout)} lacks {missing}, which the reward declares; add it to the rollouts of this test",
                 )
+        known = component.offer.type.needed_attributes(component.params)
         declared = (
-            f"it declares {list(needs) or 'none'}; name every field with needs= or annotate its parameter FieldName"
+            f"it declares {[*needs, *known] or 'none'}; name every field with needs= or annotate its parameter FieldName, and say "
+            "needs_tokens=True or needs_finish_reason=True where it reads them"
         )
-        stripped = [replace(rollout, fields={field: rollout.fields[field] for field in needs}) for rollout in rollouts]
+        stripped = [
+            replace(
+                rollout,
+                fields={field: rollout.fields[field] for field in needs},
+                num_tokens=rollout.num_tokens if "num_tokens" in known else None,
+                finish_reason=rollout.finish_reason if "finish_reason" in known else None,
+            )
+            for rollout in rollouts
+        ]
         try:
             results = self._score_once(stripped)
         except Exception as error:  # noqa: BLE001 - see above
@@ -274,8 +288,25 @@ class RewardContract:
     def _name(self) -> str:
         return self._target if isinstance(self._target, str) else self._type.name if self._type else repr(self._target)
 
-    def _component(self, extra: Mapping[str, Any] | None = None) -> Component:
+    @property
+    def _known(self) -> _Known:
+        """What is known of the reward with these parameters, so that no test repeats the work of another."""
+        known: _Known | None = vars(type(self)).get("_known_of_class")
+        if known is None or known.target is not self._target or known.params != self.params:
+            known = _Known(self._target, dict(self.params))
+            type(self)._known_of_class = known  # noqa: SLF001 - of this class
+        return known
+
+    _known_of_class: ClassVar[_Known | None] = None
+
+    def _component(self) -> Component:
         """Return the component that a reward file would define. Raises PluginError or ConfigError."""
+        known = self._known
+        if known.component is None:
+            known.component = self._find_component({})
+        return known.component
+
+    def _find_component(self, extra: Mapping[str, Any]) -> Component:
         if isinstance(self._target, str):
             registry = Registry.load()
         elif self._type is not None:
@@ -286,7 +317,7 @@ class RewardContract:
                 f"set the attribute reward to an installed reward's name or to what @reward decorated, not {self._name}"
             )
         registry.get(self._name)
-        component = {"use": self._name, "with": {**self.params, **(extra or {})}}
+        component = {"use": self._name, "with": {**self.params, **extra}}
         text = json.dumps({"version": 1, "components": {"it": component}})
         config = parse_config(text, registry, f"params of {type(self).__name__}")
         return next(iter(config.composites.values())).components[0]
@@ -312,9 +343,12 @@ class RewardContract:
     def _require_built(self) -> None:
         if not self.good or not self.bad:
             raise unittest.SkipTest("good or bad is empty: see test_it_is_found_and_takes_its_parameters")
+        if self._known.is_built:
+            return
         try:
             with _Running(self._component()):
                 pass
+            self._known.is_built = True
         except Exception as error:
             raise unittest.SkipTest("it can't be built: see test_it_is_found_and_takes_its_parameters") from error
 
@@ -339,12 +373,28 @@ class RewardContract:
         with _Running(self._component()) as running:
             return self._valid(running, rollouts)
 
+    def _skip_unless_repeatable(self) -> None:
+        if not self._component().offer.type.repeatable:
+            raise unittest.SkipTest("the reward type says repeatable=False")
+
     def _require_repeatable(self) -> None:
         self._require_built()
+        self._skip_unless_repeatable()
         try:
             self.test_it_is_repeatable()
         except ContractBrokenError as error:
             raise unittest.SkipTest("it is not repeatable: see test_it_is_repeatable") from error
+
+
+@dataclass
+class _Known:
+    """What tests have found out about a reward with its parameters."""
+
+    target: object
+    params: Mapping[str, Any]
+    component: Component | None = None
+    is_built: bool = False
+    is_repeatable: bool = False
 
 
 class _Running:
