@@ -11,10 +11,13 @@ from rewardkit.train.config.base import (
     ModelConfig,
     OptimizerConfig,
     RowsConfig,
+    RowSource,
     RunConfig,
+    Source,
     TextData,
     paths,
     plain,
+    source_weights,
 )
 from rewardkit.train.config.monitors import MonitorsConfig
 from rewardkit.train.config.ppo import (
@@ -68,14 +71,17 @@ __all__ = [
     "RlConfig",
     "RlEval",
     "RolloutConfig",
+    "RowSource",
     "RowsConfig",
     "RunConfig",
     "SftConfig",
     "SftData",
     "SftLoss",
+    "Source",
     "SpanWeight",
     "TextData",
     "WeightSyncCheckConfig",
     "paths",
     "plain",
+    "source_weights",
 ]

@@ -7,13 +7,18 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+
+HUB = "hf:"
+"""What a name on Hugging Face's hub begins with."""
 
 
 def _from_folder(value: object, info: ValidationInfo) -> object:
     folder = (info.context or {}).get("folder")
+    if isinstance(value, str) and value.startswith(HUB):
+        return Path(value)
     return Path(folder, Path(value).expanduser()) if isinstance(value, str) and folder is not None else value
 
 
@@ -164,19 +169,69 @@ class LogConfig(Section):
     """The number of rollouts per step that are saved with their component scores."""
 
 
+class RowSource(Section):
+    """Rows from a file with a weight, or from Hugging Face's hub."""
+
+    path: FilePath | None = None
+    """A file, a glob, or a folder that save_to_disk of datasets has written. Set this or hub."""
+    hub: str | None = None
+    """The name of a data set on the hub, or a folder that load_dataset of datasets reads. Needs datasets."""
+    config: str | None = None
+    """The configuration of the data set, if it has several."""
+    split: str = "train"
+    """The split of the data set."""
+    revision: str | None = None
+    """The commit, branch or tag of the data set. The default is the latest."""
+    streaming: bool = False
+    """Read the rows over the network without storing the data set's files. With rows, only its beginning is read."""
+    rows: Count | None = None
+    """Read only so many rows. The default is all of them."""
+    weight: Positive | None = None
+    """The share of this source among the rows that are trained on, relative to the weights of the others. Set it for all sources of
+    a list or for none; without weights, each row is trained on equally often."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> RowSource:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("set either path or hub")
+        useless = [name for name in ("config", "split", "revision", "streaming") if name in self.model_fields_set]
+        if self.hub is None and useless:
+            raise ValueError(f"{useless[0]} has no effect on a path; remove it")
+        return self
+
+    def __str__(self) -> str:
+        """Return the source as messages name it."""
+        if self.hub is None:
+            return str(self.path)
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"{HUB}{self.hub}{revision}{f':{self.config}' if self.config else ''}:{self.split}"
+
+
 class TextData(Section):
     """Rows with prompts."""
 
-    train: FilePath | Annotated[list[FilePath], Field(min_length=1)]
-    """The training data: a file or glob, or a list of them, in any format that rewardkit score reads."""
-    eval: FilePath | Annotated[list[FilePath], Field(min_length=1)] | None = None
-    """Held-out rows with the same columns."""
+    train: FilePath | RowSource | Annotated[list[FilePath | RowSource], Field(min_length=1)]
+    """The training data: a file, a glob or a folder of datasets, in any format that rewardkit score reads; hf:NAME:SPLIT or a mapping
+    with hub for a data set on Hugging Face's hub; or a list of them, perhaps with weights."""
+    eval: FilePath | RowSource | Annotated[list[FilePath | RowSource], Field(min_length=1)] | None = None
+    """Held-out rows with the same columns, from the same kinds of sources."""
     prompt: str = "prompt"
     """The column of the prompt: text or chat messages. A column may be a path into nested ones, such as prompt.0.content."""
     as_chat: bool = False
     """Treat a text prompt as one user message."""
     system: str | None = None
     """A system message for chat prompts that have none."""
+
+    @model_validator(mode="after")
+    def _weights_have_a_use(self) -> TextData:
+        weights = source_weights(self.train)
+        if any(weight is not None for weight in source_weights(self.eval)):
+            raise ValueError("eval: a weight has no effect on held-out rows, which are all evaluated; remove it")
+        if weights[0] is not None and len(weights) == 1:
+            raise ValueError("train: the weight of a single source has no effect; remove it")
+        if None in weights and any(weight is not None for weight in weights):
+            raise ValueError("train: some sources have a weight and others have none; set it for all or for none")
+        return self
 
 
 class RunConfig(Section):
@@ -252,11 +307,20 @@ class RowsConfig(RunConfig):
         return min(self.max_tokens or context, context)
 
 
-def paths(value: Path | Sequence[Path] | None) -> list[Path]:
-    """Return the paths and globs of one file, several files, or none as a list."""
+Source: TypeAlias = Path | RowSource
+"""Where rows come from."""
+
+
+def paths(value: Source | Sequence[Source] | None) -> list[Source]:
+    """Return one source of rows, several, or none as a list."""
     if value is None:
         return []
-    return [value] if isinstance(value, Path) else list(value)
+    return [value] if isinstance(value, Path | RowSource) else list(value)
+
+
+def source_weights(value: Source | Sequence[Source] | None) -> list[float | None]:
+    """Return the weight of each source of rows; None for one without a weight."""
+    return [source.weight if isinstance(source, RowSource) else None for source in paths(value)]
 
 
 def plain(config: BaseModel) -> Mapping[str, Any]:

@@ -7,13 +7,12 @@ from typing import Literal
 
 from rewardkit.config import RewardConfig
 from rewardkit.config.expression import ExpressionError, parse_expression
-from rewardkit.errors import ConfigError, DataError, Location
+from rewardkit.errors import ConfigError, DataError, Location, UsageError
 from rewardkit.scoring.column_check import FIRST_ROWS, missing_fields
 from rewardkit.scoring.formats.decode import field_paths
-from rewardkit.scoring.formats.readers import Input
 from rewardkit.train.config import RlConfig, RunConfig, paths
 from rewardkit.train.config.training_file import TrainFile
-from rewardkit.train.data.rows import Row, columns_hint, find_files, first_rows
+from rewardkit.train.data.rows import Row, RowFile, columns_hint, find_files, first_rows
 from rewardkit.types import Rollout
 
 
@@ -29,12 +28,12 @@ def check_inputs(file: TrainFile, *keys: Literal["train", "eval"]) -> None:
         DataError: A file has no rows, can't be read, or lacks a column that the reward reads.
     """
     problems: list[tuple[Location | None, str]] = []
-    found: dict[str, list[Input]] = {key: [] for key in keys}
+    found: dict[str, list[RowFile]] = {key: [] for key in keys}
     for key, items in found.items():
         for index, path in enumerate(paths(getattr(file.config.data, key))):
             try:
                 items.extend(find_files([path]))
-            except DataError as error:
+            except (DataError, UsageError) as error:
                 problems.append((file.where("data", key, index), str(error)))
     if problems:
         raise ConfigError(*problems)
@@ -85,7 +84,7 @@ def _condition_fields(config: RunConfig) -> tuple[str, ...]:
         return ()
 
 
-def _check_columns(file: TrainFile, item: Input, rows: list[Row], section: str) -> None:
+def _check_columns(file: TrainFile, item: RowFile, rows: list[Row], section: str) -> None:
     """Raise ConfigError if the rows lack a column that the configuration names."""
     problems = []
     columns = list(file.config.columns().items())
@@ -100,7 +99,7 @@ def _check_columns(file: TrainFile, item: Input, rows: list[Row], section: str) 
         raise ConfigError(*problems)
 
 
-def _check_reward(file: TrainFile, item: Input, rows: list[Row], rewards: list[RewardConfig | None]) -> None:
+def _check_reward(file: TrainFile, item: RowFile, rows: list[Row], rewards: list[RewardConfig | None]) -> None:
     """Raise DataError if the rows lack a column that a reward reads."""
     prompt = file.config.data.prompt
     for reward in rewards:

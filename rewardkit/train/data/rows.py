@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rewardkit.errors import DataError
+from rewardkit.errors import DataError, UsageError
 from rewardkit.scoring.column_check import suggested_columns
 from rewardkit.scoring.columns.paths import RowError, value_at
 from rewardkit.scoring.formats.decode import read_row
 from rewardkit.scoring.formats.readers import Input, find_inputs, read_blocks
+from rewardkit.train.config import RowSource, Source
+from rewardkit.train.config.base import HUB
 
+HASHED_ROWS = 1000
+"""The rows of a streamed data set by which it is recognised."""
 MOST_NESTED = 200
 """The most paths into nested columns that are looked at for a suggestion."""
 
@@ -25,8 +30,11 @@ class Row:
 
     data: Mapping[str, Any]
     file: Path
+    """The file, or the name of the data set on the hub."""
     number: int
     """From 1: the line of a text file, the row of a Parquet or Arrow file."""
+    source: int = 0
+    """The number of the source, from 0, in the order of the configuration."""
 
     @property
     def place(self) -> str:
@@ -66,66 +74,104 @@ def columns_hint(column: str, rows: Iterable[Row]) -> str:
     return f"Its columns are {', '.join(names) or 'none'}{hint}"
 
 
-def find_files(files: Sequence[Path]) -> list[Input]:
-    """Return the files that paths and globs name, each once.
+@dataclass(frozen=True, slots=True)
+class RowFile:
+    """A file of rows, or a data set on the hub that is streamed."""
+
+    name: str
+    origin: Input | RowSource
+    source: int
+    """The number of the source that it belongs to, from 0."""
+    most_rows: int | None = None
+    """The most rows that are read of the source."""
+
+
+def find_files(sources: Sequence[Source]) -> list[RowFile]:
+    """Return the files that sources name, each once. The files of a data set on the hub are downloaded, unless it is streamed.
 
     Raises:
-        DataError: A path or glob names no file, a folder, a pipe, or a file that can't be read.
+        DataError: A path or glob names no file, a folder, a pipe, or a file that can't be read; or a data set can't be loaded.
+        UsageError: A name on the hub needs `datasets`, which is not installed.
     """
-    for file in files:
-        if file.is_fifo():
-            raise DataError(f"{file} is a pipe; training reads its data more than once, so write them to a file")
-    return find_inputs([str(file) for file in files])
+    found: dict[str | Path, RowFile] = {}
+    for number, source in enumerate(sources):
+        limit = source.rows if isinstance(source, RowSource) else None
+        if isinstance(source, RowSource) and source.hub is not None and (source.streaming or Path(source.hub).is_dir()):
+            found.setdefault(str(source), RowFile(str(source), source, number, limit))
+            continue
+        path = source if isinstance(source, Path) else source.path
+        if path is not None and path.is_fifo():
+            raise DataError(f"{path} is a pipe; training reads its data more than once, so write them to a file")
+        items = find_inputs([str(source)])
+        for item in items:
+            found.setdefault(item.path.resolve(), RowFile(item.name, item, number, limit))
+    return list(found.values())
 
 
-def read_rows(files: Sequence[Path]) -> list[Row]:
-    """Return all rows of the files that paths and globs name.
+def read_rows(sources: Sequence[Source]) -> list[Row]:
+    """Return all rows of sources.
 
     Raises:
         DataError: A file can't be read, a line is no JSON object, or there are no rows at all.
     """
-    return list(iterate_rows(files))
+    return list(iterate_rows(sources))
 
 
-def iterate_rows(files: Sequence[Path]) -> Iterator[Row]:
-    """Yield all rows of the files that paths and globs name, so that they need not be in memory at once.
+def iterate_rows(sources: Sequence[Source]) -> Iterator[Row]:
+    """Yield all rows of sources, in the order of the sources, so that they need not be in memory at once.
 
     Args:
-        files: The paths and globs.
+        sources: The paths, globs and data sets.
 
     Raises:
         DataError: A file can't be read, a line is no JSON object, or there are no rows at all.
     """
-    is_empty = True
-    for item in find_files(files):
-        for row in _read(item):
-            is_empty = False
+    counts: dict[int, int] = {}
+    for file in find_files(sources):
+        before = counts.get(file.source, 0)
+        for count, row in enumerate(
+            islice(_read(file), None if file.most_rows is None else file.most_rows - before), 1
+        ):
+            counts[file.source] = before + count
             yield row
-    if is_empty:
-        raise DataError(f"{' and '.join(map(str, files))}: no rows")
+    if not counts:
+        raise DataError(f"{' and '.join(map(str, sources))}: no rows")
 
 
-def first_rows(item: Input, most: int) -> list[Row]:
+def first_rows(file: RowFile, most: int) -> list[Row]:
     """Return the first rows of a file. Raises DataError if they can't be read."""
-    return list(islice(_read(item), most))
+    return list(islice(_read(file), most if file.most_rows is None else min(most, file.most_rows)))
 
 
-def data_hashes(files: Sequence[Path]) -> dict[str, str]:
-    """Return a hash of the content of each file that paths and globs name, by its absolute path."""
-    return {str(item.path.absolute()): _hash(item.path) for item in find_files(files)}
+def data_hashes(sources: Sequence[Source]) -> dict[str, str]:
+    """Return a hash of the content of each file of sources, by its absolute path, or by its name if it is from the hub.
+
+    Of a data set that is streamed, the first rows are hashed.
+    """
+    return dict(_hash(file) for file in find_files(sources))
 
 
-def data_hash(files: Sequence[Path]) -> str:
-    """Return one hash of the content of all files that paths and globs name, in their order."""
-    return hashlib.blake2b("".join(data_hashes(files).values()).encode(), digest_size=8).hexdigest()
+def data_hash(sources: Sequence[Source]) -> str:
+    """Return one hash of the content of all files of sources, in their order."""
+    return hashlib.blake2b("".join(data_hashes(sources).values()).encode(), digest_size=8).hexdigest()
 
 
-def _hash(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+def _hash(file: RowFile) -> tuple[str, str]:
+    if isinstance(file.origin, RowSource):
+        content = b"".join(json.dumps(row.data, default=str).encode() for row in first_rows(file, HASHED_ROWS))
+        return file.name, hashlib.blake2b(content, digest_size=8).hexdigest()
+    with file.origin.path.open("rb") as stream:
+        found = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+    return file.name if file.name.startswith(HUB) else str(file.origin.path.absolute()), found
 
 
-def _read(item: Input) -> Iterator[Row]:
+def _read(file: RowFile) -> Iterator[Row]:
+    origin = file.origin
+    return _stream(file, origin) if isinstance(origin, RowSource) else _read_input(file, origin)
+
+
+def _read_input(file: RowFile, item: Input) -> Iterator[Row]:
+    place = Path(file.name) if file.name.startswith(HUB) else item.path
     # `read_blocks` compares the state, too, but with advice for `rewardkit score`.
     for block in read_blocks(replace(item, state=None)):
         for number, raw in zip(block.numbers, block.rows, strict=True):
@@ -133,9 +179,26 @@ def _read(item: Input) -> Iterator[Row]:
                 data = read_row(raw)[0]
             except RowError as error:
                 raise DataError(f"{item.name}:{number}: {error}") from None
-            yield Row(data, item.path, number)
+            yield Row(data, place, number, file.source)
     if find_inputs([str(item.path)])[0].state != item.state:
         raise DataError(f"{item.name} changed while it was read; run the same command again once it stays as it is")
+
+
+def _stream(file: RowFile, source: RowSource) -> Iterator[Row]:
+    """Yield the rows of a data set that `datasets` reads."""
+    try:
+        import datasets
+    except ImportError:
+        raise UsageError(f"{file.name} needs datasets: pip install 'rewardkit[datasets]'") from None
+    try:
+        found = datasets.load_dataset(
+            source.hub, source.config, split=source.split, revision=source.revision, streaming=source.streaming
+        )
+        for number, data in enumerate(found, 1):
+            yield Row(data, Path(file.name), number, file.source)
+    # The boundary: what fails may come from any of the libraries for files, networks and formats behind it.
+    except Exception as error:
+        raise DataError(f"{file.name} can't be read: {type(error).__name__}: {error}") from error
 
 
 def _nested(value: Any, prefix: str = "") -> Iterator[str]:

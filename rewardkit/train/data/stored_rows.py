@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from rewardkit.errors import OutputError
 from rewardkit.files import sync_file
-from rewardkit.train.config import TextData, paths
+from rewardkit.train.config import Source, TextData, paths
 from rewardkit.train.data.rows import data_hashes
 from rewardkit.train.distributed import collectives
 
@@ -131,7 +131,7 @@ def stored_rows(
 
 
 def rendering_key(
-    data: TextData, files: Path | Sequence[Path] | None, tokenizer: PreTrainedTokenizerBase, **settings: Any
+    data: TextData, files: Source | Sequence[Source] | None, tokenizer: PreTrainedTokenizerBase, **settings: Any
 ) -> dict[str, Any]:
     """Return what rendered rows depend on, for ``stored_rows``.
 

@@ -34,6 +34,8 @@ class Prompt:
     fields: Mapping[str, Any]
     """All other columns of the row, and the values at the paths that rewards read."""
     place: str
+    source: int = 0
+    """The number of the source of the row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class Renderer:
         """Return the prompt of a row. Raises DataError if it can't be rendered."""
         text = self.text(row, self.data.prompt)
         tokens = self.prompt_tokens(text, row)
-        return Prompt(tokens, text, row.fields(self.data.prompt, self.nested), row.place)
+        return Prompt(tokens, text, row.fields(self.data.prompt, self.nested), row.place, row.source)
 
     def text(self, row: Row, column: str) -> Text:
         """Return the text or messages of a column. Raises DataError if it holds anything else."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from rewardkit.config import RewardConfig
 from rewardkit.errors import ConfigError, DataError, Location
-from rewardkit.train.config import RlConfig, paths
+from rewardkit.train.config import RlConfig, Source, paths
 from rewardkit.train.data.input_check import missing_columns, nested_paths
 from rewardkit.train.data.rows import columns_hint, read_rows
 from rewardkit.train.data.tokenization import Prompt, Renderer
@@ -29,7 +28,7 @@ def load_prompts(
     config: RlConfig,
     policy: Policy,
     rewards: Sequence[RewardConfig],
-    files: Path | Sequence[Path] | None,
+    files: Source | Sequence[Source] | None,
     location: Location | None = None,
 ) -> LoadedPrompts:
     """Read and render prompts, and check them against the rewards and the model.

@@ -18,6 +18,7 @@ from rewardkit.errors import ConfigError, DataError
 from rewardkit.train.config import DpoConfig, paths
 from rewardkit.train.config.training_file import TrainFile
 from rewardkit.train.data.batching import PackedRows
+from rewardkit.train.data.mixture import source_counts
 from rewardkit.train.data.preference_pairs import AnswerPair, AnswerRenderer, pair_lengths, read_pairs
 from rewardkit.train.data.rows import Row
 from rewardkit.train.data.stored_rows import StoredRows, rendering_key, stored_rows
@@ -63,7 +64,7 @@ def train_dpo(file: TrainFile) -> Path:
         if left_out:
             run.console.message(f"{left_out} pairs have an answer of more than {limit} tokens and are left out")
         run.console.message(f"computing the reference log-probs of {2 * (len(train) + len(held_out))} answers")
-        train_supervised(run, DpoTask(config, policy, train, held_out), config)
+        train_supervised(run, DpoTask(config, policy, train, held_out), config, sources=train.facts["sources"])
         return run.save_model(policy.save, FINAL)
 
 
@@ -86,18 +87,18 @@ def load_pairs(file: TrainFile, policy: Policy, rows: Sequence[Row], limit: int,
 
     def render(facts: dict[str, Any]) -> Iterator[AnswerPair]:
         renderer = AnswerRenderer(policy.tokenizer, config.data)
-        kept = 0
+        sources: list[int] = []
         for row in rows:
             pair = renderer.pair(row)
             if pair.tokens > 2 * limit:
                 continue
             if problem := endless_response_problem([pair.chosen, pair.rejected], policy.tokenizer, policy.eos_ids):
                 raise ConfigError((file.where("model", "path"), problem))
-            kept += 1
+            sources.append(row.source)
             yield pair
-        if rows and not kept:
+        if rows and not sources:
             raise DataError(f"none of {len(rows)} pairs fits into {limit} tokens; see max_tokens")
-        facts["left_out"] = len(rows) - kept
+        facts |= {"left_out": len(rows) - len(sources), "sources": source_counts(config.data, sources)}
 
     def key() -> dict[str, Any]:
         files = [*paths(config.data.train), *paths(config.data.eval)]

@@ -19,6 +19,7 @@ from torch import Tensor
 from rewardkit.errors import DataError, OutputError
 from rewardkit.train.config import RewardModelConfig, paths
 from rewardkit.train.config.training_file import TrainFile
+from rewardkit.train.data.mixture import source_counts
 from rewardkit.train.data.preference_pairs import DialogueRenderer, ScoredPair, pair_lengths, read_pairs
 from rewardkit.train.data.rows import Row
 from rewardkit.train.data.stored_rows import StoredRows, rendering_key, stored_rows
@@ -66,7 +67,7 @@ def train_reward_model(file: TrainFile) -> Path:
                 f"{cut} of {2 * len(train)} dialogues are longer than {limit} tokens; their beginning is cut off"
             )
         task = RewardModelTask(config, scorer, train, held_out)
-        train_supervised(run, task, config)
+        train_supervised(run, task, config, sources=train.facts["sources"])
         path = run.save_model(task.save, FINAL)
         if held_out and collectives.is_main_process():
             save_and_print(run, task.report())
@@ -100,7 +101,7 @@ def load_pairs(
             yield pair
         if equal and name == "train":
             raise DataError(f"{equal} pairs have equal answers within the last {limit} tokens; raise max_tokens")
-        facts["cut"] = cut
+        facts |= {"cut": cut, "sources": source_counts(config.data, (row.source for row in rows))}
 
     def key() -> dict[str, Any]:
         files = [*paths(config.data.train), *paths(config.data.eval)]

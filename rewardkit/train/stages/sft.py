@@ -18,6 +18,7 @@ from rewardkit.errors import ConfigError, DataError
 from rewardkit.train.config import SftConfig, paths
 from rewardkit.train.config.training_file import TrainFile
 from rewardkit.train.data.batching import PackedRows
+from rewardkit.train.data.mixture import source_counts
 from rewardkit.train.data.rows import iterate_rows
 from rewardkit.train.data.stored_rows import StoredRows, rendering_key, stored_rows
 from rewardkit.train.data.token_weights import SpanWeighter
@@ -59,7 +60,8 @@ def train_sft(file: TrainFile) -> Path:
             run.console.message(
                 f"{left_out} of {left_out + len(train)} rows are longer than {limit} tokens and are left out"
             )
-        train_supervised(run, SftTask(config, policy, train, held_out), config, shuffle=config.data.shuffle)
+        task = SftTask(config, policy, train, held_out)
+        train_supervised(run, task, config, shuffle=config.data.shuffle, sources=train.facts["sources"])
         return run.save_model(policy.save, FINAL)
 
 
@@ -142,7 +144,8 @@ def load_examples(
 
     def render(facts: dict[str, Any]) -> Iterator[Example]:
         renderer = Renderer(policy.tokenizer, config.data)
-        kept = left_out = 0
+        sources: list[int] = []
+        left_out = 0
         for row in iterate_rows(paths(files)):
             for item in renderer.examples(row, weighters):
                 if len(item.tokens) > limit or not any(item.weights):
@@ -150,11 +153,11 @@ def load_examples(
                     continue
                 if problem := endless_response_problem([item], policy.tokenizer, policy.eos_ids):
                     raise ConfigError((file.where("model", "path"), problem))
-                kept += 1
+                sources.append(row.source)
                 yield item
-        if not kept:
+        if not sources:
             raise DataError(f"none of {left_out} examples has weight and fits into {limit} tokens; see max_tokens")
-        facts["left_out"] = left_out
+        facts |= {"left_out": left_out, "sources": source_counts(config.data, sources)}
 
     def key() -> dict[str, Any]:
         weights = [entry.model_dump(mode="json") for entry in config.loss.weights]

@@ -20,7 +20,7 @@ from rewardkit.train.config import ProcessConfig, RlConfig
 from rewardkit.train.config.algorithms import resolve_algorithm
 from rewardkit.train.config.monitors import all_monitors
 from rewardkit.train.config.training_file import TrainFile
-from rewardkit.train.data.batching import Order
+from rewardkit.train.data.mixture import order_of_rows, source_counts
 from rewardkit.train.data.tokenization import Prompt
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.failure_propagation import raise_on_all_ranks
@@ -155,7 +155,9 @@ class Trainer:
         self.engine = engine
         self.evaluation = evaluation
         self.alarms = AlarmResponse(config.monitors, monitors)
-        self.order = Order(len(prompts), config.seed)
+        self.order = order_of_rows(
+            config.data, source_counts(config.data, (prompt.source for prompt in prompts)), config.seed
+        )
         self.position = 0
         """Number of prompts taken so far."""
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from rewardkit.train.config import RowsConfig
-from rewardkit.train.data.batching import Order, PackedRows
+from rewardkit.train.data.batching import PackedRows
+from rewardkit.train.data.mixture import order_of_rows
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.passes import running_pass
 from rewardkit.train.models.base import TrainedModel
@@ -79,7 +80,9 @@ class SupervisedTask(ABC):
         """Save the model."""
 
 
-def train_supervised(run: Run, task: SupervisedTask, config: RowsConfig, *, shuffle: bool = True) -> None:
+def train_supervised(
+    run: Run, task: SupervisedTask, config: RowsConfig, *, shuffle: bool = True, sources: Sequence[int] = ()
+) -> None:
     """Run the remaining steps of a run.
 
     Args:
@@ -87,6 +90,7 @@ def train_supervised(run: Run, task: SupervisedTask, config: RowsConfig, *, shuf
         task: What is trained.
         config: The configuration.
         shuffle: Whether rows are shuffled in each epoch.
+        sources: The number of training rows of each source of the data; needed if the sources have weights.
 
     Raises:
         OutputError: The run's folder can't be written.
@@ -98,7 +102,7 @@ def train_supervised(run: Run, task: SupervisedTask, config: RowsConfig, *, shuf
         trained, config.optimizer, run.total_steps, task.model.sharded, has_router_loss=task.model.has_router_loss
     )
     parts = {task.name: (trained, optimizer)}
-    order = Order(len(task.lengths), config.seed, shuffle=shuffle)
+    order = order_of_rows(config.data, sources or [len(task.lengths)], config.seed, shuffle=shuffle)
     micro, first = config.micro_batch_tokens, 0
     if (latest := run.checkpoints.latest()) is not None:
         state = run.checkpoints.restore(latest, parts)
