@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from rewardkit import FieldName, RewardType, Rollout, Score, Unscored, reward
+from rewardkit import FieldName, NotApplicable, RewardType, Rollout, Score, Unscored, reward
 from rewardkit.testing import ContractBrokenError, RewardContract
 
 GOOD = (
@@ -91,14 +91,30 @@ def grouped(rollouts: list[Rollout]) -> list[float]:
     return [value - mean for value in values]
 
 
-@reward("needs_tokens")
-def needs_tokens(rollout: Rollout) -> float | Unscored:
-    if rollout.num_tokens is None:
-        return Unscored("input", "num_tokens is missing")
-    return float(is_right(rollout))
+@reward("needs_tokens", needs_tokens=True)
+def needs_tokens(rollout: Rollout) -> float:
+    return is_right(rollout) + rollout.num_tokens / 10**10
 
 
-@pytest.mark.parametrize("target", [plain, by_content, batched, WithState, asynchronous, grouped, needs_tokens])
+@reward("admits_its_state", repeatable=False)
+class AdmitsItsState:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, rollouts):
+        self.calls += 1
+        return [is_right(rollout) + self.calls / 1000 for rollout in rollouts]
+
+
+@reward("speaks_of_some")
+def speaks_of_some(rollout: Rollout) -> float | NotApplicable:
+    return float(is_right(rollout)) if rollout.completion_text else NotApplicable("there is no completion")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [plain, by_content, batched, WithState, asynchronous, grouped, needs_tokens, AdmitsItsState, speaks_of_some],
+)
 def test_rewards_that_keep_the_contract_pass_every_test(target):
     """No clause fails for functions, batches, classes, coroutines and group rewards that are right."""
     assert broken_clauses(target) == {}
@@ -287,10 +303,16 @@ def recursive(rollout: Rollout) -> float:
     return float(is_right(rollout)) + 0 * depth(rollout.completion_text)
 
 
-@breaks("hostile_text_never_raises", "unknown length")
-@reward("trusts_num_tokens")
+@breaks("hostile_text_never_raises", "a length of 0 tokens")
+@reward("trusts_num_tokens", needs_tokens=True)
 def trusts_num_tokens(rollout: Rollout) -> float:
-    return float(is_right(rollout)) - rollout.num_tokens / 10**10
+    return float(is_right(rollout)) - 1e-9 / rollout.num_tokens
+
+
+@breaks("the_fields_it_declares_are_enough", "needs_tokens=True")
+@reward("does_not_declare_tokens")
+def does_not_declare_tokens(rollout: Rollout) -> float:
+    return is_right(rollout) + (0.0 if rollout.num_tokens is None else 0.5)
 
 
 @breaks("hostile_text_never_raises", "returned -inf")
