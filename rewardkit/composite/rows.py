@@ -92,7 +92,7 @@ def _row(item: Any) -> Mapping[str, Any]:
     row = item.to_row() if isinstance(item, Rollout) else item
     if isinstance(row, Mapping) and any(name in row for name in OWN_COLUMNS):
         return {name: value for name, value in row.items() if name not in OWN_COLUMNS}
-    return row  # type: ignore[no-any-return]  # what is no mapping is refused with its number
+    return row  # what is no mapping is refused with its number
 
 
 def _merged(row: Mapping[str, Any], columns: Mapping[str, Sequence[Any]], index: int) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def _merged(row: Mapping[str, Any], columns: Mapping[str, Sequence[Any]], index:
 
 
 def _in_pandas(frame: Any, columns: Mapping[str, Sequence[Any]]) -> Any:
-    import pandas as pd
+    import pandas as pd  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     found = frame.copy(deep=False)
     for name, column in columns.items():
@@ -110,7 +110,7 @@ def _in_pandas(frame: Any, columns: Mapping[str, Sequence[Any]]) -> Any:
 
 
 def _polars_columns(columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-    import polars as pl
+    import polars as pl  # type: ignore[import-not-found, unused-ignore]
 
     return {
         name: pl.Series(name, list(column), dtype=pl.Float64 if name == "reward" else None, strict=False)

@@ -570,7 +570,8 @@ class _Resolver:
             what = "whole groups" if offer.type.scope == "group" else "one rollout"
             self.problem((*path, "limits", "batch"), f"{data['use']} takes {what} per call, so 'batch' has no effect")
         whole = {"concurrency", "batch", "tries", "down_after"}
-        return replace(own, **{key: int(value) if key in whole else value for key, value in data["limits"].items()})
+        given: dict[str, Any] = {key: int(value) if key in whole else value for key, value in data["limits"].items()}
+        return replace(own, **given)
 
     def expression(self, text: str | None, path: Path_, known: list[str]) -> Expression | None:
         if text is None:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import httpx
 
 TOKEN = "REWARDKIT_SERVE_TOKEN"  # noqa: S105 - the name of a variable
-_KINDS = frozenset(get_args(UnscoredKind))
 _TRIED_AGAIN = frozenset({"infra", "timeout"})
 _REFUSED = frozenset({400, 401, 403, 404, 405, 415})
 """HTTP status codes of a wrong address, token or request, which another try would not mend."""
@@ -239,8 +238,8 @@ def _result(item: Any) -> Result:
         return Unscored("plugin", "the service gave a result that is no object")
     unscored = item.get("unscored")
     if isinstance(unscored, Mapping):
-        kind, message = unscored.get("kind"), str(unscored.get("message"))
-        return Unscored(kind if kind in _KINDS else "plugin", f"the service could not score it: {message}")
+        message = f"the service could not score it: {unscored.get('message')}"
+        return Unscored(_kind(unscored.get("kind")) or "plugin", message)
     value = item.get("reward")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return Unscored("plugin", f"the service gave the reward {value!r}, which is no number")
@@ -265,8 +264,13 @@ def _unscored(response: httpx.Response) -> Unscored | None:
         data = response.json()
     except ValueError:
         return None
-    kind = data.get("kind") if isinstance(data, Mapping) else None
-    return Unscored(kind, str(data.get("error"))) if kind in _KINDS else None
+    kind = _kind(data.get("kind")) if isinstance(data, Mapping) else None
+    return None if kind is None else Unscored(kind, str(data.get("error")))
+
+
+def _kind(name: Any) -> UnscoredKind | None:
+    """Return a kind of failure, or None if it is unknown."""
+    return next((kind for kind in get_args(UnscoredKind) if kind == name), None)
 
 
 def _rewards(data: Any, count: int) -> list[Result]:

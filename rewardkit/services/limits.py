@@ -214,7 +214,7 @@ def pause_s(limits: CallLimits, tried: int, after_s: float = 0.0) -> float:
         tried: The number of tries so far, from 1 on.
         after_s: The seconds that the service asked for.
     """
-    growing = limits.pause * 2 ** (tried - 1) * random.uniform(0.75, 1.25)  # noqa: S311 - spreads tries
+    growing = limits.pause * 2.0 ** (tried - 1) * random.uniform(0.75, 1.25)  # noqa: S311 - spreads tries
     return min(MAX_PAUSE_S, max(growing, after_s))
 
 

@@ -100,7 +100,7 @@ def check_reward(
         if problems:
             raise ConfigError(*problems)
     if as_json:
-        report = {"reward_id": config.reward_id, "resolved": config.resolved, "data": _plain(findings)}
+        report: dict[str, Any] = {"reward_id": config.reward_id, "resolved": config.resolved, "data": _plain(findings)}
         report["functions"] = [{"use": item.offer.type.name, "imported": trust} for item in functions]
         click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
     else:
