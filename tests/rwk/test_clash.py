@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pip as pip_package
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
@@ -76,9 +77,8 @@ class Environment:
         return Path(sysconfig.get_path("purelib", vars={"base": str(self.folder)}))
 
     def pip(self, *arguments: str) -> None:
-        """Run pip for this environment."""
-        python = str(self.folder / "bin" / "python")
-        pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "--python", python]
+        """Run pip, of the environment that runs the tests, in this environment."""
+        pip = [self.folder / "bin" / "python", Path(pip_package.__file__).with_name("__pip-runner__.py"), "-q", "--disable-pip-version-check"]
         subprocess.run([*pip, *arguments], check=True)
 
     def install(self, *names: str) -> None:
@@ -86,7 +86,7 @@ class Environment:
         if names != self.installed:
             for name in names:
                 wheel = str(self.wheels[name])
-                self.pip("install", "--no-index", "--no-deps", "--force-reinstall", wheel)
+                self.pip("install", "--no-index", "--no-deps", "--no-compile", "--force-reinstall", wheel)
         self.installed = names
 
     def uninstall(self, name: str) -> None:
