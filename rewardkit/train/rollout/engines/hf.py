@@ -303,18 +303,21 @@ def draw(logits_B_V: Tensor, sampling: Sampling, seeds_B: Tensor, step: int) -> 
     Returns:
         Tokens, of shape (B,), and their log-probabilities, of shape (B,), at the temperature (at 1 if it is 0), before top-p and top-k.
     """
-    logprobs_B_V = (logits_B_V / (sampling.temperature or 1.0)).log_softmax(-1)
+    if sampling.temperature not in {0.0, 1.0}:
+        logits_B_V = logits_B_V / sampling.temperature
+    masses_B_V = logits_B_V.softmax(-1)
     if sampling.temperature == 0:
         tokens_B = logits_B_V.argmax(-1)
     else:
-        masses_B_V = _truncated(logprobs_B_V.exp(), sampling)
-        cumulative_B_V = masses_B_V.cumsum(-1)
-        threshold_B = uniform(seeds_B, step) * cumulative_B_V[:, -1]
+        cumulative_B_V = _truncated(masses_B_V, sampling).cumsum(-1)
+        total_B = cumulative_B_V[:, -1].clone()
+        threshold_B = uniform(seeds_B, step) * total_B
         tokens_B = torch.searchsorted(cumulative_B_V, threshold_B[:, None], right=True).squeeze(-1)
-        # If rounding puts the threshold on the total, take the last token with a probability above 0.
-        last_B = logits_B_V.shape[1] - 1 - (masses_B_V.flip(-1) > 0).int().argmax(-1)
+        # If rounding puts the threshold on the total, take the token with which the total is reached.
+        last_B = torch.searchsorted(cumulative_B_V, total_B[:, None]).squeeze(-1)
         tokens_B = torch.minimum(tokens_B, last_B)
-    return tokens_B, logprobs_B_V.gather(-1, tokens_B[:, None]).squeeze(-1)
+    # A drawn token has a probability above 0, whose logarithm is as exact as that of the sum that it is divided by.
+    return tokens_B, masses_B_V.gather(-1, tokens_B[:, None]).squeeze(-1).log()
 
 
 def _truncated(masses_B_V: Tensor, sampling: Sampling) -> Tensor:
