@@ -10,6 +10,7 @@ from itertools import accumulate
 from rewardkit.errors import DataError
 from rewardkit.train.config import TextData, paths, source_weights
 from rewardkit.train.data.batching import Order
+from rewardkit.train.data.rows import Row
 from rewardkit.train.seeds import step_seed
 
 ROUND = 1000
@@ -89,6 +90,26 @@ def source_counts(data: TextData, sources: Iterable[int]) -> list[int]:
     """
     counts = Counter(sources)
     return [counts[source] for source in range(len(paths(data.train)))]
+
+
+def describe_sources(data: TextData, rows: Iterable[Row]) -> str | None:
+    """Return how many rows each source of ``data.train`` has, and its share if it has a weight; None for a single file.
+
+    Args:
+        data: The section ``data`` of the configuration.
+        rows: All rows of ``data.train``.
+    """
+    weights = source_weights(data.train)
+    counts = Counter((row.source, str(row.file)) for row in rows)
+    if len(counts) < 2:
+        return None
+    total = sum(weight for weight in weights if weight is not None)
+    texts = []
+    for (source, file), count in counts.items():
+        weight = weights[source]
+        share = "" if weight is None else f", {weight / total:.0%} of the rows of a run"
+        texts.append(f"{file}: {count:,} rows{share}")
+    return "; ".join(texts)
 
 
 def _quotas(weights: Sequence[float]) -> list[int]:

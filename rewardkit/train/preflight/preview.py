@@ -18,6 +18,7 @@ from rewardkit.train.config import RlConfig, SftConfig, paths
 from rewardkit.train.config.preference import DpoConfig, PreferenceConfig, RewardModelConfig
 from rewardkit.train.config.training_file import TrainFile
 from rewardkit.train.data.input_check import missing_columns, nested_paths
+from rewardkit.train.data.mixture import describe_sources
 from rewardkit.train.data.preference_pairs import AnswerRenderer, DialogueRenderer, read_pairs
 from rewardkit.train.data.rows import Row, read_rows
 from rewardkit.train.data.tokenization import Example, Prompt, Renderer
@@ -91,7 +92,9 @@ class Preview(DataChecks):
         self.learnable(examples, limit, "rows")
         self.repeats([item.tokens for item in examples], "examples")
         if config.data.eval is not None:
-            held_out = [item for row in self.rows(config.data.eval) for item in renderer.examples(row, weighters)]
+            held_out = [
+                item for row in self.rows(config.data.eval, count=False) for item in renderer.examples(row, weighters)
+            ]
             self.learnable(held_out, limit, "held-out rows")
             self.leaks([item.tokens for item in examples], {item.tokens for item in held_out}, "examples")
         if echoes := sum(map(_echoes, examples)):
@@ -140,7 +143,9 @@ class Preview(DataChecks):
         end_ids = configured_end_token_ids(config.model, self.tokenizer) | stop_token_ids(self.tokenizer, rollout_.stop)
         found.problems += filter(None, [endless_prompt_problem(prompts, self.tokenizer, end_ids, rollout_.stop)])
         self.repeats([item.tokens for item in prompts], "prompts")
-        held_out = [renderer.prompt(row) for row in self.rows(config.data.eval)] if config.data.eval else []
+        held_out = (
+            [renderer.prompt(row) for row in self.rows(config.data.eval, count=False)] if config.data.eval else []
+        )
         self.leaks([item.tokens for item in prompts], {item.tokens for item in held_out}, "prompts")
         self.template(rows, config.data.prompt, renderer)
         self.lost_characters(rows, config.data.prompt)
@@ -160,6 +165,7 @@ class Preview(DataChecks):
         """Check the preference pairs of a reward model or DPO."""
         found = self.found
         train, held_out = read_pairs(config.data)
+        self.sources([*train, *(held_out if config.data.eval is None else [])])
         train, held_out = train[: self.most_rows], held_out[: self.most_rows]
         chosen, rejected, lengths = self._dialogues(config, train, "pairs")
         found.facts |= {
@@ -283,9 +289,17 @@ class Preview(DataChecks):
         ]
         self.found.sample.insert(2, ("\n", "context"))
 
-    def rows(self, files: Any) -> list[Row]:
-        """Return the rows to check."""
-        return read_rows(paths(files))[: self.most_rows]
+    def rows(self, files: Any, *, count: bool = True) -> list[Row]:
+        """Return the rows to check; with ``count``, the facts get the number of rows of each source."""
+        rows = read_rows(paths(files))
+        if count:
+            self.sources(rows)
+        return rows[: self.most_rows]
+
+    def sources(self, rows: Sequence[Row]) -> None:
+        """Add the number of rows of each source of data.train to the facts, if there are several."""
+        if (text := describe_sources(self.file.config.data, rows)) is not None:
+            self.found.facts["sources"] = text
 
     def parts(self, example: Example) -> list[tuple[str, str]]:
         """Return the example's text in parts by their weight in the loss."""

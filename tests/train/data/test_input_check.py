@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -138,3 +139,30 @@ def test_files_without_rows(tmp_path):
     check(tmp_path, "sft", [[], [STAGES["sft"][1]]])
     with pytest.raises(DataError, match="no rows"):
         check(tmp_path, "sft", [[], []])
+
+
+@pytest.mark.parametrize(
+    ("train", "problem"),
+    [
+        (
+            "{path: a.jsonl, weigth: 2}",
+            r"config.yaml:4:\d+: unknown key 'weigth' in data.train; did you mean 'weight'\?",
+        ),
+        ("[{path: a.jsonl, weight: 1}, {path: b.jsonl, split: test}]", r":4:\d+: split has no effect on a path"),
+        ("[{path: a.jsonl, weight: 1}, b.jsonl]", r"4:\d+: train: some sources have a weight and others have none"),
+        ("{path: a.jsonl, weight: 1}", "the weight of a single source has no effect"),
+        ("{rows: 3}", "set either path or hub"),
+        ("[a.jsonl, gone.jsonl]", r"config.yaml:4:\d+: there is no file .*gone.jsonl"),
+        ("[a.jsonl, b.jsonl]", r"data.completion: no row of .*b.jsonl has a value in column 'completion'.*'completed'"),
+        ("[a.jsonl, hf:no/such]", r"config.yaml:4:\d+: hf:no/such needs datasets: pip install"),
+    ],
+)
+def test_a_bad_source_is_told_with_its_place(tmp_path, monkeypatch, train, problem):
+    """A misspelt key or column, a weight without effect, and what does not exist."""
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    (tmp_path / "a.jsonl").write_text('{"prompt": "1", "completion": "2"}\n')
+    (tmp_path / "b.jsonl").write_text('{"prompt": "1", "completed": "2"}\n')
+    config = f"version: 1\nstage: sft\nsteps: 1\ndata: {{train: {train}}}\noutput: out\nmodel: {{path: none}}\n"
+    (tmp_path / "config.yaml").write_text(config)
+    with pytest.raises(ConfigError, match=problem):
+        check_inputs(read_train_config(tmp_path / "config.yaml", Registry()), "train")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewardkit.errors import DataError
+from rewardkit.errors import DataError, UsageError
+from rewardkit.train.config import RowSource
 from rewardkit.train.data.rows import Row, columns_hint, data_hash, data_hashes, find_files, read_rows
 
 CHAT = {"prompt": [{"role": "user", "content": "1+1"}], "reward_model": {"ground_truth": "2"}}
@@ -124,3 +126,54 @@ def test_a_glob_without_a_match_is_an_error(tmp_path):
     """The error names the glob."""
     with pytest.raises(DataError, match=r"no file matches .*none-\*\.jsonl"):
         find_files([tmp_path / "none-*.jsonl"])
+
+
+ROWS = [{"prompt": f"{number}+1=", "completion": str(number + 1)} for number in range(5)]
+
+
+def test_a_folder_of_datasets_is_read(tmp_path):
+    """As save_to_disk writes it, without the library."""
+    datasets = pytest.importorskip("datasets")
+    datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
+    rows = read_rows([tmp_path / "saved"])
+    assert [row.data for row in rows] == ROWS
+    assert rows[2].place.endswith(".arrow:3")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_data_set_is_read_by_datasets(tmp_path, monkeypatch, streaming):
+    """Rows have the name of the data set as their place; only so many are read as are asked for."""
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    write(tmp_path / "data" / "test.jsonl", ROWS)
+    source = RowSource(hub=str(tmp_path / "data"), split="test", streaming=streaming, rows=3)
+    rows = read_rows([write(tmp_path / "own.jsonl", ROWS), source])
+    assert [row.data for row in rows] == [*ROWS, *ROWS[:3]]
+    assert rows[7].place == f"hf:{tmp_path / 'data'}:test:3"
+    assert [row.source for row in rows] == [0] * 5 + [1] * 3
+    before = data_hashes([source])
+    write(tmp_path / "data" / "test.jsonl", [*ROWS[1:], ROWS[0]])
+    assert data_hashes([source]).keys() == before.keys()
+    assert data_hashes([source]) != before
+
+
+def test_a_data_set_that_can_not_be_loaded_is_told(tmp_path, monkeypatch):
+    """Its name and the reason."""
+    datasets = pytest.importorskip("datasets")
+
+    def offline(*_args, **_settings):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(datasets, "load_dataset", offline)
+    for streaming in (False, True):
+        with pytest.raises(DataError, match=r"hf:org/name@v2:main:train can't be .*: ConnectionError: no network"):
+            read_rows([RowSource(hub="org/name", config="main", revision="v2", streaming=streaming)])
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_hub_needs_datasets(monkeypatch, streaming):
+    """The message says how to install it."""
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(UsageError, match=r"hf:org/name:train needs datasets: pip install 'rewardkit\[datasets\]'"):
+        read_rows([RowSource(hub="org/name", streaming=streaming)])
