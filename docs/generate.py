@@ -275,8 +275,8 @@ LAYERS: Sequence[tuple[Sequence[str], str]] = (
     (("config",), "reward files: YAML, schema, expressions"),
     (("registry",), "finds plugins through entry points"),
     (
-        ("authoring", "hookspecs", "process_pool", "user_functions"),
-        "@reward, the hooks of plugins, worker processes, functions that are no plugins",
+        ("authoring", "hookspecs", "process_pool", "services", "user_functions"),
+        "@reward, hooks, worker processes, calls to services, functions of users",
     ),
     (
         ("types", "cheat", "errors", "monitor", "rollout_engine", "files", "interrupts", "reward_models", "read_only"),
