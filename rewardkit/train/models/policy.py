@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from rewardkit.errors import ConfigError, Location
 from rewardkit.train.config import ModelConfig
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Tokens: TypeAlias = Sequence[int]
+SPARSE_FROM = 1 << 22
+"""The number of weights from which the gradient of the input embedding is sparse in the backward pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,12 @@ class Policy(TrainedModel):
         self._head: nn.Linear | None = None if found is None else found[0]
         """The output embedding; None if the model's own forward makes the logits."""
         self._scaling = NO_SCALING if found is None else found[1]
+        self.logprob_memory_mb: int | None = None
+        """The memory that logits may take, in MB (``model.logprob_memory_mb``)."""
+        self._embedding = _large_embedding(self.lm) if sharded is None else None
+        """The input embedding, if its gradient is worth keeping sparse in the backward pass."""
+        if self._embedding is not None:
+            self._embedding.weight.register_post_accumulate_grad_hook(_make_gradient_dense)
         self.packing = False
         """Whether training and evaluation pack the sequences of a micro-batch (``resolve_packing``)."""
         self._reload: Callable[..., Policy] | None = None
@@ -152,6 +161,7 @@ class Policy(TrainedModel):
             raise ConfigError((location, f"the tokenizer of {config.path} {words}"))
         shards = shard_model(model, device, location) if sharded else None
         policy = cls(model, tokenizer, device, shards, compute_dtype)
+        policy.logprob_memory_mb = config.logprob_memory_mb
         if config.eos_token is not None and policy.lm.generation_config is not None:
             policy.lm.generation_config.eos_token_id = sorted(policy.eos_ids)  # is saved with the model
         stop_ids = stop_token_ids(tokenizer, stop)
@@ -178,11 +188,13 @@ class Policy(TrainedModel):
                 freeze(model, self.compute_dtype)
             found = Policy(model, self.tokenizer, self.device, compute_dtype=self.compute_dtype)
         found.packing = self.packing
+        found.logprob_memory_mb = self.logprob_memory_mb
         return found
 
     def backbone(self, **inputs: Any) -> Any:
         """Call the model without its head."""
-        return getattr(self.lm, self.lm.base_model_prefix)(**inputs)
+        with _sparse_gradient(self._embedding):
+            return getattr(self.lm, self.lm.base_model_prefix)(**inputs)
 
     def unsharded(self) -> AbstractContextManager[None]:
         """Return a context in which this process can run forward passes without gradient independently of the others."""
@@ -294,8 +306,29 @@ class Policy(TrainedModel):
                 temperature,
                 self.compute_dtype,
                 self._scaling,
+                self.logprob_memory_mb,
+                add_to_grad=self.sharded is None,
             )
-        return plain_logprobs(own_logits(self.lm, hidden_N_H), targets_N, temperature)
+        return self._own_logprobs(hidden_N_H, targets_N, temperature)
+
+    def _own_logprobs(self, hidden_N_H: Tensor, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """Compute log-probabilities and entropies from the logits that the model's own forward makes.
+
+        The logits are made of a part of the hidden states at a time, and again in the backward pass, unless the model is sharded.
+        """
+
+        def score(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+            return plain_logprobs(own_logits(self.lm, hidden), targets, temperature)
+
+        rows = max(PLAIN_LOGITS // self.lm.get_input_embeddings().num_embeddings, 1)
+        if len(hidden_N_H) <= rows or self.sharded is not None:
+            return score(hidden_N_H, targets_N)
+        parts = [
+            checkpoint(score, hidden, targets, use_reentrant=False)
+            for hidden, targets in zip(torch.split(hidden_N_H, rows), torch.split(targets_N, rows), strict=True)
+        ]
+        logprobs, entropies = zip(*parts, strict=True)
+        return torch.cat(logprobs), torch.cat(entropies)
 
     def next_logits(self, hidden_B_H: Tensor) -> Tensor:
         """Return the logits of hidden states. Shape: (B, V)."""
@@ -373,6 +406,37 @@ class Policy(TrainedModel):
                 merged.generation_config = self.lm.generation_config
                 replace_adapters(folder, merged, self.compute_dtype)
             self.tokenizer.save_pretrained(folder)
+
+
+def _large_embedding(lm: Any) -> nn.Embedding | None:
+    """Return the input embedding of a model if it is trained and large."""
+    found = lm.get_input_embeddings()
+    if not isinstance(found, nn.Embedding) or not found.weight.requires_grad or found.max_norm is not None:
+        return None
+    return found if found.weight.numel() >= SPARSE_FROM else None
+
+
+@contextmanager
+def _sparse_gradient(embedding: nn.Embedding | None) -> Iterator[None]:
+    """Return a context whose forward passes give an embedding a sparse gradient.
+
+    A dense one would be a further tensor of the embedding's size, with zeros for all tokens that do not occur.
+    """
+    if embedding is None or not torch.is_grad_enabled():
+        yield
+        return
+    before = embedding.sparse
+    embedding.sparse = True
+    try:
+        yield
+    finally:
+        embedding.sparse = before
+
+
+def _make_gradient_dense(parameter: Tensor) -> None:
+    """Make the gradient of a parameter dense, if nothing dense has been added to it. Later sparse ones are added to it in place."""
+    if parameter.grad is not None and parameter.grad.is_sparse:
+        parameter.grad = parameter.grad.to_dense()
 
 
 def _eos_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -8,6 +8,7 @@ import transformers
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rewardkit.train.models import logprobs
+from rewardkit.train.models.heads import own_logits
 from rewardkit.train.models.logprobs import NO_SCALING, LogitScaling
 from rewardkit.train.models.policy import Policy, TokenSpan
 
@@ -83,9 +84,27 @@ def test_a_head_that_the_configuration_does_not_describe_is_not_taken_for_a_prod
     model.model.eval()
     assert model._head is None
     found = model.forward_logprobs(ROWS).logprobs_B_T
+    found.sum().backward()
+    gradients = {name: value.grad.clone() for name, value in model.trained.items()}
     for row in range(2):
         own = own_logprobs(model, ROWS[row])
         assert torch.allclose(found[row][: len(own)], own, atol=1e-5)
+    # Not all logits exist at once, and the result is the same.
+    model.model.zero_grad()
+    parts = []
+
+    def counted(lm, hidden):
+        parts.append(len(hidden))
+        return own_logits(lm, hidden)
+
+    monkeypatch.setattr("rewardkit.train.models.policy.own_logits", counted)
+    monkeypatch.setattr("rewardkit.train.models.policy.PLAIN_LOGITS", 3 * model.lm.config.vocab_size)
+    in_parts = model.forward_logprobs(ROWS).logprobs_B_T
+    in_parts.sum().backward()
+    assert max(parts) == 3
+    assert torch.allclose(in_parts, found, atol=1e-6)
+    for name, value in model.trained.items():
+        assert torch.allclose(value.grad, gradients[name], atol=1e-5, rtol=1e-3), name
 
 
 class LargestTensor(TorchDispatchMode):
