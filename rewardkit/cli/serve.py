@@ -30,6 +30,11 @@ NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 )
 @click.option("--label", metavar="COLUMN", help="The column that a plain label (OpenRLHF, slime) stands for.")
 @click.option(
+    "--tokenizer",
+    metavar="NAME",
+    help="The name or folder of a tokenizer that counts tokens where OpenRLHF and slime don't tell their number.",
+)
+@click.option(
     "--retry-for",
     default=60.0,
     show_default=True,
@@ -54,6 +59,7 @@ def command(
     token: str | None,
     hosts: tuple[str, ...],
     label: str | None,
+    tokenizer: str | None,
     retry_for: float,
     mask_unscored: bool,
     max_rollouts: int,
@@ -87,6 +93,7 @@ def command(
             max_rollouts=max_rollouts,
             retry_for_s=retry_for,
             label=label,
+            tokenizer=tokenizer,
             mask_unscored=mask_unscored,
         ),
         host,

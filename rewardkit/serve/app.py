@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rewardkit.composite import CompositeReward
 from rewardkit.errors import RewardkitError, UsageError
-from rewardkit.integrations.common import label_column, refuse_unknown
+from rewardkit.integrations.common import label_column, refuse_unknown, token_counter
 from rewardkit.serve import contracts, openapi
 from rewardkit.serve.batcher import Batcher, BusyError
 from rewardkit.serve.contracts import BadRequestError, UnansweredError, encode
@@ -63,6 +63,8 @@ class Settings:
     """The time for which the protocols without a word for "not scored" keep scoring again what a service or a time-out left unscored."""
     label: str | None = None
     """The column that a plain label stands for."""
+    tokenizer: Any = None
+    """What counts the tokens of completions for protocols that don't tell their number; see `token_counter`."""
     mask_unscored: bool = False
     """Answer NeMo-Gym with ``mask_sample`` where a rollout is unscored, instead of an error."""
 
@@ -81,6 +83,7 @@ class Service:
     def __post_init__(self) -> None:
         self.batcher = Batcher(self.reward, self.settings.max_rollouts, self.metrics.batch)
         self.metrics.watch(self.batcher)
+        self.count = None if self.settings.tokenizer is None else token_counter(self.settings.tokenizer)
         self.refusals = {
             "/get_reward": self.refusal(tokens=True),
             "/slime": self.refusal(tokens=True),
@@ -95,7 +98,7 @@ class Service:
         if not tokens:
             return None
         try:
-            refuse_unknown(self.reward, "this protocol")
+            refuse_unknown(self.reward, "this protocol", self.settings.tokenizer)
             label_column(self.reward, self.settings.label)
         except UsageError as error:
             return str(error)
@@ -275,7 +278,7 @@ def _add_protocols(app: FastAPI, service: Service) -> None:
     async def openrlhf(request: Request) -> Response:
         return await service.one_by_one(
             request,
-            lambda body: (None, contracts.read_openrlhf(body, reward, column)),
+            lambda body: (None, contracts.read_openrlhf(body, reward, column, service.count)),
             lambda _, scored: contracts.answer_openrlhf(scored),
         )
 
@@ -289,7 +292,7 @@ def _add_protocols(app: FastAPI, service: Service) -> None:
     async def slime(request: Request) -> Response:
         return await service.one_by_one(
             request,
-            lambda body: (None, contracts.read_slime(body, reward, column)),
+            lambda body: (None, contracts.read_slime(body, reward, column, service.count)),
             lambda _, scored: contracts.answer_slime(scored),
         )
 

@@ -8,7 +8,7 @@ of 0.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,7 +154,9 @@ def result_of(item: ScoredRollout) -> dict[str, Any]:
     return {"reward": item.reward, "reward_status": item.status, "unscored": unscored, "components": components}
 
 
-def read_openrlhf(body: bytes, reward: CompositeReward, column: str) -> list[Rollout]:
+def read_openrlhf(
+    body: bytes, reward: CompositeReward, column: str, count: Callable[[str], int] | None = None
+) -> list[Rollout]:
     """Return the rollouts of OpenRLHF's ``{"query", "prompts", "labels"}``, lists of equal length.
 
     Raises:
@@ -173,7 +175,9 @@ def read_openrlhf(body: bytes, reward: CompositeReward, column: str) -> list[Rol
     rollouts, wrong = [], []
     for number, (query, prompt, label) in enumerate(zip(queries, prompts, labels, strict=True), 1):  # type: ignore[arg-type]
         try:
-            rollouts.append(_rollout(reward, prompt, completion_of(query, prompt), fields_of(label, column)))
+            completion = completion_of(query, prompt)
+            tokens = None if count is None else count(completion)
+            rollouts.append(_rollout(reward, prompt, completion, fields_of(label, column), tokens))
         except DataError as error:
             wrong.append((number, str(error)))
     if wrong:
@@ -198,7 +202,9 @@ def answer_openrlhf(scored: list[ScoredRollout]) -> bytes:
     return encode({"rewards": rewards, "scores": rewards, "extra_logs": logs})
 
 
-def read_slime(body: bytes, reward: CompositeReward, column: str) -> list[Rollout]:
+def read_slime(
+    body: bytes, reward: CompositeReward, column: str, count: Callable[[str], int] | None = None
+) -> list[Rollout]:
     """Return the rollout of slime's ``{"prompt", "response", "label"}``.
 
     Raises:
@@ -210,7 +216,8 @@ def read_slime(body: bytes, reward: CompositeReward, column: str) -> list[Rollou
         raise BadRequestError("'response' must be a string")
     if not isinstance(prompt, str) and not _is_chat(prompt):
         raise BadRequestError("'prompt' must be a string or a list of chat messages")
-    rollouts = [_rollout(reward, prompt, response, fields_of(data.get("label"), column))]
+    tokens = None if count is None else count(response)
+    rollouts = [_rollout(reward, prompt, response, fields_of(data.get("label"), column), tokens)]
     refuse_unrouted(reward, rollouts)
     return rollouts
 

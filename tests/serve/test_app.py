@@ -318,3 +318,19 @@ def test_rewards_in_workers(serving, tmp_path: Path) -> None:
     assert client.app.state.service.batcher.merges is False
     results = post(client, "/score", {"rows": [row(), row(completion="1")]}).json()["results"]
     assert [item["reward"] for item in results] == [5.5, 1.1]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/get_reward", {"query": ["2+3?\\boxed{5}"], "prompts": ["2+3?"], "labels": ["5"]}),
+        ("/slime", {"prompt": "2+3?", "response": "\\boxed{5}", "label": "5"}),
+    ],
+)
+def test_a_tokenizer_counts_where_a_protocol_tells_no_tokens(serving, path: str, body) -> None:
+    """With one, rewards that count tokens are served; here each character is a token."""
+    text = "version: 1\ncomponents: {long: {use: length.penalty, with: {per_token: 1.0, floor: null}, when: 'num_tokens > 0'}}\n"
+    answer = post(serving(text, Registry.load(), tokenizer=len), path, body)
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert (found if path == "/slime" else found["rewards"][0]) == -9.0
