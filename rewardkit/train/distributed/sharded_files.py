@@ -41,13 +41,14 @@ def write_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> None:
         OSError: A file can't be written. All processes raise it.
         RuntimeError: Anything else went wrong. All processes raise it.
     """
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+    from torch.distributed.checkpoint.state_dict_saver import save
 
     if not tensors:
         return
-    writer = dcp.HuggingFaceStorageWriter(str(folder), _file_numbers(tensors), save_distributed=True)
+    writer = HuggingFaceStorageWriter(str(folder), _file_numbers(tensors), save_distributed=True)
     with _plain_errors():
-        dcp.save(
+        save(
             {name: value.detach() for name, value in tensors.items()},
             storage_writer=writer,
             no_dist=collectives.size() == 1,
@@ -56,9 +57,9 @@ def write_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     """Return shape and data type of every tensor in a folder, by name. Raises OSError if a file can't be read."""
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 
-    found = dcp.HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+    found = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
     return {name: StoredTensor(entry.size, entry.properties.dtype) for name, entry in found.items()}  # type: ignore[union-attr]
 
 
@@ -73,14 +74,15 @@ def read_tensors(folder: Path, into: Mapping[str, Tensor]) -> None:
         OSError: A file can't be read. All processes raise it.
         RuntimeError: Anything else went wrong. All processes raise it.
     """
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.state_dict_loader import load
 
     if not into:
         return
     with _plain_errors():
-        dcp.load(
+        load(
             {name: value.detach() for name, value in into.items()},
-            storage_reader=dcp.HuggingFaceStorageReader(str(folder)),
+            storage_reader=HuggingFaceStorageReader(str(folder)),
             no_dist=collectives.size() == 1,
         )
 

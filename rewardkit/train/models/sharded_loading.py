@@ -53,7 +53,7 @@ def load_divided(auto: Any, source: str, device: torch.device, trust_remote_code
         fsdp.divide_empty_parameters(self, mesh)
 
     # transformers creates the model itself, so a subclass is the only place between the creation and the reading of weights.
-    subclass = type(kind.__name__, (kind,), {"__init__": create, "__module__": kind.__module__})
+    subclass: Any = type(kind.__name__, (kind,), {"__init__": create, "__module__": kind.__module__})
     place = {} if device.type == "cpu" else {"device_map": {"": device}}
     model = subclass.from_pretrained(source, trust_remote_code=trust_remote_code, **place, **settings)
     model.__class__ = kind
