@@ -9,7 +9,7 @@ takes any model with ``--model``, then runs each trainer in its own process. Pri
 first) and peak memory, their ratios, what the step's matrix products alone cost at the speed of torch's own (the floor), and where the
 memory goes. ``--model`` uses word problems of one step, ``--prompts`` × ``--group`` completions of ``--tokens`` tokens, and rewards
 short completions, so that every group has a gradient. With ``--accuracy`` both train with every seed, and their greedy accuracy on 500
-held-out sums is compared; this takes ten minutes on one core.
+held-out sums is compared, and the reward of their last steps; this takes ten minutes on one core.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from step_costs import PeakMemory, StepTokens, seconds_of_products, tensor_megab
 
 ROOT = Path(__file__).parents[1]
 LR = 1e-4
+LAST_STEPS = 5
+"""Steps over whose completions the reward at the end of a run is averaged."""
 SUMS_REWARD = """
 version: 1
 components:
@@ -128,32 +130,29 @@ def ours(load: Workload) -> dict[str, Any]:
         "seconds": {name: values[1:] for name, values in seconds.items()},
         "tokens": fmean(line["tokens"] for line in lines),
         "learned": fmean(line["rows_learned"] for line in lines),
+        "rewards": [line["reward"] for line in lines],
         "memory": {"libraries": imported, **parts, **{f"peak while {name}": value for name, value in peaks.items()}},
     }
 
 
 def trl(load: Workload) -> dict[str, Any]:
-    """Measure TRL's GRPOTrainer with the same composite reward."""
+    """Measure TRL's GRPOTrainer with the same composite reward, by rewardkit's adapter."""
     import peft
     import torch
     from datasets import Dataset  # type: ignore[import-untyped]
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer  # type: ignore[attr-defined]
 
-    from rewardkit import Rollout, load_reward
+    from rewardkit.integrations.trl import reward_funcs
 
-    reward = load_reward(load.work / "reward.yaml")
-    tokens = []
+    (reward,) = reward_funcs(load.work / "reward.yaml", num_generations=load.group, max_completion_length=load.tokens)
+    tokens, rewards = [], []
 
-    def score(
-        prompts: list[str], completions: list[str], completion_ids: list[list[int]], **columns: list[str]
-    ) -> list[float]:
+    def score(completion_ids: list[list[int]], **columns: Any) -> list[float | None]:
         tokens.append(sum(map(len, completion_ids)))
-        rollouts = [
-            Rollout(prompt, completion, {"answer": answer})
-            for prompt, completion, answer in zip(prompts, completions, columns["answer"], strict=True)
-        ]
-        return [item.reward or 0.0 for item in reward.score(rollouts)]
+        found = reward(completion_ids=completion_ids, **columns)
+        rewards.append(fmean(value for value in found if value is not None))
+        return found
 
     marks = []
 
@@ -199,7 +198,7 @@ def trl(load: Workload) -> dict[str, Any]:
         trainer.train()
         trainer.save_model(str(load.work / "trl/final"))
     # TRL generates inside of the step, so that a step's time holds everything.
-    return {"seconds": {"step": marks[1:]}, "tokens": fmean(tokens)}
+    return {"seconds": {"step": marks[1:]}, "tokens": fmean(tokens), "rewards": rewards}
 
 
 def floor(load: Workload) -> dict[str, Any]:
@@ -302,7 +301,8 @@ def compare_speed(load: Workload, threads: int) -> None:
         print(f"{name:10}{seconds[name]:12.2f}{found[name]['peak_mb']:10.0f}{found[name]['tokens']:13.0f}")
     print(f"{'floor':10}{sum(floors.values()):12.2f}   matrix products alone, at the speed of torch's own")
     print(
-        f"\nrewardkit takes {seconds['ours'] / seconds['trl']:.2f} of TRL's time, {seconds['ours'] / sum(floors.values()):.2f} of the floor "
+        f"\nrewardkit takes {seconds['ours'] / seconds['trl']:.2f} of TRL's time, "
+        f"{seconds['ours'] / sum(floors.values()):.2f} of the floor "
         f"and {found['ours']['peak_mb'] / found['trl']['peak_mb']:.2f} of TRL's memory; "
         f"{found['ours']['learned']:.0f} of {load.prompts * load.group} completions had a gradient\n"
     )
@@ -321,13 +321,16 @@ def compare_accuracy(load: Workload, seeds: Sequence[int], threads: int) -> None
     print(
         f"{load.steps} steps of {load.prompts} prompts × {load.group}, greedy accuracy on the held-out sums; before: {start:.3f}\n"
     )
-    print(f"{'seed':6}{'trl':>8}{'ours':>8}", flush=True)
+    print(f"{'seed':6}{'trl':>8}{'ours':>8}   reward of the last {LAST_STEPS} steps: trl, ours", flush=True)
     found: dict[str, list[float]] = {"trl": [], "ours": []}
+    rewards: dict[str, list[float]] = {"trl": [], "ours": []}
     for seed in seeds:
         for name, values in found.items():
-            run(name, replace(load, seed=seed), threads)
+            measured = run(name, replace(load, seed=seed), threads)
+            rewards[name].append(fmean(measured["rewards"][-LAST_STEPS:]))
             values.append(greedy(work, work / name / "final"))
-        print(f"{seed:<6}{found['trl'][-1]:8.3f}{found['ours'][-1]:8.3f}", flush=True)
+        accuracies = f"{found['trl'][-1]:8.3f}{found['ours'][-1]:8.3f}"
+        print(f"{seed:<6}{accuracies}   {rewards['trl'][-1]:.3f}, {rewards['ours'][-1]:.3f}", flush=True)
     for name, values in found.items():
         spread = f" ± {stdev(values):.3f} (standard deviation over seeds)" if len(values) > 1 else ""
         print(f"\n{name:6}{fmean(values):.3f}{spread}", end="")

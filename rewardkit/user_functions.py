@@ -159,6 +159,7 @@ def _needs(use: str, parameters: Mapping[str, bool] | None, params: FunctionPara
     required = [name for name, optional in parameters.items() if not optional and name not in params.args]
     match style:
         case "trl":
+            _refuse_tokens(use, required, params)
             return [name for name in required if name not in _TRL_OWN]
         case "verifiers":
             reads = [name for name in required if name not in _VERIFIERS_OWN]
@@ -166,6 +167,14 @@ def _needs(use: str, parameters: Mapping[str, bool] | None, params: FunctionPara
         case "verl" | "openrlhf":
             return [params.reference] if {"ground_truth", "labels"} & parameters.keys() else []
     return ()
+
+
+def _refuse_tokens(use: str, required: Sequence[str], params: FunctionParams) -> None:
+    """Raise ValueError if a function of TRL's style can't do without the tokens of completions, which rollouts do not hold."""
+    if "completion_ids" in required and "completion_ids" not in params.args:
+        raise ValueError(
+            f"{use} reads completion_ids, and rollouts hold texts, not tokens: use a reward of the plugin length instead"
+        )
 
 
 def _build(target: str, params: FunctionParams, *, is_async: bool = False) -> RewardFunction:
@@ -268,6 +277,8 @@ class FunctionCaller:
         self._takes_all = any(item.kind is inspect.Parameter.VAR_KEYWORD for item in parameters.values())
         self._first = next(iter(parameters), "")
         self._style = style_of(list(parameters), target) if params.style == "auto" else params.style
+        if self._style == "trl":
+            _refuse_tokens(target, [name for name, item in parameters.items() if item.default is item.empty], params)
 
     def __call__(self, rollouts: Sequence[Rollout], /) -> Sequence[Any]:
         """Score a batch."""
@@ -325,7 +336,6 @@ class FunctionCaller:
         own: dict[str, Any] = {
             "prompts": [self._text(rollout.prompt, "user") for rollout in rollouts],
             "completions": [self._text(rollout.completion, "assistant") for rollout in rollouts],
-            "completion_ids": [[]] * len(rollouts),
             "trainer_state": None,
             "log_extra": lambda _name, _values: None,
             "log_metric": lambda _name, _value: None,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from rewardkit import Rollout, load_reward
+from rewardkit.errors import ConfigError
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo" / "rollouts.jsonl"
 ROWS = [json.loads(line) for line in DEMO.read_text().splitlines()][:80]
@@ -50,3 +51,13 @@ def test_verl(tmp_path: Path, module: str) -> None:
     function = importlib.import_module(name).compute_score
     wanted = [float(function(row["completion"], row["answer"])) for row in ROWS]
     assert scored(tmp_path, f"{name}:compute_score", "{reference: answer}") == wanted
+
+
+def test_functions_of_tokens_are_refused(tmp_path: Path) -> None:
+    """Rollouts hold no token numbers, so a function that reads them gets no empty list of them, which would be a score."""
+    (tmp_path / "f.py").write_text(
+        "def short(completion_ids, **kwargs):\n    return [-len(ids) for ids in completion_ids]\n"
+    )
+    (tmp_path / "reward.yaml").write_text("version: 1\ncomponents:\n  c: {use: './f.py:short', with: {style: trl}}\n")
+    with pytest.raises(ConfigError, match="reads completion_ids, and rollouts hold texts"):
+        load_reward(tmp_path / "reward.yaml")
