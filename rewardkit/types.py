@@ -114,12 +114,14 @@ class Rollout:
         return copy.deepcopy(row)
 
     def has_value(self, field: str) -> bool:
-        """Return False if a field is missing, None, NaN, NA, NaT, or an empty text or list.
+        """Return False if a field is missing, None, NaN, NA, NaT, or an empty text or list. Prompt and completion always have a value.
 
         Args:
-            field: The name of the field.
+            field: The name of a column, or ``prompt``, ``completion``, ``group``, ``num_tokens`` or ``finish_reason``.
         """
-        return has_value(self.fields.get(field))
+        if has_value(self.fields.get(field)) or field in ("prompt", "completion"):
+            return True
+        return field in _OPTIONAL and has_value(getattr(self, field))
 
     @property
     def completion_text(self) -> str:
@@ -380,6 +382,10 @@ def outcome_status(outcome: Outcome) -> OutcomeStatus:
             return "not_applicable"
         case Skipped():
             return "skipped"
+
+
+_OPTIONAL = frozenset(("group", "num_tokens", "finish_reason"))
+"""The columns of a row that become attributes of a rollout, if it has them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,3 +189,17 @@ def test_a_column_may_have_no_value_in_some_rows() -> None:
     with CompositeReward(config, registry=registry) as engine:
         assert [item.reward for item in engine.score(given)] == [1.0, 1.0, 1.0]
     assert [config.row_problems(rollout) for rollout in given] == [[], [], []]
+
+
+@pytest.mark.parametrize(
+    ("column", "without"),
+    [("prompt", 1.0), ("completion", 1.0), ("num_tokens", None), ("group", None), ("finish_reason", None)],
+)
+def test_a_reward_may_need_a_standard_column(column: str, without: float | None) -> None:
+    """What a rollout has of its own counts as a value, and an empty completion is one: the candidate's, to be judged."""
+    registry = Registry()
+    registry.register(reward("own", needs=[column])(lambda rollout: 1.0))
+    config = parse_config("version: 1\ncomponents: {a: {use: own}}\n", registry)
+    given = [Rollout("p", "c", num_tokens=3, group="g", finish_reason="stop"), Rollout("", "")]
+    with CompositeReward(config, registry=registry) as engine:
+        assert [item.reward for item in engine.score(given)] == [1.0, without]
