@@ -19,8 +19,6 @@ from rewardkit.errors import UsageError
 from rewardkit.integrations.common import UnscoredShare, log_components, refuse_missing, require, shared_reward
 from rewardkit.types import Rollout
 
-OLDEST_TRL = (1, 6)
-
 
 class TrlReward:
     """One reward function for TRL. It pickles by the path of its file and is rebuilt in every process that calls it.
@@ -31,7 +29,7 @@ class TrlReward:
     """
 
     def __init__(self, reward: str | Path, num_generations: int | None, max_completion_length: int | None) -> None:
-        require("trl", OLDEST_TRL, "counts rollouts without a score as 0")
+        require("trl", (1, 6), "counts rollouts without a score as 0")
         self.__name__ = "rewardkit"
         self.path = Path(reward).resolve()
         self.num_generations = num_generations

@@ -45,7 +45,7 @@ async def compute_score(
 ) -> dict[str, Any]:
     """Score one response, as ``reward.custom_reward_function`` with ``reward_kwargs: {file: reward.yaml}``.
 
-    It is told neither tokens, finish reason nor the prompt, so it refuses rewards that need them: those need the reward manager.
+    It is not told tokens, finish reason and prompt: rewards that need them need the reward manager.
 
     Args:
         data_source: A column of the row.
@@ -68,10 +68,7 @@ async def compute_score(
 
 
 class RewardkitRewardManager(RewardManagerBase):  # type: ignore[misc]  # Any where verl is not installed
-    """verl's reward manager for a composite reward; it knows tokens, the finish reason and the prompt.
-
-    Reads ``file``, ``reference`` and ``unscored`` of `compute_score` from ``reward.reward_kwargs``.
-    """
+    """verl's reward manager, which knows tokens, finish reason and prompt. ``reward_kwargs`` are file, reference and unscored."""
 
     def __init__(self, config: Any, tokenizer: Any, compute_score: Any = None, **_: Any) -> None:
         super().__init__(config, tokenizer, compute_score)
@@ -90,11 +87,10 @@ class RewardkitRewardManager(RewardManagerBase):  # type: ignore[misc]  # Any wh
             None, lambda: self.tokenizer.decode(ids[:count], skip_special_tokens=True)
         )
         ended = count > 0 and int(ids[count - 1]) == self.tokenizer.eos_token_id
-        cut = self._max_tokens is not None and count >= self._max_tokens
         others = {**(cells.get("extra_info") or {}), **{k: v for k, v in cells.items() if k not in NOT_COLUMNS}}
         truth, column = cells["reward_model"]["ground_truth"], self._options["reference"]
         fields = common.row_fields(self._prepared[0], truth, column, "verl's row", others)
-        reason = "stop" if ended else "length" if cut else None
+        reason = "stop" if ended else "length" if self._max_tokens and count >= self._max_tokens else None
         rollout = Rollout(common.plain(cells.get("raw_prompt", "")), text, fields, None, count, reason)
         found = await _score(self._prepared, rollout, self._options["unscored"])
         return {"reward_score": found["score"], "reward_extra_info": found}
