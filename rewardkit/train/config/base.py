@@ -96,6 +96,9 @@ class ModelConfig(Section):
     lora: LoraConfig | None = None
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
+    logprob_memory_mb: Count | None = None
+    """The memory in MB that the logits of a micro-batch may take. Logits beyond it are computed again in the backward pass, in tiles
+    that fit in it. The default is 512 on a CPU and 1024 on a GPU. Not used by reward models."""
     trust_remote_code: bool = False
 
     @model_validator(mode="after")

@@ -69,6 +69,12 @@ class RewardModelConfig(PreferenceConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _has_no_logits(self) -> RewardModelConfig:
+        if self.model.logprob_memory_mb is not None:
+            raise ValueError("model.logprob_memory_mb: a reward model computes no log-probabilities; remove it")
+        return self
+
 
 class DpoConfig(PreferenceConfig):
     """Direct preference optimization (arXiv 2305.18290). The reference is the model that the run starts from."""

@@ -30,7 +30,11 @@ _MAY_CHANGE = (
     "version",
 )
 """Keys that may change when a run is resumed, because the weights do not depend on them."""
-_PARTS_MAY_CHANGE = {"optimizer": ("non_finite", "offload"), "kl": ("offload_reference",)}
+_PARTS_MAY_CHANGE = {
+    "optimizer": ("non_finite", "offload"),
+    "kl": ("offload_reference",),
+    "model": ("logprob_memory_mb",),
+}
 """Keys of sections that may change: a run that stopped at a gradient that is not finite can skip it, and memory can be saved."""
 _LENGTH = ("steps", "epochs")
 """Keys that may change if the finished steps do not depend on the number of all steps."""

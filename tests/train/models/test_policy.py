@@ -45,6 +45,42 @@ def test_packed_rows_do_not_see_each_other(policy):
     assert torch.allclose(results[0][1], results[1][1], atol=1e-4)
 
 
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_gradients_of_large_embeddings_are_those_of_autograd(policy, monkeypatch, is_tied):
+    """Gradients that are sparse, or added in place by the head, are dense and right after two micro-batches, in any order of the parts."""
+    config = policy.model.config
+    config.tie_word_embeddings = is_tied
+    torch.manual_seed(0)
+    model = type(policy.model)(config)
+    monkeypatch.setattr("rewardkit.train.models.logprobs.PLAIN_LOGITS", 0)
+    results = []
+    for least in (1 << 60, 1):
+        monkeypatch.setattr("rewardkit.train.models.policy.SPARSE_FROM", least)
+        found = Policy(model, policy.tokenizer, policy.device)
+        found.states(BATCH[:1]).sum().backward()
+        for part in (BATCH[:2], BATCH[2:]):
+            found.forward_logprobs(part).logprobs_B_T.sum().backward()
+        results.append({name: value.grad.clone() for name, value in found.trained.items()})
+        model.zero_grad(set_to_none=True)
+    own = {name: value.grad for name, value in autograd_of(model).items()}
+    for name, expected in own.items():
+        for gradients in results:
+            assert gradients[name].layout == torch.strided
+            assert torch.allclose(gradients[name], expected, atol=1e-5), name
+
+
+def autograd_of(model):
+    """The parameters of a model with the gradients of the same losses by its own forward pass."""
+    ids = torch.tensor([BATCH[0].tokens])
+    states = model.model(ids, use_cache=False).last_hidden_state[0, BATCH[0].start - 1 : -1]
+    loss = states.sum()
+    for row in BATCH:
+        logprobs = model(torch.tensor([row.tokens]), use_cache=False).logits[0].log_softmax(-1)
+        loss = loss + sum(logprobs[place - 1, row.tokens[place]] for place in range(row.start, len(row.tokens)))
+    loss.backward()
+    return dict(model.named_parameters())
+
+
 def test_a_head_that_is_more_than_a_matrix_is_found_out(policy, monkeypatch):
     """Logits that a model scales are judged by its own forward."""
     original = policy.model.forward
