@@ -10,10 +10,12 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import sysconfig
+import venv
 from pathlib import Path
+from types import SimpleNamespace
 
+import pip
 import pytest
 
 from rewardkit.cli.new_plugin import write_plugin
@@ -22,11 +24,18 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "plugin"
 MODULES = {"written": "rewardkit_says_hence", "example": "rewardkit_palindrome"}
 
 
-def run(*command, cwd, code=0):
+def run(*command, cwd, code=0, given=None):
     """Run a command; returns its standard output, and its errors too where it is to fail."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PYTHON"))}
     done = subprocess.run(
-        list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False
+        list(map(str, command)),
+        cwd=cwd,
+        env=environment,
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == code, f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr if code else done.stdout
@@ -44,23 +53,73 @@ def folders(tmp_path_factory):
 def python(tmp_path_factory, folders):
     """The interpreter of a fresh environment that both are installed in."""
     home = tmp_path_factory.mktemp("fresh")
-    run(sys.executable, "-m", "venv", "--without-pip", home / "venv", cwd=home)
+    venv.create(home / "venv", symlinks=True)
     interpreter = home / "venv" / "bin" / "python"
-    packages = run(interpreter, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=home).strip()
+    packages = sysconfig.get_path("purelib", vars={"base": str(home / "venv")})
     outside = sysconfig.get_path("purelib")
     (Path(packages) / "outside.pth").write_text(f"import site; site.addsitedir({outside!r})\n")
     offline = ["--no-index", "--no-build-isolation"] if importlib.util.find_spec("hatchling") else []
     run(
-        *(sys.executable, "-m", "pip", "--python", interpreter, "--disable-pip-version-check"),
-        *("install", "-q", *offline, *folders.values()),
+        *(interpreter, Path(pip.__file__).with_name("__pip-runner__.py"), "--disable-pip-version-check"),
+        *("install", "-q", "--no-deps", *offline, *folders.values()),
         cwd=home,
     )
     return interpreter
 
 
-def rewardkit(python, *arguments, cwd, code=0):
-    """Run the command line in the fresh environment."""
-    return run(python, "-I", "-c", "from rewardkit.cli import main; main()", *map(str, arguments), cwd=cwd, code=code)
+COMMANDS = """
+import contextlib, io, json, sys
+import rewardkit_palindrome, rewardkit_says_hence
+from rewardkit.cli import run
+
+done = []
+for command in json.load(sys.stdin):
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = run(command)
+    done.append((code, out.getvalue(), err.getvalue()))
+print(json.dumps([[rewardkit_palindrome.__file__, rewardkit_says_hence.__file__], done]))
+"""
+MISSPELT = "version: 1\ncomponents:\n  hence: {use: says_hence, with: {phrse: hence}}\n"
+
+
+@pytest.fixture(scope="module")
+def commands(python, folders, tmp_path_factory):
+    """Where both modules were imported from, and the exit code and output of each command, all of one process."""
+    folder = tmp_path_factory.mktemp("commands")
+    (folder / "misspelt.yaml").write_text(MISSPELT)
+    rows = [
+        {"prompt": "Why is it wet?", "completion": "It rains, therefore it is wet."},
+        {"prompt": "Why is it wet?", "completion": "I don't know."},
+    ]
+    (folder / "rollouts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    written, example = folders["written"], folders["example"]
+    asked = {
+        "plugins": ["plugins", "says_hence", "--json"],
+        "check written": ["check", written / "reward.yaml"],
+        "check example": ["check", example / "reward.yaml"],
+        "check misspelt": ["check", "misspelt.yaml"],
+        "score written": ["score", "rollouts.jsonl", "--reward", written / "reward.yaml", "--out", "written.jsonl"],
+        "score example": [
+            "score",
+            example / "rollouts.jsonl",
+            "--reward",
+            example / "reward.yaml",
+            "--out",
+            "example.jsonl",
+        ],
+    }
+    told = run(
+        python, "-I", "-c", COMMANDS, cwd=folder, given=json.dumps([list(map(str, one)) for one in asked.values()])
+    )
+    files, done = json.loads(told.splitlines()[-1])
+    return SimpleNamespace(files=files, folder=folder, done=dict(zip(asked, done, strict=True)))
+
+
+def succeeded(commands, name):
+    """Return the standard output of a command that must have succeeded."""
+    code, out, errors = commands.done[name]
+    assert code == 0, errors
+    return out
 
 
 def pytest_in(python, *arguments, cwd, code=0):
@@ -70,17 +129,16 @@ def pytest_in(python, *arguments, cwd, code=0):
     )
 
 
-@pytest.mark.parametrize("which", MODULES)
-def test_it_is_installed_for_real(python, tmp_path, which):
-    """The module is imported from the fresh environment, not from where it was written."""
-    where = run(python, "-I", "-c", f"import {MODULES[which]} as m; print(m.__file__)", cwd=tmp_path).strip()
-    assert where.startswith(str(python.parent.parent))
+def test_it_is_installed_for_real(python, commands):
+    """The modules are imported from the fresh environment, not from where they were written."""
+    assert all(file.startswith(str(python.parent.parent)) for file in commands.files)
 
 
-@pytest.mark.parametrize("which", MODULES)
-def test_its_shipped_tests_pass(python, folders, tmp_path, which):
-    """The tests that it ships, the contract among them, pass on the installed plugin."""
-    said = pytest_in(python, folders[which] / "tests", cwd=tmp_path)
+def test_its_shipped_tests_pass(python, folders, tmp_path):
+    """The tests that each ships, the contract among them, pass on the installed plugin."""
+    said = pytest_in(
+        python, "--import-mode=importlib", *(folder / "tests" for folder in folders.values()), cwd=tmp_path
+    )
     assert "failed" not in said
     assert " passed" in said
 
@@ -97,9 +155,9 @@ def test_its_shipped_tests_fail_when_the_reward_is_wrong(python, folders, tmp_pa
     assert "'good gets more than bad'" in said
 
 
-def test_the_registry_finds_it(python, tmp_path):
+def test_the_registry_finds_it(commands):
     """Listed with its distribution, version, parameters and their descriptions."""
-    listed = json.loads(rewardkit(python, "plugins", "says_hence", "--json", cwd=tmp_path))
+    listed = json.loads(succeeded(commands, "plugins"))
     assert [(item["name"], item["distribution"], item["version"]) for item in listed] == [
         ("says_hence", "rewardkit-says-hence", "0.1.0")
     ]
@@ -109,37 +167,30 @@ def test_the_registry_finds_it(python, tmp_path):
 
 
 @pytest.mark.parametrize("which", MODULES)
-def test_its_reward_file_is_accepted(python, folders, tmp_path, which):
+def test_its_reward_file_is_accepted(commands, which):
     """The shipped YAML passes ``rewardkit check``."""
-    rewardkit(python, "check", folders[which] / "reward.yaml", cwd=tmp_path)
+    succeeded(commands, f"check {which}")
 
 
-def test_a_misspelt_parameter_is_told_with_its_place(python, tmp_path):
+def test_a_misspelt_parameter_is_told_with_its_place(commands):
     """The plugin's parameters are part of the schema: file, line, column, and what was probably meant."""
-    (tmp_path / "reward.yaml").write_text("version: 1\ncomponents:\n  hence: {use: says_hence, with: {phrse: hence}}\n")
-    said = rewardkit(python, "check", "reward.yaml", cwd=tmp_path, code=2)
-    assert "reward.yaml:3:" in said
+    code, _, said = commands.done["check misspelt"]
+    assert code == 2
+    assert "misspelt.yaml:3:" in said
     assert "phrse" in said
     assert "did you mean 'phrase'?" in said
 
 
-def test_the_written_plugin_scores_from_yaml(python, folders, tmp_path):
+@pytest.mark.parametrize(
+    ("which", "rewards"),
+    [
+        ("written", [1.0, 0.0]),
+        # Half a point for a palindrome, one for the length asked for and half of that for another.
+        ("example", [1.5, 1.0, 0.0, 1.5, 0.0]),
+    ],
+)
+def test_it_scores_from_yaml(commands, which, rewards):
     """``rewardkit score`` with the shipped reward.yaml runs it on a file of rollouts."""
-    rows = [
-        {"prompt": "Why is it wet?", "completion": "It rains, therefore it is wet."},
-        {"prompt": "Why is it wet?", "completion": "I don't know."},
-    ]
-    (tmp_path / "rollouts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert scores(python, folders["written"] / "reward.yaml", "rollouts.jsonl", tmp_path) == [1.0, 0.0]
-
-
-def test_the_example_scores_its_own_rollouts(python, folders, tmp_path):
-    """Half a point for a palindrome, one for the length asked for and half of that for another."""
-    folder = folders["example"]
-    assert scores(python, folder / "reward.yaml", folder / "rollouts.jsonl", tmp_path) == [1.5, 1.0, 0.0, 1.5, 0.0]
-
-
-def scores(python, reward, rollouts, cwd):
-    """The rewards of all rows, scored by the command line."""
-    rewardkit(python, "score", rollouts, "--reward", reward, "--out", "scored.jsonl", cwd=cwd)
-    return [json.loads(line)["reward"] for line in (cwd / "scored.jsonl").read_text().splitlines()]
+    succeeded(commands, f"score {which}")
+    scored = (commands.folder / f"{which}.jsonl").read_text().splitlines()
+    assert [json.loads(line)["reward"] for line in scored] == rewards
