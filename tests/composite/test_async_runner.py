@@ -166,8 +166,16 @@ def outcomes(engine: CompositeReward, *texts: str, group: str | None = None) -> 
 STUBBORN = ["blocks", "spins", "awaits and blocks", "ignores its cancellation", "catches everything"]
 
 
-@pytest.mark.parametrize("use", ["acts", "client", "acts.group"])
-@pytest.mark.parametrize("text", STUBBORN)
+@pytest.mark.parametrize(
+    ("use", "text"),
+    [
+        *(("acts", text) for text in STUBBORN),
+        ("client", "blocks"),
+        ("client", "ignores its cancellation"),
+        ("acts.group", "awaits and blocks"),
+        ("acts.group", "catches everything"),
+    ],
+)
 def test_a_stubborn_call_costs_only_itself(load, use: str, text: str) -> None:
     """A call that blocks its loop, or ignores its cancellation, is Unscored(timeout); calls beside and after it are scored."""
     engine = load(use)

@@ -143,6 +143,22 @@ def pool(plugin) -> Iterator[Pool]:
     shared.close()
 
 
+@pytest.fixture(scope="module")
+def doubling(plugin) -> Iterator[Pool]:
+    """One pool of three workers that double numbers."""
+    shared = Pool(spec("double"), 3, LIMIT_S)
+    yield shared
+    shared.close()
+
+
+@pytest.fixture(scope="module")
+def three(plugin) -> Iterator[Pool]:
+    """One pool of three workers that run statements."""
+    shared = Pool(spec("run"), 3, LIMIT_S)
+    yield shared
+    shared.close()
+
+
 def answers(future: Future) -> list:
     """The answers to units of one rollout."""
     units, _ = future.result(LIMIT_S)
@@ -179,10 +195,9 @@ def gone(pid: int) -> bool:
         return True
 
 
-def test_units_are_answered_in_order(make_pool: MakePool) -> None:
+def test_units_are_answered_in_order(doubling: Pool) -> None:
     """However the units are spread over workers, the answers come back in the order of the units."""
-    pool = make_pool("double", size=3)
-    assert submit(pool, *map(str, range(500))) == [Score(2.0 * number) for number in range(500)]
+    assert submit(doubling, *map(str, range(300))) == [Score(2.0 * number) for number in range(300)]
 
 
 def test_no_units_need_no_worker(pool: Pool) -> None:
@@ -223,10 +238,9 @@ def test_death_costs_only_its_own_rollout(pool: Pool, statement: str, how: str) 
     assert how in died.message
 
 
-def test_garbage_on_the_wire_costs_only_its_own_rollout(make_pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_garbage_on_the_wire_costs_only_its_own_rollout(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A plugin that writes into descriptors that aren't its own loses its worker; the pool does not wait for the rest of a message."""
     monkeypatch.setattr(pool_module, "STALL_S", 0.2)
-    pool = make_pool(size=1)
     sockets = "[int(fd) for fd in os.listdir('/proc/self/fd') if os.path.exists('/proc/self/fd/' + fd)]"
     garbage = f"[os.write(fd, b'xx') for fd in {sockets} if fd > 2 and os.readlink(f'/proc/self/fd/{{fd}}').startswith('socket')]"
     before, odd, after = submit(pool, "result = 0.25", garbage, "result = 0.75")
@@ -244,7 +258,7 @@ def test_a_hang_costs_only_its_own_rollout(pool: Pool) -> None:
 
 def test_each_rollout_has_a_deadline_of_its_own(pool: Pool) -> None:
     """Rollouts handed over together, which take longer than the timeout in all but not each, are scored."""
-    assert submit(pool, *["time.sleep(0.3)"] * 8, timeout_s=1.0) == [Score(1.0)] * 8
+    assert submit(pool, *["time.sleep(0.3)"] * 5, timeout_s=1.0) == [Score(1.0)] * 5
 
 
 def test_a_hang_that_holds_off_signals_is_killed(pool: Pool) -> None:
@@ -278,42 +292,40 @@ def test_a_worker_killed_from_outside_is_forgiven_once(pool: Pool, tmp_path: Pat
     assert started.read_text() == "xx"
 
 
-def test_an_idle_worker_that_dies_costs_nothing(make_pool: MakePool) -> None:
+def test_an_idle_worker_that_dies_costs_nothing(three: Pool) -> None:
     """Workers that are killed while they wait for work are replaced without a word, however often."""
-    pool = make_pool(size=2)
-    for number in range(20):
-        for worker in workers_of(pool):
+    for number in range(8):
+        for worker in workers_of(three):
             worker.kill()
-        assert submit(pool, f"result = {number}", f"result = {number}") == [Score(float(number))] * 2
+        assert submit(three, f"result = {number}", f"result = {number}") == [Score(float(number))] * 2
 
 
-def test_the_pool_outlives_its_fork_server(make_pool: MakePool) -> None:
+def test_the_pool_outlives_its_fork_server(doubling: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the process that forks the workers is killed another is started, and what was under way is scored."""
-    pool = make_pool("double", size=2)
-    submit(pool, "1")
-    for _ in range(6):  # more often than MAX_STARTS in all: only what happens with no answer in between counts
-        future = pool.submit(rollouts(*map(str, range(200))), None)
+    monkeypatch.setattr(pool_module, "MAX_STARTS", 2)
+    submit(doubling, "1")
+    for _ in range(3):  # more often than MAX_STARTS in all: only what happens with no answer in between counts
+        future = doubling.submit(rollouts(*map(str, range(200))), None)
         with contextlib.suppress(ProcessLookupError):  # the one that was killed before
-            os.kill(pool.server.pid, signal.SIGKILL)
+            os.kill(doubling.server.pid, signal.SIGKILL)
         assert answers(future) == [Score(2.0 * number) for number in range(200)]
 
 
-def test_a_reward_that_kills_the_fork_server_ends_with_an_error(make_pool: MakePool) -> None:
+def test_a_reward_that_kills_the_fork_server_ends_with_an_error(pool: Pool) -> None:
     """A plugin that kills the parent of its worker each time costs its own rollout, and can't keep the pool busy for ever."""
-    pool = make_pool(size=1)
     (died,) = submit(pool, "os.kill(os.getppid(), 9); time.sleep(1000)")
     assert died.kind == "plugin"
     assert submit(pool, "result = 0.5") == [Score(0.5)]
 
 
 def test_random_kills_under_load(make_pool: MakePool) -> None:
-    """Three thousand units under a hail of kills, of workers and now and then the fork_server: each gets exactly one answer, the right one.
+    """A thousand units under a hail of kills, of workers and now and then the fork_server: each gets exactly one answer, the right one.
 
     Only a unit that was hit twice may be unscored, and then it says by what.
     """
     pool = make_pool("double.slow", size=4)
     generator = random.Random(1)  # noqa: S311
-    count = 3000
+    count = 1000
     future = pool.submit(rollouts(*map(str, range(count))), None)
     kills = 0
     while not future.done():
@@ -325,7 +337,7 @@ def test_random_kills_under_load(make_pool: MakePool) -> None:
             except psutil.NoSuchProcess:
                 pass
         server = pool.server.pid
-        if kills % 25 == 24 and pool.server.is_loaded:  # if one can't even be built, that is an error
+        if kills % 12 == 11 and pool.server.is_loaded:  # if one can't even be built, that is an error
             os.kill(server, signal.SIGKILL)
             kills += 1
         time.sleep(0.005)
@@ -342,26 +354,24 @@ def test_random_kills_under_load(make_pool: MakePool) -> None:
     assert len(workers_of(pool)) <= 4
 
 
-def test_many_deaths_in_a_row(make_pool: MakePool) -> None:
-    """Three hundred rollouts of which every third kills its worker: those are unscored, all others are right."""
-    pool = make_pool(size=3)
-    results = submit(pool, *("os._exit(1)" if number % 3 == 0 else f"result = {number}" for number in range(300)))
+def test_many_deaths_in_a_row(three: Pool) -> None:
+    """Ninety rollouts of which every third kills its worker: those are unscored, all others are right."""
+    results = submit(three, *("os._exit(1)" if number % 3 == 0 else f"result = {number}" for number in range(90)))
     assert all(
         result.kind == "plugin" if number % 3 == 0 else result == Score(float(number))
         for number, result in enumerate(results)
     )
 
 
-def test_many_threads_share_a_pool(make_pool: MakePool) -> None:
+def test_many_threads_share_a_pool(doubling: Pool) -> None:
     """Batches of many threads at once each get their own answers."""
-    pool = make_pool("double", size=2)
     wrong: list[object] = []
 
     def work(start: int) -> None:
-        found = submit(pool, *map(str, range(start, start + 50)))
+        found = submit(doubling, *map(str, range(start, start + 30)))
         wrong.extend(result for number, result in enumerate(found, start) if result != Score(2.0 * number))
 
-    threads = [threading.Thread(target=work, args=(number * 100,)) for number in range(16)]
+    threads = [threading.Thread(target=work, args=(number * 100,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -388,8 +398,8 @@ def test_a_row_that_cannot_be_pickled(pool: Pool) -> None:
 
 def test_a_large_row_goes_through(pool: Pool) -> None:
     """A completion of many megabytes reaches its worker, and its reason comes back."""
-    (result,) = submit(pool, "result = Score(1.0, fields['text'])", text="x" * 20_000_000)
-    assert len(result.reason) == 20_000_000
+    (result,) = submit(pool, "result = Score(1.0, fields['text'])", text="x" * 5_000_000)
+    assert len(result.reason) == 5_000_000
 
 
 def test_hostile_text_goes_through(pool: Pool) -> None:
@@ -420,8 +430,7 @@ def test_workers_read_nothing_from_stdin(pool: Pool) -> None:
     assert "EOFError" in result.message
 
 
-@pytest.mark.parametrize("end", ["time.sleep(1000)", "os._exit(1)", "pass"])
-@pytest.mark.parametrize("close_fds", [True, False])
+@pytest.mark.parametrize(("end", "close_fds"), [("time.sleep(1000)", False), ("os._exit(1)", True), ("pass", False)])
 def test_what_a_plugin_starts_dies_with_its_worker(
     make_pool: MakePool, tmp_path: Path, end: str, close_fds: bool
 ) -> None:
@@ -475,10 +484,7 @@ def test_closing_does_not_wait_for_slow_imports(make_pool: MakePool) -> None:
 @pytest.mark.parametrize(
     ("how", "told"),
     [
-        ("raise ValueError('no model here')", "ValueError: no model here"),
-        ("raise SystemExit('bye')", "SystemExit: bye"),
         ("raise RuntimeError('文' * 9000)", "RuntimeError: 文文"),
-        ("import os; os._exit(7)", "exit code 7"),
         ("import os; os.kill(os.getpid(), 11)", "SIGSEGV"),
     ],
 )
