@@ -10,9 +10,11 @@ from rewardkit.integrations.common import (
     plain,
     refuse_groups,
     refuse_tokens,
+    refuse_unknown,
     require,
     row_fields,
     shared_reward,
+    token_counter,
 )
 
 MATH = "version: 1\ncomponents:\n  right: {use: math, with: {reference: answer}}\n"
@@ -30,6 +32,42 @@ def test_groups_are_refused() -> None:
     text = "version: 1\ncomponents: {right: {use: math, with: {reference: answer}, scale: zscore}}\n"
     with load_reward(text) as reward, pytest.raises(UsageError, match="verl scores one rollout at a time"):
         refuse_groups(reward, "verl")
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        ('finish_reason == "stop"', "brief needs the finish reason, which verl does not tell"),
+        ("num_tokens < 9", "brief needs the number of tokens, which verl does not tell"),
+    ],
+)
+def test_conditions_need_what_they_read(condition: str, message: str) -> None:
+    """What a condition reads is refused like what a component reads; a tokenizer supplies the number of tokens."""
+    text = f"version: 1\ncomponents: {{brief: {{use: format.boxed, when: '{condition}'}}}}\n"
+    with load_reward(text) as reward:
+        with pytest.raises(UsageError, match=message):
+            refuse_unknown(reward, "verl")
+        if "num_tokens" in condition:
+            refuse_unknown(reward, "verl", tokenizer=len)
+
+
+class _Tokenizer:
+    """As those of transformers: an end token is added unless it is asked for none."""
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        return [*map(ord, text), *([0] if add_special_tokens else [])]
+
+
+@pytest.mark.parametrize("tokenizer", [_Tokenizer(), len, list])
+def test_a_tokenizer_counts_tokens(tokenizer) -> None:
+    """A tokenizer, or a function that returns tokens or their number; without special tokens."""
+    assert token_counter(tokenizer)("four") == 4
+
+
+def test_what_is_no_tokenizer_is_refused() -> None:
+    """The message says what was found."""
+    with pytest.raises(UsageError, match="not a int"):
+        token_counter(3)
 
 
 @pytest.mark.parametrize(("unit", "refused"), [("tokens", True), ("chars", False)])
