@@ -70,7 +70,7 @@ def check_places(error: ConfigError, text: str) -> None:
         assert location.column >= 1, problem
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.sampled_from([REWARD, ROUTES]), st.integers(0, 2**32))
 @example("version: 1\ncomponents: {a: {use: exact, when: '", 0)
 def test_every_error_of_a_reward_file_has_its_place(registry: Registry, text: str, seed: int) -> None:
@@ -82,7 +82,7 @@ def test_every_error_of_a_reward_file_has_its_place(registry: Registry, text: st
         check_places(error, text)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(deadline=None)
 @given(file=st.sampled_from(sorted(EXAMPLES.glob("*.yaml"))), seed=st.integers(0, 2**32))
 def test_every_error_of_a_training_configuration_has_its_place(
     tmp_path_factory: pytest.TempPathFactory, file: Path, seed: int

@@ -213,7 +213,7 @@ def test_data_and_places_are_right(tree: dict) -> None:
     assert {path: (place.line, place.column) for path, place in document.values.items()} == places
 
 
-@settings(max_examples=400)
+@settings(max_examples=120)
 @given(
     st.text(max_size=80)
     | st.lists(
@@ -295,7 +295,7 @@ def check_plain(value: Any) -> None:
         assert value is None or type(value) in {str, int, float, bool}, type(value)
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(st.binary(max_size=60))
 def test_arbitrary_bytes_raise_config_error_or_nothing(
     tmp_path_factory: pytest.TempPathFactory, content: bytes

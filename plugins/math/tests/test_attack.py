@@ -11,7 +11,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from rewardkit_math import verify
 
-QUICK = settings(deadline=None, max_examples=150)
+QUICK = settings(deadline=None)
 
 
 def judged(a, b, same):

@@ -36,13 +36,6 @@ def test_importing_loads_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-def test_sympy_stays_in_the_worker():
-    """The symbolic tier decides without sympy in this process."""
-    program = rf"import sys, rewardkit_math as m; v = m.verify({SYMBOLIC[0]!r}, '1/3', deadline_s=60); print(v.correct, v.tier, 'sympy' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True", "symbolic", "False"]
-
-
 def test_threads():
     """Many threads at once all get their verdicts."""
     verdicts = []
@@ -62,7 +55,7 @@ def test_the_event_loop_runs_on():
     """While a worker computes, other coroutines run: no gap in their ticking comes near the deadline."""
 
     async def main():
-        task = asyncio.create_task(verify_async(*ENDLESS, deadline_s=1.0))
+        task = asyncio.create_task(verify_async(*ENDLESS, deadline_s=0.4))
         ticks = 0
         while not task.done():
             ticks += 1
@@ -78,7 +71,7 @@ def test_the_main_thread_runs_on():
     """While another thread waits for a worker that computes, the main thread is not held up: it has thousands of turns."""
     verify(*SYMBOLIC, **PATIENT)
     verdicts = []
-    thread = threading.Thread(target=lambda: verdicts.append(verify(*ENDLESS, deadline_s=1.0)))
+    thread = threading.Thread(target=lambda: verdicts.append(verify(*ENDLESS, deadline_s=0.4)))
     turns = 0
     thread.start()
     while thread.is_alive():
@@ -91,10 +84,10 @@ def test_the_main_thread_runs_on():
 
 @pytest.mark.parametrize("arithmetic", ["python", "gmpy"])
 def test_with_and_without_gmpy2(arithmetic):
-    """The symbolic tier works on either of sympy's arithmetics; gmpy2 is never loaded into this process."""
+    """The symbolic tier works on either of sympy's arithmetics; neither sympy nor gmpy2 is loaded into this process."""
     if arithmetic == "gmpy":
         pytest.importorskip("gmpy2", reason="gmpy2 is not installed")
-    program = f"import sys, rewardkit_math as m; v = m.verify(*{SYMBOLIC!r}, deadline_s=60); print(v.correct, v.tier, 'gmpy2' in sys.modules)"
+    program = f"import sys, rewardkit_math as m; v = m.verify(*{SYMBOLIC!r}, deadline_s=60); print(v.correct, v.tier, bool({{'sympy', 'gmpy2'}} & {{*sys.modules}}))"
     environment = {**os.environ, "SYMPY_GROUND_TYPES": arithmetic}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.split() == ["True", "symbolic", "False"]
@@ -176,7 +169,7 @@ def test_killed_workers_are_replaced():
     chance = random.Random(7)
 
     def killer():
-        while not stop.wait(chance.uniform(0.5, 2.0)):
+        while not stop.wait(chance.uniform(0.2, 1.0)):
             for pid in list(worker_pids())[:1]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -184,7 +177,7 @@ def test_killed_workers_are_replaced():
     thread = threading.Thread(target=killer)
     thread.start()
     try:
-        verdicts = [verify(*SYMBOLIC, **PATIENT) for _ in range(60)]
+        verdicts = [verify(*SYMBOLIC, **PATIENT) for _ in range(20)]
     finally:
         stop.set()
         thread.join()
