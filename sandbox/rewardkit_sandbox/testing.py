@@ -112,8 +112,8 @@ class SandboxContract:
     def test_many_callers(self, sandbox: Any) -> None:
         """More callers than boxes wait their turn, and each gets its own result."""
         with ThreadPoolExecutor(8) as executor:
-            texts = list(executor.map(lambda i: run(sandbox, ADD, f"{i} 1\n").text, range(100)))
-        assert texts == [f"{i + 1}\n" for i in range(100)]
+            texts = list(executor.map(lambda i: run(sandbox, ADD, f"{i} 1\n").text, range(40)))
+        assert texts == [f"{i + 1}\n" for i in range(40)]
 
     def test_async_callers(self, sandbox: Any) -> None:
         """Async callers are served too, without blocking their loop."""
@@ -178,26 +178,24 @@ class SandboxContract:
         if not self.runs_test_code:
             pytest.skip("this backend runs no test code")
         evil = "class Y:\n    def __getattr__(s, n): return lambda *a, **k: True\n    __eq__ = __lt__ = __le__ = __gt__ = __ge__ = lambda s, o: True\n    __sub__ = __rsub__ = __add__ = __radd__ = lambda s, o: 0\n    __abs__ = lambda s: 0\n    __bool__ = lambda s: True\n    __len__ = lambda s: 3\n    __iter__ = lambda s: iter([7])\n    __hash__ = lambda s: 1\n"
-        programs = [
-            "import os\ndef f(x): os._exit(0)",
-            "def f(x): raise SystemExit(0)",
-            evil + "def f(x): return Y()",
-            "import builtins\nbuiltins.abs = lambda x: 0\nabs = builtins.abs\nmath = isclose = None\nAssertionError = ValueError\ndef f(x): return 0",
-            'import os\nos.write(3, b\'["passed","",{}]\\n\' * 9)\ndef f(x): return 1',
-        ]
-        tests = [
+        compares = [
             "assert f(1) == 7",
             "assert abs(f(1) - 7) < 1e-6",
             "import math\nassert math.isclose(f(1), 7)",
             "assert 7.5 in f(1)",
             "assert f(1) < 7 < f(2)",
         ]
-        for program in programs:
-            for test in tests:
-                assert not sandbox.run_tests(Program(program), Tests(test + "\nassert f(2) == 'k'")).passed, (
-                    program,
-                    test,
-                )
+        patches = "import builtins\nbuiltins.abs = lambda x: 0\nabs = builtins.abs\nmath = isclose = None\nAssertionError = ValueError\ndef f(x): return 0"
+        forgeries = [
+            *((evil + "def f(x): return Y()", test) for test in compares),
+            *((patches, test) for test in compares[:3]),
+            ("import os\ndef f(x): os._exit(0)", compares[0]),
+            ("def f(x): raise SystemExit(0)", compares[0]),
+            ('import os\nos.write(3, b\'["passed","",{}]\\n\' * 9)\ndef f(x): return 1', compares[0]),
+        ]
+        for program, test in forgeries:
+            verdict = sandbox.run_tests(Program(program), Tests(test + "\nassert f(2) == 'k'"))
+            assert not verdict.passed, (program, test)
 
     def test_bad_tests_are_not_the_programs_fault(self, sandbox: Any) -> None:
         """Test code that does not compile raises `BadTests`."""

@@ -62,7 +62,7 @@ def test_a_program_that_does_not_compile(box):
 )
 def test_programs_that_attack_the_compiler(box, source):
     """The compiler is in the box as well: bounded, and with nothing to read."""
-    result = box.run(Program(source, "cpp"), [Stdin("")], Limits(cpu_s=10, wall_s=60, memory_mb=512))
+    result = box.run(Program(source, "cpp"), [Stdin("")], Limits(cpu_s=3, wall_s=60, memory_mb=512))
     assert result.runs[0].status == "compile_error"
     assert b"root:" not in result.runs[0].stderr
     assert box.run(Program(ADD["python"]), [Stdin("1 2\n")]).runs[0].text == "3\n"

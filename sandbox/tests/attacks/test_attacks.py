@@ -18,8 +18,7 @@ def canaries():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("way", ["fresh", "unit_tests"])
+@pytest.mark.parametrize(("backend", "way"), [("docker", "fresh"), ("bubblewrap", "unit_tests")])
 def test_all_attacks_hold(backend, way, canaries):
     """Verdict, wall time, host and next program are as each attack says; a process per test, or test code for assertions."""
     file = json.loads(data("code/attacks.json").read_text())
@@ -41,12 +40,11 @@ def test_all_attacks_hold(backend, way, canaries):
     assert not wrong
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_forging_in_a_shared_process(backend, canaries):
-    """One process for all tests forges as little as a process for each."""
+def test_forging_in_a_shared_process(canaries):
+    """One process for all tests forges as little as a process for each; what prevents it is the same for every backend."""
     file = json.loads(data("code/attacks.json").read_text())
     limits = attacks.limits_of(file)
-    with opened(backend, slots=1, limits=limits) as box:
+    with opened("auto", slots=1, limits=limits) as box:
         chosen = [
             a
             for a in file["attacks"]

@@ -2,7 +2,6 @@
 
 import importlib
 import itertools
-import sys
 import textwrap
 
 import pytest
@@ -48,21 +47,17 @@ def site(tmp_path, monkeypatch):
     return tmp_path / "site"
 
 
-class TestThirdParty(SandboxContract):
-    """A tiny backend in another distribution holds the contract."""
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def sandbox(cls, tmp_path_factory):
-        opened("bubblewrap", slots=1).close()
-        site = tmp_path_factory.mktemp("third") / "site"
-        sys.path.insert(0, str(site))
-        try:
-            install(site, TINY)
-            with open_sandbox("tiny", slots=2, limits=Limits(cpu_s=2, wall_s=8)) as box:
-                yield box
-        finally:
-            sys.path.remove(str(site))
+def test_it_holds_the_contract(site):
+    """A tiny backend in another distribution runs programs, calls and test code as a built-in one does."""
+    opened("bubblewrap", slots=1).close()
+    install(site, TINY)
+    contract = SandboxContract()
+    with open_sandbox("tiny", slots=2, limits=Limits(cpu_s=2, wall_s=8)) as box:
+        contract.test_output_and_exit_code(box)
+        contract.test_an_endless_loop_times_out(box)
+        contract.test_nothing_is_left_for_the_next_program(box)
+        contract.test_calls(box)
+        contract.test_unit_tests(box)
 
 
 def test_it_is_listed_and_never_taken_by_auto(site):

@@ -21,10 +21,11 @@ def code_of(row):
 
 
 def test_canonical_solutions_pass(sandbox):
-    """All 164 solutions of HumanEval pass their tests."""
+    """Solutions of HumanEval pass their tests: every fourth here, all in benchmarks/humaneval.py."""
     with ThreadPoolExecutor(2) as executor:
         verdicts = executor.map(
-            lambda row: sandbox.run_tests(Program(row["prompt"] + row["canonical_solution"]), code_of(row)), problems()
+            lambda row: sandbox.run_tests(Program(row["prompt"] + row["canonical_solution"]), code_of(row)),
+            problems()[::4],
         )
         assert [verdict.reason for verdict in verdicts if not verdict.passed] == []
 
@@ -40,7 +41,7 @@ def test_canonical_solutions_pass(sandbox):
 )
 def test_empty_and_forging_solutions_fail(sandbox, body):
     """Solutions that return nothing, leave, or return what equals everything all fail."""
-    rows = problems()[::8]
+    rows = problems()[::24]
     with ThreadPoolExecutor(2) as executor:
         verdicts = executor.map(lambda row: sandbox.run_tests(Program(row["prompt"] + body), code_of(row)), rows)
         assert [row["task_id"] for row, verdict in zip(rows, verdicts, strict=True) if verdict.passed] == []
@@ -154,18 +155,20 @@ def test_an_error_before_the_first_call_is_the_tests_own(sandbox, tests):
 STOPS = ["StopIteration", "StopAsyncIteration", "GeneratorExit", "type('Mine', (StopIteration,), {})"]
 
 
-@pytest.mark.parametrize("stop", STOPS)
+LOOPS = [
+    "assert all(map(f, [2, 3]))",
+    "for a in map(f, [2, 3]): assert a == 4",
+    "assert all(a == b for a, b in zip(map(f, [2, 3]), [4, 9]))",
+    "assert not any(map(f, [4, 6]))",
+    "for a in iter(lambda: f(1), 5): assert a == 4",
+    "assert list(map(f, [])) == [*map(f, [1])]",
+    "first, = [*map(f, [1])] or [4]\nassert first == 4",
+]
+
+
 @pytest.mark.parametrize(
-    "tests",
-    [
-        "assert all(map(f, [2, 3]))",
-        "assert all(a == b for a, b in zip(map(f, [2, 3]), [4, 9]))",
-        "for a in map(f, [2, 3]): assert a == 4",
-        "assert not any(map(f, [4, 6]))",
-        "for a in iter(lambda: f(1), 5): assert a == 4",
-        "assert list(map(f, [])) == [*map(f, [1])]",
-        "first, = [*map(f, [1])] or [4]\nassert first == 4",
-    ],
+    ("stop", "tests"),
+    [*((STOPS[0], loop) for loop in LOOPS), *((stop, loop) for stop in STOPS[1:] for loop in LOOPS[:2])],
 )
 def test_the_end_of_an_iteration_is_a_failure(sandbox, stop, tests):
     """An exception that ends loops does not pass the loops of test code."""

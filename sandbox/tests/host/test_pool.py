@@ -23,8 +23,8 @@ from rewardkit_sandbox.host import box_ownership
 from rewardkit_sandbox.backends import cgroups
 from rewardkit_sandbox.host.pool import Pool
 
-PROGRAMS = {"docker": 1000, "bubblewrap": 2000}
-"""The number of programs that run while boxes are killed; REWARDKIT_KILL_PROGRAMS changes it."""
+PROGRAMS = {"docker": 100, "bubblewrap": 200}
+"""The number of programs that run while boxes are killed; REWARDKIT_KILL_PROGRAMS changes it, as in REWARDKIT_KILL_PROGRAMS=2000."""
 ADD = Program("a, b = map(int, input().split())\nprint(a + b)\n")
 
 
@@ -97,11 +97,11 @@ def test_boxes_killed_under_load(backend):
 
         def chaos():
             chance = random.Random(7)
-            due = 20
+            due = 5
             while not done.wait(0.01):
                 if len(results) < due:
                     continue
-                due = len(results) + chance.randrange(10, 200)
+                due = len(results) + chance.randrange(3, 15)
                 if names := set(identities(box)) - ended:
                     name = chance.choice(sorted(names))
                     end(backend, name)
@@ -122,8 +122,7 @@ def test_boxes_killed_under_load(backend):
     assert replaced >= len(ended) - 4  # the last may have been ended when nobody asked for them any more
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("busy", [False, True])
+@pytest.mark.parametrize(("backend", "busy"), [("docker", True), ("bubblewrap", False), ("bubblewrap", True)])
 def test_an_owner_that_is_killed_takes_its_boxes_along(backend, busy, tmp_path):
     """After SIGKILL of the owner, idle or with a program inside, no box is left within seconds."""
     opened(backend, slots=1).close()
@@ -251,22 +250,18 @@ class Failing:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(
-    "error",
-    [
+def test_no_box_is_lost_when_starting_one_fails(backend):
+    """If starting a box raises an exception, whatever it is, it is tried again, and the pool has all its boxes in the end."""
+    errors = [
         OSError(errno.ENOSPC, "No space left on device"),
         OSError(errno.EMFILE, "Too many open files"),
         ValueError("a bug in a backend"),
-    ],
-    ids=["disk full", "descriptors", "bug"],
-)
-def test_no_box_is_lost_when_starting_one_fails(backend, error):
-    """If starting a box raises an exception, it is tried again, and the pool has all its boxes in the end."""
+    ]
     with opened(backend, slots=2) as box:
-        box.pool.backend = Failing(box.pool.backend, [error] * 3)
+        box.pool.backend = Failing(box.pool.backend, errors)
         for identity in identities(box):
             end(backend, identity)
-        for number in range(8):
+        for number in range(4):
             assert box.run(ADD, [Stdin(f"{number} 1\n")]).runs[0].text == f"{number + 1}\n"
         assert not box.pool.backend.errors
         assert wait_for(lambda: len(box.pool._boxes) == 2, 30)
@@ -357,8 +352,9 @@ def test_unit_tests_take_one_box_of_the_pool(backend):
     assert isinstance(told[0], SandboxError)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("pause_s", [0, 0.01, 0.1, 0.3])
+@pytest.mark.parametrize(
+    ("backend", "pause_s"), [("docker", 0.1), ("bubblewrap", 0), ("bubblewrap", 0.01), ("bubblewrap", 0.3)]
+)
 def test_closing_ends_every_call(backend, pause_s):
     """Calls that run a program, run unit tests, start boxes or wait for one end with `Closed` within 2 s of the closing."""
     hangs = Program("import time\ndef f(): time.sleep(60)\nif __name__ == '__main__': f()")
