@@ -43,7 +43,8 @@ def read_rows(data: Any) -> Rows:
     library = type(data).__module__.partition(".")[0]
     match library, type(data).__name__:
         case "pandas", "DataFrame":
-            return Rows(data.to_dict("records"), lambda columns: _in_pandas(data, columns))
+            records = [{name: _cell(value) for name, value in row.items()} for row in data.to_dict("records")]
+            return Rows(records, lambda columns: _in_pandas(data, columns))
         case "polars", "DataFrame":
             return Rows(data.to_dicts(), lambda columns: data.with_columns(**_polars_columns(columns)))
         case "datasets", "Dataset":
@@ -86,6 +87,11 @@ def rollouts_of(rows: Sequence[Any], paths: Sequence[str]) -> list[Rollout]:
         except (TypeError, ValueError) as error:
             raise UsageError(f"row {index}: {error}") from error
     return made
+
+
+def _cell(value: Any) -> Any:
+    """Return a list for an array: pandas reads the lists of a Parquet file as arrays."""
+    return value.tolist() if type(value).__name__ == "ndarray" else value
 
 
 def _row(item: Any) -> Mapping[str, Any]:

@@ -126,7 +126,7 @@ class _Http:
 class Http(_Http):
     """The reward that a service gives, in the format of ``rewardkit serve``.
 
-    The kinds of unscored rollouts are kept. Each component of the service's reward is a metric.
+    Whole rows are sent. The kinds of unscored rollouts are kept. Each component of the service's reward is a metric.
 
     Args:
         url: The address, such as http://127.0.0.1:8077; without a path, /score is added.
@@ -148,7 +148,7 @@ class Http(_Http):
 class HttpGroup(_Http):
     """The reward of a service that compares the rollouts of a group: each request holds one whole group.
 
-    The kinds of unscored rollouts are kept. Each component of the service's reward is a metric.
+    Whole rows are sent. The kinds of unscored rollouts are kept. Each component of the service's reward is a metric.
 
     Args:
         url: The address, such as http://127.0.0.1:8077; without a path, /score is added.

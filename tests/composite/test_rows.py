@@ -71,6 +71,15 @@ def test_a_frame_of_pandas(loaded: CompositeReward) -> None:
     assert "reward" not in frame.columns
 
 
+def test_a_frame_with_dialogues_in_arrays(loaded: CompositeReward) -> None:
+    """As pandas reads them from a Parquet file."""
+    pd = pytest.importorskip("pandas")
+    np = pytest.importorskip("numpy")
+    prompt = np.array([{"role": "user", "content": "q"}], dtype=object)
+    found = loaded.score_rows(pd.DataFrame({"prompt": [prompt], "completion": ["five"], "extra": [{"level": 1}]}))
+    assert found["reward"].tolist() == [4.0]
+
+
 def test_a_frame_of_polars(loaded: CompositeReward) -> None:
     """An unscored row has null."""
     pl = pytest.importorskip("polars")
