@@ -142,8 +142,7 @@ class Registry:
             seen.add(key)
             version = (entry_point.dist and entry_point.dist.version) or "0"
             provenance = Provenance(entry_point.name, distribution, version)
-            names = {entry_point.name.lower(), _canonical(distribution)}
-            if any(fnmatch.fnmatchcase(name, _canonical(pattern)) for name in names for pattern in patterns):
+            if _is_disabled(provenance, patterns):
                 registry.disabled.append(provenance)
                 continue
             try:
@@ -158,15 +157,19 @@ class Registry:
                 provenance = Provenance(entry_point.name, distribution, f"{version}+{sources}")
             registry.register(plugin, provenance)
         if only is None or OWN in only:
-            registry._register_own()
+            registry._register_own(patterns)
         return registry
 
-    def _register_own(self) -> None:
-        """Register the rewards of the core, which call services and other packages."""
+    def _register_own(self, disabled: Iterable[str]) -> None:
+        """Register the rewards of the core, which call services and other packages, unless a pattern disables them."""
         from rewardkit import __version__
         from rewardkit.services import plugin
 
-        self.register(plugin, Provenance(OWN, "rewardkit", __version__))
+        provenance = Provenance(OWN, "rewardkit", __version__)
+        if _is_disabled(provenance, disabled):
+            self.disabled.append(provenance)
+        else:
+            self.register(plugin, provenance)
 
     def register(self, plugin: object, provenance: Provenance | None = None) -> None:
         """Register a plugin. If it misspells a hook or offers something of the wrong type, it is added to ``broken``.
@@ -399,6 +402,12 @@ def _decorated(plugin: object) -> Iterator[RewardType]:
             found = reward_type_of(value)
             if found is not None and found.origin.partition(":")[0].partition(".")[0] == package:
                 yield found
+
+
+def _is_disabled(provenance: Provenance, patterns: Iterable[str]) -> bool:
+    """Return True if a pattern matches the entry point or the distribution of a plugin."""
+    names = {provenance.plugin.lower(), _canonical(provenance.distribution)}
+    return any(fnmatch.fnmatchcase(name, _canonical(pattern)) for name in names for pattern in patterns)
 
 
 def _plausible_names(provenance: Provenance) -> set[str]:

@@ -12,7 +12,7 @@ from rewardkit.errors import PluginClashError
 from rewardkit.types import RewardType
 
 if TYPE_CHECKING:
-    from rewardkit.registry import OfferedReward, Registry
+    from rewardkit.registry import OWN, OfferedReward, Registry
 
 
 @click.command("plugins")
@@ -146,7 +146,7 @@ def _print_list(registry: Registry) -> None:
                 table.add_row(offer.type.name, offer.type.executor, escape(_summary(offer.type)))
             console.print(table)
         console.print("\n[dim]`rewardkit plugins NAME` shows parameters and an example.[/dim]")
-    else:
+    if all(offer.provenance.plugin == OWN for offers in registry.rewards.values() for offer in offers):
         console.print("No reward plugins are installed. Try: pip install 'rewardkit\\[format,length,math]'")
     for engine, engines in sorted(registry.engines.items()):
         console.print(f"rollout engine [cyan]{escape(engine)}[/cyan] from {escape(str(engines[0].provenance))}")

@@ -190,9 +190,7 @@ def token_counter(tokenizer: Any) -> Callable[[str], int]:
     elif callable(tokenizer):
         encode = tokenizer
     else:
-        raise UsageError(
-            f"tokenizer must be a name, a folder, a tokenizer or a function, not a {type(tokenizer).__name__}"
-        )
+        raise UsageError(f"tokenizer must be a name, a folder, a tokenizer or a function, not {tokenizer!r}")
 
     def count(text: str) -> int:
         found = encode(text)

@@ -66,7 +66,7 @@ def test_a_tokenizer_counts_tokens(tokenizer) -> None:
 
 def test_what_is_no_tokenizer_is_refused() -> None:
     """The message says what was found."""
-    with pytest.raises(UsageError, match="not a int"):
+    with pytest.raises(UsageError, match="or a function, not 3"):
         token_counter(3)
 
 
