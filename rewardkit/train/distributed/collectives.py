@@ -75,7 +75,7 @@ def all_reduce_gradients(parameters: Iterable[Tensor]) -> None:
             continue
         flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
         distributed.all_reduce(flat)
-        for gradient, total in zip(bucket, flat.split([gradient.numel() for gradient in bucket]), strict=True):
+        for gradient, total in zip(bucket, torch.split(flat, [gradient.numel() for gradient in bucket]), strict=True):
             gradient.copy_(total.view(gradient.shape))
 
 

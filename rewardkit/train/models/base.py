@@ -129,7 +129,8 @@ class TrainedModel:
                     "lower, and run the same command again to resume from the latest checkpoint"
                 ) from error
         else:
-            result[(part, *map(slice, found.shape[1:]))] = found.to(result)
+            place: tuple[Any, ...] = (part, *(slice(size) for size in found.shape[1:]))
+            result[place] = found.to(result)
             return True
         release_memory()
         logger.warning("out of memory in a pass over %s rows: continuing with half as many", len(part))
