@@ -12,7 +12,7 @@ from rewardkit.errors import PluginClashError
 from rewardkit.types import RewardType
 
 if TYPE_CHECKING:
-    from rewardkit.registry import OWN, OfferedReward, Registry
+    from rewardkit.registry import OfferedReward, Registry
 
 
 @click.command("plugins")
@@ -128,6 +128,8 @@ def _print_list(registry: Registry) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from rewardkit.registry import OWN
 
     console = Console()
     if registry.rewards:
