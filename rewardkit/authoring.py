@@ -210,10 +210,10 @@ def _refuse_mismatch(
 ) -> None:
     if is_async and executor not in {None, "async"}:
         raise TypeError(f"reward {name!r}: a coroutine function runs on executor 'async', not {executor!r}")
-    if inspect.isclass(target):
-        return
     if limits is not None and not is_async:
         raise TypeError(f"reward {name!r}: limits are of coroutine functions; write 'async def'")
+    if inspect.isclass(target):
+        return
     if executor == "async" and not is_async:
         raise TypeError(f"reward {name!r}: executor 'async' needs a coroutine function; write 'async def'")
     positional = [item for item in inspect.signature(target).parameters.values() if item.kind in _POSITIONAL]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import pytest
 
-from rewardkit import FieldName, Rollout, Score, reward
+from rewardkit import CallLimits, FieldName, Rollout, Score, reward
 from rewardkit.authoring import AsyncRowwise, Rowwise, reward_type_of
 
 if TYPE_CHECKING:
@@ -237,6 +237,7 @@ async def coroutine(rollout) -> float:
         ),
         (one, {"executor": "async"}, "executor 'async' needs a coroutine function; write 'async def'"),
         (coroutine, {"executor": "process"}, "a coroutine function runs on executor 'async', not 'process'"),
+        (one, {"limits": CallLimits()}, "limits are of coroutine functions; write 'async def'"),
         (one, {"needs": "answer"}, r"needs must be a list of fields, as in \['answer'\]"),
     ],
 )
