@@ -8,7 +8,7 @@ number.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ STATE = "state.json"
 NUMBERS = "optimizers"
 """The key of this file under which the optimizers' numbers are."""
 WEIGHT, MOMENT = "weight", "moment"
-"""Tensors are named part/weight/parameter and part/moment/number of the parameter/name of the moment."""
+"""Tensors are named part/weight/parameter and part/moment/number of the parameter/name of the moment, which may be a path."""
 
 
 def step_of(path: Path) -> int:
@@ -76,12 +76,11 @@ class Checkpoints:
             OutputError: The checkpoint can't be written. Earlier ones are unchanged.
         """
         tensors: dict[str, Tensor] = {}
-        numbers: dict[str, int | float] = {}
+        numbers: dict[str, Any] = {}
         for name, (parameters, optimizer) in parts.items():
             tensors |= {f"{name}/{WEIGHT}/{key}": value for key, value in parameters.items()}
-            for index, moments in optimizer.state()["state"].items():
-                for key, value in moments.items():
-                    (tensors if isinstance(value, Tensor) else numbers)[f"{name}/{MOMENT}/{index}/{key}"] = value
+            for place, value in _flat(f"{name}/{MOMENT}", optimizer.state()["state"]):
+                (tensors if isinstance(value, Tensor) else numbers)[place] = value
         content = orjson.dumps({"step": step, **state, NUMBERS: numbers}, option=orjson.OPT_INDENT_2)
 
         def write(folder: Path) -> None:
@@ -114,11 +113,12 @@ class Checkpoints:
 
         Raises:
             DataError: A file of the checkpoint is missing, truncated or changed.
-            RewardkitError: The checkpoint belongs to another model.
+            RewardkitError: The checkpoint belongs to another model or was written by another version.
         """
         self._refuse_damage(path)
         state: dict[str, Any] = orjson.loads((path / STATE).read_bytes())
-        numbers = state.pop(NUMBERS)
+        if (numbers := state.pop(NUMBERS, None)) is None:
+            raise RewardkitError(f"{path} was written by another version; use another output folder, or --fresh")
         stored = stored_tensors(path)
         into = {f"{name}/{WEIGHT}/{key}": value for name, (own, _) in parts.items() for key, value in own.items()}
         weights = {place: entry.shape for place, entry in stored.items() if f"/{WEIGHT}/" in place}
@@ -133,11 +133,14 @@ class Checkpoints:
         }
         read_tensors(path, into | {place: moments[place] for place in stored if place not in into})
         for name, (_, optimizer) in parts.items():
-            found: dict[int, dict[str, Any]] = {}
+            found: dict[Any, Any] = {}
             for place, value in moments.items():
-                owner, _, index, key = place.split("/")
+                owner, _, index, *keys, last = place.split("/")
                 if owner == name:
-                    found.setdefault(int(index), {})[key] = value
+                    inner = found.setdefault(int(index), {})
+                    for key in keys:
+                        inner = inner.setdefault(key, {})
+                    inner[last] = value
             optimizer.restore({"state": found, "param_groups": optimizer.state()["param_groups"]})
         return state
 
@@ -152,9 +155,18 @@ class Checkpoints:
         raise DataError(f"{path} is damaged: {damage}. Remove this folder to resume {instead}")
 
 
+def _flat(place: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested mappings, each with its path below a place."""
+    if not isinstance(value, Mapping):
+        yield place, value
+        return
+    for key, inner in value.items():
+        yield from _flat(f"{place}/{key}", inner)
+
+
 def _parameter(parts: Mapping[str, tuple[Mapping[str, nn.Parameter], Optimizer]], place: str) -> Tensor:
     """Return the parameter that a moment with this name belongs to."""
-    name, _, index, _ = place.split("/")
+    name, _, index, *_ = place.split("/")
     groups = parts[name][1].adamw.param_groups
     found: list[Tensor] = [parameter for group in groups for parameter in group["params"]]
     return found[int(index)]
