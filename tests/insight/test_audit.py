@@ -2,13 +2,12 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 
 from rewardkit import Rollout, Score, load_reward, reward
 from rewardkit.cheat import Cheat, CheatInput
+from rewardkit.cli import run
 from rewardkit.errors import DataError
 from rewardkit.hookspecs import hookimpl
 from rewardkit.insight.audit import audit, honest_rows, levels_of, references_of
@@ -169,7 +168,7 @@ def test_rollouts_that_are_all_alike_are_refused():
         levels_of(rows)
 
 
-def test_the_command_fails_above_a_share(tmp_path):
+def test_the_command_fails_above_a_share(tmp_path, monkeypatch, capsys):
     """It prints a table or JSON, and exits with 1 if a cheat is accepted too often."""
     (tmp_path / "reward.yaml").write_text(
         "version: 1\ncomponents: {right: {use: format.regex, with: {pattern: '.*5.*'}}}\n"
@@ -177,15 +176,11 @@ def test_the_command_fails_above_a_share(tmp_path):
     rows = [{"prompt": "2+3?", "completion": text, "answer": "5"} for text in ("It is 5", "It is 6")]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
-    def run(*options):
-        command = [sys.executable, "-m", "rewardkit", "audit", "reward.yaml", "--data", "rows.jsonl", *options]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-
-    done = run("--fail-above", "0.5", "--json")
-    assert done.returncode == 1, done.stderr
-    found = json.loads(done.stdout)
+    monkeypatch.chdir(tmp_path)
+    command = ["audit", "reward.yaml", "--data", "rows.jsonl"]
+    assert run([*command, "--fail-above", "0.5", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
     assert found["levels"] == {"right": 1.0, "wrong": 0.0, "threshold": 0.5}
     assert found["cheats"][0]["share"] == 1.0
-    shown = run()
-    assert shown.returncode == 0
-    assert "cheats are accepted on at least one row" in shown.stdout
+    assert run(command) == 0
+    assert "cheats are accepted on at least one row" in capsys.readouterr().out
