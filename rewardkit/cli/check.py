@@ -30,6 +30,12 @@ from rewardkit.errors import UsageError
 @click.option(
     "--trust", is_flag=True, help="Import the functions that the reward file names, in a process of their own."
 )
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    help="Estimate the memory of each of N training processes on this machine.",
+    metavar="N",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def command(
     file: str,
@@ -40,6 +46,7 @@ def command(
     limit: int | None,
     overrides: tuple[str, ...],
     trust: bool,
+    processes: int | None,
     as_json: bool,
 ) -> None:
     """Check a reward file against data, or a training configuration with its data.
@@ -48,8 +55,8 @@ def command(
     missing columns, rows that can't be read, rows without a route, and references that can't be read.
 
     For a training configuration (it has a `stage`), it reports mistakes in the YAML, shows one sample with the tokens in the
-    loss in colour, estimates the cost of a step, and warns about prompts in the loss, chat templates, duplicates, lengths,
-    truncation, and held-out rows in the training data.
+    loss in colour, estimates the cost and the peak memory of a step, and warns about prompts in the loss, chat templates,
+    duplicates, lengths, truncation, held-out rows in the training data, and too little memory.
 
     Functions that a reward file names (`use: ./my.py:fn`) are read and not imported, unless --trust is given.
 
@@ -68,8 +75,10 @@ def command(
         from rewardkit.cli.support.check_training import check_training
         from rewardkit.cli.support.loading import split_overrides
 
-        check_training(file, split_overrides(overrides), limit, as_json=as_json)
+        check_training(file, split_overrides(overrides), limit, processes=processes or 1, as_json=as_json)
         return
+    if processes is not None:
+        raise UsageError("--processes is an option for training configurations")
     if overrides:
         raise UsageError("--set is an option for training configurations")
     check_reward(file, data, Columns.parse(maps, [explode], [parse]), limit, as_json=as_json, trust=trust)

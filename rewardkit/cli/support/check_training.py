@@ -1,4 +1,4 @@
-"""``rewardkit check`` for a training configuration: shows the tokens in the loss and the cost of a step, and checks the data."""
+"""``rewardkit check`` for a training configuration: shows the tokens in the loss, the cost of a step, and what looks wrong."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import click
 import orjson
 
+from rewardkit.cli.support.memory_table import add_memory, memory_json, print_memory
 from rewardkit.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from rich.console import Console
 
@@ -27,13 +28,16 @@ MOST_CHARACTERS = 2000
 """The most characters of a part of a sample that are shown."""
 
 
-def check_training(config: str, overrides: Mapping[str, str], limit: int | None, *, as_json: bool) -> None:
+def check_training(
+    config: str, overrides: Mapping[str, str], limit: int | None, *, processes: int = 1, as_json: bool
+) -> None:
     """Check a training configuration and its data, and print the findings.
 
     Args:
         config: The configuration file.
         overrides: Values by dotted key that replace those of the file.
         limit: Check only so many rows.
+        processes: Number of training processes whose memory is estimated.
         as_json: Print the findings as JSON.
 
     Raises:
@@ -54,25 +58,30 @@ def check_training(config: str, overrides: Mapping[str, str], limit: int | None,
 
     quiet()
     found = preview(file, limit)
+    estimate = add_memory(file, found, processes)
     if as_json:
-        report = {"stage": file.document.data["stage"], "output": str(file.config.output), **asdict(found)}
+        findings = {name: value for name, value in asdict(found).items() if name != "lengths"}
+        report = {"stage": file.document.data["stage"], "output": str(file.config.output), **findings}
+        report["memory"] = memory_json(*estimate) if estimate is not None else None
         click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
     else:
         from rich.console import Console
 
-        show(file, found, Console())
+        console = Console()
+        show(file, found, console, lambda: print_memory(console, *estimate, processes) if estimate else None)
     if found.problems:
         count = len(found.problems)
         raise DataError(f"{count} problem{'s' * (count != 1)} found: training would refuse this")
 
 
-def show(file: TrainFile, found: Findings, console: Console) -> None:
+def show(file: TrainFile, found: Findings, console: Console, print_estimate: Callable[[], None] = lambda: None) -> None:
     """Print the findings.
 
     Args:
         file: The configuration.
         found: The findings.
         console: Where to print.
+        print_estimate: Prints the estimate of memory, between the sample and the warnings.
     """
     from rich.table import Table
     from rich.text import Text
@@ -98,6 +107,7 @@ def show(file: TrainFile, found: Findings, console: Console) -> None:
         sample.append(MARKS.get(kind, "{}").replace("{}", shown if hidden > 0 else text), STYLES[kind])
     console.print(sample, soft_wrap=True)
     console.print()
+    print_estimate()
     for words, mark, style in ((found.problems, "✗", "red"), (found.warnings, "!", "yellow")):
         for text in words:
             line = Table.grid(padding=(0, 1))

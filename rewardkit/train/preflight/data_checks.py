@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rewardkit.train.data.rows import Row
 from rewardkit.train.data.tokenization import Example, Renderer
 from rewardkit.train.data.turn_end import endless_response_problem
+from rewardkit.train.preflight.memory_estimate import RowLengths
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -37,6 +38,8 @@ class Findings:
     """The title of the sample."""
     sample: list[tuple[str, str]] = field(default_factory=list)
     """A rendered row as (text, kind) parts. The kinds are context, loss, weighted, chosen and rejected."""
+    lengths: RowLengths | None = None
+    """The lengths of the rows that training does not leave out, for the estimate of memory."""
 
 
 @dataclass(frozen=True, slots=True)

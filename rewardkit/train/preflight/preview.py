@@ -28,6 +28,7 @@ from rewardkit.train.evaluation.correctness import correct_condition, evaluation
 from rewardkit.train.evaluation.statistics import wilson
 from rewardkit.train.models.loading import configured_end_token_ids, load_tokenizer, model_context, stop_token_ids
 from rewardkit.train.preflight.data_checks import DataChecks, Findings, Tokens, length_range
+from rewardkit.train.preflight.memory_estimate import RowLengths
 from rewardkit.train.rollout.generate import rollout
 from rewardkit.types import Rollout
 
@@ -89,6 +90,7 @@ class Preview(DataChecks):
         found.title = "the first row; ⟦marked⟧ text is in the loss"
         found.sample = self.parts(examples[0])
         self.lengths(lengths, limit, "left out")
+        found.lengths = _row_lengths(lengths, limit, max(len(item.weights) for item in examples))
         self.learnable(examples, limit, "rows")
         self.repeats([item.tokens for item in examples], "examples")
         if config.data.eval is not None:
@@ -139,7 +141,9 @@ class Preview(DataChecks):
         found.title = "the first prompt"
         found.sample = [(str(self.tokenizer.decode(list(prompts[0].tokens))), "context")]
         context = model_context(config.model)
-        self.fitting([length + rollout_.max_new_tokens for length in lengths], context, "rows")
+        whole_lengths = [length + rollout_.max_new_tokens for length in lengths]
+        found.lengths = _row_lengths(whole_lengths, context, rollout_.max_new_tokens)
+        self.fitting(whole_lengths, context, "rows")
         end_ids = configured_end_token_ids(config.model, self.tokenizer) | stop_token_ids(self.tokenizer, rollout_.stop)
         found.problems += filter(None, [endless_prompt_problem(prompts, self.tokenizer, end_ids, rollout_.stop)])
         self.repeats([item.tokens for item in prompts], "prompts")
@@ -168,6 +172,10 @@ class Preview(DataChecks):
         self.sources([*train, *(held_out if config.data.eval is None else [])])
         train, held_out = train[: self.most_rows], held_out[: self.most_rows]
         chosen, rejected, lengths = self._dialogues(config, train, "pairs")
+        limit = 2 * config.token_limit(model_context(config.model))
+        whole = [2 * max(pair) for pair in lengths]
+        cut = isinstance(config, RewardModelConfig)
+        found.lengths = _row_lengths([min(length, limit) for length in whole] if cut else whole, limit, max(whole))
         found.facts |= {
             "pairs": f"{len(train):,} to train on, {len(held_out):,} held out",
             "length": f"{length_range([length for pair in lengths for length in pair])} (of both answers)",
@@ -356,3 +364,9 @@ def _echoes(example: Example) -> bool:
     """Return whether the response starts with the whole prompt."""
     prompt = example.tokens[: example.start]
     return len(prompt) > 1 and example.tokens[example.start : 2 * example.start] == prompt
+
+
+def _row_lengths(lengths: Sequence[int], limit: int, scored: int) -> RowLengths | None:
+    """Return the lengths of the rows that are not left out, or None if there are none."""
+    kept = [length for length in lengths if length <= limit]
+    return RowLengths(kept, min(scored, max(kept))) if kept else None
