@@ -83,9 +83,7 @@ def estimate_run(file: TrainFile, lengths: RowLengths, processes: int = 1) -> Me
     activations = traced.pass_bytes(micro.rows, micro.length)
     head = 0
     if not is_scorer:
-        budget = (config.model.logprob_memory_mb if hasattr(config.model, "logprob_memory_mb") else None) or (
-            CPU_MEMORY_MB if device.type == "cpu" else GPU_MEMORY_MB
-        )
+        budget = config.model.logprob_memory_mb or (CPU_MEMORY_MB if device.type == "cpu" else GPU_MEMORY_MB)
         head = head_bytes(
             micro.rows * micro.scored,
             size.width,
