@@ -148,14 +148,15 @@ class RewardContract:
                 )
         if self._is_group:
             return
-        for rollout, one in zip(rollouts, together, strict=True):
-            alone = self._results([rollout])[0]
-            if not _same(one, alone):
-                self._broken(
-                    clause,
-                    f"{_show(rollout)} got {one!r} in a batch and {alone!r} alone; a reward that compares rollouts needs "
-                    "scope='group'",
-                )
+        with _Running(self._component()) as running:
+            for rollout, one in zip(rollouts, together, strict=True):
+                alone = self._valid(running, [rollout])[0]
+                if not _same(one, alone):
+                    self._broken(
+                        clause,
+                        f"{_show(rollout)} got {one!r} in a batch and {alone!r} alone; a reward that compares rollouts needs "
+                        "scope='group'",
+                    )
 
     def test_hostile_text_never_raises(self) -> None:
         """Every completion that a model may write gets a result. An exception would leave the rollout unscored."""
@@ -252,8 +253,9 @@ class RewardContract:
                 replace(rollout, group="another", num_tokens=12_345, finish_reason="length"),
             ]
             known = content(component.params, rollout)
-            for other in (each for each in others if content(component.params, each) == known):
-                if not _same(result, again := self._results([other])[0]):
+            equal = [each for each in others if content(component.params, each) == known]
+            for other, again in zip(equal, self._results(equal), strict=True):
+                if not _same(result, again):
                     self._broken(
                         "rows that it calls equal get equal results",
                         f"{_show(rollout)} got {result!r}, and {again!r} for a rollout with equal content: {other!r}",

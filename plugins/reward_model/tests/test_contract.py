@@ -30,14 +30,19 @@ class TestEncoder(RewardContract):
     good = (Rollout("q", "aaaa bbbb"),)
     bad = (Rollout("q", "zz 9"),)
 
-    @pytest.fixture(autouse=True)
-    def with_model(self, encoder, monkeypatch):
-        """Negate the scores if the random model prefers the other answer."""
+    @pytest.fixture(scope="class")
+    @classmethod
+    def prefers_bad(cls, encoder):
+        """Whether the random model prefers the bad answer."""
         from rewardkit_reward_model import RewardModel
 
-        model = RewardModel(model=str(encoder))
-        good, bad = (score.value for score in model([*self.good, *self.bad]))
-        if good < bad:
+        good, bad = (score.value for score in RewardModel(model=str(encoder))([*cls.good, *cls.bad]))
+        return good < bad
+
+    @pytest.fixture(autouse=True)
+    def with_model(self, encoder, prefers_bad, monkeypatch):
+        """Exchange the answers if the random model prefers the other one."""
+        if prefers_bad:
             monkeypatch.setattr(type(self), "good", type(self).bad)
             monkeypatch.setattr(type(self), "bad", (Rollout("q", "aaaa bbbb"),))
         monkeypatch.setattr(type(self), "params", {"model": str(encoder)})
