@@ -115,6 +115,24 @@ def refuse_groups(reward: CompositeReward, system: str) -> None:
         )
 
 
+def refuse_schedules(reward: CompositeReward, system: str) -> None:
+    """Refuse a reward whose weights depend on the training step.
+
+    Args:
+        reward: The reward.
+        system: What does not tell the step, for the message.
+
+    Raises:
+        UsageError: A weight has a schedule.
+    """
+    parts = [part for composite in reward.config.composites.values() for part in composite.components]
+    if names := [part.name for part in parts if len(part.weight.points) > 1]:
+        raise UsageError(
+            f"{reward.config.file}: the weight of {', '.join(names)} depends on the training step, which {system} does not tell; "
+            "give it a constant weight"
+        )
+
+
 def refuse_tokens(reward: CompositeReward, system: str) -> None:
     """Refuse a reward that reads the number of tokens.
 

@@ -19,6 +19,7 @@ from rewardkit.integrations.common import (
     completion_of,
     label_column,
     refuse_groups,
+    refuse_schedules,
     refuse_unknown,
     row_fields,
     score_patiently,
@@ -55,6 +56,7 @@ def reward_function(
     path = Path(file).resolve()
     reward = shared_reward(path)
     refuse_groups(reward, "OpenRLHF")
+    refuse_schedules(reward, "OpenRLHF")
     refuse_unknown(reward, "OpenRLHF", tokenizer)
     count = None if tokenizer is None else token_counter(tokenizer)
     column = label_column(reward, label)

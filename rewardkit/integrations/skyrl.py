@@ -17,6 +17,7 @@ from rewardkit.integrations.common import (
     component_value,
     file_from_environment,
     refuse_groups,
+    refuse_schedules,
     refuse_unknown,
     reward_or_raise,
     row_fields,
@@ -65,6 +66,7 @@ class RewardkitEnv(BaseTextEnv):  # type: ignore[misc]  # Any where skyrl-gym is
         self._retry_for_s = float(options.get("retry_for_s", RETRY_FOR_S))
         reward = shared_reward(self._file)
         refuse_groups(reward, "SkyRL")
+        refuse_schedules(reward, "SkyRL")
         refuse_unknown(reward, "SkyRL")
         columns = dict(extras or {})
         truth = dict(columns.get("reward_spec") or {})

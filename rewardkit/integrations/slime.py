@@ -19,6 +19,7 @@ from rewardkit.composite import CompositeReward
 from rewardkit.integrations.common import (
     file_from_environment,
     refuse_groups,
+    refuse_schedules,
     reward_or_raise,
     row_fields,
     shared_reward,
@@ -50,6 +51,7 @@ async def reward(args: Any, sample: Any, **_: Any) -> float | list[float]:
         UsageError: The reward compares the rollouts of a group, and ``--group-rm`` is missing.
     """
     composite = shared_reward(file_from_environment())
+    refuse_schedules(composite, "slime")
     if not isinstance(sample, list):
         refuse_groups(composite, "slime without --group-rm")
         return reward_or_raise(await composite.ascore(to_rollout(composite, sample)))

@@ -16,7 +16,7 @@ from typing import Any
 
 from rewardkit.composite import CompositeReward
 from rewardkit.errors import UsageError
-from rewardkit.integrations.common import UnscoredShare, log_components, refuse_missing, require, shared_reward
+from rewardkit.integrations import common
 from rewardkit.types import Rollout
 
 
@@ -29,12 +29,12 @@ class TrlReward:
     """
 
     def __init__(self, reward: str | Path, num_generations: int | None, max_completion_length: int | None) -> None:
-        require("trl", (1, 6), "counts rollouts without a score as 0")
+        common.require("trl", (1, 6), "counts rollouts without a score as 0")
         self.__name__ = "rewardkit"
         self.path = Path(reward).resolve()
         self.num_generations = num_generations
         self.max_completion_length = max_completion_length
-        self._share = UnscoredShare()
+        self._share = common.UnscoredShare()
         if self.reward.config.needs_groups and num_generations is None:
             raise UsageError(f"{reward} compares the rollouts of a group: pass num_generations, as in GRPOConfig")
         if self.reward.requirements.finish_reason and max_completion_length is None:
@@ -43,7 +43,7 @@ class TrlReward:
     @property
     def reward(self) -> CompositeReward:
         """The composite reward, as this process has it."""
-        return shared_reward(self.path)
+        return common.shared_reward(self.path)
 
     def __call__(
         self,
@@ -55,22 +55,21 @@ class TrlReward:
         log_metric: Callable[[str, float], None] | None = None,
         **columns: Any,
     ) -> list[float | None]:
-        """Score a batch as TRL asks for it.
+        """Return N rewards for a batch of TRL's; None where a rollout could not be scored.
 
         Args:
             prompts: N prompts, as text or chat messages.
             completions: N completions, likewise.
             completion_ids: The tokens of each completion.
-            trainer_state: Its ``global_step`` is the step of weight schedules.
+            trainer_state: Its ``global_step`` is the step of weight schedules. AsyncGRPO gives none.
             log_extra: Logs a list of N values.
             log_metric: Logs a number.
             columns: The other columns of the data set, N values each.
-
-        Returns:
-            N rewards; None where a rollout could not be scored.
         """
         fields = {name: cells for name, cells in columns.items() if isinstance(cells, list) and name != "environments"}
-        refuse_missing(self.reward, fields, "the data set")
+        common.refuse_missing(self.reward, fields, "the data set")
+        if trainer_state is None:
+            common.refuse_schedules(self.reward, "AsyncGRPO")
         rollouts = [
             Rollout(
                 prompt,
@@ -83,7 +82,7 @@ class TrlReward:
             for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True))
         ]
         scored = self.reward.score(rollouts, step=getattr(trainer_state, "global_step", 0))
-        log_components(scored, log_extra, log_metric)
+        common.log_components(scored, log_extra, log_metric)
         self._share.add(scored, self.reward)
         return [item.reward for item in scored]
 

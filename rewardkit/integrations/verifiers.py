@@ -28,6 +28,7 @@ from rewardkit.integrations.common import (
     file_from_environment,
     refuse_groups,
     refuse_missing,
+    refuse_schedules,
     shared_reward,
 )
 from rewardkit.types import Rollout, Unscored
@@ -77,6 +78,7 @@ async def _result(task: Any, trace: Any, file: str | Path) -> dict[str, Any]:
     if known is not None and known["reward_id"] == composite.reward_id:
         return known
     refuse_groups(composite, "verifiers")
+    refuse_schedules(composite, "verifiers")
     rollout = to_rollout(task, trace)
     refuse_missing(composite, rollout.fields, "the task's data")
     item = await composite.ascore(rollout)

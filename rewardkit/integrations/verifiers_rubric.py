@@ -22,6 +22,7 @@ from rewardkit.integrations.common import (
     plain,
     refuse_groups,
     refuse_missing,
+    refuse_schedules,
     reward_or_raise,
     shared_reward,
 )
@@ -50,7 +51,7 @@ def rubric(file: str | Path, *, reference: str = "answer", parser: Any = None) -
             "rewardkit.integrations.verifiers"
         ) from None
     path = Path(file).resolve()
-    shared_reward(path)
+    refuse_schedules(shared_reward(path), "verifiers")
 
     class RewardkitRubric(Rubric):  # type: ignore[misc, unused-ignore]
         async def score_rollout(self, state: Any) -> None:

@@ -83,9 +83,8 @@ class RewardkitRewardManager(RewardManagerBase):  # type: ignore[misc]  # Any wh
         item = data[-1:][0]
         ids, cells = item.batch["responses"], item.non_tensor_batch
         count = int(item.batch["attention_mask"][-ids.shape[-1] :].sum())
-        text = await self.loop.run_in_executor(
-            None, lambda: self.tokenizer.decode(ids[:count], skip_special_tokens=True)
-        )
+        decode = functools.partial(self.tokenizer.decode, ids[:count], skip_special_tokens=True)
+        text = await self.loop.run_in_executor(None, decode)
         ended = count > 0 and int(ids[count - 1]) == self.tokenizer.eos_token_id
         others = {**(cells.get("extra_info") or {}), **{k: v for k, v in cells.items() if k not in NOT_COLUMNS}}
         truth, column = cells["reward_model"]["ground_truth"], self._options["reference"]
@@ -100,6 +99,7 @@ class RewardkitRewardManager(RewardManagerBase):  # type: ignore[misc]  # Any wh
 def _prepared(file: str, *, knows_tokens: bool, tokenizer: str | None = None) -> Prepared:
     reward = common.shared_reward(file)
     common.refuse_groups(reward, "verl's reward loop")
+    common.refuse_schedules(reward, "verl's reward loop")
     if not knows_tokens:
         common.refuse_unknown(reward, "verl's reward function", tokenizer)
     return reward, common.UnscoredShare(), None if tokenizer is None else common.token_counter(tokenizer)

@@ -1,8 +1,10 @@
 """A composite reward in TRL's trainers."""
 
+import asyncio
 import os
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -46,8 +48,9 @@ class State:
 def call(function, answers, completions, tokens=4, **more):
     """Call as TRL does, with tokens of equal number."""
     ids = [[7] * tokens] * len(completions)
+    known = {"trainer_state": State(0), **more}
     return function(
-        prompts=["q"] * len(completions), completions=completions, completion_ids=ids, answer=answers, **more
+        prompts=["q"] * len(completions), completions=completions, completion_ids=ids, answer=answers, **known
     )
 
 
@@ -186,3 +189,52 @@ def test_the_real_trainer_leaves_unscored_rollouts_out(reward, tmp_path, truth):
         truth(
             "TRL, reward function", "trl", "`None`: advantage 0, out of the baseline", advantages[1:], wanted=expected
         )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_async_grpo_leaves_unscored_rollouts_out(reward, truth):
+    """AsyncGRPO's own code scores a group by the function; the scored siblings' advantages are those of the group without the failure."""
+    pytest.importorskip("trl")
+    from trl.experimental.async_grpo import async_rollout_worker as worker
+
+    function = pickle.loads(
+        pickle.dumps(
+            reward("version: 1\ncomponents:\n  right: {use: math, with: {reference: answer}}\n", num_generations=4)
+        )
+    )
+    chat = [[{"role": "user", "content": "q"}]] * 4
+    said = [[{"role": "assistant", "content": text}] for text in ("5", "5", "6", "6")]
+    sequence = SimpleNamespace(input_ids=[7], completion_mask=[1], old_log_probs=[0.0])
+    group = worker.RolloutGroup(
+        prompts=chat,
+        reward_kwargs={"answer": [BROKEN, "5", "5", "5"]},
+        completions=said,
+        completions_ids=[[7]] * 4,
+        completions_sequences=[[sequence]] * 4,
+        tool_call_counts=[0] * 4,
+        tool_failure_counts=[0] * 4,
+        model_version=0,
+        group_id=0,
+        env_rewards=[None] * 4,
+        rollout_rewards=[None] * 4,
+    )
+    loop = SimpleNamespace(
+        reward_funcs=[function], reward_func_names=["rewardkit"], _env_reward_types=[], _provides_rollout_reward=False
+    )
+    samples = asyncio.run(worker._AsyncRolloutLoop._score_group(loop, group))
+    found = [sample.advantage for sample in samples]
+    spread = 2**0.5 / 3
+    assert found[0] == 0
+    truth(
+        "TRL, AsyncGRPO",
+        "trl",
+        "`None`: advantage 0, out of the baseline",
+        found[1:],
+        wanted=[2 / 3 / spread, -1 / 3 / spread, -1 / 3 / spread],
+    )
+
+
+def test_async_grpo_gets_no_schedules(reward):
+    """AsyncGRPO tells no step, so a weight that depends on it is refused."""
+    with pytest.raises(UsageError, match="depends on the training step, which AsyncGRPO does not tell"):
+        call(reward(), ["4"], ["4"], trainer_state=None)

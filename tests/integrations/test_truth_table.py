@@ -41,4 +41,4 @@ def test_adapters_are_small() -> None:
     """An adapter is short enough to be read at once."""
     for name in ADAPTERS:
         file = Path(rewardkit.integrations.__file__).with_name(f"{name}.py")
-        assert len(file.read_text().splitlines()) <= 120, name
+        assert len(file.read_text().splitlines()) < 120, name
