@@ -157,22 +157,27 @@ def evaluate(
     import orjson
 
     from rewardkit.train.data.input_check import check_inputs
+    from rewardkit.train.distributed.collectives import is_main_process
     from rewardkit.train.evaluation.evaluator import checked_settings, classes_of, evaluate_models
     from rewardkit.train.evaluation.metrics import labelled, model_metrics, record_of
     from rewardkit.train.evaluation.pass_at_k import compare
     from rewardkit.train.reports.evaluation_report import write_page
-    from rewardkit.train.trainer.launch import quiet
+    from rewardkit.train.trainer.launch import connected_processes, quiet
 
     quiet()
     settings, _ = checked_settings(file)
     check_inputs(file, "eval")
     classes = classes_of(settings, by)
     folder = out or settings.output.with_name(f"{settings.output.name}-eval")
-    all_answers = evaluate_models(file, [_model_source(model) for model in models], samples, folder, progress)
+    with connected_processes(settings.collective_timeout):
+        all_answers = evaluate_models(file, [_model_source(model) for model in models], samples, folder, progress)
     metrics = [model_metrics(model_answers, samples) for model_answers in all_answers]
     shown = [labelled(of) for of in metrics]
     changes = compare(all_answers[0], all_answers[1], classes) if len(all_answers) == 2 else []
     record = record_of(samples, all_answers, metrics, changes)
+    page = folder / "eval.html"
+    if not is_main_process():
+        return Evaluation(record, all_answers, shown, changes, page)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "eval.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2) + b"\n")
@@ -183,7 +188,7 @@ def evaluate(
         "right if": str(settings.evaluate.correct),
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
     }
-    page = write_page(folder / "eval.html", shown, all_answers, changes, facts)
+    write_page(page, shown, all_answers, changes, facts)
     return Evaluation(record, all_answers, shown, changes, page)
 
 

@@ -23,6 +23,7 @@ from rewardkit.train.config.training_file import TrainFile
 from rewardkit.train.data.rows import columns_hint, data_hash, read_rows
 from rewardkit.train.data.tokenization import Prompt
 from rewardkit.train.distributed import collectives
+from rewardkit.train.distributed.passes import running_pass
 from rewardkit.train.evaluation.answers import GREEDY, Answer, ModelAnswers, Store
 from rewardkit.train.evaluation.correctness import correct_condition, is_correct
 from rewardkit.train.models.loading import load_tokenizer
@@ -187,7 +188,8 @@ class _Evaluator:
                 chosen = [(prompt, place) for prompt, place in missing if (place == GREEDY) is is_greedy]
                 for start in range(0, len(chosen), KEPT_TOGETHER * rollout.batch):
                     part = chosen[start : start + KEPT_TOGETHER * rollout.batch]
-                    samples = self.sample(engine, part, sampling)
+                    with running_pass(f"the evaluation of {model}"):
+                        samples = self.sample(engine, part, sampling)
                     got = [self.answer_of(sample, *where) for sample, where in zip(samples, part, strict=True)]
                     if store is not None and collectives.is_main_process():
                         # Unscored answers are not saved, so that the next evaluation tries them again.

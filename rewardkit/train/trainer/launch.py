@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -36,11 +36,28 @@ def launch(file: TrainFile, runner: Callable[[TrainFile], Path], *, fresh: bool 
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     quiet()
-    timeout_s = file.config.collective_timeout
-    PartialState(timeout=timedelta(seconds=timeout_s))  # connects the processes of the run
-    with propagate_failures(timeout_s), exclusive(file.config.output) if collectives.is_main_process() else nullcontext():
+    with (
+        connected_processes(file.config.collective_timeout),
+        exclusive(file.config.output) if collectives.is_main_process() else nullcontext(),
+    ):
         _prepare(file, fresh=fresh)
         return runner(file)
+
+
+@contextmanager
+def connected_processes(timeout_s: float) -> Iterator[None]:
+    """Connect the processes that ``torchrun`` or ``accelerate launch`` has started; if one fails inside, all end.
+
+    Args:
+        timeout_s: Seconds that a process waits for the others in one exchange.
+
+    Raises:
+        PeerError: Another process failed.
+        PeerTimeoutError: Another process did not come within the time-out.
+    """
+    PartialState(timeout=timedelta(seconds=timeout_s))
+    with propagate_failures(timeout_s):
+        yield
 
 
 def _prepare(file: TrainFile, *, fresh: bool) -> None:
