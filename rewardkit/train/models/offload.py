@@ -78,7 +78,7 @@ class OffloadedAdamW(torch.optim.AdamW):
     """AdamW whose moments are in the CPU's memory. A step copies those of one parameter at a time to the device and back."""
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # noqa: ARG002
+    def step(self, closure: Any = None) -> None:  # type: ignore[override,unused-ignore]  # noqa: ARG002
         """Apply the gradients.
 
         Args:

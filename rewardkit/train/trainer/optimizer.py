@@ -247,7 +247,7 @@ def _adamw(config: OptimizerConfig, groups: list[dict[str, Any]]) -> torch.optim
     """Return the configured optimizer of parameter groups."""
     settings: dict[str, Any] = {"lr": config.lr, "betas": config.betas, "eps": config.eps}
     if config.use == "adamw_8bit":
-        from bitsandbytes.optim import AdamW8bit
+        from bitsandbytes.optim import AdamW8bit  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
         found: torch.optim.Optimizer = AdamW8bit(groups, **settings)
         return found
