@@ -202,12 +202,16 @@ class AsyncRunner:
         """Score the rollouts of one call, in the worker's loop, in as many tries as the limits allow."""
         outcomes: list[Outcome] = []
         left = list(range(len(call.unit)))
+        down = ""
         for tried in range(1, self._limits.tries + 1):
             try:
                 await self._endpoint.limiter.acquire(self._limits.concurrency)
                 if not self._begin(worker, call):
                     return
-                found = await self._attempt(worker, call, [call.unit[index] for index in left])
+                if down := self._endpoint.down():
+                    found = [Unscored("infra", f"{self._name}: its service {down}")] * len(left)
+                else:
+                    found = await self._attempt(worker, call, [call.unit[index] for index in left])
             except asyncio.CancelledError:  # by the reward itself: closing the runner has settled all calls before
                 found = [Unscored("plugin", f"{self._name} cancelled the task that it runs in")] * len(left)
             finally:
@@ -218,11 +222,11 @@ class AsyncRunner:
             failed = [index for index in left if _may_be_tried_again(outcomes[index])]
             if len(failed) < len(left):
                 self._endpoint.succeeded()
-            if not failed or tried == self._limits.tries:
+            if down or not failed or tried == self._limits.tries:
                 break
             left = failed if self._reward.scope == "rollout" else left
             await asyncio.sleep(pause_s(self._limits, tried, call.retry_after_s))
-        if outcomes and all(map(_may_be_tried_again, outcomes)):
+        if not down and outcomes and all(map(_may_be_tried_again, outcomes)):
             last = outcomes[-1]
             self._endpoint.failed(last.message if isinstance(last, Unscored) else "", self._limits)
         self._settle(call, outcomes, worker)
@@ -254,8 +258,6 @@ class AsyncRunner:
 
     async def _attempt(self, worker: _Worker, call: _Call, rollouts: Sequence[Rollout]) -> list[Outcome]:
         """Call the reward once."""
-        if down := self._endpoint.down():
-            return [Unscored("infra", f"{self._name}: its service {down}")] * len(rollouts)
 
         def raised(error: BaseException) -> None:
             call.retry_after_s = max(call.retry_after_s, asked_pause_s(error))

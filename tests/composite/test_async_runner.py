@@ -340,6 +340,19 @@ def test_an_endpoint_that_is_down_is_not_called(load) -> None:
     assert "is down" in engine.score(Rollout("p", "a")).unscored.message
 
 
+def test_calls_that_are_not_made_do_not_keep_an_endpoint_down(load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried again after its time, however many calls were refused meanwhile; a refused call is not tried again."""
+    monkeypatch.setattr(async_runner, "pause_s", lambda *_: 0.0)
+    engine = load("service", ", limits: {endpoint: 'http://b', concurrency: 1, down_after: 1, tries: 2}")
+    assert outcomes(engine, "fails 9") == ["infra"]
+    until = limits._endpoints["http://b"].down_until
+    assert outcomes(engine, *"abc") == ["infra"] * 3
+    assert limits._endpoints["http://b"].down_until == until
+    monkeypatch.setattr(limits._endpoints["http://b"], "down_until", 0.0)
+    assert outcomes(engine, "a") == ["scored"]
+    assert len(Service.calls) == 3
+
+
 def test_limits_without_effect_are_refused(load) -> None:
     """A function of one rollout takes no batch."""
     with pytest.raises(ConfigError, match="takes one rollout per call, so 'batch' has no effect"):

@@ -60,7 +60,8 @@ class Endpoint:
     @property
     def _limits(self) -> CallLimits:
         return CallLimits(
-            endpoint=self.url,
+            # Not the address alone: a reward file may give that to the component, which holds its turn while it asks.
+            endpoint=f"{self.url}/chat/completions",
             concurrency=self.concurrency,
             tries=self.tries,
             down_after=DOWN_AFTER,
