@@ -7,7 +7,6 @@ pip installs and removes both, in every order, in an environment that sees the d
 import json
 import os
 import subprocess
-import sys
 import sysconfig
 import textwrap
 import venv
@@ -78,8 +77,8 @@ class Environment:
 
     def pip(self, *arguments: str) -> None:
         """Run pip, of the environment that runs the tests, in this environment."""
-        pip = [self.folder / "bin" / "python", Path(pip_package.__file__).with_name("__pip-runner__.py"), "-q", "--disable-pip-version-check"]
-        subprocess.run([*pip, *arguments], check=True)
+        pip = [self.folder / "bin" / "python", Path(pip_package.__file__).with_name("__pip-runner__.py"), "-q"]
+        subprocess.run([*pip, "--disable-pip-version-check", *arguments], check=True)
 
     def install(self, *names: str) -> None:
         """Install distributions one after the other, whatever of them was there before."""
