@@ -1,5 +1,7 @@
 """The service against its own OpenAPI document."""
 
+import os
+
 import pytest
 
 schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis, of the extra dev")
@@ -7,7 +9,7 @@ schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis, o
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.specs.openapi import checks
 
-EXAMPLES = 25
+EXAMPLES = int(os.environ.get("REWARDKIT_EXAMPLES", "10"))
 """For each route."""
 PATHS = ["/score", "/get_reward", "/slime", "/verify", "/seed_session", "/aggregate_metrics", "/health", "/ready"]
 

@@ -104,7 +104,7 @@ def test_a_client_with_retries_loses_nothing(file: Path) -> None:
     """Killed and started again under load, the service makes no client lose a row or take a failure for a reward of 0."""
     rows = [
         {"prompt": "q", "completion": f"\\boxed{{{n}}}", "answer": BROKEN if n % 4 == 0 else str(n - n % 3 % 2)}
-        for n in range(400)
+        for n in range(160)
     ]
     with load_reward(file) as reward:
         wanted = [
@@ -143,7 +143,7 @@ def test_a_client_with_retries_loses_nothing(file: Path) -> None:
             thread.join(120)
     assert [found[index] for index in range(len(rows))] == wanted
     assert errors[0] > 0
-    assert wanted.count(None) == 100
+    assert wanted.count(None) == 40
 
 
 def test_other_addresses_get_a_token() -> None:
