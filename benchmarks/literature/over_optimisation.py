@@ -86,7 +86,7 @@ class Size:
     steps: int = 150
 
 
-QUICK = Size(seeds=(0,), betas=(0.0, 10.0), pairs=150, sft_steps=50, proxy_steps=30, steps=16)
+QUICK = Size(seeds=(0,), betas=(0.0, 10.0), pairs=100, sft_steps=50, proxy_steps=20, steps=12)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,46 +12,57 @@ import pytest
 
 from rewardkit.registry import Registry
 
-pytest.importorskip("torch", reason="training needs torch: pip install 'rewardkit[train]'")
+torch = pytest.importorskip("torch", reason="training needs torch: pip install 'rewardkit[train]'")
 pytest.importorskip("matplotlib", reason="plots need matplotlib: pip install 'rewardkit[plots]'")
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # a study is a program, whose libraries may warn
 
 STUDIES = Path(__file__).parents[2] / "benchmarks/literature"
 
 
-def run(name, out):
-    """A study's results, after it has printed its table and drawn its plot."""
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run a study in this process, and return its results, after it has printed its table and drawn its plot."""
     missing = {"math", "format.boxed", "format.regex", "reward_model"} - Registry.load().rewards.keys()
     if missing:
         pytest.skip(f"plugins are not installed: {', '.join(sorted(missing))}")
-    command = [sys.executable, str(STUDIES / f"{name}.py"), "--quick", "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert (out / "report.txt").read_text() in done.stdout
-    assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    return json.loads((out / "results.json").read_text())
+    monkeypatch.syspath_prepend(str(STUDIES))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def study(name):
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", "--quick", "--out", str(tmp_path)])
+        importlib.import_module(name).main()
+        assert (tmp_path / "report.txt").read_text() in capsys.readouterr().out
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        return json.loads((tmp_path / "results.json").read_text())
+
+    yield study
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.slow
-def test_over_optimisation_is_farther_from_the_start_without_kl(tmp_path):
+def test_over_optimisation_is_farther_from_the_start_without_kl(run):
     """β = 0 goes where β = 10 does not, and both rewards and the distance are known at every step."""
-    free, held = run("over_optimisation", tmp_path)
+    free, held = run("over_optimisation")
     assert (free["beta"], held["beta"]) == (0.0, 10.0)
     assert sum(free["kl"][-5:]) > 10 * abs(sum(held["kl"][-5:]))
     assert len(free["proxy"]) == len(free["gold"]) == len(free["kl"])
 
 
 @pytest.mark.slow
-def test_imitating_one_phrasing_takes_probability_from_the_others(tmp_path):
+def test_imitating_one_phrasing_takes_probability_from_the_others(run):
     """Right answers that were not demonstrated become dearer by SFT on one phrasing, and not by the other ways."""
-    losses = {item["arm"]: item["other_loss"] for item in run("sft_vs_rl", tmp_path)}
+    losses = {item["arm"]: item["other_loss"] for item in run("sft_vs_rl")}
     assert losses["sft_one"] > losses["start"] + 1
     assert max(losses["sft_all"], losses["grpo"]) < losses["start"] + 0.5
 
 
 @pytest.mark.slow
-def test_every_weighting_is_trained_and_examined(tmp_path):
+def test_every_weighting_is_trained_and_examined(run):
     """One accuracy for each arm."""
-    found = run("token_weighted_sft", tmp_path)
+    found = run("token_weighted_sft")
     assert [item["arm"] for item in found] == ["plain", "decisive", "others"]
     assert all(0 <= item["accuracy"] <= 1 for item in found)
 
@@ -67,9 +76,9 @@ def test_decisive_tokens_are_results_carries_and_the_answer(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_critic_of_its_own_doubles_what_is_trained(tmp_path):
+def test_a_critic_of_its_own_doubles_what_is_trained(run):
     """GRPO trains the policy, PPO a critic as well; a head is one layer only."""
-    found = {item["arm"]: item for item in run("grpo_vs_ppo", tmp_path)}
+    found = {item["arm"]: item for item in run("grpo_vs_ppo")}
     policy = found["grpo"]["trained"]
     assert found["ppo_own"]["trained"] > 1.9 * policy
     assert policy < found["ppo_head"]["trained"] < 1.01 * policy
