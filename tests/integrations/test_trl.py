@@ -195,13 +195,12 @@ def test_the_real_trainer_leaves_unscored_rollouts_out(reward, tmp_path, truth):
 def test_async_grpo_leaves_unscored_rollouts_out(reward, truth):
     """AsyncGRPO's own code scores a group by the function; the scored siblings' advantages are those of the group without the failure."""
     pytest.importorskip("trl")
+    from accelerate import PartialState
     from trl.experimental.async_grpo import async_rollout_worker as worker
 
-    function = pickle.loads(
-        pickle.dumps(
-            reward("version: 1\ncomponents:\n  right: {use: math, with: {reference: answer}}\n", num_generations=4)
-        )
-    )
+    PartialState(cpu=True)  # its logger asks for it
+    made = reward("version: 1\ncomponents:\n  right: {use: math, with: {reference: answer}}\n", num_generations=4)
+    function = pickle.loads(pickle.dumps(made))  # noqa: S301 - our own
     chat = [[{"role": "user", "content": "q"}]] * 4
     said = [[{"role": "assistant", "content": text}] for text in ("5", "5", "6", "6")]
     sequence = SimpleNamespace(input_ids=[7], completion_mask=[1], old_log_probs=[0.0])
