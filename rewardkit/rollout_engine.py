@@ -29,7 +29,7 @@ class Sampling:
     top_k: int = 0
     """Sample from this number of most probable tokens. 0 sets no limit."""
     stop: tuple[str, ...] = ()
-    """A completion ends after any of these strings. The string stays part of the completion."""
+    """A completion ends after any of these strings, which may be or contain special tokens. The string stays part of the completion."""
 
     @property
     def is_truncated(self) -> bool:
