@@ -201,6 +201,7 @@ class AsyncRunner:
     async def _run(self, worker: _Worker, call: _Call) -> None:
         """Score the rollouts of one call, in the worker's loop, in as many tries as the limits allow."""
         outcomes: list[Outcome] = []
+        found: list[Outcome]
         left = list(range(len(call.unit)))
         down = ""
         for tried in range(1, self._limits.tries + 1):

@@ -113,7 +113,7 @@ class ProcessRunner:
     def submit(self, units: Units) -> Future[Outcomes]:
         """Hand the units to the pool. A coroutine function gets many rollouts at a time, and waits for them side by side."""
         limits = self._component.limits
-        if limits is not None and len(units) > 1 and self._component.offer.type.scope == "rollout":
+        if limits is not None and self._component.offer.type.scope == "rollout":
             return self._side_by_side(units, limits)
         return score_in_pool(self._pool, self._key, units, self._component.timeout_s, who(self._component))
 
@@ -130,7 +130,12 @@ class ProcessRunner:
 
         def finish(future: Future[list[Result]]) -> None:
             results = future.result()
-            found = [list(result.value) if isinstance(result, Answer) else None for result in results]
+            found: list[list[Outcome] | None] = []
+            for result, chunk, limit in zip(results, chunks, times, strict=True):
+                if isinstance(result, Answer):
+                    found.append(list(result.value))
+                else:
+                    found.append([_unscored(result, name, limit)] if len(chunk) == 1 else None)
             seconds = sum(result.seconds for result in results if isinstance(result, Answer))
             lost = [[rollout] for chunk, part in zip(chunks, found, strict=True) if part is None for rollout in chunk]
 
