@@ -162,12 +162,11 @@ def test_an_interrupt_that_becomes_another_error(
     assert capsys.readouterr().err.endswith("interrupted\n" if code else "")
 
 
-@pytest.mark.parametrize("verb", ["schema", "plugins"])
-def test_a_reader_that_leaves_is_no_failure(verb: str) -> None:
+def test_a_reader_that_leaves_is_no_failure() -> None:
     """Output into a pipe whose reader has gone, as in ``| head``, ends quietly with 0."""
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run([*COMMAND, verb], stdout=write, stderr=subprocess.PIPE, check=False)
+    done = subprocess.run([*COMMAND, "schema"], stdout=write, stderr=subprocess.PIPE, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, b"")
 

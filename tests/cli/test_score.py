@@ -78,7 +78,7 @@ def test_json(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_worker_processes(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     """Spread over processes, the rows are the same, in the same order; so is the summary."""
-    _write(9000)
+    _write(5000)
     arguments = ["score", "rows.jsonl", "--reward", "reward.yaml", "--json"]
     assert run([*arguments, "--out", "here.jsonl", "--workers", "1"]) == 0
     here = json.loads(capfd.readouterr().out)
@@ -117,7 +117,7 @@ def halfway(rollout) -> float:
 def in_workers(
     install_plugin: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[[str, str, str], None]:
-    """Has 4,000 rows scored by a plugin of one reward in worker processes, 600 rows at a time; MAIN names the process that is none."""
+    """Has 2,000 rows scored by a plugin of one reward in worker processes, 600 rows at a time; MAIN names the process that is none."""
 
     def prepare(source: str, name: str, use: str) -> None:
         install_plugin(source, name)
@@ -126,7 +126,7 @@ def in_workers(
         monkeypatch.setattr(scoring_run, "MIN_BYTES_FOR_PROCESSES", 0)
         monkeypatch.setattr(scoring_run, "_CHUNK_ROWS", 600)
         Path("reward.yaml").write_text(f"version: 1\ncomponents:\n  a: {use}\n")
-        _write(4000)
+        _write(2000)
 
     return prepare
 
@@ -136,14 +136,14 @@ def test_worker_killed_in_the_middle_of_an_answer(in_workers: Callable[[str, str
     in_workers(HALFWAY, "halfway", "{use: halfway}")
     assert run(["score", "rows.jsonl", "--reward", "reward.yaml", "--out", "out.jsonl", "--workers", "2"]) == 0
     assert Path("died").exists()
-    assert [row["id"] for row in _read("out.jsonl")] == list(range(4000))
+    assert [row["id"] for row in _read("out.jsonl")] == list(range(2000))
 
 
 def test_small_input_is_shared_when_it_is_slow(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A slow reward continues in worker processes and gives the same rows in the same order."""
-    _write(9000)
+    _write(5000)
     arguments = ["score", "rows.jsonl", "--reward", "reward.yaml", "--json"]
     assert run([*arguments, "--out", "here.jsonl", "--workers", "1"]) == 0
     shared: list[int] = []
@@ -193,7 +193,7 @@ def test_killed_worker_process(
     err = capfd.readouterr().err
     if times == 1:
         assert code == 0, err
-        assert [row["id"] for row in _read("out.jsonl")] == list(range(4000))
+        assert [row["id"] for row in _read("out.jsonl")] == list(range(2000))
     else:
         assert code == 1
         assert "3 worker processes died on the rows from rows.jsonl:601 on" in err

@@ -47,7 +47,7 @@ def score(tmp_path: Path, install_plugin):
         return subprocess.run(
             ["sh", "-c", line],
             cwd=tmp_path,
-            env={"PYTHONPATH": str(tmp_path / "site")},
+            env={"PYTHONPATH": str(tmp_path / "site"), "REWARDKIT_DISABLE_PLUGINS": "rewardkit-*"},
             capture_output=True,
             text=True,
             check=False,
