@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,8 +16,9 @@ from rewardkit.train.distributed import fsdp
 def checkpoint_weights(lm: Any, dtype: torch.dtype | None = None) -> Iterator[tuple[str, Tensor]]:
     """Yield the current weights of a causal language model, without gradient.
 
-    The weights of a sharded model are gathered, so all processes must call this at the same time. Adapters are merged layer by layer;
-    the model itself is unchanged. Tied weights are yielded under each of their names.
+    The weights of a sharded model are gathered, so all processes must call this at the same time. Adapters are merged; the model itself
+    is unchanged. Gathered, merged and cast weights exist for one layer at a time, unless the caller keeps them. Tied weights are yielded
+    under each of their names.
 
     Args:
         lm: The transformers model; with adapters, peft's base model that contains them.
@@ -30,14 +32,19 @@ def checkpoint_weights(lm: Any, dtype: torch.dtype | None = None) -> Iterator[tu
     """
     from transformers.core_model_loading import revert_weight_conversion
 
-    merged = dict(_merged(lm, dtype))
     config = lm.config.get_text_config()
     if getattr(config, "tie_word_embeddings", False) and (name := _adapted_embedding(lm)):
         raise EngineError(
             f"{name} has an adapter, but the model's embeddings and head are one tensor: a rollout engine can't take over "
             "merged weights; leave it out of model.lora.targets"
         )
-    yield from revert_weight_conversion(lm, merged).items()
+    for _, layer in itertools.groupby(_merged(lm, dtype), key=lambda item: _layer_of(item[0])):
+        weights = dict(layer)
+        converted = revert_weight_conversion(lm, weights)
+        while converted:
+            name = next(iter(converted))
+            weights.pop(name, None)
+            yield name, converted.pop(name)
 
 
 def _merged(lm: Any, dtype: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
@@ -60,6 +67,13 @@ def _merged(lm: Any, dtype: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
         if deltas:
             full = sum((delta.float() for delta in deltas), start=full.float()).to(full.dtype)  # rounded once
         yield _without_base_layer(name), _cast(full.detach(), dtype)
+
+
+def _layer_of(name: str) -> str:
+    """Return the layer of a weight: its name up to the first number. Files divide and join weights within a layer alone."""
+    parts = name.split(".")
+    number = next((place for place, part in enumerate(parts) if part.isdigit()), -1)
+    return ".".join(parts[: number + 1])
 
 
 def _without_base_layer(name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 import transformers
@@ -51,6 +53,21 @@ def test_merged_adapters_are_those_of_peft(policy, tmp_path, kind, settings):
     assert found.keys() - {"lm_head.weight"} == expected.keys() - {"lm_head.weight"}
     for name, value in expected.items():
         assert torch.allclose(found[name], value, atol=1e-5), name
+
+
+def test_merged_weights_exist_for_one_layer_at_a_time(work):
+    """An engine that takes weights one by one needs no memory for a second model."""
+    lm = Policy.load(ModelConfig(path=str(work / "base"), lora=LoraConfig(rank=2))).lm
+    own = {value.data_ptr() for value in lm.state_dict().values()}
+    alive, merged = [], 0
+    for name, value in checkpoint_weights(lm):
+        alive = [(at, item) for at, item in alive if item() is not None]
+        assert all(at == name.split(".")[2] for at, _ in alive)
+        if value.data_ptr() not in own:
+            alive.append((name.split(".")[2], weakref.ref(value)))
+            merged += 1
+        del value
+    assert merged == 7 * lm.config.num_hidden_layers
 
 
 @pytest.mark.parametrize(
