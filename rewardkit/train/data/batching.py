@@ -74,6 +74,8 @@ def _packed_parts(
     """Return the micro-batches of packed rows; those of padded rows if they are not larger, as with many rows of all lengths."""
     if one_line:
         return packed_micro_batches([[sum(row)] for row in rows], most_tokens, one_line=True)
+    if any(length > LONGEST_LINE for row in rows for length in row):
+        return padded  # as ``lines_of`` does
     found = packed_micro_batches(rows, most_tokens)
     return found if _line_tokens(found, rows) < _line_tokens(padded, rows) else padded
 

@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewardkit.train.data import batching
-from rewardkit.train.data.batching import PackedRows, first_fit, own_micro_batches, packed_micro_batches, share_rows
+from rewardkit.train.data.batching import (
+    LONGEST_LINE,
+    PackedRows,
+    first_fit,
+    own_micro_batches,
+    packed_micro_batches,
+    share_rows,
+)
 
 ROWS = st.lists(st.lists(st.integers(1, 40), min_size=2, max_size=2), max_size=40)
 
@@ -57,6 +64,12 @@ def test_one_line_holds_whole_rows_up_to_the_limit(monkeypatch):
         found += parts
     assert sorted(row for part in found for row in part) == [0, 1, 2, 3, 4]
     assert len(found) == 2
+
+
+def test_rows_with_a_very_long_one_are_planned_as_padded():
+    """As the model gets them, so that the limit holds."""
+    packed = PackedRows([[LONGEST_LINE + 1], [100], [100]], one_line=False)
+    assert own_micro_batches([LONGEST_LINE + 1, 100, 100], 2 * LONGEST_LINE + 2, packed)[0] == [[0, 1], [2]]
 
 
 @pytest.mark.parametrize("rows", [0, 1])
