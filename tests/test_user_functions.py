@@ -13,6 +13,7 @@ from rewardkit.user_functions import FunctionSource, is_function, style_of
 
 FUNCTIONS = """
 import asyncio
+import os
 import pathlib
 import time
 
@@ -32,6 +33,12 @@ def trl(prompts, completions, solution, **kwargs):
 
 async def trl_async(completions, **kwargs):
     return [float(len(text)) for text in completions]
+
+
+async def fragile(rollout):
+    if rollout.completion == "dies":
+        os._exit(3)
+    return 1.0
 
 
 async def meets(rollout):
@@ -166,7 +173,7 @@ def config(tmp_path: Path, use: str, more: str = ""):
     ("use", "message"),
     [
         ("./other.py:f", "there is no file"),
-        ("./mine.py:f", "has no function 'f'; it has broken, meets, openrlhf, ours"),
+        ("./mine.py:f", "has no function 'f'; it has broken, fragile, meets, openrlhf, ours"),
         ("no.such.module:f", "there is no module 'no.such.module'"),
         ("./mine.py:unknown", r"unknown\(text, other\) can't be recognised by its parameters: set 'style'"),
     ],
@@ -262,6 +269,15 @@ def test_a_coroutine_function_waits_for_many_rollouts_at_a_time(tmp_path: Path) 
     with load_reward(tmp_path / "reward.yaml", workers=1) as reward:
         scored = reward.score([Rollout("q", text) for text in "123"])
     assert [item.reward for item in scored] == [1.0, 2.0, 3.0]
+
+
+def test_a_worker_that_dies_costs_only_its_culprit_the_score(tmp_path: Path) -> None:
+    """The rollouts that a coroutine function had under way with it are scored again one by one."""
+    (tmp_path / "mine.py").write_text(FUNCTIONS)
+    (tmp_path / "reward.yaml").write_text("version: 1\ncomponents: {c: {use: './mine.py:fragile', timeout: 60}}\n")
+    with load_reward(tmp_path / "reward.yaml", workers=1) as reward:
+        scored = reward.score([Rollout("q", text) for text in ("a", "dies", "b")])
+    assert [item.reward for item in scored] == [1.0, None, 1.0]
 
 
 def test_none_of_a_function_of_trl_is_not_applicable(scoring) -> None:
