@@ -9,6 +9,7 @@ from rewardkit.integrations.common import (
     label_column,
     plain,
     refuse_groups,
+    refuse_schedules,
     refuse_tokens,
     refuse_unknown,
     require,
@@ -93,6 +94,25 @@ def test_a_plain_label_is_the_only_column() -> None:
         with pytest.raises(DataError, match=r"a row has no column 'kind', which .* reads; it has 'answer'"):
             row_fields(two, "5", "answer", "a row")
         assert row_fields(two, {"answer": "5", "kind": "m"}, None, "a row") == {"answer": "5", "kind": "m"}
+
+
+def test_another_column_of_that_name_is_not_taken_for_the_label() -> None:
+    """The solution as text beside the number, as verl's GSM8K has them, must not be what the answer is compared with."""
+    with load_reward(MATH) as one, load_reward(TWO) as two:
+        assert row_fields(one, "5", None, "a row", {"answer": "2+3=5 #### 5"}) == {"answer": "5"}
+        with pytest.raises(UsageError, match="reads the columns answer, kind"):
+            row_fields(two, "5", None, "a row", {"answer": "2+3=5 #### 5", "kind": "m"})
+
+
+def test_schedules_are_refused_where_no_step_is_told() -> None:
+    """A weight that would stay at its first value is refused; one of a single point is constant."""
+    text = "version: 1\ncomponents: {{right: {{use: math, with: {{reference: answer}}, weight: {weight}}}}}\n"
+    message = "the weight of right depends on the training step, which verl does not tell"
+    varying = load_reward(text.format(weight="{linear: {from: 0.0, to: 1.0, steps: [0, 10]}}"))
+    with varying, pytest.raises(UsageError, match=message):
+        refuse_schedules(varying, "verl")
+    with load_reward(text.format(weight="0.5")) as reward:
+        refuse_schedules(reward, "verl")
 
 
 def test_values_of_pandas_become_plain() -> None:
