@@ -6,7 +6,8 @@ It prints the bytes of weights, gradients and optimizer states in each of severa
 
 Each process runs steps of SFT on random tokens, on one thread, connected by gloo on this machine. The printed time is the median of the
 steps. The model is that of examples/train with random weights and a size of your choice. Next to the bytes of tensors stands the memory
-of a process after its last step as the operating system counts it, which includes torch itself.
+of a process after its last step as the operating system counts it, which includes torch itself, and by how much the memory of a process
+rises at most while it saves and restores a checkpoint, and saves the trained model.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
@@ -34,6 +38,7 @@ def measure(args: argparse.Namespace) -> None:
     from rewardkit.train.config import ModelConfig, OptimizerConfig
     from rewardkit.train.distributed import collectives
     from rewardkit.train.models.policy import Policy, TokenSpan
+    from rewardkit.train.trainer.checkpoint import Checkpoints
     from rewardkit.train.trainer.optimizer import Optimizer
 
     torch.set_num_threads(1)
@@ -56,7 +61,17 @@ def measure(args: argparse.Namespace) -> None:
         gradients = held([value.grad for value in policy.trained.values() if value.grad is not None])
         optimizer.step(step)
         seconds.append(time.monotonic() - began)
+    checkpoints = Checkpoints(Path(args.out) / "checkpoints", keep=1)
+    with own_memory() as saving:
+        checkpoints.save(args.steps, {"policy": (policy.trained, optimizer)}, {})
+    with own_memory() as resuming:
+        checkpoints.restore(checkpoints.folder / f"step-{args.steps:06d}", {"policy": (policy.trained, optimizer)})
+    with own_memory() as exporting:
+        policy.save(Path(args.out) / f"model-{collectives.rank()}")
     metrics = {
+        "checkpoint": saving[0],
+        "resuming": resuming[0],
+        "final": exporting[0],
         "weights": held(list(policy.model.parameters())),
         "gradients": gradients,
         "moments": held([value for state in optimizer.adamw.state.values() for value in state.values()]),
@@ -66,6 +81,31 @@ def measure(args: argparse.Namespace) -> None:
         "step": median(seconds),
     }
     (Path(args.out) / f"{collectives.rank()}.json").write_text(json.dumps(metrics), encoding="utf-8")
+
+
+@contextmanager
+def own_memory() -> Iterator[list[float]]:
+    """Yield a list that holds, once the block is left, by how many megabytes the memory of this process alone rose at most in it.
+
+    Pages of files, which the processes share and the system may drop at any time, are not counted.
+    """
+
+    def anonymous() -> float:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) * 1024 / MB
+
+    def watch() -> None:
+        while not done.wait(0.002):
+            most[0] = max(most[0], anonymous() - before)
+
+    before, most, done = anonymous(), [0.0], threading.Event()
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield most
+    finally:
+        done.set()
+        thread.join()
 
 
 def run(args: argparse.Namespace, model: Path, *, sharded: bool) -> list[dict[str, float]]:
@@ -104,12 +144,14 @@ def main() -> None:
         build.write_model(Path(folder) / "model", hidden=args.hidden, layers=args.layers)
         found = {sharded: run(args, Path(folder) / "model", sharded=sharded) for sharded in (False, True)}
     print(f"{args.processes} processes, hidden {args.hidden}, {args.layers} layers: the process that holds most, MB")
-    print(f"{'':16}{'weights':>10}{'gradients':>11}{'moments':>10}{'resident':>10}{'s/step':>9}")
+    print(f"{'':16}{'weights':>10}{'gradients':>11}{'moments':>10}{'resident':>10}{'s/step':>9}", end="")
+    print(f"   most more memory while {'saving a checkpoint':>21}{'resuming':>10}{'saving final/':>15}")
     for sharded, metrics in found.items():
         most = {name: max(of[name] for of in metrics) for name in metrics[0]}
         print(
             f"fsdp: {'true' if sharded else 'false':9}{most['weights']:>10.1f}{most['gradients']:>11.1f}{most['moments']:>10.1f}"
-            f"{most['resident']:>10.0f}{most['step']:>9.2f}"
+            f"{most['resident']:>10.0f}{most['step']:>9.2f}{'':25}{most['checkpoint']:>21.0f}"
+            f"{most['resuming']:>10.0f}{most['final']:>15.0f}"
         )
 
 

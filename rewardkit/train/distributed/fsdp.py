@@ -7,11 +7,12 @@ take part in these exchanges, in the same order. A process with fewer micro-batc
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,6 +44,7 @@ class ShardedModel(nn.Module):
         for module in (*_layers(model), self):
             _gather_parameters(module, done)
             fully_shard(module, mesh=mesh, reshard_after_forward=True)
+            _return_freed_memory()
         self._groups = [module for module in self.modules() if isinstance(module, FSDPModule)]
         for group in self._groups:
             group.set_gradient_divide_factor(1.0)  # gradients are summed, not averaged
@@ -110,6 +112,7 @@ def shard_model(model: Any, device: torch.device, location: Location | None = No
         sharded = ShardedModel(model, device)
         with torch.no_grad():
             sharded.run_idle_passes(1)
+        _return_freed_memory()
     except (torch.OutOfMemoryError, distributed.DistError):
         raise
     except (
@@ -168,6 +171,15 @@ def _gather_parameters(module: nn.Module, done: set[int]) -> None:
                     full = parameter.full_tensor()
                     found[parameter] = nn.Parameter(full, requires_grad=parameter.requires_grad)
                 setattr(inner, name, found[parameter])
+
+
+def _return_freed_memory() -> None:
+    """Return freed memory to the system, where the C library can.
+
+    glibc keeps the memory of gathered layers for later, which would add up to more than the whole model.
+    """
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _layers(model: Any) -> list[nn.Module]:
