@@ -214,10 +214,9 @@ class _Tiled(torch.autograd.Function):
         if not ctx.needs_logits:
             derivative = call.derivative(chosen_N)
             pull_N = scaled_N * rest_N * derivative
-            hidden_gradient = torch.addcmul(
-                weight_V_H[targets_N].float() * pull_N[:, None], kept, scaled_N[:, None], value=-1
-            )
-            return hidden_gradient.to(ctx.input_dtypes[0]), None, None, None, None, None
+            own_N_H = weight_V_H[targets_N].float() * pull_N[:, None]
+            only_gradient: Tensor = own_N_H.addcmul_(kept, scaled_N[:, None], value=-1)
+            return only_gradient.to(ctx.input_dtypes[0]), None, None, None, None, None
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         # Sums over tiles are float32: in bfloat16 each addition would round.
         hidden_gradient = torch.zeros_like(hidden_N_H, dtype=torch.float32) if needs_hidden else None

@@ -106,7 +106,7 @@ class Policy(TrainedModel):
         self._embedding = _large_embedding(self.lm) if sharded is None else None
         """The input embedding, if its gradient is worth keeping sparse in the backward pass."""
         if self._embedding is not None:
-            self._embedding.weight.register_post_accumulate_grad_hook(_make_gradient_dense)
+            self._embedding.weight.register_post_accumulate_grad_hook(_make_gradient_dense)  # type: ignore[no-untyped-call]
         self.packing = False
         """Whether training and evaluation pack the sequences of a micro-batch (``resolve_packing``)."""
         self._reload: Callable[..., Policy] | None = None
