@@ -315,7 +315,8 @@ def draw(logits_B_V: Tensor, sampling: Sampling, seeds_B: Tensor, step: int) -> 
         tokens_B = torch.searchsorted(cumulative_B_V, threshold_B[:, None], right=True).squeeze(-1)
         # If rounding puts the threshold on the total, take the token with which the total is reached.
         last_B = torch.searchsorted(cumulative_B_V, total_B[:, None]).squeeze(-1)
-        tokens_B = torch.minimum(tokens_B, last_B)
+        # Logits that are NaN, of which the trainer tells, have no such token.
+        tokens_B = torch.minimum(tokens_B, last_B).clamp(max=logits_B_V.shape[1] - 1)
     # A drawn token has a probability above 0, whose logarithm is as exact as that of the sum that it is divided by.
     return tokens_B, masses_B_V.gather(-1, tokens_B[:, None]).squeeze(-1).log()
 

@@ -135,6 +135,13 @@ def test_top_k_and_top_p_cut_the_tail(sampling, allowed):
     assert set(tokens.tolist()) == allowed
 
 
+def test_logits_that_are_nan_give_a_token_with_that_log_prob():
+    """So that the trainer can tell that the policy has diverged."""
+    tokens, logprobs = draw(torch.full((2, 5), torch.nan), Sampling(1), torch.tensor([1, 2]), 0)
+    assert bool(((tokens >= 0) & (tokens < 5)).all())
+    assert bool(logprobs.isnan().all())
+
+
 def test_random_numbers_are_uniform_and_independent():
     """The numbers have the moments of the uniform distribution, without correlation between seeds or steps."""
     seeds = torch.arange(50_000)
