@@ -9,7 +9,7 @@ takes any model with ``--model``, then runs each trainer in its own process. Pri
 first) and peak memory, their ratios, what the step's matrix products alone cost at the speed of torch's own (the floor), and where the
 memory goes. ``--model`` uses word problems of one step, ``--prompts`` × ``--group`` completions of ``--tokens`` tokens, and rewards
 short completions, so that every group has a gradient. With ``--accuracy`` both train with every seed, and their greedy accuracy on 500
-held-out sums is compared, and the reward of their last steps; this takes ten minutes on one core.
+held-out sums is compared, and the mean reward of all completions; this takes ten minutes on one core.
 """
 
 from __future__ import annotations
@@ -35,8 +35,6 @@ from step_costs import PeakMemory, StepTokens, seconds_of_products, tensor_megab
 
 ROOT = Path(__file__).parents[1]
 LR = 1e-4
-LAST_STEPS = 5
-"""Steps over whose completions the reward at the end of a run is averaged."""
 SUMS_REWARD = """
 version: 1
 components:
@@ -327,13 +325,13 @@ def compare_accuracy(load: Workload, seeds: Sequence[int], threads: int) -> None
     print(
         f"{load.steps} steps of {load.prompts} prompts × {load.group}, greedy accuracy on the held-out sums; before: {start:.3f}\n"
     )
-    print(f"{'seed':6}{'trl':>8}{'ours':>8}   reward of the last {LAST_STEPS} steps: trl, ours", flush=True)
+    print(f"{'seed':6}{'trl':>8}{'ours':>8}   mean reward of all completions: trl, ours", flush=True)
     found: dict[str, list[float]] = {"trl": [], "ours": []}
     rewards: dict[str, list[float]] = {"trl": [], "ours": []}
     for seed in seeds:
         for name, values in found.items():
             measured = run(name, replace(load, seed=seed), threads)
-            rewards[name].append(fmean(measured["rewards"][-LAST_STEPS:]))
+            rewards[name].append(fmean(measured["rewards"]))
             values.append(greedy(work, work / name / "final"))
         accuracies = f"{found['trl'][-1]:8.3f}{found['ours'][-1]:8.3f}"
         print(f"{seed:<6}{accuracies}   {rewards['trl'][-1]:.3f}, {rewards['ours'][-1]:.3f}", flush=True)
@@ -353,8 +351,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--accuracy", action="store_true", help="what both arrive at, over several seeds")
     parser.add_argument("--model", type=Path, help="the folder of a causal language model; by default the example's")
-    parser.add_argument("--prompts", type=int, default=8, help="prompts per step, with --model")
-    parser.add_argument("--group", type=int, default=4, help="completions per prompt, with --model")
+    parser.add_argument("--prompts", type=int, help="prompts per step; 32, or 8 with --model")
+    parser.add_argument("--group", type=int, help="completions per prompt; 8, or 4 with --model")
     parser.add_argument("--tokens", type=int, default=32, help="tokens per completion, with --model")
     parser.add_argument("--lora", type=int, default=0, help="train adapters of this rank in all linear layers")
     parser.add_argument("--micro-batch-tokens", type=int, help="of rewardkit; 2048, or 512 with --model")
@@ -375,12 +373,13 @@ def main() -> None:
         micro = arguments.micro_batch_tokens
         if arguments.model:
             prepare_word_problems(work)
-            sizes = arguments.prompts, arguments.group, arguments.tokens
+            sizes = arguments.prompts or 8, arguments.group or 4, arguments.tokens
             load = Workload(work, arguments.model.resolve(), *sizes, arguments.lora, micro or 512, steps)
         else:
             if not (work / "sft/final").is_dir():
                 prepare(work)
-            load = Workload(work, work / "sft/final", 32, 8, 56, arguments.lora, micro or 2048, steps)
+            sizes = arguments.prompts or 32, arguments.group or 8, 56
+            load = Workload(work, work / "sft/final", *sizes, arguments.lora, micro or 2048, steps)
         if arguments.accuracy:
             compare_accuracy(load, arguments.seeds, arguments.threads)
         else:
