@@ -69,7 +69,7 @@ PEERS = (
     ),
     *(
         Peer(f"verl.utils.reward_score.{name}:compute_score", {"reference": "answer"}, _verl)
-        for name in ("gsm8k", "math_reward", "math_dapo", "math_verify")
+        for name in ("gsm8k", "math_reward", "math_dapo")
     ),
 )
 
