@@ -77,6 +77,17 @@ NOT_RUN = ("rewardkit doctor", "rewardkit check examples/train/")
 """Commands that depend on the machine, or on a model that must be trained first."""
 
 
+OUTPUTS = [
+    (path.name, command, output)
+    for path in PAGES
+    for command, output in re.findall(
+        r"```console\n\$ (rewardkit [^\n]*)\n```\n\n<!-- output -->\n```text\n(.*?)```",
+        path.read_text("utf-8"),
+        re.DOTALL,
+    )
+]
+
+
 def yaml_blocks(kind: str) -> list[Block]:
     """The YAML blocks of one kind: reward files, training configurations, or others."""
     found = []
@@ -132,9 +143,16 @@ def test_every_command_can_be_parsed(command, folder):
     assert [one for one in named if not Path(one).exists()] == []
 
 
-@pytest.mark.parametrize("command", [one for one in SHOWN_COMMANDS if not one.startswith(NOT_RUN)])
+@pytest.mark.parametrize(
+    "command",
+    [
+        one
+        for one in SHOWN_COMMANDS
+        if not one.startswith(NOT_RUN) and one not in {command for _, command, _ in OUTPUTS}
+    ],
+)
 def test_every_quick_command_works(command, folder, registry):
-    """A command that a console block shows ends with exit code 0 in a folder that holds the examples."""
+    """A command that a console block shows ends with 0 in a folder that holds the examples. Those shown with output are run below."""
     try:
         code = run(shlex.split(command.partition(" > ")[0])[1:])
     except SystemExit as ended:  # how a plugin's command ends
@@ -217,17 +235,6 @@ def test_the_picture_shows_the_tested_layers(ours, theirs):
     tested = [set(level) - {"__main__"} for level in ast.literal_eval(values[theirs])]
 
     assert [set(names) for names, _ in reversed(getattr(generator, ours))] == [level for level in tested if level]
-
-
-OUTPUTS = [
-    (path.name, command, output)
-    for path in PAGES
-    for command, output in re.findall(
-        r"```console\n\$ (rewardkit [^\n]*)\n```\n\n<!-- output -->\n```text\n(.*?)```",
-        path.read_text("utf-8"),
-        re.DOTALL,
-    )
-]
 
 
 def plain(text: str) -> list[str]:
