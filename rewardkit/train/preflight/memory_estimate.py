@@ -9,8 +9,8 @@ from typing import Literal
 
 GIB = 2**30
 FLOAT32 = 4
-HF_LOGITS = 6
-"""Copies of the logits of one sampled token, in float32: logits, log-probs, masses, their sums, and two of other types."""
+HF_LOGITS = 4
+"""Copies of the logits of one sampled token, in float32: logits at the temperature, probabilities, and their sums."""
 TILE = 32 * 2**20
 """Bytes of a tile of logits with its temporary tensors, on a CPU."""
 HEAP_OVERHEAD = 0.1

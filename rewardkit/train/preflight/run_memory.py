@@ -93,6 +93,8 @@ def estimate_run(file: TrainFile, lengths: RowLengths, processes: int = 1) -> Me
             trains_head=size.trains_head,
             is_lent=compute == FLOAT32 or not size.trains_head,
         )
+        if sharded and size.trains_head:  # its gradient is made whole, and then divided
+            head += FLOAT32 * size.vocabulary * size.width
     weights = held_by_process(
         Weights(size.weights, size.trained, size.largest_layer, size.outside), processes, sharded=sharded
     )
