@@ -76,7 +76,7 @@ def break_down(name):
 
             after(4, VllmEngine, "_sample", die)  # check, step 1, check, step 2
         case "disk":
-            after(0, checkpoint, "save_file", disk_is_full)
+            after(0, checkpoint, "write_checksums", disk_is_full)
         case "killed":
             after(2, hf.HfEngine, "generate", die)
         case "killed in an update":
