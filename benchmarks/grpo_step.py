@@ -84,7 +84,7 @@ def ours(load: Workload) -> dict[str, Any]:
 
     def measured(name: str, untimed: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*arguments: Any) -> Any:
-            memory.note("before")
+            memory.note("loading and scoring")
             began = time.process_time()
             result = untimed(*arguments)
             seconds.setdefault(name, []).append(time.process_time() - began)
@@ -128,14 +128,18 @@ def ours(load: Workload) -> dict[str, Any]:
     )
     with contextlib.redirect_stdout(sys.stderr):
         launch(file, STAGES["grpo"].runner(), fresh=True)
+    memory.note("saving")
     lines = [json.loads(line) for line in (load.work / "ours/metrics.jsonl").read_text().splitlines()]
-    peaks = {name: value for name, value in memory.peaks.items() if name in {"sampling", "update"}}
     return {
         "seconds": {name: after_first(values) for name, values in seconds.items()},
         "tokens": fmean(line["tokens"] for line in lines),
         "learned": fmean(line["rows_learned"] for line in lines),
         "rewards": [line["reward"] for line in lines],
-        "memory": {"libraries": imported, **parts, **{f"peak while {name}": value for name, value in peaks.items()}},
+        "memory": {
+            "libraries": imported,
+            **parts,
+            **{f"peak while {name}": value for name, value in memory.peaks.items()},
+        },
     }
 
 
@@ -355,7 +359,7 @@ def main() -> None:
     parser.add_argument("--group", type=int, help="completions per prompt; 8, or 4 with --model")
     parser.add_argument("--tokens", type=int, default=32, help="tokens per completion, with --model")
     parser.add_argument("--lora", type=int, default=0, help="train adapters of this rank in all linear layers")
-    parser.add_argument("--micro-batch-tokens", type=int, help="of rewardkit; 2048, or 512 with --model")
+    parser.add_argument("--micro-batch-tokens", type=int, help="of rewardkit; 2048, or 256 with --model")
     parser.add_argument("--steps", type=int, help="6, or 30 with --accuracy")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=1)
@@ -374,7 +378,7 @@ def main() -> None:
         if arguments.model:
             prepare_word_problems(work)
             sizes = arguments.prompts or 8, arguments.group or 4, arguments.tokens
-            load = Workload(work, arguments.model.resolve(), *sizes, arguments.lora, micro or 512, steps)
+            load = Workload(work, arguments.model.resolve(), *sizes, arguments.lora, micro or 256, steps)
         else:
             if not (work / "sft/final").is_dir():
                 prepare(work)
