@@ -44,21 +44,22 @@ def test_killed_at_every_step(
     ending: str, order: str, tmp_path: Path, toy: ModuleType, files: ModuleType, run: Run
 ) -> None:
     """Killed before and after every fsync, truncation, renaming and removal, one after the other, it ends with every row once."""
-    rows = files.make_rows(1000)
+    rows = files.make_rows(400)
     if order == "interleaved":
-        rows = [rows[index * 4 + turn] for turn in range(4) for index in range(250)]
+        rows = [rows[index * 4 + turn] for turn in range(4) for index in range(100)]
     source = files.write_rows(tmp_path / "rows.jsonl", rows)
     with source.open("a") as file:
         file.write("{broken\n")
     reward = toy.PLAIN if order == "plain" else toy.GROUPED
     whole = tmp_path / f"whole{ending}"
-    ended, moments = run(inputs=[str(source)], out=str(whole), reward=reward)
+    job = {"inputs": [str(source)], "reward": reward, "segment_rows": 120, "chunk_rows": 40}
+    ended, moments = run(**job, out=str(whole))
     assert ended == 0
     out = tmp_path / f"out{ending}"
     kills = 0
     # Each run dies one step later than the last, so each step of the work is cut at, also while an earlier cut is repaired.
     for kill_at in range(1, 4 * moments):
-        ended, _ = run(inputs=[str(source)], out=str(out), reward=reward, kill_at=kill_at)
+        ended, _ = run(**job, out=str(out), kill_at=kill_at)
         if ended == 0:
             break
         assert ended == -signal.SIGKILL
