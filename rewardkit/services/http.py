@@ -41,7 +41,7 @@ class _Service:
         try:
             import httpx
         except ImportError:
-            raise ValueError("rewards over HTTP need httpx: pip install httpx") from None
+            raise ValueError("rewards over HTTP need httpx: pip install 'rewardkit[http]'") from None
         address = httpx.URL(url)
         if address.scheme not in {"http", "https"} or not address.host:
             raise ValueError(f"url must be an address such as http://127.0.0.1:8077, not {url!r}")
