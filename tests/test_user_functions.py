@@ -7,7 +7,7 @@ import pytest
 
 from rewardkit import NotApplicable, Registry, Rollout, load_reward
 from rewardkit.cli import run
-from rewardkit.config.spec import read_config
+from rewardkit.config.reading import read_config
 from rewardkit.errors import ConfigError
 from rewardkit.user_functions import FunctionSource, is_function, style_of
 

@@ -119,7 +119,7 @@ def command(
     Exits with 3 if no row got a reward, or if more rows than `unscored: abort_above` allows could not be read or scored.
     """
     from rewardkit.composite import CompositeReward, ScoreCache
-    from rewardkit.config.spec import read_config
+    from rewardkit.config.reading import read_config
     from rewardkit.scoring.columns.columns import Columns
     from rewardkit.scoring.engines.local import RewardSpec
     from rewardkit.scoring.progress import make_progress

@@ -19,7 +19,8 @@ from rewardkit.composite.cache import ScoreCache
 from rewardkit.composite.components import Components
 from rewardkit.composite.plugin_calls import ending_forked_children
 from rewardkit.composite.rows import read_rows, rollouts_of
-from rewardkit.config.spec import Composite, Requirements, RewardConfig, parse_config, read_config
+from rewardkit.config.reading import parse_config, read_config
+from rewardkit.config.spec import Composite, Requirements, RewardConfig
 from rewardkit.errors import TooManyUnscoredError, UsageError
 from rewardkit.registry import Registry
 from rewardkit.types import Rollout, ScoredRollout, Skipped

@@ -13,7 +13,7 @@ from pathlib import Path
 import uvicorn
 
 from rewardkit.composite import CompositeReward, ScoreCache
-from rewardkit.config.spec import read_config
+from rewardkit.config.reading import read_config
 from rewardkit.errors import UsageError
 from rewardkit.interrupts import answering
 from rewardkit.registry import Registry

@@ -18,7 +18,8 @@ from typing import Any, ClassVar, NoReturn, Self, cast
 
 from rewardkit.authoring import reward_type_of
 from rewardkit.composite.plugin_calls import to_outcome
-from rewardkit.config.spec import Component, parse_config
+from rewardkit.config.reading import parse_config
+from rewardkit.config.spec import Component
 from rewardkit.errors import ConfigError, PluginError
 from rewardkit.registry import OfferedReward, Provenance, Registry
 from rewardkit.testing.hostile import hostile_rollouts

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from rewardkit.config.params import params_schema
-from rewardkit.config.spec import parse_config
+from rewardkit.config.reading import parse_config
 from rewardkit.errors import ConfigError
 from rewardkit.registry import Registry
 from rewardkit.testing.contract import ContractBrokenError

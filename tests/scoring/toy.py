@@ -14,7 +14,7 @@ from typing import Any
 
 from rewardkit import Registry, Rollout, Score, Unscored, reward
 from rewardkit.composite import CompositeReward
-from rewardkit.config.spec import parse_config
+from rewardkit.config.reading import parse_config
 from rewardkit.scoring import output, run
 from rewardkit.scoring.columns.columns import Columns
 from rewardkit.scoring.formats import parquet

@@ -7,7 +7,7 @@ import pytest
 
 from rewardkit import Registry, Rollout, Unscored, reward
 from rewardkit.composite import CompositeReward
-from rewardkit.config.spec import parse_config
+from rewardkit.config.reading import parse_config
 from rewardkit.serve.batcher import Batcher, BusyError
 
 INLINE = "version: 1\ncomponents: {c: {use: toy.seen}}\n"

@@ -62,7 +62,7 @@ class RewardSpec:
             WorkerError: The plugins here resolve it to another reward.
         """
         from rewardkit.composite import CompositeReward, ScoreCache
-        from rewardkit.config.spec import parse_config
+        from rewardkit.config.reading import parse_config
         from rewardkit.registry import Registry
 
         registry = Registry.load()

@@ -11,7 +11,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from rewardkit.config import RewardConfig, parse_yaml, read_yaml
-from rewardkit.config.spec import resolve
+from rewardkit.config.reading import resolve
 from rewardkit.config.validate import did_you_mean, schema_problems, show
 from rewardkit.config.yaml import Document, Path_
 from rewardkit.errors import ConfigError, Location

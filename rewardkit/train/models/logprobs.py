@@ -114,7 +114,10 @@ def token_logprobs(
         Log-probabilities in float32 with gradient, (N,); entropies in nats without gradient, (N,).
     """
     dtype = compute_dtype or hidden_N_H.dtype
-    if hidden_N_H.shape[0] * weight_V_H.shape[0] <= PLAIN_LOGITS:
+    adds = add_to_grad and weight_V_H.is_leaf and weight_V_H.dtype == torch.float32
+    # Of a large embedding autograd would make a gradient for each micro-batch, however few tokens it has.
+    is_large = adds and weight_V_H.requires_grad and weight_V_H.numel() > PLAIN_LOGITS
+    if hidden_N_H.shape[0] * weight_V_H.shape[0] <= PLAIN_LOGITS and not is_large:
         bias = None if bias_V is None else bias_V.to(dtype)
         logits_N_V = torch.nn.functional.linear(hidden_N_H.to(dtype), weight_V_H.to(dtype), bias)
         return plain_logprobs(scaling.apply(logits_N_V), targets_N, temperature)
@@ -123,7 +126,7 @@ def token_logprobs(
         dtype,
         scaling,
         TileSize.fitting(memory_mb, hidden_N_H.device, len(weight_V_H)),
-        add_to_grad=add_to_grad and weight_V_H.is_leaf and weight_V_H.dtype == torch.float32,
+        add_to_grad=adds,
     )
     result: tuple[Tensor, Tensor] = _Tiled.apply(  # type: ignore[no-untyped-call]
         hidden_N_H, weight_V_H, bias_V, targets_N, call, torch.is_grad_enabled()

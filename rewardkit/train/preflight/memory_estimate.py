@@ -13,8 +13,12 @@ HF_LOGITS = 4
 """Copies of the logits of one sampled token, in float32: logits at the temperature, probabilities, and their sums."""
 TILE = 32 * 2**20
 """Bytes of a tile of logits with its temporary tensors, on a CPU."""
-HEAP_OVERHEAD = 0.1
-"""Memory that the allocator holds in addition to what is used, as a share of the activations."""
+CUDA_OVERHEAD = 0.1
+"""Memory of a GPU that torch holds in addition to what is used, as a share of the activations."""
+HEAP_OVERHEAD = 0.35
+"""The same of main memory: the C library keeps freed activations as holes between others. Measured with Gemma 3 270M."""
+HEAP_OVERHEAD_ADAPTERS = 0.8
+"""The same with adapters, which make more short-lived tensors."""
 CUDA_CONTEXT = 0.6 * GIB
 """Memory of a GPU that CUDA and its libraries take."""
 

@@ -17,9 +17,11 @@ from rewardkit.train.models.logprobs import CPU_MEMORY_MB, GPU_MEMORY_MB
 from rewardkit.train.models.precision import resolve_dtype
 from rewardkit.train.preflight.memory_estimate import (
     CUDA_CONTEXT,
+    CUDA_OVERHEAD,
     FLOAT32,
     GIB,
     HEAP_OVERHEAD,
+    HEAP_OVERHEAD_ADAPTERS,
     Memory,
     MicroBatch,
     RowLengths,
@@ -98,6 +100,8 @@ def estimate_run(file: TrainFile, lengths: RowLengths, processes: int = 1) -> Me
     weights = held_by_process(
         Weights(size.weights, size.trained, size.largest_layer, size.outside), processes, sharded=sharded
     )
+    heap = HEAP_OVERHEAD if config.model.lora is None else HEAP_OVERHEAD_ADAPTERS
+    overhead = heap if device.type == "cpu" else CUDA_OVERHEAD
     static = {
         "process" if device.type == "cpu" else "CUDA": _base_bytes(device),
         "weights": weights,
@@ -108,7 +112,7 @@ def estimate_run(file: TrainFile, lengths: RowLengths, processes: int = 1) -> Me
         "activations": activations,
         "log-probs": head,
         "optimizer step": 0,
-        "allocator": int(HEAP_OVERHEAD * activations),
+        "allocator": int(overhead * activations),
     }
     phases = {"update": update, "optimizer step": {"gradients": gradients, "optimizer step": step_bytes(trained, kind)}}
     if isinstance(config, RlConfig):

@@ -7,7 +7,7 @@ from rewardkit_code import CodeTests
 from rewardkit_code.execution.packages import image_with, lacking_imports, lacks, missing_package
 
 from rewardkit import Rollout, Unscored
-from rewardkit.config.spec import parse_config
+from rewardkit.config.reading import parse_config
 from rewardkit.registry import Registry
 
 NUMPY = "import numpy as np\n\ndef add(a, b):\n    return int(np.add(a, b))\n"
