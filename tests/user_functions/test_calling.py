@@ -9,7 +9,8 @@ from rewardkit import NotApplicable, Registry, Rollout, load_reward
 from rewardkit.cli import run
 from rewardkit.config.reading import read_config
 from rewardkit.errors import ConfigError
-from rewardkit.user_functions import FunctionSource, is_function, style_of
+from rewardkit.user_functions import FunctionSource, is_function
+from rewardkit.user_functions.styles import style_of
 
 FUNCTIONS = """
 import asyncio
