@@ -16,7 +16,7 @@ TILE = 32 * 2**20
 CUDA_OVERHEAD = 0.1
 """Memory of a GPU that torch holds in addition to what is used, as a share of the activations."""
 HEAP_OVERHEAD = 0.8
-"""The same of main memory: the C library keeps freed activations as holes between others. Measured with Gemma 3 270M and a Qwen2."""
+"""The same of main memory: the C library keeps freed activations as holes between others. Fitted to runs of Gemma 3 270M and of a Qwen2."""
 CUDA_CONTEXT = 0.6 * GIB
 """Memory of a GPU that CUDA and its libraries take."""
 
