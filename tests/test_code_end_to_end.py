@@ -150,7 +150,9 @@ import threading
 import time
 
 from rewardkit import hookimpl
+from rewardkit.scoring import output
 
+output.SEGMENT_SECONDS = 0  # rows are written as soon as they are scored, so that the wait below ends
 LOCK = threading.Lock()
 SENT = []
 PART = os.environ.get("INTERRUPT_ONCE_WRITTEN")
