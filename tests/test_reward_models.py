@@ -24,6 +24,8 @@ def test_every_sequence_is_in_one_batch(lengths, most):
 class _Characters:
     """A tokenizer with a token for every character; texts start with `[` and end with `]`, and chats have `role:content;`."""
 
+    bos_token_id = ord("[")
+
     def __call__(self, *texts, truncation=False, max_length=None):
         body = "|".join(texts)
         if truncation:

@@ -319,38 +319,41 @@ def test_a_reward_that_kills_the_fork_server_ends_with_an_error(pool: Pool) -> N
 
 
 def test_random_kills_under_load(make_pool: MakePool) -> None:
-    """A thousand units under a hail of kills, of workers and now and then the fork_server: each gets exactly one answer, the right one.
+    """Hundreds of units under a hail of kills, of workers and now and then the fork server: each gets exactly one answer, the right one.
 
     Only a unit that was hit twice may be unscored, and then it says by what.
     """
     pool = make_pool("double.slow", size=4)
     generator = random.Random(1)  # noqa: S311
-    count = 1000
-    future = pool.submit(rollouts(*map(str, range(count))), None)
-    kills = 0
-    while not future.done():
-        victims = workers_of(pool)
-        if victims and generator.random() < 0.5:
-            try:
-                generator.choice(victims).kill()
+    count, kills, unscored = 250, 0, 0
+    for _ in range(100):  # until there were enough kills, however fast the machine is
+        future = pool.submit(rollouts(*map(str, range(count))), None)
+        while not future.done():
+            victims = workers_of(pool)
+            if victims and generator.random() < 0.5:
+                try:
+                    generator.choice(victims).kill()
+                    kills += 1
+                except psutil.NoSuchProcess:
+                    pass
+            server = pool.server.pid
+            if kills % 12 == 11 and pool.server.is_loaded:  # if one can't even be built, that is an error
+                os.kill(server, signal.SIGKILL)
                 kills += 1
-            except psutil.NoSuchProcess:
-                pass
-        server = pool.server.pid
-        if kills % 12 == 11 and pool.server.is_loaded:  # if one can't even be built, that is an error
-            os.kill(server, signal.SIGKILL)
-            kills += 1
-        time.sleep(0.005)
-    results = answers(future)
-    assert len(results) == count
-    wrong = [
-        (number, result)
-        for number, result in enumerate(results)
-        if result != Score(2.0 * number) and not (isinstance(result, Unscored) and "SIGKILL" in result.message)
-    ]
-    assert wrong == []
-    assert sum(isinstance(result, Unscored) for result in results) <= kills // 2
-    assert kills > 10
+            time.sleep(0.005)
+        results = answers(future)
+        assert len(results) == count
+        wrong = [
+            (number, result)
+            for number, result in enumerate(results)
+            if result != Score(2.0 * number) and not (isinstance(result, Unscored) and "SIGKILL" in result.message)
+        ]
+        assert wrong == []
+        unscored += sum(isinstance(result, Unscored) for result in results)
+        if kills > 20:
+            break
+    assert kills > 20
+    assert unscored <= kills // 2
     assert len(workers_of(pool)) <= 4
 
 

@@ -78,14 +78,16 @@ def test_boxes_killed_under_load(backend):
     results, errors, ended = {}, [], set()
     lock = threading.Lock()
     with opened(backend, slots=4, limits=Limits(cpu_s=10, wall_s=60)) as box:
-        numbers = iter(range(count))
+        numbers = iter(range(100 * count))
         done = threading.Event()
 
         def work():
             while True:
                 with lock:
-                    number = next(numbers, None)
-                if number is None:
+                    number = next(numbers)
+                if number >= count and (
+                    len(ended) > 5 or number >= 99 * count
+                ):  # enough kills, however fast the machine is
                     return
                 try:
                     run = box.run(ADD, [Stdin(f"{number} 1\n")]).runs[0]
@@ -117,7 +119,8 @@ def test_boxes_killed_under_load(backend):
         killer.join()
         replaced = box.pool.replaced
     assert not errors
-    assert results == {number: [f"{number + 1}\n"] for number in range(count)}
+    assert len(results) >= count
+    assert all(found == [f"{number + 1}\n"] for number, found in results.items())
     assert len(ended) > 5
     assert replaced >= len(ended) - 4  # the last may have been ended when nobody asked for them any more
 
