@@ -46,7 +46,7 @@ def row(source: str, question: str, completion: str, answer: str, index: int, sp
 def word_problem(draw: random.Random) -> tuple[str, str]:
     """Return a word problem of one addition or subtraction, and its answer."""
     name, thing = draw.choice(NAMES), draw.choice(THINGS)
-    have, change, gains = draw.randint(2, 60), draw.randint(2, 39), draw.random() < 0.5
+    have, change, gains = draw.randint(2, 40), draw.randint(2, 9), draw.random() < 0.5
     if not gains and change > have:
         have, change = change, have
     event = (
