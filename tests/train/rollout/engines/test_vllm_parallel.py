@@ -16,6 +16,7 @@ pytest.importorskip("vllm", reason="vLLM has an environment of its own: make tes
 
 from rewardkit.errors import ConfigError
 from rewardkit.train.config.reading import read_train_config
+from rewardkit.train.distributed.sharded_files import read_tensors, stored_tensors
 
 pytestmark = pytest.mark.slow
 FAULTY = Path(__file__).parents[2] / "faulty.py"
@@ -90,6 +91,17 @@ def test_two_processes_do_what_one_does_and_a_stale_one_stops_both(start_world, 
     """
     from safetensors.torch import load_file
 
+    def policy_of(checkpoint):
+        stored = {
+            name: entry for name, entry in stored_tensors(checkpoint).items() if name.startswith("policy/weight/")
+        }
+        weights = {name: torch.empty(entry.shape, dtype=entry.dtype) for name, entry in stored.items()}
+        read_tensors(checkpoint, weights)
+        return weights
+
+    def final_of(run):
+        return load_file(run / "final/model.safetensors")
+
     one, two, stale = config("one"), config("two", fsdp="true"), config("stale")
     assert ended(start_world([str(FAULTY), str(one), "none", "-"], 1))[0] == [0]
     codes, said = ended(start_world([str(FAULTY), str(two), str(stale), "vllm keeps its weights", "1"], 2))
@@ -98,9 +110,10 @@ def test_two_processes_do_what_one_does_and_a_stale_one_stops_both(start_world, 
     assert len(samples[0]) == 4 * 5 * 4
     assert samples[0] == samples[1]
     assert samples[0][: 2 * 5 * 4] == samples[2]
-    for other, file in (("two", "final/model"), ("stale", "checkpoints/step-000002/policy")):
-        weights = [load_file(tmp_path / name / f"{file}.safetensors") for name in ("one", other)]
-        assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-5) for name in weights[0])
+    for other, read, file in (("two", final_of, ""), ("stale", policy_of, "checkpoints/step-000002")):
+        first, second = (read(tmp_path / name / file) for name in ("one", other))
+        assert first.keys() == second.keys()
+        assert all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
     metrics = [line for line in lines(tmp_path / "two", "metrics.jsonl") if line["kind"] == "train"]
     assert all(
         line["weight_sync_difference_max"] < 1e-4 and line["sampling_logp_difference_max"] < 1e-4 for line in metrics
