@@ -11,7 +11,6 @@ each parameter.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import math
 import os
@@ -22,6 +21,8 @@ import time
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from sharding import example_build
 
 ROOT = Path(__file__).parents[1]
 
@@ -126,13 +127,8 @@ def main() -> None:
     if args.worker:
         measure(args)
         return
-    spec = importlib.util.spec_from_file_location("build", ROOT / "examples/train/build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    build = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(build)
     with tempfile.TemporaryDirectory() as folder:
-        build.write_model(Path(folder) / "model", hidden=args.hidden, layers=args.layers)
+        example_build().write_model(Path(folder) / "model", hidden=args.hidden, layers=args.layers)
         found = {processes: run(args, Path(folder) / "model", processes) for processes in (1, args.processes)}
     print(f"{args.rows} rows, {found[1]['real']:,.0f} tokens; a pass without gradient, the process with most")
     print(f"{'':16}{'padded tokens':>15}{'packed tokens':>15}{'padded CPU s':>14}{'packed CPU s':>14}")

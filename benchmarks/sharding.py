@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 MB = 1e6
@@ -119,6 +120,16 @@ def run(args: argparse.Namespace, model: Path, *, sharded: bool) -> list[dict[st
         return [json.loads((Path(out) / f"{rank}.json").read_text()) for rank in range(args.processes)]
 
 
+def example_build() -> Any:
+    """Import examples/train/build.py, which makes models of random weights."""
+    spec = importlib.util.spec_from_file_location("build", ROOT / "examples/train/build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
+    return build
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -135,13 +146,8 @@ def main() -> None:
     if args.worker:
         measure(args)
         return
-    spec = importlib.util.spec_from_file_location("build", ROOT / "examples/train/build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    build = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(build)
     with tempfile.TemporaryDirectory() as folder:
-        build.write_model(Path(folder) / "model", hidden=args.hidden, layers=args.layers)
+        example_build().write_model(Path(folder) / "model", hidden=args.hidden, layers=args.layers)
         found = {sharded: run(args, Path(folder) / "model", sharded=sharded) for sharded in (False, True)}
     print(f"{args.processes} processes, hidden {args.hidden}, {args.layers} layers: the process that holds most, MB")
     print(f"{'':16}{'weights':>10}{'gradients':>11}{'moments':>10}{'resident':>10}{'s/step':>9}", end="")

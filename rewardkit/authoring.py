@@ -15,7 +15,16 @@ import typing
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
-from rewardkit.types import CallLimits, Executor, RewardFunction, RewardResult, RewardType, Rollout, Scope
+from rewardkit.types import (
+    CallLimits,
+    Executor,
+    RewardFunction,
+    RewardResult,
+    RewardType,
+    Rollout,
+    Scope,
+    columns_named_by,
+)
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 REWARD_TYPE_ATTRIBUTE = "__rewardkit_reward_type__"
@@ -100,11 +109,7 @@ def reward(
 
         def all_needs(values: Any) -> Iterable[str]:
             yield from fixed_needs
-            for value in (getattr(values, key) for key in field_params):
-                if isinstance(value, list | tuple | set | frozenset):
-                    yield from value
-                elif value is not None:
-                    yield value
+            yield from columns_named_by(values, field_params)
 
         is_async = inspect.iscoroutinefunction(target.__call__ if inspect.isclass(target) else target)
         _refuse_mismatch(name, target, is_async, scope, executor, limits)

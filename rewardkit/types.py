@@ -24,6 +24,8 @@ SpanWeights: TypeAlias = Callable[[Mapping[str, Any], str], Iterable[tuple[int, 
 """A function of a row and the text of its response. It returns spans of the text as (begin, end, weight)."""
 
 UnscoredKind: TypeAlias = Literal["infra", "timeout", "reference", "input", "plugin"]
+RETRYABLE: frozenset[str] = frozenset({"infra", "timeout"})
+"""The kinds of failures that another try may mend."""
 OutcomeStatus: TypeAlias = Literal["scored", "unscored", "not_applicable", "skipped"]
 Scope: TypeAlias = Literal["rollout", "group"]
 Executor: TypeAlias = Literal["inline", "process", "async", "device"]
@@ -354,17 +356,22 @@ class RewardType:
         lacking = [name for name in self.needed_fields(params) if not rollout.has_value(name)]
         if not lacking:
             return []
-        empty = _columns_named_by(params, self.may_be_empty)
-        missing = _columns_named_by(params, self.may_be_missing)
+        empty = columns_named_by(params, self.may_be_empty)
+        missing = columns_named_by(params, self.may_be_missing)
         return [
             name for name in lacking if name not in missing and not (name in empty and rollout.fields.get(name) == "")
         ]
 
 
-def _columns_named_by(params: Any, parameters: Iterable[str]) -> set[str]:
-    """Return the columns that parameters name: each holds a name, several names, or None."""
+def columns_named_by(params: Any, parameters: Iterable[str]) -> list[str]:
+    """Return the columns that parameters name, in their order.
+
+    Args:
+        params: The parameters of a component.
+        parameters: Which of them name columns: each holds a name, several names, or None.
+    """
     values = [getattr(params, parameter) for parameter in parameters]
-    return {name for value in values if value is not None for name in ([value] if isinstance(value, str) else value)}
+    return [name for value in values if value is not None for name in ([value] if isinstance(value, str) else value)]
 
 
 def outcome_status(outcome: Outcome) -> OutcomeStatus:

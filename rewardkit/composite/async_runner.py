@@ -19,7 +19,7 @@ from rewardkit.composite.plugin_calls import call_async, close_reward, ending_fo
 from rewardkit.composite.runners import Outcomes, Units
 from rewardkit.errors import UsageError
 from rewardkit.services.limits import Endpoint, endpoint_of, pause_s
-from rewardkit.types import CallLimits, Outcome, RewardFunction, Rollout, Scope, Unscored
+from rewardkit.types import RETRYABLE, CallLimits, Outcome, RewardFunction, Rollout, Scope, Unscored
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +30,6 @@ MAX_BLOCKED_THREADS = 16
 """If so many threads are blocked by calls that never return, the component is not called again."""
 MAX_GIVEN_UP = 64
 """If so many calls of one event loop go on although they were cancelled, the reward is built again on another."""
-TRIED_AGAIN = frozenset({"infra", "timeout"})
-"""The kinds of failures that another try may mend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,7 +381,7 @@ class AsyncRunner:
 
 
 def _may_be_tried_again(outcome: Outcome) -> bool:
-    return isinstance(outcome, Unscored) and outcome.kind in TRIED_AGAIN
+    return isinstance(outcome, Unscored) and outcome.kind in RETRYABLE
 
 
 def _is_plugin_fault(outcomes: Sequence[Outcome]) -> bool:

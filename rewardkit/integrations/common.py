@@ -14,13 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from rewardkit.composite import CompositeReward, load_reward
+from rewardkit.config.paths import add_field_paths
 from rewardkit.errors import DataError, RewardkitError, TooManyUnscoredError, UsageError
-from rewardkit.scoring.columns.paths import add_field_paths
-from rewardkit.scoring.formats.decode import field_paths
-from rewardkit.types import Rollout, Score, ScoredRollout, Unscored
+from rewardkit.types import RETRYABLE, Rollout, Score, ScoredRollout, Unscored
 
-RETRYABLE = frozenset({"infra", "timeout"})
-"""Kinds of failures that may not occur again on another try."""
 MAX_PAUSE_S = 10.0
 MIN_ROWS_TO_ABORT = 200
 """Below this many rollouts the share of unscored ones says too little to end a run."""
@@ -274,7 +271,7 @@ def row_fields(
         # Not where another column of that name is, such as the solution as text beside the number that it ends with.
         fields[missing.pop() if len(missing) == 1 else label_column(reward)] = label
     refuse_missing(reward, fields, system)
-    add_field_paths(fields, field_paths(reward.config))
+    add_field_paths(fields, reward.config.field_paths)
     return fields
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rewardkit.config.paths import add_field_paths
 from rewardkit.errors import UsageError
 from rewardkit.integrations.common import (
     component_value,
@@ -25,8 +26,6 @@ from rewardkit.integrations.common import (
     refuse_unknown,
     shared_reward,
 )
-from rewardkit.scoring.columns.paths import add_field_paths
-from rewardkit.scoring.formats.decode import field_paths
 from rewardkit.types import Rollout
 
 UNSCORED = "unscored"
@@ -60,7 +59,7 @@ def process_results(
         composite = shared_reward(path)
         fields = plain(doc)
         refuse_missing(composite, fields, "the document")
-        add_field_paths(fields, field_paths(composite.config))
+        add_field_paths(fields, composite.config.field_paths)
         texts = [text for item in results for text in (item if isinstance(item, list) else [item])]
         scored = composite.score([Rollout(str(doc[prompt]) if prompt else "", text, fields) for text in texts])
         values = {"reward": [item.reward for item in scored]}

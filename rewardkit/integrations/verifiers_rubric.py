@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rewardkit.composite import CompositeReward
+from rewardkit.config.paths import add_field_paths
 from rewardkit.errors import UsageError
 from rewardkit.integrations.common import (
     component_value,
@@ -26,8 +27,6 @@ from rewardkit.integrations.common import (
     reward_or_raise,
     shared_reward,
 )
-from rewardkit.scoring.columns.paths import add_field_paths
-from rewardkit.scoring.formats.decode import field_paths
 from rewardkit.types import Rollout
 
 
@@ -104,7 +103,7 @@ def to_rollout(reward: CompositeReward, state: Mapping[str, Any], reference: str
     row = {name: value for name, value in (state.get("input") or {}).items() if name != "prompt"}
     info = state.get("info") or row.get("info") or {}
     fields = plain({**(info if isinstance(info, Mapping) else {}), **row, reference: state.get("answer") or None})
-    add_field_paths(fields, field_paths(reward.config))
+    add_field_paths(fields, reward.config.field_paths)
     turns = [step["tokens"] for step in state.get("trajectory") or () if step.get("tokens")]
     tokens = sum(len(turn["completion_ids"]) for turn in turns) or None
     reason = "length" if state.get("is_truncated") else None

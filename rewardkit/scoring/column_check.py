@@ -10,7 +10,7 @@ from rewardkit.config.spec import RewardConfig
 from rewardkit.errors import DataError
 from rewardkit.scoring.columns.columns import OWN, STANDARD, Columns
 from rewardkit.scoring.columns.paths import MapError, RowError
-from rewardkit.scoring.formats.decode import decode, field_paths, read_row
+from rewardkit.scoring.formats.decode import decode, read_row
 from rewardkit.scoring.formats.readers import Reader
 from rewardkit.types import Rollout
 
@@ -63,7 +63,7 @@ def check_columns(reader: Reader, columns: Columns, config: RewardConfig) -> Non
         if missing := [name for name in ("prompt", "completion") if found and name not in found]:
             names = " and no column ".join(map(repr, missing))
             raise DataError(f"{file}: rows have no column {names}. {_advice(missing, found)}")
-        rollouts = decode(first, columns, field_paths(config)).rollouts
+        rollouts = decode(first, columns, config.field_paths).rollouts
         try:
             missing_columns = missing_fields(rollouts, config)
         except DataError as error:
@@ -79,7 +79,7 @@ def unknown_route_columns(rollouts: Sequence[Rollout], config: RewardConfig) -> 
     """Return the columns that routes match and that no rollout has.
 
     Args:
-        rollouts: Rollouts whose fields include the paths of ``field_paths``.
+        rollouts: Rollouts whose fields include the reward's ``field_paths``.
         config: The reward.
 
     Returns:
@@ -163,7 +163,7 @@ def missing_fields(rollouts: Iterable[Rollout], config: RewardConfig) -> dict[st
     A component only reads the rollouts that are routed to its composite and that its condition may let through.
 
     Args:
-        rollouts: Rollouts whose fields include the paths of ``field_paths``.
+        rollouts: Rollouts whose fields include the reward's ``field_paths``.
         config: The reward.
 
     Returns:

@@ -17,14 +17,12 @@ from typing import Any, Generic, TypeVar
 
 from rewardkit.composite import CompositeReward
 from rewardkit.errors import RewardkitError
-from rewardkit.types import Rollout, ScoredRollout
+from rewardkit.types import RETRYABLE, Rollout, ScoredRollout
 
 T = TypeVar("T")
 
 MAX_BATCH = 512
 """Rollouts that are scored in one call; a batch ends with the request that reaches it."""
-RETRYABLE = frozenset({"infra", "timeout"})
-"""Kinds of failures that another try may mend."""
 MAX_PAUSE_S = 10.0
 
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from rewardkit.composite import CompositeReward
+from rewardkit.config.paths import add_field_paths
 from rewardkit.errors import DataError, RewardkitError
 from rewardkit.integrations.common import completion_of, component_value, fields_of
 from rewardkit.scoring.columns.columns import Columns
-from rewardkit.scoring.columns.paths import RowError, add_field_paths
-from rewardkit.scoring.formats.decode import Decoded, decode, field_paths, read_row
+from rewardkit.scoring.columns.paths import RowError
+from rewardkit.scoring.formats.decode import Decoded, decode, read_row
 from rewardkit.scoring.formats.decode import write_row as to_json
 from rewardkit.scoring.formats.encode import json_lines, score_columns
 from rewardkit.scoring.formats.format import RawRow
@@ -331,7 +332,7 @@ def _rollout(
 
 @functools.lru_cache(maxsize=16)
 def _paths(reward: CompositeReward) -> tuple[str, ...]:
-    return field_paths(reward.config)
+    return reward.config.field_paths
 
 
 def _is_chat(value: Any) -> bool:

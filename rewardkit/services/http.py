@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 from annotated_types import Gt
 
 from rewardkit.authoring import FieldName, reward
-from rewardkit.types import CallLimits, Rollout, Score, Unscored, UnscoredKind
+from rewardkit.types import RETRYABLE, CallLimits, Rollout, Score, Unscored, UnscoredKind
 
 if TYPE_CHECKING:
     import httpx
 
 TOKEN = "REWARDKIT_SERVE_TOKEN"  # noqa: S105 - the name of a variable
-_TRIED_AGAIN = frozenset({"infra", "timeout"})
 _REFUSED = frozenset({400, 401, 403, 404, 405, 415})
 """HTTP status codes of a wrong address, token or request, which another try would not mend."""
 _ROWS_AT_FAULT = frozenset({413, 422})
@@ -104,10 +103,8 @@ class _Http:
 
     async def _send(self, rows: Sequence[str]) -> list[Result]:
         response = await self._service.post(f'{{"rows": [{",".join(rows)}]}}'.encode("utf-8", "surrogatepass"))
-        if response.status_code in _REFUSED:
-            return [Unscored("plugin", _refusal(response))] * len(rows)
-        if response.status_code in _ROWS_AT_FAULT and len(rows) == 1:
-            return [Unscored("input", _refusal(response))]
+        if (refused := _refused(response, len(rows))) is not None:
+            return refused
         response.raise_for_status()  # of several rows, each is sent again alone
         results = response.json().get("results")
         if not isinstance(results, list) or len(results) != len(rows):
@@ -210,14 +207,12 @@ class OpenRlhf:
                 raise
             return [Unscored("input", f"the row can't be sent as JSON: {error}")]
         response = await self._service.post(text.encode("utf-8", "surrogatepass"))
-        if response.status_code in _REFUSED:
-            return [Unscored("plugin", _refusal(response))] * len(rollouts)
-        if response.status_code in _ROWS_AT_FAULT and len(rollouts) == 1:
-            return [Unscored("input", _refusal(response))]
+        if (refused := _refused(response, len(rollouts))) is not None:
+            return refused
         if (unscored := _unscored(response)) is not None:
             if len(rollouts) > 1:  # which of them it is, only single requests can tell
                 return [result for rollout in rollouts for result in await self([rollout])]
-            if unscored.kind not in _TRIED_AGAIN:
+            if unscored.kind not in RETRYABLE:
                 return [unscored]
         response.raise_for_status()
         return _rewards(response.json(), len(rollouts))
@@ -228,8 +223,14 @@ def _encoded(value: Any) -> str:
     return json.dumps(value, allow_nan=False)
 
 
-def _refusal(response: httpx.Response) -> str:
-    return f"{response.url} refused the request: HTTP {response.status_code}: {response.text[:200]}"
+def _refused(response: httpx.Response, count: int) -> list[Result] | None:
+    """Return the results of a request that another try would not mend; None for another answer, and if one of several rows is at fault."""
+    message = f"{response.url} refused the request: HTTP {response.status_code}: {response.text[:200]}"
+    if response.status_code in _REFUSED:
+        return [Unscored("plugin", message)] * count
+    if response.status_code in _ROWS_AT_FAULT and count == 1:
+        return [Unscored("input", message)]
+    return None
 
 
 def _result(item: Any) -> Result:

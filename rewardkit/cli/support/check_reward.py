@@ -111,7 +111,7 @@ def check_reward(
 
 def _inspect(config: RewardConfig, data: tuple[str, ...], columns: Columns, limit: int | None) -> Findings:
     from rewardkit.scoring.column_check import FIRST_ROWS, check_columns, column_paths
-    from rewardkit.scoring.formats.decode import decode, field_paths
+    from rewardkit.scoring.formats.decode import decode
     from rewardkit.scoring.formats.readers import Reader, find_inputs
 
     findings = Findings()
@@ -120,7 +120,7 @@ def _inspect(config: RewardConfig, data: tuple[str, ...], columns: Columns, limi
         check_columns(reader, columns, config)
     except DataError as error:
         findings.hint = str(error)
-    paths = field_paths(config)
+    paths = config.field_paths
     unseen = dict(config.route_columns())
     names: dict[str, None] = {}
     for chunk in reader.chunks():

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from rewardkit.config.paths import EACH, add_field_paths, walk
+from rewardkit.config.paths import EACH, walk
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -15,7 +15,6 @@ __all__ = [
     "EACH",
     "MapError",
     "RowError",
-    "add_field_paths",
     "changed_at",
     "is_list",
     "is_struct",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rewardkit.errors import DataError, TooManyUnscoredError
 from rewardkit.scoring.columns.columns import Columns
-from rewardkit.scoring.formats.decode import Decoded, Rejected, decode, field_paths
+from rewardkit.scoring.formats.decode import Decoded, Rejected, decode
 from rewardkit.scoring.formats.encode import ScoreColumns, arrow_table, json_lines, score_columns
 from rewardkit.scoring.formats.format import Payload, writer_of
 from rewardkit.scoring.formats.readers import Chunk
@@ -60,7 +60,7 @@ class ChunkScorer:
     def __init__(self, reward: CompositeReward, task: Task) -> None:
         self._reward = reward
         self._task = task
-        self._paths = field_paths(reward.config)
+        self._paths = reward.config.field_paths
         self._lock = threading.Lock()
         self._told: dict[str, float] = {}
 

@@ -11,19 +11,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
+from rewardkit.config.paths import add_field_paths
 from rewardkit.read_only import FLAT_TYPES, ReadOnlyDict, has_value
 from rewardkit.scoring.columns.columns import OWN, Columns, is_chat, kind_of
-from rewardkit.scoring.columns.paths import RowError, add_field_paths
+from rewardkit.scoring.columns.paths import RowError
 from rewardkit.scoring.formats.format import RawRow, UnreadableRow
 from rewardkit.scoring.formats.readers import Chunk
 from rewardkit.types import Rollout, Text
-
-if TYPE_CHECKING:
-    from rewardkit.config.spec import RewardConfig
 
 _OWN = frozenset(OWN)
 _pop = dict.pop
@@ -67,18 +65,13 @@ class Decoded:
     rejected: list[Rejected]
 
 
-def field_paths(config: RewardConfig) -> tuple[str, ...]:
-    """Return the fields that a reward reads by a path into nested columns, such as ``reward_model.ground_truth``."""
-    return config.field_paths
-
-
 def decode(chunk: Chunk, columns: Columns, paths: Sequence[str] = ()) -> Decoded:
     """Turn the rows of a chunk into rollouts. Rows that can't be used are in ``rejected``.
 
     Args:
         chunk: The rows.
         columns: How columns become the parts of a rollout.
-        paths: What ``field_paths`` returned for the reward.
+        paths: The reward's ``field_paths``.
     """
     rows: list[dict[str, Any]] = []
     rollouts: list[Rollout] = []

@@ -9,7 +9,6 @@ from rewardkit.config import RewardConfig
 from rewardkit.config.expression import ExpressionError, parse_expression
 from rewardkit.errors import ConfigError, DataError, Location, UsageError
 from rewardkit.scoring.column_check import FIRST_ROWS, missing_fields
-from rewardkit.scoring.formats.decode import field_paths
 from rewardkit.train.config import RlConfig, RunConfig, paths
 from rewardkit.train.config.training_file import TrainFile
 from rewardkit.train.data.rows import Row, RowFile, columns_hint, find_files, first_rows
@@ -49,7 +48,7 @@ def check_inputs(file: TrainFile, *keys: Literal["train", "eval"]) -> None:
 
 def nested_paths(config: RunConfig, *rewards: RewardConfig | None) -> list[str]:
     """Return the paths into nested columns that rewards, and the condition ``evaluate.correct``, read."""
-    found = [path for reward in rewards if reward is not None for path in field_paths(reward)]
+    found = [path for reward in rewards if reward is not None for path in reward.field_paths]
     return list(dict.fromkeys([*found, *(name for name in _condition_fields(config) if "." in name)]))
 
 

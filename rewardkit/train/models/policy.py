@@ -224,8 +224,11 @@ class Policy(TrainedModel):
         self, batch: Sequence[TokenSpan], temperature: float, packed: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         hidden_N_H = self._states(batch, packed)
-        targets_N = torch.tensor([token for row in batch for token in row.tokens[row.start :]], device=self.device)
-        return hidden_N_H, *self._score(hidden_N_H, targets_N, temperature)
+        return hidden_N_H, *self._score(hidden_N_H, self._targets(batch), temperature)
+
+    def _targets(self, batch: Sequence[TokenSpan]) -> Tensor:
+        """Return the tokens from ``start`` on, row after row. Shape: (N,)."""
+        return torch.tensor([token for row in batch for token in row.tokens[row.start :]], device=self.device)
 
     def mask(self, batch: Sequence[TokenSpan]) -> Tensor:
         """Return a mask that is True for tokens and False for padding. Shape: (B, T)."""
@@ -360,8 +363,7 @@ class Policy(TrainedModel):
     @torch.no_grad()
     def _forward_greedy(self, batch: Sequence[TokenSpan], packed: bool) -> tuple[Tensor, Tensor]:
         hidden_N_H, logprobs_N, _ = self._forward_logprobs(batch, 1.0, packed)
-        targets_N = torch.tensor([token for row in batch for token in row.tokens[row.start :]], device=self.device)
-        return logprobs_N, self._are_likeliest(hidden_N_H, targets_N)
+        return logprobs_N, self._are_likeliest(hidden_N_H, self._targets(batch))
 
     def are_likeliest(self, hidden_N_H: Tensor, tokens_N: Tensor) -> Tensor:
         """Return whether tokens are the most probable ones at hidden states, in parts that limit the memory for logits. Shape: (N,)."""

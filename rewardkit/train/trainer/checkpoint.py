@@ -8,7 +8,7 @@ number.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,8 +126,12 @@ class Checkpoints:
             raise RewardkitError(
                 f"{path} belongs to another model than this configuration's; use another output folder, or --fresh"
             )
+        ordered = {
+            name: [parameter for group in optimizer.adamw.param_groups for parameter in group["params"]]
+            for name, (_, optimizer) in parts.items()
+        }
         moments: dict[str, Any] = numbers | {
-            place: _empty_moment(entry, _parameter(parts, place))
+            place: _empty_moment(entry, _parameter(ordered, place))
             for place, entry in stored.items()
             if place not in into
         }
@@ -164,12 +168,10 @@ def _flat(place: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield from _flat(f"{place}/{key}", inner)
 
 
-def _parameter(parts: Mapping[str, tuple[Mapping[str, nn.Parameter], Optimizer]], place: str) -> Tensor:
-    """Return the parameter that a moment with this name belongs to."""
+def _parameter(ordered: Mapping[str, Sequence[Tensor]], place: str) -> Tensor:
+    """Return the parameter that a moment with this name belongs to, of the parameters of each part in the optimizer's order."""
     name, _, index, *_ = place.split("/")
-    groups = parts[name][1].adamw.param_groups
-    found: list[Tensor] = [parameter for group in groups for parameter in group["params"]]
-    return found[int(index)]
+    return ordered[name][int(index)]
 
 
 def _empty_moment(stored: StoredTensor, parameter: Tensor) -> Tensor:
