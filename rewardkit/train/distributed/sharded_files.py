@@ -19,7 +19,7 @@ from torch import Tensor
 from rewardkit.train.distributed import collectives
 
 FILE_BYTES = 1 << 30
-"""A process begins a new file when it has written about so many bytes. A file is put together in main memory."""
+"""A process begins a new file when it has written about so many bytes. Tensors of a GPU are copied to main memory file by file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,13 @@ def write_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> None:
         OSError: A file can't be written. All processes raise it.
         RuntimeError: Anything else went wrong. All processes raise it.
     """
-    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import save
+
+    from rewardkit.train.distributed.tensor_writer import TensorWriter
 
     if not tensors:
         return
-    writer = HuggingFaceStorageWriter(str(folder), _file_numbers(tensors), save_distributed=True)
+    writer = TensorWriter(str(folder), _file_numbers(tensors), save_distributed=True)
     with _plain_errors():
         save(
             {name: value.detach() for name, value in tensors.items()},

@@ -33,8 +33,10 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
         part.mkdir(parents=True)
         write(part)
+        mode = part.stat().st_mode & 0o666  # safetensors makes files that others can't read, whatever the umask
         for file in part.rglob("*"):
             if file.is_file():
+                file.chmod(mode)
                 sync_file(file)
         if path.exists():
             path.rename(old)

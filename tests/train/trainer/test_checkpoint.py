@@ -51,6 +51,19 @@ def test_a_folder_that_was_being_replaced_is_found_again(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
+def test_what_is_written_can_be_read_by_whom_the_folder_can(tmp_path):
+    """The files of safetensors are for their owner alone, which a shared disk of models has no use for."""
+    tmp_path.chmod(0o755)
+
+    def write(folder):
+        say("first")(folder)
+        (folder / "file").chmod(0o600)
+
+    write_folder(tmp_path / "final", write)
+    folder, file = (tmp_path / "final").stat().st_mode, (tmp_path / "final/file").stat().st_mode
+    assert file & 0o777 == folder & 0o666
+
+
 def test_a_file_that_can_not_be_written_is_told(tmp_path):
     """The error gives the reason and says that nothing is lost."""
     with pytest.raises(OutputError, match=r"config\.json can't be written: No such file or directory; the existing"):
