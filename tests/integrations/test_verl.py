@@ -71,6 +71,13 @@ def test_a_missing_column_is_named(file) -> None:
         score(file(MATH), reference="solution")
 
 
+def test_a_finish_reason_needs_the_largest_length(file) -> None:
+    """Without verl's limit of a response the manager can't tell a truncated one, so a reward that reads this is refused."""
+    config = {"reward": {"reward_kwargs": {"file": file(MATH + "gate: \"finish_reason != 'length'\"\n")}}, "data": {}}
+    with pytest.raises(UsageError, match="set data.max_response_length"):
+        RewardkitRewardManager(config, None)
+
+
 @pytest.fixture
 def manager():
     """Return a function that makes a reward manager by verl's own loader."""
