@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rewardkit.errors import DataError
+from rewardkit.language_models import chat_turn, text_prompt_tokens, with_end
 from rewardkit.reward_models import DialogueError, chat_tokens, single_bos
 from rewardkit.train.config import SftData, TextData
 from rewardkit.train.data.rows import Row
@@ -106,24 +107,12 @@ class Renderer:
         return tokens
 
     def plain_prompt(self, text: str) -> tuple[int, ...]:
-        """Return the tokens of a text prompt.
-
-        Some tokenizers end every text with the end-of-sequence token. It is removed, because the completion continues the text.
-        """
-        tokens = tuple(self.tokenizer(text)["input_ids"])
-        if ends := _ending(tokens, self.tokenizer.eos_token_id):
-            own = _ending(self.tokenizer(text, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id)
-            tokens = tokens[: len(tokens) - max(ends - own, 0)]
-        return tuple(single_bos(self.tokenizer, tokens))
+        """Return the tokens of a text prompt."""
+        return text_prompt_tokens(self.tokenizer, text)
 
     def text_with_end(self, text: str) -> tuple[int, ...]:
         """Return the tokens of a whole text with one end-of-sequence token."""
-        return self._ended(self.plain_prompt(text))
-
-    def _ended(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
-        """Add an end-of-sequence token, unless there is one already or the tokenizer has none."""
-        eos = self.tokenizer.eos_token_id
-        return (*tokens, eos) if isinstance(eos, int) and not _ending(tokens, eos) else tokens
+        return with_end(self.tokenizer, self.plain_prompt(text))
 
     def chat(self, messages: Sequence[Message], row: Row, *, prompt: bool) -> tuple[int, ...]:
         """Return the tokens of messages, rendered by the chat template; with ``prompt``, up to the start of the assistant's message."""
@@ -170,7 +159,7 @@ class Renderer:
 
     def plain(self, before: tuple[int, ...], completion: str, row: Row, weighters: Sequence[SpanWeighter]) -> Example:
         """Return the example of a text completion, which ends with the end-of-sequence token."""
-        response = self._ended(tuple(self.tokenizer(completion, add_special_tokens=False)["input_ids"]))
+        response = with_end(self.tokenizer, tuple(self.tokenizer(completion, add_special_tokens=False)["input_ids"]))
         if not response:
             raise DataError(f"{row.place}: the completion is empty")
         return Example((*before, *response), len(before), tuple(self.weights(response, row, weighters)), row.place)
@@ -185,21 +174,15 @@ class Renderer:
         assert isinstance(self.data, SftData)  # noqa: S101 - for the type checker
         if self.data.train_on == "last":
             turns = turns[-1:]
+        if not self.tokenizer.chat_template:
+            raise DataError(f"{row.place}: {NO_CHAT_TEMPLATE}")
         spoken = []
         for turn in turns:
-            before, after = (
-                self.chat(messages[:turn], row, prompt=True),
-                self.chat(messages[: turn + 1], row, prompt=False),
-            )
-            if after[: len(before)] != before:
-                raise DataError(
-                    f"{row.place}: the chat template renders the prompt of turn {turn + 1} differently once there is a response, so "
-                    "training and sampling would see different prompts; correct model.chat_template"
-                )
-            end = max(
-                (at + 1 for at, token in enumerate(after) if token == self.tokenizer.eos_token_id), default=len(after)
-            )
-            spoken.append((before, after, end if end > len(before) else len(after)))
+            try:
+                found = chat_turn(self.tokenizer, messages, turn)
+            except DialogueError as error:
+                raise DataError(f"{row.place}: {error}") from None
+            spoken.append((found.before, found.after, found.end))
         whole = spoken[-1][1]
         if not all(whole[: len(after)] == after for _, after, _ in spoken):
             return [self.turns([one], row, weighters) for one in spoken]
@@ -231,11 +214,3 @@ class Renderer:
     def read(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens, without those that end or pad it."""
         return text_of(self.tokenizer, tokens, self._silent)
-
-
-def _ending(tokens: Sequence[int], token: int | None) -> int:
-    """Return how many times tokens end with a token."""
-    count = 0
-    while count < len(tokens) and tokens[-1 - count] == token:
-        count += 1
-    return count

@@ -179,43 +179,6 @@ def process_advantages(
     return torch.where(step_of_token_B_T >= 0, gathered_B_T, 0)
 
 
-def steps_of_tokens(tokens: list[str], separator: str = "\n\n") -> list[int]:
-    """Return the step of a completion that each of its tokens belongs to. Steps end with ``separator``.
-
-    A token belongs to the step that its first character stands in; the separator to the step that it ends. A separator may
-    be cut by tokens anyhow. Repeated separators, and one at the very end, make no empty steps.
-
-    Args:
-        tokens: The text of each token, which joined give the completion.
-        separator: What ends a step.
-
-    Returns:
-        A step number per token, from 0 without gaps.
-    """
-    if not separator:
-        raise ValueError("the separator of steps must not be empty")
-    text = "".join(tokens)
-    ends: list[int] = []  # where each step ends, separators included
-    position = 0
-    while (found := text.find(separator, position)) >= 0:
-        end = found + len(separator)
-        if text[position:found].strip():
-            ends.append(end)
-        elif ends:
-            ends[-1] = end  # nothing between two separators: it belongs to the step before
-        position = end
-    if ends and not text[position:].strip():
-        ends[-1] = len(text)
-    steps: list[int] = []
-    start = step = 0
-    for token in tokens:
-        while step < len(ends) and start >= ends[step] and start < len(text):
-            step += 1
-        steps.append(step)
-        start += len(token)
-    return steps
-
-
 def component_shares(contributions_C_B: Tensor, rewards_B: Tensor, groups: GroupStatistics) -> Tensor:
     """Return each component's share of the within-group variance of the reward.
 

@@ -6,13 +6,12 @@ computed in tiles (``logprobs``). Other models make logits by their own forward.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from rewardkit.language_models import own_logits
 from rewardkit.train.models.logprobs import LogitScaling
 
 LARGE_LOGIT = 200.0
@@ -56,30 +55,3 @@ def configured_scaling(config: Any) -> LogitScaling:
             scale *= float(value) ** power
     cap = getattr(config, "final_logit_softcapping", None)
     return LogitScaling(scale, float(cap) if cap else None)
-
-
-def own_logits(lm: Any, hidden_N_H: Tensor) -> Tensor:
-    """Return the logits that a model's own forward makes of given hidden states. Shape: (N, V)."""
-    ids = torch.zeros(1, len(hidden_N_H), dtype=torch.long, device=hidden_N_H.device)
-    with _fixed_output(getattr(lm, lm.base_model_prefix), hidden_N_H[None]):
-        return lm(input_ids=ids, use_cache=False).logits[0]  # type: ignore[no-any-return]
-
-
-@contextmanager
-def _fixed_output(module: Any, hidden: Tensor) -> Iterator[None]:
-    """Make a backbone return given hidden states, instead of computing any."""
-    from transformers.modeling_outputs import BaseModelOutputWithPast
-
-    class Output(BaseModelOutputWithPast):
-        """Hidden states alone. Whatever else a model's forward passes on (router logits, images, attentions) is None."""
-
-        def __getattr__(self, name: str) -> None:
-            if name.startswith("__"):
-                raise AttributeError(name)
-
-    original = module.forward
-    module.forward = lambda *_args, **_kwargs: Output(last_hidden_state=hidden)
-    try:
-        yield
-    finally:
-        module.forward = original

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rewardkit.errors import ConfigError, Location
+from rewardkit.language_models import own_logits
 from rewardkit.train.config import ModelConfig
 from rewardkit.train.data.batching import PackedRows, lines_of, packed_inputs
 from rewardkit.train.data.token_text import text_of
@@ -22,7 +23,7 @@ from rewardkit.train.data.turn_end import turn_end
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.fsdp import ShardedModel, gather_weights, shard_model
 from rewardkit.train.models.base import TrainedModel
-from rewardkit.train.models.heads import find_head, own_logits
+from rewardkit.train.models.heads import find_head
 from rewardkit.train.models.loading import (
     base_model,
     best_device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,11 +11,21 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from rewardkit.errors import RewardkitError
+from rewardkit.language_models import steps_of_tokens
 from rewardkit.train.config import ProcessConfig, RlConfig
-from rewardkit.train.losses.advantages import steps_of_tokens
 from rewardkit.train.models.policy import Tokens, TokenSpan
 from rewardkit.train.rollout.generate import Sample
 from rewardkit.types import Score
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What a verifier said of each completion. Shapes: (B,)."""
+
+    values_B: Tensor
+    """1: accepted · 0: rejected · NaN: not judged, such as where a gate is closed."""
+    effects_B: Tensor
+    """What a verdict of 1 adds to the reward."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +48,8 @@ class RolloutBatch:
     """The step that each token of a completion belongs to, from 0."""
     written: Sequence[Sequence[bool] | None] | None = None
     """For each completion, True for the tokens that the policy wrote. None: all of them."""
+    verdicts: Verdicts | None = None
+    """The verifier's verdicts, if they are corrected for its error rates."""
 
     @property
     def mask_B_T(self) -> Tensor:
@@ -97,7 +110,45 @@ def build_rollout_batch(samples: Sequence[Sample], config: RlConfig, decode: Cal
         ),
         steps=steps,
         step_of_token=step_of_token,
+        verdicts=None
+        if config.correction.verifier is None
+        else verdicts(samples, config.correction.verifier.component),
     )
+
+
+def verdicts(samples: Sequence[Sample], component: str | None) -> Verdicts:
+    """Return what the verifier said of scored completions.
+
+    Args:
+        samples: The completions.
+        component: The component that is the verifier. None: the reward is the verdict.
+
+    Raises:
+        RewardkitError: A verdict is neither 0 nor 1.
+    """
+    values, effects = [], []
+    for sample in samples:
+        value, effect = sample.scored.reward, 1.0
+        if component is not None:
+            outcome = sample.scored.outcomes[component]
+            has_value = isinstance(outcome, Score) and sample.scored.contributions[component] is not None
+            value = outcome.value if isinstance(outcome, Score) and has_value else math.nan
+            effect = sample.scored.weights[component] if has_value else 0.0
+        assert value is not None  # noqa: S101 - the unscored completions have been removed
+        if value not in {0, 1} and not math.isnan(value):
+            subject = "the reward" if component is None else f"component {component!r}"
+            remedy = (
+                "name the component that is the verifier"
+                if component is None
+                else "name a component whose values are 0 and 1"
+            )
+            raise RewardkitError(
+                f"{sample.prompt.place}: {subject} gives {value:g}, but correction.verifier corrects verdicts of 0 and 1; {remedy} "
+                "(correction.verifier.component), or remove the correction"
+            )
+        values.append(value)
+        effects.append(effect)
+    return Verdicts(torch.tensor(values, dtype=torch.float32), torch.tensor(effects, dtype=torch.float32))
 
 
 def training_rewards(sample: Sample, process: ProcessConfig | None) -> Sequence[float]:

@@ -155,24 +155,6 @@ def test_process_advantages_refuse_a_step_without_reward():
         )
 
 
-def test_steps_of_tokens_by_hand():
-    """Steps end with the separator, however tokens cut it; a repeated or trailing separator makes no empty step."""
-    assert adv.steps_of_tokens(["a", "b\n", "\nc", "d"]) == [0, 0, 0, 1]  # "\nc" starts within the separator
-    assert adv.steps_of_tokens(["a", "\n\n", "\n\n", "b", "\n\n"]) == [0, 0, 0, 1, 1]
-    assert adv.steps_of_tokens(["\n\n", "a", "\n", "b"], "\n") == [0, 0, 0, 1]
-    assert adv.steps_of_tokens([]) == []
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.text(alphabet="ab\n", max_size=3), max_size=12))
-def test_steps_of_tokens_have_no_gaps(tokens):
-    """Step numbers start at 0 and rise by at most 1 where every token is a single character."""
-    characters = list("".join(tokens))
-    steps = adv.steps_of_tokens(characters)
-    assert len(steps) == len(characters)
-    assert all(b - a in (0, 1) for a, b in zip([0, *steps], [*steps], strict=False))
-
-
 def test_component_shares_by_hand():
     """Shares of the within-group variance add up to 1; a constant supplies nothing; an unscored row is not seen."""
     a = [1.0, 0.0, 0.0, 5.0]

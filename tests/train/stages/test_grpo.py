@@ -61,7 +61,7 @@ def flaky(rollout: Rollout) -> Score | Unscored:
 
 def stepwise_of(text: str) -> Score:
     """Rewards each step, separated by the character 1, with its share of digits."""
-    from rewardkit.train.losses.advantages import steps_of_tokens
+    from rewardkit.language_models import steps_of_tokens
 
     steps = steps_of_tokens(list(text), "1") or [0]
     parts = ["".join(c for c, own in zip(text, steps, strict=False) if own == step) for step in range(max(steps) + 1)]
