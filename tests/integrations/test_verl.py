@@ -74,7 +74,7 @@ def test_a_missing_column_is_named(file) -> None:
 def test_a_finish_reason_needs_the_largest_length(file) -> None:
     """Without verl's limit of a response the manager can't tell a truncated one, so a reward that reads this is refused."""
     config = {"reward": {"reward_kwargs": {"file": file(MATH + "gate: \"finish_reason != 'length'\"\n")}}, "data": {}}
-    with pytest.raises(UsageError, match="set data.max_response_length"):
+    with pytest.raises(UsageError, match=r"set data\.max_response_length"):
         RewardkitRewardManager(config, None)
 
 
