@@ -213,8 +213,11 @@ class RewardFunction(Protocol):
     """A reward that is ready to use. It takes a batch of rollouts and returns as many results, in the same order.
 
     An ``async`` reward returns an awaitable of the same. One of scope ``"group"`` is called with one group: all its
-    members, or with a condition or gate those that it lets through. An
-    attribute ``close()``, where there is one, is called at the end.
+    members, or with a condition or gate those that it lets through.
+
+    Further attributes are called where there are any: ``close()`` at the end. ``preflight()`` before the first rollout of a run: it returns
+    why no rollout could be scored, such as a service that is down, or None. ``costs()`` at any time: it returns what all calls so far have
+    cost, as sums by name, such as tokens.
     """
 
     def __call__(self, rollouts: Sequence[Rollout], /) -> Sequence[RewardResult] | Awaitable[Sequence[RewardResult]]:

@@ -19,7 +19,7 @@ from rewardkit.cli.support.streams import RewardOutput
 from rewardkit.errors import TooManyUnscoredError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from rich.table import Table
 
@@ -216,6 +216,8 @@ def print_result(result: RunResult, out: Path) -> None:
         told = [f"{count:,} {kind}" for kind, count in sorted(part["unscored"].items())]
         if told:
             console.print(f"[yellow]{escape(name)} unscored:[/] {', '.join(told)}")
+        if costs := part.get("costs"):
+            console.print(f"[dim]{escape(name)} cost: {costs_text(costs)}[/]")
         if part["not_applicable"]:
             console.print(f"[dim]{escape(name)} not applicable: {part['not_applicable']:,}[/]")
         if part["skipped"]:
@@ -235,6 +237,15 @@ def print_result(result: RunResult, out: Path) -> None:
     done = "already complete: " if result.already_complete else ""
     where = "standard output" if str(out) == STDOUT else escape(str(out))
     console.print(f"{done}{_rows(manifest['rows_written'])} in {where}")
+
+
+def costs_text(costs: Mapping[str, float]) -> str:
+    """Return costs in words: sums by name."""
+    return ", ".join(f"{name.replace('_', ' ')} {_amount(value)}" for name, value in costs.items())
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.4g}"
 
 
 def _where_rejected(out: Path) -> str:

@@ -104,6 +104,7 @@ def command(
         if kept is not None:
             stack.callback(kept.close)
         reward = stack.enter_context(load(reward_file, registry, workers=workers, cache=kept))
+        reward.preflight()
         sock = stack.enter_context(listen(host, port))
         number = sock.getsockname()[1]
 

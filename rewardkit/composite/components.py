@@ -28,7 +28,7 @@ from rewardkit.config.params import plain_params
 from rewardkit.config.spec import Component, Composite, RewardConfig
 from rewardkit.errors import ConfigError
 from rewardkit.process_pool import ProcessPool, default_workers
-from rewardkit.types import CallLimits, NotApplicable, Outcome, Rollout, Score
+from rewardkit.types import CallLimits, NotApplicable, Outcome, RewardFunction, Rollout, Score
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,8 @@ class Components:
         self._pool: ProcessPool | None = None
         self._device: DaemonExecutor | None = None
         self._runners: dict[tuple[str, str], Runner] = {}
+        self._functions: list[tuple[Component, RewardFunction]] = []
+        """The rewards that run in this process."""
         self._keys: dict[tuple[str, str], bytes | None] = {}
         self.closing: Future[None] = Future()
         """Done when ``close`` is called, so that nobody waits for what will never come."""
@@ -71,6 +73,47 @@ class Components:
             self._pool.close()
         if self._device is not None:
             self._device.end(CLOSE_TIMEOUT_S)
+
+    def preflight(self) -> None:
+        """Ask each reward that can tell whether it is able to score.
+
+        Raises:
+            ConfigError: One is not. Every problem is listed with the place of its component.
+        """
+        problems = []
+        for component, function in self._functions:
+            ask = getattr(function, "preflight", None)
+            if ask is None:
+                continue
+            try:
+                with ending_forked_children():
+                    told = ask()
+            # The boundary: this is the plugin's code.
+            except Exception as error:
+                logger.debug("%s can't tell whether it is able to score", who(component), exc_info=True)
+                told = f"{type(error).__name__}: {error}"
+            if told:
+                problems.append((component.location, f"{who(component)} can't score: {told}"))
+        if problems:
+            raise ConfigError(*problems)
+
+    def costs(self) -> dict[str, dict[str, float]]:
+        """Return what the calls of each component have cost so far, as sums by name."""
+        found: dict[str, dict[str, float]] = {}
+        for component, function in self._functions:
+            ask = getattr(function, "costs", None)
+            if ask is None:
+                continue
+            try:
+                told = {str(name): float(value) for name, value in ask().items()}
+            # The boundary: this is the plugin's code, and a reward without known costs still scores.
+            except Exception:
+                logger.exception("%s can't tell its costs", who(component))
+                continue
+            sums = found.setdefault(component.name, {})
+            for name, value in told.items():
+                sums[name] = sums.get(name, 0.0) + value
+        return found
 
     def _components(self) -> Iterator[tuple[Composite, Component]]:
         for composite in self._composites:
@@ -100,6 +143,7 @@ class Components:
                 text = f"{who(component)} can't be built: {type(error).__name__}: {error}"
                 problems.append((component.location, text))
                 continue
+            self._functions.append((component, function))
             match component.offer.type.executor:
                 case "inline":
                     self._runners[key] = InlineRunner(component, function)

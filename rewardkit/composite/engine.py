@@ -146,6 +146,19 @@ class CompositeReward:
         """Seconds spent by each component so far, added over threads and workers."""
         return self._components.timings
 
+    @property
+    def costs(self) -> dict[str, dict[str, float]]:
+        """What the calls of each component have cost so far, as sums by name, for rewards that tell (judges: calls, tokens, money)."""
+        return self._components.costs()
+
+    def preflight(self) -> None:
+        """Ask each reward that can tell whether it is able to score, such as whether the endpoint of a judge is up.
+
+        Raises:
+            ConfigError: One is not. Every problem is listed with the place of its component.
+        """
+        self._components.preflight()
+
     @overload
     def score(self, rollouts: Rollout | Mapping[str, Any], *, step: int | None = None) -> ScoredRollout: ...
 

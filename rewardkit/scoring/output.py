@@ -26,6 +26,7 @@ from rewardkit.scoring.resume.journal import (
     reading_part,
     writing,
 )
+from rewardkit.scoring.summary import added_costs
 
 SEGMENT_BYTES = 64 << 20
 SEGMENT_SECONDS = 10.0
@@ -145,6 +146,7 @@ class Output:
                 seconds,
                 before.replaced + scored_chunk.replaced,
                 tuple(dict.fromkeys((*before.emptied, *scored_chunk.emptied))),
+                added_costs(before.costs or {}, scored_chunk.summary.costs),
             )
         rows = self.now.rows - self.journal.last.rows
         if (
@@ -174,6 +176,7 @@ class Output:
                 now.seconds,
                 now.replaced,
                 now.emptied,
+                now.costs,
             )
             self.journal.record(self.now)
         self.waiting_bytes = 0

@@ -24,7 +24,7 @@ from rewardkit.scoring.progress import NoProgress
 from rewardkit.scoring.resume.journal import OutputPaths, read_manifest, writing
 from rewardkit.scoring.resume.summary_of_written import summarize_rows
 from rewardkit.scoring.run import RunResult, ScoreOptions, run_result, score_files
-from rewardkit.scoring.summary import Summary
+from rewardkit.scoring.summary import Summary, added_costs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,11 +106,16 @@ def retry_rows(
         rows, scored = Path(name) / f"rows.{ending}", Path(name) / f"scored.{ending}"
         _extract(options.out, rows, ending, chosen)
         inner = dataclasses.replace(options, inputs=[str(rows)], out=scored, columns=Columns(), fresh=True, limit=None)
-        score_files(inner, reward, spec=spec, progress=progress)
+        again = score_files(inner, reward, spec=spec, progress=progress)
         with writing(paths):
             summary = _merge(options.out, scored, paths.rewritten, ending, chosen, reward.config.component_names)
             seconds = manifest["summary"]["components"]
             summary.seconds = {name: part.get("seconds", 0.0) for name, part in seconds.items()}
+            now = again.summary["components"]
+            spent = [
+                {name: part["costs"] for name, part in parts.items() if "costs" in part} for parts in (seconds, now)
+            ]
+            summary.costs = added_costs(*spent)
             manifest = {
                 **manifest,
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

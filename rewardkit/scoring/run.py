@@ -28,7 +28,7 @@ from rewardkit.scoring.output import Job, Output, finished_manifest, protected_p
 from rewardkit.scoring.progress import NoProgress
 from rewardkit.scoring.resume.journal import OutputPaths, read_manifest, reading_part, writing
 from rewardkit.scoring.resume.summary_of_written import summarize_part
-from rewardkit.scoring.summary import Summary
+from rewardkit.scoring.summary import Summary, added_costs
 
 if TYPE_CHECKING:
     from rewardkit.composite import CompositeReward
@@ -128,6 +128,7 @@ def score_files(
     elsewhere = not reward.is_inline
     reader = Reader(inputs, max_rows=_CHUNK_ROWS_ELSEWHERE if elsewhere else _CHUNK_ROWS, limit=options.limit)
     check_columns(reader, options.columns, reward.config)
+    reward.preflight()
     plan = plan_groups(reader, options.columns) if reward.config.needs_groups else None
     if plan is not None and plan.interleaved:
         job = Job(identity, kind, order="groups")
@@ -160,6 +161,7 @@ def _run(
             output.paths.part, job.format, job.order, output.journal.ends, reward.config.component_names
         )
     summary.seconds = dict(output.now.seconds or {})
+    summary.costs = added_costs({}, output.now.costs or {})
     if not output.journal.complete:
         chunks = reader.chunks(done) if plan is None else gather(reader, options.columns, plan, done)
         with _stop_on_signal() as asked, rare_garbage_collection(), progress(reader.total_bytes) as shown:

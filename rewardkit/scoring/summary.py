@@ -11,7 +11,7 @@ import math
 import re
 import zlib
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -178,6 +178,24 @@ def _hash(group: Hashable) -> int:
     return zlib.adler32(data) << 32 | zlib.crc32(data)
 
 
+def added_costs(
+    one: Mapping[str, Mapping[str, float]], other: Mapping[str, Mapping[str, float]], sign: float = 1.0
+) -> dict[str, dict[str, float]]:
+    """Return the sums of two tables of costs, by component and name.
+
+    Args:
+        one: Costs.
+        other: Further ones.
+        sign: -1 for the difference.
+    """
+    result = {component: dict(sums) for component, sums in one.items()}
+    for component, sums in other.items():
+        mine = result.setdefault(component, {})
+        for name, value in sums.items():
+            mine[name] = mine.get(name, 0.0) + sign * value
+    return result
+
+
 @dataclass
 class Summary:
     """The statistics of a run, for the reward (first) and each component."""
@@ -197,6 +215,8 @@ class Summary:
     """Why components could not be scored."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Seconds that each component took, summed over threads and workers."""
+    costs: dict[str, dict[str, float]] = field(default_factory=dict)
+    """What the calls of each component have cost, as sums by name, for components that tell."""
     tracebacks: dict[str, str] = field(default_factory=dict)
     """For each component that raised an exception, the first row that it failed on, with the traceback. It is not part of ``data``."""
 
@@ -262,6 +282,7 @@ class Summary:
             self._reason(reason, times)
         for name, seconds in other.seconds.items():
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        self.costs = added_costs(self.costs, other.costs)
         self.tracebacks = {**other.tracebacks, **self.tracebacks}
 
     def data(self) -> dict[str, Any]:
@@ -277,6 +298,8 @@ class Summary:
                 "not_applicable": self.not_applicable[place],
                 "seconds": round(self.seconds.get(name, 0.0), 3),
             }
+            if name in self.costs:
+                parts[name]["costs"] = dict(self.costs[name])
         total = parts.pop("")
         for unused in ("skipped", "not_applicable", "seconds"):
             total.pop(unused)

@@ -16,7 +16,7 @@ from rewardkit.scoring.formats.decode import Decoded, Rejected, decode
 from rewardkit.scoring.formats.encode import ScoreColumns, arrow_table, json_lines, score_columns
 from rewardkit.scoring.formats.format import Payload, writer_of
 from rewardkit.scoring.formats.readers import Chunk
-from rewardkit.scoring.summary import Summary
+from rewardkit.scoring.summary import Summary, added_costs
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,6 +63,7 @@ class ChunkScorer:
         self._paths = reward.config.field_paths
         self._lock = threading.Lock()
         self._told: dict[str, float] = {}
+        self._told_costs: dict[str, dict[str, float]] = {}
 
     def __call__(self, chunk: Chunk) -> ScoredChunk:
         """Decode, score and encode a chunk.
@@ -126,6 +127,9 @@ class ChunkScorer:
             timings = dict(self._reward.timings)
             summary.seconds = {name: spent - self._told.get(name, 0.0) for name, spent in timings.items()}
             self._told = timings
+            costs = self._reward.costs
+            summary.costs = added_costs(costs, self._told_costs, -1.0)
+            self._told_costs = costs
         return summary
 
     def _with_place(self, chunk: Chunk, decoded: Decoded, error: DataError) -> DataError:

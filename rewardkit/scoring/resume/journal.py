@@ -95,6 +95,8 @@ class Segment:
     """Rows whose text had to be changed for Parquet."""
     emptied: tuple[str, ...] = ()
     """Columns whose empty objects had to become null for Parquet."""
+    costs: Mapping[str, Mapping[str, float]] | None = None
+    """What the calls of each component have cost."""
 
 
 class Journal:
@@ -226,8 +228,9 @@ def _segment(data: Any) -> Segment:
     counts = (segment.consumed, segment.rows, segment.rejected, segment.part_bytes, segment.rejected_bytes)
     if any(type(count) is not int or count < 0 for count in (*counts, segment.replaced)):
         raise ValueError("a count is no whole number")
-    if not isinstance(segment.seconds, dict | None) or not isinstance(segment.emptied, list | tuple):
-        raise TypeError("seconds or emptied is of another type")
+    maps = segment.seconds, segment.costs
+    if not all(isinstance(item, dict | None) for item in maps) or not isinstance(segment.emptied, list | tuple):
+        raise TypeError("seconds, costs or emptied is of another type")
     return dataclasses.replace(segment, emptied=tuple(segment.emptied))
 
 

@@ -88,6 +88,7 @@ def evaluate_models(
         load_tokenizer(section, place)  # report a missing model before the first one is evaluated
     all_answers = []
     with CompositeReward(file.reward, registry=file.registry, workers=config.reward_workers) as reward:
+        reward.preflight()
         for section, place in zip(sections, places, strict=True):
             policy = Policy.load(
                 section,
