@@ -26,6 +26,12 @@ class CheatInput:
     """A completion of the row with a low reward, if there is one."""
     others: tuple[str, ...] = ()
     """Completions of other rows with a high reward."""
+    other_references: tuple[str, ...] = ()
+    """References of other rows, none of which is a reference of this one."""
+    long_references: tuple[str, ...] = ()
+    """Long texts of the row that may be its reference, such as a summary."""
+    lengths: tuple[int, ...] = ()
+    """Lengths in characters at which the reward changes, as its parameters tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +44,11 @@ class Cheat:
     """The completions, in a few words."""
     make: Callable[[CheatInput], Iterable[str]]
     """Returns completions for a row; none where the cheat does not apply."""
+    all_needed: bool = False
+    """True if the cheat succeeds on a row only if each of its completions is accepted. A hedge is an example: "4 or 5" and "5 or 4". A
+    reward that accepts only one of them reads the answer at one place, and a policy that hedges gains nothing."""
+    as_group: bool = False
+    """True if the completions of a row form a group of their own, for rewards that compare the rollouts of a group. Their mean
+    reward counts. Such a cheat is left out where the reward compares no rollouts."""
+    kind: str = "plugin"
+    """The heading in reports."""
