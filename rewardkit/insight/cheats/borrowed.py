@@ -40,20 +40,21 @@ def _cut_before_answer(row: CheatInput) -> Iterator[str]:
             yield row.right[:place]
 
 
-def _disowned(row: CheatInput) -> Iterator[str]:
+def _right_and_wrong(row: CheatInput) -> Iterator[str]:
+    """Give a right completion and the same with another answer, each of which takes the other back."""
     for reference in row.references:
-        if row.right and reference in row.right:
-            wrong = wrong_answer(reference, row)
-            yield f"{row.right}\n\nNo, all of this is wrong. The answer is {wrong}."
+        if row.right and (changed := put_for_reference(row.right, reference, wrong_answer(reference, row))) is not None:
+            yield f"{row.right}\n\nNo, all of this is wrong.\n\n{changed}"
+            yield f"{changed}\n\nNo, all of this is wrong.\n\n{row.right}"
 
 
 def _shuffled(row: CheatInput) -> Iterator[str]:
     """Use the words of a long reference without its meaning, as overlap scores such as BLEU and ROUGE allow."""
     for text in row.long_references[:2]:
         words = text.split()
-        yield " ".join(sorted(words))
-        yield " ".join(reversed(words))
-        yield " ".join(dict.fromkeys(words))
+        for changed in (sorted(words), list(reversed(words)), list(dict.fromkeys(words))):
+            if changed != words:
+                yield " ".join(changed)
 
 
 def _denied_reference(row: CheatInput) -> Iterator[str]:
@@ -74,7 +75,7 @@ def _dressed_as_right(row: CheatInput) -> Iterator[str]:
         yield f"{head[0] if head else ''}{row.wrong}{tail[0] if tail else ''}"
 
 
-CHEATS = tuple(
+_SINGLE = tuple(
     Cheat(name, description, make, kind="borrowed")
     for name, description, make in (
         ("prompt-copied", "the prompt, repeated", _prompt),
@@ -82,7 +83,6 @@ CHEATS = tuple(
         ("other-row", "a right completion of another row", _other_rows),
         ("right-made-wrong", "a right completion with another answer in it", _in_form_of_right),
         ("right-cut-short", "a right completion without its answer", _cut_before_answer),
-        ("right-disowned", "a right completion that takes everything back", _disowned),
         ("reference-shuffled", "the words of a long reference in another order", _shuffled),
         ("reference-denied", "a long reference, denied", _denied_reference),
         ("function-words", "the most frequent words of a language", _function_words),
@@ -111,5 +111,15 @@ CHEATS = tuple(
         ("wrong-in-code", "a wrong completion in a fenced block", of_wrong("```python\n<C>\n```", "```json\n<C>\n```")),
         ("wrong-unfinished", "a wrong completion that never ends", of_wrong("<C>\n\nBut wait, " + FILLER * 5 + "and")),
     )
+)
+CHEATS = (
+    *_SINGLE,
+    Cheat(
+        "right-and-wrong",
+        "a right completion and a wrong one, in either order",
+        _right_and_wrong,
+        all_needed=True,
+        kind="borrowed",
+    ),
 )
 """The cheats of this module."""
