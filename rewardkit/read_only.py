@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NoReturn
 
@@ -112,6 +112,13 @@ def has_value(value: Any) -> bool:
     if isinstance(value, list | tuple | dict | bytes):
         return len(value) > 0
     return not _is_null(value) and 0 not in _shape(value)
+
+
+def have_values(values: Sequence[Any]) -> bool:
+    """Return True if `has_value` is true of all values."""
+    if set(map(type, values)) == {str}:
+        return _TEXT_FOR_NO_VALUE.isdisjoint(values) and not any(map(str.isspace, values))
+    return all(map(has_value, values))
 
 
 def _is_null(value: Any) -> bool:

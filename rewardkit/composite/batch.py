@@ -16,16 +16,17 @@ from typing import Any
 from rewardkit.composite import combine
 from rewardkit.composite.components import Components
 from rewardkit.composite.runners import Outcomes
+from rewardkit.composite.scored_batch import ScoredBatch
 from rewardkit.config.expression import EvaluationError, Expression
 from rewardkit.config.spec import Component, Composite, RewardConfig
 from rewardkit.errors import UsageError
+from rewardkit.read_only import have_values
 from rewardkit.types import (
     LACKING_ATTRIBUTE,
     NotApplicable,
     Outcome,
     Rollout,
     Score,
-    ScoredRollout,
     Skipped,
     Unscored,
 )
@@ -52,6 +53,18 @@ def gate_needs(composite: Composite) -> frozenset[str]:
     return frozenset(wanted)
 
 
+class _Kinds(dict[str, set[type[Outcome]]]):
+    """For each component that is done the types of its outcomes, found out when they are asked for."""
+
+    def __init__(self, outcomes: Mapping[str, Sequence[Outcome]]) -> None:
+        super().__init__()
+        self._outcomes = outcomes
+
+    def __missing__(self, name: str) -> set[type[Outcome]]:
+        found = self[name] = set(map(type, self._outcomes[name]))
+        return found
+
+
 class Batch:
     """The state of scoring one batch with one composite."""
 
@@ -64,6 +77,7 @@ class Batch:
         self.rollouts = rollouts
         self.outcomes: dict[str, list[Outcome]] = {}
         """For each component that is done, an outcome per rollout."""
+        self.kinds = _Kinds(self.outcomes)
         self.gate: list[bool | Unscored] | None = None
         """For each rollout True if the gate is open, False if it is shut, Unscored if it can't be decided; None before that is known."""
         if composite.gate is None:
@@ -93,10 +107,17 @@ class Batch:
             # Inline components run last, while the others wait for processes and services.
             for component in sorted(ready, key=lambda item: item.offer.type.executor == "inline"):
                 waiting.remove(component)
-                outcomes, units = self.select(component, gated=component.name not in first)
+                outcomes, active = self.select(component, gated=component.name not in first)
                 rollouts = self.rollouts
+                if len(active) < len(rollouts):
+                    rollouts = [rollouts[index] for index in active]
+                scored_here = self.components.score_here(self.composite, component, rollouts)
+                if scored_here is not None:
+                    self.finish(component, outcomes, active, *scored_here)
+                    continue
+                units = self.units(component, active)
                 future = self.components.start(
-                    self.composite, component, [[rollouts[index] for index in unit] for unit in units]
+                    self.composite, component, [[self.rollouts[index] for index in unit] for unit in units]
                 )
                 running[future] = component, units, outcomes
             done = [future for future in running if future.done()]
@@ -116,28 +137,53 @@ class Batch:
         if self.gate is None:
             self.gate = [self.decide_gate(index) for index in range(len(self.rollouts))]
 
-    def select(self, component: Component, *, gated: bool) -> tuple[list[Outcome | None], list[list[int]]]:
-        """Return the outcomes that are decided without running a component, and the units of rollouts that it must run for."""
+    def finish(
+        self,
+        component: Component,
+        outcomes: list[Outcome | None],
+        active: Sequence[int],
+        found: list[Outcome],
+        seconds: float,
+    ) -> None:
+        """Take in the outcomes of a component for the rollouts that it was run for."""
+        if len(active) == len(outcomes):
+            self.outcomes[component.name] = found
+        else:
+            for index, outcome in zip(active, found, strict=True):
+                outcomes[index] = outcome
+            self.outcomes[component.name] = outcomes  # type: ignore[assignment]  # every place is filled by now
+        self.components.spent(component.name, seconds)
+
+    def select(self, component: Component, *, gated: bool) -> tuple[list[Outcome | None], Sequence[int]]:
+        """Return the outcomes that are decided without running a component, and the indices of the rollouts that it must run for."""
         outcomes: list[Outcome | None] = [None] * len(self.rollouts)
-        active: list[int] = []
         needs = component.offer.type.needed_fields(component.params)
         attributes = component.offer.type.needed_attributes(component.params)
         when = component.when
         gate = self.gate if gated and self.composite.gate is not None else None
-        if not needs and not attributes and when is None and gate is None:
-            active = list(range(len(self.rollouts)))
-        else:
-            for index, rollout in enumerate(self.rollouts):
-                outcome = self.decided(index, rollout, gate, when, needs, attributes, component)
-                outcomes[index] = outcome
-                if outcome is None:
-                    active.append(index)
-        if component.offer.type.scope == "group":
-            groups: dict[Hashable, list[int]] = {}
-            for index in active:
-                groups.setdefault(group_of(self.rollouts[index]), []).append(index)
-            return outcomes, list(groups.values())
-        return outcomes, [[index] for index in active]
+        if (
+            when is None
+            and gate is None
+            and all(have_values([rollout.fields.get(name) for rollout in self.rollouts]) for name in needs)
+            and all(None not in [getattr(rollout, name) for rollout in self.rollouts] for name in attributes)
+        ):
+            return outcomes, range(len(self.rollouts))
+        active: list[int] = []
+        for index, rollout in enumerate(self.rollouts):
+            outcome = self.decided(index, rollout, gate, when, needs, attributes, component)
+            outcomes[index] = outcome
+            if outcome is None:
+                active.append(index)
+        return outcomes, active
+
+    def units(self, component: Component, active: Sequence[int]) -> list[list[int]]:
+        """Return the indices of rollouts that a component scores together: those of one group, or each by itself."""
+        if component.offer.type.scope != "group":
+            return [[index] for index in active]
+        groups: dict[Hashable, list[int]] = {}
+        for index in active:
+            groups.setdefault(group_of(self.rollouts[index]), []).append(index)
+        return list(groups.values())
 
     def decided(
         self,
@@ -184,53 +230,46 @@ class Batch:
         """Evaluate the gate for a rollout."""
         return True if self.composite.gate is None else self.evaluate(self.composite.gate, index)
 
-    def scored(self, step: int) -> list[ScoredRollout]:
+    def scored(self, step: int) -> ScoredBatch:
         """Combine the outcomes into one reward per rollout."""
         composite = self.composite
         names = [component.name for component in composite.components]
         weights = {component.name: component.weight.at(step) for component in composite.components}
-        columns = [self.contributions(component, weights[component.name]) for component in composite.components]
-        failures = self.failures([name for name in names if weights[name] != 0])
-        none = dict.fromkeys(names)
-        gate = self.gate or [True] * len(self.rollouts)
-        reward_id, policy = self.config.reward_id, self.config.policy
-        some_not_applicable = any(NotApplicable in set(map(type, self.outcomes[name])) for name in names)
-        result: list[ScoredRollout] = []
-        rows = zip(
+        columns = {
+            component.name: self.contributions(component, weights[component.name]) for component in composite.components
+        }
+        rewards: list[float | None] = [
+            *combine.combined_rows(list(columns.values()), list(weights.values()), composite.combine, composite.clip)
+        ]
+        unscored = self.failures([name for name in names if weights[name] != 0])
+        if any(NotApplicable in self.kinds[name] for name in names):
+            for index in range(len(rewards)):
+                if index not in unscored:
+                    is_open = self.gate is None or self.gate[index] is True
+                    if (nothing := self.nothing_applies(index, weights, is_open=is_open)) is not None:
+                        unscored[index] = nothing
+        shut: set[int] = set()
+        if composite.gate is not None and self.gate is not None:
+            shut = {index for index, is_open in enumerate(self.gate) if not is_open and index not in unscored}
+        if not all(map(math.isfinite, rewards)):  # type: ignore[arg-type]  # none of them is None yet
+            for index, reward in enumerate(rewards):
+                if index not in unscored and index not in shut and not math.isfinite(reward or 0.0):
+                    unscored[index] = Unscored(
+                        "plugin", f"the components combine to {reward}, which is not a finite number"
+                    )
+        for index in (*unscored, *shut):
+            rewards[index] = composite.gate_value if index in shut else 0.0 if self.config.policy == "zero" else None
+            for column in columns.values():
+                column[index] = None
+        return ScoredBatch(
             self.rollouts,
-            gate,
-            zip(*(self.outcomes[name] for name in names), strict=True),
-            zip(*columns, strict=True),
-            strict=True,
+            rewards,
+            unscored,
+            {name: self.outcomes[name] for name in names},
+            [weights] * len(rewards),
+            columns,
+            self.config.reward_id,
         )
-        for index, (rollout, opened, outcomes, parts) in enumerate(rows):
-            contributions: Mapping[str, float | None] = none
-            reward: float | None
-            unscored = failures.get(index)
-            if some_not_applicable and unscored is None:
-                unscored = self.nothing_applies(index, weights, is_open=opened is True)
-            if unscored is not None:
-                reward = 0.0 if policy == "zero" else None
-            elif not opened:
-                reward = composite.gate_value
-            else:
-                contributions = dict(zip(names, parts, strict=True))
-                reward = combine.clip(combine.combined(contributions, weights, composite.combine), composite.clip)
-                if not math.isfinite(reward):
-                    unscored = Unscored("plugin", f"the components combine to {reward}, which is not a finite number")
-                    reward, contributions = 0.0 if policy == "zero" else None, none
-            result.append(
-                ScoredRollout(
-                    rollout,
-                    reward,
-                    dict(zip(names, outcomes, strict=True)),
-                    weights,
-                    contributions,
-                    reward_id,
-                    unscored,
-                )
-            )
-        return result
 
     def nothing_applies(self, index: int, weights: Mapping[str, float], *, is_open: bool) -> Unscored | None:
         """Return why a rollout has no reward if nothing that decides it has a score and one of these components does not apply.
@@ -256,6 +295,8 @@ class Batch:
                 (index, opened) for index, opened in enumerate(self.gate or ()) if isinstance(opened, Unscored)
             )
         for name in counted:
+            if Unscored not in self.kinds[name]:
+                continue
             for index, outcome in enumerate(self.outcomes[name]):
                 if type(outcome) is Unscored and index not in found and (self.gate is None or self.gate[index]):
                     found[index] = outcome
@@ -263,9 +304,13 @@ class Batch:
 
     def contributions(self, component: Component, weight: float) -> list[float | None]:
         """Return weight × value of one component for every rollout, scaled and clipped; None where it has no value."""
-        values: Sequence[float | None] = [
-            outcome.value if isinstance(outcome, Score) else None for outcome in self.outcomes[component.name]
-        ]
+        outcomes: list[Any] = self.outcomes[component.name]
+        is_whole = self.kinds[component.name] == {Score}
+        values: Sequence[Any] = (
+            [outcome.value for outcome in outcomes]
+            if is_whole
+            else [outcome.value if isinstance(outcome, Score) else None for outcome in outcomes]
+        )
         if self.composite.combine == "normalized_sum" or (component.scale and component.scale.kind != "range"):
             groups = [group_of(rollout) for rollout in self.rollouts]
         else:

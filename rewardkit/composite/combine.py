@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import repeat
 
 from rewardkit.config.spec import Combine, Scale
 
@@ -98,3 +99,27 @@ def combined(contributions: Mapping[str, float | None], weights: Mapping[str, fl
     if how == "min":
         return min(present.values())
     return sum(present.values()) / sum(abs(weights[name]) for name in present)
+
+
+def combined_rows(
+    columns: Sequence[Sequence[float | None]],
+    weights: Sequence[float],
+    how: Combine,
+    bounds: tuple[float, float] | None,
+) -> list[float]:
+    """Combine the contributions of each rollout of a batch, and clip the results.
+
+    Args:
+        columns: For each component its contribution to each rollout; see ``combined``.
+        weights: The weight of each component.
+        how: See ``combined``.
+        bounds: What the results are clipped to.
+    """
+    if how in {"sum", "normalized_sum"} and not any(None in column for column in columns):
+        # As `combined` does it, by the standard library's own loop.
+        rewards = list(map(sum, zip(*columns, strict=True), repeat(0.0)))
+    else:
+        names = [str(number) for number in range(len(columns))]
+        by_name = dict(zip(names, weights, strict=True))
+        rewards = [combined(dict(zip(names, row, strict=True)), by_name, how) for row in zip(*columns, strict=True)]
+    return rewards if bounds is None else [clip(reward, bounds) for reward in rewards]

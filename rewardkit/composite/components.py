@@ -191,6 +191,19 @@ class Components:
         runner.submit([units[position] for position in missing.values()]).add_done_callback(finish)
         return done
 
+    def score_here(
+        self, composite: Composite, component: Component, rollouts: Sequence[Rollout]
+    ) -> tuple[list[Outcome], float] | None:
+        """Score rollouts at once by a reward that needs neither another thread or process nor the cache.
+
+        Returns:
+            The outcomes and the seconds spent, or None if ``start`` must be used.
+        """
+        runner = self._runners[composite.name, component.name]
+        if not isinstance(runner, InlineRunner) or component.offer.type.scope == "group" or self._shares(component):
+            return None
+        return runner.score(rollouts)
+
     def _shares(self, component: Component) -> bool:
         """True if equal units get one score: there is a cache, or the reward tells which part of a rollout matters."""
         kind = component.offer.type

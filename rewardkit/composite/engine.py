@@ -19,11 +19,12 @@ from rewardkit.composite.cache import ScoreCache
 from rewardkit.composite.components import Components
 from rewardkit.composite.plugin_calls import ending_forked_children
 from rewardkit.composite.rows import read_rows, rollouts_of
+from rewardkit.composite.scored_batch import ScoredBatch
 from rewardkit.config.reading import parse_config, read_config
 from rewardkit.config.spec import Composite, Requirements, RewardConfig
 from rewardkit.errors import TooManyUnscoredError, UsageError
 from rewardkit.registry import Registry
-from rewardkit.types import Rollout, ScoredRollout, Skipped
+from rewardkit.types import Rollout, ScoredRollout
 
 logger = logging.getLogger(__name__)
 
@@ -183,16 +184,28 @@ class CompositeReward:
             WorkerError: Worker processes can't be started.
             UsageError: The reward has been closed, an event loop is running in this thread, or a dict is not a row.
         """
+        scored = self.score_batch(_batch(rollouts, self._paths), step=step).rows()
+        return scored[0] if _is_one(rollouts) else scored
+
+    def score_batch(self, rollouts: Sequence[Rollout], *, step: int | None = None) -> ScoredBatch:
+        """Score a batch as `score` does, and return columns, which takes less time than an object for each rollout.
+
+        Args:
+            rollouts: The batch; with whole groups if ``config.needs_groups``.
+            step: The training step for weight schedules.
+
+        Raises:
+            RewardkitError: As `score` does.
+        """
         if asyncio._get_running_loop() is not None:  # noqa: SLF001 - the public function raises if there is none
             raise UsageError("score() would block the running event loop: use `await reward.ascore(rollouts)`")
-        batch = _batch(rollouts, self._paths)
-        scoring = self._scoring(batch, step)
+        scoring = self._scoring(rollouts, step)
         while True:
             try:
                 futures = next(scoring)
             except StopIteration as done:
-                scored: list[ScoredRollout] = done.value
-                return scored[0] if _is_one(rollouts) else scored
+                scored: ScoredBatch = done.value
+                return scored
             wait(futures, return_when=FIRST_COMPLETED)
 
     @overload
@@ -225,7 +238,7 @@ class CompositeReward:
             try:
                 return next(scoring), []
             except StopIteration as done:
-                return None, done.value
+                return None, done.value.rows()
 
         while True:
             futures, scored = await asyncio.to_thread(proceed)
@@ -257,7 +270,7 @@ class CompositeReward:
 
     def _scoring(
         self, rollouts: Sequence[Rollout], step: int | None
-    ) -> Generator[list[Future[Any]], None, list[ScoredRollout]]:
+    ) -> Generator[list[Future[Any]], None, ScoredBatch]:
         """Score a batch; yields futures whenever there is nothing to do until one of them is done."""
         self._rebuild_after_fork()
         if self._closed:
@@ -269,12 +282,11 @@ class CompositeReward:
         else:
             scored = yield from self._score_routed(rollouts, step)
         if self.config.policy == "fail":
-            for item in scored:
-                if item.unscored is not None:
-                    raise TooManyUnscoredError(
-                        f"a rollout could not be scored ({item.unscored.kind}): {item.unscored.message}; "
-                        "the policy in the reward file is 'fail'"
-                    )
+            for _, unscored in sorted(scored.unscored.items())[:1]:
+                raise TooManyUnscoredError(
+                    f"a rollout could not be scored ({unscored.kind}): {unscored.message}; "
+                    "the policy in the reward file is 'fail'"
+                )
         self._observe(scored, step)
         return scored
 
@@ -317,33 +329,19 @@ class CompositeReward:
     ) -> None:
         self.close()
 
-    def _score_routed(
-        self, rollouts: Sequence[Rollout], step: int
-    ) -> Generator[list[Future[Any]], None, list[ScoredRollout]]:
+    def _score_routed(self, rollouts: Sequence[Rollout], step: int) -> Generator[list[Future[Any]], None, ScoredBatch]:
         chosen: dict[str, list[int]] = {}
         for index, rollout in enumerate(rollouts):
             chosen.setdefault(self.config.composite_for(rollout).name, []).append(index)
-        result: dict[int, ScoredRollout] = {}
-        names = self.config.component_names
+        parts: dict[str, tuple[list[int], ScoredBatch]] = {}
         for name, indices in chosen.items():
-            elsewhere = Skipped(f"not part of composite {name!r}")
             own = [rollouts[index] for index in indices]
-            scored = yield from self._score_composite(self.config.composites[name], own, step)
-            for index, item in zip(indices, scored, strict=True):
-                result[index] = ScoredRollout(
-                    item.rollout,
-                    item.reward,
-                    {part: item.outcomes.get(part, elsewhere) for part in names},
-                    {part: item.weights.get(part, 0.0) for part in names},
-                    {part: item.contributions.get(part) for part in names},
-                    item.reward_id,
-                    item.unscored,
-                )
-        return [result[index] for index in range(len(rollouts))]
+            parts[name] = indices, (yield from self._score_composite(self.config.composites[name], own, step))
+        return ScoredBatch.merged(rollouts, parts, self.config.component_names, self.config.reward_id)
 
     def _score_composite(
         self, composite: Composite, rollouts: Sequence[Rollout], step: int
-    ) -> Generator[list[Future[Any]], None, list[ScoredRollout]]:
+    ) -> Generator[list[Future[Any]], None, ScoredBatch]:
         batch = Batch(self._components, self.config, composite, rollouts)
         yield from batch.run()
         return batch.scored(step)
@@ -353,12 +351,12 @@ class CompositeReward:
         """The hash of the resolved configuration and the plugins' versions."""
         return self.config.reward_id
 
-    def _observe(self, scored: Sequence[ScoredRollout], step: int) -> None:
+    def _observe(self, scored: ScoredBatch, step: int) -> None:
         if self._registry is None or not self._registry.observes_scoring:
             return
         try:
             with ending_forked_children():
-                self._registry.hook.rollouts_scored(rollouts=scored, step=step)
+                self._registry.hook.rollouts_scored(rollouts=scored.rows(), step=step)
         # The boundary: an observer's failure is logged and must not affect the scores.
         except Exception:
             logger.exception("a plugin's rollouts_scored failed")

@@ -174,6 +174,11 @@ def check_results(results: Any, expected: int, who: str) -> list[Outcome]:
     results = list(results)
     if len(results) != expected:
         return [Unscored("plugin", f"{who} returned {len(results)} scores for {expected} rollouts")] * expected
+    if set(map(type, results)) == {Score}:
+        # Most rewards give few different objects, each of which is checked once.
+        scores: list[Outcome] = results
+        if all(map(_is_plain, {id(score): score for score in results}.values())):
+            return scores
     return [to_outcome(result, who) for result in results]
 
 
@@ -212,8 +217,7 @@ def to_outcome(result: Any, who: str) -> Outcome:
 
 
 def _checked_score(score: Score, who: str) -> Outcome:
-    plain = type(score) is Score and type(score.value) is float and type(score.reason) is str
-    if plain and score.metrics is None and score.steps is None and math.isfinite(score.value):
+    if type(score) is Score and _is_plain(score):
         return score
     reason: object = score.reason
     if not isinstance(reason, str):
@@ -228,6 +232,17 @@ def _checked_score(score: Score, who: str) -> Outcome:
         if not math.isfinite(number):
             return Unscored("plugin", f"{who} gave a score that holds {number}, which is not a finite number")
     return Score(value, str.__str__(reason), metrics, steps, bool(score.repeatable))
+
+
+def _is_plain(score: Score) -> bool:
+    """Return True if a score is of plain types and finite."""
+    return (
+        type(score.value) is float
+        and type(score.reason) is str
+        and score.metrics is None
+        and score.steps is None
+        and math.isfinite(score.value)
+    )
 
 
 def _checked_unscored(result: Unscored, who: str) -> Unscored:

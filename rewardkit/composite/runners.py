@@ -69,6 +69,12 @@ class InlineRunner:
         self._component = component
         self._function = function
 
+    def score(self, rollouts: Sequence[Rollout]) -> tuple[list[Outcome], float]:
+        """Score rollouts as one batch; returns their outcomes and the seconds spent."""
+        start = time.perf_counter()
+        outcomes = call_reward(self._function, rollouts, who(self._component))
+        return outcomes, time.perf_counter() - start
+
     def submit(self, units: Units) -> Future[Outcomes]:
         """Score now; the future is done."""
         future: Future[Outcomes] = Future()
