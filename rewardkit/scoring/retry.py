@@ -112,10 +112,10 @@ def retry_rows(
             seconds = manifest["summary"]["components"]
             summary.seconds = {name: part.get("seconds", 0.0) for name, part in seconds.items()}
             now = again.summary["components"]
-            spent = [
+            before, spent = (
                 {name: part["costs"] for name, part in parts.items() if "costs" in part} for parts in (seconds, now)
-            ]
-            summary.costs = added_costs(*spent)
+            )
+            summary.costs = added_costs(before, spent)
             manifest = {
                 **manifest,
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

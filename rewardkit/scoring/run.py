@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
-from rewardkit.errors import RewardkitError, TooManyUnscoredError, UsageError
-from rewardkit.interrupts import answering, was_interrupted
+from rewardkit.errors import UsageError
 from rewardkit.scoring.column_check import check_columns
 from rewardkit.scoring.columns.columns import Columns
 from rewardkit.scoring.engines.chunk_scorer import ChunkScorer, ScoredChunk, Task, rare_garbage_collection
@@ -29,27 +24,16 @@ from rewardkit.scoring.progress import NoProgress
 from rewardkit.scoring.resume.journal import OutputPaths, read_manifest, reading_part, writing
 from rewardkit.scoring.resume.summary_of_written import summarize_part
 from rewardkit.scoring.summary import Summary, added_costs
+from rewardkit.scoring.writing import UnscoredLimit, stop_on_signal, write_chunks
 
 if TYPE_CHECKING:
     from rewardkit.composite import CompositeReward
 
-_log = logging.getLogger(__name__)
-
-MIN_ROWS_TO_ABORT = 200
-"""A run is not stopped for its share of unscored rows before so many rows."""
-MAX_HELD_ROWS = 10_000
-"""The most rows that wait in memory for the end of a service's outage."""
 MIN_BYTES_FOR_PROCESSES = 64 << 20
 """Smaller input gets worker processes only if its rewards are slow: most of it is scored before they have started."""
 _CHUNK_ROWS = 2048
 _CHUNK_ROWS_ELSEWHERE = 128
 """Rows in a chunk whose rewards run in workers: few, so that little is lost when a run ends early."""
-
-
-class InterruptedRunError(RewardkitError):
-    """A run was interrupted; finished rows are kept."""
-
-    exit_code = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +148,9 @@ def _run(
     summary.costs = added_costs({}, output.now.costs or {})
     if not output.journal.complete:
         chunks = reader.chunks(done) if plan is None else gather(reader, options.columns, plan, done)
-        with _stop_on_signal() as asked, rare_garbage_collection(), progress(reader.total_bytes) as shown:
+        with stop_on_signal() as asked, rare_garbage_collection(), progress(reader.total_bytes) as shown:
             scored_chunks = _score_chunks(options, reward, spec, task, reader, chunks, asked)
-            _write(scored_chunks, output, summary, reward, asked, shown)
+            write_chunks(scored_chunks, output, summary, limit_of(reward), asked, shown)
         reader.check_unchanged()
     return _manifest(job, reward, output, summary)
 
@@ -196,76 +180,22 @@ def _score_chunks(
     return inline_then_processes(spec, task, options.processes, scorer, chunks, reader, asked)
 
 
-def _write(
-    scored_chunks: Iterator[ScoredChunk],
-    output: Output,
-    summary: Summary,
-    reward: CompositeReward,
-    asked: Callable[[], bool],
-    shown: NoProgress,
-) -> None:
-    """Append chunks as they are scored. However this ends, appended rows are committed.
-
-    Chunks of which no row could be scored because a service is down are held back until a later chunk is scored. A run that ends
-    before then does not write them, so that the same command tries them again.
-    """
-    before = summary.rows, summary.unscored
-    held: list[ScoredChunk] = []
-    try:
-        for chunk in scored_chunks:
-            held.append(chunk)
-            if not _waits_for_service(chunk) or sum(each.rows for each in held) > MAX_HELD_ROWS:
-                _append(output, held)
-            for name in chunk.summary.tracebacks.keys() - summary.tracebacks.keys():
-                _log.info("component %r first failed at %s", name, chunk.summary.tracebacks[name])
-            summary.merge(chunk.summary)
-            rows = summary.rows - before[0]
-            if rows >= MIN_ROWS_TO_ABORT:
-                # Only rows of this run count, so that the same command can resume once the cause is fixed.
-                kept = f"the {output.now.rows:,} rows done so far are kept; once the cause is fixed, the same command resumes the run"
-                if told := _too_many(summary.unscored - before[1], rows, summary.reasons, reward, kept):
-                    raise TooManyUnscoredError(told)
-            total = summary.series[0]
-            shown.update(chunk.position, summary.rows, total.mean if total.count else None, summary.unscored)
-            if asked():
-                break
-        if not asked():
-            _append(output, held)
-    finally:
-        close = getattr(scored_chunks, "close", None)
-        output.commit()
-        if close is not None:
-            close()
-    if asked():
-        raise InterruptedRunError(
-            f"interrupted; {output.now.rows:,} rows are done and kept. The same command resumes the run"
-        )
-
-
-def _append(output: Output, held: list[ScoredChunk]) -> None:
-    """Append all held chunks to the output."""
-    for chunk in held:
-        output.append(chunk)
-    held.clear()
-
-
-def _waits_for_service(chunk: ScoredChunk) -> bool:
-    """Return whether no row of a chunk could be scored, and only because a service is down."""
-    kinds = {kind for counter in chunk.summary.kinds for kind in counter}
-    return bool(chunk.rows) and chunk.summary.unscored == chunk.rows and kinds == {"infra"} and not chunk.rejected
-
-
 def run_result(manifest: dict[str, Any], reward: CompositeReward, out: Path, *, already_complete: bool) -> RunResult:
     """Return how a run ended, judged by its manifest."""
     summary = manifest["summary"]
     reasons = Counter(summary["unscored_reasons"])
-    told = _too_many_rejected(manifest["rows_rejected"], manifest["rows_read"], reward, out) or _too_many(
-        summary["reward"]["unscored"], summary["rows"], reasons, reward, f"all rows are in {out}"
-    )
+    told = _too_many_rejected(manifest["rows_rejected"], manifest["rows_read"], reward, out) or limit_of(
+        reward
+    ).exceeded(summary["reward"]["unscored"], summary["rows"], reasons, f"all rows are in {out}")
     if not told and not summary["reward"]["n"]:
         frequent = "".join(f"\n  {times:,} × {reason}" for reason, times in reasons.most_common(5))
         told = f"no row got a reward: all {summary['rows']:,} are unscored. Most frequent reasons:{frequent}"
     return RunResult(manifest, already_complete, told)
+
+
+def limit_of(reward: CompositeReward) -> UnscoredLimit:
+    """Return the limit that a reward file sets."""
+    return UnscoredLimit(reward.config.abort_above, f"{reward.config.file} allows", "(unscored: abort_above)")
 
 
 def _too_many_rejected(rejected: int, read: int, reward: CompositeReward, out: Path) -> str:
@@ -279,17 +209,6 @@ def _too_many_rejected(rejected: int, read: int, reward: CompositeReward, out: P
             f"The first is {first['file']}:{first['row']}: {first['reason']}"
         )
     return f"{rejected:,} of {read:,} rows could not be read; {OutputPaths(out).rejected} lists them"
-
-
-def _too_many(unscored: int, rows: int, reasons: Counter[str], reward: CompositeReward, kept: str) -> str:
-    """Return why too many rows are unscored; empty if they are not too many."""
-    if not rows or unscored / rows <= reward.config.abort_above:
-        return ""
-    told = "".join(f"\n  {times:,} × {reason}" for reason, times in reasons.most_common(5))
-    return (
-        f"{unscored:,} of {rows:,} rows ({unscored / rows:.0%}) could not be scored, and {reward.config.file} allows "
-        f"{reward.config.abort_above:.0%} (unscored: abort_above); {kept}. Most frequent reasons:{told}"
-    )
 
 
 def _manifest(job: Job, reward: CompositeReward, output: Output, summary: Summary) -> dict[str, Any]:
@@ -306,18 +225,3 @@ def _manifest(job: Job, reward: CompositeReward, output: Output, summary: Summar
         "emptied_columns": list(now.emptied),
         "summary": summary.data(),
     }
-
-
-@contextmanager
-def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether Ctrl-C or SIGTERM has come. A second signal interrupts at once."""
-    stop = was_interrupted()
-
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        nonlocal stop
-        if stop:
-            raise KeyboardInterrupt
-        stop = True
-
-    with answering(ask, signal.SIGINT, signal.SIGTERM):
-        yield lambda: stop

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from rewardkit.errors import DataError, OutputError, TooManyUnscoredError, UsageError
-from rewardkit.scoring import output, run
+from rewardkit.scoring import output, run, writing
 from rewardkit.scoring.columns.columns import Columns
 from rewardkit.scoring.progress import NoProgress
 
@@ -433,7 +433,7 @@ def test_interrupted(
     before = signal.getsignal(number)
     with toy.make_reward(toy.PLAIN) as composite:
         options = run.ScoreOptions([str(path)], tmp_path / "out.jsonl")
-        with pytest.raises(run.InterruptedRunError, match=r"300 rows are done and kept\. The same command resumes"):
+        with pytest.raises(writing.InterruptedRunError, match=r"300 rows are done and kept\. The same command resumes"):
             run.score_files(options, composite, progress=lambda _: Impatient())
         assert signal.getsignal(number) == before
         result = run.score_files(options, composite)

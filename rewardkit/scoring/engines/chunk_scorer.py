@@ -42,6 +42,8 @@ class ScoredChunk:
     """The number of rows whose lone surrogates became U+FFFD, since Parquet can't hold them."""
     emptied: tuple[str, ...] = ()
     """Columns in which empty objects became null, since Parquet can't hold them."""
+    rejected_unscored: int = 0
+    """How many of ``rejected`` are unscored rows, which a job that makes new rows has no other place for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class ChunkScorer:
         """
         decoded = decode(chunk, self._task.columns, self._paths)
         try:
-            scored = self._reward.score(decoded.rollouts) if decoded.rollouts else []
+            scored = self._reward.score_batch(decoded.rollouts) if decoded.rollouts else []
         except DataError as error:
             raise self._with_place(chunk, decoded, error) from error
         except TooManyUnscoredError as error:
@@ -97,7 +99,7 @@ class ChunkScorer:
         return ScoredChunk(
             chunk.consumed,
             chunk.position,
-            len(scored),
+            len(decoded.rows),
             payload,
             chunk.where(0),
             decoded.rejected,

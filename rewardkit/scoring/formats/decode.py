@@ -19,6 +19,7 @@ from rewardkit.config.paths import add_field_paths
 from rewardkit.read_only import FLAT_TYPES, ReadOnlyDict, has_value
 from rewardkit.scoring.columns.columns import OWN, Columns, is_chat, kind_of
 from rewardkit.scoring.columns.paths import RowError
+from rewardkit.scoring.formats.decode_columns import AlikeRows, alike_rows, rollouts_of
 from rewardkit.scoring.formats.format import RawRow, UnreadableRow
 from rewardkit.scoring.formats.readers import Chunk
 from rewardkit.types import Rollout, Text
@@ -43,10 +44,16 @@ class Rejected:
     row: int
     reason: str
     raw: str
+    kind: str = ""
+    """The kind of failure of a row that could be read and not be worked on; empty otherwise."""
+    unit: str = ""
+    """The first of the rows that failed together."""
 
     def line(self) -> bytes:
         """Return its line in the file of rejected rows."""
-        data = {"file": self.file, "row": self.row, "reason": self.reason, "raw": self.raw}
+        data: dict[str, Any] = {"file": self.file, "row": self.row, "reason": self.reason, "raw": self.raw}
+        if self.kind:
+            data |= {"kind": self.kind, "unit": self.unit}
         return json.dumps(data).encode() + b"\n"
 
 
@@ -58,11 +65,13 @@ class Decoded:
     """Rows as they will be written, with the new names of renamed columns."""
     rollouts: list[Rollout]
     """For each of ``rows``."""
-    sources: list[int]
+    sources: Sequence[int]
     """For each of ``rows`` its index in the chunk."""
     odd: set[int]
     """Indices of rows that orjson can't write back unchanged: with NaN, lone surrogates or huge numbers."""
     rejected: list[Rejected]
+    alike: AlikeRows | None = None
+    """The columns of ``rows``, where all rows have the same."""
 
 
 def decode(chunk: Chunk, columns: Columns, paths: Sequence[str] = ()) -> Decoded:
@@ -73,6 +82,8 @@ def decode(chunk: Chunk, columns: Columns, paths: Sequence[str] = ()) -> Decoded
         columns: How columns become the parts of a rollout.
         paths: The reward's ``field_paths``.
     """
+    if columns.is_plain and (found := _decode_alike(chunk, paths)) is not None:
+        return found
     rows: list[dict[str, Any]] = []
     rollouts: list[Rollout] = []
     sources: list[int] = []
@@ -98,6 +109,28 @@ def decode(chunk: Chunk, columns: Columns, paths: Sequence[str] = ()) -> Decoded
         except RowError as error:
             rejected.append(Rejected(chunk.files[source], chunk.numbers[source], str(error), raw_text(raw)))
     return Decoded(rows, rollouts, sources, odd, rejected)
+
+
+def _decode_alike(chunk: Chunk, paths: Sequence[str]) -> Decoded | None:
+    """Decode a chunk by columns; None if it must be done row by row, which tells what is wrong with a row."""
+    alike = alike_rows(chunk.rows)
+    if alike is None or "prompt" not in alike.columns or not _OWN.isdisjoint(alike.columns):
+        return None
+    nested = [name for name, types in alike.types.items() if not types.isdisjoint(_NESTED)]
+    if any(_is_odd(value) for name in nested for value in alike.columns[name]):
+        return None
+    if any(type(raw) is bytes and raw.count(b"[") + raw.count(b"{") > MAX_DEPTH for raw in chunk.rows if nested):
+        return None
+    groups = _Groups(paths)
+    rollouts = None if paths else rollouts_of(alike, map(groups.of, alike.columns["prompt"]))
+    if rollouts is None:
+        if alike.types.get("completion") != {str}:
+            return None
+        try:
+            rollouts = [_rollout(row, groups) for row in alike.rows]
+        except RowError:
+            return None
+    return Decoded(alike.rows, rollouts, range(len(alike.rows)), set(), [], alike)
 
 
 def read_row(raw: RawRow) -> tuple[dict[str, Any], bool]:

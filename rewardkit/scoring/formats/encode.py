@@ -5,11 +5,13 @@ Both hold the same: the row as it was read, then ``reward``, ``reward_status``, 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rewardkit.composite.scored_batch import ScoredBatch
 from rewardkit.errors import OutputError
 from rewardkit.scoring.columns.paths import is_list, is_struct
 from rewardkit.scoring.formats.arrow import ExactTime
@@ -19,7 +21,7 @@ from rewardkit.types import Outcome, Score, ScoredRollout, Unscored, outcome_sta
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_PLAIN = (int, float, type(None))
+_PLAIN = frozenset({str, int, bool, float, type(None)})
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _EXTRAS = ("kind", "metrics", "steps", "traceback")
 """Keys of a component that lines of JSON leave out if they are null."""
@@ -47,9 +49,12 @@ class ScoreColumns:
     statuses: list[str]
     reward_id: str
     components: dict[str, ComponentColumns]
+    all_scored: bool = False
 
 
-def score_columns(scored: Sequence[ScoredRollout], names: Sequence[str], places: Sequence[str]) -> ScoreColumns:
+def score_columns(
+    scored: ScoredBatch | Sequence[ScoredRollout], names: Sequence[str], places: Sequence[str]
+) -> ScoreColumns:
     """Turn scored rollouts into columns.
 
     Args:
@@ -57,18 +62,26 @@ def score_columns(scored: Sequence[ScoredRollout], names: Sequence[str], places:
         names: The components.
         places: For each rollout ``file:line``, which is put before the message of an outcome that blames the row.
     """
+    batch = scored if isinstance(scored, ScoredBatch) else ScoredBatch.of(scored, names)
+    statuses = ["scored"] * len(batch.rewards)
+    for index in batch.unscored:
+        statuses[index] = "unscored"
     return ScoreColumns(
-        [item.reward for item in scored],
-        ["scored" if item.unscored is None else "unscored" for item in scored],
-        scored[0].reward_id if scored else "",
-        {name: _component(scored, name, places) for name in names},
+        batch.rewards,
+        statuses,
+        batch.reward_id if batch.rewards else "",
+        {name: _component(batch, name, places) for name in names},
+        all_scored=not batch.unscored,
     )
 
 
-def _component(scored: Sequence[ScoredRollout], name: str, places: Sequence[str]) -> ComponentColumns:
-    outcomes = [item.outcomes[name] for item in scored]
-    weights = [item.weights[name] for item in scored]
-    contributions = [item.contributions[name] for item in scored]
+def _component(batch: ScoredBatch, name: str, places: Sequence[str]) -> ComponentColumns:
+    outcomes = batch.outcomes[name]
+    contributions = batch.contributions[name]
+    if len(set(map(id, batch.weights))) == 1:
+        weights = [batch.weights[0][name]] * len(outcomes)
+    else:
+        weights = [item[name] for item in batch.weights]
     extras: dict[str, list[Any]] = {}
     if set(map(type, outcomes)) == {Score}:
         scores: list[Score] = outcomes  # type: ignore[assignment]  # as the line above found
@@ -173,16 +186,7 @@ def arrow_table(decoded: Decoded, columns: ScoreColumns, types: Mapping[str, Any
     """
     import pyarrow as pa
 
-    rows = decoded.rows
-    names = list(rows[0]) if rows else []
-    data: dict[str, list[Any]]
-    try:
-        if set(map(len, rows)) - {len(names)}:
-            raise KeyError  # noqa: TRY301 - as a missing name does below
-        data = {name: [row[name] for row in rows] for name in names}
-    except KeyError:  # rows with different columns
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        data = {name: [row.get(name) for row in rows] for name in names}
+    data = _columns_of(decoded.rows) if decoded.alike is None else decoded.alike.columns
     arrays: dict[str, pa.Array] = {}
     changed: set[int] = set()
     emptied = []
@@ -193,13 +197,24 @@ def arrow_table(decoded: Decoded, columns: ScoreColumns, types: Mapping[str, Any
         if cleaned is not array:
             emptied.append(name)
         arrays[_text(name)] = cleaned
-    count = len(rows)
+    count = len(decoded.rows)
     arrays["reward"] = pa.array(columns.rewards, pa.float64())
-    arrays["reward_status"] = pa.array(columns.statuses, pa.string())
+    arrays["reward_status"] = (
+        pa.repeat("scored", count) if columns.all_scored else pa.array(columns.statuses, pa.string())
+    )
     arrays["reward_id"] = pa.repeat(columns.reward_id, count)
     parts = {name: _struct(component, count) for name, component in columns.components.items()}
     arrays["components"] = pa.StructArray.from_arrays(list(parts.values()), names=list(parts))
     return Table(pa.RecordBatch.from_pydict(arrays), len(changed), tuple(emptied))
+
+
+def _columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Sequence[Any]]:
+    names = list(rows[0]) if rows else []
+    if not set(map(len, rows)) - {len(names)}:
+        with contextlib.suppress(KeyError):
+            return {name: [row[name] for row in rows] for name in names}
+    names = list(dict.fromkeys(name for row in rows for name in row))  # rows with different columns
+    return {name: [row.get(name) for row in rows] for name in names}
 
 
 def _struct(component: ComponentColumns, count: int) -> pa.StructArray:
@@ -252,7 +267,7 @@ def _texts(values: Sequence[str | None]) -> pa.Array:
         return pa.array([None if value is None else _text(value) for value in values], pa.string())
 
 
-def arrow_column(name: str, values: list[Any], wanted: Any) -> pa.Array:
+def arrow_column(name: str, values: Sequence[Any], wanted: Any) -> pa.Array:
     """Return values as a column of a type.
 
     Args:
@@ -266,13 +281,16 @@ def arrow_column(name: str, values: list[Any], wanted: Any) -> pa.Array:
     return _array(name, values, wanted, [""] * len(values))[0]
 
 
-def _array(name: str, values: list[Any], wanted: Any, places: Sequence[str]) -> tuple[pa.Array, set[int]]:
+def _array(name: str, values: Sequence[Any], wanted: Any, places: Sequence[str]) -> tuple[pa.Array, set[int]]:
     """Return a column, and the indices of values whose text had lone surrogates."""
     import pyarrow as pa
 
     dirty: set[int] = set()
     exact = values
-    if any(type(value) is not str and not isinstance(value, _PLAIN) for value in values):
+    types = set(map(type, values))
+    if wanted is None and types == {str}:
+        wanted = pa.string()
+    if not types <= _PLAIN:
         values = [_with_times(value, wanted) for value in values]
     try:
         try:

@@ -9,12 +9,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from rewardkit.insight.svg_chart import ALARM, COLOURS, Line, Mark, line_chart
 from rewardkit.train.evaluation.answers import Answer, ModelAnswers
 from rewardkit.train.evaluation.metrics import GREEDY_ACCURACY
 from rewardkit.train.evaluation.pass_at_k import Change, greedy_gain
 from rewardkit.train.evaluation.statistics import Estimate
 from rewardkit.train.reports import html
-from rewardkit.train.reports.svg_chart import ALARM, COLOURS, Line, Mark, line_chart
 
 MOST_PROBLEMS = 4
 """Largest number of problems of each kind that are shown with their answers."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rewardkit.errors import DataError
+from rewardkit.insight.svg_chart import Point
 from rewardkit.train.config.monitors import MONITORS
-from rewardkit.train.reports.svg_chart import Point
 from rewardkit.train.run_folder import FINAL, read_json, read_lines, read_metrics
 
 NOT_DRAWN = frozenset({"step", "kind", "tokens", "groups", "prompts_sampled"})

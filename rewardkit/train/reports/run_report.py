@@ -12,12 +12,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from rewardkit.insight.svg_chart import COLOURS, Line, Mark, line_chart, rolling_mean
 from rewardkit.train.monitoring.console import duration, shown
 from rewardkit.train.monitoring.metric_descriptions import Description, describe, time_label
 from rewardkit.train.reports.html import plain, write_page
 from rewardkit.train.reports.reliability_diagram import reliability_svg
 from rewardkit.train.reports.run_record import RunRecord, alarm_metrics
-from rewardkit.train.reports.svg_chart import COLOURS, Line, Mark, line_chart, rolling_mean
 
 MOST_SAMPLES = 24
 """Largest number of rollouts shown of a run: half from its beginning, half from its end."""

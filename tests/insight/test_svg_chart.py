@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewardkit.train.reports.svg_chart import Line, Mark, line_chart, rolling_mean, thinned, ticks
+from rewardkit.insight.svg_chart import Line, Mark, line_chart, rolling_mean, thinned, ticks
 
 values = st.floats(-1e12, 1e12).map(lambda value: 0.0 if abs(value) < 1e-12 else value)
 
