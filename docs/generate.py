@@ -268,7 +268,7 @@ LAYERS: Sequence[tuple[Sequence[str], str]] = (
     (("cli",), "one module per command"),
     (("testing",), "contracts that plugins inherit in their tests"),
     (("train",), "the stages of training: the floors below"),
-    (("serve",), "rewards over HTTP"),
+    (("serve", "view"), "rewards over HTTP, and rollouts in the browser"),
     (("integrations", "insight"), "rewards in other libraries, and what is learned about rewards"),
     (("scoring",), "files in, scored files out; resume"),
     (("composite",), "runs components, combines values, caches scores"),

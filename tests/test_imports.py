@@ -20,7 +20,7 @@ LAYERS = [
     {"composite"},
     {"scoring"},
     {"integrations", "insight"},
-    {"serve"},
+    {"serve", "view"},
     {"train"},
     {"testing"},
     {"cli"},

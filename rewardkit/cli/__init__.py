@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "score": "Score rollouts with a composite reward.",
     "serve": "Serve a composite reward over HTTP.",
+    "view": "Look at rollouts in the browser: filter, compare, follow a run.",
     "check": "Check a reward file or a training configuration and its data.",
     "schema": "Print the JSON Schema of reward files or training configurations, for editors.",
     "diff": "Show what changes when one reward replaces another.",

@@ -1,0 +1,100 @@
+"""Where a completion holds what a reward extracted from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rewardkit.types import message_text
+
+_QUOTED = re.compile(r"prediction '((?:[^'\\]|\\.)*)'")
+"""The form in which rewards quote the extracted answer in their reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a text."""
+
+    text: str
+    components: tuple[str, ...] = ()
+    """The components that extracted it; empty for the rest of the text."""
+
+
+def extracted_by(components: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the texts that each component of a scored row extracted, last-named first.
+
+    A component tells them in ``extracted``, a text or a list of texts. One that does not may quote an answer in its reason.
+
+    Args:
+        components: The column ``components`` of a scored row.
+    """
+    found: dict[str, list[str]] = {}
+    for name, part in components.items():
+        if not isinstance(part, Mapping):
+            continue
+        told = part.get("extracted")
+        texts = [told] if isinstance(told, str) else list(told or ())
+        if not texts:
+            quotes = _QUOTED.finditer(str(part.get("reason") or ""))
+            texts = [match[1].replace("\\'", "'").replace("\\\\", "\\") for match in quotes]
+        if texts := [text for text in texts if isinstance(text, str) and text]:
+            found[name] = texts
+    return found
+
+
+def mark(text: str, extracted: Mapping[str, Sequence[str]]) -> list[Piece]:
+    """Split a text into pieces: what components extracted, and the rest.
+
+    The last occurrence of an extracted text is marked, since answers come last. Where two components extracted the same, the piece names
+    both; where their texts overlap otherwise, the longer one is marked.
+
+    Args:
+        text: A completion, or the content of one message.
+        extracted: The texts by component, as `extracted_by` returned them.
+    """
+    spans: dict[tuple[int, int], list[str]] = {}
+    for name, texts in extracted.items():
+        for wanted in texts:
+            start = text.rfind(wanted)
+            if start >= 0:
+                names = spans.setdefault((start, start + len(wanted)), [])
+                if name not in names:
+                    names.append(name)
+    chosen: list[tuple[int, int]] = []
+    for start, end in sorted(spans, key=lambda span: span[0] - span[1]):
+        if all(end <= other_start or start >= other_end for other_start, other_end in chosen):
+            chosen.append((start, end))
+    pieces, done = [], 0
+    for start, end in sorted(chosen):
+        pieces += [Piece(text[done:start]), Piece(text[start:end], tuple(spans[start, end]))]
+        done = end
+    return [piece for piece in [*pieces, Piece(text[done:])] if piece.text]
+
+
+def marked_messages(completion: Any, components: Mapping[str, Any]) -> list[tuple[str, list[Piece]]]:
+    """Return the messages of a completion as (role, pieces); of a text, one message without a role.
+
+    What was extracted is marked in the last message of the assistant that holds it.
+
+    Args:
+        completion: A text, or chat messages.
+        components: The column ``components`` of the scored row.
+    """
+    extracted = extracted_by(components)
+    if not isinstance(completion, Sequence) or isinstance(completion, str):
+        return [("", mark(str(completion or ""), extracted))]
+    messages = [
+        (str(message.get("role") or ""), message_text(message.get("content")))
+        if isinstance(message, Mapping)
+        else ("", str(message))
+        for message in completion
+    ]
+    left, shown = dict(extracted), []
+    for role, text in reversed(messages):
+        here = {name: texts for name, texts in left.items() if any(part in text for part in texts)}
+        use = here if role in {"assistant", ""} else {}
+        left = {name: texts for name, texts in left.items() if name not in use}
+        shown.append((role, mark(text, use)))
+    return shown[::-1]
