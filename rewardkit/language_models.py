@@ -35,21 +35,23 @@ class CompletionTokens:
         return [place for first, end in self.turns for place in range(first, end)]
 
 
-def completion_tokens(tokenizer: Any, rollout: Rollout, *, as_chat: bool = False) -> CompletionTokens:
+def completion_tokens(
+    tokenizer: Any, rollout: Rollout, *, as_chat: bool = False, ended: bool = True
+) -> CompletionTokens:
     """Tokenize a completion as the stages ``sft`` and ``grpo`` of `rewardkit train` do.
 
     Text continues the text of its prompt, and ends with the end-of-sequence token. Messages are rendered by the chat template, and each
-    of the assistant's turns ends with its end-of-sequence token. A completion that was truncated (``finish_reason`` "length") has no end.
+    of the assistant's turns ends with its end-of-sequence token.
 
     Args:
         tokenizer: A tokenizer of transformers.
         rollout: The prompt and the completion.
         as_chat: Take a text prompt as the message of a user (``data.as_chat`` in training).
+        ended: False leaves the end-of-sequence token of the last turn out, as of a truncated completion.
 
     Raises:
         DialogueError: The completion has no token, the prompt has none, their forms differ, or the chat template refuses the messages.
     """
-    is_cut = rollout.finish_reason == "length"
     if isinstance(rollout.prompt, str) and not as_chat:
         if not isinstance(rollout.completion, str):
             raise DialogueError(
@@ -57,7 +59,7 @@ def completion_tokens(tokenizer: Any, rollout: Rollout, *, as_chat: bool = False
             )
         before = text_prompt_tokens(tokenizer, encodable(rollout.prompt))
         own = tuple(tokenizer(encodable(rollout.completion), add_special_tokens=False)["input_ids"])
-        own = own if is_cut else with_end(tokenizer, own)
+        own = with_end(tokenizer, own) if ended else own
         if not before:
             raise DialogueError("the prompt is empty, so the first token of the completion has no probability")
         if not own:
@@ -75,7 +77,7 @@ def completion_tokens(tokenizer: Any, rollout: Rollout, *, as_chat: bool = False
     if not all(whole[: len(turn.after)] == turn.after for turn in spoken):
         raise DialogueError("the chat template renders earlier turns differently once later ones follow")
     found = [(len(turn.before), turn.end) for turn in spoken]
-    if is_cut and found[-1][1] > found[-1][0] and whole[found[-1][1] - 1] == tokenizer.eos_token_id:
+    if not ended and found[-1][1] > found[-1][0] and whole[found[-1][1] - 1] == tokenizer.eos_token_id:
         found[-1] = (found[-1][0], found[-1][1] - 1)
     if all(first == end for first, end in found):
         raise DialogueError("there is no completion: the assistant's messages have no token")

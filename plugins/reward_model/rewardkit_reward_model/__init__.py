@@ -1,7 +1,8 @@
-"""A reward from a learned reward model. Importing this loads neither torch nor transformers."""
+"""Rewards from learned models. Importing this loads neither torch nor transformers."""
 
 from __future__ import annotations
 
+from rewardkit_reward_model.log_ratio import LogRatioReward
 from rewardkit_reward_model.reward import RewardModel
 
-__all__ = ["RewardModel"]
+__all__ = ["LogRatioReward", "RewardModel"]

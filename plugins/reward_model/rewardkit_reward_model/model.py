@@ -1,44 +1,16 @@
-"""The model: loaded once, then run on batches. Only this module uses torch and transformers."""
+"""A sequence classifier: loaded once, then run on batches."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import math
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from rewardkit.reward_models import (
-    choose_padding_token,
-    context_length,
-    is_out_of_memory,
-    micro_batches,
-    padded_batch,
-    release_memory,
-)
+from rewardkit.reward_models import choose_padding_token, context_length, padded_batch
+from rewardkit_reward_model.loading import Source, in_batches, load_classifier, load_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     import torch
-
-logger = logging.getLogger(__name__)
-
-Dtype: TypeAlias = Literal["auto", "float32", "float16", "bfloat16"]
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A model and how it is loaded."""
-
-    model: str
-    tokenizer: str | None
-    revision: str | None
-    dtype: Dtype
-    device: str
-    label: int | None
-    trust_remote_code: bool
 
 
 class Classifier:
@@ -55,12 +27,12 @@ class Classifier:
         """
         import torch
 
-        self.device = torch.device(_best_device() if source.device == "auto" else source.device)
-        self.tokenizer = _load_tokenizer(source)
-        self.model = _load_model(source, getattr(torch, _dtype_name(source.dtype, self.device))).to(self.device).eval()
+        self.device = source.torch_device()
+        self.tokenizer = load_tokenizer(source)
+        self.model = load_classifier(source, "SequenceClassification")
         self.is_exact = self.model.dtype == torch.float32
         self.config: Any = self.model.config
-        self.label = self._choose_label(source)
+        self.label = choose_label(source, self.config)
         try:
             self.pad_id = choose_padding_token(self.model, self.tokenizer)
         except ValueError as error:
@@ -84,21 +56,7 @@ class Classifier:
         Raises:
             RuntimeError: A single sequence does not fit into memory, or the device fails.
         """
-        distinct = list(dict.fromkeys(map(tuple, rows)))
-        found: dict[tuple[int, ...], float] = {}
-        while missing := [row for row in distinct if row not in found]:
-            batches = micro_batches([len(row) for row in missing], most_tokens)
-            try:
-                for batch in batches:
-                    part = [missing[index] for index in batch]
-                    found.update(zip(part, self._forward(part), strict=True))
-            except RuntimeError as error:
-                if not is_out_of_memory(error) or all(len(batch) == 1 for batch in batches):
-                    raise
-                most_tokens = max(most_tokens // 2, 1)
-                logger.warning("out of memory: continuing with batches of %s tokens", most_tokens)
-                release_memory()
-        return [found[tuple(row)] for row in rows]
+        return in_batches([tuple(row) for row in rows], most_tokens, len, self._forward)
 
     def _forward(self, rows: Sequence[Sequence[int]]) -> list[float]:
         import torch
@@ -115,93 +73,23 @@ class Classifier:
         others = [index for index in range(logits.shape[1]) if index != self.label]
         return logits[:, self.label] - logits[:, others].logsumexp(1)
 
-    def _choose_label(self, source: Source) -> int:
-        labels: dict[int, str] = self.config.id2label
-        names = ", ".join(f"{index} ({name})" for index, name in labels.items())
-        if source.label is None:
-            if len(labels) > 1:
-                raise ValueError(f"{source.model} has {len(labels)} outputs; set label to the good one: {names}")
-            return 0
-        if not 0 <= source.label < len(labels):
-            raise ValueError(f"label is {source.label}, but {source.model} has {names}")
-        return source.label
 
+def choose_label(source: Source, config: Any) -> int:
+    """Return the index of the good output.
 
-def _load_tokenizer(source: Source) -> Any:
-    from transformers import AutoTokenizer
+    Args:
+        source: The model, with the label that was asked for.
+        config: The model's configuration, of transformers.
 
-    place = source.tokenizer or source.model
-    _refuse_missing(place)
-    try:
-        return AutoTokenizer.from_pretrained(
-            place, revision=None if source.tokenizer else source.revision, trust_remote_code=source.trust_remote_code
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        hint = "" if Path(place).exists() else f"; there is no folder {Path(place).absolute()} either"
-        raise ValueError(f"no tokenizer can be loaded from {place}: {_first_line(error)}{hint}") from error
-
-
-def _load_model(source: Source, dtype: torch.dtype) -> Any:
-    from transformers import AutoConfig, AutoModelForSequenceClassification
-
-    how: dict[str, Any] = {"revision": source.revision, "trust_remote_code": source.trust_remote_code}
-    try:
-        config = AutoConfig.from_pretrained(source.model, **how)
-        if not any("SequenceClassification" in name or "Reward" in name for name in config.architectures or ()):
-            raise ValueError(
-                f"{source.model} is a {' and '.join(config.architectures or ['model of unknown kind'])}, not a trained "
-                "sequence classifier: its head would be random"
-            )
-        with _no_progress_bar():
-            return AutoModelForSequenceClassification.from_pretrained(source.model, dtype=dtype, **how)
-    except (OSError, KeyError, TypeError, RuntimeError, ImportError) as error:
-        raise ValueError(f"no reward model can be loaded from {source.model}: {_first_line(error)}") from error
-
-
-@contextlib.contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """Hide the progress bar of loading, which would interrupt the caller's."""
-    from transformers.utils import logging as their_logging
-
-    was_on = their_logging.is_progress_bar_enabled()
-    their_logging.disable_progress_bar()  # type: ignore[no-untyped-call,unused-ignore]
-    try:
-        yield
-    finally:
-        if was_on:
-            their_logging.enable_progress_bar()  # type: ignore[no-untyped-call,unused-ignore]
-
-
-def _refuse_missing(place: str) -> None:
-    """Raise ValueError for a path without a folder, which is not searched on the hub."""
-    path = Path(place).expanduser()
-    if (path.is_absolute() or place.startswith((".", "~")) or place.count("/") > 1) and not path.is_dir():
-        raise ValueError(f"there is no model folder {path.absolute()}")
-
-
-def _best_device() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _dtype_name(dtype: Dtype, device: torch.device) -> str:
-    import torch
-
-    if dtype != "auto":
-        return dtype
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    return "float32"
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
-
-
-def finite(value: object, default: float) -> float:
-    """Return a number of a configuration file, or the default if it is missing or not finite."""
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else default
+    Raises:
+        ValueError: The model has several outputs and no label is given, or it has no such output.
+    """
+    labels: dict[int, str] = config.id2label
+    names = ", ".join(f"{index} ({name})" for index, name in labels.items())
+    if source.label is None:
+        if len(labels) > 1:
+            raise ValueError(f"{source.model} has {len(labels)} outputs; set label to the good one: {names}")
+        return 0
+    if not 0 <= source.label < len(labels):
+        raise ValueError(f"label is {source.label}, but {source.model} has {names}")
+    return source.label

@@ -1,26 +1,23 @@
-"""The reward `reward_model`: the normalized score of a learned reward model."""
+"""The reward `reward_model`: the normalized score of a learned reward model, or of several."""
 
 from __future__ import annotations
 
 import gc
 import math
 import os
+from dataclasses import dataclass
+from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, MinLen
 
 from rewardkit import Rollout, Score, Unscored, reward
 from rewardkit.reward_models import DialogueError, InputForm, dialogue_tokens
-from rewardkit_reward_model.model import Classifier, Dtype, Source, finite
+from rewardkit_reward_model.loading import BATCH, CPU_BATCH, EXACT_DIGITS, HALF_DIGITS, Dtype, Source, finite
+from rewardkit_reward_model.model import Classifier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-EXACT_DIGITS, HALF_DIGITS = 4, 2
-"""The decimals that a score keeps. The last bits depend on the rest of the batch, and equal answers must not differ by them."""
-
-BATCH, CPU_BATCH = 16384, 2048
-"""The tokens that go through the model at once, on an accelerator and on a CPU."""
 
 
 @reward(
@@ -35,10 +32,16 @@ class RewardModel:
     good one, and the score is its log-odds. A model of ``rewardkit train`` also records the input form it was trained on and the
     mean and standard deviation of its scores; parameters override them. Scores can only be compared with each other.
 
+    With ``models``, several models score each completion, and the score is the mean of their normalized scores, minus
+    ``uncertainty_penalty`` times their standard deviation. Where training finds a weakness of one model, the others disagree, so the
+    penalty slows over-optimization (arXiv 2310.02743). The metrics of a score hold the ``mean`` and this ``disagreement``.
+
     Equal dialogues get equal scores: they are rounded to 4 decimals (2 if the model computes in 16 bits).
 
     Args:
         model: A folder (write ./name for one in the working directory) or the name of a model on the hub.
+        models: Several folders or names instead of one, each with its own mean, standard deviation and input form.
+        uncertainty_penalty: With models, what is subtracted for each standard deviation of disagreement.
         tokenizer: The tokenizer's folder or name, if it is not with the model.
         revision: A branch, tag or commit of a model on the hub.
         label: The index of the good output of a model with several outputs.
@@ -59,7 +62,9 @@ class RewardModel:
     def __init__(
         self,
         *,
-        model: str,
+        model: str | None = None,
+        models: Annotated[list[str], MinLen(2)] | None = None,
+        uncertainty_penalty: Annotated[float, Ge(0)] = 0.0,
         tokenizer: str | None = None,
         revision: str | None = None,
         label: Annotated[int, Ge(0)] | None = None,
@@ -79,39 +84,113 @@ class RewardModel:
             )
         if mean is not None and not math.isfinite(mean):
             raise ValueError(f"mean must be a finite number, not {mean}")
-        model, tokenizer = os.path.expanduser(model), tokenizer and os.path.expanduser(tokenizer)  # noqa: PTH111 - or a hub name
-        self._classifier = Classifier(Source(model, tokenizer, revision, dtype, device, label, trust_remote_code))
-        config = self._classifier.config
-        self._input = self._choose_input(input)
-        self._mean = mean if mean is not None else finite(getattr(config, "reward_mean", None), 0.0)
-        self._std = std if std is not None else finite(getattr(config, "reward_std", None), 1.0) or 1.0
-        self._sigmoid = sigmoid
-        trained_on = getattr(config, "reward_max_tokens", None)
-        limit = max_tokens or (trained_on if isinstance(trained_on, int) else self._classifier.context)
-        self._max_tokens = min(limit, self._classifier.context)
-        self._batch_tokens = batch_tokens or (CPU_BATCH if self._classifier.device.type == "cpu" else BATCH)
+        places = _places(model, models, uncertainty_penalty)
+        tokenizer = tokenizer and os.path.expanduser(tokenizer)  # noqa: PTH111 - or a hub name
+        self._members = [
+            Member(
+                Classifier(Source(place, tokenizer, revision, dtype, device, label, trust_remote_code)),
+                input,
+                Scale(mean, std, sigmoid=sigmoid),
+                max_tokens,
+            )
+            for place in places
+        ]
+        self._penalty = uncertainty_penalty
+        self._batch_tokens = batch_tokens or (CPU_BATCH if self._members[0].classifier.device.type == "cpu" else BATCH)
 
     def __call__(self, rollouts: Sequence[Rollout], /) -> Sequence[Score | Unscored]:
         """Score a batch."""
+        found = [member.outcomes(rollouts, self._batch_tokens) for member in self._members]
+        return found[0] if len(found) == 1 else [self._combined(outcomes) for outcomes in zip(*found, strict=True)]
+
+    def close(self) -> None:
+        """Free the models' memory."""
+        del self._members
+        gc.collect()
+
+    def _combined(self, outcomes: Sequence[Score | Unscored]) -> Score | Unscored:
+        """Return the mean of the models' scores, minus the penalty for their disagreement."""
+        values = []
+        for outcome in outcomes:
+            if isinstance(outcome, Unscored):
+                return outcome
+            values.append(outcome.value)
+        mean, disagreement = fmean(values), pstdev(values)
+        digits = min(member.digits for member in self._members)
+        return Score(
+            round(mean - self._penalty * disagreement, digits),
+            f"{mean:.4g} by {len(values)} models, which differ by {disagreement:.2g} (standard deviation)",
+            metrics={
+                "mean": round(mean, digits),
+                "disagreement": round(disagreement, digits),
+                "lowest": min(values),
+            },
+        )
+
+
+def _places(model: str | None, models: Sequence[str] | None, penalty: float) -> list[str]:
+    """Return the models' folders or names. Raises ValueError if parameters contradict each other."""
+    if (model is None) == (models is None):
+        raise ValueError("name one model as model, or several as models" + (", not both" if model else ""))
+    if model is not None and penalty:
+        raise ValueError("uncertainty_penalty needs several models: a single one can't disagree")
+    places = [os.path.expanduser(place) for place in (models or [model or ""])]  # noqa: PTH111 - or a hub name
+    if models is not None and len(set(places)) < max(len(places), 2):
+        raise ValueError("models must name at least two different models: equal ones never disagree")
+    return places
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How scores are normalized: by the parameters, else by what the model records."""
+
+    mean: float | None
+    std: float | None
+    sigmoid: bool
+
+
+class Member:
+    """A model with what it reads and how its scores are normalized."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        asked: Literal["auto", "chat", "text", "pair"],
+        scale: Scale,
+        max_tokens: int | None,
+    ) -> None:
+        config = classifier.config
+        self.classifier = classifier
+        self.digits = EXACT_DIGITS if classifier.is_exact else HALF_DIGITS
+        self._input = self._choose_input(asked)
+        self._mean = scale.mean if scale.mean is not None else finite(getattr(config, "reward_mean", None), 0.0)
+        self._std = scale.std if scale.std is not None else finite(getattr(config, "reward_std", None), 1.0) or 1.0
+        self._sigmoid = scale.sigmoid
+        trained_on = getattr(config, "reward_max_tokens", None)
+        limit = max_tokens or (trained_on if isinstance(trained_on, int) else classifier.context)
+        self._max_tokens = min(limit, classifier.context)
+
+    def outcomes(self, rollouts: Sequence[Rollout], batch_tokens: int) -> list[Score | Unscored]:
+        """Score a batch.
+
+        Args:
+            rollouts: The rollouts.
+            batch_tokens: The most tokens that go through the model at once.
+        """
         rows: list[list[int]] = []
         outcomes: list[Score | Unscored | None] = []
         cut: list[bool] = []
         for rollout in rollouts:
             try:
-                tokens, is_cut = dialogue_tokens(self._classifier.tokenizer, rollout, self._input, self._max_tokens)
+                tokens, is_cut = dialogue_tokens(self.classifier.tokenizer, rollout, self._input, self._max_tokens)
             except DialogueError as error:
                 outcomes.append(Unscored("input", str(error)))
                 continue
             outcomes.append(None)
             rows.append(tokens)
             cut.append(is_cut)
-        scored = iter(zip(self._classifier.scores(rows, self._batch_tokens), rows, cut, strict=True))
+        scored = iter(zip(self.classifier.scores(rows, batch_tokens), rows, cut, strict=True))
         return [outcome or self._score(*next(scored)) for outcome in outcomes]
-
-    def close(self) -> None:
-        """Free the model's memory."""
-        del self._classifier
-        gc.collect()
 
     def _score(self, raw: float, tokens: Sequence[int], is_cut: bool) -> Score | Unscored:
         if not math.isfinite(raw):
@@ -119,14 +198,14 @@ class RewardModel:
         value = (raw - self._mean) / self._std
         if self._sigmoid:
             value = 1 / (1 + math.exp(-value)) if value > -500 else 0.0
-        value = round(value, EXACT_DIGITS if self._classifier.is_exact else HALF_DIGITS)
+        value = round(value, self.digits)
         reason = f"{raw:.4g} by the model, {len(tokens)} tokens" + (", the beginning was cut off" if is_cut else "")
         return Score(value, reason)
 
     def _choose_input(self, asked: Literal["auto", "chat", "text", "pair"]) -> InputForm:
-        has_template = bool(self._classifier.tokenizer.chat_template)
+        has_template = bool(self.classifier.tokenizer.chat_template)
         if asked == "auto":
-            asked = getattr(self._classifier.config, "reward_input", "auto")
+            asked = getattr(self.classifier.config, "reward_input", "auto")
         if asked == "auto":
             asked = "chat" if has_template else "text"
         if asked == "chat" and not has_template:

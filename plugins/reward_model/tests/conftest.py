@@ -18,12 +18,12 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def build_tokenizer(*, ends=False, template=None):
+def build_tokenizer(*, ends=False, template=None, characters=CHARACTERS):
     """Return a tokenizer with a token for every character; with ``ends``, texts are enclosed in [ and ]."""
     import transformers
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
-    raw = Tokenizer(models.WordLevel({one: index for index, one in enumerate(CHARACTERS)}, unk_token="?"))
+    raw = Tokenizer(models.WordLevel({one: index for index, one in enumerate(characters)}, unk_token="?"))
     raw.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     if ends:
         raw.post_processor = processors.TemplateProcessing(
@@ -32,6 +32,32 @@ def build_tokenizer(*, ends=False, template=None):
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=raw, pad_token="_", unk_token="?", chat_template=template, model_max_length=64
     )
+
+
+def build_language_model(folder, *, seed=0, template=None, end="]", characters=CHARACTERS):
+    """A random causal language model whose completions end with ``end``."""
+    import torch
+    import transformers
+
+    tokenizer = build_tokenizer(template=template, characters=characters)
+    tokenizer.eos_token = end
+    torch.manual_seed(seed)
+    config = transformers.Qwen2Config(
+        vocab_size=len(characters),
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=64,
+        initializer_range=0.3,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=3,
+    )
+    transformers.Qwen2ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def build_decoder(folder, **settings):
@@ -112,3 +138,16 @@ def decoder():
 def tokenizer():
     """``tokenizer(ends=…)`` makes one."""
     return build_tokenizer
+
+
+@pytest.fixture(scope="session")
+def language_models(tmp_path_factory):
+    """The folders of two random language models with one tokenizer."""
+    folder = tmp_path_factory.mktemp("language_models")
+    return build_language_model(folder / "trained", seed=1), build_language_model(folder / "base", seed=2)
+
+
+@pytest.fixture(scope="session")
+def language_model():
+    """``language_model(folder, seed=…, template=…, end=…, characters=…)`` writes one."""
+    return build_language_model

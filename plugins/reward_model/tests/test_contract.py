@@ -46,3 +46,29 @@ class TestEncoder(RewardContract):
             monkeypatch.setattr(type(self), "good", type(self).bad)
             monkeypatch.setattr(type(self), "bad", (Rollout("q", "aaaa bbbb"),))
         monkeypatch.setattr(type(self), "params", {"model": str(encoder)})
+
+
+class TestLogRatio(RewardContract):
+    """The log-ratio of two random language models, which decide which of two answers they prefer."""
+
+    reward = "reward_model.log_ratio"
+    params = {}
+    good = (Rollout("q", "aaaa.\n\nbbbb"),)
+    bad = (Rollout("q", "zz 9"),)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def prefers_bad(cls, language_models):
+        """Whether the ratio is higher for the bad answer."""
+        from rewardkit_reward_model import LogRatioReward
+
+        trained, base = map(str, language_models)
+        good, bad = (score.value for score in LogRatioReward(model=trained, reference=base)([*cls.good, *cls.bad]))
+        return good < bad
+
+    @pytest.fixture(autouse=True)
+    def with_models(self, language_models, prefers_bad, monkeypatch):
+        """Exchange the two models if their ratio is higher for the bad answer."""
+        one, other = reversed(language_models) if prefers_bad else language_models
+        params = {"model": str(one), "reference": str(other), "level": "step"}
+        monkeypatch.setattr(type(self), "params", params)

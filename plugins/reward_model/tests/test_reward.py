@@ -183,7 +183,7 @@ def test_nan_is_unscored(exclaiming, tmp_path):
 def test_out_of_memory_halves_the_batches(exclaiming, monkeypatch, caplog):
     """Batches that do not fit into memory are halved and repeated, and every rollout is scored."""
     reward = RewardModel(model=str(exclaiming))
-    forward = reward._classifier._forward
+    forward = reward._members[0].classifier._forward
     sizes = []
 
     def small(rows):
@@ -192,7 +192,7 @@ def test_out_of_memory_halves_the_batches(exclaiming, monkeypatch, caplog):
             raise torch.OutOfMemoryError("too much")
         return forward(rows)
 
-    monkeypatch.setattr(reward._classifier, "_forward", small)
+    monkeypatch.setattr(reward._members[0].classifier, "_forward", small)
     found = reward([Rollout("p", "x" * n + "!") for n in range(1, 9)])
     assert [score.value for score in found] == [4.0] * 8
     assert "out of memory" in caplog.text
@@ -206,7 +206,7 @@ def test_what_does_not_fit_alone_raises(exclaiming, monkeypatch):
     def never(_rows):
         raise torch.OutOfMemoryError("too much")
 
-    monkeypatch.setattr(reward._classifier, "_forward", never)
+    monkeypatch.setattr(reward._members[0].classifier, "_forward", never)
     with pytest.raises(torch.OutOfMemoryError):
         reward([YES])
 
@@ -214,8 +214,8 @@ def test_what_does_not_fit_alone_raises(exclaiming, monkeypatch):
 def test_equal_dialogues_are_read_once(exclaiming, monkeypatch):
     """A group of equal completions costs one forward pass and has no spread."""
     reward = RewardModel(model=str(exclaiming))
-    forward, rows_seen = reward._classifier._forward, []
-    monkeypatch.setattr(reward._classifier, "_forward", lambda rows: rows_seen.extend(rows) or forward(rows))
+    forward, rows_seen = reward._members[0].classifier._forward, []
+    monkeypatch.setattr(reward._members[0].classifier, "_forward", lambda rows: rows_seen.extend(rows) or forward(rows))
     found = reward([YES] * 5)
     assert len(rows_seen) == 1
     assert len(set(found)) == 1
@@ -249,3 +249,48 @@ def test_through_the_engine(exclaiming, tmp_path):
         found = reward.score([YES, NO])
     assert [one.reward for one in found] == [2.0, -2.0]
     assert isinstance(found[0].outcomes["liked"], Score)
+
+
+def _wary(folder, source, by):
+    """Write a copy of the decoder whose scores are multiplied."""
+    shutil.copytree(source, folder)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+    with torch.no_grad():
+        model.score.weight *= by
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+def test_an_ensemble_by_hand(exclaiming, tmp_path):
+    """Of the scores 4 and 8 (mean 6, standard deviation 2), half a standard deviation of penalty leaves 5; their scales are their own."""
+    folder = _wary(tmp_path / "other", exclaiming, 2.0)
+    models = [str(exclaiming), folder]
+    (score,) = RewardModel(models=models, uncertainty_penalty=0.5)([YES])
+    assert score.value == 5.0
+    assert score.metrics == {"mean": 6.0, "disagreement": 2.0, "lowest": 4.0}
+    assert RewardModel(models=models)([NO])[0].value == -6.0
+    _config(tmp_path / "other", reward_std=2.0)
+    (agreed,) = RewardModel(models=models, uncertainty_penalty=0.5)([YES])
+    assert (agreed.value, agreed.metrics["disagreement"]) == (4.0, 0.0)
+
+
+def test_an_ensemble_scores_only_what_all_models_score(exclaiming, tmp_path):
+    """If one of the models gives NaN, there is no score."""
+    folder = _wary(tmp_path / "other", exclaiming, math.nan)
+    (found,) = RewardModel(models=[str(exclaiming), folder])([YES])
+    assert isinstance(found, Unscored)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({}, "name one model"),
+        ({"model": "a", "models": ["b", "c"]}, "not both"),
+        ({"models": ["b", "b"]}, "at least two different"),
+        ({"model": "a", "uncertainty_penalty": 1.0}, "needs several models"),
+    ],
+)
+def test_models_that_contradict_are_refused(wrong, words):
+    """Neither, both, equal models, and a penalty of one model are errors before any model is loaded."""
+    with pytest.raises(ValueError, match=words):
+        RewardModel(**wrong)
