@@ -31,6 +31,9 @@ class VllmParams(Section):
     tensor_parallel_size: Count = 1
     """The number of GPUs that share vLLM's weights. With more than one, weights are passed through a file in memory, and only one
     training process is allowed."""
+    adapters: Literal["auto", "merge"] = "auto"
+    """With model.lora: auto sends only the adapters after an update, and vLLM applies them beside its own base weights, if vLLM supports
+    that for the model; merge (and auto elsewhere) sends weights with the adapters merged, one layer at a time."""
     sleep_level: Literal[0, 1, 2] = 0
     """The GPU memory that is freed during updates: 0 none · 1 the KV cache, and weights move to the CPU · 2 KV cache and weights."""
     timeout_s: Positive = 300.0

@@ -31,7 +31,9 @@ from rewardkit.rollout_engine import Completion, EngineSetup, Request, Sampling
 from rewardkit.train.config.vllm import ONE_GPU_EACH, VllmParams, refuse
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.failure_propagation import raise_if_peer_failed
+from rewardkit.train.rollout.engines import vllm_adapters
 from rewardkit.train.rollout.engines.deadline_thread import DeadlineThread
+from rewardkit.train.rollout.engines.weight_export import checkpoint_weights
 
 CPU_BLOCK = 32
 """Tokens per cache block on a CPU. With vLLM's default of 128 few prompts would share blocks."""
@@ -63,6 +65,10 @@ class VllmEngine:
         self.tolerance = 1e-3 if self.dtype == setup.dtype == "float32" else 0.1
         self.mode = "raw_logprobs" if setup.sampling.is_truncated else "processed_logprobs"
         """raw: log-probs at temperature 1, before top-p and top-k. processed: at the temperature, after them."""
+        self.serves_adapters = False
+        """True if vLLM keeps the adapters apart from the base weights, so that they alone are taken over after an update."""
+        self._has_base = False
+        """True if vLLM has the base weights of the adapters that it serves."""
         self._llm: Any = None
         self._cache_asleep = False
         self._shares_world = torch.distributed.is_initialized()
@@ -132,6 +138,9 @@ class VllmEngine:
         with _vllm_errors("can't be started"), _process_state_restored():
             torch.set_num_threads(threads)  # the setting is per thread
             vllm = _imported()
+            has_adapters = hasattr(self.setup.policy.model, "peft_config")
+            if has_adapters and self.params.adapters == "auto":
+                self.serves_adapters = not vllm_adapters.merge_reason(self.setup.policy)
             self._llm = vllm.LLM(**self._arguments())
 
     def _arguments(self) -> dict[str, Any]:
@@ -158,6 +167,8 @@ class VllmEngine:
             os.environ.setdefault("RANK", str(collectives.rank()))
             os.environ.setdefault("LOCAL_RANK", str(PartialState().local_process_index))  # which GPU
             arguments["distributed_executor_backend"] = "external_launcher"
+        if self.serves_adapters:
+            arguments |= vllm_adapters.adapter_arguments(setup.policy)
         block = params.block_size or (None if self.on_gpu else CPU_BLOCK)
         if block is not None:
             arguments["block_size"] = block
@@ -196,7 +207,8 @@ class VllmEngine:
         places = [(index, place) for index, request in enumerate(requests) for place in range(len(request.seeds))]
         prompts = [{"prompt_token_ids": list(requests[index].prompt)} for index, _ in places]
         settings = [self._settings(sampling, requests[index].seeds[place]) for index, place in places]
-        names = self._llm.enqueue(prompts, settings, use_tqdm=False) if places else []
+        adapters = vllm_adapters.request() if self.serves_adapters else None
+        names = self._llm.enqueue(prompts, settings, lora_request=adapters, use_tqdm=False) if places else []
         waiting = {_external(name): where for name, where in zip(names, places, strict=True)}
         found: list[dict[int, Completion]] = [{} for _ in requests]
         try:
@@ -239,15 +251,28 @@ class VllmEngine:
         with _vllm_errors("can't take over weights"):
             if self.on_gpu:
                 torch.cuda.synchronize()  # the update may still be running on the trainer's stream
-            self._hand_over(self.weights())
+            if self.serves_adapters:
+                self._hand_over_adapters()
+            else:
+                self._hand_over(self.weights())
             if not self._llm.reset_prefix_cache():
                 raise EngineError("vLLM can't clear its prefix cache: something is still being sampled")
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield all weights in vLLM's data type."""
+        """Yield all weights in vLLM's data type, without the adapters if vLLM serves them."""
         dtype = getattr(torch, self.dtype)
-        for name, tensor in self.setup.weights():
+        policy = self.setup.policy
+        base = checkpoint_weights(policy.lm, policy.compute_dtype, merged=False) if self.serves_adapters else None
+        for name, tensor in base or self.setup.weights():
             yield name, tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+    def _hand_over_adapters(self) -> None:
+        if not self._has_base:
+            self._hand_over(self.weights())
+            self._has_base = True
+        with vllm_adapters.written_adapters(self.setup.policy) as folder:
+            if not self._llm.llm_engine.add_lora(vllm_adapters.request(folder)):
+                raise EngineError("vLLM did not load the adapters")
 
     def _hand_over(self, weights: Iterator[tuple[str, Tensor]]) -> None:
         if self.params.tensor_parallel_size == 1:
@@ -265,6 +290,7 @@ class VllmEngine:
         with _vllm_errors("can't go to sleep"):
             self._llm.sleep(level=self.params.sleep_level)
             self._cache_asleep = True
+            self._has_base = self._has_base and self.params.sleep_level < 2  # level 2 discards the weights
 
     def _stop(self) -> None:
         with _vllm_errors("can't be shut down"), _trainer_group_kept() if self._shares_world else nullcontext():

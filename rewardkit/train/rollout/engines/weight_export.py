@@ -13,7 +13,9 @@ from rewardkit.errors import EngineError
 from rewardkit.train.distributed import fsdp
 
 
-def checkpoint_weights(lm: Any, dtype: torch.dtype | None = None) -> Iterator[tuple[str, Tensor]]:
+def checkpoint_weights(
+    lm: Any, dtype: torch.dtype | None = None, *, merged: bool = True
+) -> Iterator[tuple[str, Tensor]]:
     """Yield the current weights of a causal language model, without gradient.
 
     The weights of a sharded model are gathered, so all processes must call this at the same time. Adapters are merged; the model itself
@@ -23,6 +25,7 @@ def checkpoint_weights(lm: Any, dtype: torch.dtype | None = None) -> Iterator[tu
     Args:
         lm: The transformers model; with adapters, peft's base model that contains them.
         dtype: The data type of the yielded weights; by default each weight's own.
+        merged: Whether the adapters are merged into the weights, or left out.
 
     Yields:
         Name and tensor of each weight.
@@ -33,12 +36,12 @@ def checkpoint_weights(lm: Any, dtype: torch.dtype | None = None) -> Iterator[tu
     from transformers.core_model_loading import revert_weight_conversion
 
     config = lm.config.get_text_config()
-    if getattr(config, "tie_word_embeddings", False) and (name := _adapted_embedding(lm)):
+    if merged and getattr(config, "tie_word_embeddings", False) and (name := _adapted_embedding(lm)):
         raise EngineError(
             f"{name} has an adapter, but the model's embeddings and head are one tensor: a rollout engine can't take over "
             "merged weights; leave it out of model.lora.targets"
         )
-    for _, layer in itertools.groupby(_merged(lm, dtype), key=lambda item: _layer_of(item[0])):
+    for _, layer in itertools.groupby(_full_weights(lm, dtype, merged=merged), key=lambda item: _layer_of(item[0])):
         weights = dict(layer)
         converted = revert_weight_conversion(lm, weights)
         while converted:
@@ -47,7 +50,7 @@ def checkpoint_weights(lm: Any, dtype: torch.dtype | None = None) -> Iterator[tu
             yield name, converted.pop(name)
 
 
-def _merged(lm: Any, dtype: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
+def _full_weights(lm: Any, dtype: torch.dtype | None, *, merged: bool) -> Iterator[tuple[str, Tensor]]:
     """Yield the weights under their names without peft's modules. Several adapters may be nested, as those of experts are."""
     adapted = {f"{name}.": module for name, module in lm.named_modules() if hasattr(module, "get_delta_weight")}
     for name, tensor in lm.state_dict().items():
@@ -61,7 +64,8 @@ def _merged(lm: Any, dtype: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
         deltas = [
             fsdp.full_tensor(adapted[owner].get_delta_weight(adapter))
             for owner in owners
-            if _without_base_layer(name.removeprefix(owner)) == getattr(adapted[owner], "parameter_name", "weight")
+            if merged
+            and _without_base_layer(name.removeprefix(owner)) == getattr(adapted[owner], "parameter_name", "weight")
             for adapter in adapted[owner].active_adapters
         ]
         if deltas:
