@@ -40,6 +40,7 @@ from rewardkit.train.config.rl import (
     RlConfig,
     RlEval,
     RolloutConfig,
+    VerifierNoise,
     WeightSyncCheckConfig,
 )
 from rewardkit.train.config.sft import (
@@ -80,6 +81,7 @@ __all__ = [
     "Source",
     "SpanWeight",
     "TextData",
+    "VerifierNoise",
     "WeightSyncCheckConfig",
     "paths",
     "plain",

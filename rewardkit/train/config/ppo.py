@@ -75,6 +75,10 @@ class PpoConfig(RlConfig):
             raise ValueError("algorithm.process: process rewards are for stage grpo")
         if self.algorithm.advantage is not None:
             raise ValueError("algorithm.advantage: in PPO advantages come from the critic")
+        if self.correction.verifier is not None:
+            raise ValueError(
+                "correction.verifier: the correction compares a completion with its group; it is for stage grpo"
+            )
         if self.filter.zero_std != "keep":
             raise ValueError("filter.zero_std: PPO compares a completion with the critic, not with its group; use keep")
         return self

@@ -18,6 +18,7 @@ from rewardkit.errors import ConfigError, Location
 from rewardkit.registry import Registry
 from rewardkit.train.config import RlConfig, RunConfig
 from rewardkit.train.config.algorithms import checked_algorithm
+from rewardkit.train.config.components import refuse_unfit_components
 from rewardkit.train.config.engines import chosen_engine
 from rewardkit.train.config.monitors import refuse_renamed_monitors, refuse_unknown_monitors
 from rewardkit.train.config.stages import STAGES
@@ -89,6 +90,7 @@ def read_train_config(
     if isinstance(config, RlConfig):
         refuse_unknown_monitors(document, config.monitors, registry)
         checked_algorithm(document, config)
+        refuse_unfit_components(document, config, reward)
     return TrainFile(config, document, reward, gold, registry, engine)
 
 

@@ -144,14 +144,39 @@ class AlgorithmConfig(Section):
         return self.loss.get("with", {}) if isinstance(self.loss, dict) else {}
 
 
+class VerifierNoise(Section):
+    """The error rates of the verifier that gives the reward, such as `rewardkit noise` measures them."""
+
+    fp: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of wrong completions that the verifier accepts."""
+    fn: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of right completions that the verifier rejects."""
+    component: str | None = None
+    """The component whose values of 1 and 0 are the verdicts. By default the whole reward is the verdict, and must be 0 or 1."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> VerifierNoise:
+        if self.fp + self.fn >= 1:
+            raise ValueError(
+                f"fp ({self.fp:g}) and fn ({self.fn:g}) add up to 1 or more: such a verifier accepts wrong completions at least as "
+                "often as right ones, so its verdicts carry no information"
+            )
+        if self.fp == self.fn == 0:
+            raise ValueError("fp and fn are both 0, so there is nothing to correct; remove correction.verifier")
+        return self
+
+
 class CorrectionConfig(Section):
-    """Importance correction for a rollout engine whose log-probs differ from the trainer's."""
+    """Importance correction for a rollout engine whose log-probs differ from the trainer's, and correction for a verifier that errs."""
 
     kind: Literal["none", "truncate", "mask"] = "none"
     """truncate: token weights are min(ratio, high) · mask: ratios outside [low, high] get weight 0."""
     level: Literal["token", "sequence"] = "token"
     low: Annotated[float, Field(ge=0)] = 0.0
     high: Positive = 2.0
+    verifier: VerifierNoise | None = None
+    """Error rates of the verifier. Advantages are then computed from the probability that each completion is right (reward channel of
+    arXiv 2510.00915)."""
 
     @model_validator(mode="after")
     def _keeps_something(self) -> CorrectionConfig:
@@ -253,6 +278,10 @@ class RlConfig(RunConfig):
         if self.algorithm.advantage is not None:
             raise ValueError(
                 "algorithm.advantage can't be combined with process rewards, which define the advantages; remove one of the two"
+            )
+        if self.correction.verifier is not None:
+            raise ValueError(
+                "correction.verifier can't be combined with process rewards, which are not verdicts; remove one of the two"
             )
         if self.kl.place == "reward" and self.kl.coefficient > 0:
             raise ValueError(

@@ -40,6 +40,7 @@ from rewardkit.train.losses.kl import (
 from rewardkit.train.losses.masked_statistics import masked_mean
 from rewardkit.train.losses.policy_loss import TokenLoss, policy_loss
 from rewardkit.train.losses.reduction import BatchTotals, token_weights, weighted_loss
+from rewardkit.train.losses.verifier_noise import expected_verdicts
 from rewardkit.train.models.dropout import switch_off_dropout
 from rewardkit.train.models.policy import Policy, TokenLogprobs
 from rewardkit.train.seeds import step_seed
@@ -297,14 +298,19 @@ class PolicyUpdater:
         if batch.steps is not None and batch.step_of_token is not None:
             return self._process_advantages(batch), None
         kind = self.algorithm.advantage
+        rewards_B, expected, noise = batch.rewards_B, None, self.config.correction.verifier
+        if noise is not None and batch.verdicts is not None:
+            expected = expected_verdicts(batch.verdicts.values_B, batch.groups_B, fp=noise.fp, fn=noise.fn)
+            rewards_B = rewards_B + batch.verdicts.effects_B * (expected.right_B - batch.verdicts.values_B.nan_to_num())
         if kind == "reinforce_pp":
             penalty_B_T = torch.zeros(mask_B_T.shape) if kl_B_T is None else kl_B_T
-            rewards_B_T = token_rewards(batch.rewards_B, penalty_B_T, mask_B_T, self.kl.value)
+            rewards_B_T = token_rewards(rewards_B, penalty_B_T, mask_B_T, self.kl.value)
             return reinforce_pp(rewards_B_T, mask_B_T), None
-        rewards_B = batch.rewards_B
         if kl_B_T is not None:
             rewards_B = rewards_B - self.kl.value * sequence_kl(kl_B_T, mask_B_T)
         groups: GroupStatistics = group_statistics(rewards_B, batch.groups_B)
+        if expected is not None and batch.verdicts is not None:
+            groups = expected.widen(groups, batch.verdicts.effects_B)
         if kind == "reinforce_pp_baseline":
             return reinforce_pp_baseline(rewards_B, groups, mask_B_T), None
         eps = {"eps": 1e-4} if kind in {"group_std", "batch_std"} else {}

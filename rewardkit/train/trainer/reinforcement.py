@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from rewardkit.composite import CompositeReward
-from rewardkit.errors import ConfigError, EngineError, RewardkitError
+from rewardkit.errors import EngineError, RewardkitError
 from rewardkit.rollout_engine import Sampling
 from rewardkit.train.config import ProcessConfig, RlConfig
 from rewardkit.train.config.algorithms import resolve_algorithm
@@ -70,11 +70,6 @@ def train(file: TrainFile, config: RlConfig, make_updater: Callable[[Policy, Opt
     file.engine.require()
     place = file.where("evaluate", "correct")
     condition = correct_condition(config.evaluate.correct, file.reward.component_names, place)
-    process = config.algorithm.process
-    if process is not None and process.component not in file.reward.component_names:
-        names = ", ".join(file.reward.component_names)
-        place = file.where("algorithm", "process", "component")
-        raise ConfigError((place, f"there is no component {process.component!r}; there are {names}"))
     with (
         ExitStack() as scope,
         CompositeReward(file.reward, registry=file.registry, workers=config.reward_workers) as reward,

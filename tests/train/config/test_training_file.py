@@ -186,6 +186,35 @@ def test_steps_or_epochs(tmp_path):
             "kl.place: process rewards define the advantages",
         ),
         ({"correction": "{kind: mask, low: 2.5}"}, "low .2.5. is not below high .2., so every token would be masked"),
+        ({"correction": "{verifier: {fp: 0.6, fn: 0.4}}"}, "add up to 1 or more: such a verifier"),
+        ({"correction": "{verifier: {}}"}, "fp and fn are both 0, so there is nothing to correct"),
+        (
+            {"correction": "{verifier: {fn: 0.1}}", "algorithm": "{process: {component: even}}"},
+            "correction.verifier can't be combined with process rewards",
+        ),
+        ({"correction": "{verifier: {fn: 0.1, component: evne}}"}, "there is no component 'evne'; did you mean 'even'?"),
+        ({"algorithm": "{process: {component: evne}}"}, "there is no component 'evne'; did you mean 'even'?"),
+        (
+            {
+                "correction": "{verifier: {fn: 0.1, component: even}}",
+                "reward": "{components: {even: {use: even}}, combine: product}",
+            },
+            "are combined by 'product'; correction.verifier.component needs 'sum'",
+        ),
+        (
+            {
+                "correction": "{verifier: {fn: 0.1, component: even}}",
+                "reward": "{components: {even: {use: even, clip: [0, 1]}}}",
+            },
+            "'even' is scaled or clipped, so its values are not verdicts",
+        ),
+        (
+            {
+                "correction": "{verifier: {fn: 0.1, component: even}}",
+                "reward": "{components: {even: {use: even}}, clip: [0, 1]}",
+            },
+            "the reward is clipped, so the correction can't tell what a verdict adds to it",
+        ),
         ({"optimizer": "{lr: 1.0e-5, min_lr: 1.0e-4, schedule: cosine}"}, "min_lr .0.0001. is above lr .1e-05."),
         (
             {"data.eval": "null", "evaluate.gold": "{components: {even: {use: even}}}"},
@@ -197,6 +226,13 @@ def test_settings_without_effect_are_refused(tmp_path, registry, changes, messag
     """A setting that another one makes useless is refused before anything runs."""
     with pytest.raises(ConfigError, match=message):
         read(tmp_path, GRPO, registry, **changes)
+
+
+def test_ppo_has_no_groups_to_correct_a_verifier_by(tmp_path, registry):
+    """The correction estimates the share of right completions of a group, which PPO does not have."""
+    text = GRPO.replace("stage: grpo", "stage: ppo")
+    with pytest.raises(ConfigError, match="compares a completion with its group; it is for stage grpo"):
+        read(tmp_path, text, registry, correction="{verifier: {fn: 0.1}}")
 
 
 @pytest.mark.parametrize(("kind", "refused"), [("own", True), ("head", False)])

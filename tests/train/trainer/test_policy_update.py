@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rewardkit.train.config import GrpoConfig
+from rewardkit.train.losses.verifier_noise import expected_verdicts
 from rewardkit.train.models.policy import TokenSpan
 from rewardkit.train.trainer.optimizer import Optimizer
 from rewardkit.train.trainer.policy_update import PolicyUpdater
-from rewardkit.train.trainer.rollout_batch import RolloutBatch
+from rewardkit.train.trainer.rollout_batch import RolloutBatch, Verdicts
 
 
 def config(**changes):
@@ -347,3 +348,19 @@ def test_updates_that_rows_do_not_suffice_for_do_not_make_the_others_larger(poli
         updates.append(PolicyUpdater(settings_, policy, optimizer, None).update(batch, 0)["loss"])
     assert updates[0] == pytest.approx(updates[1])
     assert updates[0] != pytest.approx(0)
+
+
+def test_a_verifier_that_errs_gives_the_advantages_of_expected_verdicts(policy):
+    """The rewards are replaced by probabilities, and divided by the standard deviation that true rewards would have."""
+    noise = {"fp": 0.1, "fn": 0.3}
+    batch = lesson(policy, groups=2)
+    values_B = torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0])
+    batch = replace(batch, rewards_B=0.25 + 0.5 * values_B, verdicts=Verdicts(values_B, torch.full((8,), 0.5)))
+    updater = PolicyUpdater(config(correction={"verifier": noise}), policy, None, None)
+    found_B_T, _ = updater.advantages(batch, batch.mask_B_T, None, None)
+    expected = expected_verdicts(values_B, batch.groups_B, **noise).right_B
+    for rows in (slice(0, 4), slice(4, 8)):
+        p = float(expected[rows].mean())
+        std = math.sqrt(p * (1 - p) * 4 / 3)
+        advantages = 0.5 * (expected[rows] - p) / (0.5 * std + 1e-4)
+        torch.testing.assert_close(found_B_T[rows, 0], advantages, atol=1e-4, rtol=1e-4)

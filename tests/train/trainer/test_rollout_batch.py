@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -73,3 +75,31 @@ def test_rewards_of_steps_belong_to_tokens():
         match=r"rows\.jsonl:7: component 'main' gives 1 step rewards, but .* divides the completion into 2 steps",
     ):
         build_rollout_batch(wrong, config(algorithm=process), lambda tokens: "".join(map(str, tokens)))
+
+
+NOISE = {"verifier": {"fp": 0.1, "fn": 0.2}}
+
+
+def test_the_reward_is_the_verdict():
+    """Without a component, rewards of 0 and 1 are verdicts that are worth 1."""
+    rows = [sample(0, [5], 1.0), sample(0, [6], 0.0)]
+    found = build_rollout_batch(rows, config(correction=NOISE), str).verdicts
+    assert (found.values_B.tolist(), found.effects_B.tolist()) == ([1.0, 0.0], [1.0, 1.0])
+
+
+def test_a_component_is_the_verdict():
+    """Its value is the verdict and its weight what a verdict of 1 adds; where a gate is closed there is no verdict."""
+    rows = [sample(0, [5], 1.0), sample(0, [6], 0.0)]
+    judged = replace(rows[0].scored, weights={"main": 0.5}, contributions={"main": 0.5}, reward=0.7)
+    gated = replace(rows[1].scored, contributions={"main": None})
+    rows = [replace(rows[0], scored=judged), replace(rows[1], scored=gated)]
+    noise = {"verifier": {"fp": 0.1, "component": "main"}}
+    found = build_rollout_batch(rows, config(correction=noise), str).verdicts
+    assert (found.values_B.tolist()[0], found.effects_B.tolist()) == (1.0, [0.5, 0.0])
+    assert found.values_B.isnan().tolist() == [False, True]
+
+
+def test_rewards_between_0_and_1_are_no_verdicts():
+    """The message names the row, the value and what to do."""
+    with pytest.raises(RewardkitError, match=r"rows\.jsonl:3: the reward gives 0\.5, but .* name the component"):
+        build_rollout_batch(SAMPLES, config(correction=NOISE), str)
