@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 from rewardkit import Unscored
 from rewardkit_judge.endpoint import Endpoint, EndpointError, Usage
 from rewardkit_judge.options import Options
-from rewardkit_judge.replies import BadReply, content_of, verdict_of
+from rewardkit_judge.replies import BadReply, content_of, text_of, verdict_of
 
 T = TypeVar("T")
 Messages = Sequence[Mapping[str, str]]
@@ -51,18 +51,37 @@ class Exchange:
     """True if an equal question had been asked before, so that nothing was paid for this one."""
 
 
-_watched: ContextVar[list[Exchange] | None] = ContextVar("rewardkit_judge_exchanges", default=None)
+@dataclass(slots=True)
+class Watch:
+    """What is seen of the calls that start inside `watching`."""
+
+    exchanges: list[Exchange] = field(default_factory=list)
+    votes: list[tuple[float, ...]] = field(default_factory=list)
+    """The values of the votes on each question, from 0 to 1."""
+
+
+_watched: ContextVar[Watch | None] = ContextVar("rewardkit_judge_watch", default=None)
 
 
 @contextmanager
-def watching() -> Iterator[list[Exchange]]:
-    """Collect the exchanges of the calls that start inside the block."""
-    found: list[Exchange] = []
-    token = _watched.set(found)
+def watching() -> Iterator[Watch]:
+    """Collect the exchanges and the votes of the calls that start inside the block."""
+    watch = Watch()
+    token = _watched.set(watch)
     try:
-        yield found
+        yield watch
     finally:
         _watched.reset(token)
+
+
+def note_votes(values: Sequence[float]) -> None:
+    """Tell whoever watches the values of the votes on one question.
+
+    Args:
+        values: From 0 to 1.
+    """
+    if (watch := _watched.get()) is not None:
+        watch.votes.append(tuple(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +158,7 @@ class Judge:
         Raises:
             NoVerdictError: The endpoint failed, the model refused, or its reply was empty or cut, twice.
         """
-        return await self._vote(messages, None, str, seed)
+        return await self._vote(messages, None, text_of, seed)
 
     async def _vote(
         self, messages: Messages, schema: Mapping[str, Any] | None, read: Callable[[Any], T], seed: int
@@ -224,8 +243,8 @@ class Judge:
 
     @staticmethod
     def _note(exchange: Exchange) -> None:
-        if (watched := _watched.get()) is not None:
-            watched.append(exchange)
+        if (watch := _watched.get()) is not None:
+            watch.exchanges.append(exchange)
 
     def metrics(self, usage: Usage, share: float = 1.0) -> dict[str, float]:
         """Return the cost of calls as metrics; in money if ``prices`` are given.

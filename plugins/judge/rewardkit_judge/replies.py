@@ -42,6 +42,14 @@ def content_of(response: Any) -> str:
     return content
 
 
+def text_of(text: str) -> str:
+    """Return a reply without the thinking before it. Raises BadReply if nothing else is there."""
+    bare = _THINKING.sub("", text, count=1).strip()
+    if not bare or bare.startswith("<think>"):
+        raise BadReply(f"the model's reply has no text beside its thinking: {_shown(text)}")
+    return bare
+
+
 def verdict_of(text: str, keys: Sequence[str]) -> Mapping[str, Any]:
     """Return the JSON object that a reply consists of.
 

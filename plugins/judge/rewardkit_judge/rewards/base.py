@@ -10,7 +10,7 @@ from typing import Any
 
 from rewardkit import Rollout, Score, Unscored
 from rewardkit_judge.endpoint import Usage
-from rewardkit_judge.judge import Judge
+from rewardkit_judge.judge import Judge, note_votes
 from rewardkit_judge.options import Options
 from rewardkit_judge.prompts import SYSTEM, check_template, load_template
 
@@ -78,6 +78,7 @@ class RolloutBase(Base):
             usage: What the votes cost.
             metrics: Further metrics.
         """
+        note_votes(values)
         spread = {"votes_std": pstdev(values)} if len(values) > 1 else {}
         return Score(
             fmean(values),

@@ -13,7 +13,7 @@ from annotated_types import Ge
 
 from rewardkit import Rollout, Score, Unscored, reward
 from rewardkit_judge.endpoint import Usage
-from rewardkit_judge.judge import NoVerdictError
+from rewardkit_judge.judge import NoVerdictError, note_votes
 from rewardkit_judge.options import Options, takes_options
 from rewardkit_judge.prompts import messages
 from rewardkit_judge.replies import choice_of
@@ -146,6 +146,8 @@ class Pairwise(Base):
         (forward, first), (backward, second) = await asyncio.gather(
             self._ask(question, one, other), self._ask(question, other, one)
         )
+        for votes in (forward, backward):
+            note_votes([value for value, _ in votes])
         share = fmean(value for value, _ in forward)
         reasons = tuple(reason for _, reason in (*forward, *backward))
         return Comparison(share, 1 - fmean(value for value, _ in backward), first + second, reasons)

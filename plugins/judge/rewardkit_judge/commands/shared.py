@@ -1,0 +1,181 @@
+"""Options and output that ``revise`` and ``prefer`` share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import click
+
+from rewardkit.errors import TooManyUnscoredError, UsageError
+from rewardkit.scoring.columns.columns import Columns
+from rewardkit.scoring.progress import make_progress
+from rewardkit.scoring.retry import Retry
+from rewardkit.scoring.transform import Transform, TransformOptions, TransformResult, transform_files
+from rewardkit.scoring.transform_retry import retry_transform
+from rewardkit_judge.judge import Judge
+from rewardkit_judge.options import KEY, Options
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_JUDGE = [
+    click.option("--model", required=True, help="The model's name at the endpoint."),
+    click.option(
+        "--url", required=True, help="The address of an OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1."
+    ),
+    click.option("--temperature", default=0.0, show_default=True, type=click.FloatRange(min=0)),
+    click.option("--max-tokens", default=1024, show_default=True, type=click.IntRange(1), help="The most of a reply."),
+    click.option(
+        "--concurrency", default=32, show_default=True, type=click.IntRange(1), help="The most calls at once."
+    ),
+    click.option("--tries", default=5, show_default=True, type=click.IntRange(1), help="Attempts per call."),
+    click.option("--request-timeout", default=120.0, show_default=True, help="Seconds that one attempt may take."),
+    click.option(
+        "--api-key", default=KEY, show_default=True, metavar="NAME", help="The environment variable with the key."
+    ),
+    click.option("--version", "version", default="", help="Names the weights behind the model's name."),
+    click.option("--price-prompt", default=0.0, help="Price of a million tokens of questions, for the costs."),
+    click.option("--price-completion", default=0.0, help="Price of a million tokens of replies."),
+    click.option("--no-preflight", is_flag=True, help="Do not ask the endpoint whether it knows the model."),
+]
+_FILES = [
+    click.option(
+        "--out",
+        "-o",
+        required=True,
+        type=click.Path(path_type=Path),
+        help="The output: .jsonl, .jsonl.gz, .jsonl.zst, .jsonl.bz2, .parquet or .hf.",
+    ),
+    click.option(
+        "--map", "maps", multiple=True, metavar="NEW=OLD", help="Read column OLD as NEW, as in `rewardkit score`."
+    ),
+    click.option("--parse", multiple=True, metavar="COL,…", help="Columns whose text is JSON to be read."),
+    click.option("--limit", type=click.IntRange(1), metavar="N", help="Read only the first N rows."),
+    click.option("--fresh", is_flag=True, help="Discard the output of an earlier run."),
+    click.option(
+        "--retry",
+        metavar="unscored[:KIND,…]",
+        help="Try the failed rows of a finished output again, and keep all others. KIND is infra, timeout or input.",
+    ),
+    click.option(
+        "--abort-above",
+        default=0.1,
+        show_default=True,
+        type=click.FloatRange(0, 1),
+        help="The share of rows that may fail.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output."),
+]
+_NAMES = ("model", "url", "temperature", "max_tokens", "concurrency", "tries", "request_timeout", "api_key", "version")
+
+
+def job_options(command: F) -> F:
+    """Add the options of a job that asks a model about the rows of files."""
+    for option in reversed([*_JUDGE, *_FILES]):
+        command = option(command)
+    return command
+
+
+def options_of(given: Mapping[str, Any], **more: Any) -> Options:
+    """Return the judge's options of a command line.
+
+    Args:
+        given: The values of `job_options`.
+        more: Further options of the judge.
+    """
+    prices: dict[Literal["prompt", "completion"], float] = {
+        "prompt": given["price_prompt"],
+        "completion": given["price_completion"],
+    }
+    return Options(
+        **{name: given[name] for name in _NAMES},
+        prices={name: value for name, value in prices.items() if value},
+        preflight=not given["no_preflight"],
+        **more,
+    )
+
+
+def run_job(
+    files: tuple[str, ...],
+    given: Mapping[str, Any],
+    transform: Transform,
+    judge: Judge,
+    identity: Mapping[str, Any],
+    what: str,
+) -> None:
+    """Run a job and print its summary.
+
+    Args:
+        files: The input.
+        given: The values of `job_options`.
+        transform: Makes the rows.
+        judge: Whom it asks.
+        identity: What decides the rows beside the input.
+        what: The new rows in words.
+
+    Raises:
+        UsageError: The endpoint can't be used, or the output is another job's.
+        TooManyUnscoredError: Too many rows failed.
+    """
+    out: Path = given["out"]
+    columns = Columns.parse(given["maps"], (), given["parse"])
+    tries = None if given["retry"] is None else Retry.parse(given["retry"])
+    if tries is not None and (given["fresh"] or given["limit"] is not None):
+        raise UsageError("--retry works on a finished output: leave out --fresh and --limit")
+    options = TransformOptions(
+        files, out, identity, columns, given["fresh"], given["limit"], given["abort_above"], _preflight(judge)
+    )
+    if tries is None:
+        result = transform_files(options, transform, make_progress)
+    else:
+        result = retry_transform(options, tries, transform, make_progress)
+    _print(result, transform.name, out, what)
+    if given["as_json"]:
+        counts = {name: result.manifest[name] for name in ("rows_read", "rows_written", "rows_rejected")}
+        summary = result.manifest["summary"]
+        told = {
+            "out": str(out),
+            **counts,
+            "already_complete": result.already_complete,
+            "failed": summary["reward"]["unscored"],
+            "failures": summary["unscored_reasons"],
+            "costs": summary["components"][transform.name].get("costs", {}),
+        }
+        click.echo(json.dumps(told))
+    if result.too_many_unscored:
+        raise TooManyUnscoredError(result.too_many_unscored)
+
+
+def _preflight(judge: Judge) -> Callable[[], None]:
+    def ask() -> None:
+        if (problem := judge.problem()) is not None:
+            raise UsageError(problem)
+
+    return ask
+
+
+def _print(result: TransformResult, name: str, out: Path, what: str) -> None:
+    manifest, summary = result.manifest, result.manifest["summary"]
+    done = "already complete: " if result.already_complete else ""
+    click.echo(f"{done}{manifest['rows_written']:,} {what} of {manifest['rows_read']:,} rows in {out}", err=True)
+    if costs := summary["components"][name].get("costs"):
+        click.echo(f"cost: {costs_text(costs)}", err=True)
+    if failed := summary["reward"]["unscored"]:
+        click.echo(f"{failed:,} rows failed: see {out}.rejected.jsonl; --retry unscored tries them again", err=True)
+    if bad := manifest["rows_rejected"] - failed:
+        click.echo(f"{bad:,} rows could not be used: see {out}.rejected.jsonl", err=True)
+    for reason, times in list(summary["unscored_reasons"].items())[:3]:
+        click.echo(f"  {times:,} × {reason}", err=True)
+
+
+def costs_text(costs: Mapping[str, float]) -> str:
+    """Return costs in words: sums by name."""
+
+    def amount(value: float) -> str:
+        return f"{value:,.6g}" if value % 1 else f"{value:,.0f}"
+
+    return ", ".join(
+        f"{name.removeprefix('judge_').replace('_', ' ')} {amount(value)}" for name, value in costs.items()
+    )
