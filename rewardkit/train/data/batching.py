@@ -5,13 +5,14 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from rewardkit.reward_models import micro_batches
+from rewardkit.train.data.prompt_sharing import Prompts, SharingLimits, bundle_lengths, bundle_rows
 from rewardkit.train.distributed.collectives import rank, size
 
 T = TypeVar("T")
@@ -42,6 +43,8 @@ class PackedRows:
     """The number of tokens of each sequence of each row, in the order in which the model gets them."""
     one_line: bool
     """Whether all sequences of a micro-batch make one line. Otherwise no line is longer than the longest sequence."""
+    sharing: tuple[Prompts, SharingLimits] | None = None
+    """Set if rows with the same prompt are computed as one sequence. Each row is then one sequence."""
 
 
 def own_micro_batches(
@@ -57,6 +60,12 @@ def own_micro_batches(
     Returns:
         The rows of each micro-batch, and how many micro-batches fewer this process has than the process with the most.
     """
+    if packed is not None and packed.sharing is not None:
+        prompts, limits = packed.sharing
+        bundles = bundle_rows(lengths, prompts, replace(limits, longest=min(limits.longest, most_tokens)))
+        tokens = bundle_lengths(bundles, lengths, prompts)
+        shared, idle = own_micro_batches(tokens, most_tokens, PackedRows([[count] for count in tokens], one_line=False))
+        return [[row for index in part for row in bundles[index]] for part in shared], idle
     sizes = lengths if packed is None else [sum(row) for row in packed.sequences]
     cuts = []
     for rows in share_rows(sizes, size()):

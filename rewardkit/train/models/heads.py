@@ -1,4 +1,4 @@
-"""Finds out how a causal language model makes logits of hidden states.
+"""The two ends of a causal language model: how it makes logits of hidden states, and the gradient of its input embedding.
 
 If the logits are the product with the output embedding, perhaps scaled or capped as the configuration says, log-probabilities are
 computed in tiles (``logprobs``). Other models make logits by their own forward.
@@ -6,14 +6,18 @@ computed in tiles (``logprobs``). Other models make logits by their own forward.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rewardkit.language_models import own_logits
 from rewardkit.train.models.logprobs import LogitScaling
 
+SPARSE_FROM = 1 << 22
+"""The number of weights from which the gradient of the input embedding is sparse in the backward pass."""
 LARGE_LOGIT = 200.0
 """The size of the logits on which a head is tried out. Caps are far below it, so that none is overlooked because weights are small."""
 HEAD_TOLERANCE = 0.02
@@ -55,3 +59,37 @@ def configured_scaling(config: Any) -> LogitScaling:
             scale *= float(value) ** power
     cap = getattr(config, "final_logit_softcapping", None)
     return LogitScaling(scale, float(cap) if cap else None)
+
+
+def large_embedding(lm: Any) -> nn.Embedding | None:
+    """Return the input embedding of a model if it is trained and large. Its gradient becomes dense once it is complete."""
+    found = lm.get_input_embeddings()
+    if not isinstance(found, nn.Embedding) or not found.weight.requires_grad or found.max_norm is not None:
+        return None
+    if found.weight.numel() < SPARSE_FROM:
+        return None
+    found.weight.register_post_accumulate_grad_hook(_make_gradient_dense)  # type: ignore[no-untyped-call]
+    return found
+
+
+@contextmanager
+def sparse_gradient(embedding: nn.Embedding | None) -> Iterator[None]:
+    """Return a context whose forward passes give an embedding a sparse gradient.
+
+    A dense one would be a further tensor of the embedding's size for each micro-batch, with zeros for all tokens that do not occur.
+    """
+    if embedding is None or not torch.is_grad_enabled():
+        yield
+        return
+    before = embedding.sparse
+    embedding.sparse = True
+    try:
+        yield
+    finally:
+        embedding.sparse = before
+
+
+def _make_gradient_dense(parameter: Tensor) -> None:
+    """Make the gradient of a parameter dense, if nothing dense has been added to it. Later sparse ones are added to it in place."""
+    if parameter.grad is not None and parameter.grad.is_sparse:
+        parameter.grad = parameter.grad.to_dense()

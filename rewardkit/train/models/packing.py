@@ -7,15 +7,23 @@ is only as long as the longest sequence, so that shorter ones fill what would be
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rewardkit.errors import ConfigError, Location
+from rewardkit.reward_models import is_out_of_memory
+from rewardkit.train.data.batching import LONGEST_LINE
+from rewardkit.train.data.prompt_sharing import SharingLimits
 from rewardkit.train.distributed import collectives
 from rewardkit.train.models.policy import Policy, TokenSpan
 
+SHARING_ATTENTION = frozenset({"sdpa", "eager"})
+"""The kinds of attention that take a mask of any form."""
+SLOWNESS = 2.0
+"""How many times slower the operations of attention are than those of other matrix products, as measured on a CPU."""
 _NEAR = {torch.float32: 1e-4}
 """How far log-probabilities of packed and padded sequences may differ by rounding, by compute type."""
 
@@ -70,3 +78,59 @@ def _packing_problem(policy: Policy) -> str | None:
     if all(torch.allclose(first, second, rtol=0, atol=most) for first, second, most in pairs):
         return None
     return f"packed rows influence each other in a {kind}, which ignores that positions restart"
+
+
+def resolve_prompt_sharing(policy: Policy, setting: Literal["auto"] | bool) -> SharingLimits | None:
+    """Return which packed rows share the computation of equal prompts; None if the model can't do that.
+
+    Rows in which a sliding window would hide a part are left out, because the mask is the same for all layers.
+
+    Args:
+        policy: The policy. If it is sharded, all processes must call this together.
+        setting: The setting ``packing``; false shares nothing.
+    """
+    config = policy.lm.config.get_text_config()
+    is_excluded = policy.attention not in SHARING_ATTENTION or getattr(config, "attention_chunk_size", None)
+    # The tokens of a prompt would count once in the auxiliary loss of a mixture of experts.
+    if setting is False or is_excluded or policy.has_router_loss:
+        return None
+    if collectives.any_rank(not _shares_prompts(policy)):
+        return None
+    longest = min(LONGEST_LINE, getattr(config, "sliding_window", None) or LONGEST_LINE)
+    return SharingLimits(longest, _keys_of_products(policy, config))
+
+
+def _keys_of_products(policy: Policy, config: Any) -> float:
+    """Return with how many keys the attention of a token costs as much as the layers' matrix products."""
+    embeddings = {id(part.weight) for part in policy.lm.modules() if isinstance(part, nn.Embedding)}
+    head = policy.lm.get_output_embeddings()
+    others = embeddings | ({id(head.weight)} if head is not None else set())
+    weights = sum(value.numel() for value in policy.lm.parameters() if value.dim() == 2 and id(value) not in others)
+    heads = config.num_attention_heads
+    width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
+    # A key of a token takes a product with the query and one with the probability.
+    return float(weights / (2 * config.num_hidden_layers * width) / SLOWNESS)
+
+
+def _shares_prompts(policy: Policy) -> bool:
+    """Return whether completions behind one prompt keep their log-probabilities, and influence each other in no way."""
+    words = policy.lm.get_input_embeddings().num_embeddings
+    prompt, *completions = ([(start + 7 * place) % words for place in range(8)] for start in (3, 1, 2, 4))
+    one, other, row = (TokenSpan([*prompt, *tokens], len(prompt)) for tokens in completions)
+    was_training, before = policy.model.training, policy.sharing
+    policy.model.eval()
+    try:
+        with torch.no_grad():
+            alone = [policy.forward_logprobs([span]).logprobs_B_T[0] for span in (one, row)]
+            policy.sharing = SharingLimits(LONGEST_LINE, math.inf)
+            behind = [policy.forward_logprobs([first, row], packed=True).logprobs_B_T for first in (one, other)]
+    except (TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:  # it takes no such mask
+        if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            raise
+        return False
+    finally:
+        policy.sharing = before
+        policy.model.train(was_training)
+    near = _NEAR.get(policy.compute_dtype, 0.1)
+    pairs = [(behind[0][1], behind[1][1], 1e-5), (alone[0], behind[0][0], near), (alone[1], behind[0][1], near)]
+    return all(torch.allclose(first, second, rtol=0, atol=most) for first, second, most in pairs)

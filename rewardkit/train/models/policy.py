@@ -18,12 +18,13 @@ from rewardkit.errors import ConfigError, Location
 from rewardkit.language_models import own_logits
 from rewardkit.train.config import ModelConfig
 from rewardkit.train.data.batching import PackedRows, lines_of, packed_inputs
+from rewardkit.train.data.prompt_sharing import Prompts, SharingLimits, bundle_lengths, bundle_rows, shared_inputs
 from rewardkit.train.data.token_text import text_of
 from rewardkit.train.data.turn_end import turn_end
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.fsdp import ShardedModel, gather_weights, shard_model
 from rewardkit.train.models.base import TrainedModel
-from rewardkit.train.models.heads import find_head
+from rewardkit.train.models.heads import find_head, large_embedding, sparse_gradient
 from rewardkit.train.models.loading import (
     base_model,
     best_device,
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Tokens: TypeAlias = Sequence[int]
-SPARSE_FROM = 1 << 22
-"""The number of weights from which the gradient of the input embedding is sparse in the backward pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +103,12 @@ class Policy(TrainedModel):
         self._scaling = NO_SCALING if found is None else found[1]
         self.logprob_memory_mb: int | None = None
         """The memory that logits may take, in MB (``model.logprob_memory_mb``)."""
-        self._embedding = _large_embedding(self.lm) if sharded is None else None
+        self._embedding = large_embedding(self.lm) if sharded is None else None
         """The input embedding, if its gradient is worth keeping sparse in the backward pass."""
-        if self._embedding is not None:
-            self._embedding.weight.register_post_accumulate_grad_hook(_make_gradient_dense)  # type: ignore[no-untyped-call]
         self.packing = False
         """Whether training and evaluation pack the sequences of a micro-batch (``resolve_packing``)."""
+        self.sharing: SharingLimits | None = None
+        """Which packed rows share the computation of equal prompts (``resolve_prompt_sharing``); None: none do."""
         self._reload: Callable[..., Policy] | None = None
         self._load_base: Callable[[], Any] | None = None
         """Loads the model under the adapters, if it was loaded with other adapters."""
@@ -188,13 +187,13 @@ class Policy(TrainedModel):
             if not trained:
                 freeze(model, self.compute_dtype)
             found = Policy(model, self.tokenizer, self.device, compute_dtype=self.compute_dtype)
-        found.packing = self.packing
+        found.packing, found.sharing = self.packing, self.sharing
         found.logprob_memory_mb = self.logprob_memory_mb
         return found
 
     def backbone(self, **inputs: Any) -> Any:
         """Call the model without its head."""
-        with _sparse_gradient(self._embedding):
+        with sparse_gradient(self._embedding):
             return getattr(self.lm, self.lm.base_model_prefix)(**inputs)
 
     def unsharded(self) -> AbstractContextManager[None]:
@@ -242,6 +241,11 @@ class Policy(TrainedModel):
 
     def _states(self, batch: Sequence[TokenSpan], packed: bool) -> Tensor:
         lengths = [len(row.tokens) for row in batch]
+        if packed and self.sharing is not None and max(lengths) <= self.sharing.longest:
+            prompts = Prompts.of([row.tokens[: row.start] for row in batch])
+            bundles = bundle_rows(lengths, prompts, self.sharing)
+            if len(bundles) < len(batch):
+                return self._shared(batch, bundles, bundle_lengths(bundles, lengths, prompts))
         lines = lines_of(lengths, one_line=self.packs_one_line) if packed else [[row] for row in range(len(batch))]
         width = max(sum(lengths[row] for row in line) for line in lines)
         hidden_X_H = self._padded(batch, width) if len(lines) == len(batch) else self._packed(batch, lines)
@@ -282,23 +286,49 @@ class Policy(TrainedModel):
         out = self.backbone(input_ids=ids.to(self.device), position_ids=positions.to(self.device), use_cache=False)
         return out.last_hidden_state.flatten(0, 1)  # type: ignore[no-any-return]
 
+    def _shared(self, batch: Sequence[TokenSpan], bundles: Sequence[Sequence[int]], lengths: Sequence[int]) -> Tensor:
+        """Return the hidden states of ``states`` for bundles of rows with the same prompt, which is computed once."""
+        lines = lines_of(lengths, one_line=False)
+        inputs = shared_inputs([row.tokens for row in batch], [row.start for row in batch], bundles, lines)
+        mask = inputs.attends_L_W_W[:, None]
+        if self.attention == "eager":  # adds its mask to the scores
+            mask = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)
+        ids_L_W, positions_L_W, mask = (part.to(self.device) for part in (inputs.ids_L_W, inputs.positions_L_W, mask))
+        out = self.backbone(input_ids=ids_L_W, attention_mask=mask, position_ids=positions_L_W, use_cache=False)
+        hidden_X_H: Tensor = out.last_hidden_state.flatten(0, 1)
+        return hidden_X_H[torch.cat(list(inputs.places)).to(self.device)]
+
+    @property
+    def attention(self) -> str:
+        """The name of the attention that the model computes with."""
+        return str(getattr(self.lm.config, "_attn_implementation", ""))
+
     @property
     def has_varlen_attention(self) -> bool:
         """Whether the model's attention takes one line of sequences without a mask."""
-        return str(getattr(self.lm.config, "_attn_implementation", "")).startswith("flash_attention")
+        return self.attention.startswith("flash_attention")
 
     @property
     def packs_one_line(self) -> bool:
         """Whether packed sequences make one line without padding, which an auxiliary loss of the model needs, too."""
         return self.has_router_loss or self.has_varlen_attention
 
-    def packed_rows(self, sequences: Sequence[Sequence[int]]) -> PackedRows | None:
+    def packed_rows(
+        self, sequences: Sequence[Sequence[int]], prompts: Sequence[Tokens] | None = None
+    ) -> PackedRows | None:
         """Return the sequences of a batch if this policy packs them; otherwise None.
 
         Args:
             sequences: The number of tokens of each sequence of each row.
+            prompts: The prompt of each row, if a row is one sequence, and its tokens from there on get log-probabilities.
         """
-        return PackedRows(sequences, self.packs_one_line) if self.packing else None
+        if not self.packing:
+            return None
+        sharing = None
+        longest = max((length for row in sequences for length in row), default=0)
+        if prompts is not None and self.sharing is not None and longest <= self.sharing.longest:
+            sharing = Prompts.of(prompts), self.sharing
+        return PackedRows(sequences, self.packs_one_line, sharing)
 
     def _score(self, hidden_N_H: Tensor, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         if self._head is not None:
@@ -409,37 +439,6 @@ class Policy(TrainedModel):
                 merged.generation_config = self.lm.generation_config
                 replace_adapters(folder, merged, self.compute_dtype)
             self.tokenizer.save_pretrained(folder)
-
-
-def _large_embedding(lm: Any) -> nn.Embedding | None:
-    """Return the input embedding of a model if it is trained and large."""
-    found = lm.get_input_embeddings()
-    if not isinstance(found, nn.Embedding) or not found.weight.requires_grad or found.max_norm is not None:
-        return None
-    return found if found.weight.numel() >= SPARSE_FROM else None
-
-
-@contextmanager
-def _sparse_gradient(embedding: nn.Embedding | None) -> Iterator[None]:
-    """Return a context whose forward passes give an embedding a sparse gradient.
-
-    A dense one would be a further tensor of the embedding's size, with zeros for all tokens that do not occur.
-    """
-    if embedding is None or not torch.is_grad_enabled():
-        yield
-        return
-    before = embedding.sparse
-    embedding.sparse = True
-    try:
-        yield
-    finally:
-        embedding.sparse = before
-
-
-def _make_gradient_dense(parameter: Tensor) -> None:
-    """Make the gradient of a parameter dense, if nothing dense has been added to it. Later sparse ones are added to it in place."""
-    if parameter.grad is not None and parameter.grad.is_sparse:
-        parameter.grad = parameter.grad.to_dense()
 
 
 def _eos_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

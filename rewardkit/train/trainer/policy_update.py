@@ -274,7 +274,7 @@ class PolicyUpdater:
 
         name = "the log-probs of the reference" if by_reference else "the log-probs before the update"
         lengths = batch.lengths(range(len(batch.completions)))
-        packed = policy.packed_rows([[length] for length in lengths])
+        packed = policy.packed_rows([[length] for length in lengths], batch.prompts)
         with running_pass(name), without_adapters:
             return policy.compute_rows(compute, result_B_T, lengths, self.micro_batch_tokens, packed)
 
@@ -385,7 +385,9 @@ class PolicyUpdater:
             self.micro_batch_tokens,
             backward,
             through_model=self.trains_policy(inputs),
-            packed=self.policy.packed_rows([[length] for length in lengths]),
+            packed=self.policy.packed_rows(
+                [[length] for length in lengths], [inputs.batch.prompts[row] for row in rows]
+            ),
         )
         return self.optimizer.step(inputs.step)
 

@@ -27,7 +27,7 @@ from rewardkit.train.distributed.failure_propagation import raise_on_all_ranks
 from rewardkit.train.distributed.passes import running_pass
 from rewardkit.train.evaluation.correctness import correct_condition, evaluation_warning
 from rewardkit.train.losses.advantages import group_statistics
-from rewardkit.train.models.packing import resolve_packing
+from rewardkit.train.models.packing import resolve_packing, resolve_prompt_sharing
 from rewardkit.train.models.policy import Policy
 from rewardkit.train.monitoring import rollout_metrics
 from rewardkit.train.monitoring.monitors import Monitors
@@ -84,6 +84,7 @@ def train(file: TrainFile, config: RlConfig, make_updater: Callable[[Policy, Opt
             skip_special_tokens=config.rollout.skip_special_tokens,
         )
         policy.packing = resolve_packing(policy, config.packing, file.where("packing"))
+        policy.sharing = resolve_prompt_sharing(policy, config.packing)
         prompts, left_out = load_prompts(config, policy, [file.reward], config.data.train, place)
         measured = [file.reward, *([] if file.gold is None else [file.gold])]
         all_held_out, held_out_left_out = load_prompts(config, policy, measured, config.data.eval, place)

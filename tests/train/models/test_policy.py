@@ -55,7 +55,7 @@ def test_gradients_of_large_embeddings_are_those_of_autograd(policy, monkeypatch
     monkeypatch.setattr("rewardkit.train.models.logprobs.PLAIN_LOGITS", 0)
     results = []
     for least in (1 << 60, 1):
-        monkeypatch.setattr("rewardkit.train.models.policy.SPARSE_FROM", least)
+        monkeypatch.setattr("rewardkit.train.models.heads.SPARSE_FROM", least)
         found = Policy(model, policy.tokenizer, policy.device)
         found.states(BATCH[:1]).sum().backward()
         for part in (BATCH[:2], BATCH[2:]):

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rewardkit.train.config import GrpoConfig
+from rewardkit.train.data.prompt_sharing import SharingLimits
 from rewardkit.train.losses.verifier_noise import expected_verdicts
 from rewardkit.train.models.policy import TokenSpan
 from rewardkit.train.trainer.optimizer import Optimizer
@@ -56,7 +57,7 @@ def lesson(policy, groups=3, size=4, seed=0):
     return RolloutBatch(prompts, completions, rollout, rewards, torch.arange(groups).repeat_interleave(size), counts)
 
 
-def gradient(policy, settings_, batch):
+def gradient(policy, settings_, batch, reference=None):
     """Return the gradient of one update; the sum if there are several, which all start at the same weights."""
     found = []
 
@@ -70,10 +71,31 @@ def gradient(policy, settings_, batch):
             self.adamw.zero_grad()
             return 0.0
 
-    updater = PolicyUpdater(settings_, policy, Recorder(policy.trained, settings_.optimizer, 10), None)
+    updater = PolicyUpdater(settings_, policy, Recorder(policy.trained, settings_.optimizer, 10), reference)
     updater.update(batch, 0)
     assert len(found) == settings_.updates_per_epoch * settings_.epochs_per_batch
     return torch.stack(found).sum(0)
+
+
+@pytest.mark.parametrize("place", ["loss", "reward"])
+def test_the_gradient_does_not_depend_on_whether_prompts_are_shared(policy, place):
+    """With any number of micro-batches, and with old and reference log-probabilities."""
+    batch = lesson(policy)
+    batch = replace(batch, prompts=[batch.prompts[4 * (row // 4)] for row in range(len(batch.prompts))])
+    found, tokens = [], []
+    policy.lm.get_input_embeddings().register_forward_pre_hook(lambda _, args: tokens.append(args[0].numel()))
+    for packing, micro in ((False, 10_000), (True, 10_000), (True, 30), (True, 1)):
+        policy.packing = packing
+        policy.sharing = SharingLimits(8192, math.inf) if packing else None
+        tokens.clear()
+        kl = {"coefficient": 0.1, "place": place}
+        found.append(
+            gradient(policy, config(kl=kl, micro_batch_tokens=micro), batch, reference=policy.copy(trained=False))
+        )
+        found[-1] = torch.cat([found[-1], torch.tensor([float(sum(tokens))])])
+    for other in found[1:]:
+        assert torch.allclose(other[:-1], found[0][:-1], atol=1e-5)
+    assert found[1][-1] < found[0][-1]
 
 
 def test_the_gradient_is_that_of_the_formula(policy):
