@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rewardkit.cli.support.scoring_process import scored_rows
+from rewardkit.errors import DataError, RewardkitError, UsageError
 
 if TYPE_CHECKING:
-    from rewardkit.insight.audit import Finding, Levels
+    from rewardkit.cheat import Cheat
+    from rewardkit.composite import CompositeReward
+    from rewardkit.insight.audit.attack import Attack
+    from rewardkit.insight.audit.report import AuditReport
+    from rewardkit.insight.audit.rows import HonestRow, Levels
+
+_BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)?")
+_SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+class CheatedError(RewardkitError):
+    """A cheat is accepted on more rows than ``--fail-above`` allows."""
 
 
 @click.command("audit")
@@ -23,16 +36,54 @@ if TYPE_CHECKING:
     required=True,
     help="Rollouts, some right and some wrong; may be given several times.",
 )
-@click.option("--limit", type=click.IntRange(1), default=200, show_default=True, help="The most prompts to attack.")
+@click.option(
+    "--label-column",
+    default="label",
+    show_default=True,
+    help="A column that says whether a completion is right (true or false). Without it, the reward itself tells.",
+)
+@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="The most prompts to attack.")
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="The number of cheats to show.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write an HTML page.")
 @click.option("--json", "as_json", is_flag=True, help="Print all findings as JSON.")
 @click.option(
     "--fail-above",
     type=click.FloatRange(0, 1),
     help="Exit with 1 if any cheat is accepted on more than this share of rows.",
 )
+@click.option(
+    "--budget",
+    metavar="TIME|NUMBER",
+    help="Also search for new cheats: for a time such as 60s or 5m, or for a number of completions, which is repeatable.",
+)
+@click.option("--seed", default=0, show_default=True, help="The seed of the search.")
+@click.option(
+    "--policy",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Also train a policy against REWARD: a training configuration of stage grpo, whose reward is replaced.",
+)
+@click.option(
+    "--policy-steps", type=click.IntRange(1), help="The number of training steps, instead of the configuration's."
+)
+@click.option(
+    "--policy-out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep the run in this folder, which must not hold another run that you need; by default it is temporary.",
+)
 def command(
-    reward: Path, files: tuple[str, ...], limit: int, top: int, as_json: bool, fail_above: float | None
+    reward: Path,
+    files: tuple[str, ...],
+    label_column: str,
+    limit: int,
+    top: int,
+    out: Path | None,
+    as_json: bool,
+    fail_above: float | None,
+    budget: str | None,
+    seed: int,
+    policy: Path | None,
+    policy_steps: int | None,
+    policy_out: Path | None,
 ) -> None:
     """Attack REWARD with known cheats.
 
@@ -42,73 +93,112 @@ def command(
     """
     from rewardkit.cli import load_registry
     from rewardkit.composite import load_reward
-    from rewardkit.insight.audit import audit, honest_rows, levels_of
+    from rewardkit.insight.audit import honest_rows
+    from rewardkit.insight.audit.levels import found_levels
+    from rewardkit.insight.audit.report import AuditReport, to_data, write_page
     from rewardkit.insight.cheats import CHEATS
 
+    if (policy_steps is not None or policy_out is not None) and policy is None:
+        raise UsageError("--policy-steps and --policy-out need --policy CONFIG")
+    limits = None if budget is None else parse_budget(budget)
+    if out is not None and not out.parent.is_dir():
+        raise UsageError(f"--out {out}: the folder {out.parent} does not exist")
     registry = load_registry()
-    rows = honest_rows(scored_rows(reward, files))
-    levels = levels_of(rows)
+    trained = None
+    if policy is not None:
+        from rewardkit.cli.support.policy_attack import PolicyAttack
+
+        trained = PolicyAttack(policy, reward, load_registry(), policy_steps, policy_out)
+    rows = honest_rows(scored_rows(reward, files), label_column)
+    if not rows:
+        raise DataError("no row of the data could be scored, so there is nothing to compare cheats with")
     cheats = [*CHEATS, *registry.cheats]
     with load_reward(reward) as loaded:
-        findings = audit(loaded, cheats, rows[:limit], levels)
+        levels = found_levels(loaded, rows)
+        rows = rows[:limit]
+        report = AuditReport(reward, loaded.reward_id, levels, rows, _attacked(loaded, cheats, rows, levels))
+        if limits is not None:
+            report = _searched(report, loaded, cheats, limits, seed)
+    if trained is not None:
+        import dataclasses
+
+        report = dataclasses.replace(report, policy=trained.run())
+    if out is not None:
+        write_page(report, out)
     if as_json:
         import orjson
 
-        click.echo(orjson.dumps(_data(findings, levels), option=orjson.OPT_INDENT_2))
+        click.echo(orjson.dumps(to_data(report), option=orjson.OPT_INDENT_2))
     else:
-        _print(findings, levels, top)
-    if fail_above is not None and any(found.share > fail_above for found in findings):
-        raise click.exceptions.Exit(1)
+        from rewardkit.cli.support.audit_tables import print_report
 
-
-def _data(findings: Sequence[Finding], levels: Levels) -> dict[str, Any]:
-    return {
-        "levels": {"right": levels.right, "wrong": levels.wrong, "threshold": levels.threshold},
-        "cheats": [
-            {
-                "name": found.cheat.name,
-                "description": found.cheat.description,
-                "rows": found.rows,
-                "accepted": found.accepted,
-                "share": found.share,
-                "mean_best_reward": found.mean_best,
-                "unscored": found.unscored,
-                "example": found.example,
-                "example_reward": found.example_reward,
-                "reasons": found.reasons,
-            }
-            for found in findings
-        ],
-    }
-
-
-def _print(findings: Sequence[Finding], levels: Levels, top: int) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    accepted = [found for found in findings if found.accepted]
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        caption=f"Right completions get {levels.right:.3g}, wrong ones {levels.wrong:.3g}; accepted means at least {levels.threshold:.3g}.",
-    )
-    table.add_column("cheat")
-    table.add_column("accepted", justify="right")
-    table.add_column("best reward", justify="right")
-    table.add_column("example, and what the components say")
-    for found in findings[:top]:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in found.reasons.items())
-        table.add_row(
-            f"{found.cheat.name}\n[dim]{escape(found.cheat.description)}[/dim]",
-            f"{found.share:.0%} ({found.accepted} of {found.rows})",
-            f"{found.example_reward:.3g}",
-            f"{escape(repr(found.example[:100]))}\n[dim]{escape(reasons[:200])}[/dim]",
+        print_report(report, top)
+    if out is not None:
+        click.echo(f"page: {out}", err=True)
+    worst = max(report.findings, key=lambda found: found.share, default=None)
+    if fail_above is not None and worst is not None and worst.share > fail_above:
+        raise CheatedError(
+            f"{worst.cheat.name} is accepted on {worst.share:.1%} of the rows; --fail-above allows {fail_above:.1%}"
         )
-    console = Console()
-    console.print(table)
-    console.print(
-        f"{len(accepted)} of {len(findings)} cheats are accepted on at least one row."
-        if accepted
-        else f"None of {len(findings)} cheats is accepted."
-    )
+
+
+def parse_budget(text: str) -> tuple[int | None, float | None]:
+    """Return the completions and the seconds that a budget allows; one of them is None.
+
+    Args:
+        text: A number of completions, or a time with its unit.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    match = _BUDGET.fullmatch(text.strip())
+    if match is None or float(match[1]) <= 0 or (match[2] is None and "." in match[1]):
+        raise UsageError(
+            f"--budget {text}: give a time such as 60s, 5m or 1h, or a whole number of completions such as 20000"
+        )
+    if match[2] is None:
+        return int(match[1]), None
+    return None, float(match[1]) * _SECONDS[match[2]]
+
+
+def _attacked(loaded: CompositeReward, cheats: Sequence[Cheat], rows: Sequence[HonestRow], levels: Levels) -> Attack:
+    from rich.progress import Progress
+
+    from rewardkit.insight.audit import attack
+
+    with Progress(console=_stderr(), transient=True) as progress:
+        task = progress.add_task(f"attacking with {len(cheats)} cheats", total=len(rows))
+        return attack(loaded, cheats, rows, levels, lambda done, _all: progress.update(task, completed=done))
+
+
+def _searched(
+    report: AuditReport,
+    loaded: CompositeReward,
+    cheats: Sequence[Cheat],
+    limits: tuple[int | None, float | None],
+    seed: int,
+) -> AuditReport:
+    import dataclasses
+
+    from rich.progress import Progress
+
+    from rewardkit.insight.audit import attack
+    from rewardkit.insight.audit.search import Budget, search
+
+    scored = [0]
+    with Progress(console=_stderr(), transient=True) as progress:
+        task = progress.add_task("searching", total=limits[0])
+
+        def update(evaluations: int) -> None:
+            scored[0] = evaluations
+            progress.update(task, completed=evaluations)
+
+        new = search(loaded, cheats, report.honest, report.levels, budget=Budget(*limits), seed=seed, progress=update)
+    found = attack(loaded, new, report.honest, report.levels)
+    return dataclasses.replace(report, searched=found, evaluations=scored[0])
+
+
+def _stderr() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True)

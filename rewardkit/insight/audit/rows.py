@@ -30,7 +30,7 @@ _ADDED = frozenset(
     }
 )
 _ANSWER_IN_TEXT = re.compile(r"####\s*(.{1,60}?)\s*\Z|\\boxed\{([^{}]{1,60})\}")
-_SAME = 1e-6
+SAME = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Levels:
     @property
     def separates(self) -> bool:
         """True if right completions get more than wrong ones."""
-        return self.right > self.wrong + _SAME
+        return self.right > self.wrong + SAME
 
 
 def honest_rows(scored: Iterable[Mapping[str, Any]], label: str = "label") -> list[HonestRow]:
@@ -126,7 +126,7 @@ def levels_of(rows: Sequence[HonestRow]) -> Levels:
         right, wrong = (median(reward for reward, label in labelled if label is wanted) for wanted in (True, False))
         return Levels(right, wrong)
     low, high = min(rewards), max(rewards)
-    if high - low < _SAME:
+    if high - low < SAME:
         raise DataError(
             f"all completions of the file have a reward of {low:g}; give rollouts of which some are right and some are wrong"
         )

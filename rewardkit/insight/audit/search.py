@@ -137,6 +137,16 @@ class Recipe:
         words = [change.name + (f" ({other.key})" if other else "") for change, other in self.changes]
         return ", ".join([f"{self.cheat.name}#{self.variant}", *words])
 
+    @property
+    def parts(self) -> list[Recipe]:
+        """The recipes that this one was made of: each of its beginnings, and what was added to them."""
+        beginnings = [Recipe(self.cheat, self.variant, self.changes[:count]) for count in range(len(self.changes))]
+        return [*beginnings, *(other for _, other in self.changes if other)]
+
+    def is_like(self, other: Recipe) -> bool:
+        """Return whether another recipe begins with the same cheat and ends with the same change."""
+        return self.cheat is other.cheat and self.changes[-1][0] is other.changes[-1][0]
+
     def text(self, row: CheatInput) -> str | None:
         """Return the completion for a row, or None if the cheat does not apply."""
         made = list(self.cheat.make(row))
@@ -184,7 +194,7 @@ def search(
     evolution = _Evolution(reward, some, cheat_inputs(some, levels, columns), chance, budget, progress)
     usable = [cheat for cheat in cheats if not cheat.all_needed and not cheat.as_group]
     evolution.run([recipe for cheat in usable for recipe in _recipes_of(cheat, evolution.inputs)])
-    best = [recipe for recipe in evolution.best() if recipe.changes][:found]
+    best = evolution.best()[:found]
     return [
         Cheat(f"search-{rank}", recipe.name, _maker(recipe), kind="search") for rank, recipe in enumerate(best, start=1)
     ]
@@ -213,29 +223,45 @@ class _Evolution:
         self._fitness: dict[str, tuple[float, int, Recipe]] = {}
 
     def run(self, first: Sequence[Recipe]) -> None:
-        """Evaluate the first recipes, then change and combine the best until the budget is spent."""
+        """Evaluate first recipes for half of the budget, then change and combine the best until it is spent."""
         shuffled = list(first)
         self._chance.shuffle(shuffled)
         for start in range(0, len(shuffled), POPULATION):
-            if self._is_spent():
-                return
+            if self._fitness and self._spent() >= 0.5:
+                break
             self._evaluate(shuffled[start : start + POPULATION])
         idle = 0
-        while not self._is_spent() and idle < 50:
+        while self._spent() < 1.0 and self._fitness and idle < 50:
             before = len(self._fitness)
             self._evaluate([self._child() for _ in range(POPULATION)])
             idle = idle + 1 if len(self._fitness) == before else 0
 
     def best(self) -> list[Recipe]:
-        """Return the recipes, the highest mean reward first; of equal ones the shortest."""
-        ordered = sorted(self._fitness.values(), key=lambda item: (-item[0], len(item[2].name), item[2].name))
-        return [recipe for _, _, recipe in ordered]
+        """Return the recipes, the highest mean reward first; of equal ones the shortest.
 
-    def _is_spent(self) -> bool:
-        budget = self._budget
-        if budget.evaluations is not None and self._evaluations >= budget.evaluations:
-            return True
-        return budget.seconds is not None and time.monotonic() - self._started >= budget.seconds
+        Left out are recipes that get no more than what they were made of, and further ones of the same cheat and last change.
+        """
+        ordered = sorted(self._fitness.values(), key=lambda item: (-item[0], len(item[2].name), item[2].name))
+        result: list[Recipe] = []
+        for fitness, _, recipe in ordered:
+            if not recipe.changes or any(self._reaches(part, fitness) for part in recipe.parts):
+                continue
+            if not any(recipe.is_like(other) for other in result):
+                result.append(recipe)
+        return result
+
+    def _reaches(self, recipe: Recipe, fitness: float) -> bool:
+        known = self._fitness.get(recipe.key)
+        return known is not None and known[0] >= fitness
+
+    def _spent(self) -> float:
+        """Return the share of the budget that is spent."""
+        budget, shares = self._budget, [0.0]
+        if budget.evaluations is not None:
+            shares.append(self._evaluations / budget.evaluations)
+        if budget.seconds is not None:
+            shares.append((time.monotonic() - self._started) / budget.seconds)
+        return max(shares)
 
     def _child(self) -> Recipe:
         parent = self._draw()
