@@ -86,6 +86,8 @@ class TransformOptions:
     """Read only this many rows; None reads all."""
     abort_above: float = 0.1
     """The share of rows that may fail."""
+    preflight: Callable[[], None] = lambda: None
+    """Called before work starts, and not if nothing is left to do; it raises if the work can't be done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ def transform_files(
         return result_of(manifest, options, already_complete=True)
     reader = Reader(inputs, max_rows=CHUNK_ROWS, limit=options.limit)
     _check_columns(reader, options.columns, transform)
+    options.preflight()
     output = Output.open(paths, job, fresh=options.fresh)
     try:
         manifest = _run(options, transform, reader, output, job, progress)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from rewardkit.composite import CompositeReward
+    from rewardkit.composite.scored_batch import ScoredBatch
+    from rewardkit.types import ScoredRollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,9 @@ class ChunkScorer:
         """
         decoded = decode(chunk, self._task.columns, self._paths)
         try:
-            scored = self._reward.score_batch(decoded.rollouts) if decoded.rollouts else []
+            scored: ScoredBatch | list[ScoredRollout] = (
+                self._reward.score_batch(decoded.rollouts) if decoded.rollouts else []
+            )
         except DataError as error:
             raise self._with_place(chunk, decoded, error) from error
         except TooManyUnscoredError as error:

@@ -124,7 +124,7 @@ def _decode_alike(chunk: Chunk, paths: Sequence[str]) -> Decoded | None:
     groups = _Groups(paths)
     rollouts = None if paths else rollouts_of(alike, map(groups.of, alike.columns["prompt"]))
     if rollouts is None:
-        if alike.types.get("completion") != {str}:
+        if any(type(value) is not str for value in alike.columns.get("completion", [None])):
             return None
         try:
             rollouts = [_rollout(row, groups) for row in alike.rows]

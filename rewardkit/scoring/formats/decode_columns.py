@@ -62,13 +62,13 @@ def rollouts_of(alike: AlikeRows, groups: Iterable[str]) -> list[Rollout] | None
         groups: The group of each row, for rows that name none.
     """
     columns, types = alike.columns, alike.types
-    if types.get("prompt") != {str} or types.get("completion") != {str} or not _OWN.isdisjoint(columns):
+    if types.get("prompt") != _TEXT or types.get("completion") != _TEXT or not _OWN.isdisjoint(columns):
         return None
     if "group" in columns:
-        if types["group"] == {str}:
+        if types["group"] == _TEXT:
             if not all(map(has_value, set(columns["group"]))):
                 return None
-        elif types["group"] != {int}:
+        elif types["group"] != _INT:
             return None
         groups = columns["group"]
     if types.get("num_tokens", _INT) != _INT:
@@ -133,5 +133,6 @@ class _Draft:
 
 _OWN = frozenset(OWN)
 _STANDARD = frozenset(STANDARD)
-_INT = frozenset({int})
+_INT: frozenset[type] = frozenset({int})
+_TEXT: frozenset[type] = frozenset({str})
 _TEXT_OR_NONE = frozenset({str, type(None)})

@@ -78,10 +78,8 @@ def score_columns(
 def _component(batch: ScoredBatch, name: str, places: Sequence[str]) -> ComponentColumns:
     outcomes = batch.outcomes[name]
     contributions = batch.contributions[name]
-    if len(set(map(id, batch.weights))) == 1:
-        weights = [batch.weights[0][name]] * len(outcomes)
-    else:
-        weights = [item[name] for item in batch.weights]
+    same = len(set(map(id, batch.weights))) == 1
+    weights = [batch.weights[0][name]] * len(outcomes) if same else [item[name] for item in batch.weights]
     extras: dict[str, list[Any]] = {}
     if set(map(type, outcomes)) == {Score}:
         scores: list[Score] = outcomes  # type: ignore[assignment]  # as the line above found
