@@ -228,7 +228,7 @@ def _record(row: Mapping[str, Any], number: int, columns: dict[str, Column]) -> 
         if part.get("value") is not None:
             numbers[f"component:{name}"] = float(part["value"])
         status, kind = (
-            part.get("status") or ("scored" if part.get("value") is not None else "unscored"),
+            part.get("status") or ("scored" if part.get("value") is not None else "no value"),
             part.get("kind"),
         )
         texts[f"status:{name}"] = f"{status} ({kind})" if kind else status

@@ -61,7 +61,7 @@ def _piece(piece: Piece) -> dict[str, Any]:
 
 def _component(name: str, part: Mapping[str, Any]) -> dict[str, Any]:
     value = part.get("value")
-    status = part.get("status") or ("scored" if value is not None else "unscored")
+    status = part.get("status") or ("scored" if value is not None else "no value")
     known = {
         "value",
         "weight",

@@ -35,7 +35,7 @@ class Source:
     reader: Growing | None
     """Reads what is new; None if the rows are read where they lie."""
     state: tuple[int, int] = (0, 0)
-    """The size and time of the Parquet file whose rows are read where they lie."""
+    """The size and time of a Parquet file whose rows are read where they lie, and of a run's metrics."""
 
     def described(self) -> dict[str, Any]:
         """Return what the page says of the source."""
@@ -148,6 +148,10 @@ class Sources:
             added = self.database.insert(relation.name, source.reader.rows(files), relation.rows, relation.columns)
             relation.rows += added
             relation.version += bool(added or again)
+        if source.kind == "training run":
+            state = _state(source.path / runs.METRICS) or (0, 0)
+            relation.version += state != source.state
+            source.state = state
 
     def _add(self, path: Path) -> None:
         if not path.exists():
@@ -180,7 +184,7 @@ class Sources:
         self.database.add_table(name)
         _, files = reader.changed()
         relation.rows = self.database.insert(name, reader.rows(files), 0, relation.columns)
-        self.sources.append(Source(title, kind, path, relation, reader))
+        self.sources.append(Source(title, kind, path, relation, reader, _state(path / runs.METRICS) or (0, 0)))
 
 
 def reader_of(path: Path, kind: str) -> Growing:

@@ -31,7 +31,7 @@ export interface Numbers {
 export interface Summary { numbers: Numbers[]; statuses: Record<string, Record<string, number>> }
 export interface Metrics {
   series: Record<string, Record<string, [number, number | null][]>>;
-  alarms: { step?: number; monitor?: string; message?: string }[];
+  alarms: { step?: number; name?: string; message?: string }[];
   stage: string;
 }
 export interface SharedPrompt {

@@ -95,7 +95,7 @@ export function Curves({ title, lines, alarms }: { title: string; lines: Line[];
     <figure>
       <figcaption>{title}</figcaption>
       <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={`${title} by step. ${words}`}>
-        <Axes x={x} y={y} xs={ticks(left, right)} ys={ticks(low, high, 4)} xName="step" yName="" />
+        <Axes x={x} y={y} xs={ticks(left, right)} ys={ticks(low, high, 4)} xName="step" yName="value" />
         {alarms.filter((step) => step >= left && step <= right).map((step) => (
           <line key={step} class="alarm" x1={x(step)} x2={x(step)} y1={TOP} y2={HEIGHT - BOTTOM}><title>alarm at step {step}</title></line>
         ))}

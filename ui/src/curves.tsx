@@ -41,7 +41,7 @@ export function CurveList({ sources }: { sources: [number, Source][] }) {
       {alarms.length > 0 && (
         <details open>
           <summary>{alarms.length === 1 ? "1 alarm" : `${alarms.length} alarms`}</summary>
-          <ul>{alarms.slice(0, 50).map((alarm, index) => <li key={index}>{runs.length > 1 ? `${alarm.run}, ` : ""}step {alarm.step}: {alarm.monitor} {alarm.message}</li>)}</ul>
+          <ul>{alarms.slice(0, 50).map((alarm, index) => <li key={index}>{runs.length > 1 ? `${alarm.run}, ` : ""}step {alarm.step}, {alarm.name}: {alarm.message}</li>)}</ul>
         </details>
       )}
       {!names.length && <p class="note">The run has written no metrics yet.</p>}
