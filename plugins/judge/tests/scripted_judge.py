@@ -19,6 +19,12 @@ Reply = str | tuple[int, Mapping[str, str], Any]
 """The content of a reply; or a status, headers and a body."""
 
 
+class Server(ThreadingHTTPServer):
+    """A server that lets many connections wait."""
+
+    request_queue_size = 128
+
+
 class FakeJudge:
     """A server on loopback.
 
@@ -60,7 +66,7 @@ class FakeJudge:
             def log_message(self, *_: object) -> None:
                 """Stay silent."""
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()

@@ -1,0 +1,165 @@
+"""``rewardkit judge try`` and ``calibrate`` show what a judge is asked, what it says, and how far it can be trusted."""
+
+import json
+
+import pytest
+from scripted_judge import FakeJudge, honest
+
+from rewardkit.cli import run
+from rewardkit.services import limits
+
+ROWS = [{"prompt": f"q{n}", "completion": text, "label": text == "right"} for n in range(4) for text in ("right", "no")]
+
+
+@pytest.fixture
+def fake():
+    """Start a server."""
+    found = FakeJudge(honest)
+    yield found
+    found.close()
+    limits._endpoints.clear()
+
+
+@pytest.fixture
+def files(fake, tmp_path, monkeypatch):
+    """Write rows and reward files into the working folder, and return the folder."""
+    shared = {"model": "m", "url": fake.url, "api_key": "", "tries": 1, "preflight": False}
+    kinds = {
+        "rubric": {"use": "judge.rubric", "with": {**shared, "criteria": {"clear": "C."}, "votes": 2}},
+        "pairwise": {"use": "judge.pairwise", "with": shared},
+    }
+    for name, component in kinds.items():
+        (tmp_path / f"{name}.yaml").write_text(json.dumps({"version": 1, "components": {"it": component}}))
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    (tmp_path / "groups.jsonl").write_text("".join(json.dumps({**row, "prompt": "q"}) + "\n" for row in ROWS[:2]))
+    pairs = [{"prompt": f"q{n}", "chosen": f"right {n}", "rejected": "no"} for n in range(8)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_try_shows_every_message(files, capsys):
+    """The request, the reply as it came, the verdict, the votes, tokens and cost."""
+    assert run(["judge", "try", "rubric.yaml", "rows.jsonl:1"]) == 0
+    told = capsys.readouterr().out
+    for text in (
+        "You are a careful, impartial judge",
+        '- "clear": C.',
+        '"reasoning": "by the rule"',
+        "100 + 10 tokens",
+    ):
+        assert text in told
+    assert "votes: 1, 1" in told
+    assert "cost: calls 2" in told
+
+
+def test_try_takes_a_row_and_a_group(files, fake, capsys):
+    """A row may be JSON; a pairwise judge gets all rows of the group."""
+    row = json.dumps({"prompt": "q", "completion": "right"})
+    assert run(["judge", "try", "rubric.yaml", row, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [item["score"] for item in found["results"]] == [1.0]
+    assert found["exchanges"][0]["request"]["messages"][0]["role"] == "system"
+    assert run(["judge", "try", "pairwise.yaml", "groups.jsonl:2", "--json"]) == 0
+    assert [item["score"] for item in json.loads(capsys.readouterr().out)["results"]] == [1.0, 0.0]
+
+
+def test_try_without_a_score_fails(files, fake, capsys):
+    """The reply is shown, with the reason why it is no verdict; the exit code is 3."""
+    fake.answer = lambda _body: "Five out of five!"
+    assert run(["judge", "try", "rubric.yaml", "rows.jsonl:1"]) == 3
+    told = capsys.readouterr().out
+    assert "Five out of five!" in told
+    assert "no verdict: the judge's reply is not one JSON object" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rubric.yaml", "rows.jsonl"], "write FILE:NUMBER"),
+        (["rubric.yaml", "rows.jsonl:99"], "rows.jsonl has 8 rows; there is no row 99"),
+        (["rubric.yaml", "nowhere.jsonl:1"], "there is no file nowhere.jsonl"),
+        (["rubric.yaml", "{broken"], "not a row as JSON"),
+        (["rubric.yaml", "rows.jsonl:1", "--component", "x"], "no judge 'x'; its judges are it"),
+    ],
+)
+def test_try_says_what_is_wrong(files, capsys, arguments, message):
+    """Wrong rows and components are refused before anything is asked."""
+    assert run(["judge", "try", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_calibrate_measures_a_judge(files, capsys):
+    """Agreement, kappa, error rates, consistency and costs, as a table, as JSON and as a page without scripts."""
+    command = ["judge", "calibrate", "rubric.yaml", "--data", "rows.jsonl"]
+    assert run([*command, "--json", "--html", "page.html"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["agreement"]["count"], found["kappa"]["value"], found["consistency"]["share"]) == (8, 1.0, 1.0)
+    assert found["costs"]["judge_calls"] == 16.0
+    page = (files / "page.html").read_text()
+    assert "<svg" in page
+    assert "<script" not in page
+    assert run(command) == 0
+    assert "Cohen's κ" in capsys.readouterr().out
+
+
+def test_calibrate_takes_labels_of_another_file(files, capsys):
+    """In the order of rows, or by a key; numbers are labels with a threshold."""
+    (files / "labels.jsonl").write_text("".join(json.dumps({"mark": 5 * row["label"]}) + "\n" for row in ROWS))
+    labels = ["--labels", "labels.jsonl", "--label-column", "mark", "--label-threshold", "2.5", "--json"]
+    assert run(["judge", "calibrate", "rubric.yaml", "--data", "rows.jsonl", *labels]) == 0
+    assert json.loads(capsys.readouterr().out)["agreement"]["share"] == 1.0
+    (files / "keyed.csv").write_text("completion,label\nno,false\nright,true\n")
+    keyed = ["--labels", "keyed.csv", "--key", "completion", "--json"]
+    assert run(["judge", "calibrate", "rubric.yaml", "--data", "rows.jsonl", *keyed]) == 0
+    assert json.loads(capsys.readouterr().out)["agreement"]["share"] == 1.0
+
+
+def test_calibrate_measures_a_judge_of_pairs(files, fake, capsys):
+    """Both orders are asked, and a position bias is measured."""
+    command = ["judge", "calibrate", "pairwise.yaml", "--data", "pairs.jsonl", "--json"]
+    assert run(command) == 0
+    right = json.loads(capsys.readouterr().out)
+    assert (right["agreement"]["share"], right["first_shown"]["share"]) == (1.0, 0.5)
+    fake.answer = lambda _body: json.dumps({"reasoning": "", "winner": "B"})
+    assert run(command) == 0
+    biased = json.loads(capsys.readouterr().out)
+    assert (biased["first_shown"]["share"], biased["orders_agree"]["share"]) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--label-column", "truth"], "has no column 'truth'"),
+        (["--labels", "pairs.jsonl"], "has no column 'label'"),
+        (["--labels", "groups.jsonl"], "there are 2 labels for 8 rows"),
+        (["--label-column", "completion"], "the label 'right' is not true, false, 1 or 0"),
+    ],
+)
+def test_calibrate_says_what_is_wrong_with_labels(files, fake, capsys, arguments, message):
+    """Nothing is asked before all labels are read."""
+    assert run(["judge", "calibrate", "rubric.yaml", "--data", "rows.jsonl", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert fake.requests == []
+
+
+def test_calibrate_without_any_score_fails(files, fake, capsys):
+    """No row got a score: exit code 3, and the way to find out why."""
+    fake.answer = lambda _body: (500, {}, {})
+    assert run(["judge", "calibrate", "rubric.yaml", "--data", "rows.jsonl"]) == 3
+    assert "rewardkit judge try" in capsys.readouterr().err
+
+
+def test_a_run_tells_costs_and_asks_the_endpoint_first(files, fake, capsys):
+    """`rewardkit score` adds up what judges cost, and refuses at the start an endpoint that is down."""
+    command = ["score", "rows.jsonl", "--reward", "rubric.yaml", "--out", "scored.jsonl", "--no-cache", "--json"]
+    assert run(command) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["components"]["it"]["costs"]["judge_calls"] == 16.0
+    reward = json.loads((files / "rubric.yaml").read_text())
+    reward["components"]["it"]["with"] |= {"preflight": True, "url": "http://127.0.0.1:1/v1"}
+    (files / "rubric.yaml").write_text(json.dumps(reward))
+    assert run([*command, "--fresh"]) == 2
+    told = capsys.readouterr().err
+    assert "rubric.yaml:1:45: judge.rubric" in told
+    assert "http://127.0.0.1:1/v1/models can't be reached" in told
