@@ -10,16 +10,18 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 from typing import Self, TypeVar
 
 from rewardkit_sandbox import languages
-from rewardkit_sandbox.box import codec
 from rewardkit_sandbox.errors import BoxDied, Closed, SandboxError
 from rewardkit_sandbox.host import shared_process
-from rewardkit_sandbox.host.box_connection import ENVIRONMENT, BoxConnection, Job, Outcome, memory_file
+from rewardkit_sandbox.host.box_config import ENVIRONMENT
+from rewardkit_sandbox.host.box_connection import BoxConnection
+from rewardkit_sandbox.host.case_runner import CaseRunner, ProgramCode, run_case
+from rewardkit_sandbox.host.exchange import Job, Outcome, memory_file
 from rewardkit_sandbox.host.pool import Pool
 from rewardkit_sandbox.languages import Language
 from rewardkit_sandbox.protocol import Stop
@@ -30,20 +32,9 @@ T = TypeVar("T")
 ATTEMPTS = 5
 """The number of boxes that a program may kill before its run fails with an error."""
 COMPILE_LIMITS = Limits(cpu_s=30, wall_s=60, memory_mb=1024, processes=64, file_mb=128, output_bytes=1 << 16)
-_WORTH_COMPILING = 4
-"""A Python program with at least this many cases is compiled before they run."""
 _BINARIES_BYTES = 64 << 20
 """Bytes of compiled programs that are kept for their next run."""
 SKIPPED = Execution("not_run", note="an earlier case decided")
-
-
-@dataclass(frozen=True, slots=True)
-class _Code:
-    """A program that is ready to run, with its source or binary in a sealed memory file."""
-
-    language: Language
-    descriptor: int
-    compilation: Execution | None = None
 
 
 class PooledSandbox:
@@ -203,18 +194,16 @@ class PooledSandbox:
                 raise
             raise Closed("the sandbox was closed") from None  # close() cancelled calls that had not started.
 
-    def _fresh(self, code: _Code, cases: Sequence[Case], limits: Limits, stop: Stop | None) -> list[Execution]:
+    def _fresh(self, code: ProgramCode, cases: Sequence[Case], limits: Limits, stop: Stop | None) -> list[Execution]:
         """Run each case in a new process of one box. If the box dies, the case runs again in another box."""
         done: list[Execution] = []
         failures = 0
         stopped = False
         while len(done) < len(cases) and not stopped:
             try:
-                with self.pool.box() as box, contextlib.ExitStack() as stack:
-                    if len(cases) - len(done) >= _WORTH_COMPILING and code.language.name == "python":
-                        code = stack.enter_context(_compiled(box, code, limits))
+                with self.pool.box() as box, CaseRunner(box, code, cases, limits) as runner:
                     while len(done) < len(cases) and not stopped:
-                        run = run_case(box, code, cases[len(done)], limits)
+                        run = runner.run(len(done))
                         failures = 0
                         done.append(run)
                         stopped = stop is not None and stop(len(done) - 1, run)
@@ -225,7 +214,12 @@ class PooledSandbox:
         return done + [SKIPPED] * (len(cases) - len(done))
 
     def _fill_up(
-        self, code: _Code, cases: Sequence[Case], runs: Sequence[Execution | None], limits: Limits, stop: Stop | None
+        self,
+        code: ProgramCode,
+        cases: Sequence[Case],
+        runs: Sequence[Execution | None],
+        limits: Limits,
+        stop: Stop | None,
     ) -> list[Execution]:
         """Run each case without a result of the shared process in a new process."""
         done: list[Execution] = []
@@ -261,14 +255,14 @@ class PooledSandbox:
         return limits
 
     @contextlib.contextmanager
-    def _code(self, program: Program, language: Language) -> Iterator[_Code]:
+    def _code(self, program: Program, language: Language) -> Iterator[ProgramCode]:
         source = program.source.encode("utf-8", "surrogatepass")
         compilation = None
         if language.compile:
             source, compilation = self._compile(source, language)
         descriptor = memory_file(source)
         try:
-            yield _Code(language, descriptor, compilation)
+            yield ProgramCode(language, descriptor, compilation)
         finally:
             os.close(descriptor)
 
@@ -286,24 +280,6 @@ class PooledSandbox:
                 while kept > _BINARIES_BYTES:
                     kept -= _weight(self._binaries.popitem(last=False)[1])
         return compiled
-
-
-@contextlib.contextmanager
-def _compiled(box: BoxConnection, code: _Code, limits: Limits) -> Iterator[_Code]:
-    """Compile a Python program once, without running it. A program that does not compile is used as source."""
-    empty = memory_file(b"")
-    try:
-        outcome = box.run(Job("compile", code.descriptor, limits, empty, result=True))
-    finally:
-        os.close(empty)
-    if not (outcome.execution.ok and outcome.result):
-        yield code
-        return
-    descriptor = memory_file(outcome.result)
-    try:
-        yield replace(code, descriptor=descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -364,51 +340,3 @@ def _take(outcome: Outcome, cap: int) -> bytes:
             with open(descriptor, "rb", closefd=False) as file:
                 return file.read()
     return b""
-
-
-def run_case(box: BoxConnection, code: _Code, case: Case, limits: Limits) -> Execution:
-    """Run one case in a new process."""
-    language = code.language
-    is_call = isinstance(case, Call)
-    data = codec.dumps([case.name, list(case.args), dict(case.kwargs)]) if isinstance(case, Call) else case.data
-    stdin = memory_file(data)
-    try:
-        if language.name == "python":
-            job = Job("call" if is_call else "script", code.descriptor, limits, stdin, result=is_call)
-        else:
-            environment = {**ENVIRONMENT, **language.environment}
-            file = None if language.compile else language.file
-            job = Job(
-                "exec",
-                code.descriptor,
-                limits,
-                stdin,
-                argv=language.run,
-                file=file,
-                environment=environment,
-                address_space=language.address_space,
-            )
-        outcome = box.run(job)
-    finally:
-        os.close(stdin)
-    return returned(outcome.execution, outcome.result) if is_call else outcome.execution
-
-
-def returned(execution: Execution, result: bytes) -> Execution:
-    """Return the run of a call with its value. If the process fails after it has returned a value, the call has failed."""
-    if not execution.ok and not (execution.exit_code == 1 and result):
-        return execution
-    try:
-        kind, value = codec.loads(result)
-        if kind == "raised":
-            raised, message, _ = value
-    except (codec.CodecError, TypeError, ValueError):
-        return replace(execution, status="error", note="ended without returning")
-    if kind == "returned" and execution.ok:
-        return replace(execution, value=value)
-    if kind == "raised":
-        name, message = (codec.printable(str(text)[:500]) for text in (raised, message))
-        return replace(execution, status="error", raised=name, note=f"raised {name}: {message}"[:500])
-    return replace(
-        execution, status="error", note=codec.printable(f"the returned value can't be compared: {value!s:.400}")
-    )

@@ -4,7 +4,7 @@ import pytest
 from sandbox_support import BACKENDS, opened
 
 from rewardkit_sandbox import LANGUAGES, Call, Limits, Program, Stdin
-from rewardkit_sandbox.host.box_connection import COMMON_MODULES
+from rewardkit_sandbox.host.box_config import COMMON_MODULES
 
 ADD = {
     "cpp": "#include <iostream>\nint main(){ long a, b; std::cin >> a >> b; std::cout << a + b << std::endl; }",

@@ -21,7 +21,8 @@ from rewardkit_sandbox.backends import cgroups
 from rewardkit_sandbox.backends.pooled import BOX_CPUS, SERVER_MB, PooledBackend
 from rewardkit_sandbox.errors import BoxDied, Unavailable
 from rewardkit_sandbox.host import box_ownership
-from rewardkit_sandbox.host.box_connection import COMMON_MODULES, ENVIRONMENT, BoxConfig, BoxConnection, bootstrap
+from rewardkit_sandbox.host.box_config import COMMON_MODULES, SERVER_ENVIRONMENT, BoxConfig, bootstrap
+from rewardkit_sandbox.host.box_connection import BoxConnection
 from rewardkit_sandbox.images import building
 from rewardkit_sandbox.protocol import SandboxOptions
 from rewardkit_sandbox.types import Property
@@ -207,7 +208,7 @@ class BubblewrapBackend(PooledBackend):
         ]
         # The owner is for `sweep`, which reads this command line; it must not be in the box's own environment.
         flags += ["--setenv", OWNER, box_ownership.label(), "--clearenv"]
-        for key, value in ENVIRONMENT.items():
+        for key, value in SERVER_ENVIRONMENT.items():
             flags += ["--setenv", key, value]
         if self.root is not None:
             files = ["--ro-bind", str(self.root), "/"]

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from rewardkit_sandbox.backends.pooled import BOX_CPUS, SERVER_MB, PooledBackend
 from rewardkit_sandbox.errors import BoxDied, Unavailable
 from rewardkit_sandbox.host import box_ownership
-from rewardkit_sandbox.host.box_connection import COMMON_MODULES, ENVIRONMENT, BoxConfig, BoxConnection, bootstrap
+from rewardkit_sandbox.host.box_config import COMMON_MODULES, SERVER_ENVIRONMENT, BoxConfig, bootstrap
+from rewardkit_sandbox.host.box_connection import BoxConnection
 from rewardkit_sandbox.images import building
 from rewardkit_sandbox.protocol import SandboxOptions
 from rewardkit_sandbox.types import Property
@@ -253,7 +254,7 @@ class DockerBackend(PooledBackend):
                 str(folder): {"bind": "/control", "mode": "ro"},
                 "/dev/null": {"bind": "/etc/resolv.conf", "mode": "ro"},
             },
-            "environment": ENVIRONMENT,
+            "environment": SERVER_ENVIRONMENT,
             "hostname": "sandbox",
             "labels": {LABEL: box_ownership.label()},
             "user": "0:0",

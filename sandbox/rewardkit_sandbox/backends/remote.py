@@ -20,8 +20,9 @@ from typing import Any, Self
 from rewardkit_sandbox import languages
 from rewardkit_sandbox.box import codec
 from rewardkit_sandbox.errors import Closed, SandboxError, Unavailable
+from rewardkit_sandbox.host.case_runner import returned
 from rewardkit_sandbox.protocol import SandboxBackend, SandboxOptions, Stop
-from rewardkit_sandbox.sandbox import SKIPPED, returned
+from rewardkit_sandbox.sandbox import SKIPPED
 from rewardkit_sandbox.types import (
     Call,
     Case,

@@ -4,9 +4,9 @@ It never reads a submission: code, input and output are descriptors that it pass
 inherits) holds nothing of another program. The host speaks to it over one SOCK_SEQPACKET socket, JSON with descriptors;
 the end of that socket is the end of the box, and with it of every process inside.
 
-Descriptors of the server: 3 to 5 placeholders, 6 the memory group's events (or a placeholder), 7 and 8 the pipe on which
-a child reports that a wall could not be put up, 9 the control socket. Received ones are therefore 10 and up: first the
-code, then what becomes 0, 1, 2 …
+Descriptors of the server: 3 and 4 placeholders, 5 the list of its children, 6 the memory group's events (both may be
+placeholders), 7 and 8 the pipe on which a child reports that a wall could not be put up, 9 the control socket. Received ones
+are therefore 10 and up: first the code, then what becomes 0, 1, 2 …
 """
 
 from __future__ import annotations
@@ -22,14 +22,19 @@ import socket
 import struct
 import sys
 import time
+from collections import deque
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from rewardkit_box import program_process, scratch_folders  # type: ignore[import-not-found]
+from rewardkit_box import program_process, scratch_folders, template  # type: ignore[import-not-found]
 
 PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 22, 24, 38
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_NOATIME, MS_BIND = 1, 2, 4, 8, 32, 1024, 4096
-OOM, FAULT_READ, FAULT_WRITE, CONTROL, FIRST_RECEIVED = 6, 7, 8, 9, 10
+CANCEL = b"x"
+CHILDREN, OOM, FAULT_READ, FAULT_WRITE, CONTROL, FIRST_RECEIVED = 5, 6, 7, 8, 9, 10
 MAX_DESCRIPTORS = 250
+_LIST_OF_CHILDREN = "/proc/self/task/1/children"
+"""Not every kernel has it. Without it no template can be used."""
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -54,8 +59,11 @@ class Confinement:
         self.serial += 1
         return self.uid_base + self.serial % self.uid_count if self.uid_base else 0
 
-    def enter(self, uid: int, limits: list[tuple[int, int, int]]) -> None:
-        """Isolate this child process. Afterwards it has no privilege and no way to regain one."""
+    def enter(self, uid: int, limits: list[tuple[int, int, int]], own_uid: int = 0) -> None:
+        """Isolate this child process. Afterwards it has no privilege and no way to regain one.
+
+        With `own_uid` that is its real and its saved user. Processes of `uid` then can't send it signals, and it can take on `uid`.
+        """
         zero, one = self._zero, self._one
         os.setsid()
         _check(libc.prctl(PR_SET_DUMPABLE, one, zero, zero, zero), "PR_SET_DUMPABLE")
@@ -65,13 +73,13 @@ class Confinement:
         if uid:
             os.setgroups([])
             os.setresgid(uid, uid, uid)
-            os.setresuid(uid, uid, uid)
+            os.setresuid(own_uid or uid, uid, own_uid or uid)
             _check(libc.prctl(PR_SET_DUMPABLE, one, zero, zero, zero), "PR_SET_DUMPABLE")
         for which, soft, hard in limits:
             resource.setrlimit(which, (soft, hard))
 
 
-def child(confinement: Confinement, uid: int, job: dict[str, Any], received: list[int]) -> NoReturn:
+def child(confinement: Confinement, uid: int, job: dict[str, Any], received: list[int], own_uid: int = 0) -> NoReturn:
     """Isolate this child, run its job, and end it."""
     streams, extra = job["streams"], received[1 + job["streams"] :]
     try:
@@ -83,8 +91,9 @@ def child(confinement: Confinement, uid: int, job: dict[str, Any], received: lis
             os.close(descriptor)
         os.chdir("/tmp")
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-        confinement.enter(uid, job["limits"])
-        program_process.after_fork()
+        confinement.enter(uid, job["limits"], own_uid)
+        if job["entry"] != "template":
+            program_process.after_fork()
     except BaseException as error:
         os.write(FAULT_WRITE, repr(error).encode()[:1000])
         os._exit(125)
@@ -94,28 +103,77 @@ def child(confinement: Confinement, uid: int, job: dict[str, Any], received: lis
             program_process.execute(code, job)
         source = program_process.read_all(code)
         os.close(code)
+        if job["entry"] == "template":
+            template.run(source, extra[0], uid if own_uid else 0)
         program_process.ENTRIES[job["entry"]](source, extra)
     except BaseException:
         pass
     os._exit(124)
 
 
-def reap(usage: list[float]) -> None:
-    """Kill all other processes and wait for their end. Forks can't outrun kill(-1)."""
+def reap(usage: list[float], own: int = 0) -> None:
+    """Kill all other processes and wait for their end. Forks can't outrun kill(-1). What the process `own` used is not counted."""
     while True:
         try:
             os.kill(-1, signal.SIGKILL)
         except ProcessLookupError:
             pass
         try:
-            _, _, used = os.wait4(-1, 0)
+            pid, _, used = os.wait4(-1, 0)
         except ChildProcessError:
             return
+        if pid == own:
+            continue
         usage[0] += used.ru_utime + used.ru_stime
         usage[1] = max(usage[1], used.ru_maxrss)
 
 
-def run(control: socket.socket, confinement: Confinement, job: dict[str, Any], received: list[int]) -> dict[str, Any]:
+def _fault() -> str:
+    """Return the message of a child that could not be isolated; empty if there is none."""
+    try:
+        return os.read(FAULT_READ, 2000).decode("utf-8", "replace")
+    except BlockingIOError:
+        return ""
+
+
+class Requests:
+    """The requests of the host in their order. It may send the next one while a process runs, or a cancellation of that process."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._waiting: deque[tuple[bytes, list[int]]] = deque()
+
+    def _receive(self) -> tuple[bytes, list[int]]:
+        packet, received, _, _ = socket.recv_fds(self._control, 65536, MAX_DESCRIPTORS)
+        if not packet:
+            os._exit(0)
+        return packet, received
+
+    def next(self) -> tuple[dict[str, Any], list[int]]:
+        """Return the next request with its descriptors. A cancellation that comes here came after the end."""
+        while True:
+            packet, received = self._waiting.popleft() if self._waiting else self._receive()
+            if not packet.startswith(CANCEL):
+                return json.loads(packet), received
+
+    def wait_for(self, descriptor: int, job: dict[str, Any]) -> str:
+        """Wait until a descriptor is readable; return `exited` then, else `deadline`, or `cancelled` if the host wants the end."""
+        cancellation = CANCEL + b"%d" % job["serial"]
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        poll.register(self._control, select.POLLIN)
+        deadline = time.monotonic() + job["wall_s"]
+        while events := poll.poll(max(deadline - time.monotonic(), 0) * 1000):
+            if any(ready == descriptor for ready, _ in events):
+                return "exited"
+            request = self._receive()
+            if request[0] == cancellation:
+                return "cancelled"
+            self._waiting.append(request)
+        return "deadline"
+
+
+def run(requests: Requests, confinement: Confinement, job: dict[str, Any], received: list[int]) -> dict[str, Any]:
     """Run one job in a process, remove everything it left, and return the answer for the host."""
     uid = confinement.next_uid()
     start = time.monotonic()
@@ -124,18 +182,8 @@ def run(control: socket.socket, confinement: Confinement, job: dict[str, Any], r
         child(confinement, uid, job, received)
     for descriptor in received:
         os.close(descriptor)
-    ended = "exited"
     watched = os.pidfd_open(pid)
-    poll = select.poll()
-    poll.register(watched, select.POLLIN)
-    poll.register(control, select.POLLIN)
-    events = poll.poll(job["wall_s"] * 1000)
-    if not events:
-        ended = "deadline"
-    elif all(descriptor != watched for descriptor, _ in events):
-        ended = "cancelled"
-        if not control.recv(64):
-            os._exit(0)
+    ended = requests.wait_for(watched, job)
     os.close(watched)
     if ended != "exited":
         os.kill(pid, signal.SIGKILL)
@@ -143,11 +191,96 @@ def run(control: socket.socket, confinement: Confinement, job: dict[str, Any], r
     wall = time.monotonic() - start
     usage = [used.ru_utime + used.ru_stime, used.ru_maxrss]
     reap(usage)
+    return {"ended": ended, "status": status, "wall_s": wall, "cpu_s": usage[0], "rss_kb": usage[1], "fault": _fault()}
+
+
+@dataclass(frozen=True)
+class Template:
+    """The process that forks the cases of one program."""
+
+    pid: int
+    connection: socket.socket
+
+    def is_alone(self) -> bool:
+        """Return whether it is the only child of this process, living or dead."""
+        return os.pread(CHILDREN, 4096, 0) == b"%d " % self.pid
+
+    def end(self, usage: list[float]) -> None:
+        """End it and every other process in the box."""
+        self.connection.close()
+        reap(usage, self.pid)
+
+
+def start_template(
+    requests: Requests, confinement: Confinement, job: dict[str, Any], received: list[int]
+) -> tuple[Template | None, dict[str, Any]]:
+    """Return a template that has compiled its program, or None if it ended without; and the answer for the host."""
+    uid, own_uid = confinement.next_uid(), confinement.next_uid()
+    start = time.monotonic()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    job["streams"] = 0
+    if not uid:  # the template counts as a process of the same user as the case
+        which = resource.RLIMIT_NPROC
+        job["limits"] = [(name, soft + (name == which), hard + (name == which)) for name, soft, hard in job["limits"]]
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        child(confinement, uid, job, [received[0], theirs.detach()], own_uid)
+    theirs.close()
+    for descriptor in received:
+        os.close(descriptor)
+    usage, made = [0.0, 0.0], Template(pid, ours)
+    ended = requests.wait_for(ours.fileno(), job)
+    ready = ended == "exited" and ours.recv(64) == template.READY and made.is_alone()
+    if not ready:
+        made.end(usage)
+    answer = {"ended": ended, "status": 0 if ready else 256, "wall_s": time.monotonic() - start}
+    answer |= {"cpu_s": usage[0], "rss_kb": usage[1], "fault": _fault()}
+    return made if ready else None, answer
+
+
+def run_case(
+    requests: Requests, made: Template, job: dict[str, Any], received: list[int]
+) -> tuple[Template | None, dict[str, Any]]:
+    """Run one case of a template's program; return the template if the next case can use it, and the answer for the host.
+
+    The case's process is the template's child, but what it leaves behind becomes a child of this process, as the first of the box.
+    So nothing is left of it if neither of the two has another child: no child of this process goes unless it is waited for. Then
+    nothing has to be killed. Otherwise everything is, the template too.
+    """
+    start = time.monotonic()
+    report, lost, usage = b"", {"lost": True}, [0.0, 0.0]
     try:
-        fault = os.read(FAULT_READ, 2000).decode("utf-8", "replace")
-    except BlockingIOError:
-        fault = ""
-    return {"ended": ended, "status": status, "wall_s": wall, "cpu_s": usage[0], "rss_kb": usage[1], "fault": fault}
+        socket.send_fds(made.connection, [job["entry"].encode()], received)
+    except OSError:
+        made.end(usage)
+        return None, lost
+    finally:
+        for descriptor in received:
+            os.close(descriptor)
+    ended = requests.wait_for(made.connection.fileno(), job)
+    wall = time.monotonic() - start
+    if ended != "exited":
+        made.end(usage)
+        answer = {"ended": ended, "status": int(signal.SIGKILL), "wall_s": wall, "cpu_s": usage[0], "rss_kb": usage[1]}
+        return None, answer | {"fault": ""}
+    try:
+        report = made.connection.recv(2048)
+    except OSError:
+        pass
+    if report.startswith(template.FAULT):
+        made.end(usage)
+        return None, {"fault": report[len(template.FAULT) :].decode("utf-8", "replace")}
+    if len(report) != template.REPORT.size:
+        made.end(usage)
+        return None, lost
+    status, is_alone, cpu, rss = template.REPORT.unpack(report)
+    usage = [cpu, rss]
+    kept: Template | None = made
+    if not (is_alone and made.is_alone()):
+        made.end(usage)
+        kept = None
+    return kept, {"ended": ended, "status": status, "wall_s": wall, "cpu_s": usage[0], "rss_kb": usage[1], "fault": ""}
 
 
 def _collected(name: str) -> list[int]:
@@ -226,6 +359,11 @@ def _prepare(config: dict[str, Any]) -> tuple[Confinement, scratch_folders.Scrat
     _set_up(config)
     confinement, folders = Confinement(config), scratch_folders.ScratchFolders(config["scratch"])
     program_process.prepare(config["preimport"])
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)  # each fork copies the table of all pages
+    if os.access(_LIST_OF_CHILDREN, os.R_OK):
+        os.dup2(os.open(_LIST_OF_CHILDREN, os.O_RDONLY), CHILDREN, inheritable=False)
+        os.closerange(FIRST_RECEIVED, 1024)
     _filter_system_calls(bytes.fromhex(config["seccomp"]))
     return confinement, folders
 
@@ -239,17 +377,29 @@ def main(connection: socket.socket, config: dict[str, Any]) -> NoReturn:
         control.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         raise
     control.send(json.dumps({"python": list(sys.version_info[:3])}).encode())
+    requests = Requests(control)
+    made: Template | None = None
     while True:
-        packet, received, _, _ = socket.recv_fds(control, 65536, MAX_DESCRIPTORS)
-        if not packet:
-            os._exit(0)
-        if packet == b"x":  # a cancellation that came after the end
+        job, received = requests.next()
+        if made is not None and not job.get("template"):
+            made.end([0.0, 0.0])
+            made = None
+        if job["entry"] == "end":
             continue
-        job = json.loads(packet)
         killed = _oom_kills()
-        answer = run(control, confinement, job, received)
-        if answer["status"] & 0x7F == signal.SIGKILL and answer["ended"] == "exited":
+        if job["entry"] == "template":
+            made, answer = start_template(requests, confinement, job, received)
+        elif not job.get("template"):
+            answer = run(requests, confinement, job, received)
+        elif made is not None:
+            made, answer = run_case(requests, made, job, received)
+        else:  # the case before it ended the template
+            answer = {"lost": True}
+            for descriptor in received:
+                os.close(descriptor)
+        if answer.get("status", 0) & 0x7F == signal.SIGKILL and answer["ended"] == "exited":
             answer["oom"] = None if killed is None else _oom_kills() != killed
+        answer["template"] = made is not None
         files = _collected(job["collect"]) if job.get("collect") and answer["status"] == 0 else []
         socket.send_fds(control, [json.dumps(answer).encode()], files)
         for descriptor in files:

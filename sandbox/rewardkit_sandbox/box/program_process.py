@@ -8,29 +8,33 @@ from __future__ import annotations
 
 import _random
 import _signal  # type: ignore[import-not-found]
+import _thread
 import atexit
 import builtins
 import gc
 import linecache
-import marshal
 import os
 import site
 import sys
 import traceback
 import types
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 from rewardkit_box import codec  # type: ignore[import-not-found]
 
 RESULT, CALLS = 3, 4
 FILE = "solution.py"
-_COMPILED = b"\0compiled\0"
-"""The prefix of a compiled program. No Python source contains NUL bytes."""
 _OWN = (
     "rewardkit_box",
-    *(f"rewardkit_box.{name}" for name in ("codec", "program_process", "unit_tests", "scratch_folders", "fork_server")),
+    *(
+        f"rewardkit_box.{name}"
+        for name in ("codec", "program_process", "unit_tests", "scratch_folders", "template", "fork_server")
+    ),
 )
 _write, _dup2, _exit, _dumps, _loads = os.write, os.dup2, os._exit, codec.dumps, codec.loads
+_thread_count, _seed = _thread._count, _random.Random.seed
 
 
 def read_all(descriptor: int) -> bytes:
@@ -52,19 +56,21 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[_write(descriptor, view) :]
 
 
-_deferred: list[dict[str, Any]] = []
 _streams: list[Any] = []
 _warm: dict[str, Any] = {}
+_is_program: list[bool] = []
+"""Not empty in a process that runs a program."""
 
 
 def prepare(preimport: list[str]) -> None:
     """Prepare the warm server: import modules, add the names of `site`, make streams, freeze the heap.
 
-    All of it saves memory pages that each child would have to copy. The functions that modules register for the time after a fork
-    are kept for forks of the program itself: this process has one thread, so for its own children only `random` needs one.
+    All of it saves memory pages that each child would have to copy. The functions that modules register for the time before and
+    after a fork are for forks of the program itself: this process has one thread, so its own children need them not.
     """
+    hooks: list[dict[str, Callable[[], Any]]] = []
     register = os.register_at_fork
-    os.register_at_fork = lambda **functions: _deferred.append(functions)
+    os.register_at_fork = lambda **functions: hooks.append(functions)
     try:
         import random
         import threading
@@ -76,16 +82,25 @@ def prepare(preimport: list[str]) -> None:
                 pass
     finally:
         os.register_at_fork = register
+    for when in ("before", "after_in_parent", "after_in_child"):
+        functions = [each[when] for each in hooks if when in each]
+        if functions:
+            register(**{when: partial(_run_hooks, functions[::-1] if when == "before" else functions)})
     # Held so that nothing is taken apart in a child when it is put out of a program's sight.
-    _warm.update(
-        random=random, threading=threading, modules=dict(sys.modules), streams=(sys.stdin, sys.stdout, sys.stderr)
-    )
+    _warm.update(threading=threading, modules=dict(sys.modules), streams=(sys.stdin, sys.stdout, sys.stderr))
+    _warm.update(random=random._inst, main_thread=threading.main_thread())
     site.setquit()
     site.sethelper()
     _streams.extend(_prepared_streams())
     gc.collect()
     gc.freeze()
     gc.disable()
+
+
+def _run_hooks(functions: list[Callable[[], Any]]) -> None:
+    if _is_program:
+        for function in functions:
+            function()
 
 
 def _prepared_streams() -> list[Any]:
@@ -105,11 +120,10 @@ def _prepared_streams() -> list[Any]:
 
 
 def after_fork() -> None:
-    """In a new child of the server."""
-    for functions in _deferred:
-        os.register_at_fork(**functions)
-    _random.Random.seed(_warm["random"]._inst)
-    _warm["threading"]._main_thread._native_id = os.getpid()
+    """In a new process that will run a program."""
+    _is_program.append(True)
+    _seed(_warm["random"])
+    _warm["main_thread"]._native_id = os.getpid()
 
 
 def _fresh_main(name: str = "__main__") -> dict[str, Any]:
@@ -142,26 +156,25 @@ def _hide() -> None:
 
 
 def _compile(source: bytes) -> types.CodeType:
-    """Return the code of a program: compiled here, or by `compile_only` before."""
-    code = b""
-    if source.startswith(_COMPILED):
-        at = len(_COMPILED) + 8
-        end = at + int.from_bytes(source[len(_COMPILED) : at], "little")
-        source, code = source[at:end], source[end:]
     linecache.cache[FILE] = (
         lambda: source.decode("utf-8", "surrogateescape"),
     )  # split into lines by the first traceback
-    return marshal.loads(code) if code else compile(source, FILE, "exec", dont_inherit=True)
+    return compile(source, FILE, "exec", dont_inherit=True)
 
 
-def compile_only(source: bytes, _extra: list[int]) -> NoReturn:
-    """Compile the program, run nothing of it, and write its code for the processes of its cases.
+def prepare_program(source: bytes) -> Callable[[], types.CodeType]:
+    """In a template: do what all cases of a program would do before they run it; return what gives a case its code.
 
-    Compiling touches more memory than running most programs does, and each process would have to do it anew.
+    Compiling touches more memory than running most programs does. A program that can't be compiled is left to its cases, which
+    report the error.
     """
-    code = marshal.dumps(compile(source, FILE, "exec", dont_inherit=True))
-    _write_all(RESULT, _COMPILED + len(source).to_bytes(8, "little") + source + code)
-    _exit(0)
+    try:
+        code = _compile(source)
+    except BaseException:
+        code = None
+    _open_streams(_streams)
+    _hide()
+    return lambda: code or _compile(source)
 
 
 def _report(error: BaseException) -> int:
@@ -188,7 +201,8 @@ def _report(error: BaseException) -> int:
 def _finish(code: int) -> NoReturn:
     """Ends the process as the interpreter would (threads joined, atexit run, streams flushed), without its teardown."""
     try:
-        _warm["threading"]._shutdown()
+        if _thread_count() or getattr(_warm["threading"], "_threading_atexits", True):
+            _warm["threading"]._shutdown()
         atexit._run_exitfuncs()
     except BaseException as error:
         code = code or _report(error)
@@ -214,12 +228,21 @@ def script(source: bytes, _extra: list[int]) -> NoReturn:
     """Runs the program as `python solution.py` would."""
     _open_streams(_streams)
     _hide()
-    code = 0
-    try:
-        exec(_compile(source), _fresh_main())
-    except BaseException as error:
-        code = _report(error)
-    _finish(code)
+    _prepared_script(lambda: _compile(source))()
+
+
+def _prepared_script(load: Callable[[], types.CodeType]) -> Callable[[], NoReturn]:
+    namespace = _fresh_main()
+
+    def run() -> NoReturn:
+        code = 0
+        try:
+            exec(load(), namespace)
+        except BaseException as error:
+            code = _report(error)
+        _finish(code)
+
+    return run
 
 
 def _resolve(namespace: dict[str, Any], name: str) -> Any:
@@ -255,25 +278,37 @@ def _failure(error: BaseException) -> list[Any]:
 
 def call(source: bytes, _extra: list[int]) -> NoReturn:
     """Runs the program, calls one function of it, and writes what it returned or raised to the result descriptor."""
-    job = _loads(read_all(0))
-    os.lseek(0, 0, os.SEEK_END)
     _open_streams(_streams)
     _hide()
-    code = 0
-    try:
-        namespace = _fresh_main("solution")
-        exec(_compile(source), namespace)
-        value = _call(namespace, job)
-    except BaseException as error:
-        code = _report(error)
-        _write_all(RESULT, _dumps(["raised", _failure(error)]))
-    else:
+    _prepared_call(lambda: _compile(source))()
+
+
+def _prepared_call(load: Callable[[], types.CodeType]) -> Callable[[], NoReturn]:
+    namespace = _fresh_main("solution")
+
+    def run() -> NoReturn:
+        job = _loads(read_all(0))
+        os.lseek(0, 0, os.SEEK_END)
+        code = 0
         try:
-            line = _dumps(["returned", value])
-        except codec.CodecError as error:
-            line = _dumps(["unencodable", str(error)])
-        _write_all(RESULT, line)
-    _finish(code)
+            exec(load(), namespace)
+            value = _call(namespace, job)
+        except BaseException as error:
+            code = _report(error)
+            _write_all(RESULT, _dumps(["raised", _failure(error)]))
+        else:
+            try:
+                line = _dumps(["returned", value])
+            except codec.CodecError as error:
+                line = _dumps(["unencodable", str(error)])
+            _write_all(RESULT, line)
+        _finish(code)
+
+    return run
+
+
+ACTIONS = {"script": _prepared_script, "call": _prepared_call}
+"""What a template can run: each takes what loads the program, and returns what runs one case of it."""
 
 
 def batch(source: bytes, extra: list[int]) -> NoReturn:
@@ -372,4 +407,4 @@ def serve(source: bytes, _extra: list[int]) -> NoReturn:
     _finish(0)
 
 
-ENTRIES = {"compile": compile_only, "script": script, "call": call, "batch": batch, "serve": serve}
+ENTRIES = {"script": script, "call": call, "batch": batch, "serve": serve}

@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 
 from rewardkit_sandbox.box import codec
-from rewardkit_sandbox.host.box_connection import BoxConnection, Job, memory_file
+from rewardkit_sandbox.host.box_connection import BoxConnection
+from rewardkit_sandbox.host.exchange import Job, memory_file
 from rewardkit_sandbox.types import Call, Case, Execution, Limits, Stdin
 
 _CHUNK = 200

@@ -15,7 +15,8 @@ from dataclasses import replace
 
 from rewardkit_sandbox.box import codec
 from rewardkit_sandbox.errors import BadTests, BoxDied, SandboxError
-from rewardkit_sandbox.host.box_connection import BoxConnection, Job, Outcome, memory_file
+from rewardkit_sandbox.host.box_connection import BoxConnection
+from rewardkit_sandbox.host.exchange import Job, Outcome, memory_file
 from rewardkit_sandbox.types import Execution, Limits, Tests, Verdict
 
 _MARGIN_S = 5.0

@@ -27,7 +27,7 @@ from rewardkit_sandbox import (
 )
 from rewardkit_sandbox.host import shared_process
 from rewardkit_sandbox.box import codec
-from rewardkit_sandbox.sandbox import returned
+from rewardkit_sandbox.host.case_runner import returned
 
 LIMITS = Limits(cpu_s=1, wall_s=3, memory_mb=256)
 
