@@ -98,7 +98,7 @@ def _policy(report: AuditReport) -> Table:
     policy = report.policy
     assert policy is not None  # noqa: S101 - the caller has looked
     table = _table(
-        ("completions", True), ("at first", True), ("mean reward", True), ("right", True), ("form", False),
+        ("completions", True), ("at first", True), ("mean reward", True), ("right", True), ("form", False), ("best completion", False),
         title=f"What a policy found in {policy.steps} steps",
     )  # fmt: skip
     for cluster in policy.clusters:
@@ -107,6 +107,7 @@ def _policy(report: AuditReport) -> Table:
             f"{cluster.early_share:.0%}",
             "–" if cluster.mean_reward is None else f"{cluster.mean_reward:.3g}",
             "–" if cluster.right is None else f"{cluster.right:.0%}",
+            escape(visible(shortened(cluster.skeleton, 80))),
             _quoted(cluster.example.completion),
         )
     return table

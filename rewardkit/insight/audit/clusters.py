@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -18,6 +18,8 @@ SAME_CLUSTER = 0.6
 """Completions whose skeletons share this much of their word pairs (Jaccard index) are in one cluster."""
 MOST_SKELETONS = 500
 """Rarer skeletons than these are one cluster of the rest."""
+SMALLEST_LARGEST = 0.1
+"""If the largest cluster is smaller than this, completions are grouped by what kind of characters they have instead."""
 _ANSWERS = (r"\\boxed\{([^{}]*)\}", r"<answer>\s*(.*?)\s*</answer>", r"####\s*(.+)", NUMBER.pattern)
 
 
@@ -81,28 +83,45 @@ def clusters_of(early: Sequence[Sampled], late: Sequence[Sampled], *, most: int 
     Returns:
         The clusters, the largest first.
     """
-    skeletons = Counter(skeleton_of(one.completion) for one in (*late, *early))
+    found = _clusters(early, late, _by_words([one.completion for one in (*late, *early)]))
+    if found and found[0].share < SMALLEST_LARGEST:
+        found = _clusters(early, late, character_profile)
+    return found[:most]
+
+
+def character_profile(text: str) -> str:
+    """Return in words what kind of characters a completion has, and about how many, for texts without words."""
+    kinds = Counter(
+        "digits" if letter.isdigit() else "letters" if letter.isalpha() else "spaces" if letter.isspace() else "marks"
+        for letter in text
+    )
+    if not kinds:
+        return "empty"
+    kind, count = kinds.most_common(1)[0]
+    share = "only" if count == len(text) else "mostly" if count >= 0.5 * len(text) else "mixed, many"
+    return f"{share} {kind}, {1 << (len(text).bit_length() - 1)} or more characters"
+
+
+def _by_words(texts: Sequence[str]) -> Callable[[str], str]:
+    """Return a function that names the cluster of a text, by the word pairs of its skeleton."""
     representatives: list[tuple[str, frozenset[str]]] = []
     cluster_of: dict[str, str] = {}
-    for skeleton, _ in skeletons.most_common(MOST_SKELETONS):
+    for skeleton, _ in Counter(map(skeleton_of, texts)).most_common(MOST_SKELETONS):
         pairs = _pairs(skeleton)
         near = next((name for name, other in representatives if _jaccard(pairs, other) >= SAME_CLUSTER), None)
         if near is None:
             representatives.append((skeleton, pairs))
         cluster_of[skeleton] = near if near is not None else skeleton
+    return lambda text: cluster_of.get(skeleton_of(text), "(rare forms)")
 
-    def members(sampled: Sequence[Sampled]) -> dict[str, list[Sampled]]:
-        found: dict[str, list[Sampled]] = {}
-        for one in sampled:
-            found.setdefault(cluster_of.get(skeleton_of(one.completion), "(rare forms)"), []).append(one)
-        return found
 
-    before = members(early)
-    clusters = [
-        _cluster(name, ones, len(late), len(before.get(name, ())) / max(1, len(early)))
-        for name, ones in members(late).items()
-    ]
-    return sorted(clusters, key=lambda cluster: (-cluster.count, cluster.skeleton))[:most]
+def _clusters(early: Sequence[Sampled], late: Sequence[Sampled], name_of: Callable[[str], str]) -> list[Cluster]:
+    before = Counter(name_of(one.completion) for one in early)
+    after: dict[str, list[Sampled]] = {}
+    for one in late:
+        after.setdefault(name_of(one.completion), []).append(one)
+    clusters = [_cluster(name, ones, len(late), before[name] / max(1, len(early))) for name, ones in after.items()]
+    return sorted(clusters, key=lambda cluster: (-cluster.count, cluster.skeleton))
 
 
 def _cluster(name: str, ones: Sequence[Sampled], total: int, early_share: float) -> Cluster:

@@ -29,6 +29,13 @@ _ADDED = frozenset(
         "finish_reason",
     }
 )
+NO_REFERENCES = frozenset(
+    {
+        *("entry_point", "fn_name", "function_name", "method_name", "language", "tests", "test", "setup", "prompt"),
+        *("data_source", "source", "task", "kind", "id", "index"),
+    }
+)
+"""Columns that a reward may read and that hold no answer."""
 _ANSWER_IN_TEXT = re.compile(r"####\s*(.{1,60}?)\s*\Z|\\boxed\{([^{}]{1,60})\}")
 SAME = 1e-6
 
@@ -228,7 +235,7 @@ def _in_characters(row: HonestRow, lengths: Sequence[tuple[int, str]]) -> Iterat
 
 
 def _named_texts(fields: Mapping[str, Any], columns: Iterable[str]) -> list[str]:
-    wanted = {*columns}
+    wanted = {name for name in columns if name.rpartition(".")[2] not in NO_REFERENCES}
     found: list[str] = []
 
     def visit(value: Any, path: str, is_named: bool) -> None:
