@@ -195,6 +195,32 @@ def steps_of_tokens(tokens: Sequence[str], separator: str = "\n\n") -> list[int]
     return steps
 
 
+def step_numbers(tokenizer: Any, row: CompletionTokens, separator: str) -> list[int]:
+    """Return the step of each token that the policy wrote, as GRPO divides the same text.
+
+    Args:
+        tokenizer: A tokenizer of transformers.
+        row: The completion. Its end-of-sequence token belongs to the last step.
+        separator: What ends a step.
+    """
+    silent = {tokenizer.eos_token_id, tokenizer.pad_token_id}
+    own = [row.tokens[place] for place in row.places]
+    texts = ["" if token in silent else str(tokenizer.decode([token])) for token in own]
+    return steps_of_tokens(texts, separator)
+
+
+def step_ends(tokenizer: Any, row: CompletionTokens, separator: str) -> list[int]:
+    """Return the place of each step's last token, where a process reward model gives the step's score.
+
+    Args:
+        tokenizer: A tokenizer of transformers.
+        row: The completion, without an end-of-sequence token.
+        separator: What ends a step.
+    """
+    found: dict[int, int] = dict(zip(step_numbers(tokenizer, row, separator), row.places, strict=True))
+    return list(found.values())
+
+
 def completion_logprobs(model: Any, rows: Sequence[CompletionTokens], padding: int) -> list[list[float]]:
     """Return the log-probability of each token that the policy wrote, without gradient.
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import orjson
 
 from rewardkit.cli.support.loading import split_overrides
 from rewardkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from rewardkit.train.config.training_file import TrainFile
 
 SAMPLES, SAMPLES_TO_COMPARE = 16, 64
 
@@ -28,7 +32,11 @@ SAMPLES, SAMPLES_TO_COMPARE = 16, 64
     help=f"The number of sampled answers per prompt, which is the largest k of pass@k; 0 evaluates greedy answers only.  "
     f"[default: {SAMPLES}; {SAMPLES_TO_COMPARE} with --compare]",
 )
-@click.option("--by", metavar="COLUMN", help="The column with the class of each problem, for a comparison by class.")
+@click.option(
+    "--by",
+    metavar="COLUMN",
+    help="The column with the class of each problem, for a comparison by class, or with the subset of each row, for a reward model.",
+)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value of CONFIG.")
 @click.option("--json", "as_json", is_flag=True, help="Print all metrics as JSON.")
 @click.option(
@@ -46,23 +54,25 @@ def command(
     as_json: bool,
     out: Path | None,
 ) -> None:
-    """Evaluate on the held-out data of CONFIG, the configuration of a GRPO or PPO run.
+    """Evaluate on the held-out data of CONFIG, the configuration of a GRPO, PPO or reward model run.
 
-    Uses its data.eval, reward, rollout and evaluate. Reports greedy accuracy, unbiased pass@k and, if evaluate.answer is set,
-    majority@k, each with a 95 % interval.
+    Of GRPO and PPO it uses data.eval, reward, rollout and evaluate. It reports greedy accuracy, unbiased pass@k and, if
+    evaluate.answer is set, majority@k, each with a 95 % interval.
 
     Answers are saved as they come: the same command resumes an interrupted evaluation, and a run with more --samples draws only
     the missing ones.
+
+    Of a reward model it reports the accuracy on the held-out pairs or steps: of the model in the folder output/final, unless
+    --model names another. With --by, or data.subset, each subset has a row, and there is a mean over subsets.
     """
     if compare is not None and model is not None:
         raise UsageError("use either --model or --compare")
-    if by is not None and compare is None:
-        raise UsageError("--by is for --compare")
     number = samples if samples is not None else SAMPLES_TO_COMPARE if compare else SAMPLES
     if compare is not None and number < 2:
         raise UsageError("--compare needs at least 2 samples of each prompt: one half says what is within reach")
     from rewardkit.cli.support.loading import exit_on_interrupt
     from rewardkit.train import evaluate
+    from rewardkit.train.config import RewardModelConfig
     from rewardkit.train.config.reading import read_train_config
     from rewardkit.train.config.stages import import_heavy
 
@@ -71,6 +81,11 @@ def command(
         import_heavy()
     from rewardkit.cli.support.eval_view import Bar, show
 
+    if isinstance(file.config, RewardModelConfig):
+        _evaluate_reward_model(file, model, by, compare, samples, out, as_json=as_json)
+        return
+    if by is not None and compare is None:
+        raise UsageError("--by is for --compare")
     folder = out or file.config.output.with_name(f"{file.config.output.name}-eval")
     with Bar() as bar:
         try:
@@ -82,4 +97,33 @@ def command(
         click.echo(orjson.dumps(found.record, option=orjson.OPT_INDENT_2).decode())
         return
     show(found.all_answers, found.labelled, found.changes)
+    click.echo(f"\n{found.page}")
+
+
+def _evaluate_reward_model(
+    file: TrainFile,
+    model: str | None,
+    by: str | None,
+    compare: tuple[str, str] | None,
+    samples: int | None,
+    out: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Evaluate a reward model, and print and write its accuracy."""
+    if compare is not None or samples is not None:
+        raise UsageError(f"{'--compare' if compare is not None else '--samples'} has no effect on a reward model")
+    from rewardkit.cli.support.loading import exit_on_interrupt
+    from rewardkit.train import evaluate_reward_model
+
+    with exit_on_interrupt():
+        found = evaluate_reward_model(file, model, by=by, out=out)
+    if as_json:
+        click.echo(orjson.dumps(found.record, option=orjson.OPT_INDENT_2).decode())
+        return
+    from rich.console import Console
+
+    console = Console()
+    for table in found.tables:
+        console.print(table)
     click.echo(f"\n{found.page}")

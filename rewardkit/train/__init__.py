@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rewardkit.registry import Registry
     from rewardkit.train.config.training_file import TrainFile
 
-__all__ = ["Evaluation", "Run", "evaluate", "train"]
+__all__ = ["Evaluation", "RewardModelEvaluation", "Run", "evaluate", "evaluate_reward_model", "train"]
 
 # torch reads this when it is imported. If one of several processes dies, torch would print a C++ stack trace in each of the others.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -59,6 +59,18 @@ class Evaluation:
     """The metrics of each model by label, with their confidence intervals."""
     changes: Sequence[Any]
     """The comparison of two models, over all problems first; empty for one model."""
+    page: Path
+    """The HTML report."""
+
+
+@dataclass(frozen=True, slots=True)
+class RewardModelEvaluation:
+    """The result of an evaluation of a reward model on held-out pairs or steps."""
+
+    record: Mapping[str, Any]
+    """All metrics as JSON data, as in ``eval.json``."""
+    tables: Sequence[Any]
+    """The tables of the console."""
     page: Path
     """The HTML report."""
 
@@ -190,6 +202,70 @@ def evaluate(
     }
     write_page(page, shown, all_answers, changes, facts)
     return Evaluation(record, all_answers, shown, changes, page)
+
+
+def evaluate_reward_model(
+    config: Path | str | Mapping[str, Any] | TrainFile,
+    model: str | Path | None = None,
+    *,
+    by: str | None = None,
+    out: Path | None = None,
+    overrides: Mapping[str, str] | None = None,
+    registry: Registry | None = None,
+) -> RewardModelEvaluation:
+    """Evaluate a reward model on the held-out rows of its configuration.
+
+    Args:
+        config: A YAML file, or its content as a mapping, as for ``train``. Its held-out rows are those of ``data.eval``, or the share that
+            its run holds out.
+        model: A folder or hub name; by default the model that the configuration's run trained.
+        by: A column that names the subset of each row (``data.subset``): the accuracy of each and their mean are reported.
+        out: The folder of ``eval.json`` and ``eval.html``; by default the run's output folder with ``-eval`` appended.
+        overrides: YAML values by dotted path.
+        registry: The plugins; by default the installed ones.
+
+    Returns:
+        The result.
+
+    Raises:
+        ConfigError: The configuration is wrong, or there is no such model.
+        DataError: The data can't be used, or no rows are held out.
+        OutputError: The folder can't be written.
+    """
+    file = _read(config, overrides, registry)
+    from rewardkit.train.config.stages import import_heavy
+
+    import_heavy()
+    from dataclasses import replace
+
+    import orjson
+
+    from rewardkit.errors import OutputError
+    from rewardkit.train.config import RewardModelConfig
+    from rewardkit.train.data.input_check import check_inputs
+    from rewardkit.train.reports.reward_model_tables import write_reward_model_page
+    from rewardkit.train.stages.reward_model_evaluation import evaluate_reward_model as evaluated
+    from rewardkit.train.stages.reward_model_evaluation import tables_of
+    from rewardkit.train.trainer.launch import connected_processes, quiet
+
+    quiet()
+    settings = file.config_as(RewardModelConfig)
+    if by is not None:
+        data = settings.data.model_copy(update={"subset": by})
+        file = replace(file, config=settings.model_copy(update={"data": data}))
+    check_inputs(file, "train" if settings.data.eval is None else "eval")
+    with connected_processes(settings.collective_timeout):
+        source, report = evaluated(file, _model_source(model))
+    record = {"model": source, **report.as_json()}
+    folder = out or settings.output.with_name(f"{settings.output.name}-eval")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "eval.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2) + b"\n")
+    except OSError as error:
+        raise OutputError(f"{folder} can't be written: {error.strerror}") from None
+    facts = {"model": source, "level": settings.level, "date": datetime.now(UTC).isoformat(timespec="minutes")}
+    page = write_reward_model_page(folder / "eval.html", record, facts)
+    return RewardModelEvaluation(record, tables_of(report), page)
 
 
 def _read(

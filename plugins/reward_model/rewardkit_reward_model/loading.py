@@ -127,10 +127,9 @@ def load_classifier(source: Source, task: Literal["SequenceClassification", "Tok
     what = (
         "sequence classifier"
         if task == "SequenceClassification"
-        else "token classifier, as stage reward_model with level: step trains"
+        else "token classifier, as the stage reward_model with level: step makes"
     )
     auto = getattr(transformers, f"AutoModelFor{task}")
-
     how: dict[str, Any] = {"revision": source.revision, "trust_remote_code": source.trust_remote_code}
     try:
         config = transformers.AutoConfig.from_pretrained(source.model, **how)
@@ -189,6 +188,43 @@ def _architectures(place: str) -> list[str]:
     except (OSError, ValueError, AttributeError):
         return []
     return [str(name) for name in found] if isinstance(found, list) else []
+
+
+def choose_label(source: Source, config: Any) -> int:
+    """Return the index of the good output.
+
+    Args:
+        source: The model, with the label that was asked for.
+        config: The model's configuration, of transformers.
+
+    Raises:
+        ValueError: The model has several outputs and no label is given, or it has no such output.
+    """
+    labels: dict[int, str] = config.id2label
+    names = ", ".join(f"{index} ({name})" for index, name in labels.items())
+    if source.label is None:
+        if len(labels) > 1:
+            raise ValueError(f"{source.model} has {len(labels)} outputs; set label to the good one: {names}")
+        return 0
+    if not 0 <= source.label < len(labels):
+        raise ValueError(f"label is {source.label}, but {source.model} has {names}")
+    return source.label
+
+
+def log_odds(logits: torch.Tensor, label: int) -> torch.Tensor:
+    """Return the log-odds of a label, or the only output.
+
+    Args:
+        logits: The outputs. Shape: (N, outputs).
+        label: The index of the good output.
+
+    Returns:
+        The scores. Shape: (N,).
+    """
+    if logits.shape[1] == 1:
+        return logits[:, 0]
+    others = [index for index in range(logits.shape[1]) if index != label]
+    return logits[:, label] - logits[:, others].logsumexp(1)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from annotated_types import Gt, MinLen
 
 from rewardkit import Rollout, Score, Unscored, reward
-from rewardkit.language_models import CompletionTokens, completion_logprobs, completion_tokens, steps_of_tokens
+from rewardkit.language_models import CompletionTokens, completion_logprobs, completion_tokens, step_numbers
 from rewardkit.reward_models import DialogueError, context_length
 from rewardkit_reward_model.loading import (
     BATCH,
@@ -212,10 +212,7 @@ class LogRatioReward:
             return None
         if self._level == "token":
             return list(values)
-        silent = {self._tokenizer.eos_token_id, self._tokenizer.pad_token_id}
-        own = [row.tokens[place] for place in row.places]
-        texts = ["" if token in silent else str(self._tokenizer.decode([token])) for token in own]
-        numbers = steps_of_tokens(texts, self._separator)
+        numbers = step_numbers(self._tokenizer, row, self._separator)
         steps, counts = [0.0] * (max(numbers) + 1), [0] * (max(numbers) + 1)
         for number, value in zip(numbers, values, strict=True):
             steps[number] += value

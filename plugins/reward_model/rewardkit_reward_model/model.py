@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rewardkit.reward_models import choose_padding_token, context_length, padded_batch
-from rewardkit_reward_model.loading import Source, in_batches, load_classifier, load_tokenizer
+from rewardkit_reward_model.loading import Source, choose_label, in_batches, load_classifier, load_tokenizer, log_odds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import torch
 
 
 class Classifier:
@@ -64,32 +62,4 @@ class Classifier:
         ids, mask = padded_batch(rows, self.pad_id)
         with torch.inference_mode():
             logits = self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).logits.float()
-            return self._log_odds(logits).tolist()
-
-    def _log_odds(self, logits: torch.Tensor) -> torch.Tensor:
-        """The score of each row of logits. Shapes: (N, outputs) to (N,)."""
-        if logits.shape[1] == 1:
-            return logits[:, 0]
-        others = [index for index in range(logits.shape[1]) if index != self.label]
-        return logits[:, self.label] - logits[:, others].logsumexp(1)
-
-
-def choose_label(source: Source, config: Any) -> int:
-    """Return the index of the good output.
-
-    Args:
-        source: The model, with the label that was asked for.
-        config: The model's configuration, of transformers.
-
-    Raises:
-        ValueError: The model has several outputs and no label is given, or it has no such output.
-    """
-    labels: dict[int, str] = config.id2label
-    names = ", ".join(f"{index} ({name})" for index, name in labels.items())
-    if source.label is None:
-        if len(labels) > 1:
-            raise ValueError(f"{source.model} has {len(labels)} outputs; set label to the good one: {names}")
-        return 0
-    if not 0 <= source.label < len(labels):
-        raise ValueError(f"label is {source.label}, but {source.model} has {names}")
-    return source.label
+            return log_odds(logits, self.label).tolist()  # type: ignore[no-any-return,unused-ignore]

@@ -1,6 +1,8 @@
 # ruff: noqa: S106 - tokens here are characters
 """Tiny models built for the tests: one whose scores can be worked out by hand, and random ones."""
 
+import json
+
 import pytest
 
 CHARACTERS = "_?[]abcdefghijklmnopqrstuvwxyz !.:\n0123456789"
@@ -61,7 +63,7 @@ def build_language_model(folder, *, seed=0, template=None, end="]", characters=C
 
 
 def build_decoder(folder, **settings):
-    """A decoder that scores a text by its last character alone: +4 for "!", −4 for any other.
+    """A decoder that scores a text by its last character alone: +4 for "!", −4 for any other. With another task, it scores each token.
 
     Attention and MLP add nothing, so the last hidden state is the norm of the last embedding, which is ±1 in its first
     dimension and 0 in the other 15: ±√16 after the norm.
@@ -71,6 +73,7 @@ def build_decoder(folder, **settings):
 
     template = settings.pop("template", None)
     outputs = settings.pop("num_labels", 1)
+    task = settings.pop("task", "SequenceClassification")
     config = transformers.Qwen2Config(
         vocab_size=len(CHARACTERS),
         hidden_size=16,
@@ -85,7 +88,7 @@ def build_decoder(folder, **settings):
         eos_token_id=None,
         **settings,
     )
-    model = transformers.Qwen2ForSequenceClassification(config)
+    model = getattr(transformers, f"Qwen2For{task}")(config)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "norm" not in name:
@@ -102,6 +105,15 @@ def build_decoder(folder, **settings):
 def exclaiming(tmp_path_factory):
     """The folder of the model that likes exclamation marks."""
     return build_decoder(tmp_path_factory.mktemp("exclaiming"))
+
+
+@pytest.fixture(scope="session")
+def step_model(tmp_path_factory):
+    """The folder of the process reward model that finds steps right which end with an exclamation mark."""
+    folder = build_decoder(tmp_path_factory.mktemp("steps"), task="TokenClassification", template=None)
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "reward_separator": "!"}))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -72,3 +72,17 @@ class TestLogRatio(RewardContract):
         one, other = reversed(language_models) if prefers_bad else language_models
         params = {"model": str(one), "reference": str(other), "level": "step"}
         monkeypatch.setattr(type(self), "params", params)
+
+
+class TestSteps(RewardContract):
+    """A process reward model: the last step decides, because all others end with the separator."""
+
+    reward = "reward_model.steps"
+    params = {}
+    good = (Rollout("q", "a!b!"), Rollout("q", "c!"))
+    bad = (Rollout("q", "a!b"), Rollout("q", ""))
+
+    @pytest.fixture(autouse=True)
+    def with_model(self, step_model, monkeypatch):
+        """Set the folder, which is not known before the tests run."""
+        monkeypatch.setattr(type(self), "params", {"model": str(step_model), "batch_tokens": 32})

@@ -29,6 +29,7 @@ from rewardkit.train.config.preference import (
     PairData,
     PreferenceConfig,
     RewardModelConfig,
+    RewardModelData,
 )
 from rewardkit.train.config.rl import (
     AlgorithmConfig,
@@ -69,6 +70,7 @@ __all__ = [
     "PreferenceConfig",
     "ProcessConfig",
     "RewardModelConfig",
+    "RewardModelData",
     "RlConfig",
     "RlEval",
     "RolloutConfig",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import orjson
 
 from rewardkit.errors import DataError
 from rewardkit.reward_models import DialogueError, InputForm, dialogue_tokens
-from rewardkit.train.config import PairData, SftData, paths
+from rewardkit.train.config import PairData, RewardModelData, SftData, paths
 from rewardkit.train.data.rows import Row, read_rows
 from rewardkit.train.data.stored_rows import StoredRows
 from rewardkit.train.data.tokenization import NO_CHAT_TEMPLATE, Example, Renderer
@@ -41,6 +41,8 @@ class ScoredPair:
     chosen: Dialogue
     rejected: Dialogue
     margin: float
+    subset: str = ""
+    """The subset of the row, for the evaluation."""
 
     @property
     def tokens(self) -> int:
@@ -78,18 +80,31 @@ def read_pairs(data: PairData) -> tuple[list[Row], list[Row]]:
     Raises:
         DataError: A file can't be read, a row lacks an answer or has two equal ones, or all rows are held out.
     """
-    rows = read_rows(paths(data.train))
-    if data.eval is not None:
-        held_out, train = read_rows(paths(data.eval)), rows
-    else:
-        held_out = [row for row in rows if _share_of(_prompt_key(row, data)) < data.eval_share]
-        train = [row for row in rows if _share_of(_prompt_key(row, data)) >= data.eval_share]
-    if not train:
-        raise DataError(f"all {len(rows)} rows were held out; lower data.eval_share ({data.eval_share:g})")
+    train, held_out = split_rows(data, lambda row: _prompt_key(row, data))
     for row in (*train, *held_out):
         if row.get(data.chosen) == row.get(data.rejected):
             raise DataError(f"{row.place}: {data.chosen!r} and {data.rejected!r} are equal, so nothing is preferred")
     return train, held_out
+
+
+def split_rows(data: PairData, key: Callable[[Row], str]) -> tuple[list[Row], list[Row]]:
+    """Return the rows to train on and the held-out rows: those of ``data.eval``, or a share by a hash.
+
+    Args:
+        data: The section ``data``.
+        key: Returns the text of a row whose hash decides, such as its prompt.
+
+    Raises:
+        DataError: A file can't be read, or all rows are held out.
+    """
+    rows = read_rows(paths(data.train))
+    if data.eval is not None:
+        return rows, read_rows(paths(data.eval))
+    shares = [_share_of(key(row)) for row in rows]
+    train = [row for row, share in zip(rows, shares, strict=True) if share >= data.eval_share]
+    if not train:
+        raise DataError(f"all {len(rows)} rows were held out; lower data.eval_share ({data.eval_share:g})")
+    return train, [row for row, share in zip(rows, shares, strict=True) if share < data.eval_share]
 
 
 def has_prompt(row: Row, data: PairData) -> bool:
@@ -124,6 +139,12 @@ def _shared_length(one: Sequence[Any], two: Sequence[Any]) -> int:
     return min(len(one), len(two))
 
 
+def subset_of(row: Row, data: PairData) -> str:
+    """Return the name of the row's subset, empty without ``data.subset``. Raises DataError if the row has none."""
+    name = data.subset if isinstance(data, RewardModelData) else None
+    return "" if name is None else str(row.get(name))
+
+
 class DialogueRenderer:
     """Renders pairs for a reward model: chat messages by the chat template, text unchanged."""
 
@@ -142,7 +163,9 @@ class DialogueRenderer:
             if not isinstance(value, int | float):
                 raise DataError(f"{row.place}: the margin in column {margin!r} must be a number, found {value!r}")
             by = float(value)
-        return ScoredPair(self.dialogue(row, self.data.chosen), self.dialogue(row, self.data.rejected), by)
+        return ScoredPair(
+            self.dialogue(row, self.data.chosen), self.dialogue(row, self.data.rejected), by, subset_of(row, self.data)
+        )
 
     def dialogue(self, row: Row, column: str) -> Dialogue:
         """Return the prompt with the answer in a column. Raises DataError if it can't be rendered."""

@@ -29,6 +29,18 @@ class PairScores:
     rejected: float
     chosen_length: int
     rejected_length: int
+    subset: str = ""
+    """The subset of the pair; empty if there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubsetAccuracy:
+    """The accuracy on a subset of the held-out rows."""
+
+    name: str
+    count: int
+    """The number of pairs, or of steps."""
+    accuracy: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +69,14 @@ class PreferenceReport:
     mean: float
     """The mean of all scores."""
     std: float
+    subsets: list[SubsetAccuracy]
+    """The accuracy of each subset, if ``data.subset`` names a column."""
+    mean_over_subsets: float | None
+    """The mean of the subsets' accuracies, each with equal weight, as RewardBench reports it (arXiv 2403.13787)."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as JSON data, with null for values that are not finite."""
-        return {key: _finite(value) for key, value in asdict(self).items()}
+        return {key: finite_json(value) for key, value in asdict(self).items()}
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics for the log."""
@@ -89,11 +105,16 @@ def preference_report(pairs: Sequence[PairScores]) -> PreferenceReport:
     scores = [score for pair in pairs for score in (pair.chosen, pair.rejected)]
     lengths = [length for pair in pairs for length in (pair.chosen_length, pair.rejected_length)]
     decided = [lead for lead in leads if lead]
+    by_subset: dict[str, list[float]] = {}
+    for pair, lead in zip(pairs, leads, strict=True):
+        if pair.subset:
+            by_subset.setdefault(pair.subset, []).append(lead)
+    subsets = [SubsetAccuracy(name, len(by_subset[name]), _accuracy(by_subset[name])) for name in sorted(by_subset)]
     diagram = reliability([_sigmoid(abs(lead)) for lead in decided], [lead > 0 for lead in decided], BINS)
     return PreferenceReport(
         pairs=len(pairs),
         accuracy=_accuracy(leads),
-        loss=fmean(math.log1p(math.exp(-abs(lead))) + max(-lead, 0.0) for lead in leads),
+        loss=fmean(-log_sigmoid(lead) for lead in leads),
         calibration_error=expected_calibration_error(diagram),
         diagram=diagram[BINS // 2 :],
         length_correlation=spearman(scores, lengths),
@@ -104,6 +125,8 @@ def preference_report(pairs: Sequence[PairScores]) -> PreferenceReport:
         where_chosen_is_shorter=_accuracy([lead for lead, more in zip(leads, longer, strict=True) if more < 0]),
         mean=fmean(scores),
         std=pstdev(scores),
+        subsets=subsets,
+        mean_over_subsets=mean_over(subsets),
     )
 
 
@@ -114,13 +137,24 @@ def _accuracy(leads: Sequence[float]) -> Estimate:
     return Estimate(right / len(leads) if leads else math.nan, around[0].low, around[1].high)
 
 
+def mean_over(subsets: Sequence[SubsetAccuracy]) -> float | None:
+    """Return the mean of the subsets' accuracies, each with equal weight; None without subsets."""
+    return fmean(subset.accuracy.value for subset in subsets) if subsets else None
+
+
+def log_sigmoid(value: float) -> float:
+    """Return log σ(value)."""
+    return -math.log1p(math.exp(-abs(value))) - max(-value, 0.0)
+
+
 def _sigmoid(value: float) -> float:
     return 1 / (1 + math.exp(-value))
 
 
-def _finite(value: Any) -> Any:
+def finite_json(value: Any) -> Any:
+    """Return JSON data with null for numbers that are not finite."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list) else value
+        return {key: finite_json(item) for key, item in value.items()}
+    return [finite_json(item) for item in value] if isinstance(value, list) else value

@@ -108,21 +108,22 @@ def _deviations(values: Sequence[float]) -> list[float]:
 
 def spearman(xs: Sequence[float], ys: Sequence[float]) -> float:
     """Return Spearman's rank correlation, with mean ranks for ties; NaN as for ``pearson``."""
-    return pearson(_ranks(xs), _ranks(ys))
+    return pearson(ranks(xs), ranks(ys))
 
 
-def _ranks(values: Sequence[float]) -> list[float]:
+def ranks(values: Sequence[float]) -> list[float]:
+    """Return the rank of each value from 0, with mean ranks for ties."""
     order = sorted(range(len(values)), key=values.__getitem__)
-    ranks = [0.0] * len(values)
+    found = [0.0] * len(values)
     start = 0
     while start < len(order):
         end = start
         while end + 1 < len(order) and values[order[end + 1]] == values[order[start]]:
             end += 1
         for position in range(start, end + 1):
-            ranks[order[position]] = (start + end) / 2
+            found[order[position]] = (start + end) / 2
         start = end + 1
-    return ranks
+    return found
 
 
 @dataclass(frozen=True, slots=True)

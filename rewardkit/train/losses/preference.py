@@ -13,22 +13,48 @@ DPOKind: TypeAlias = Literal["sigmoid", "ipo", "hinge"]
 
 
 def bradley_terry(
-    chosen_P: Tensor, rejected_P: Tensor, margin_P: Tensor | None = None, *, centring: float = 0.0
+    chosen_P: Tensor,
+    rejected_P: Tensor,
+    margin_P: Tensor | None = None,
+    *,
+    centring: float = 0.0,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """The loss of a reward model per pair: ``−log σ(chosen − rejected − margin) + centring·(chosen + rejected)²``.
+
+    ``label_smoothing`` ε makes the first term ``−(1−ε)·log σ(d) − ε·log σ(−d)`` of the difference d.
 
     Args:
         chosen_P: Scores of the preferred answers.
         rejected_P: Scores of the others.
         margin_P: By how much the preferred should lead (Llama 2, https://arxiv.org/abs/2307.09288), or None.
         centring: Pulls the scores of a pair to a mean of 0 (https://arxiv.org/abs/2312.09244); without it they have no zero.
+        label_smoothing: The share of pairs believed to be labelled the wrong way round.
 
     Returns:
         Losses, (P,). Their mean over the whole batch is the loss of a step.
     """
     lead_P = chosen_P - rejected_P
-    loss_P = -logsigmoid(lead_P if margin_P is None else lead_P - margin_P)
+    lead_P = lead_P if margin_P is None else lead_P - margin_P
+    loss_P = -logsigmoid(lead_P)
+    if label_smoothing:
+        loss_P = (1 - label_smoothing) * loss_P - label_smoothing * logsigmoid(-lead_P)
     return loss_P + centring * (chosen_P + rejected_P).square() if centring else loss_P
+
+
+def step_cross_entropy(logits_S: Tensor, labels_S: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+    """The loss of a process reward model per step: ``−y·log σ(z) − (1−y)·log σ(−z)`` (https://arxiv.org/abs/2305.20050).
+
+    Args:
+        logits_S: The model's output at the last token of each step.
+        labels_S: 1 for a right step, 0 for a wrong one, or the probability that it is right.
+        label_smoothing: The share of steps believed to be labelled the wrong way round.
+
+    Returns:
+        Losses, (S,).
+    """
+    labels_S = labels_S * (1 - 2 * label_smoothing) + label_smoothing if label_smoothing else labels_S
+    return -labels_S * logsigmoid(logits_S) - (1 - labels_S) * logsigmoid(-logits_S)
 
 
 def sequence_logprobs(logprobs_B_T: Tensor, loss_mask_B_T: Tensor, *, average: bool = False) -> Tensor:

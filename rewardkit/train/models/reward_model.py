@@ -1,15 +1,17 @@
-"""A reward model with its tokenizer: a sequence classifier of transformers with one output."""
+"""Reward models with their tokenizers: classifiers of transformers with one output, of sequences or of tokens."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from rewardkit.errors import ConfigError, Location
 from rewardkit.reward_models import choose_padding_token, context_length, padded_batch
@@ -26,8 +28,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of classifier."""
+
+    auto: str
+    """The automatic class of transformers."""
+    what: str
+    """What it is called in messages."""
+    peft_task: str
+
+
 class RewardModel(TrainedModel):
     """Scores token sequences."""
+
+    kind = Kind("AutoModelForSequenceClassification", "sequence classifier with one output", "SEQ_CLS")
 
     def __init__(
         self,
@@ -54,7 +69,7 @@ class RewardModel(TrainedModel):
         trained: Literal["all", "head"] = "all",
         seed: int = 0,
         sharded: bool = False,
-    ) -> RewardModel:
+    ) -> Self:
         """Load a backbone, and add a head with one output if it has none.
 
         Args:
@@ -72,12 +87,23 @@ class RewardModel(TrainedModel):
         allow_tf32(config)
         tokenizer = load_tokenizer(config, location)
         torch.manual_seed(seed)
-        build = partial(_load_model, config, location, trained, compute_dtype)
+        build = partial(_load_model, cls.kind, config, location, trained, compute_dtype)
         model = build(sharded=sharded)
         shards = shard_model(model, device, location) if sharded else None
         scorer = cls(model, tokenizer, device, shards, compute_dtype)
         scorer._build = build
         return scorer
+
+    def is_trained(self, source: str) -> bool:
+        """Return whether a model's own configuration names a trained classifier of this kind, rather than a backbone.
+
+        Args:
+            source: The folder or hub name that the model was loaded from.
+        """
+        from transformers import AutoConfig
+
+        named = AutoConfig.from_pretrained(source).architectures or ()
+        return any(self.kind.auto.removeprefix("AutoModel") in name for name in named)
 
     @property
     def context(self) -> int:
@@ -135,7 +161,45 @@ class RewardModel(TrainedModel):
         return model
 
 
+class StepRewardModel(RewardModel):
+    """Scores the steps of completions: a token classifier, whose output at a step's last token is the log-odds that the step is right."""
+
+    kind = Kind("AutoModelForTokenClassification", "token classifier with one output", "TOKEN_CLS")
+
+    def step_logits(self, rows: Sequence[Sequence[int]], ends: Sequence[Sequence[int]]) -> Tensor:
+        """Score steps.
+
+        Args:
+            rows: The tokens of each completion with its prompt.
+            ends: The places of the last tokens of each row's steps.
+
+        Returns:
+            float32 logits with gradient, row after row without padding. Shape: (S,).
+        """
+        ids, mask = padded_batch(rows, self.pad_id)
+        places_S = torch.tensor([number * ids.shape[1] + end for number, own in enumerate(ends) for end in own])
+        logits_N_T_1: Tensor = self._run(self._logits, ids.to(self.device), mask.to(self.device))
+        return logits_N_T_1.flatten()[places_S.to(self.device)].float()
+
+    def score_steps(
+        self, rows: Sequence[Sequence[int]], ends: Sequence[Sequence[int]], most_tokens: int
+    ) -> list[list[float]]:
+        """Score the steps of many completions without gradient. Each process scores its share, and all get all logits."""
+        counts = [len(own) for own in ends]
+
+        def compute(part: list[int]) -> Tensor:
+            logits_S = self.step_logits([rows[index] for index in part], [ends[index] for index in part])
+            own = [counts[index] for index in part]
+            return pad_sequence(list(torch.split(logits_S, own)), batch_first=True)
+
+        found_N_S = self.compute_rows(
+            compute, torch.zeros(len(rows), max(counts, default=0)), [len(row) for row in rows], most_tokens
+        )
+        return [logits[:count] for logits, count in zip(found_N_S.tolist(), counts, strict=True)]
+
+
 def _load_model(
+    kind: Kind,
     config: ModelConfig,
     location: Location | None,
     trained: Literal["all", "head"],
@@ -143,14 +207,13 @@ def _load_model(
     *,
     sharded: bool = False,
 ) -> Any:
-    from transformers import AutoModelForSequenceClassification
+    import transformers
 
-    what = "sequence classifier with one output"
     dtype = torch.float32 if trained == "all" and config.lora is None else compute_dtype
     model = load_model(
-        AutoModelForSequenceClassification, what, config, location, dtype=dtype, sharded=sharded, num_labels=1
+        getattr(transformers, kind.auto), kind.what, config, location, dtype=dtype, sharded=sharded, num_labels=1
     )
     add_router_loss(model, location)
     if trained == "head":
         getattr(model, model.base_model_prefix).requires_grad_(requires_grad=False)
-    return prepare_for_training(model, "SEQ_CLS", config, location)
+    return prepare_for_training(model, kind.peft_task, config, location)

@@ -21,6 +21,7 @@ from rewardkit.train.data.input_check import missing_columns, nested_paths
 from rewardkit.train.data.mixture import describe_sources
 from rewardkit.train.data.preference_pairs import AnswerRenderer, DialogueRenderer, read_pairs
 from rewardkit.train.data.rows import Row, read_rows
+from rewardkit.train.data.step_labels import LabelledSteps, StepRenderer, read_step_rows
 from rewardkit.train.data.tokenization import Example, Prompt, Renderer
 from rewardkit.train.data.turn_end import endless_prompt_problem
 from rewardkit.train.data.weight_functions import span_weighters
@@ -58,6 +59,8 @@ def preview(file: TrainFile, most_rows: int | None = None) -> Findings:
         checks.check_examples(config)
     elif isinstance(config, RlConfig):
         checks.check_prompts(config)
+    elif isinstance(config, RewardModelConfig) and config.level == "step":
+        checks.check_steps(config)
     elif isinstance(config, PreferenceConfig):
         checks.check_pairs(config)
     return found
@@ -208,6 +211,49 @@ class Preview(DataChecks):
             samples=not isinstance(config, RewardModelConfig),
         )
         self.lost_characters(train, config.data.chosen)
+
+    def check_steps(self, config: RewardModelConfig) -> None:
+        """Check the completions and step labels of a process reward model."""
+        found = self.found
+        train, held_out = read_step_rows(config.data)
+        self.sources([*train, *(held_out if config.data.eval is None else [])])
+        train, held_out = train[: self.most_rows], held_out[: self.most_rows]
+        context = model_context(config.model)
+        limit = min(config.max_tokens or context, context, self.tokenizer.model_max_length)
+        whole = StepRenderer(self.tokenizer, config.data, 1 << 30)
+        examples = [whole.steps(row) for row in train]
+        lengths = [len(item.tokens) for item in examples]
+        labels = [label for item in examples for label in item.labels]
+        right = sum(label >= 0.5 for label in labels)
+        found.facts |= {
+            "completions": f"{len(train):,} to train on, {len(held_out):,} held out",
+            "steps": f"{len(labels):,} with a label, {right / len(labels):.0%} of them right",
+            "length": length_range(lengths),
+        }
+        self.run_length(config.steps, config.epochs, config.batch_size, len(train), "completions")
+        self.lengths(lengths, limit, "cut at their beginning", "completions")
+        found.lengths = _row_lengths([min(length, limit) for length in lengths], limit, 1)
+        self.repeats([item.tokens for item in examples], "completions")
+        held = [whole.steps(row) for row in held_out]
+        self.leaks([item.tokens for item in examples], {item.tokens for item in held}, "completions")
+        if right in (0, len(labels)):
+            found.warnings.append(
+                f"all {len(labels)} labels are {'right' if right else 'wrong'}: nothing tells steps apart"
+            )
+        if not held:
+            found.warnings.append("no completions are held out: the trained model can't be evaluated")
+        found.title = "the first completion; ⟦+right⟧ and ⟦-wrong⟧ steps are marked"
+        found.sample = self._steps_shown(examples[0])
+        self.template(train, config.data.prompt, Renderer(self.tokenizer, config.data), samples=False)
+
+    def _steps_shown(self, example: LabelledSteps) -> list[tuple[str, str]]:
+        """Return the text of a completion, marked at the last token of each labelled step."""
+        parts, begin = [], 0
+        for end, label in zip(example.ends, example.labels, strict=True):
+            parts.append((self.decoded(example.tokens[begin:end]), "context"))
+            parts.append((self.decoded(example.tokens[end : end + 1]), "chosen" if label >= 0.5 else "rejected"))
+            begin = end + 1
+        return [*parts, (self.decoded(example.tokens[begin:]), "context")]
 
     def _dialogues(
         self, config: PreferenceConfig, rows: Sequence[Row], what: str

@@ -61,7 +61,11 @@ def estimate_run(file: TrainFile, lengths: RowLengths, processes: int = 1) -> Me
     Raises:
         ConfigError: The model does not exist.
     """
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForSequenceClassification,
+        AutoModelForTokenClassification,
+    )
 
     config = file.config
     device = best_device()
@@ -70,7 +74,9 @@ def estimate_run(file: TrainFile, lengths: RowLengths, processes: int = 1) -> Me
     is_scorer = isinstance(config, RewardModelConfig)
     location = file.where("model", "path")
     if is_scorer:
-        traced = TracedModel(AutoModelForSequenceClassification, config.model, dtype, location, num_labels=1)
+        is_step = isinstance(config, RewardModelConfig) and config.level == "step"
+        auto = AutoModelForTokenClassification if is_step else AutoModelForSequenceClassification
+        traced = TracedModel(auto, config.model, dtype, location, num_labels=1)
         if isinstance(config, RewardModelConfig) and config.trained == "head":
             traced.freeze_backbone()
     else:
@@ -137,7 +143,8 @@ def micro_batch(file: TrainFile, lengths: RowLengths, processes: int) -> MicroBa
     assert isinstance(config, RowsConfig)  # noqa: S101 - there are no others
     rows = -(-config.batch_size // processes)
     found = largest_micro_batch(lengths.whole, lengths.scored, rows, config.micro_batch_tokens)
-    if isinstance(config, PreferenceConfig):  # a row is a pair
+    is_step = isinstance(config, RewardModelConfig) and config.level == "step"
+    if isinstance(config, PreferenceConfig) and not is_step:  # a row is a pair
         return MicroBatch(2 * found.rows, -(-found.length // 2), -(-found.scored // 2))
     return found
 

@@ -16,7 +16,7 @@ from rewardkit.insight.svg_chart import COLOURS, Line, Mark, line_chart, rolling
 from rewardkit.train.monitoring.console import duration, shown
 from rewardkit.train.monitoring.metric_descriptions import Description, describe, time_label
 from rewardkit.train.reports.html import plain, write_page
-from rewardkit.train.reports.reliability_diagram import reliability_svg
+from rewardkit.train.reports.reward_model_tables import sections
 from rewardkit.train.reports.run_record import RunRecord, alarm_metrics
 
 MOST_SAMPLES = 24
@@ -53,7 +53,7 @@ def write_report(folders: Sequence[Path], path: Path) -> Path:
         colours=_colours(runs),
         groups=_groups(runs),
         reward_over_kl=_reward_over_kl(runs),
-        pairs=_pairs(runs),
+        evaluations=sections([(run.name, run.evaluation) for run in runs if run.evaluation is not None]),
         times=_times(runs),
         rollouts=[_rollouts(run, len(runs) > 1) for run in runs if run.samples],
         metrics=_descriptions(runs),
@@ -211,43 +211,6 @@ def _reward_over_kl(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
         return None
     legend = [("trained reward", COLOURS[0], False), ("held-out (gold) reward", COLOURS[1], False)]
     return {"legend": legend, "charts": charts}
-
-
-def _pairs(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
-    """Return the accuracy of reward models on held-out pairs, beside what length alone would reach."""
-    evaluated = [(run, run.evaluation) for run in runs if run.evaluation is not None]
-    if not evaluated:
-        return None
-    shares = {
-        "accuracy": "accuracy",
-        "where_chosen_is_longer": "accuracy where the preferred answer is longer",
-        "where_chosen_is_shorter": "accuracy where the preferred answer is shorter",
-        "always_longer": "always the longer answer",
-        "always_shorter": "always the shorter answer",
-    }
-    numbers = {
-        "calibration_error": "expected calibration error (ECE)",
-        "length_correlation": "Spearman correlation of score and length",
-        "lead_length_correlation": "Spearman correlation of score difference and length difference",
-    }
-    rows = [
-        [f"{label} (95 %, Wilson)", *(_share(found[name]) for _, found in evaluated)] for name, label in shares.items()
-    ]
-    rows += [
-        [label, *("–" if found[name] is None else f"{found[name]:.3f}" for _, found in evaluated)]
-        for name, label in numbers.items()
-    ]
-    return {
-        "head": ["", *(run.name for run, _ in evaluated)],
-        "rows": rows,
-        "numbers": range(1, len(evaluated) + 1),
-        "charts": [Markup(reliability_svg(found)) for _, found in evaluated],  # noqa: S704 - it has numbers only
-    }
-
-
-def _share(found: Mapping[str, float | None]) -> str:
-    value, low, high = (found[name] for name in ("value", "low", "high"))
-    return "–" if value is None or low is None or high is None else f"{value:.1%} ({low:.1%}…{high:.1%})"
 
 
 def _times(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:

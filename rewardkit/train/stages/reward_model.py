@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
 import torch
 from rich.table import Table
 from torch import Tensor
@@ -26,11 +25,13 @@ from rewardkit.train.data.stored_rows import StoredRows, rendering_key, stored_r
 from rewardkit.train.distributed import collectives
 from rewardkit.train.evaluation.preference_accuracy import PairScores, PreferenceReport, preference_report
 from rewardkit.train.evaluation.statistics import Estimate
+from rewardkit.train.evaluation.subset_table import subset_table
 from rewardkit.train.losses.preference import bradley_terry
 from rewardkit.train.models.dropout import switch_off_dropout
 from rewardkit.train.models.reward_model import RewardModel
 from rewardkit.train.reports.reliability_diagram import reliability_svg
 from rewardkit.train.run_folder import FINAL, TOKENS
+from rewardkit.train.stages.step_reward_model import save_evaluation, train_step_reward_model
 from rewardkit.train.trainer.run import Run
 from rewardkit.train.trainer.supervised import SupervisedTask, train_supervised
 
@@ -51,6 +52,8 @@ def train_reward_model(file: TrainFile) -> Path:
         Interrupted: The run was interrupted; it can be resumed.
     """
     config = file.config_as(RewardModelConfig)
+    if config.level == "step":
+        return train_step_reward_model(file)
     rows = read_pairs(config.data) if collectives.is_main_process() else ([], [])
     scorer = RewardModel.load(
         config.model, file.where("model", "path"), trained=config.trained, seed=config.seed, sharded=config.fsdp
@@ -154,7 +157,10 @@ class RewardModelTask(SupervisedTask):
         both = self.scorer.scores([pair.chosen.tokens for pair in pairs] + [pair.rejected.tokens for pair in pairs])
         chosen_P, rejected_P = both.chunk(2)
         margin_P = torch.tensor([pair.margin for pair in pairs], device=both.device)
-        loss_P = bradley_terry(chosen_P, rejected_P, margin_P, centring=self.config.loss.centring)
+        loss = self.config.loss
+        loss_P = bradley_terry(
+            chosen_P, rejected_P, margin_P, centring=loss.centring, label_smoothing=loss.label_smoothing
+        )
         return loss_P.sum() / len(self.batch), torch.stack([loss_P, chosen_P - rejected_P], dim=1)
 
     def metrics(self, stats_B_N: Tensor) -> dict[str, float]:
@@ -194,7 +200,13 @@ def evaluate(scorer: RewardModel, pairs: Sequence[ScoredPair], most_tokens: int)
     scores = scorer.score_all([dialogue.tokens for dialogue in dialogues], most_tokens)
     return preference_report(
         [
-            PairScores(scores[2 * index], scores[2 * index + 1], pair.chosen.characters, pair.rejected.characters)
+            PairScores(
+                scores[2 * index],
+                scores[2 * index + 1],
+                pair.chosen.characters,
+                pair.rejected.characters,
+                pair.subset,
+            )
             for index, pair in enumerate(pairs)
         ]
     )
@@ -202,12 +214,14 @@ def evaluate(scorer: RewardModel, pairs: Sequence[ScoredPair], most_tokens: int)
 
 def save_and_print(run: Run, report: PreferenceReport) -> None:
     """Save and print the evaluation of the finished model. Raises OutputError."""
+    save_evaluation(run.folder, report.as_json())
     try:
-        (run.folder / "evaluation.json").write_bytes(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2))
         (run.folder / "reliability.svg").write_text(reliability_svg(report.as_json()), encoding="utf-8")
     except OSError as error:
         raise OutputError(f"the evaluation can't be written to {run.folder}: {error.strerror}") from None
     run.console.rich.print(summary(report))
+    if report.subsets:
+        run.console.rich.print(subset_table(report.subsets, report.mean_over_subsets, "pairs"))
 
 
 def summary(report: PreferenceReport) -> Table:

@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from torch.testing import assert_close
 
-from rewardkit.train.losses.preference import bradley_terry, dpo, sequence_logprobs
+from rewardkit.train.losses.preference import bradley_terry, dpo, sequence_logprobs, step_cross_entropy
 
 CHOSEN = torch.tensor([-5.0, -6.0, -7.0])
 REJECTED = torch.tensor([-6.0, -5.0, -7.5])
@@ -75,3 +75,19 @@ def test_the_reference_gets_no_gradient():
     dpo(chosen, REJECTED, ref, REF_REJECTED).loss_P.sum().backward()
     assert chosen.grad is not None
     assert ref.grad is None
+
+
+def test_label_smoothing_expects_swapped_pairs():
+    """With ε = 0.25, a difference of 2 costs three quarters of −log σ(2) and a quarter of −log σ(−2)."""
+    (loss,) = bradley_terry(torch.tensor([3.0]), torch.tensor([1.0]), label_smoothing=0.25).tolist()
+    right, wrong = math.log1p(math.exp(-2)), math.log1p(math.exp(2))
+    assert loss == pytest.approx(0.75 * right + 0.25 * wrong, abs=1e-6)
+
+
+def test_step_cross_entropy_by_hand():
+    """Labels may be probabilities, and label smoothing moves them towards a half."""
+    loss = step_cross_entropy(torch.tensor([2.0, 2.0, 2.0]), torch.tensor([1.0, 0.0, 0.5])).tolist()
+    right, wrong = math.log1p(math.exp(-2)), math.log1p(math.exp(2))
+    assert loss == pytest.approx([right, wrong, (right + wrong) / 2], abs=1e-6)
+    (smooth,) = step_cross_entropy(torch.tensor([2.0]), torch.tensor([1.0]), label_smoothing=0.25).tolist()
+    assert smooth == pytest.approx(0.75 * right + 0.25 * wrong, abs=1e-6)

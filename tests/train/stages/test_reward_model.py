@@ -191,3 +191,36 @@ def test_a_wrong_configuration(tmp_path, change, message):
     file.write_text((CONFIG + change + "\n").format(output=tmp_path / "run", model="x", pairs="y"))
     with pytest.raises(ConfigError, match=message):
         read_train_config(file, Registry())
+
+
+def test_the_accuracy_of_each_subset(run, work, pairs, tmp_path):
+    """Evaluated again by a column, the report has each subset with its number, the mean over subsets, and a page that shows both."""
+    from rewardkit.train import evaluate_reward_model
+
+    rows = [json.loads(line) for line in pairs.read_text().splitlines()]
+    file = tmp_path / "named.jsonl"
+    file.write_text("".join(json.dumps({**row, "kind": "ab"[n % 2]}) + "\n" for n, row in enumerate(rows[:31])))
+    config = tmp_path / "run.yaml"
+    config.write_text(CONFIG.format(output=run, model=work / "base", pairs=pairs))
+    overrides = {"data.eval": str(file)}
+    found = evaluate_reward_model(config, by="kind", out=tmp_path / "out", overrides=overrides)
+    subsets = {one["name"]: one for one in found.record["subsets"]}
+    assert {name: one["count"] for name, one in subsets.items()} == {"a": 16, "b": 15}
+    assert found.record["mean_over_subsets"] == sum(one["accuracy"]["value"] for one in subsets.values()) / 2
+    page = found.page.read_text()
+    assert "mean over subsets" in page
+    assert json.loads((tmp_path / "out/eval.json").read_text()) == found.record
+    with pytest.raises(DataError, match="no value in column 'kond'"):
+        evaluate_reward_model(config, by="kond", out=tmp_path / "out", overrides=overrides)
+
+
+def test_only_a_trained_model_is_evaluated(work, pairs, tmp_path):
+    """A backbone and a run that has not ended are errors that say what to do."""
+    from rewardkit.train import evaluate_reward_model
+
+    config = tmp_path / "run.yaml"
+    config.write_text(CONFIG.format(output=tmp_path / "run", model=work / "base", pairs=pairs))
+    with pytest.raises(ConfigError, match="train it first"):
+        evaluate_reward_model(config)
+    with pytest.raises(ConfigError, match="is no reward model of level: completion"):
+        evaluate_reward_model(config, work / "base")
