@@ -230,8 +230,9 @@ def _command(name: str, command: click.Command, source: str, level: int) -> Iter
     context.max_content_width = context.terminal_width = 100
     yield f"```text\n{command.get_help(context)}\n```\n"
     if isinstance(command, click.Group):
-        for inner, child in command.commands.items():
-            yield from _command(f"{name} {inner}", child, "", level + 1)
+        for inner in command.list_commands(context):
+            if (child := command.get_command(context, inner)) is not None:
+                yield from _command(f"{name} {inner}", child, "", level + 1)
 
 
 def public_names(package: str = "rewardkit") -> Iterator[str]:

@@ -40,6 +40,8 @@ COMMANDS = {
     "doctor": "Check this installation and machine, and say how to fix problems.",
 }
 """The help line of each command, so that listing the commands imports none of them."""
+OF_PLUGINS = {"judge": "rewardkit-judge"}
+"""Commands of plugins that the documentation names, each with the distribution that has it."""
 INTERRUPTED = 130
 """The exit code after Ctrl-C or SIGTERM."""
 
@@ -94,6 +96,8 @@ class _CommandGroup(click.Group):
 
             close = difflib.get_close_matches(args[0], COMMANDS, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else f"; commands are {', '.join(COMMANDS)}"
+            if args[0] in OF_PLUGINS:
+                hint = f"; it comes with a plugin: pip install {OF_PLUGINS[args[0]]}"
             raise click.UsageError(f"there is no command {args[0]!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
 
