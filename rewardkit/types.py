@@ -159,6 +159,10 @@ class Score:
     repeatable: bool = True
     """False if another try may give another score, such as a program that exceeded its time limit on a busy machine. The cache does
     not keep such a score."""
+    extracted: str | None = None
+    """What was read from the completion, such as its program, where the reason does not quote it. Reports mark it."""
+    output: str | None = None
+    """What a program of the completion printed in the run that decided the score."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
@@ -443,10 +447,15 @@ class ScoredRollout:
             "contribution": self.contributions[name],
         }
         if isinstance(outcome, Score):
-            more = {"metrics": dict(outcome.metrics or {}) or None, "steps": list(outcome.steps or ()) or None}
+            more: dict[str, Any] = {
+                "metrics": dict(outcome.metrics or {}) or None,
+                "steps": list(outcome.steps or ()) or None,
+                "extracted": outcome.extracted,
+                "output": outcome.output,
+            }
             found |= {"status": "scored", "reason": outcome.reason}
         elif isinstance(outcome, Unscored):
-            more = {"kind": outcome.kind, "traceback": outcome.traceback}  # type: ignore[dict-item]
+            more = {"kind": outcome.kind, "traceback": outcome.traceback}
             found |= {"status": "unscored", "reason": outcome.message}
         else:
             more = {}

@@ -267,16 +267,21 @@ def _plain(score: Kept) -> list[Any] | dict[str, str]:
     """Return a result as JSON data."""
     if isinstance(score, NotApplicable):
         return {"not_applicable": score.reason}
-    return [
+    kept: list[Any] = [
         score.value,
         score.reason,
         dict(score.metrics) if score.metrics else None,
         list(score.steps) if score.steps else None,
     ]
+    return kept if score.extracted is None and score.output is None else [*kept, score.extracted, score.output]
 
 
 def _score(data: Any) -> Kept:
     """Return a result from JSON data. Raises ValueError or TypeError."""
     if isinstance(data, dict):
         return NotApplicable(str(data["not_applicable"]))
-    return Score(*data)
+    value, reason, metrics, steps, *texts = data
+    extracted, output = texts or (None, None)
+    if not all(text is None or isinstance(text, str) for text in (extracted, output)):
+        raise TypeError("what was extracted and printed is text")
+    return Score(value, reason, metrics, steps, extracted=extracted, output=output)

@@ -231,7 +231,8 @@ def _checked_score(score: Score, who: str) -> Outcome:
     for number in (value, *(metrics or {}).values(), *(steps or ())):
         if not math.isfinite(number):
             return Unscored("plugin", f"{who} gave a score that holds {number}, which is not a finite number")
-    return Score(value, str.__str__(reason), metrics, steps, bool(score.repeatable))
+    extracted, output = (None if text is None else str(text) for text in (score.extracted, score.output))
+    return Score(value, str.__str__(reason), metrics, steps, bool(score.repeatable), extracted, output)
 
 
 def _is_plain(score: Score) -> bool:
@@ -241,6 +242,8 @@ def _is_plain(score: Score) -> bool:
         and type(score.reason) is str
         and score.metrics is None
         and score.steps is None
+        and score.extracted is None
+        and score.output is None
         and math.isfinite(score.value)
     )
 

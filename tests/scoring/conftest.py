@@ -71,7 +71,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
     for cell in row.get("components", {}).values():
-        for name in ("kind", "metrics", "steps", "traceback"):
+        for name in ("kind", "metrics", "steps", "traceback", "extracted", "output"):
             if cell[name] is None:
                 del cell[name]
         if "metrics" in cell:

@@ -241,7 +241,7 @@ class CodeTests:
         missing = next((outcome for outcome in outcomes if outcome.missing_package), None)
         if missing is not None and self._missing_package == "unscored":
             return Unscored("infra", self._without(str(missing.missing_package)))
-        return self._total(found, outcomes)
+        return self._total(found, outcomes, source)
 
     def _plan(self, found: RowTests, source: str, prompt: str) -> TestPlan:
         entry = next(
@@ -271,7 +271,7 @@ class CodeTests:
             f"or missing_package: score to count such programs as failed"
         )
 
-    def _total(self, found: RowTests, outcomes: Sequence[TestOutcome]) -> Score:
+    def _total(self, found: RowTests, outcomes: Sequence[TestOutcome], source: str) -> Score:
         passed = sum(outcome.passed for outcome in outcomes)
         weights = [test.weight if self._score == "weighted" else 1.0 for test in found.tests]
         value = sum(w for w, outcome in zip(weights, outcomes, strict=True) if outcome.passed) / sum(weights)
@@ -282,7 +282,8 @@ class CodeTests:
         if any(outcome.missing_package for outcome in outcomes):
             metrics["missing_package"] = 1.0
         repeatable = not any(outcome.overrun for outcome in outcomes)
-        return Score(value, reason[:500], metrics, repeatable=repeatable)
+        output = next((outcome.output for outcome in outcomes if not outcome.passed and outcome.output), None)
+        return Score(value, reason[:500], metrics, repeatable=repeatable, extracted=source, output=output)
 
 
 def _with_function(found: RowTests, source: str, prompt: str) -> RowTests:

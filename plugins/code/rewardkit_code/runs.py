@@ -9,7 +9,7 @@ from annotated_types import Gt
 from rewardkit_sandbox import Limits, Program, Sandbox, Stdin
 
 from rewardkit import FieldName, Rollout, Score, Unscored, reward
-from rewardkit_code.execution.outcomes import describe_failure
+from rewardkit_code.execution.outcomes import describe_failure, printed
 from rewardkit_code.program.extraction import Language, TextExtraction, program
 from rewardkit_code.sandboxes import OVERRUN, SandboxClient, SandboxOptions, image_for
 
@@ -82,5 +82,9 @@ class Runs:
             return Unscored("input", f"{self._stdin!r} must be text, not {type(given).__name__}")
         run = sandbox.run(Program(source, self._language), [Stdin(given)]).runs[0]
         return Score(
-            float(run.ok), "runs" if run.ok else describe_failure(run)[:500], repeatable=run.status not in OVERRUN
+            float(run.ok),
+            "runs" if run.ok else describe_failure(run)[:500],
+            repeatable=run.status not in OVERRUN,
+            extracted=source,
+            output=printed(run) or None,
         )

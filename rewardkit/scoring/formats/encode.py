@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _PLAIN = frozenset({str, int, bool, float, type(None)})
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_EXTRAS = ("kind", "metrics", "steps", "traceback")
+_EXTRAS = ("kind", "metrics", "steps", "traceback", "extracted", "output")
 """Keys of a component that lines of JSON leave out if they are null."""
 
 
@@ -90,6 +90,12 @@ def _component(batch: ScoredBatch, name: str, places: Sequence[str]) -> Componen
         steps = [outcome.steps for outcome in scores]
         if any(item is not None for item in steps):
             extras["steps"] = [None if item is None else list(item) for item in steps]
+        extracted = [outcome.extracted for outcome in scores]
+        if any(item is not None for item in extracted):
+            extras["extracted"] = extracted
+        outputs = [outcome.output for outcome in scores]
+        if any(item is not None for item in outputs):
+            extras["output"] = outputs
         reasons = [outcome.reason for outcome in scores]
         return ComponentColumns(
             values, weights, contributions, ["scored"] * len(scores), reasons, extras, all_scored=True
@@ -109,16 +115,16 @@ def _component(batch: ScoredBatch, name: str, places: Sequence[str]) -> Componen
     )
 
 
-def _parts(outcome: Outcome, place: str) -> tuple[float | None, str, str, Any, Any, Any, Any]:
-    """Value, status, reason, kind, metrics, steps, traceback."""
+def _parts(outcome: Outcome, place: str) -> tuple[float | None, str, str, Any, Any, Any, Any, Any, Any]:
+    """Value, status, reason, kind, metrics, steps, traceback, extracted, output."""
     if isinstance(outcome, Score):
         metrics = dict(outcome.metrics) if outcome.metrics else None
         steps = None if outcome.steps is None else list(outcome.steps)
-        return outcome.value, "scored", outcome.reason, None, metrics, steps, None
+        return outcome.value, "scored", outcome.reason, None, metrics, steps, None, outcome.extracted, outcome.output
     if isinstance(outcome, Unscored):
         message = f"{place}: {outcome.message}" if outcome.kind == "input" else outcome.message
-        return None, "unscored", message, outcome.kind, None, None, outcome.traceback
-    return None, outcome_status(outcome), outcome.reason, None, None, None, None
+        return None, "unscored", message, outcome.kind, None, None, outcome.traceback, None, None
+    return None, outcome_status(outcome), outcome.reason, None, None, None, None, None, None
 
 
 def json_lines(decoded: Decoded, columns: ScoreColumns) -> list[bytes]:
@@ -222,6 +228,8 @@ def _struct(component: ComponentColumns, count: int) -> pa.StructArray:
         "kind": pa.string(),
         "steps": pa.list_(pa.float64()),
         "traceback": pa.string(),
+        "extracted": pa.string(),
+        "output": pa.string(),
     }
     first = component.weights[0] if component.weights else 0.0
     arrays = {

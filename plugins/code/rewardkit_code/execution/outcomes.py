@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from rewardkit_sandbox import Call, Execution, same_output, show
 
 _WIDTH = 60
+_PRINTED = 2_000
+"""Bytes of an output that are kept."""
 _RAISED = re.compile(
     r"[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Iteration|Warning|Group)\b.*|[A-Z]\w*(?:\.\w+)*(?:: .*)?"
 )
@@ -34,6 +36,8 @@ class TestOutcome:
     """False if an earlier test made it needless."""
     missing_package: str | None = None
     """The package for which the program failed to start, if the image lacks it and another image has it."""
+    output: str = ""
+    """The end of what the program printed, if it did not pass."""
 
 
 def summarize(outcomes: Sequence[TestOutcome], *, is_code: bool) -> str:
@@ -54,6 +58,19 @@ def summarize(outcomes: Sequence[TestOutcome], *, is_code: bool) -> str:
     same = all(outcome.why == first.why for outcome in outcomes)
     line = f"{passed} of {count} tests passed" + (f", {left} not run" if left else "")
     return f"{line}: {first.why}" if same else f"{line}; test {number}: {first.why}"
+
+
+def printed(run: Execution) -> str:
+    """Return the end of what a program printed: its output, then its messages, each of at most 2,000 bytes.
+
+    Args:
+        run: The run.
+    """
+    ends = [
+        ("… " if len(stream) > _PRINTED else "") + stream[-_PRINTED:].decode("utf-8", "replace").rstrip()
+        for stream in (run.stdout, run.stderr)
+    ]
+    return "\n".join(end for end in ends if end)
 
 
 def describe_failure(run: Execution, lines_before: int = 0) -> str:

@@ -22,7 +22,14 @@ from rewardkit_sandbox import (
 )
 
 from rewardkit_code.execution.checkers import check_output
-from rewardkit_code.execution.outcomes import TestOutcome, call_text, describe_failure, describe_verdict, difference
+from rewardkit_code.execution.outcomes import (
+    TestOutcome,
+    call_text,
+    describe_failure,
+    describe_verdict,
+    difference,
+    printed,
+)
 from rewardkit_code.execution.packages import hint, missing_package
 from rewardkit_code.row_tests.python_tests import TestCode, parse
 from rewardkit_code.row_tests.types import AssertTest, CallTest, CodeTest, OutputTest, Test
@@ -151,6 +158,7 @@ def _failed_run(test: Test, run: Execution, plan: TestPlan) -> TestOutcome:
         who + why + (hint(said, plan.image) if missing else ""),
         overrun=run.status in OVERRUN,
         missing_package=missing,
+        output=printed(run),
     )
 
 
@@ -158,7 +166,8 @@ def _output(test: OutputTest, run: Execution) -> TestOutcome:
     if same_output(run.stdout, test.expected, float_tolerance=test.float_tolerance):
         return TestOutcome(True)
     given = f"for {show(test.case.stdin, 40)} " if test.case.stdin else ""
-    return TestOutcome(False, given + difference(run, test.expected, test.float_tolerance))
+    why = given + difference(run, test.expected, test.float_tolerance)
+    return TestOutcome(False, why, output=printed(run))
 
 
 def _value(test: CallTest, run: Execution) -> TestOutcome:
@@ -166,7 +175,7 @@ def _value(test: CallTest, run: Execution) -> TestOutcome:
         if same_value(run.value, expected, types="json", float_tolerance=test.float_tolerance):
             return TestOutcome(True)
     why = f"{call_text(test.case)} returned {show(run.value, 60)}, expected {show(test.expected, 60)}"
-    return TestOutcome(False, why)
+    return TestOutcome(False, why, output=printed(run))
 
 
 def _run_code(sandbox: Sandbox, test: Test, plan: TestPlan) -> TestOutcome:
@@ -197,6 +206,7 @@ def _run_code(sandbox: Sandbox, test: Test, plan: TestPlan) -> TestOutcome:
         why + (hint(f"No module named '{missing}'", plan.image) if missing else ""),
         overrun=_is_overrun(verdict),
         missing_package=missing,
+        output=printed(verdict.candidate) if verdict.candidate else "",
     )
 
 
