@@ -142,6 +142,23 @@ def plain_logprobs(logits_N_V: Tensor, targets_N: Tensor, temperature: float = 1
     return logprobs_N_V.gather(-1, targets_N[:, None]).squeeze(-1), entropy_N
 
 
+def next_logits(hidden_B_H: Tensor, weight_V_H: Tensor, bias_V: Tensor | None) -> Tensor:
+    """Compute the product of hidden states and output embedding, before any scaling. For passes without gradient.
+
+    On a CPU a product with a large vocabulary is faster in tiles, whose part of the embedding is still in the cache when it is multiplied.
+    """
+    words = len(weight_V_H)
+    is_plain = hidden_B_H.dtype == weight_V_H.dtype and not torch.is_autocast_enabled(hidden_B_H.device.type)
+    if hidden_B_H.device.type != "cpu" or not is_plain or words <= WORDS:
+        return torch.nn.functional.linear(hidden_B_H, weight_V_H, bias_V)
+    found_B_V = hidden_B_H.new_empty(len(hidden_B_H), words)
+    for part in _blocks(words, WORDS // 4):
+        found_B_V[:, part] = torch.nn.functional.linear(
+            hidden_B_H, weight_V_H[part], None if bias_V is None else bias_V[part]
+        )
+    return found_B_V
+
+
 @dataclass(frozen=True, slots=True)
 class _Call:
     """The settings of a call."""

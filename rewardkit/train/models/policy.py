@@ -35,7 +35,7 @@ from rewardkit.train.models.loading import (
     prepare_for_training,
     stop_token_ids,
 )
-from rewardkit.train.models.logprobs import NO_SCALING, PLAIN_LOGITS, plain_logprobs, token_logprobs
+from rewardkit.train.models.logprobs import NO_SCALING, PLAIN_LOGITS, next_logits, plain_logprobs, token_logprobs
 from rewardkit.train.models.precision import allow_tf32, freeze, resolve_dtype
 from rewardkit.train.models.router_loss import add_router_loss
 from rewardkit.train.models.saving import replace_adapters, save_pretrained
@@ -370,7 +370,7 @@ class Policy(TrainedModel):
 
     def _next_logits(self, hidden_B_H: Tensor) -> Tensor:
         if self._head is not None:
-            return self._scaling.apply(nn.functional.linear(hidden_B_H, self._head.weight, self._head.bias))
+            return self._scaling.apply(next_logits(hidden_B_H, self._head.weight, self._head.bias))
         return own_logits(self.lm, hidden_B_H)
 
     def forward_greedy(self, batch: Sequence[TokenSpan], *, packed: bool = False) -> tuple[Tensor, Tensor]:

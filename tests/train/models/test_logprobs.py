@@ -111,3 +111,13 @@ def test_bfloat16_gradients_are_exact_to_three_thousandths(monkeypatch, trains_h
 
     for found, exact in zip(gradients(torch.bfloat16), gradients(torch.float32), strict=True):
         assert (found - exact).norm() <= 0.003 * exact.norm()
+
+
+@pytest.mark.parametrize("words", [WORDS, logprobs.WORDS + 5])
+def test_logits_of_a_large_vocabulary_are_those_of_one_product(words):
+    """They are computed in tiles, the last of which is smaller."""
+    torch.manual_seed(0)
+    hidden, weight, bias = torch.randn(3, WIDTH), torch.randn(words, WIDTH), torch.randn(words)
+    for own in (None, bias):
+        expected = torch.nn.functional.linear(hidden, weight, own)
+        assert torch.allclose(logprobs.next_logits(hidden, weight, own), expected, atol=1e-5)

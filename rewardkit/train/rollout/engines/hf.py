@@ -27,6 +27,8 @@ RETIRE_SHARE = 0.125
 """Finished rows leave the cache once they make up this share of it, since copying the cache costs as much as some steps."""
 STOP_TAIL = 8
 """The number of tokens that are decoded beyond the length of a stop text, to find it."""
+BLOCK = 512
+"""The words whose probabilities are summed first when a token of a large vocabulary is drawn."""
 
 
 class HfEngine:
@@ -309,16 +311,40 @@ def draw(logits_B_V: Tensor, sampling: Sampling, seeds_B: Tensor, step: int) -> 
     if sampling.temperature == 0:
         tokens_B = logits_B_V.argmax(-1)
     else:
-        cumulative_B_V = _truncated(masses_B_V, sampling).cumsum(-1)
-        total_B = cumulative_B_V[:, -1].clone()
-        threshold_B = uniform(seeds_B, step) * total_B
-        tokens_B = torch.searchsorted(cumulative_B_V, threshold_B[:, None], right=True).squeeze(-1)
-        # If rounding puts the threshold on the total, take the token with which the total is reached.
-        last_B = torch.searchsorted(cumulative_B_V, total_B[:, None]).squeeze(-1)
-        # Logits that are NaN, of which the trainer tells, have no such token.
-        tokens_B = torch.minimum(tokens_B, last_B).clamp(max=logits_B_V.shape[1] - 1)
+        kept_B_V = _truncated(masses_B_V, sampling)
+        tokens_B = _invert(kept_B_V, uniform(seeds_B, step))
     # A drawn token has a probability above 0, whose logarithm is as exact as that of the sum that it is divided by.
     return tokens_B, masses_B_V.gather(-1, tokens_B[:, None]).squeeze(-1).log()
+
+
+def _invert(masses_B_V: Tensor, shares_B: Tensor) -> Tensor:
+    """Return the words at which the cumulative masses exceed these shares of the total.
+
+    Of a large vocabulary only the masses of the block that the word is in are accumulated, which takes less time and rounds less.
+    """
+    words = masses_B_V.shape[1]
+    if words <= 4 * BLOCK:
+        cumulative_B_V = masses_B_V.cumsum(-1)
+        return _first_above(cumulative_B_V, shares_B * cumulative_B_V[:, -1])
+    whole = words - words % BLOCK
+    blocks = [masses_B_V[:, :whole].unflatten(1, (-1, BLOCK)).sum(-1), masses_B_V[:, whole:].sum(-1, keepdim=True)]
+    sums_B_K = torch.cat(blocks, dim=1)
+    cumulative_B_K = sums_B_K.cumsum(-1)
+    threshold_B = shares_B * cumulative_B_K[:, -1]
+    block_B_1 = _first_above(cumulative_B_K, threshold_B)[:, None]
+    rest_B = threshold_B - (cumulative_B_K - sums_B_K).gather(1, block_B_1).squeeze(1)
+    places_B_N = block_B_1 * BLOCK + torch.arange(BLOCK, device=masses_B_V.device)
+    inner_B_N = masses_B_V.gather(1, places_B_N.clamp(max=words - 1)).masked_fill(places_B_N >= words, 0)
+    return (block_B_1.squeeze(1) * BLOCK + _first_above(inner_B_N.cumsum(-1), rest_B)).clamp(max=words - 1)
+
+
+def _first_above(cumulative_B_N: Tensor, threshold_B: Tensor) -> Tensor:
+    """Return the first place at which cumulative masses exceed a threshold. It always has a mass."""
+    found_B = torch.searchsorted(cumulative_B_N, threshold_B[:, None], right=True)
+    # If rounding puts the threshold on the total, take the place with which the total is reached.
+    last_B = torch.searchsorted(cumulative_B_N, cumulative_B_N[:, -1:].contiguous())
+    # Logits that are NaN, of which the trainer tells, have no such place.
+    return torch.minimum(found_B, last_B).squeeze(-1).clamp(max=cumulative_B_N.shape[1] - 1)
 
 
 def _truncated(masses_B_V: Tensor, sampling: Sampling) -> Tensor:

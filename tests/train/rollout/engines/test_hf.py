@@ -9,7 +9,7 @@ import torch
 
 from rewardkit.rollout_engine import Request, Sampling
 from rewardkit.train.models.policy import TokenSpan
-from rewardkit.train.rollout.engines.hf import HfEngine, _Batch, draw, uniform
+from rewardkit.train.rollout.engines.hf import BLOCK, HfEngine, _Batch, draw, uniform
 
 PROMPTS = ["1+2=?", "47+85=?", "3", "12345678+1=?"]
 
@@ -140,6 +140,22 @@ def test_logits_that_are_nan_give_a_token_with_that_log_prob():
     tokens, logprobs = draw(torch.full((2, 5), torch.nan), Sampling(1), torch.tensor([1, 2]), 0)
     assert bool(((tokens >= 0) & (tokens < 5)).all())
     assert bool(logprobs.isnan().all())
+
+
+@pytest.mark.parametrize("words", [BLOCK * 4 + 1, BLOCK * 9, BLOCK * 9 + 77])
+def test_a_large_vocabulary_is_drawn_from_by_blocks(words):
+    """The token is the one at which the cumulative distribution exceeds the random number, wherever it is."""
+    rows = 2000
+    generator = torch.Generator().manual_seed(words)
+    logits = torch.randn(1, words, generator=generator) * 3
+    logits[0, : BLOCK + 3] = -torch.inf  # a block without mass, and a part of the next
+    seeds = torch.arange(rows)
+    tokens, logprobs = draw(logits.expand(rows, words), Sampling(1), seeds, 3)
+    cumulative = logits[0].double().softmax(-1).cumsum(-1)
+    share = uniform(seeds, 3).double()
+    assert ((cumulative[tokens] > share - 1e-5) & (cumulative[tokens - 1] <= share + 1e-5)).all()
+    assert torch.allclose(logprobs, logits[0].log_softmax(-1)[tokens], atol=1e-5)
+    assert tokens.max() >= words - 2 * BLOCK
 
 
 def test_random_numbers_are_uniform_and_independent():
