@@ -252,3 +252,23 @@ def test_bradley_terry_by_hand():
     first, second = bradley_terry([[0, 1], [0, 0]])
     assert 0 < second < 0.5 < first < 1
     assert first + second == pytest.approx(1.0)
+
+
+def test_a_judge_decides_what_math_can_not(judge):
+    """Where math says that it can't compare a reference, ``when: "correct == null"`` asks the judge, and only there."""
+    pytest.importorskip("rewardkit_math")
+    shared = {"model": "m", "url": judge.url, **QUICK, "reference": "answer"}
+    components = {
+        "correct": {"use": "math", "with": {"reference": "answer", "undecided": "not_applicable"}},
+        "same": {"use": "judge.reference", "with": shared, "when": "correct == null"},
+    }
+    sentence = "The function is continuous on the whole real line because each of its pieces is."
+    rows = [
+        Rollout("2+2?", r"\boxed{4}", {"answer": "4"}),
+        Rollout("Why?", "It is right.", {"answer": sentence}),
+        Rollout("Why?", "It is not.", {"answer": sentence}),
+    ]
+    with load(components) as reward:
+        scored = reward.score(rows)
+    assert [one.reward for one in scored] == [1.0, 1.0, 0.0]
+    assert len(judge.requests) == 2

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt
 
-from rewardkit import FieldName, Rollout, Score, Unscored, hookimpl, reward
+from rewardkit import FieldName, NotApplicable, Rollout, Score, Unscored, hookimpl, reward
 from rewardkit_math.extraction import SOURCES
 from rewardkit_math.policy import Policy
 from rewardkit_math.reading import Read, read, read_reference
@@ -24,6 +24,8 @@ def check(params: Any, rollout: Rollout) -> str | None:
     references = _references(rollout, params.reference)
     if isinstance(references, Unscored):
         return references.message
+    if params.undecided == "not_applicable":
+        return None
     for text in references:
         verdict = verify("0", text, symbolic=False)
         if verdict.failure == "reference" and any(problem in verdict.reason for problem in _PROBLEMS):
@@ -64,6 +66,7 @@ class Math:
         symbolic: bool = True,
         deadline_s: Annotated[float, Gt(0)] = 2.0,
         max_steps: Annotated[int, Gt(0)] = 20_000,
+        undecided: Literal["unscored", "not_applicable"] = "unscored",
     ) -> None:
         """Set the conventions of the comparison.
 
@@ -80,7 +83,10 @@ class Math:
             symbolic: If true, sympy, in a worker process, decides comparisons that the other tiers leave open.
             deadline_s: Seconds of CPU time of the worker process for one comparison; its start does not count.
             max_steps: Steps of the tiers in this process for one comparison; a step takes one to ten microseconds.
+            undecided: What becomes of a row whose reference can't be compared: unscored, or not_applicable, so that another component,
+                such as a judge, can decide it (when: "correct == null").
         """
+        self.undecided = undecided
         self.reference = reference
         self.policy = Policy(
             extraction=tuple(extraction),
@@ -96,11 +102,11 @@ class Math:
             max_steps=max_steps,
         )
 
-    def __call__(self, rollouts: Sequence[Rollout]) -> list[Score | Unscored]:
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[Score | Unscored | NotApplicable]:
         """Score a batch."""
         return [self.score(rollout) for rollout in rollouts]
 
-    def score(self, rollout: Rollout) -> Score | Unscored:
+    def score(self, rollout: Rollout) -> Score | Unscored | NotApplicable:
         """Score one rollout."""
         references = _references(rollout, self.reference)
         if isinstance(references, Unscored):
@@ -117,7 +123,10 @@ class Math:
             else:
                 wrong = wrong or verdict
         if failed is not None:  # the undecided reference may be the one that the completion matches
-            return Unscored(failed.failure or "reference", failed.reason)
+            kind = failed.failure or "reference"
+            if kind == "reference" and self.undecided == "not_applicable":
+                return NotApplicable(failed.reason)
+            return Unscored(kind, failed.reason)
         assert wrong is not None  # noqa: S101 - there is at least one reference
         return Score(0.0, _reason(wrong))
 
