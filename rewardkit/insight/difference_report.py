@@ -115,7 +115,7 @@ def text_of(value: Any) -> str:
 
 def number(value: float | None, *, missing: str = "–") -> str:
     """Return a number in four digits; ``missing`` for None."""
-    return missing if value is None else f"{value:.4g}"
+    return missing if value is None else f"{value + 0.0:.4g}"
 
 
 def _change(a: float | None, b: float | None) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,14 @@ import jinja2
 import numpy as np
 
 from rewardkit.files import write_whole
+from rewardkit.insight.difference import TOLERANCE
 from rewardkit.insight.difference_report import number, text_of
+from rewardkit.insight.extraction import marked_messages
+from rewardkit.insight.failing_test import failing_test
 from rewardkit.insight.scored_file import ScoredFile, read_rows, read_scored_file
 from rewardkit.insight.scored_statistics import ScoredStatistics, statistics_of
 
 EXAMPLES = 5
-_EXTRACTED = re.compile(r"prediction '((?:[^'\\]|\\.)*)'")
-"""The form in which rewards quote the extracted answer in their reason."""
 
 
 def write_scored_report(path: Path, out: Path) -> ScoredStatistics:
@@ -46,6 +46,10 @@ def write_scored_report(path: Path, out: Path) -> ScoredStatistics:
         statistics=statistics,
         length_unit=file.length_unit,
         names=[series.name for series in statistics.series] + ["length"],
+        shares=[
+            series for series in statistics.series if series.name != "reward" and series.variance_share is not None
+        ],
+        unscored=_unscored(statistics),
         written=datetime.fromtimestamp(path.stat().st_mtime).astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         sections=_sections(file, statistics),
     )
@@ -53,24 +57,40 @@ def write_scored_report(path: Path, out: Path) -> ScoredStatistics:
     return statistics
 
 
-def mark_extracted(completion: str, reasons: Sequence[str]) -> list[tuple[str, bool]]:
-    """Split a completion into pieces; True marks what a reward extracted from it, as its reason quotes it.
+def _unscored(statistics: ScoredStatistics) -> list[tuple[str, str, int, float]]:
+    """Return (component, status, rows, share of all rows) of what has no value, the most frequent first."""
+    found = [
+        (series.name, status, count, count / statistics.rows)
+        for series in statistics.series
+        for status, count in series.statuses.items()
+        if status != "scored"
+    ]
+    reward = next(series for series in statistics.series if series.name == "reward")
+    if reward.scored < statistics.rows and not reward.statuses:
+        missing = statistics.rows - reward.scored
+        found.append(("reward", "unscored", missing, missing / statistics.rows))
+    return sorted(found, key=lambda item: -item[2])
 
-    The last occurrence of a quoted answer is marked, since answers come last.
-    """
-    spans = []
-    for reason in reasons:
-        for match in _EXTRACTED.finditer(reason):
-            quoted = match[1].replace("\\'", "'").replace("\\\\", "\\")
-            start = completion.rfind(quoted) if quoted else -1
-            if start >= 0:
-                spans.append((start, start + len(quoted)))
-    pieces, done = [], 0
-    for start, end in sorted(spans):
-        if start >= done:
-            pieces += [(completion[done:start], False), (completion[start:end], True)]
-            done = end
-    return [piece for piece in [*pieces, (completion[done:], False)] if piece[0]]
+
+def _flat_examples(file: ScoredFile) -> dict[int, str]:
+    """Return the first row of some flat groups, with what all their rollouts got; middling rewards first, since they say most."""
+    size = int(file.groups_N.max()) + 1
+    low_G, high_G = np.full(size, np.inf), np.full(size, -np.inf)
+    count_G, first_G = np.zeros(size, dtype=np.int64), np.full(size, len(file.groups_N), dtype=np.int64)
+    present_N = ~np.isnan(file.rewards_N)
+    np.minimum.at(low_G, file.groups_N[present_N], file.rewards_N[present_N])
+    np.maximum.at(high_G, file.groups_N[present_N], file.rewards_N[present_N])
+    np.add.at(count_G, file.groups_N[present_N], 1)
+    np.minimum.at(first_G, file.groups_N[present_N], np.flatnonzero(present_N))
+    flat_G = (count_G >= 2) & (high_G - low_G <= TOLERANCE)
+    if not flat_G.any():
+        return {}
+    best, worst = np.nanmax(file.rewards_N), np.nanmin(file.rewards_N)
+    groups = sorted(map(int, np.flatnonzero(flat_G)), key=lambda group: low_G[group] in {best, worst})
+    return {
+        int(first_G[group]): f"all {count_G[group]} rollouts of the prompt have reward {number(float(low_G[group]))}"
+        for group in groups[:EXAMPLES]
+    }
 
 
 def _sections(file: ScoredFile, statistics: ScoredStatistics) -> list[dict[str, Any]]:
@@ -85,6 +105,7 @@ def _sections(file: ScoredFile, statistics: ScoredStatistics) -> list[dict[str, 
         ("Components that disagree most", disagreements),
         ("Highest rewards", dict.fromkeys(map(int, scored[::-1][:EXAMPLES]), "")),
         ("Lowest rewards", dict.fromkeys(map(int, scored[:EXAMPLES]), "")),
+        ("Flat groups", _flat_examples(file)),
         ("Unscored rows", dict.fromkeys(map(int, np.flatnonzero(np.isnan(file.rewards_N))[:EXAMPLES]), "")),
     ]
     rows = read_rows(file.path, [index for _, indices in chosen for index in indices])
@@ -95,19 +116,30 @@ def _sections(file: ScoredFile, statistics: ScoredStatistics) -> list[dict[str, 
 
 
 def _shown(index: int, row: Mapping[str, Any], summary: str) -> dict[str, Any]:
-    parts = row.get("components") or {}
-    components = [
-        (
-            name,
-            number((part or {}).get("value"), missing=str((part or {}).get("status") or "–")),
-            (part or {}).get("reason") or "",
-        )
-        for name, part in parts.items()
-    ]
+    parts = {name: part or {} for name, part in (row.get("components") or {}).items()}
     return {
         "number": index + 1,
         "summary": summary or f"reward {number(row['reward'], missing='unscored')}",
         "prompt": text_of(row.get("prompt")),
-        "completion": mark_extracted(text_of(row.get("completion")), [reason for _, _, reason in components]),
-        "components": components,
+        "completion": marked_messages(row.get("completion"), parts),
+        "components": [
+            {
+                "name": name,
+                "value": number(part.get("value"), missing=_status(part)),
+                "contribution": number(part.get("contribution")),
+                "reason": part.get("reason") or "",
+            }
+            for name, part in parts.items()
+        ],
+        "programs": [
+            {"name": name, "output": part.get("output") or "", "test": failing_test(part.get("reason") or "", row)}
+            for name, part in parts.items()
+            if part.get("output") or failing_test(part.get("reason") or "", row)
+        ],
+        "tracebacks": [(name, part["traceback"]) for name, part in parts.items() if part.get("traceback")],
     }
+
+
+def _status(part: Mapping[str, Any]) -> str:
+    status, kind = str(part.get("status") or "–"), part.get("kind")
+    return f"{status} ({kind})" if kind else status

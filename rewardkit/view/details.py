@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from rewardkit.insight.extraction import Piece, marked_messages
+from rewardkit.insight.failing_test import failing_test
 from rewardkit.view.database import Database
 from rewardkit.view.queries import Relation, row_of
 
@@ -36,7 +37,7 @@ def detail(database: Database, relation: Relation, number: int) -> dict[str, Any
         "group": row["view_group_key"],
         "prompt": _messages(row.get("prompt"), {}),
         "completion": _messages(row.get("completion"), components),
-        "components": [_component(name, part or {}) for name, part in components.items()],
+        "components": [_component(name, part or {}, row) for name, part in components.items()],
         "fields": {
             name: _text(value)
             for name, value in row.items()
@@ -59,9 +60,13 @@ def _piece(piece: Piece) -> dict[str, Any]:
     return {"text": text, "components": list(piece.components)}
 
 
-def _component(name: str, part: Mapping[str, Any]) -> dict[str, Any]:
+def _component(name: str, part: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
     value = part.get("value")
     status = part.get("status") or ("scored" if value is not None else "no value")
+    failed = failing_test(part.get("reason") or "", row)
+    more = {f"failing test {failed[0]}": failed[1]} if failed else {}
+    if part.get("output"):
+        more["program output"] = _text(part["output"])
     known = {
         "value",
         "weight",
@@ -73,6 +78,7 @@ def _component(name: str, part: Mapping[str, Any]) -> dict[str, Any]:
         "metrics",
         "steps",
         "extracted",
+        "output",
     }
     return {
         "name": name,
@@ -84,7 +90,8 @@ def _component(name: str, part: Mapping[str, Any]) -> dict[str, Any]:
         "traceback": part.get("traceback") or "",
         "metrics": {key: number for key, number in (part.get("metrics") or {}).items() if number is not None},
         "steps": part.get("steps") or [],
-        "more": {key: _text(item) for key, item in part.items() if key not in known and item not in (None, "", {}, [])},
+        "more": more
+        | {key: _text(item) for key, item in part.items() if key not in known and item not in (None, "", {}, [])},
     }
 
 
