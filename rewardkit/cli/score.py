@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -80,6 +81,19 @@ RETRYABLE = {"infra", "timeout", "plugin"}
     help="Score only the unscored rows of a finished output again, and keep all others. KIND is a reason: "
     "infra, timeout, reference, input or plugin.",
 )
+@click.option(
+    "--repeat",
+    type=click.IntRange(2),
+    metavar="K",
+    help="Score each row K times, without a cache, and tell which rows get differing scores. OUT holds the first scoring, "
+    "OUT.repeat.json what was found.",
+)
+@click.option(
+    "--fail-above",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="With --repeat: exit with 1 if more than this share of rows is unstable.",
+)
 @click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="The folder of the score cache.")
 @click.option("--no-cache", is_flag=True, help="Do not read or write the score cache.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Score only the first N rows.")
@@ -105,6 +119,8 @@ def command(
     no_cache: bool,
     limit: int | None,
     retry: str | None,
+    repeat: int | None,
+    fail_above: float | None,
     as_json: bool,
     verbose: bool,
 ) -> None:
@@ -116,13 +132,16 @@ def command(
 
     If a run is interrupted, the same command resumes it. Rows that can't be read are written to OUT.rejected.jsonl.
 
-    Exits with 3 if no row got a reward, or if more rows than `unscored: abort_above` allows could not be read or scored.
+    Exits with 3 if no row got a reward, or if more rows than `unscored: abort_above` allows could not be read or scored; with 1
+    if --repeat finds more unstable rows than --fail-above allows.
     """
+    from rewardkit.cli.support.repeat import check_stability, print_stability
     from rewardkit.composite import CompositeReward, ScoreCache
     from rewardkit.config.reading import read_config
     from rewardkit.scoring.columns.columns import Columns
     from rewardkit.scoring.engines.local import RewardSpec
     from rewardkit.scoring.progress import make_progress
+    from rewardkit.scoring.repeat import Stability, repeat_files
     from rewardkit.scoring.retry import Retry, retry_rows
     from rewardkit.scoring.run import ScoreOptions, score_files
 
@@ -135,10 +154,16 @@ def command(
         )
     if to_stdout and as_json:
         raise UsageError("--out - and --json both write to standard output; choose one of them")
+    if repeat is None and fail_above is not None:
+        raise UsageError("--fail-above is the share of unstable rows that --repeat may find: give --repeat K")
+    if repeat is not None and (tries is not None or to_stdout or cache is not None):
+        raise UsageError(
+            "--repeat scores all rows anew into a file: leave out --retry and --cache, and name the output"
+        )
     output = click.get_current_context().with_resource(RewardOutput())
     registry = load_registry()
     config = read_config(reward_file, registry)
-    kept = None if no_cache else ScoreCache(cache)
+    kept = None if no_cache or repeat is not None else ScoreCache(cache)
     processes = 1 if registry.observes_scoring else workers or min(_MAX_PROCESSES, len(os.sched_getaffinity(0)))
     options = ScoreOptions(files, out, columns, engine, processes, fresh, limit)
     spec = RewardSpec(
@@ -148,11 +173,18 @@ def command(
         step,
         workers,
         kept.file.parent if kept is not None else None,
+        share_equal=repeat is None,
     )
+
+    def make_reward() -> CompositeReward:
+        return CompositeReward(
+            config, registry=registry, step=step, workers=workers, cache=kept, share_equal=repeat is None
+        )
+
+    found: Stability | None = None
     with (
         tempfile.TemporaryDirectory(prefix="rewardkit-score-") if to_stdout else contextlib.nullcontext("") as folder,
         contextlib.ExitStack() as stack,
-        CompositeReward(config, registry=registry, step=step, workers=workers, cache=kept) as reward,
     ):
         if verbose:
             stack.enter_context(_shown_log())
@@ -160,20 +192,34 @@ def command(
             stack.callback(kept.close)
         if to_stdout:
             options = dataclasses.replace(options, out=Path(folder) / "rows.jsonl")
-        if tries is None:
-            result = score_files(options, reward, spec=spec, progress=make_progress)
+        if repeat is not None:
+            told = partial(_tell_scoring, repeat)
+            result, found = repeat_files(options, repeat, make_reward, spec=spec, progress=make_progress, told=told)
         else:
-            result = retry_rows(options, tries, reward, spec=spec, progress=make_progress)
+            reward = stack.enter_context(make_reward())
+            if tries is None:
+                result = score_files(options, reward, spec=spec, progress=make_progress)
+            else:
+                result = retry_rows(options, tries, reward, spec=spec, progress=make_progress)
         if to_stdout:
             with options.out.open("rb") as rows:
                 shutil.copyfileobj(rows, output.stdout.buffer)
     print_result(result, out)
+    if found is not None:
+        print_stability(found)
     if as_json:
+        told_json = {"out": str(out), "reward_id": config.reward_id, **_json_summary(result)}
         click.echo(
-            json.dumps({"out": str(out), "reward_id": config.reward_id, **_json_summary(result)}), file=output.stdout
+            json.dumps(told_json if found is None else {**told_json, "repeat": found.data()}), file=output.stdout
         )
     if result.too_many_unscored:
         raise TooManyUnscoredError(result.too_many_unscored)
+    if found is not None:
+        check_stability(found, fail_above)
+
+
+def _tell_scoring(of: int, number: int) -> None:
+    click.echo(f"scoring {number} of {of}", err=True)
 
 
 class _EchoHandler(logging.Handler):

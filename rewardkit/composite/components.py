@@ -40,9 +40,17 @@ class Components:
         ConfigError: A reward refuses its parameters.
     """
 
-    def __init__(self, config: RewardConfig, workers: int | None = None, cache: ScoreCache | None = None) -> None:
+    def __init__(
+        self,
+        config: RewardConfig,
+        workers: int | None = None,
+        cache: ScoreCache | None = None,
+        *,
+        share_equal: bool = True,
+    ) -> None:
         self._composites = tuple(config.composites.values())
         self._cache = cache
+        self._share_equal = share_equal
         self._workers = workers or default_workers()
         self._lock = threading.Lock()
         self._keys_lock = threading.Lock()
@@ -207,7 +215,7 @@ class Components:
     def _shares(self, component: Component) -> bool:
         """True if equal units get one score: there is a cache, or the reward tells which part of a rollout matters."""
         kind = component.offer.type
-        return kind.deterministic and (self._cache is not None or kind.content is not None)
+        return self._share_equal and kind.deterministic and (self._cache is not None or kind.content is not None)
 
     def _key(self, composite: Composite, component: Component) -> bytes | None:
         """Return the cache key of a component, or None if its scores can't be kept. It is computed late, since it may take a while."""

@@ -103,6 +103,7 @@ class CompositeReward:
         step: The training step at which weight schedules are evaluated, unless ``score`` gets another.
         workers: The number of worker processes of each component that needs them; by default one per core.
         cache: The cache of scores of deterministic rewards; None for no cache.
+        share_equal: Score equal rows of a batch once. False scores each of them, to see whether they get the same score.
 
     Raises:
         ConfigError: A reward refuses its parameters.
@@ -119,6 +120,7 @@ class CompositeReward:
         step: int = 0,
         workers: int | None = None,
         cache: ScoreCache | None = None,
+        share_equal: bool = True,
     ) -> None:
         self.config = config
         self.step = step
@@ -126,7 +128,8 @@ class CompositeReward:
         self._registry = registry
         self._workers = workers
         self._cache = cache
-        self._components = Components(config, workers, cache)
+        self._share_equal = share_equal
+        self._components = Components(config, workers, cache, share_equal=share_equal)
         self._lock = threading.Lock()
         self._closed = False
         self._pid = os.getpid()
@@ -298,7 +301,7 @@ class CompositeReward:
         self._lock = threading.Lock()
         if self._cache is not None:
             self._cache.reopen()
-        self._components = Components(self.config, self._workers, self._cache)
+        self._components = Components(self.config, self._workers, self._cache, share_equal=self._share_equal)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the source that the reward was made from.

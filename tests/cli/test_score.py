@@ -356,3 +356,25 @@ def test_the_first_traceback_of_each_component_is_shown_on_request(
     assert err.count("Traceback (most recent call last)") == 2 * shown
     assert err.count("component 'a' first failed at rows.jsonl:") == shown
     assert (f"{module}.py" in err) is bool(shown)
+
+
+def test_repeat_tells_unstable_rows_and_fails_above(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--repeat scores stable rewards alike and ends well; a row that differs is in the JSON, and --fail-above makes it an error."""
+    _write(6)
+    monkeypatch.syspath_prepend(Path.cwd())
+    Path("coin.py").write_text(
+        "import os\n\ndef coin(rollout):\n    with open(__file__ + '.calls', 'a') as file:\n        file.write('.')\n"
+        "    return 1.0 if os.path.getsize(__file__ + '.calls') <= 6 else 0.0\n"
+    )
+    common = ["score", "rows.jsonl", "--repeat", "3", "--json", "--fail-above", "0"]
+    assert run([*common, "--reward", "reward.yaml", "--out", "same.jsonl"]) == 0
+    assert json.loads(capfd.readouterr().out)["repeat"]["unstable_rows"] == 0
+    Path("flaky.yaml").write_text("version: 1\ncomponents:\n  coin: {use: 'coin:coin'}\n")
+    assert run([*common, "--reward", "flaky.yaml", "--out", "flaky.jsonl"]) == 1
+    captured = capfd.readouterr()
+    assert json.loads(captured.out)["repeat"]["components"]["coin"]["values_differ"] == 6
+    assert "6 of 6 rows are unstable (100.00%)" in captured.err
+    assert run(["score", "rows.jsonl", "--reward", "reward.yaml", "--out", "x.jsonl", "--fail-above", "0"]) == 2
+    assert run([*common, "--reward", "reward.yaml", "--out", "x.jsonl", "--retry", "unscored"]) == 2

@@ -54,6 +54,8 @@ class RewardSpec:
     workers: int | None = None
     cache: Path | None = None
     """The folder of the score cache; None for no cache."""
+    share_equal: bool = True
+    """Score equal rows of a batch once."""
 
     def build(self) -> CompositeReward:
         """Build the reward from the plugins installed here.
@@ -73,7 +75,14 @@ class RewardSpec:
                 "are other versions of the plugins installed there?"
             )
         cache = ScoreCache(self.cache) if self.cache is not None else None
-        return CompositeReward(config, registry=registry, step=self.step, workers=self.workers, cache=cache)
+        return CompositeReward(
+            config,
+            registry=registry,
+            step=self.step,
+            workers=self.workers,
+            cache=cache,
+            share_equal=self.share_equal,
+        )
 
 
 def inline(scorer: Callable[[Chunk], ScoredChunk], chunks: Iterable[Chunk], reader: Reader) -> Iterator[ScoredChunk]:
