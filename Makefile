@@ -21,7 +21,7 @@ OPENRLHF ?= 0.11.2
 VERIFIERS_LEGACY ?= 0.3.1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-score test test-fast lint typecheck pytest docs test-vllm test-integrations truth-table clean
+.PHONY: ui help install demo demo-score test test-fast lint typecheck pytest docs test-vllm test-integrations truth-table clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -95,6 +95,13 @@ FAST := tests/config tests/composite/test_cache.py tests/composite/test_combine.
         $(addprefix plugins/math/tests/test_,cases.py parsing.py extraction.py comparison.py numeric.py verify.py)
 test-fast: $(VENV)/installed-dev  ## Run the tests without processes, training or sandbox; under two minutes.
 	$(BIN)/python -m pytest -q -n 2 -m "not slow" $(FAST) $(PYTEST_ARGS)
+
+ui/node_modules: ui/package-lock.json
+	npm ci --prefix ui --no-audit --no-fund
+	@touch $@
+
+ui: ui/node_modules  ## Build the page of `rewardkit view` after a change in ui/. Needs Node 20.19 or newer.
+	npm run build --prefix ui
 
 docs: $(VENV)/installed-dev  ## Build the documentation into docs/_build/html, with strict links.
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html

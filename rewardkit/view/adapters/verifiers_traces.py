@@ -43,7 +43,7 @@ def from_episode(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             **{name: value for name, value in (trace.get("metrics") or {}).items() if value is not None},
             "answer": data.get("answer"),
             "stop_condition": trace.get("stop_condition"),
-            "num_tokens": trace.get("num_output_tokens"),
+            "num_tokens": trace.get("num_output_tokens") or None,
             **({"error": failure} if failure else {}),
             "task": data,
         }
