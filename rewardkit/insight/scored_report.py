@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from rewardkit.insight.extraction import marked_messages
 from rewardkit.insight.failing_test import failing_test
 from rewardkit.insight.scored_file import ScoredFile, read_rows, read_scored_file
 from rewardkit.insight.scored_statistics import ScoredStatistics, statistics_of
+from rewardkit.scoring.resume.journal import OutputPaths
 
 EXAMPLES = 5
 
@@ -52,6 +54,7 @@ def write_scored_report(path: Path, out: Path) -> ScoredStatistics:
         unscored=_unscored(statistics),
         written=datetime.fromtimestamp(path.stat().st_mtime).astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         sections=_sections(file, statistics),
+        costs=_costs(path),
     )
     write_whole(out, page.encode())
     return statistics
@@ -91,6 +94,19 @@ def _flat_examples(file: ScoredFile) -> dict[int, str]:
         int(first_G[group]): f"all {count_G[group]} rollouts of the prompt have reward {number(float(low_G[group]))}"
         for group in groups[:EXAMPLES]
     }
+
+
+def _costs(path: Path) -> dict[str, str]:
+    """Return what the calls of each component have cost, in words, as the file's manifest tells; nothing where there is none."""
+    try:
+        components = json.loads(OutputPaths(path).manifest.read_bytes())["summary"]["components"]
+        return {
+            name: ", ".join(f"{what.replace('_', ' ')} {value:,.6g}" for what, value in part["costs"].items())
+            for name, part in components.items()
+            if part.get("costs")
+        }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
 
 
 def _sections(file: ScoredFile, statistics: ScoredStatistics) -> list[dict[str, Any]]:

@@ -77,3 +77,13 @@ def test_unscored_rows_are_counted_by_kind(tmp_path):
     lost = scored(0, None, status="unscored", kind="infra", reason="down") | {"reward": None}
     page = page_of(tmp_path, [lost, scored(1, 1.0), scored(2, 0.0), scored(3, 1.0)])
     assert '<td>tests</td><td class="reason">unscored (infra)</td><td>1</td><td>25.0 %</td>' in page
+
+
+def test_costs_of_services_are_shown(tmp_path):
+    """The page has what the calls of each component cost, where the manifest of the file tells."""
+    costs = {"components": {"quality": {"costs": {"judge_calls": 1234.0, "judge_cost": 0.5}}, "other": {}}}
+    (tmp_path / "s.jsonl.manifest.json").write_text(json.dumps({"summary": costs}))
+    page = page_of(tmp_path, [scored(index, float(index)) for index in range(3)])
+
+    assert "quality cost: judge calls 1,234, judge cost 0.5" in page
+    assert "other cost" not in page
