@@ -21,7 +21,7 @@ OPENRLHF ?= 0.11.2
 VERIFIERS_LEGACY ?= 0.3.1
 
 .DEFAULT_GOAL := help
-.PHONY: ui help install demo demo-score test test-fast lint typecheck pytest docs test-vllm test-integrations truth-table clean
+.PHONY: ui help install demo demo-score test test-fast lint typecheck pytest docs test-vllm test-integrations truth-table diff-release record-release clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -143,6 +143,23 @@ test-integrations: $(PEERS_VENV)/installed $(VERL_VENV)/installed $(VENV)/instal
 
 truth-table:  ## Run them, and write what became of failures into docs/integrations/index.md.
 	REWARDKIT_WRITE_TRUTH=1 $(MAKE) test-integrations
+
+# The corpus is scored with the present plugins, and compared with its scores at the last release.
+CORPUS := benchmarks/release_corpus
+build/release/%.jsonl: $(VENV)/installed-dev FORCE
+	@mkdir -p $(@D)
+	$(BIN)/rewardkit score $(CORPUS)/$*.jsonl --reward $(CORPUS)/$*.yaml --out $@ --no-cache --fresh
+
+diff-release: build/release/math.jsonl build/release/code.jsonl  ## Show which scores of a fixed corpus differ from the last release's. Needs a sandbox.
+	$(BIN)/rewardkit diff $(CORPUS)/math.release.jsonl build/release/math.jsonl --out build/release/math.html --fail-above 0.02
+	$(BIN)/rewardkit diff $(CORPUS)/code.release.jsonl build/release/code.jsonl --out build/release/code.html --fail-above 0.02
+
+record-release: build/release/math.jsonl build/release/code.jsonl  ## Record the corpus' scores as those of a release.
+	cp build/release/math.jsonl $(CORPUS)/math.release.jsonl
+	cp build/release/code.jsonl $(CORPUS)/code.release.jsonl
+
+.PHONY: FORCE
+FORCE:
 
 clean:  ## Remove environments, caches and what the demo wrote.
 	rm -rf $(VENV) $(VLLM_VENV) $(PEERS_VENV) $(VERL_VENV) demo-out $(WORK) .pytest_cache .mypy_cache .ruff_cache docs/_build
