@@ -39,8 +39,8 @@ def extracted_by(components: Mapping[str, Any]) -> dict[str, list[str]]:
         if not texts:
             quotes = _QUOTED.finditer(str(part.get("reason") or ""))
             texts = [match[1].replace("\\'", "'").replace("\\\\", "\\") for match in quotes]
-        if texts := [text for text in texts if isinstance(text, str) and text]:
-            found[name] = texts
+        if texts := [text for text in texts if isinstance(text, str) and text.strip("\n")]:
+            found[name] = [text.strip("\n") for text in texts]
     return found
 
 

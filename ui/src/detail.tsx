@@ -56,16 +56,15 @@ function Components({ components }: { components: Component[] }) {
     <div class="wide" role="region" aria-label="Components" tabIndex={0}>
       <table role="table" class="components">
         <thead role="rowgroup">
-          <tr role="row">{["component", "value", "weight", "contribution", "status", "reason"].map((name) => <th key={name} scope="col" role="columnheader">{name}</th>)}</tr>
+          <tr role="row">{["component", "value", "weight", "contribution", "reason"].map((name) => <th key={name} scope="col" role="columnheader">{name}</th>)}</tr>
         </thead>
         <tbody role="rowgroup">
           {components.map((part) => (
             <tr key={part.name} role="row">
               <th scope="row" role="rowheader">{part.name}</th>
-              <td role="cell" class="number" data-label="value">{number(part.value)}</td>
+              <td role="cell" class="number" data-label="value">{number(part.value, part.status)}</td>
               <td role="cell" class="number" data-label="weight">{number(part.weight)}</td>
               <td role="cell" class="number" data-label="contribution">{number(part.contribution)}</td>
-              <td role="cell" data-label="status">{part.status}</td>
               <td role="cell" class="reason" data-label="reason">{part.reason}</td>
             </tr>
           ))}

@@ -7,6 +7,7 @@ export function count(value: number): string {
 
 export function number(value: number | null | undefined, missing = "–"): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return missing;
+  if (value === 0) return "0"; // and not -0
   if (Number.isInteger(value) && Math.abs(value) < 1e9) return WHOLE.format(value);
   const size = Math.abs(value);
   if (size !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(2);

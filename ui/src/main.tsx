@@ -8,7 +8,7 @@ import { CurveList } from "./curves";
 import { RowPanel } from "./detail";
 import { ColumnChoice, Toolbar } from "./filters";
 import { count } from "./format";
-import { link, useAddress, type Go, type State, type View } from "./state";
+import { link, read, useAddress, type Go, type State, type View } from "./state";
 import { GroupTable, PAGE, RowTable, useRows } from "./table";
 
 const POLL_MS = 2000;
@@ -74,6 +74,8 @@ function Rows({ source, state, go }: { source: Source; state: State; go: Go }) {
   ];
   const step = (by: number) => {
     if (!numbers.length) return;
+    const open = read(location.search).row; // keys may come faster than the page is drawn
+    const place = open === null ? -1 : numbers.indexOf(open);
     if (place < 0) return go({ row: by > 0 ? numbers[0]! : numbers[numbers.length - 1]! });
     const next = numbers[place + by];
     if (next !== undefined) return go({ row: next }, true);
@@ -122,6 +124,7 @@ function App() {
   useEffect(() => {
     const press = (event: KeyboardEvent) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
+      const state = read(location.search);
       const target = event.target as HTMLElement;
       if (event.key === "Escape" && !help.current?.open) {
         if (target.matches("input")) target.blur();
