@@ -85,14 +85,16 @@ def run_worker(connection: socket.socket, handler: Handler) -> None:
             answer = _answer(handler, payload)
             if os.getpid() != process:
                 os._exit(1)  # the handler forked and this is the child: the parent answers
-            connection.sendall(b"".join(frame(number, answer)))
+            for piece in frame(number, answer):
+                connection.sendall(piece)
 
 
-def _answer(handler: Handler, payload: bytes) -> bytes:
+def _answer(handler: Handler, payload: bytes | bytearray) -> bytes:
     start = time.perf_counter()
     try:
         value = handler(pickle.loads(payload))  # noqa: S301 - written by the pool
-        return pickle.dumps(Answer(value, time.perf_counter() - start))
+        # Since protocol 5, large buffers are copied once.
+        return pickle.dumps(Answer(value, time.perf_counter() - start), protocol=5)
     except Exception as error:  # noqa: BLE001 - handed to whoever submitted the task
         return pickle.dumps(_portable(error))
 

@@ -24,30 +24,43 @@ def frame(number: int, payload: bytes) -> tuple[bytes, bytes]:
 
 
 class FrameReader:
-    """Puts messages together from the bytes of a stream."""
+    """Puts messages together from the bytes of a stream. Each byte of a payload is copied once."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._header = bytearray()
+        self._payload: bytearray | None = None
+        """What has arrived of the payload; None before its header is complete."""
+        self._number = self._missing = 0
 
     @property
     def is_partial(self) -> bool:
         """True if the beginning of a message has arrived without its end."""
-        return bool(self._buffer)
+        return bool(self._header)
 
-    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+    def feed(self, data: bytes) -> Iterator[tuple[int, bytes | bytearray]]:
         """Yield the number and payload of every message that `data` completes.
 
         Raises:
             GarbledError: The bytes are not a message.
         """
-        self._buffer += data
-        while len(self._buffer) >= _HEADER.size:
-            magic, number, length = _HEADER.unpack_from(self._buffer)
-            if magic != _MAGIC:
-                raise GarbledError
-            end = _HEADER.size + length
-            if len(self._buffer) < end:
+        rest = memoryview(data)
+        while rest:
+            if self._payload is None:
+                lacking = _HEADER.size - len(self._header)
+                self._header += rest[:lacking]
+                rest = rest[lacking:]
+                if len(self._header) < _HEADER.size:
+                    return
+                magic, self._number, self._missing = _HEADER.unpack(self._header)
+                if magic != _MAGIC:
+                    raise GarbledError
+                self._payload = bytearray()
+            piece = rest[: self._missing]
+            self._payload += piece
+            self._missing -= len(piece)
+            rest = rest[len(piece) :]
+            if self._missing:
                 return
-            payload = bytes(memoryview(self._buffer)[_HEADER.size : end])
-            del self._buffer[:end]
-            yield number, payload
+            payload, self._payload = self._payload, None
+            self._header.clear()
+            yield self._number, payload

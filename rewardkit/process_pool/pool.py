@@ -104,7 +104,7 @@ class ProcessPool:
         ready = []
         for index, (task, limit) in enumerate(zip(tasks, limits, strict=True)):
             try:
-                payload = pickle.dumps(task)
+                payload = pickle.dumps(task, protocol=5)
             # A task may hold anything, and pickling it may raise anything.
             except Exception as error:  # noqa: BLE001
                 batch.finish(index, Failure("unpicklable", str(error)))
@@ -344,7 +344,7 @@ class _Dispatcher:
         self._watch_stall(worker, progress=bool(messages))
         return bool(messages)
 
-    def _receive(self, worker: Worker, number: int, payload: bytes) -> None:
+    def _receive(self, worker: Worker, number: int, payload: bytes | bytearray) -> None:
         if number == FAILED and not worker.is_ready:
             told = pickle.loads(payload)  # noqa: S301 - written by a worker of this pool
             raise WorkerError(f"a worker process can't be set up: {told['failed']}\n{told['traceback']}".rstrip())

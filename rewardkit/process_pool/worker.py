@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from rewardkit.process_pool.frames import FrameReader, GarbledError, frame
 from rewardkit.process_pool.tasks import Task
 
-_RECEIVE_BYTES = 1 << 20
+_RECEIVE_BYTES = 1 << 18
 
 
 class ConnectionLostError(Exception):
@@ -89,7 +89,7 @@ class Worker:
                 self._unsent_tasks -= 1
         return progress
 
-    def read(self) -> list[tuple[int, bytes]]:
+    def read(self) -> list[tuple[int, bytes | bytearray]]:
         """Return the messages that have arrived completely.
 
         Raises:

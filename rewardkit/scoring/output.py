@@ -28,7 +28,7 @@ from rewardkit.scoring.resume.journal import (
 )
 from rewardkit.scoring.summary import added_costs
 
-SEGMENT_BYTES = 64 << 20
+SEGMENT_BYTES = 24 << 20
 SEGMENT_SECONDS = 10.0
 
 

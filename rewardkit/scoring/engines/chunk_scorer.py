@@ -174,10 +174,10 @@ def _packed(batch: pa.RecordBatch) -> tuple[Any, ...]:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as stream:
         stream.write_batch(batch)
-    return _unpacked, (sink.getvalue().to_pybytes(),)
+    return _unpacked, (sink.getvalue(),)
 
 
-def _unpacked(data: bytes) -> pa.RecordBatch:
+def _unpacked(data: pa.Buffer) -> pa.RecordBatch:
     import pyarrow as pa
 
     with pa.ipc.open_stream(data) as stream:

@@ -162,12 +162,12 @@ def in_processes(
     try:
         for chunk in chunks:
             if workers.busy() < PER_PROCESS * (count - 1):
-                waiting.append((chunk, workers.send(chunk)))
+                waiting.append(workers.send(chunk))
             else:
                 own: Future[ScoredChunk] = Future()
                 own.set_result(scorer(chunk))
-                waiting.append((chunk, own))
-            while waiting and (waiting[0][1].done() or len(waiting) > 2 * PER_PROCESS * count):
+                waiting.append(own)
+            while waiting and (waiting[0].done() or len(waiting) > 2 * PER_PROCESS * count):
                 if (scored_chunk := workers.next()) is None:
                     return
                 yield scored_chunk
@@ -188,16 +188,17 @@ class _Workers:
         program = _ChunkProgram(spec, task)
         self._pool = ProcessPool(program, count, tries=MAX_TRIES, retry_crashes=True, prefetch=2)
         self._stop = stop
-        self.waiting: deque[tuple[Chunk, Future[ScoredChunk]]] = deque()
+        self.waiting: deque[Future[ScoredChunk]] = deque()
         """The chunks in the order of the input."""
 
     def busy(self) -> int:
         """Return how many chunks are not done."""
-        return sum(not future.done() for _, future in self.waiting)
+        return sum(not future.done() for future in self.waiting)
 
     def send(self, chunk: Chunk) -> Future[ScoredChunk]:
         """Hand a chunk to the workers."""
         scored: Future[ScoredChunk] = Future()
+        place = chunk.where(0)  # the chunk itself must not stay in memory until it is written
 
         def finish(batch: Future[list[Result]]) -> None:
             if (error := batch.exception()) is not None:
@@ -211,7 +212,7 @@ class _Workers:
             else:
                 scored.set_exception(
                     WorkerError(
-                        f"{MAX_TRIES} worker processes died on the rows from {chunk.where(0)} on (the last: {result.message}), perhaps for "
+                        f"{MAX_TRIES} worker processes died on the rows from {place} on (the last: {result.message}), perhaps for "
                         "lack of memory. Finished rows are kept. Try again with --workers 1"
                     )
                 )
@@ -221,7 +222,7 @@ class _Workers:
 
     def next(self) -> ScoredChunk | None:
         """Wait for the first chunk and return it; None if the run is to stop before it is scored."""
-        scored_chunk = _result(self.waiting[0][1], self._stop)
+        scored_chunk = _result(self.waiting[0], self._stop)
         if scored_chunk is not None:
             self.waiting.popleft()
         return scored_chunk
