@@ -216,8 +216,7 @@ def floor(load: Workload) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(load.model)
     lines = (load.work / "train.jsonl").read_text().splitlines()[:200]
     length = fmean(len(tokenizer(json.loads(line)["prompt"])["input_ids"]) for line in lines)
-    rows = load.prompts * load.group
-    tokens = StepTokens(round(load.prompts * length), rows, load.tokens, round(rows * length))
+    tokens = StepTokens(round(load.prompts * length), load.prompts * load.group, load.tokens)
     return {"seconds": seconds_of_products(load.model, tokens, trains_all=not load.lora)}
 
 
@@ -359,7 +358,7 @@ def main() -> None:
     parser.add_argument("--group", type=int, help="completions per prompt; 8, or 4 with --model")
     parser.add_argument("--tokens", type=int, default=32, help="tokens per completion, with --model")
     parser.add_argument("--lora", type=int, default=0, help="train adapters of this rank in all linear layers")
-    parser.add_argument("--micro-batch-tokens", type=int, help="of rewardkit; 2048, or 256 with --model")
+    parser.add_argument("--micro-batch-tokens", type=int, help="of rewardkit; 512, or 320 with --model")
     parser.add_argument("--steps", type=int, help="6, or 30 with --accuracy")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=1)
@@ -378,12 +377,12 @@ def main() -> None:
         if arguments.model:
             prepare_word_problems(work)
             sizes = arguments.prompts or 8, arguments.group or 4, arguments.tokens
-            load = Workload(work, arguments.model.resolve(), *sizes, arguments.lora, micro or 256, steps)
+            load = Workload(work, arguments.model.resolve(), *sizes, arguments.lora, micro or 320, steps)
         else:
             if not (work / "sft/final").is_dir():
                 prepare(work)
             sizes = arguments.prompts or 32, arguments.group or 8, 56
-            load = Workload(work, work / "sft/final", *sizes, arguments.lora, micro or 2048, steps)
+            load = Workload(work, work / "sft/final", *sizes, arguments.lora, micro or 512, steps)
         if arguments.accuracy:
             compare_accuracy(load, arguments.seeds, arguments.threads)
         else:

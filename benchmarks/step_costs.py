@@ -28,8 +28,6 @@ class StepTokens:
     """Completions."""
     length: int
     """Tokens of a completion."""
-    shared_prompts: int
-    """Tokens of the prompts, counted once per completion."""
 
     @property
     def completions(self) -> int:
@@ -41,8 +39,9 @@ def seconds_of_products(model: Path, tokens: StepTokens, *, trains_all: bool) ->
     """Measure the matrix products that a step can't do without, with torch's own operations and random data.
 
     These are: for sampling, one forward pass over each prompt, and one with one token per completion for each of its tokens; for the
-    update, one forward and one backward pass over each completion with its prompt. The backward pass has a product for the inputs of each
-    layer and, if all weights are trained, one for its weights. Products of attention and of adapters are left out.
+    update, one forward and one backward pass over each prompt, which its completions share, and each completion. The backward pass has a
+    product for the inputs of each layer and, if all weights are trained, one for its weights. Products of attention and of adapters are
+    left out.
 
     Args:
         model: The folder of the model.
@@ -77,7 +76,7 @@ def seconds_of_products(model: Path, tokens: StepTokens, *, trains_all: bool) ->
             lambda: [outputs[weight.shape[0]].t() @ inputs[weight.shape[1]] for weight in weights]
         )
 
-    sequences = (tokens.shared_prompts + tokens.completions) / CHUNK
+    sequences = (tokens.prompts + tokens.completions) / CHUNK
     head_parts = tokens.completions / HEAD_ROWS
     return {
         "sampling": forward(layers, CHUNK) * tokens.prompts / CHUNK

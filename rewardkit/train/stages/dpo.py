@@ -28,7 +28,7 @@ from rewardkit.train.distributed.passes import running_pass
 from rewardkit.train.evaluation.statistics import wilson
 from rewardkit.train.losses.preference import DPOLoss, dpo, sequence_logprobs
 from rewardkit.train.models.dropout import switch_off_dropout
-from rewardkit.train.models.packing import resolve_packing
+from rewardkit.train.models.packing import resolve_packing, resolve_prompt_sharing
 from rewardkit.train.models.policy import Policy, TokenSpan
 from rewardkit.train.run_folder import FINAL, TOKENS
 from rewardkit.train.trainer.run import Run
@@ -54,6 +54,7 @@ def train_dpo(file: TrainFile) -> Path:
     rows = read_pairs(config.data) if collectives.is_main_process() else ([], [])
     policy = Policy.load(config.model, file.where("model", "path"), seed=config.seed, sharded=config.fsdp)
     policy.packing = resolve_packing(policy, config.packing, file.where("packing"))
+    policy.sharing = resolve_prompt_sharing(policy, config.packing)
     limit = config.token_limit(policy.context)
     train, held_out = (
         load_pairs(file, policy, some, limit, name) for name, some in zip(("train", "eval"), rows, strict=True)

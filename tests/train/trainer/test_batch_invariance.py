@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from unittest import mock
 
 import pytest
@@ -12,6 +14,7 @@ from torch.nn.functional import cross_entropy, logsigmoid
 
 from rewardkit.train.config import DpoConfig, LoraConfig, ModelConfig, PpoConfig, RewardModelConfig, SftConfig
 from rewardkit.train.data.preference_pairs import AnswerPair, Dialogue, ScoredPair
+from rewardkit.train.data.prompt_sharing import SharingLimits
 from rewardkit.train.data.tokenization import Example
 from rewardkit.train.losses.gae import gae
 from rewardkit.train.models.policy import Policy
@@ -111,8 +114,9 @@ def test_sft(policy, micro, packing, reduction):
     micro=st.sampled_from(CUTS), packing=st.booleans(), loss=st.sampled_from(["sigmoid", "smoothed", "ipo", "hinge"])
 )
 def test_dpo(policy, micro, packing, loss):
-    """The loss is the mean over pairs of the loss of the margin over the reference."""
+    """The loss is the mean over pairs of the loss of the margin over the reference, whether answers share their prompt or not."""
     policy.packing = packing
+    policy.sharing = SharingLimits(8192, math.inf) if packing else None
     kind = {"loss": "sigmoid", "label_smoothing": 0.2} if loss == "smoothed" else {"loss": loss}
     config = DpoConfig.model_validate({**COMMON, "stage": "dpo", "steps": 1, "beta": 0.7, **kind})
 
@@ -122,6 +126,9 @@ def test_dpo(policy, micro, packing, loss):
         return Example(row.tokens, row.start, (said_before, *[1.0] * (len(row.weights) - 1)), "here")
 
     pairs = [AnswerPair(answer(seed), answer(seed + 3)) for seed in range(5)]
+    same = pairs[1].chosen
+    prompt = same.tokens[: same.start]  # one pair has one prompt, as pairs of real data have
+    pairs[1] = AnswerPair(same, replace(same, tokens=(*prompt, *reversed(same.tokens[same.start :]))))
     task = DpoTask(config, policy, pairs, [])
     with torch.no_grad():
         for value in policy.trained.values():
@@ -210,6 +217,7 @@ def ppo_gradients(work, kind, micro, *, packing=False):
     )
     policy = Policy.load(ModelConfig(path=str(work / "base")))
     policy.packing = packing
+    policy.sharing = SharingLimits(8192, math.inf) if packing else None
     updater = PpoUpdater(config, policy, Recorder(policy.trained, config.optimizer, 1), None)
     updater.optimizer = Recorder(updater.optimizer.parameters, config.optimizer, 1)
     if updater.critic_optimizer is not None:
@@ -217,7 +225,7 @@ def ppo_gradients(work, kind, micro, *, packing=False):
     with torch.no_grad():
         generator = torch.Generator().manual_seed(1)
         updater.critic.head.weight.copy_(torch.randn(updater.critic.head.weight.shape, generator=generator))
-    prompts = [numbers(2 + row % 3, row) for row in range(6)]
+    prompts = [numbers(2 + row // 2, row // 2) for row in range(6)]
     completions = [numbers(1 + (row * 3) % 8, row + 50) for row in range(6)]
     counts = torch.ones(6, dtype=torch.bool)
     counts[2] = False
