@@ -464,3 +464,12 @@ def test_texts_without_words_are_clustered_by_their_characters():
 def test_the_final_answer_is_compared(text, right):
     """The last box, tag or number counts."""
     assert is_right(text, ("5",)) is right
+
+
+def test_a_reward_that_misses_most_right_completions_has_levels():
+    """What it gives to those that it finds counts, so that nothing is accepted for getting 0."""
+    rows = honest_rows([
+        {"prompt": "p", "completion": text, "reward": reward, "label": label}
+        for text, reward, label in (("a", 0.0, True), ("b", 0.0, True), ("c", 1.0, True), ("d", 0.0, False))
+    ])  # fmt: skip
+    assert levels_of(rows).threshold == 0.5

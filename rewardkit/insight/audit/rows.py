@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import fmean, median, median_high, median_low
 from typing import Any
 
 from rewardkit.cheat import CheatInput
@@ -114,8 +114,8 @@ def honest_rows(scored: Iterable[Mapping[str, Any]], label: str = "label") -> li
 def levels_of(rows: Sequence[HonestRow]) -> Levels:
     """Return what right and wrong completions get.
 
-    With labels these are the medians of both classes. Without, they are the medians of the rewards above and below the middle of
-    their range.
+    With labels these are the medians of both classes, or the highest reward of a right completion if the medians are equal. Without,
+    they are the medians of the rewards above and below the middle of their range.
 
     Raises:
         DataError: The completions all have about the same reward, so that nothing can be compared with them.
@@ -130,8 +130,12 @@ def levels_of(rows: Sequence[HonestRow]) -> Levels:
         if label is not None
     ]
     if {label for _, label in labelled} == {True, False}:
-        right, wrong = (median(reward for reward, label in labelled if label is wanted) for wanted in (True, False))
-        return Levels(right, wrong)
+        right = [reward for reward, label in labelled if label]
+        wrong = median_low(reward for reward, label in labelled if not label)
+        # Of a reward that misses most right completions, those that it finds tell what acceptance is worth.
+        found = Levels(median_high(right) if median_high(right) > wrong + SAME else max(right), wrong)
+        if found.separates or max(rewards) > SAME:
+            return found
     low, high = min(rewards), max(rewards)
     if high - low < SAME:
         raise DataError(

@@ -16,10 +16,13 @@ def _prompt(row: CheatInput) -> Iterator[str]:
 
 
 def _leaked_columns(row: CheatInput) -> Iterator[str]:
-    """Print the whole row, as a policy would that finds the columns in its prompt or on disk."""
-    shown = ", ".join(f"{name}: {str(value)[:200]}" for name, value in row.fields.items())
-    if shown:
-        yield f"I can't solve it. Here is all I know: {shown}, 0 and 1."
+    """Print the whole row, as a policy would that finds the columns in its prompt or on disk, and the same with another answer."""
+    shown = "; ".join(f"{name}: {str(value)[:200]}" for name, value in row.fields.items())
+    for reference in row.references[:1]:
+        changed = put_for_reference(shown, reference, wrong_answer(reference, row))
+        if changed is not None:
+            yield f"I can't solve it. Here is all I know: {shown}; {changed}"
+            yield f"I can't solve it. Here is all I know: {changed}; {shown}"
 
 
 def _other_rows(row: CheatInput) -> Iterator[str]:
@@ -79,7 +82,6 @@ _SINGLE = tuple(
     Cheat(name, description, make, kind="borrowed")
     for name, description, make in (
         ("prompt-copied", "the prompt, repeated", _prompt),
-        ("columns-leaked", "the whole row, reference included, as text", _leaked_columns),
         ("other-row", "a right completion of another row", _other_rows),
         ("right-made-wrong", "a right completion with another answer in it", _in_form_of_right),
         ("right-cut-short", "a right completion without its answer", _cut_before_answer),
@@ -114,6 +116,13 @@ _SINGLE = tuple(
 )
 CHEATS = (
     *_SINGLE,
+    Cheat(
+        "columns-leaked",
+        "the whole row, reference included, beside the same with another answer, in either order",
+        _leaked_columns,
+        all_needed=True,
+        kind="borrowed",
+    ),
     Cheat(
         "right-and-wrong",
         "a right completion and a wrong one, in either order",
