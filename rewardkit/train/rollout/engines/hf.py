@@ -327,7 +327,10 @@ def _invert(masses_B_V: Tensor, shares_B: Tensor) -> Tensor:
         cumulative_B_V = masses_B_V.cumsum(-1)
         return _first_above(cumulative_B_V, shares_B * cumulative_B_V[:, -1])
     whole = words - words % BLOCK
-    blocks = [masses_B_V[:, :whole].unflatten(1, (-1, BLOCK)).sum(-1), masses_B_V[:, whole:].sum(-1, keepdim=True)]
+    blocks = [
+        masses_B_V[:, :whole].reshape(len(masses_B_V), -1, BLOCK).sum(-1),
+        masses_B_V[:, whole:].sum(-1, keepdim=True),
+    ]
     sums_B_K = torch.cat(blocks, dim=1)
     cumulative_B_K = sums_B_K.cumsum(-1)
     threshold_B = shares_B * cumulative_B_K[:, -1]
