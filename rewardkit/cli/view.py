@@ -53,9 +53,9 @@ def command(paths: tuple[Path, ...], port: int | None, token: str | None, browse
         address = f"http://{LOOPBACK}:{sock.getsockname()[1]}/{token}/"
 
         def started() -> None:
-            click.echo(
-                f"{len(sources.sources)} sources with {sum(one.relation.rows for one in sources.sources):,} rows"
-            )
+            count = len(sources.sources)
+            rows = sum(one.relation.rows for one in sources.sources)
+            click.echo(f"{count} {'file or run' if count == 1 else 'files and runs'} with {rows:,} rows")
             click.echo(f"{address}  (Ctrl-C ends the viewer)")
             if browser:
                 webbrowser.open(address)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,8 @@ from rewardkit.view.database import Database, plain_text
 
 PREVIEW = 160
 """Characters of a prompt or completion in the table."""
+LONGEST = 20_000
+"""Characters of a text that are read for its preview: chat messages are JSON, of which the contents are shown."""
 MOST_ROWS = 200
 """Rows of one page at most."""
 BINS = 20
@@ -82,7 +84,12 @@ def rows_of(database: Database, relation: Relation, numbers: Sequence[int]) -> l
         return []
     shown = [column for column in relation.columns.values() if column.role != "key" and column.id != "reasons"]
     names = [f"c{index}" for index in range(len(shown))]
-    listed = ", ".join(f"({column.sql}) AS {name}" for column, name in zip(shown, names, strict=True))
+    listed = ", ".join(
+        f"left({column.sql}, {LONGEST}) AS {name}"
+        if column.id in {"prompt", "completion"}
+        else f"({column.sql}) AS {name}"
+        for column, name in zip(shown, names, strict=True)
+    )
     marks = ", ".join("?" * len(numbers))
     number = relation.columns["row"].sql
     found = database.ask(f"SELECT {listed} FROM {identifier(relation.name)} WHERE {number} IN ({marks})", list(numbers))
@@ -309,14 +316,3 @@ def preview(text: str | None) -> str:
         with contextlib.suppress(orjson.JSONDecodeError):
             text = plain_text(orjson.loads(text))
     return text[:PREVIEW]
-
-
-def finite(value: Any) -> Any:
-    """Return JSON data in which numbers that are not finite are null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    return value

@@ -277,7 +277,7 @@ def test_what_a_run_writes_appears_while_it_goes_on(visit, folder):
     with (folder / "run" / "samples.jsonl").open("a") as stream:
         stream.write(lines(SAMPLE | {"step": 9}))
     wait_for(page, f"of {before + 1} rows")
-    assert "1 new rows" in page.locator(".news").inner_text()
+    assert f"1 more, {before + 1} rows in all" in page.locator(".news").inner_text()
 
 
 def test_markup_of_completions_is_shown_and_not_run(visit):

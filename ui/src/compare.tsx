@@ -42,7 +42,7 @@ function Means({ first, second, state, other }: { first: Source; second: Source;
       <h2>Means</h2>
       <div class="wide" role="region" aria-label="Means" tabIndex={0}>
         <table>
-          <thead><tr>{["", first.title, second.title, "difference", "values"].map((name) => <th key={name} scope="col">{name}</th>)}</tr></thead>
+          <thead><tr>{["", first.title, second.title, "difference", "values"].map((name) => <th key={name} scope="col" class="number">{name}</th>)}</tr></thead>
           <tbody>
             {titles.map((title) => {
               const left = of(a.value!, title), right = of(b.value!, title);
@@ -91,7 +91,7 @@ function Prompts({ first, second, other, state, go }: Two) {
           <div class="wide" role="region" aria-label="Shared prompts" tabIndex={0}>
             <table class="rows" role="table">
               <thead role="rowgroup">
-                <tr role="row">{[`mean reward in ${first.title}`, `mean reward in ${second.title}`, "difference", "rows", "prompt"].map((name) => <th key={name} scope="col" role="columnheader">{name}</th>)}</tr>
+                <tr role="row">{[`mean reward in ${first.title}`, `mean reward in ${second.title}`, "difference", "rows", "prompt"].map((name) => <th key={name} scope="col" role="columnheader" class={name === "prompt" ? "text" : "number"}>{name}</th>)}</tr>
               </thead>
               <tbody role="rowgroup">
                 {value.prompts.map((prompt) => (

@@ -115,7 +115,7 @@ function App() {
   useEffect(() => {
     if (!source) return;
     const last = known.current;
-    if (last && last.s === state.s && source.rows > last.rows) setNews(`${count(source.rows - last.rows)} new rows, ${count(source.rows)} in all`);
+    if (last && last.s === state.s && source.rows > last.rows) setNews(`${count(source.rows - last.rows)} more, ${count(source.rows)} rows in all`);
     known.current = { s: state.s, rows: source.rows };
   }, [source?.rows, state.s]);
   useEffect(() => {
