@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from types import TracebackType
@@ -17,7 +18,7 @@ class NoProgress:
     """Shows nothing."""
 
     def update(self, position: int, rows: int, mean: float | None, unscored: int) -> None:
-        """Update the display: bytes of the input read, rows written, their mean reward, unscored rows."""
+        """Update the display: bytes of the input read, rows done, their mean reward (NaN where there are no rewards), unscored rows."""
 
     def __enter__(self) -> Self:
         return self
@@ -100,6 +101,8 @@ def make_progress(total: int) -> NoProgress:
 
 
 def _told(mean: float | None, unscored: int) -> str:
+    if mean is not None and math.isnan(mean):
+        return f"{unscored:,} failed"
     reward = "no reward yet" if mean is None else f"mean reward {mean:.3f}"
     return f"{reward}, {unscored:,} unscored" if unscored else reward
 

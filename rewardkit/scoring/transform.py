@@ -166,7 +166,7 @@ def _run(
         try:
             with stop_on_signal() as asked, progress(reader.total_bytes) as shown:
                 worker = _Worker(transform, options.columns, job.format, loop)
-                write_chunks(in_threads(worker, chunks, asked), output, summary, limit, asked, shown)
+                write_chunks(in_threads(worker, chunks, asked), output, summary, limit, asked, shown, has_rewards=False)
         finally:
             _close(transform, loop)
         reader.check_unchanged()

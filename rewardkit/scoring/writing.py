@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -67,6 +68,8 @@ def write_chunks(
     limit: UnscoredLimit,
     asked: Callable[[], bool],
     shown: NoProgress,
+    *,
+    has_rewards: bool = True,
 ) -> None:
     """Append chunks as they are scored. However this ends, appended rows are committed.
 
@@ -80,6 +83,7 @@ def write_chunks(
         limit: The share of unscored rows that ends the run.
         asked: Tells whether the run is to end.
         shown: The progress display.
+        has_rewards: False if the rows are of another kind than scored ones.
 
     Raises:
         TooManyUnscoredError: The limit is exceeded; what is finished is kept.
@@ -103,7 +107,8 @@ def write_chunks(
                 if told := limit.exceeded(summary.unscored - before[1], rows, summary.reasons, kept):
                     raise TooManyUnscoredError(told)
             total = summary.series[0]
-            shown.update(chunk.position, summary.rows, total.mean if total.count else None, summary.unscored)
+            mean = total.mean if total.count else (None if has_rewards else math.nan)
+            shown.update(chunk.position, summary.rows, mean, summary.unscored)
             if asked():
                 break
         if not asked():
