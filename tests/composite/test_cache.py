@@ -118,17 +118,18 @@ def test_units_are_kept_apart() -> None:
 SCORES = {
     b"1": [Score(1.0)],
     b"2": [Score(-0.5, "why é", {"m": 1.0}, [0.0, 1.0]), Score(2.0)],
+    b"4": [Score(0.0, extracted="print(1)"), Score(0.5, output="1\n")],
 }
 
 
 def test_scores_come_back_as_they_were(tmp_path: Path) -> None:
-    """What is kept is found by another cache of the same folder, reasons, metrics and steps included."""
+    """What is kept is found by another cache of the same folder, reasons, metrics, steps and texts included."""
     first = ScoreCache(tmp_path)
     first.put(SCORES)
     first.close()
     second = ScoreCache(tmp_path)
-    assert second.get([b"1", b"2", b"3", b"1"]) == SCORES
-    assert second.hits == 3
+    assert second.get([b"1", b"2", b"3", b"4", b"1"]) == SCORES
+    assert second.hits == 4
     second.close()
     assert second.get([b"1"]) == {}
     second.put(SCORES)

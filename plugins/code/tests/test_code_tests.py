@@ -178,3 +178,28 @@ def test_runs():
         reward.close()
     assert (good.value, bad.value, none.value) == (1.0, 0.0, 0.0)
     assert "ValueError: x" in bad.reason
+    assert (good.extracted, good.output) == ("print(1)\n", "1")
+    assert "ValueError: x" in bad.output
+
+
+@pytest.mark.parametrize(
+    ("code", "tests", "output"),
+    [
+        (
+            "print('first')\nprint(input())",
+            [{"stdin": "1", "expected": "1"}, {"stdin": "2", "expected": "2"}],
+            "first\n1",
+        ),
+        (
+            "def f(x):\n    print('looking at', x)\n    return 0",
+            [{"call": "f", "args": [1], "expected": 1}],
+            "looking at 1",
+        ),
+        ("import sys\nprint('x' * 5000)\nsys.exit('bye')", [{"stdin": "", "expected": "y"}], f"… {'x' * 1999}\nbye"),
+        ("print(input())", [{"stdin": "1", "expected": "1"}], None),
+    ],
+)
+def test_the_score_holds_the_program_and_what_it_printed_where_it_failed(rewards, code, tests, output):
+    """The program, and the ends of output and messages of the first failed test; a program that passes shows none."""
+    found = score(rewards(), code, tests)
+    assert (found.extracted, found.output) == (f"{code}\n", output)
