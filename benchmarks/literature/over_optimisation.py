@@ -9,7 +9,12 @@ reward model (stage ``reward_model``) trained on few pairs of tables, labelled b
 were laid before training: short, and hardly with a dish more than twice. GRPO then trains on the proxy with three KL
 coefficients, the KL being taken off the reward. Gold is a component of weight 0: measured on every sample, never learned from.
 
-Both rewards are shown in standard deviations above the mean of the model that training starts from. Five minutes of one core.
+Without KL, it also trains on an ensemble of three reward models, which learned from the same pairs with other seeds, as in "Reward model
+ensembles help mitigate overoptimization" (https://arxiv.org/abs/2310.02743): on their mean, and on the mean minus one and minus two
+standard deviations.
+
+Both rewards are shown in standard deviations above the mean of the model that training starts from. Ten minutes of one core;
+``--arms single`` or ``--arms ensembles`` runs a part.
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -80,13 +85,19 @@ class Size:
 
     seeds: Sequence[int] = SEEDS
     betas: Sequence[float] = (0.0, 0.1, 0.3, 10.0)
+    """The KL coefficients with a single reward model."""
+    penalties: Sequence[float] = (0.0, 1.0, 2.0)
+    """The penalties on the disagreement of an ensemble, without KL."""
+    members: int = 3
     pairs: int = 300
     sft_steps: int = 150
     proxy_steps: int = 120
     steps: int = 150
 
 
-QUICK = Size(seeds=(0,), betas=(0.0, 10.0), pairs=100, sft_steps=50, proxy_steps=20, steps=12)
+QUICK = Size(
+    seeds=(0,), betas=(0.0, 10.0), penalties=(1.0,), members=2, pairs=100, sft_steps=50, proxy_steps=20, steps=12
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +106,14 @@ class Result:
 
     seed: int
     beta: float
+    penalty: float | None
+    """The penalty on the disagreement of an ensemble; None with a single reward model."""
     proxy: list[float]
     gold: list[float]
     kl: list[float]
     """KL in nats per completion."""
+    disagreement: list[float]
+    """The mean standard deviation of the reward models, of an ensemble."""
     alarm: int | None
     """The first step at which rewardkit's monitor raised its alarm."""
 
@@ -167,18 +182,28 @@ def prepare(folder: Path, seed: int, registry: Registry, size: Size) -> float:
     start = train(SFT, folder / "sft", registry, {**tables, "steps": size.sft_steps})
     pairs = {"seed": seed, "data.train": folder / "pairs.jsonl", "model.path": start}
     train(REWARD_MODEL, folder / "proxy", registry, {**pairs, "steps": size.proxy_steps})
+    for member in range(1, size.members if size.penalties else 1):
+        # The seed draws the head and the order of the pairs; those that are held out are the same.
+        own = {**pairs, "seed": 100 * member + seed, "steps": size.proxy_steps}
+        train(REWARD_MODEL, folder / f"proxy{member}", registry, own)
     return metrics(folder / "proxy", "eval")[-1]["accuracy"]
 
 
-def optimise(folder: Path, seed: int, beta: float, registry: Registry, size: Size) -> Result:
-    """Train on the proxy."""
-    run = folder / f"beta{beta:g}"
+def optimise(
+    folder: Path, seed: int, beta: float, registry: Registry, size: Size, penalty: float | None = None
+) -> Result:
+    """Train on the proxy, or with a penalty on the ensemble."""
+    run = folder / (f"beta{beta:g}" if penalty is None else f"ensemble{penalty:g}")
+    proxy: dict[str, object] = {"model": str(folder / "proxy/final")}
+    if penalty is not None:
+        members = ["proxy", *(f"proxy{member}" for member in range(1, size.members))]
+        proxy = {"models": [str(folder / member / "final") for member in members], "uncertainty_penalty": penalty}
     changes = {
         "seed": seed,
         "model.path": folder / "sft/final",
         "data.train": folder / "guests.jsonl",
         "data.eval": folder / "guests.jsonl",
-        "reward.components.proxy.with.model": folder / "proxy/final",
+        "reward.components.proxy.with": proxy,
         "kl.coefficient": beta or NEXT_TO_NOTHING,
         "steps": size.steps,
     }
@@ -192,20 +217,33 @@ def optimise(folder: Path, seed: int, beta: float, registry: Registry, size: Siz
     alarms = (run / "alarms.jsonl").read_text(encoding="utf-8") if (run / "alarms.jsonl").exists() else ""
     raised = [item["step"] for item in map(json.loads, alarms.splitlines()) if item["name"] == "gold_drop"]
     return Result(
-        seed, beta, course("proxy"), course("gold"), [line["kl"] for line in lines], min(raised, default=None)
+        seed,
+        beta,
+        penalty,
+        course("proxy"),
+        course("gold"),
+        [line["kl"] for line in lines],
+        [line["component/proxy/disagreement"] for line in lines] if penalty is not None else [],
+        min(raised, default=None),
     )
 
 
-def findings(results: Sequence[Result], accuracies: Sequence[float], betas: Sequence[float]) -> str:
+def name_of(beta: float, penalty: float | None) -> str:
+    """Return the name of an arm."""
+    return f"β = {beta:g}" if penalty is None else f"ensemble, λ = {penalty:g}"
+
+
+def findings(results: Sequence[Result], accuracies: Sequence[float]) -> str:
     """Return the table and its conclusions."""
-    seeds = len(results) // len(betas)
+    arms = list(dict.fromkeys((course.beta, course.penalty) for course in results))
+    seeds = len(results) // len(arms)
     rows = []
-    for beta in betas:
-        own = [course for course in results if course.beta == beta]
+    for arm in arms:
+        own = [course for course in results if (course.beta, course.penalty) == arm]
         alarms = [str(course.alarm) for course in own if course.alarm is not None]
         rows.append(
             [
-                f"β = {beta:g}",
+                name_of(*arm),
                 spread([root(at_end(course.kl)) for course in own]),
                 spread([at_end(course.proxy) for course in own]),
                 spread([course.at_peak(course.gold) for course in own]),
@@ -214,7 +252,7 @@ def findings(results: Sequence[Result], accuracies: Sequence[float], betas: Sequ
                 f"{len(alarms)} of {len(own)}",
             ]
         )
-    free = [course for course in results if course.beta == 0]
+    free = [course for course in results if (course.beta, course.penalty) == (0, None)]
     fell = [course for course in free if course.at_peak(course.gold) - at_end(course.gold) > 0.25]
     rose = [course for course in free if at_end(course.proxy) > course.at_peak(course.proxy)]
     lines = [
@@ -228,11 +266,23 @@ def findings(results: Sequence[Result], accuracies: Sequence[float], betas: Sequ
         f"β = 0: gold ends more than 0.25 below its best in {len(fell)} of {seeds}.",
         f"β = 0: the proxy is higher at the end than where gold was best in {len(rose)} of {seeds}.",
     ]
-    for beta in betas[1:]:
-        held = [course for course in results if course.beta == beta]
+    for arm in arms:
+        held = [course for course in results if (course.beta, course.penalty) == arm]
+        if arm == (0, None) or not free:
+            continue
         better = sum(at_end(one.gold) > at_end(other.gold) for one, other in zip(held, free, strict=True))
-        lines.append(f"β = {beta:g}: gold ends above that of β = 0 in {better} of {seeds}.")
+        lost = sum(_lost(one) < _lost(other) for one, other in zip(held, free, strict=True))
+        lines.append(
+            f"{name_of(*arm)}: gold ends above that of β = 0 in {better} of {seeds}, and loses less in {lost}."
+        )
+        if arm[1] is not None:
+            grown = spread([at_end(one.disagreement) / fmean(one.disagreement[:WINDOW]) for one in held])
+            lines.append(f"{name_of(*arm)}: the disagreement grows to {grown} times that of the start.")
     return "\n".join(lines)
+
+
+def _lost(course: Result) -> float:
+    return course.at_peak(course.gold) - at_end(course.gold)
 
 
 def root(kl: float) -> float:
@@ -240,12 +290,13 @@ def root(kl: float) -> float:
     return math.sqrt(max(kl, 0.0))
 
 
-def draw(results: Sequence[Result], betas: Sequence[float], axes: Sequence[Any]) -> None:
+def draw(results: Sequence[Result], axes: Sequence[Any]) -> None:
     """Draw both rewards over the KL divergence, and over steps."""
+    arms = list(dict.fromkeys((course.beta, course.penalty) for course in results))
     for course in results:
-        colour = f"C{betas.index(course.beta)}"
+        colour = f"C{arms.index((course.beta, course.penalty))}"
         distance = [root(kl) for kl in smooth(course.kl, WINDOW)]
-        label = f"β = {course.beta:g}" if course.seed == results[0].seed else None
+        label = name_of(course.beta, course.penalty) if course.seed == results[0].seed else None
         for axis, xs in ((axes[0], distance), (axes[1], list(range(len(distance))))):
             axis.plot(xs, smooth(course.proxy, WINDOW), "--", color=colour, linewidth=1, alpha=0.7)
             axis.plot(xs, smooth(course.gold, WINDOW), color=colour, linewidth=1.6, alpha=0.9, label=label)
@@ -258,9 +309,12 @@ def draw(results: Sequence[Result], betas: Sequence[float], axes: Sequence[Any])
 
 
 def main() -> None:
-    """Run every seed and coefficient."""
-    options = arguments("over_optimisation", __doc__)
+    """Run every seed, coefficient and ensemble."""
+    choice = {"choices": ["all", "single", "ensembles"], "default": "all", "help": "which arms to run"}
+    options = arguments("over_optimisation", __doc__, ("--arms", choice))
     size = QUICK if options.quick else Size()
+    if options.arms != "all":  # the single reward model without KL is what ensembles are compared with
+        size = replace(size, **({"penalties": ()} if options.arms == "single" else {"betas": (0.0,)}))
     registry = Registry.load()
     registry.register(sys.modules[__name__])
     results, accuracies = [], []
@@ -268,9 +322,10 @@ def main() -> None:
         folder = options.out / f"seed{seed}"
         accuracies.append(prepare(folder, seed, registry, size))
         results += [optimise(folder, seed, beta, registry, size) for beta in size.betas]
+        results += [optimise(folder, seed, 0.0, registry, size, penalty) for penalty in size.penalties]
     records = [{**asdict(course), "proxy_accuracy": accuracies[size.seeds.index(course.seed)]} for course in results]
-    report(options.out, findings(results, accuracies, size.betas), records)
-    plot(options.out / "over_optimisation.png", 2, lambda axes: draw(results, size.betas, axes))
+    report(options.out, findings(results, accuracies), records)
+    plot(options.out / "over_optimisation.png", 2, lambda axes: draw(results, axes))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,13 @@ STUDIES = Path(__file__).parents[2] / "benchmarks/literature"
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
     """Run a study in this process, and return its results, after it has printed its table and drawn its plot."""
-    missing = {"math", "format.boxed", "format.regex", "reward_model"} - Registry.load().rewards.keys()
+    missing = {
+        "math",
+        "format.boxed",
+        "format.regex",
+        "reward_model",
+        "reward_model.steps",
+    } - Registry.load().rewards.keys()
     if missing:
         pytest.skip(f"plugins are not installed: {', '.join(sorted(missing))}")
     monkeypatch.syspath_prepend(str(STUDIES))
@@ -47,8 +53,10 @@ def run(tmp_path, monkeypatch, capsys):
 @pytest.mark.slow
 def test_over_optimisation_is_farther_from_the_start_without_kl(run):
     """β = 0 goes where β = 10 does not, and both rewards and the distance are known at every step."""
-    free, held = run("over_optimisation")
+    free, held, ensemble = run("over_optimisation")
     assert (free["beta"], held["beta"]) == (0.0, 10.0)
+    assert ensemble["penalty"] == 1.0
+    assert min(ensemble["disagreement"]) > 0
     assert sum(free["kl"][-5:]) > 10 * abs(sum(held["kl"][-5:]))
     assert len(free["proxy"]) == len(free["gold"]) == len(free["kl"])
 
@@ -75,6 +83,36 @@ def test_decisive_tokens_are_results_carries_and_the_answer(monkeypatch):
     study = importlib.import_module("token_weighted_sft")
     worked = r"<think>7+8+0=15,5+6+1=12</think>\boxed{125}"
     assert [match[0] for match in re.finditer(study.DECISIVE, worked)] == ["0", "15", "1", "12", "125"]
+
+
+@pytest.mark.slow
+def test_the_log_ratio_is_what_grpo_learns_from(run):
+    """Only the arms of GRPO have a log-ratio, and every arm is evaluated."""
+    found = {item["arm"]: item for item in run("demonstrations")}
+    assert list(found) == ["base", "sft", "more", "sequence", "mean"]
+    assert [arm for arm, item in found.items() if item["log_ratio"]] == ["sequence", "mean"]
+    assert all(0 <= item["greedy"] <= 1 for item in found.values())
+
+
+@pytest.mark.slow
+def test_steps_are_learned_from_by_their_scores(run):
+    """Both arms train from the same model, and the process reward model is evaluated."""
+    outcome, process = run("process_rewards")
+    assert (outcome["arm"], process["arm"]) == ("outcome", "process")
+    assert outcome["right_steps"][0] == process["right_steps"][0]
+    assert 0 <= process["step_accuracy"] <= 1
+
+
+def test_labels_of_workings(monkeypatch):
+    """A step is right if its digits, carry and sum are. What follows a mistake is judged by the true carry."""
+    monkeypatch.syspath_prepend(str(STUDIES))
+    study = importlib.import_module("process_rewards")
+    prompt, right = "38+24=?", ["8+4+0=12", "3+2+1=6;62"]
+    assert study.columns(38, 24) == right
+    assert study.labels(prompt, ",".join(right)) == [True, True]
+    assert study.labels(prompt, "8+4+0=13,3+2+1=6;62") == [False, True]
+    assert study.labels(prompt, "8+4+0=12,3+2+0=5;52") == [True, False]
+    assert study.labels(prompt, ",".join([*right, right[0]])) == [True, True, False]
 
 
 @pytest.mark.slow

@@ -133,6 +133,7 @@ class LogRatioReward:
             )
         for name, one in ((model, self._model), (reference or model, self._reference)):
             _require_embeddings(one, self._tokenizer, name)
+        self._known = min(one.get_input_embeddings().num_embeddings for one in (self._model, self._reference))
         self._device = source.torch_device()
         self._is_exact = "float32" in str(self._model.dtype)
         contexts = [context_length(one.config, self._tokenizer) for one in (self._model, self._reference)]
@@ -161,6 +162,8 @@ class LogRatioReward:
             row = completion_tokens(self._tokenizer, rollout, as_chat=self._as_chat, ended=ended)
         except DialogueError as error:
             return Unscored("input", str(error))
+        if max(row.tokens) >= self._known:
+            return Unscored("input", f"the models know {self._known} tokens, and the text has token {max(row.tokens)}")
         if len(row.tokens) > self._max_tokens:
             return Unscored(
                 "input", f"prompt and completion have {len(row.tokens)} tokens, and the limit is {self._max_tokens}"
@@ -258,9 +261,10 @@ def _require_equal_tokenizers(one: Any, other: Any, model: str, reference: str) 
 
 
 def _require_embeddings(model: Any, tokenizer: Any, name: str) -> None:
-    """Raise ValueError if a model does not know all tokens."""
-    known, most = model.get_input_embeddings().num_embeddings, max(tokenizer.get_vocab().values(), default=-1)
-    if most >= known:
+    """Raise ValueError if a model does not know all tokens that text has. Some tokenizers invent a special token that no model knows."""
+    known, invented = model.get_input_embeddings().num_embeddings, set(tokenizer.all_special_tokens)
+    most = max((number for token, number in tokenizer.get_vocab().items() if token not in invented), default=-1)
+    if most >= known or (tokenizer.eos_token_id or 0) >= known:
         raise ValueError(
             f"the vocabulary of {name} has {known} tokens, but the tokenizer has {most + 1}; use models of one vocabulary"
         )

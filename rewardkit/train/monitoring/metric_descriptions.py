@@ -42,6 +42,10 @@ _ROLLOUTS: Mapping[str, Description] = {
     "truncated": Description("completions cut off by max_new_tokens", "share"),
     "duplicates": Description("completions, beyond the first of each prompt, that the prompt already got", "share"),
     "copied": Description("completions that another prompt got as well", "share"),
+    "prompt_independence": Description(
+        "agreement of rewards with those that the same completions get for another prompt of the batch; 1: the reward does not depend on the prompt",
+        "share",
+    ),
     "repetition": Description("4-grams of a completion that occur earlier in it, averaged over completions", "share"),
     "groups": Description("prompts sampled in the step"),
     "prompts_sampled": Description("prompts sampled in the step, including those whose groups were filtered out"),
@@ -96,6 +100,7 @@ DESCRIPTIONS: Mapping[str, Description] = {**_RUN, **_ROLLOUTS, **_POLICY, **_RO
 COMPONENT: Mapping[str, Description] = {
     "": Description("mean value of the component"),
     "std": Description("standard deviation of the component's value over the batch"),
+    "disagreement": Description("disagreement of the component's models, an ensemble, averaged over completions"),
     "frac_reward_zero_std": Description(
         "groups in which the component has the same value for all completions", "share"
     ),

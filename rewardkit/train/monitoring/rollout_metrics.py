@@ -14,6 +14,13 @@ from rewardkit.train.losses.advantages import component_shares, group_statistics
 from rewardkit.train.rollout.generate import Sample
 from rewardkit.types import NotApplicable, Score, Skipped, Unscored
 
+FEWEST_PAIRS = 8
+"""With fewer completions scored for another prompt, ``prompt_independence`` is not measured."""
+
+
+DISAGREEMENT = "disagreement"
+"""The metric of a score that says by how much the models of an ensemble differ. It grows where training finds a weakness of one of them."""
+
 
 def rewards(samples: Sequence[Sample]) -> dict[str, float]:
     """Return the metrics of the completions as a whole: reward, spread, length, truncation, repetition.
@@ -58,6 +65,9 @@ def components(samples: Sequence[Sample]) -> dict[str, float]:
         if values:
             result[f"component/{name}"] = fmean(values)
             result[f"component/{name}/std"] = pstdev(values)
+        measured = [outcome.metrics for outcome in outcomes if isinstance(outcome, Score) and outcome.metrics]
+        if doubts := [metrics[DISAGREEMENT] for metrics in measured if DISAGREEMENT in metrics]:
+            result[f"component/{name}/{DISAGREEMENT}"] = fmean(doubts)
         if shares is not None:
             result[f"component/{name}/frac_reward_zero_std"] = _component_frac_zero_std(samples, name)
             result[f"component/{name}/advantage_share"] = shares[name]
@@ -130,6 +140,25 @@ def record(sample: Sample) -> dict[str, Any]:
             for name, outcome in scored.outcomes.items()
         },
     }
+
+
+def prompt_independence(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
+    """Return how well completions' rewards agree with the rewards that the same completions get for another prompt.
+
+    ``1 − mean((R − R')²) / (2 · variance)``, with the variance of all R and R' together, and 0 where this is negative. This is the
+    concordance correlation of Lin (1989) with one mean and one variance for both. 1: the reward does not depend on the prompt.
+
+    Args:
+        pairs: For each completion, the reward for its own prompt and that for another prompt.
+
+    Returns:
+        The metric, or nothing if there are fewer than ``FEWEST_PAIRS`` pairs, or if all rewards are equal.
+    """
+    values = [value for pair in pairs for value in pair]
+    variance = pstdev(values) ** 2 if values else 0.0
+    if len(pairs) < FEWEST_PAIRS or variance == 0:
+        return {}
+    return {"prompt_independence": max(1 - fmean((one - other) ** 2 for one, other in pairs) / (2 * variance), 0.0)}
 
 
 def _groups(samples: Sequence[Sample]) -> set[int]:

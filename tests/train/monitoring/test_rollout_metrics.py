@@ -73,6 +73,14 @@ def test_length_and_reward_are_correlated():
     assert rollout_metrics.rewards([sample(0, [1] * n, 1.0) for n in (1, 2, 3)])["length_correlation"] == 0.0
 
 
+def test_the_disagreement_of_an_ensemble_is_a_metric():
+    """The mean over the completions whose scores have it; other metrics of scores are not logged."""
+    scores = [Score(1.0, metrics={"disagreement": 0.5, "tokens": 3.0}), Score(2.0, metrics={"disagreement": 1.5}), 1.0]
+    found = rollout_metrics.components([sample(0, (1,), 1.0, proxy=score) for score in scores])
+    assert found["component/proxy/disagreement"] == 1.0
+    assert "component/proxy/tokens" not in found
+
+
 def test_each_component():
     """Each component has mean, standard deviation, share of the training signal, and skipped or unscored shares by kind."""
     batch = [
@@ -89,3 +97,25 @@ def test_each_component():
     assert found["component/a/frac_reward_zero_std"] == 0.5
     assert found["component/b/skipped"] == 0.25
     assert found["component/b/unscored_infra"] == 0.25
+
+
+def test_prompt_independence_by_hand():
+    """1 if every completion gets the same for another prompt; else 1 less the mean squared difference over twice the variance."""
+    same = [(0.1 * number, 0.1 * number) for number in range(8)]
+    assert rollout_metrics.prompt_independence(same) == {"prompt_independence": 1.0}
+    half = [(1.0, 1.0), (0.0, 0.0)] * 3 + [(1.0, 0.0), (0.0, 0.0)]
+    variance = 7 / 16 * 9 / 16
+    expected = 1 - (1 / 8) / (2 * variance)
+    assert rollout_metrics.prompt_independence(half)["prompt_independence"] == pytest.approx(expected)
+
+
+def test_prompt_independence_of_right_answers_is_0():
+    """An answer that is right for its own prompt alone."""
+    assert rollout_metrics.prompt_independence([(1.0, 0.0)] * 8) == {"prompt_independence": 0.0}
+
+
+def test_prompt_independence_is_not_measured_from_too_little():
+    """Neither from few pairs nor where all rewards are equal."""
+    assert rollout_metrics.prompt_independence([(0.0, 1.0)] * 7) == {}
+    assert rollout_metrics.prompt_independence([(1.0, 1.0)] * 8) == {}
+    assert rollout_metrics.prompt_independence([]) == {}
