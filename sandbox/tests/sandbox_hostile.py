@@ -12,7 +12,7 @@ def bound(name):
     with socket.socket(socket.AF_UNIX) as k:
         try: k.bind(name); return False
         except OSError: return True
-seen = [p for p in os.listdir('/proc') if p.isdigit() and int(p) not in (1, os.getpid(), os.getppid())]
+seen = [p for p in os.listdir('/proc') if p.isdigit() and int(p) not in (1, os.getpid())]
 print(os.listdir('/tmp'), os.listdir('/dev/shm'), s.st_mtime, s.st_uid, oct(s.st_mode), seen, os.getpriority(os.PRIO_PROCESS, 0),
       os.sched_getscheduler(0), sorted(os.sched_getaffinity(0)), bound('\\0left'), open('/proc/self/oom_score_adj').read().strip(),
       os.getsid(0) == os.getpid(), sorted(os.environ), os.umask(0o22), len(os.listdir('/proc/self/fd')))

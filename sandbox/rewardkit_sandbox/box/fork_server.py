@@ -33,6 +33,8 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_NOATIME, MS_BIND = 1, 
 CANCEL = b"x"
 CHILDREN, OOM, FAULT_READ, FAULT_WRITE, CONTROL, FIRST_RECEIVED = 5, 6, 7, 8, 9, 10
 MAX_DESCRIPTORS = 250
+_START_S = 5.0
+"""The time in which a template must become a case. One that a case of its program has stopped does not."""
 _LIST_OF_CHILDREN = "/proc/self/task/1/children"
 """Not every kernel has it. Without it no template can be used."""
 libc = ctypes.CDLL(None, use_errno=True)
@@ -65,7 +67,6 @@ class Confinement:
         With `own_uid` that is its real and its saved user. Processes of `uid` then can't send it signals, and it can take on `uid`.
         """
         zero, one = self._zero, self._one
-        os.setsid()
         _check(libc.prctl(PR_SET_DUMPABLE, one, zero, zero, zero), "PR_SET_DUMPABLE")
         score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
         os.write(score, b"1000")
@@ -91,9 +92,10 @@ def child(confinement: Confinement, uid: int, job: dict[str, Any], received: lis
             os.close(descriptor)
         os.chdir("/tmp")
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-        confinement.enter(uid, job["limits"], own_uid)
-        if job["entry"] != "template":
+        if job["entry"] != "template":  # whose cases do it
+            os.setsid()
             program_process.after_fork()
+        confinement.enter(uid, job["limits"], own_uid)
     except BaseException as error:
         os.write(FAULT_WRITE, repr(error).encode()[:1000])
         os._exit(125)
@@ -156,13 +158,13 @@ class Requests:
             if not packet.startswith(CANCEL):
                 return json.loads(packet), received
 
-    def wait_for(self, descriptor: int, job: dict[str, Any]) -> str:
+    def wait_for(self, descriptor: int, serial: int, seconds: float) -> str:
         """Wait until a descriptor is readable; return `exited` then, else `deadline`, or `cancelled` if the host wants the end."""
-        cancellation = CANCEL + b"%d" % job["serial"]
+        cancellation = CANCEL + b"%d" % serial
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
         poll.register(self._control, select.POLLIN)
-        deadline = time.monotonic() + job["wall_s"]
+        deadline = time.monotonic() + seconds
         while events := poll.poll(max(deadline - time.monotonic(), 0) * 1000):
             if any(ready == descriptor for ready, _ in events):
                 return "exited"
@@ -183,7 +185,7 @@ def run(requests: Requests, confinement: Confinement, job: dict[str, Any], recei
     for descriptor in received:
         os.close(descriptor)
     watched = os.pidfd_open(pid)
-    ended = requests.wait_for(watched, job)
+    ended = requests.wait_for(watched, job["serial"], job["wall_s"])
     os.close(watched)
     if ended != "exited":
         os.kill(pid, signal.SIGKILL)
@@ -196,7 +198,7 @@ def run(requests: Requests, confinement: Confinement, job: dict[str, Any], recei
 
 @dataclass(frozen=True)
 class Template:
-    """The process that forks the cases of one program."""
+    """The process that becomes the next case of a program."""
 
     pid: int
     connection: socket.socket
@@ -230,7 +232,7 @@ def start_template(
     for descriptor in received:
         os.close(descriptor)
     usage, made = [0.0, 0.0], Template(pid, ours)
-    ended = requests.wait_for(ours.fileno(), job)
+    ended = requests.wait_for(ours.fileno(), job["serial"], job["wall_s"])
     ready = ended == "exited" and ours.recv(64) == template.READY and made.is_alone()
     if not ready:
         made.end(usage)
@@ -242,43 +244,40 @@ def start_template(
 def run_case(
     requests: Requests, made: Template, job: dict[str, Any], received: list[int]
 ) -> tuple[Template | None, dict[str, Any]]:
-    """Run one case of a template's program; return the template if the next case can use it, and the answer for the host.
+    """Run one case of a template's program; return the template of the next case, or None, and the answer for the host.
 
-    The case's process is the template's child, but what it leaves behind becomes a child of this process, as the first of the box.
-    So nothing is left of it if neither of the two has another child: no child of this process goes unless it is waited for. Then
-    nothing has to be killed. Otherwise everything is, the template too.
+    What a case leaves behind becomes a child of this process, as the first of the box, and no child of this process goes unless
+    it is waited for. So nothing is left of the case if the next template is the only child. Otherwise everything is ended.
     """
     start = time.monotonic()
-    report, lost, usage = b"", {"lost": True}, [0.0, 0.0]
+    message, usage = b"", [0.0, 0.0]
+    watched = os.pidfd_open(made.pid)
     try:
         socket.send_fds(made.connection, [job["entry"].encode()], received)
+        if requests.wait_for(made.connection.fileno(), job["serial"], _START_S) == "exited":
+            message = made.connection.recv(2048)
     except OSError:
-        made.end(usage)
-        return None, lost
+        pass
     finally:
         for descriptor in received:
             os.close(descriptor)
-    ended = requests.wait_for(made.connection.fileno(), job)
-    wall = time.monotonic() - start
+    if not message.startswith(template.NEXT):
+        os.close(watched)
+        made.end(usage)
+        if message.startswith(template.FAULT):
+            return None, {"fault": message[len(template.FAULT) :].decode("utf-8", "replace")}
+        return None, {"lost": True}
+    following = Template(int(message[len(template.NEXT) :]), made.connection)
+    ended = requests.wait_for(watched, job["serial"], start + job["wall_s"] - time.monotonic())
+    os.close(watched)
     if ended != "exited":
-        made.end(usage)
-        answer = {"ended": ended, "status": int(signal.SIGKILL), "wall_s": wall, "cpu_s": usage[0], "rss_kb": usage[1]}
-        return None, answer | {"fault": ""}
-    try:
-        report = made.connection.recv(2048)
-    except OSError:
-        pass
-    if report.startswith(template.FAULT):
-        made.end(usage)
-        return None, {"fault": report[len(template.FAULT) :].decode("utf-8", "replace")}
-    if len(report) != template.REPORT.size:
-        made.end(usage)
-        return None, lost
-    status, is_alone, cpu, rss = template.REPORT.unpack(report)
-    usage = [cpu, rss]
-    kept: Template | None = made
-    if not (is_alone and made.is_alone()):
-        made.end(usage)
+        os.kill(made.pid, signal.SIGKILL)
+    _, status, used = os.wait4(made.pid, 0)
+    wall = time.monotonic() - start
+    usage = [used.ru_utime + used.ru_stime, used.ru_maxrss]
+    kept: Template | None = following
+    if not following.is_alone():
+        following.end(usage)
         kept = None
     return kept, {"ended": ended, "status": status, "wall_s": wall, "cpu_s": usage[0], "rss_kb": usage[1], "fault": ""}
 

@@ -1,12 +1,13 @@
-"""A template: a process that has compiled a program and forks a process for each of its cases.
+"""A template: a process that has compiled a program, waits for a case of it, and runs that case after it has made the next template.
 
-A case finds the interpreter's streams, modules and code prepared, which takes more time than many programs do. A template is
-isolated as a case is, and never runs the program. A case can't read or write its memory (it is undumpable), and can't signal
-it where the box has users enough (its real user differs). Where a case ends or stops it nevertheless, the server ends
-everything in the box, and the host runs that case again without a template.
+A case finds the interpreter's streams, modules and code prepared, which takes more time than many programs do. A template has
+never run anything of the program: it is a copy of the one before, made before that one became a case. It is a child of the
+server, which alone waits for it, and is isolated as a case is. A case can't read or write the memory of its successor (it is
+undumpable), and can't signal it where the box has users enough (its real user differs). Where a case ends or stops it
+nevertheless, the server ends everything in the box, and the next case runs without a template.
 
-A request is the name of an action, with the descriptors of the case's streams. The answer is a `REPORT`, after `FAULT` and a text
-if the case could not be isolated.
+A request is the name of an action, with the descriptors of the case's streams. The answer is `NEXT` and the successor's number, or `FAULT`
+and a text if the case could not be isolated. Then the case has no socket any more.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import ctypes
 import gc
 import os
 import socket
-import struct
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -24,15 +24,14 @@ from rewardkit_box import program_process  # type: ignore[import-not-found]
 PR_SET_DUMPABLE = 4
 CONNECTION = 3
 """The descriptor of the socket to the server. 0 to 2 are /dev/null, and received descriptors follow."""
-REPORT = struct.Struct("<iidd")
-"""The wait status of the case's process, 1 if it left the template no child, CPU seconds, and its largest resident set in KiB."""
 READY = b"ready"
+NEXT = b"next "
 FAULT = b"fault "
 _RECEIVED = CONNECTION + 1
 _MOST_STREAMS = 4
 _ABOVE = 64
-_WALL = 0x40000000
-"""Wait also for children that send no signal when they end."""
+_CLONE_PARENT, _SIGCHLD = 0x8000, 17
+_SYS_CLONE = {"x86_64": 56}.get(os.uname().machine, 220)
 _libc = ctypes.CDLL(None)
 _ZERO, _ONE = ctypes.c_ulong(0), ctypes.c_ulong(1)
 
@@ -52,8 +51,24 @@ def _arrange_descriptors(connection: int) -> socket.socket:
     return socket.socket(fileno=CONNECTION)
 
 
+def _fork_sibling() -> int:
+    """Fork a process whose parent is this one's parent; return its number, or 0 in it.
+
+    The C library has no such function. Its own and the interpreter's work after a fork is for locks that other threads held, and
+    there are no others. The number of the main thread that it remembers is then that of the first template, which it uses for
+    nothing that a process does to itself.
+    """
+    pid: int = _libc.syscall(_SYS_CLONE, _CLONE_FLAGS, _ZERO, _ZERO, _ZERO, _ZERO)
+    if pid < 0:
+        raise OSError("clone")
+    return pid
+
+
+_CLONE_FLAGS = ctypes.c_ulong(_CLONE_PARENT | _SIGCHLD)
+
+
 def run(source: bytes, connection: int, uid: int) -> NoReturn:
-    """Compile the program, say so, and run each case that is asked for in a process of its own.
+    """Compile the program, say so, and become the next case that is asked for.
 
     Args:
         source: The program.
@@ -72,22 +87,14 @@ def run(source: bytes, connection: int, uid: int) -> NoReturn:
         if packet not in actions:
             actions[packet] = program_process.ACTIONS[packet.decode()](load)
             gc.freeze()
-        pid = os.fork()
-        if pid == 0:
-            _case(server, actions[packet], len(received), uid)
-        for descriptor in received:
-            os.close(descriptor)
-        _, status, used = os.wait4(pid, 0)
-        try:
-            os.wait4(-1, os.WNOHANG | _WALL)
-            is_alone = 0
-        except ChildProcessError:
-            is_alone = 1
-        server.send(REPORT.pack(status, is_alone, used.ru_utime + used.ru_stime, used.ru_maxrss))
+        successor = _fork_sibling()
+        if successor:
+            _case(server, successor, actions[packet], len(received), uid)
+        os.closerange(_RECEIVED, _RECEIVED + _MOST_STREAMS)
 
 
-def _case(server: socket.socket, action: Callable[[], NoReturn], streams: int, uid: int) -> NoReturn:
-    """Finish the isolation of this new process, and run the program in it."""
+def _case(server: socket.socket, successor: int, action: Callable[[], NoReturn], streams: int, uid: int) -> NoReturn:
+    """Finish the isolation of this process, and run the program in it."""
     try:
         os.setsid()
         if uid:
@@ -96,6 +103,7 @@ def _case(server: socket.socket, action: Callable[[], NoReturn], streams: int, u
         for target in range(CONNECTION):
             os.dup2(_RECEIVED + target, target)
         program_process.after_fork()
+        server.send(NEXT + b"%d" % successor)
     except BaseException as error:
         server.send(FAULT + repr(error).encode()[:1000])
         os._exit(125)
