@@ -19,6 +19,7 @@ from rewardkit.scoring.columns.columns import Columns
 from rewardkit.scoring.progress import NoProgress
 
 ENDINGS = [".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".hf"]
+_OPTIONAL = {"kind", "metrics", "extracted", "output"}
 TOY = Path(__file__).with_name("toy.py")
 
 
@@ -40,7 +41,9 @@ def test_every_kind_in_and_out(source: str, ending: str, tmp_path: Path, toy: Mo
     for row in scored:
         cell = row["components"]["hashed"]
         assert set(row["components"]) == {"hashed", "size"}
-        assert set(cell) - {"kind", "metrics"} == {"value", "weight", "contribution", "status", "reason"}
+        assert set(cell) - _OPTIONAL == {"value", "weight", "contribution", "status", "reason"}
+        assert cell.get("extracted") in {None, cell["reason"]}
+        assert cell.get("output") in {None, "", f"é\n{cell['reason'].removeprefix('crc ')}"}
         assert (row["reward"] is None) == (row["reward_status"] == "unscored") == (cell["status"] == "unscored")
         assert row["components"]["size"] == {
             "value": float(len(row["completion"])),
@@ -49,6 +52,7 @@ def test_every_kind_in_and_out(source: str, ending: str, tmp_path: Path, toy: Mo
             "status": "scored",
             "reason": "",
         }
+    assert {"extracted", "output"} <= {name for row in scored for name in row["components"]["hashed"]}
     unscored = [row for row in scored if row["reward"] is None]
     assert unscored
     assert {row["components"]["hashed"]["kind"] for row in unscored} == {"reference"}

@@ -47,7 +47,13 @@ def hashed(rollout: Rollout) -> Score | Unscored:
     number = zlib.crc32(rollout.completion_text.encode("utf-8", "surrogatepass"))
     if number % 31 == 0:
         return Unscored("reference", "divisible")
-    return Score(number % 97 / 97, f"crc {number % 97}", metrics={"crc": float(number)} if number % 5 == 0 else None)
+    return Score(
+        number % 97 / 97,
+        f"crc {number % 97}",
+        metrics={"crc": float(number)} if number % 5 == 0 else None,
+        extracted=f"crc {number % 97}" if number % 7 == 0 else None,
+        output="" if number % 11 else f"é\n{number % 97}",
+    )
 
 
 @reward("toy.size")
