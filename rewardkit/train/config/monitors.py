@@ -19,6 +19,8 @@ from rewardkit.train.config.base import Count, Positive, Section, Share
 
 GOLD_DROP = "gold_drop"
 """The one monitor that compares evaluations rather than training steps."""
+PROMPT_INDEPENDENCE = "prompt_independence"
+"""The one monitor whose metric needs scores of its own."""
 
 MONITORS: tuple[Monitor, ...] = (
     Monitor(
@@ -73,6 +75,16 @@ MONITORS: tuple[Monitor, ...] = (
         "different prompts get the same completion",
         measure="rise",
         kind="positive",
+    ),
+    Monitor(
+        PROMPT_INDEPENDENCE,
+        "prompt_independence",
+        0.9,
+        "Largest agreement of rewards with those that the same completions get for another prompt. One completion per prompt is scored once "
+        "more for it, at most 32 in a step. null: this is not measured. It is never measured if the reward compares completions of a group, "
+        "calls a service, or has unscored.policy: fail.",
+        "completions get the same reward for another prompt, so the reward can be raised without doing what the prompt asks",
+        kind="share",
     ),
     Monitor(
         "truncated",

@@ -32,6 +32,7 @@ from rewardkit.train.models.policy import Policy
 from rewardkit.train.monitoring import rollout_metrics
 from rewardkit.train.monitoring.monitors import Monitors
 from rewardkit.train.rollout.generate import Sample, Timings, collect, refuse_unscored
+from rewardkit.train.rollout.prompt_exchange import can_exchange, exchanged_rewards
 from rewardkit.train.rollout.prompts import load_prompts
 from rewardkit.train.rollout.synced_engine import SyncedEngine
 from rewardkit.train.run_folder import FINAL
@@ -152,6 +153,7 @@ class Trainer:
         self.evaluation = evaluation
         self.alarms = AlarmResponse(config.monitors, monitors)
         self.order = order_of_rows(
+        self.exchanges_prompts = config.monitors.prompt_independence is not None and can_exchange(reward.config)
             config.data, source_counts(config.data, (prompt.source for prompt in prompts)), config.seed
         )
         self.position = 0
@@ -211,6 +213,7 @@ class Trainer:
         with running_pass(f"the rollouts of step {step + 1}"):
             samples, kept = self.sample(step, timings)
         scored = [sample for sample in kept if training_rewards(sample, self.config.algorithm.process)]
+            exchanged = exchanged_rewards(samples, self.reward, step) if self.exchanges_prompts else []
         with raise_on_all_ranks():
             self.engine.sleep()
         collected, synced = time.monotonic(), self.engine.seconds_sync - synced
@@ -228,6 +231,7 @@ class Trainer:
             **_maximum(collectives.all_gather([self.engine.metrics])),
             **rollout_metrics.components(samples),
             **rollout_metrics.staleness(samples, step),
+            **rollout_metrics.prompt_independence(exchanged),
             "prompts_sampled": sampled,
             **({} if self.config.filter.zero_std == "keep" else {"prompts_kept": used / sampled}),
             "tokens": tokens,

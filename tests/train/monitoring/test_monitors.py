@@ -33,7 +33,7 @@ rollout: {{prompts_per_step: 8, group_size: 4, max_new_tokens: 12}}
 optimizer: {{lr: 3.0e-3}}
 evaluate: {{every: 4, limit: 16, gold: {{components: {{meant: {{use: variety}}}}}}}}
 checkpoint: {{every: 4, keep: 4}}
-monitors: {{on_alarm: {on_alarm}, frac_reward_zero_std: null, truncated: null, repetition: null, length_correlation: null}}
+monitors: {{on_alarm: {on_alarm}, prompt_independence: null, frac_reward_zero_std: null, truncated: null, repetition: null, length_correlation: null}}
 """
 
 
@@ -209,6 +209,7 @@ BAD = {
     "repetition": {"repetition": 0.9},
     "copied": {"copied": 0.9},
     "duplicates": {"duplicates": 0.99},
+    "prompt_independence": {"prompt_independence": 0.95},
     "truncated": {"truncated": 0.6},
     "clipped": {"clipped_low": 0.3, "clipped_high": 0.3},
     "sampling_kl": {"sampling_kl": 0.2},
@@ -234,7 +235,7 @@ HEALTHY = (
         "frac_reward_zero_std": 0.3,
         "entropy": 0.5,
     }
-    | {"sampling_ess": 1.0, "explained_variance": 0.5}
+    | {"sampling_ess": 1.0, "explained_variance": 0.5, "prompt_independence": 0.2}
 )
 
 

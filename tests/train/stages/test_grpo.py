@@ -317,7 +317,12 @@ def test_an_evaluation_that_could_not_be_scored_is_not_the_best(work, tmp_path, 
     """An evaluation that could not be scored is not the best, and later ones are not compared with it."""
     CALLS.clear()
     text = "{components: {main: {use: late, with: {calls: 48}}}, unscored: {abort_above: 1}}"  # before step 1, in it, after it
-    changes = {"reward": text, "evaluate.every": "1", "evaluate.correct": "null"}
+    changes = {
+        "reward": text,
+        "evaluate.every": "1",
+        "evaluate.correct": "null",
+        "monitors.prompt_independence": "null",
+    }
     metrics = run(work, tmp_path, registry, steps=3, **changes)
     assert [line["reward"] is None for line in metrics["eval"]] == [True, True, False, False]
     assert best_of(tmp_path) == max(line["reward"] for line in metrics["eval"][2:])
