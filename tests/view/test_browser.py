@@ -188,6 +188,17 @@ def test_a_row_opens_with_its_components_and_what_was_extracted(visit):
     panel.wait_for(state="detached")
 
 
+def test_the_focus_follows_a_row_on_a_narrow_screen(visit):
+    """Where the row replaces the table, the focus goes to its heading, and back to its link when it is closed."""
+    page = visit(width=400)
+    page.get_by_role("link", name="2", exact=True).click()
+    page.get_by_role("complementary", name="Row 2").wait_for()
+    assert page.evaluate("document.activeElement.id") == "panel-title"
+    assert not page.locator("table.rows").is_visible()
+    page.keyboard.press("Escape")
+    page.locator("a[data-row='1']:focus").wait_for()
+
+
 def test_a_link_restores_everything(visit):
     """Filters, order, page and open row come from the address alone; going back goes back."""
     page = visit(f"?{filtered(['component:length', '<', 60])}&sort=-component:length&row=59")

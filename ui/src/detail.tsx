@@ -1,4 +1,5 @@
 // One row, or two side by side.
+import { useEffect } from "preact/hooks";
 import { useAnswer, type Component, type Detail, type Message, type Source } from "./api";
 import { compareTexts, type Word } from "./diff";
 import { count, number } from "./format";
@@ -97,6 +98,14 @@ export function RowPanel(props: { source: Source; state: State; go: Go; neighbou
   const { source, state, go, neighbours } = props;
   const { value: detail, error } = useAnswer<Detail>(`${state.s}/row/${state.row}`, source.version);
   const here = `${state.s}.${state.row}`;
+  useEffect(() => {
+    // On a narrow screen the row replaces the table, so the focus goes with it, and back.
+    if (!matchMedia("(max-width: 1099px)").matches) return;
+    document.getElementById("panel-title")?.focus();
+    return () => {
+      setTimeout(() => document.querySelector<HTMLElement>(`[data-row="${state.row}"]`)?.focus());
+    };
+  }, [state.row]);
   return (
     <aside class="panel" aria-label={`Row ${count((state.row ?? 0) + 1)}`}>
       <header>
