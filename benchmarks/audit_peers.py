@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from rewardkit import load_reward
-from rewardkit.insight.audit import attack, honest_rows, levels_of
+from rewardkit.insight.audit import Levels, attack, honest_rows, levels_of
 from rewardkit.insight.cheats import CHEATS
 
 # Not the folder of this file, in which a module has the name of a library that these functions import.
@@ -245,7 +245,7 @@ def audit_peer(peer: Peer, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if failed := next((one.unscored for one in scored if one.unscored is not None), None):
             return {"library": peer.library, "name": peer.name, "failed": failed.message}
         honest = honest_rows(given)
-        levels = levels_of(honest)
+        levels = levels_of(honest) if peer.judges else Levels(1.0, 0.0)
         found = attack(reward, CHEATS, honest, levels)
     accepted = [one for one in found.findings if one.share >= 0.5]
     if not peer.judges:

@@ -37,10 +37,12 @@ def _in_form_of_right(row: CheatInput) -> Iterator[str]:
 
 
 def _cut_before_answer(row: CheatInput) -> Iterator[str]:
-    """Cut a right completion before the first place at which it has the answer."""
+    """Cut a right completion at the end of the last sentence before the first place at which it has the answer."""
     for reference in row.references:
         if row.right and (place := row.right.find(reference)) > 0:
-            yield row.right[:place]
+            ends = [match.end() for match in re.finditer(r"[.!?\n](?=\s|\Z)|\n", row.right[:place])]
+            if ends:
+                yield row.right[: ends[-1]]
 
 
 def _right_and_wrong(row: CheatInput) -> Iterator[str]:
