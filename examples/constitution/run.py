@@ -1,6 +1,6 @@
 """Constitutional AI from beginning to end, with a small model and an endpoint that answers by known rules.
 
-    python examples/constitution/run.py [--seeds 3] [--quick]
+    python examples/constitution/run.py [--seeds 0 1 2] [--quick]
 
 A model that helps with everything answers prompts; `rewardkit judge revise` criticises and revises the answers, and the model is
 fine-tuned on the revisions. Then it answers each prompt several times; `rewardkit judge prefer` compares the answers, a reward model
@@ -28,7 +28,7 @@ from rewardkit.cli import run as rewardkit  # noqa: E402
 
 HELD_OUT = 128
 SAMPLES = 4
-REVISED, COMPARED = 480, 160
+REVISED, COMPARED = 640, 400
 """Prompts whose answers are revised, and those whose answers are compared."""
 QUICK = {"start": {"steps": 60}, "sft": {"steps": 4}, "reward_model": {"steps": 4}, "grpo": {"steps": 2}}
 """Overrides that only check that everything runs."""
@@ -37,11 +37,11 @@ QUICK = {"start": {"steps": 60}, "sft": {"steps": 4}, "reward_model": {"steps": 
 def main() -> None:
     """Run all seeds, and print the gold measure after each stage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--out", type=Path, default=HERE / "work")
     parser.add_argument("--quick", action="store_true", help="a few steps, which only check that everything runs")
     given = parser.parse_args()
-    found = [run_seed(given.out / f"seed{seed}", seed, quick=given.quick) for seed in range(given.seeds)]
+    found = {seed: run_seed(given.out / f"seed{seed}", seed, quick=given.quick) for seed in given.seeds}
     for line in table(found):
         print(line)  # noqa: T201 - its purpose
 
@@ -143,12 +143,12 @@ def build(work: Path, seed: int, few: int | None = None) -> None:
     write(work / "heldout.jsonl", [{"prompt": prompt} for prompt in held_out])
 
 
-def table(found: Sequence[Mapping[str, float]]) -> list[str]:
+def table(found: Mapping[int, Mapping[str, float]]) -> list[str]:
     """Return the gold measure after each stage as a table in Markdown, a row for each seed."""
-    names = list(found[0])
+    names = list(next(iter(found.values())))
     lines = [f"| seed | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
-    lines += [f"| {seed} | {' | '.join(f'{row[name]:.0%}' for name in names)} |" for seed, row in enumerate(found)]
-    return [*lines, f"| mean | {' | '.join(f'{fmean(row[name] for row in found):.0%}' for name in names)} |"]
+    lines += [f"| {seed} | {' | '.join(f'{row[name]:.0%}' for name in names)} |" for seed, row in found.items()]
+    return [*lines, f"| mean | {' | '.join(f'{fmean(row[name] for row in found.values()):.0%}' for name in names)} |"]
 
 
 def overrides(settings: Mapping[str, object]) -> list[str]:
