@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewardkit import Rollout
-from rewardkit.read_only import ReadOnlyDict, ReadOnlyList, has_value, read_only, read_only_fields
+from rewardkit.read_only import ReadOnlyDict, ReadOnlyList, has_value, have_values, read_only, read_only_fields
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | st.text(),
@@ -172,3 +172,9 @@ def test_objects_that_refuse_to_be_compared() -> None:
             raise RuntimeError
 
     assert has_value(Odd())
+
+
+@given(st.lists(st.sampled_from(["a", "", " ", "nan", None, 0.0, float("nan"), [], [1], 5]), max_size=4))
+def test_values_are_looked_at_together_as_one_by_one(values: list[Any]) -> None:
+    """`have_values` is true if `has_value` is true of each."""
+    assert have_values(values) == all(map(has_value, values))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from operator import attrgetter
 from typing import Any
 
 from rewardkit.composite import combine
@@ -165,7 +166,7 @@ class Batch:
             when is None
             and gate is None
             and all(have_values([rollout.fields.get(name) for rollout in self.rollouts]) for name in needs)
-            and all(None not in [getattr(rollout, name) for rollout in self.rollouts] for name in attributes)
+            and all(None not in map(attrgetter(name), self.rollouts) for name in attributes)
         ):
             return outcomes, range(len(self.rollouts))
         active: list[int] = []

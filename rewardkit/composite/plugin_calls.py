@@ -15,6 +15,7 @@ import math
 import numbers
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, get_args
 
 from rewardkit.authoring import AsyncRowwise, Rowwise
@@ -24,6 +25,7 @@ from rewardkit.types import NotApplicable, Outcome, RewardFunction, Rollout, Sco
 logger = logging.getLogger(__name__)
 
 _KINDS = frozenset(get_args(UnscoredKind))
+_PARTS = attrgetter("value", "reason", "metrics", "steps", "extracted", "output")
 _ZERO, _ONE = Score(0.0), Score(1.0)
 
 
@@ -174,11 +176,9 @@ def check_results(results: Any, expected: int, who: str) -> list[Outcome]:
     results = list(results)
     if len(results) != expected:
         return [Unscored("plugin", f"{who} returned {len(results)} scores for {expected} rollouts")] * expected
-    if set(map(type, results)) == {Score}:
-        # Most rewards give few different objects, each of which is checked once.
+    if set(map(type, results)) == {Score} and _are_plain(results):
         scores: list[Outcome] = results
-        if all(map(_is_plain, {id(score): score for score in results}.values())):
-            return scores
+        return scores
     return [to_outcome(result, who) for result in results]
 
 
@@ -217,7 +217,7 @@ def to_outcome(result: Any, who: str) -> Outcome:
 
 
 def _checked_score(score: Score, who: str) -> Outcome:
-    if type(score) is Score and _is_plain(score):
+    if type(score) is Score and _are_plain([score]):
         return score
     reason: object = score.reason
     if not isinstance(reason, str):
@@ -235,16 +235,14 @@ def _checked_score(score: Score, who: str) -> Outcome:
     return Score(value, str.__str__(reason), metrics, steps, bool(score.repeatable), extracted, output)
 
 
-def _is_plain(score: Score) -> bool:
-    """Return True if a score is of plain types and finite."""
+def _are_plain(scores: Sequence[Score]) -> bool:
+    """Return True if all scores are of plain types and finite. There is at least one."""
+    values, reasons, *extras = zip(*map(_PARTS, scores), strict=True)
     return (
-        type(score.value) is float
-        and type(score.reason) is str
-        and score.metrics is None
-        and score.steps is None
-        and score.extracted is None
-        and score.output is None
-        and math.isfinite(score.value)
+        set(map(type, values)) == {float}
+        and set(map(type, reasons)) == {str}
+        and all(extra.count(None) == len(scores) for extra in extras)
+        and all(map(math.isfinite, values))
     )
 
 

@@ -13,7 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import pairwise
 from typing import Any
 
 MAX_DISTINCT = 4096
@@ -122,17 +122,15 @@ class Groups:
 
     def add(self, groups: Sequence[Hashable], columns: Sequence[Sequence[float | None]]) -> None:
         """Add a batch: the group of each rollout, and the values of each series."""
-        start = 0
-        for group, run in groupby(groups):
-            end = start + sum(1 for _ in run)
+        changes = [place for place, (one, two) in enumerate(pairwise(groups), 1) if one != two]
+        for start, end in pairwise([0, *changes, len(groups)] if groups else []):
             first = tuple(column[start] for column in columns)
             spread = 0
             if end - start > 1:
                 for bit, column in enumerate(columns):
                     if column[start:end].count(column[start]) != end - start:
                         spread |= 1 << bit
-            self._put(_hash(group), first, spread, end - start)
-            start = end
+            self._put(_hash(groups[start]), first, spread, end - start)
         self._thin()
 
     def merge(self, other: Groups) -> None:

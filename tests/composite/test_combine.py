@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewardkit.composite.combine import clip, combined, in_group, minmax, scaled, zscore
-from rewardkit.config.spec import Scale
+from rewardkit.composite.combine import clip, combined, combined_rows, in_group, minmax, scaled, zscore
+from rewardkit.config.spec import Combine, Scale
 
 floats = st.floats(-1e6, 1e6)
 any_floats = st.floats(allow_nan=False, allow_infinity=False)
@@ -116,3 +116,22 @@ def test_in_group_applies_once_per_group(rows: list[tuple[float | None, int]]) -
         [value for value, other in rows if other == group and value is not None] for group in dict.fromkeys(groups)
     ]
     assert sorted(seen) == sorted(values for values in expected if values)
+
+
+@pytest.mark.parametrize("how", ["sum", "mean", "product", "min", "normalized_sum"])
+@given(
+    rows=st.lists(st.tuples(*[st.none() | floats] * 3), max_size=5),
+    weights=st.tuples(*[st.sampled_from([0.0, 0.5, -2.0])] * 3),
+    bounds=st.none() | st.just((-1.0, 0.5)),
+)
+def test_a_batch_is_combined_as_each_row_is(
+    how: Combine,
+    rows: list[tuple[float | None, ...]],
+    weights: tuple[float, ...],
+    bounds: tuple[float, float] | None,
+) -> None:
+    """To the last bit, also where contributions are missing."""
+    columns = list(zip(*rows, strict=True)) or [()] * 3
+    by_name = dict(zip("abc", weights, strict=True))
+    each = [clip(combined(dict(zip("abc", row, strict=True)), by_name, how), bounds) for row in rows]
+    assert combined_rows(columns, weights, how, bounds) == each

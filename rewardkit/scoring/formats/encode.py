@@ -9,6 +9,7 @@ import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from rewardkit.composite.scored_batch import ScoredBatch
@@ -78,7 +79,7 @@ def score_columns(
 def _component(batch: ScoredBatch, name: str, places: Sequence[str]) -> ComponentColumns:
     outcomes = batch.outcomes[name]
     contributions = batch.contributions[name]
-    same = len(set(map(id, batch.weights))) == 1
+    same = bool(batch.weights) and batch.weights.count(batch.weights[0]) == len(outcomes)
     weights = [batch.weights[0][name]] * len(outcomes) if same else [item[name] for item in batch.weights]
     extras: dict[str, list[Any]] = {}
     if set(map(type, outcomes)) == {Score}:
@@ -88,14 +89,12 @@ def _component(batch: ScoredBatch, name: str, places: Sequence[str]) -> Componen
         if any(metrics):
             extras["metrics"] = [dict(item) if item else None for item in metrics]
         steps = [outcome.steps for outcome in scores]
-        if any(item is not None for item in steps):
+        if steps.count(None) < len(steps):
             extras["steps"] = [None if item is None else list(item) for item in steps]
-        extracted = [outcome.extracted for outcome in scores]
-        if any(item is not None for item in extracted):
-            extras["extracted"] = extracted
-        outputs = [outcome.output for outcome in scores]
-        if any(item is not None for item in outputs):
-            extras["output"] = outputs
+        for extra in ("extracted", "output"):
+            texts = list(map(attrgetter(extra), scores))
+            if texts.count(None) < len(texts):
+                extras[extra] = texts
         reasons = [outcome.reason for outcome in scores]
         return ComponentColumns(
             values, weights, contributions, ["scored"] * len(scores), reasons, extras, all_scored=True

@@ -100,12 +100,13 @@ def read_lines(stream: BinaryIO | Peeked, raw: BinaryIO) -> Iterator[Block]:
         if first:
             block = block.removeprefix(BOM)
             first = False
-        head, newline, rest = block.rpartition(b"\n")
-        if not newline:
-            tail.append(block)
+        lines = block.split(b"\n")
+        rest = lines.pop()
+        if not lines:
+            tail.append(rest)
             continue
-        tail.append(head)
-        lines = b"".join(tail).split(b"\n")
+        if tail:
+            lines[0] = b"".join((*tail, lines[0]))
         tail = [rest] if rest else []
         yield _numbered(lines, number, raw.tell())
         number += len(lines)
@@ -115,7 +116,7 @@ def read_lines(stream: BinaryIO | Peeked, raw: BinaryIO) -> Iterator[Block]:
 
 def _numbered(lines: list[bytes], before: int, position: int) -> Block:
     rows: Sequence[RawRow] = lines
-    if all(lines) and not any(line.isspace() for line in lines):
+    if all(lines) and not any(map(bytes.isspace, lines)):
         return Block(rows, range(before + 1, before + 1 + len(lines)), position)
     numbers = [number for number, line in enumerate(lines, before + 1) if line and not line.isspace()]
     return Block([lines[number - before - 1] for number in numbers], numbers, position)
