@@ -206,7 +206,7 @@ def trl(load: Workload) -> dict[str, Any]:
         trainer.train()
         trainer.save_model(str(load.work / "trl/final"))
     # TRL generates inside of the step, so that a step's time holds everything.
-    return {"seconds": {"step": marks[1:]}, "tokens": fmean(tokens), "rewards": rewards}
+    return {"seconds": {"step": after_first(marks)}, "tokens": fmean(tokens), "rewards": rewards}
 
 
 def floor(load: Workload) -> dict[str, Any]:
