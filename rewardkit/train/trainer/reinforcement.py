@@ -75,6 +75,7 @@ def train(file: TrainFile, config: RlConfig, make_updater: Callable[[Policy, Opt
         ExitStack() as scope,
         CompositeReward(file.reward, registry=file.registry, workers=config.reward_workers) as reward,
     ):
+        reward.preflight()
         place = file.where("model", "path")
         policy = Policy.load(
             config.model,
@@ -152,8 +153,8 @@ class Trainer:
         self.engine = engine
         self.evaluation = evaluation
         self.alarms = AlarmResponse(config.monitors, monitors)
-        self.order = order_of_rows(
         self.exchanges_prompts = config.monitors.prompt_independence is not None and can_exchange(reward.config)
+        self.order = order_of_rows(
             config.data, source_counts(config.data, (prompt.source for prompt in prompts)), config.seed
         )
         self.position = 0
@@ -212,8 +213,8 @@ class Trainer:
         timings, synced = Timings(), self.engine.seconds_sync
         with running_pass(f"the rollouts of step {step + 1}"):
             samples, kept = self.sample(step, timings)
-        scored = [sample for sample in kept if training_rewards(sample, self.config.algorithm.process)]
             exchanged = exchanged_rewards(samples, self.reward, step) if self.exchanges_prompts else []
+        scored = [sample for sample in kept if training_rewards(sample, self.config.algorithm.process)]
         with raise_on_all_ranks():
             self.engine.sleep()
         collected, synced = time.monotonic(), self.engine.seconds_sync - synced
@@ -230,8 +231,8 @@ class Trainer:
             **updated,
             **_maximum(collectives.all_gather([self.engine.metrics])),
             **rollout_metrics.components(samples),
-            **rollout_metrics.staleness(samples, step),
             **rollout_metrics.prompt_independence(exchanged),
+            **rollout_metrics.staleness(samples, step),
             "prompts_sampled": sampled,
             **({} if self.config.filter.zero_std == "keep" else {"prompts_kept": used / sampled}),
             "tokens": tokens,
