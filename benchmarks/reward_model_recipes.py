@@ -21,6 +21,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,19 +140,17 @@ def main() -> None:
     length_leads = differences["both and length"][:, -1]
     scores = {"always the shorter answer": -length_leads}
     for name, found in differences.items():
-        scores[f"{name}, weight decay 0.01"] = cross_validated(found, folds, lambda a, b: fit_linear(a, b, decay=0.01))
+        scores[f"{name}, weight decay 0.01"] = cross_validated(found, folds, partial(fit_linear, decay=0.01))
     both = differences["both"]
     for decay in (0.0, 0.001, 0.1):
-        scores[f"both, weight decay {decay:g}"] = cross_validated(
-            both, folds, lambda a, b, decay=decay: fit_linear(a, b, decay=decay)
-        )
+        scores[f"both, weight decay {decay:g}"] = cross_validated(both, folds, partial(fit_linear, decay=decay))
     scores["both, 0.01, label smoothing 0.2"] = cross_validated(
-        both, folds, lambda a, b: fit_linear(a, b, decay=0.01, smoothing=0.2)
+        both, folds, partial(fit_linear, decay=0.01, smoothing=0.2)
     )
-    scores["both, 0.01, ensemble of 16"] = cross_validated(both, folds, lambda a, b: fit_ensemble(a, b, decay=0.01))
+    scores["both, 0.01, ensemble of 16"] = cross_validated(both, folds, partial(fit_ensemble, decay=0.01))
     for share in (0.25, 0.5):
         scores[f"both, 0.01, {share:.0%} of the pairs"] = cross_validated(
-            both, folds, lambda a, b: fit_linear(a, b, decay=0.01), share
+            both, folds, partial(fit_linear, decay=0.01), share
         )
     first = scores["dialogue, weight decay 0.01"] > 0
     print(f"{len(pairs)} pairs, each held out once; encoded in {spent:.0f} CPU s")

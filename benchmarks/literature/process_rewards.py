@@ -164,8 +164,8 @@ def write_data(folder: Path, seed: int, size: Size) -> None:
 
 def label(folder: Path, registry: Registry, size: Size) -> Path:
     """Sample workings of the starting model, and write their steps with labels."""
-    changes = {"model.path": folder / "sft/final", "data.train": folder / "label.jsonl"}
-    changes |= {"data.eval": folder / "label.jsonl", "evaluate.limit": None}
+    changes: dict[str, object] = {"model.path": folder / "sft/final", "evaluate.limit": None}
+    changes |= {"data.train": folder / "label.jsonl", "data.eval": folder / "label.jsonl"}
     file = configuration(GRPO, folder / "workings", registry, changes)
     accuracy(file, folder / "sft/final", size.samples)
     prompts = [json.loads(line)["prompt"] for line in (folder / "label.jsonl").read_text(encoding="utf-8").splitlines()]
