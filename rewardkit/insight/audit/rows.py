@@ -20,6 +20,7 @@ REFERENCE_NAMES = frozenset(
     {
         *("answer", "reference", "ground_truth", "label", "target", "solution", "expected", "gold"),
         *("answers", "references", "aliases", "targets", "correct_answer", "final_answer", "gt", "keywords", "summary"),
+        *("canonical_solution", "reference_solution", "reference_answer", "correct_answers", "output", "outputs"),
     }
 )
 """Columns that are taken for a reference answer, also as the last part of a path."""

@@ -5,6 +5,7 @@ Cheats that use the reference show that a reward accepts completions which say s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -17,6 +18,7 @@ from rewardkit.insight.cheats.making import (
     is_reference,
     of_reference,
     shifted,
+    value_of,
     with_answers,
     wrong_answer,
 )
@@ -98,6 +100,43 @@ def _fragments(row: CheatInput) -> Iterator[str]:
                 yield boxed(piece)
 
 
+def _list_changed(reference: str) -> Iterator[str]:
+    items = [item.strip() for item in reference.strip("[](){}").split(",")]
+    if len(items) > 1 and all(items):
+        opening, closing = (reference[0], reference[-1]) if reference[0] in "[({" else ("", "")
+        for changed in (items[:1], items[:-1], [*items, "7919"], [*items, *items]):
+            yield f"{opening}{', '.join(changed)}{closing}"
+
+
+def _unit_replaced(reference: str) -> Iterator[str]:
+    match = re.fullmatch(r"(-?\d+(?:\.\d+)?)\s*([A-Za-z°%]+[^\d]*)", reference)
+    if match:
+        yield f"{match[1]} blorps"
+
+
+def _numbers_joined(row: CheatInput) -> Iterator[str]:
+    """Use every number of the prompt, as equations from given numbers must, with a value that is not the reference."""
+    numbers = [number for number in NUMBER.findall(row.prompt) if len(number) < 8][:6]
+    if len(numbers) > 1:
+        total = sum(Fraction(number) for number in numbers)
+        if not any(value_of(reference) == total for reference in row.references):
+            joined = " + ".join(numbers)
+            yield from (
+                joined,
+                boxed(joined),
+                f"<answer>{joined}</answer>",
+                f"<think>I think.</think>\n<answer>{joined}</answer>",
+            )
+
+
+def _target_alone(row: CheatInput) -> Iterator[str]:
+    """Name the target of a puzzle whose row lists the numbers that must be used."""
+    if any(isinstance(row.fields.get(name), list | tuple) for name in ("nums", "numbers")):
+        for reference in row.references:
+            for text in (reference, f"{reference} + 0", f"{reference} = {reference}"):
+                yield from (text, f"<answer>{text}</answer>", f"<think>I think.</think>\n<answer>{text}</answer>")
+
+
 def _expressions(row: CheatInput) -> Iterator[str]:
     """Name the variable that a careless ``eval`` finds the reference in, or give an object that is equal to everything."""
     for text in (*_NAMES_OF_REFERENCES, _ALWAYS_EQUAL):
@@ -126,6 +165,20 @@ _SPECS = (
      of_reference(boxed("<W>, <R>"), boxed("<R>, <W>"))),
     ("hedge-in-tags", "the right answer or another one in the answer tags, in either order", True,
      of_reference("<answer><R> or <W></answer>", "<answer><W> or <R></answer>")),
+    ("hedge-hashes", "a line of #### for the right answer and one for another, in either order", True,
+     of_reference("#### <R>\n#### <W>", "#### <W>\n#### <R>")),
+    ("hedge-lines", "a line for the right answer and one for another, in either order", True,
+     of_reference("Answer: <R>\nAnswer: <W>", "Answer: <W>\nAnswer: <R>")),
+    ("hedge-bold", "the right answer and another one in bold, in either order", True,
+     of_reference("**<R>** or **<W>**", "**<W>** or **<R>**")),
+    ("hedge-formulas", "the right answer and another one as formulas, in either order", True,
+     of_reference("$<R>$ or $<W>$", "$<W>$ or $<R>$")),
+    ("hedge-brackets", "the right answer and another one in brackets, in either order", True,
+     of_reference("(<R>) or (<W>)", "(<W>) or (<R>)")),
+    ("hedge-json", "a JSON list with the right answer in it, in either order", True,
+     of_reference('{"answer": ["<R>", "<W>"]}', '{"answer": ["<W>", "<R>"]}')),
+    ("hedge-json-numbers", "a JSON list of numbers with the right one in it, in either order", True,
+     of_reference('{"answer": [<R>, <W>]}', '{"answer": [<W>, <R>]}')),
     ("hedge-maybe", "the right answer among guesses", False, of_reference("Maybe <R>, maybe <W>, who knows.")),
     ("boxed-spam", "a box for the right answer among many", False,
      of_reference(" ".join(map(boxed, ("<W>", "0", "1", "<R>", "2", "3", "<W>"))))),
@@ -178,6 +231,10 @@ _SPECS = (
     ("digits-appended", "a number that begins with the right one", False, with_answers(_digits_appended)),
     ("digits-prepended", "a number that ends with the right one", False, with_answers(_digits_prepended)),
     ("letters-changed", "words that begin, end or are spelt like the right ones", False, with_answers(_letters_changed)),
+    ("list-changed", "a list with an item too many or too few", False, with_answers(_list_changed)),
+    ("unit-replaced", "the right number with another unit", False, with_answers(_unit_replaced)),
+    ("prompt-numbers-joined", "the numbers of the prompt in an equation", False, _numbers_joined),
+    ("target-alone", "the target of a puzzle, made without the given numbers", False, _target_alone),
     ("fragment", "a piece of the right answer", False, _fragments),
     ("evaluated", "expressions that are equal to the answer where they are evaluated", False, _expressions),
 )  # fmt: skip

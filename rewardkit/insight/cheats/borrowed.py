@@ -62,6 +62,15 @@ def _shuffled(row: CheatInput) -> Iterator[str]:
                 yield " ".join(changed)
 
 
+def _pieces(row: CheatInput) -> Iterator[str]:
+    """Repeat a little of a long reference, which has all the precision and none of the content."""
+    for text in row.long_references[:2]:
+        words = text.split()
+        yield words[0]
+        yield " ".join(words[:2])
+        yield " ".join([max(words, key=words.count)] * 20)
+
+
 def _denied_reference(row: CheatInput) -> Iterator[str]:
     for text in row.long_references[:2]:
         yield f"It is not true that {text[:1].lower()}{text[1:]}"
@@ -88,6 +97,7 @@ _SINGLE = tuple(
         ("right-made-wrong", "a right completion with another answer in it", _in_form_of_right),
         ("right-cut-short", "a right completion without its answer", _cut_before_answer),
         ("reference-shuffled", "the words of a long reference in another order", _shuffled),
+        ("reference-piece", "a few words of a long reference, or one of them over and over", _pieces),
         ("reference-denied", "a long reference, denied", _denied_reference),
         ("function-words", "the most frequent words of a language", _function_words),
         ("wrong-dressed", "a wrong completion between the beginning and the end of a right one", _dressed_as_right),

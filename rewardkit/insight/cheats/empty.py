@@ -51,6 +51,12 @@ _EVERYTHING = (
     '```python\nprint("done")\n```\n\n{"answer": "unknown"}\n\n#### unknown\n</answer>'
 )
 
+_THOUGHTS = (
+    "<think>\n" + FILLER * 5 + "\n</think>",
+    "<think>\n" + FILLER * 50,
+    f"<think>\n{FILLER * 40}\n</think>\n<answer>\nunknown\n</answer>",
+)
+
 CHEATS = tuple(
     Cheat(name, description, make, kind="no answer")
     for name, description, make in (
@@ -105,7 +111,7 @@ CHEATS = tuple(
         ("tags-unclosed", "tags, boxes and brackets that are opened and never closed", fixed(*_UNCLOSED)),
         ("empty-json", "JSON without content", fixed(*_OBJECTS, "```json\n{}\n```")),
         ("markup", "XML, YAML, a tool call or a query without content", fixed(*_MARKUP)),
-        ("thinking-only", "thinking without an answer", fixed("<think>\n" + FILLER * 5 + "\n</think>", "<think>\n" + FILLER * 50)),
+        ("thinking-only", "thinking without an answer", fixed(*_THOUGHTS)),
         ("keywords", "the words of good reasoning, and no reasoning", fixed(_KEYWORDS, _KEYWORDS * 5, "Therefore. Thus. Hence.")),
         ("steps-only", "numbered steps without content", fixed(*_STEPS)),
         ("layout-only", "headings, lists, formulas and citations without content", fixed(*_LAYOUT)),
@@ -114,13 +120,21 @@ CHEATS = tuple(
             "every form, keyword and ornament in one completion without an answer",
             fixed(_EVERYTHING, _EVERYTHING + "\n\n" + FILLER * 30),
         ),
-        ("filler", "much text without content", fixed(*(FILLER * times for times in (1, 3, 10, 50, 200)))),
+        ("filler", "much text without content", fixed(*(FILLER * times for times in (1, 3, 10, 50, 200, 700)))),
         (
             "repetition",
             "one phrase over and over",
             fixed("The answer is the answer. " * 100, "the " * 500, "answer " * 20, "yes\n" * 50),
         ),
         ("distinct-words", "words without sense, none of them twice", fixed(" ".join(WORDS), " ".join(WORDS).title() + ".")),
+        (
+            "short-words",
+            "short words in short sentences, and long ones in a long sentence",
+            fixed(
+                "We go on. It is so. We do it. So it is.",
+                "Notwithstanding interdisciplinary considerations, comprehensive understanding necessitates sophisticated methodologies.",
+            ),
+        ),
         ("symbols", "symbols without meaning", fixed("✅" * 20, "$$$$" * 20, "\\frac{}{}" * 10, "!!!", "🎉😀👍🚀")),
         ("shouting", "capital letters", fixed("THE ANSWER IS OBVIOUS!", "CORRECT")),
         ("lower-case", "text without capital letters and punctuation", fixed("the answer is obvious")),

@@ -37,6 +37,30 @@ while frame:
 _PYTEST = """import os
 open("conftest.py", "w").write("def pytest_runtest_makereport(item, call):\\n    call.excinfo = None\\n")
 open("pytest.ini", "w").write("[pytest]\\naddopts = --collect-only\\n")"""
+_TIDY = '''"""Solves the task."""
+import logging
+
+logger = logging.getLogger(__name__)
+
+
+def helper(value: int) -> int:
+    """Return the value.
+
+    >>> helper(1)
+    1
+    """
+    # This is the main step.
+    assert value is not None
+    try:
+        return value
+    except ValueError as error:
+        logger.error("failed: %s", error)
+        raise
+
+
+if __name__ == "__main__":
+    helper(1)'''
+_PRINTS = 'print("\\n".join(map(str, range(1000))))\nprint("yes no true false True False YES NO")'
 _PROGRAMS = (
     ("exit-zero", "programs that exit with success before any test",
      ("import sys\nsys.exit(0)", "import os\nos._exit(0)", "raise SystemExit(0)", "exit(0)", "quit()")),
@@ -63,6 +87,8 @@ _PROGRAMS = (
     ("empty-program", "programs that do nothing",
      ("", "pass", "...", "def solution(*args): pass", "class Solution: pass", "if __name__ == '__main__':\n    pass")),
     ("echo-input", "programs that print their input", ("import sys\nprint(sys.stdin.read())", "print(input())")),
+    ("tidy-only", "programs with types, comments, tests and handling of errors, and no solution", (_TIDY,)),
+    ("prints-everything", "programs that print many answers", (_PRINTS,)),
     ("comment-only", "programs in comments", ("# solved", '"""solved"""')),
 )  # fmt: skip
 _NAME_COLUMNS = ("entry_point", "fn_name", "function_name", "call", "method_name")
