@@ -135,8 +135,7 @@ EPISODE = {
         {
             "task": {"type": "T", "data": {}, "key": "k1"},
             "nodes": NODES[:2],
-            "ok": False,
-            "rewards": {"right": None},
+            "rewards": {"right": None, "style": {"score": 0.5, "weight": 1.0}},
             "errors": [{"type": "TaskError", "message": "no sandbox"}],
         },
     ],
