@@ -10,96 +10,121 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from rewardkit.train.losses.advantages import group_statistics, group_std
-from rewardkit.train.losses.verifier_noise import expected_verdicts
+from rewardkit.train.losses.verifier_noise import SHARES, expected_verdicts, prior_of_shares
 
-EIGHT = torch.zeros(8, dtype=torch.long)
 RATES = st.tuples(st.floats(0, 0.45), st.floats(0, 0.45))
 GROUP = st.lists(st.sampled_from([0.0, 1.0]), min_size=2, max_size=12)
 
 
-def verdicts(accepted, size=8):
-    """Return a group with so many accepted completions."""
-    return torch.tensor([1.0] * accepted + [0.0] * (size - accepted))
-
-
-def test_a_group_by_hand():
-    """4 of 8 accepted with fp 0.1 and fn 0.3: p = 2/3, an accepted one is right with 0.9333, a rejected one with 0.4."""
-    found = expected_verdicts(verdicts(4), EIGHT, fp=0.1, fn=0.3)
-    assert_close(found.right_B, torch.tensor([14 / 15] * 4 + [0.4] * 4))
-    unresolved = (14 / 15 * 1 / 15 + 0.4 * 0.6) / 2 * 8 / 7
-    assert_close(found.variance_B, torch.full((8,), unresolved))
+def groups(*accepted, size=8):
+    """Return the verdicts and numbers of groups with so many accepted completions, the accepted ones first."""
+    verdicts = [torch.tensor([1.0] * count + [0.0] * (size - count)) for count in accepted]
+    return torch.cat(verdicts), torch.arange(len(accepted)).repeat_interleave(size)
 
 
 def test_without_errors_the_verdicts_stay():
-    """Rates of 0 change nothing."""
-    found = expected_verdicts(verdicts(3), EIGHT, fp=0.0, fn=0.0)
-    assert found.right_B.tolist() == verdicts(3).tolist()
+    """Rates of 0 change nothing, and no variance is hidden."""
+    verdicts_B, groups_B = groups(0, 3, 8)
+    found = expected_verdicts(verdicts_B, groups_B, fp=0.0, fn=0.0)
+    assert found.right_B.tolist() == verdicts_B.tolist()
     assert not found.variance_B.any()
 
 
-def test_a_rejection_in_a_group_of_right_completions_has_no_effect():
-    """With fn 0.2, 7 of 8 accepted is what a group of right completions looks like."""
-    found = expected_verdicts(verdicts(7), EIGHT, fp=0.0, fn=0.2)
-    assert found.right_B.tolist() == [1.0] * 8
+def test_one_group_by_hand():
+    """One group: Bayes' rule for each share of the grid, averaged by share, with loops in place of tensors."""
+    fp, fn, accepted, size = 0.1, 0.3, 2, 3
+    verdicts_B, groups_B = groups(accepted, size=size)
+    found = expected_verdicts(verdicts_B, groups_B, fp=fp, fn=fn)
+    shares = [number / (SHARES - 1) for number in range(SHARES)]
+    accept = [p * (1 - fn) + (1 - p) * fp for p in shares]
+    likelihood = [a**accepted * (1 - a) ** (size - accepted) for a in accept]
+    prior = [1 / SHARES] * SHARES
+    for _ in range(50):
+        joint = [weight * like for weight, like in zip(prior, likelihood, strict=True)]
+        prior = [(part / sum(joint) + 1 / SHARES) / 2 for part in joint]
+    joint = [weight * like for weight, like in zip(prior, likelihood, strict=True)]
+    if_accepted = sum(w * p * (1 - fn) / a for w, p, a in zip(joint, shares, accept, strict=True)) / sum(joint)
+    if_rejected = sum(w * p * fn / (1 - a) for w, p, a in zip(joint, shares, accept, strict=True)) / sum(joint)
+    assert_close(found.right_B, torch.tensor([if_accepted, if_accepted, if_rejected]))
 
 
-def test_an_acceptance_in_a_group_of_wrong_completions_has_no_effect():
-    """With fp 0.2, 1 of 8 accepted is what a group of wrong completions looks like."""
-    found = expected_verdicts(verdicts(1), EIGHT, fp=0.2, fn=0.0)
-    assert found.right_B.tolist() == [0.0] * 8
+def test_a_rejection_where_nearly_all_are_right_is_known_to_be_an_error():
+    """With fn 0.2 these groups look like right completions, so a lone rejection weighs about a quarter of what it did."""
+    verdicts_B, groups_B = groups(6, 7, 8, 6, 7, 5, 7, 6)
+    plain_B = group_std(verdicts_B, group_statistics(verdicts_B, groups_B))
+    found = expected_verdicts(verdicts_B, groups_B, fp=0.0, fn=0.2)
+    corrected = group_statistics(found.right_B, groups_B)
+    corrected_B = group_std(found.right_B, found.widen(corrected, torch.ones_like(verdicts_B)))
+    assert found.right_B.min() > 0.8
+    assert plain_B[15] < -2.4
+    assert -0.8 < corrected_B[15] < 0
+
+
+def test_an_acceptance_where_nearly_all_are_wrong_is_known_to_be_an_error():
+    """With fp 0.2 these groups look like wrong completions."""
+    verdicts_B, groups_B = groups(2, 1, 0, 2, 1, 3, 1, 2)
+    assert expected_verdicts(verdicts_B, groups_B, fp=0.2, fn=0.0).right_B.max() < 0.2
+
+
+@pytest.mark.parametrize(("fp", "fn"), [(0.1, 0.2), (0.0, 0.3), (0.25, 0.05)])
+def test_probabilities_are_calibrated(fp, fn):
+    """Of the completions that are right with about 30 %, about 30 % are right, whatever the distribution over prompts is."""
+    generator = torch.Generator().manual_seed(0)
+    share_G = torch.cat([torch.rand(1500, generator=generator), torch.zeros(750), torch.full((750,), 0.9)])
+    right_B = (torch.rand(3000, 8, generator=generator) < share_G[:, None]).float().flatten()
+    chance_B = torch.rand(len(right_B), generator=generator)
+    verdicts_B = torch.where(right_B == 1, (chance_B >= fn).float(), (chance_B < fp).float())
+    found_B = expected_verdicts(verdicts_B, torch.arange(3000).repeat_interleave(8), fp=fp, fn=fn).right_B
+    for low in (0.0, 0.2, 0.4, 0.6, 0.8):
+        chosen = (found_B >= low) & (found_B < low + 0.2)
+        if int(chosen.sum()) >= 500:
+            assert math.isclose(float(found_B[chosen].mean()), float(right_B[chosen].mean()), abs_tol=0.1)
 
 
 @given(GROUP, RATES)
-def test_the_mean_probability_is_the_estimated_share(group, rates):
-    """The law of total probability: the probabilities of a group average to p."""
+def test_an_accepted_completion_is_never_less_likely_right_than_a_rejected_one(group, rates):
+    """The order of verdicts stays, and probabilities are between 0 and 1."""
     fp, fn = rates
-    found = expected_verdicts(torch.tensor(group), torch.zeros(len(group), dtype=torch.long), fp=fp, fn=fn)
-    p = min(max((sum(group) / len(group) - fp) / (1 - fp - fn), 0.0), 1.0)
-    # Where p had to be cut to 0 or 1, all are alike.
-    assert math.isclose(float(found.right_B.mean()), p, abs_tol=1e-5)
+    verdicts_B = torch.tensor(group)
+    found = expected_verdicts(verdicts_B, torch.zeros(len(group), dtype=torch.long), fp=fp, fn=fn)
+    assert bool(((found.right_B >= 0) & (found.right_B <= 1)).all())
+    accepted, rejected = found.right_B[verdicts_B == 1], found.right_B[verdicts_B == 0]
+    if len(accepted) and len(rejected):
+        assert float(accepted[0]) >= float(rejected[0]) - 1e-6
 
 
-@given(GROUP, RATES)
-def test_the_standard_deviation_is_that_of_true_rewards(group, rates):
-    """The law of total variance: sqrt(p (1 − p) n / (n − 1))."""
-    fp, fn = rates
-    groups_B = torch.zeros(len(group), dtype=torch.long)
-    found = expected_verdicts(torch.tensor(group), groups_B, fp=fp, fn=fn)
-    widened = found.widen(group_statistics(found.right_B, groups_B), torch.ones(len(group)))
-    p, n = float(found.right_B.mean()), len(group)
-    assert math.isclose(float(widened.std_B[0]), math.sqrt(max(p * (1 - p), 0) * n / (n - 1)), abs_tol=2e-3)
+def test_the_standard_deviation_has_the_part_that_probabilities_hide():
+    """The law of total variance, Bessel-corrected."""
+    verdicts_B, groups_B = groups(4, 7)
+    found = expected_verdicts(verdicts_B, groups_B, fp=0.1, fn=0.2)
+    widened = found.widen(group_statistics(found.right_B, groups_B), torch.full((16,), 0.5))
+    for first in (0, 8):
+        right = found.right_B[first : first + 8].double()
+        hidden = float((right * (1 - right)).mean()) * 8 / 7
+        expected = math.sqrt(float(right.var()) + 0.25 * hidden)
+        assert math.isclose(float(widened.std_B[first]), expected, rel_tol=1e-4)
 
 
-def test_a_lone_rejection_among_right_ones_weighs_less():
-    """P = 0.972; a rejected completion is right with 0.778, so its advantage is (0.778 − 0.972) / 0.176."""
-    plain = group_std(verdicts(7), group_statistics(verdicts(7), EIGHT))
-    found = expected_verdicts(verdicts(7), EIGHT, fp=0.0, fn=0.1)
-    corrected = group_std(found.right_B, found.widen(group_statistics(found.right_B, EIGHT), torch.ones(8)))
-    assert plain[7] < -2.4
-    assert math.isclose(float(corrected[7]), -1.106, abs_tol=1e-3)
-
-
-def test_completions_without_a_verdict_are_left_out_of_the_share():
-    """NaN is no verdict: it counts neither as accepted nor as rejected."""
+def test_completions_without_a_verdict_have_no_part():
+    """NaN is no verdict: the others of its group are judged as if it were not there."""
     some = torch.tensor([1.0, 0.0, math.nan, math.nan])
     found = expected_verdicts(some, torch.zeros(4, dtype=torch.long), fp=0.0, fn=0.25)
-    p = 2 / 3
-    assert_close(found.right_B, torch.tensor([1.0, p * 0.25 / (p * 0.25 + 1 - p), 0.0, 0.0]))
+    alone = expected_verdicts(some[:2], torch.zeros(2, dtype=torch.long), fp=0.0, fn=0.25)
+    assert_close(found.right_B, torch.cat([alone.right_B, torch.zeros(2)]))
 
 
-def test_groups_are_kept_apart():
-    """The share of one group says nothing of another."""
-    both = torch.cat([verdicts(4), verdicts(7)])
-    found = expected_verdicts(both, torch.arange(2).repeat_interleave(8), fp=0.1, fn=0.3)
-    assert_close(found.right_B[:8], expected_verdicts(verdicts(4), EIGHT, fp=0.1, fn=0.3).right_B)
-    assert_close(found.right_B[8:], expected_verdicts(verdicts(7), EIGHT, fp=0.1, fn=0.3).right_B)
+def test_the_prior_is_where_the_groups_are():
+    """Groups that can only come from one share put the weight there, but for that of the even group."""
+    likelihood = torch.zeros(9, 5, dtype=torch.float64)
+    likelihood[:, 3] = 1.0
+    assert_close(prior_of_shares(likelihood)[3], torch.tensor(0.92, dtype=torch.float64), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize(("fp", "fn"), [(0.5, 0.5), (-0.1, 0.2), (0.1, math.nan)])
 def test_rates_that_carry_no_information_are_refused(fp, fn):
     """A verdict of such a verifier does not tell right from wrong."""
     with pytest.raises(ValueError, match="must not be negative, and must add up to less than 1"):
-        expected_verdicts(verdicts(4), EIGHT, fp=fp, fn=fn)
+        expected_verdicts(*groups(4), fp=fp, fn=fn)
 
 
 def test_other_values_than_verdicts_are_refused():

@@ -380,9 +380,9 @@ def test_a_verifier_that_errs_gives_the_advantages_of_expected_verdicts(policy):
     batch = replace(batch, rewards_B=0.25 + 0.5 * values_B, verdicts=Verdicts(values_B, torch.full((8,), 0.5)))
     updater = PolicyUpdater(config(correction={"verifier": noise}), policy, None, None)
     found_B_T, _ = updater.advantages(batch, batch.mask_B_T, None, None)
-    expected = expected_verdicts(values_B, batch.groups_B, **noise).right_B
+    right_B = expected_verdicts(values_B, batch.groups_B, **noise).right_B
     for rows in (slice(0, 4), slice(4, 8)):
-        p = float(expected[rows].mean())
-        std = math.sqrt(p * (1 - p) * 4 / 3)
-        advantages = 0.5 * (expected[rows] - p) / (0.5 * std + 1e-4)
+        mean, hidden = right_B[rows].mean(), (right_B[rows] * (1 - right_B[rows])).mean() * 4 / 3
+        std = (right_B[rows].var() + hidden).sqrt()
+        advantages = 0.5 * (right_B[rows] - mean) / (0.5 * std + 1e-4)
         torch.testing.assert_close(found_B_T[rows, 0], advantages, atol=1e-4, rtol=1e-4)
