@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from typing import Any
 
 from rewardkit.types import message_text
 
-_QUOTED = re.compile(r"prediction '((?:[^'\\]|\\.)*)'")
-"""The form in which rewards quote the extracted answer in their reason."""
+_QUOTED = re.compile(r"""prediction ('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
+"""The form in which rewards quote the extracted answer in their reason: as a text of Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +38,18 @@ def extracted_by(components: Mapping[str, Any]) -> dict[str, list[str]]:
         told = part.get("extracted")
         texts = [told] if isinstance(told, str) else list(told or ())
         if not texts:
-            quotes = _QUOTED.finditer(str(part.get("reason") or ""))
-            texts = [match[1].replace("\\'", "'").replace("\\\\", "\\") for match in quotes]
+            texts = [_unquoted(match[1]) for match in _QUOTED.finditer(str(part.get("reason") or ""))]
         if texts := [text for text in texts if isinstance(text, str) and text.strip("\n")]:
             found[name] = [text.strip("\n") for text in texts]
     return found
+
+
+def _unquoted(quoted: str) -> str:
+    """Return a quoted text without its quotes and escapes."""
+    try:
+        return str(ast.literal_eval(quoted))
+    except (SyntaxError, ValueError):
+        return quoted[1:-1]
 
 
 def mark(text: str, extracted: Mapping[str, Sequence[str]]) -> list[Piece]:

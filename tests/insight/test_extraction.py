@@ -16,6 +16,9 @@ def pieces(text, **components):
     [
         ("4 or 4", "prediction '4' (boxed), reference '4'", [("4 or ", ()), ("4", ("a",))]),
         ("it's", r"prediction 'it\'s' (text)", [("it's", ("a",))]),
+        ("it's", 'prediction "it\'s" (text)', [("it's", ("a",))]),
+        (r"so \frac", r"prediction '\\frac' (text)", [("so ", ()), (r"\frac", ("a",))]),
+        ("a\nb", r"prediction 'a\nb' (text)", [("a\nb", ("a",))]),
         ("none here", "prediction '5' (boxed)", [("none here", ())]),
         ("plain", "the tags are right", [("plain", ())]),
         ("", "prediction '' (text)", []),

@@ -11,7 +11,7 @@ from rewardkit import FieldName, NotApplicable, Rollout, Score, Unscored, hookim
 from rewardkit_math.extraction import SOURCES
 from rewardkit_math.policy import Policy
 from rewardkit_math.reading import Read, read, read_reference
-from rewardkit_math.verify import Verdict, verify
+from rewardkit_math.verify import QUOTED, Verdict, verify
 
 if TYPE_CHECKING:
     import click
@@ -117,7 +117,7 @@ class Math:
         for text in references:
             verdict = verify(completion, text, policy=self.policy)
             if verdict.correct:
-                return Score(1.0, _reason(verdict))
+                return _score(1.0, verdict)
             if verdict.correct is None:
                 failed = failed or verdict
             else:
@@ -128,11 +128,13 @@ class Math:
                 return NotApplicable(failed.reason)
             return Unscored(kind, failed.reason)
         assert wrong is not None  # noqa: S101 - there is at least one reference
-        return Score(0.0, _reason(wrong))
+        return _score(0.0, wrong)
 
 
-def _reason(verdict: Verdict) -> str:
-    return f"{verdict.reason} [{verdict.tier}]"
+def _score(value: float, verdict: Verdict) -> Score:
+    """Return a score whose reason quotes the answers, and a long answer whole beside it."""
+    answer = verdict.prediction.text if verdict.prediction else ""
+    return Score(value, f"{verdict.reason} [{verdict.tier}]", extracted=answer if len(answer) > QUOTED else None)
 
 
 def _references(rollout: Rollout, field: str) -> list[str] | Unscored:

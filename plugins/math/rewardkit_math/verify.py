@@ -16,6 +16,10 @@ DEFAULT = Policy()
 Failure: TypeAlias = Literal["", "reference", "timeout", "infra"]
 
 
+QUOTED = 80
+"""Characters of an answer that a reason quotes whole."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The result of a comparison: whether the answers are equal, and why."""
@@ -124,5 +128,5 @@ def _shown(side: Read) -> str:
     found = side.answer.text
     if not side.answer:
         return "(no answer found)"
-    shown = found if len(found) <= 80 else f"{found[:60]}…{found[-16:]}"
+    shown = found if len(found) <= QUOTED else f"{found[:60]}…{found[-16:]}"
     return f"{shown!r} ({side.answer.source})"
