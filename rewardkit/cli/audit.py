@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,7 +92,7 @@ def command(
     padding, instructions to a judge, programs that exit early. A cheat is accepted on a row if it gets at least the middle of what
     right and wrong completions of the data get. Plugins add cheats with the hook `register_cheats`.
     """
-    from rewardkit.cli import load_registry
+    from rewardkit.cli import INTERRUPTED, load_registry
     from rewardkit.composite import load_reward
     from rewardkit.insight.audit import honest_rows
     from rewardkit.insight.audit.levels import found_levels
@@ -119,7 +120,7 @@ def command(
         report = AuditReport(reward, loaded.reward_id, levels, rows, _attacked(loaded, cheats, rows, levels))
         if limits is not None:
             report = _searched(report, loaded, cheats, limits, seed)
-    if trained is not None:
+    if trained is not None and not report.interrupted:
         import dataclasses
 
         report = dataclasses.replace(report, policy=trained.run())
@@ -135,6 +136,8 @@ def command(
         print_report(report, top)
     if out is not None:
         click.echo(f"page: {out}", err=True)
+    if report.interrupted:
+        raise click.exceptions.Exit(INTERRUPTED)
     worst = max(report.findings, key=lambda found: found.share, default=None)
     if fail_above is not None and worst is not None and worst.share > fail_above:
         raise CheatedError(
@@ -184,18 +187,28 @@ def _searched(
 
     from rewardkit.insight.audit import attack
     from rewardkit.insight.audit.search import Budget, search
+    from rewardkit.interrupts import answering
 
     scored = [0]
-    with Progress(console=_stderr(), transient=True) as progress:
+    interrupted = []
+    with (
+        answering(lambda *_: interrupted.append(True), signal.SIGINT, signal.SIGTERM),
+        Progress(console=_stderr(), transient=True) as progress,
+    ):
         task = progress.add_task("searching", total=limits[0])
 
         def update(evaluations: int) -> None:
             scored[0] = evaluations
             progress.update(task, completed=evaluations)
 
-        new = search(loaded, cheats, report.honest, report.levels, budget=Budget(*limits), seed=seed, progress=update)
+        new = search(
+            loaded, cheats, report.honest, report.levels, budget=Budget(*limits), seed=seed, progress=update,
+            stopped=lambda: bool(interrupted),
+        )  # fmt: skip
+    if interrupted:
+        click.echo("interrupted: the search ends here, and what it has found follows", err=True)
     found = attack(loaded, new, report.honest, report.levels)
-    return dataclasses.replace(report, searched=found, evaluations=scored[0])
+    return dataclasses.replace(report, searched=found, evaluations=scored[0], interrupted=bool(interrupted))
 
 
 def _stderr() -> Any:

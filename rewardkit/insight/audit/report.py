@@ -45,6 +45,8 @@ class AuditReport:
     evaluations: int = 0
     """The number of completions that the search scored."""
     policy: Policy | None = None
+    interrupted: bool = False
+    """True if Ctrl-C ended the search."""
 
     @property
     def findings(self) -> list[Finding]:

@@ -171,6 +171,7 @@ def search(
     seed: int = 0,
     found: int = 5,
     progress: Callable[[int], None] = lambda _evaluations: None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> list[Cheat]:
     """Search for cheats that get more reward than the known ones.
 
@@ -183,6 +184,7 @@ def search(
         seed: The seed of all chance.
         found: The number of cheats to return.
         progress: Called with the number of completions scored so far.
+        stopped: Asked after each population; if true, the search ends with what it has found.
 
     Returns:
         New cheats, the best first. Each applies to all rows.
@@ -191,7 +193,7 @@ def search(
     step = max(1, len(rows) // SEARCH_ROWS)
     some = list(rows)[::step][:SEARCH_ROWS]
     columns = reward.config.requirements.columns
-    evolution = _Evolution(reward, some, cheat_inputs(some, levels, columns), chance, budget, progress)
+    evolution = _Evolution(reward, some, cheat_inputs(some, levels, columns), chance, budget, progress, stopped)
     usable = [cheat for cheat in cheats if not cheat.all_needed and not cheat.as_group]
     evolution.run([recipe for cheat in usable for recipe in _recipes_of(cheat, evolution.inputs)])
     best = evolution.best()[:found]
@@ -211,6 +213,7 @@ class _Evolution:
         chance: random.Random,
         budget: Budget,
         progress: Callable[[int], None],
+        stopped: Callable[[], bool],
     ) -> None:
         self.inputs = inputs
         self._reward = reward
@@ -218,6 +221,7 @@ class _Evolution:
         self._chance = chance
         self._budget = budget
         self._progress = progress
+        self._stopped = stopped
         self._started = time.monotonic()
         self._evaluations = 0
         self._fitness: dict[str, tuple[float, int, Recipe]] = {}
@@ -256,6 +260,8 @@ class _Evolution:
 
     def _spent(self) -> float:
         """Return the share of the budget that is spent."""
+        if self._stopped():
+            return 1.0
         budget, shares = self._budget, [0.0]
         if budget.evaluations is not None:
             shares.append(self._evaluations / budget.evaluations)
