@@ -119,7 +119,10 @@ class Optimizer:
                 losses, router_loss = [], 0.0
                 for part in parts:
                     with router_loss_share(sum(lengths[row] for row in part) / sum(lengths)) as auxiliary:
-                        losses.append(backward(part))
+                        loss = backward(part)
+                    # A loss would keep its graph's small blocks, between which the C library could not join freed activations.
+                    losses.append(None if loss is None else loss.detach())
+                    del loss
                     router_loss += sum(map(float, auxiliary))
                 if self.sharded is not None:
                     with torch.set_grad_enabled(through_model):
@@ -140,7 +143,7 @@ class Optimizer:
                 logger.warning("out of memory: continuing with micro-batches of %s tokens", most_tokens)
                 continue
             self._loss_is_finite = not collectives.any_rank(
-                any(not bool(torch.isfinite(loss.detach()).all()) for loss in losses if loss is not None)
+                any(not bool(torch.isfinite(found).all()) for found in losses if found is not None)
             )
             if self._has_router_loss:
                 self._router_loss = float(collectives.all_reduce_sum(torch.tensor(router_loss)))

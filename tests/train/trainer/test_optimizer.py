@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import weakref
 
 import pytest
 import torch
@@ -213,6 +214,22 @@ def test_out_of_memory_restarts_the_batch(caplog):
 
     with pytest.raises(torch.OutOfMemoryError):
         optimizer.accumulate([5, 4], 16, hopeless)
+
+
+def test_the_graph_of_a_micro_batch_is_gone_before_the_next_one():
+    """Graphs that live on keep freed activations apart, so that the heap grows with each micro-batch."""
+    weight, graphs = nn.Parameter(torch.ones(2)), []
+    optimizer = Optimizer({"weight": weight}, OptimizerConfig(), 1)
+
+    def backward(rows):
+        assert not any(graph() for graph in graphs)
+        loss = (weight * len(rows)).sum()
+        loss.backward()
+        graphs.append(weakref.ref(loss))
+        return loss
+
+    optimizer.accumulate([4, 4, 4], 4, backward)
+    assert len(graphs) == 3
 
 
 def test_other_errors_are_not_about_memory():
