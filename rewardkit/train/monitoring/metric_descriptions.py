@@ -110,6 +110,11 @@ COMPONENT: Mapping[str, Description] = {
     "skipped": Description("completions for which the component was skipped", "share"),
     "not_applicable": Description("completions to which the component does not apply", "share"),
     "unscored": Description("completions that the component could not score", "share"),
+    "judge_calls": Description("calls of a judge in the step, those without a verdict included"),
+    "judge_prompt_tokens": Description("tokens that a judge read in the step", "tokens"),
+    "judge_completion_tokens": Description("tokens that a judge wrote in the step", "tokens"),
+    "judge_cost": Description("price of a judge's calls in the step, by the component's prices"),
+    "judge_equal_questions": Description("questions of the step that were not asked, since an equal one had been"),
 }
 """The metrics of a reward's component, by the last part of ``component/NAME/…``."""
 

@@ -30,6 +30,7 @@ from rewardkit.train.losses.advantages import group_statistics
 from rewardkit.train.models.packing import resolve_packing, resolve_prompt_sharing
 from rewardkit.train.models.policy import Policy
 from rewardkit.train.monitoring import rollout_metrics
+from rewardkit.train.monitoring.costs import CostMeter
 from rewardkit.train.monitoring.monitors import Monitors
 from rewardkit.train.rollout.generate import Sample, Timings, collect, refuse_unscored
 from rewardkit.train.rollout.prompt_exchange import can_exchange, exchanged_rewards
@@ -152,6 +153,7 @@ class Trainer:
         self.prompts = prompts
         self.engine = engine
         self.evaluation = evaluation
+        self.costs = CostMeter(reward)
         self.alarms = AlarmResponse(config.monitors, monitors)
         self.exchanges_prompts = config.monitors.prompt_independence is not None and can_exchange(reward.config)
         self.order = order_of_rows(
@@ -231,6 +233,7 @@ class Trainer:
             **updated,
             **_maximum(collectives.all_gather([self.engine.metrics])),
             **rollout_metrics.components(samples),
+            **self.costs.step(),
             **rollout_metrics.prompt_independence(exchanged),
             **rollout_metrics.staleness(samples, step),
             "prompts_sampled": sampled,
