@@ -33,7 +33,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_NOATIME, MS_BIND = 1, 
 CANCEL = b"x"
 CHILDREN, OOM, FAULT_READ, FAULT_WRITE, CONTROL, FIRST_RECEIVED = 5, 6, 7, 8, 9, 10
 MAX_DESCRIPTORS = 250
-_START_S = 5.0
+_START_S = 3.0
 """The time in which a template must become a case. One that a case of its program has stopped does not."""
 _LIST_OF_CHILDREN = "/proc/self/task/1/children"
 """Not every kernel has it. Without it no template can be used."""
@@ -249,7 +249,6 @@ def run_case(
     What a case leaves behind becomes a child of this process, as the first of the box, and no child of this process goes unless
     it is waited for. So nothing is left of the case if the next template is the only child. Otherwise everything is ended.
     """
-    start = time.monotonic()
     message, usage = b"", [0.0, 0.0]
     watched = os.pidfd_open(made.pid)
     try:
@@ -267,8 +266,8 @@ def run_case(
         if message.startswith(template.FAULT):
             return None, {"fault": message[len(template.FAULT) :].decode("utf-8", "replace")}
         return None, {"lost": True}
-    following = Template(int(message[len(template.NEXT) :]), made.connection)
-    ended = requests.wait_for(watched, job["serial"], start + job["wall_s"] - time.monotonic())
+    following, start = Template(int(message[len(template.NEXT) :]), made.connection), time.monotonic()
+    ended = requests.wait_for(watched, job["serial"], job["wall_s"])
     os.close(watched)
     if ended != "exited":
         os.kill(made.pid, signal.SIGKILL)
@@ -375,7 +374,8 @@ def main(connection: socket.socket, config: dict[str, Any]) -> NoReturn:
     except Exception as error:
         control.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         raise
-    control.send(json.dumps({"python": list(sys.version_info[:3])}).encode())
+    ready = {"python": list(sys.version_info[:3]), "templates": os.access(_LIST_OF_CHILDREN, os.R_OK)}
+    control.send(json.dumps(ready).encode())
     requests = Requests(control)
     made: Template | None = None
     while True:

@@ -40,6 +40,7 @@ class BoxConnection:
         self.broken = False
         self.has_template = False
         """True if the box holds a program ready for its next case."""
+        self.can_have_template = False
         self.python: tuple[int, ...] = ()
         self._connection = connection
         self._end = end
@@ -69,6 +70,7 @@ class BoxConnection:
         if "error" in answer:
             raise BoxDied(f"{self.name} could not be set up: {answer['error']}")
         self.python = tuple(answer["python"])
+        self.can_have_template = answer["templates"]
         self._connection.settimeout(GRACE_S)
 
     def alive(self) -> bool:

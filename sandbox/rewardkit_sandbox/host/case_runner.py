@@ -47,7 +47,7 @@ class CaseRunner:
         self._code = code
         self._cases = cases
         self._limits = limits
-        can = code.language.name == "python" and limits.open_files >= _TEMPLATE_FILES
+        can = box.can_have_template and code.language.name == "python" and limits.open_files >= _TEMPLATE_FILES
         self._templates = _TEMPLATES if can else 0
         self._asked: deque[Exchange] = deque()
         """Processes that the template was asked for, at most two."""

@@ -132,3 +132,13 @@ def test_calls_of_a_template(box):
     runs = box.run(program, cases).runs
     assert [run.status for run in runs] == ["ok", "ok", "error", "ok", "error"]
     assert (runs[0].value, runs[1].text, runs[3].value, runs[4].raised) == ([1], "[2]\n", [4], "NameError")
+
+
+def test_without_templates_the_outcomes_are_the_same(box, monkeypatch):
+    """Where the kernel lists no children, each case's process comes from the server, and its outcome is the same."""
+    source = "x = int(input())\nprint(10 // x)"
+    inputs = ["1", "0", "5", "2"]
+    expected = texts(box, source, inputs)
+    for each in box.pool._boxes:
+        monkeypatch.setattr(each, "can_have_template", False)
+    assert texts(box, source, inputs) == expected == [("ok", "10\n"), ("error", ""), ("ok", "2\n"), ("ok", "5\n")]
