@@ -44,15 +44,14 @@ def row(source: str, question: str, completion: str, answer: str, index: int, sp
 
 
 def word_problem(draw: random.Random) -> tuple[str, str]:
-    """Return a word problem of one addition or subtraction, and its answer."""
+    """Return a word problem of one addition or subtraction of small numbers, and its answer.
+
+    There are 48 sums, each in many words, so that a short run meets each of them several times.
+    """
     name, thing = draw.choice(NAMES), draw.choice(THINGS)
-    have, change, gains = draw.randint(2, 40), draw.randint(2, 9), draw.random() < 0.5
-    if not gains and change > have:
-        have, change = change, have
-    event = (
-        f"{draw.choice(('buys', 'finds'))} {change} more" if gains else f"{draw.choice(('loses', 'sells'))} {change}"
-    )
-    question = f"{name} has {have} {thing} and {event}. How many {thing} does {name} have now?"
+    have, change, gains = draw.randint(3, 10), draw.randint(1, 3), draw.random() < 0.5
+    event = f"{draw.choice(('buys', 'finds') if gains else ('loses', 'sells'))} {change}"
+    question = f"{name} has {have} {thing} and {event}. How many now?"
     return question, str(have + change if gains else have - change)
 
 
