@@ -189,3 +189,11 @@ def test_it_is_installed_as_a_command() -> None:
         for command in (COMMAND, [script])
     }
     assert outputs == {f"rewardkit {rewardkit.__version__}\n".encode()}
+
+
+def test_a_known_command_of_a_plugin_names_its_distribution(monkeypatch, capsys):
+    """Without the plugin, `rewardkit judge` says what to install."""
+    monkeypatch.setenv("REWARDKIT_DISABLE_PLUGINS", "judge")
+
+    assert run(["judge", "try"]) == 2
+    assert "pip install rewardkit-judge" in capsys.readouterr().err
