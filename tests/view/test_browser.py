@@ -188,6 +188,13 @@ def test_a_row_opens_with_its_components_and_what_was_extracted(visit):
     panel.wait_for(state="detached")
 
 
+def test_rows_are_sorted_on_a_narrow_screen(visit):
+    """Where rows are cards without headings, a field holds the order."""
+    page = visit(width=400)
+    page.get_by_label("Order").select_option("length, highest first")
+    page.locator("tbody tr:first-child th a", has_text=re.compile("^120$")).wait_for()
+
+
 def test_the_focus_follows_a_row_on_a_narrow_screen(visit):
     """Where the row replaces the table, the focus goes to its heading, and back to its link when it is closed."""
     page = visit(width=400)

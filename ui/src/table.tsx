@@ -19,6 +19,22 @@ function Heading({ column, state, go }: { column: { id: string; title: string; k
   );
 }
 
+/** The order as a field, on narrow screens, where rows are cards without headings. */
+function Order({ columns, state, go }: { columns: { id: string; title: string }[]; state: State; go: Go }) {
+  return (
+    <div class="field narrow">
+      <label for="order-field">Order</label>
+      <select id="order-field" value={state.sort} onChange={(event) => go({ sort: event.currentTarget.value, at: 0 })}>
+        <option value="">order of the file</option>
+        {columns.flatMap((column) => [
+          <option key={`-${column.id}`} value={`-${column.id}`}>{column.title}, highest first</option>,
+          <option key={column.id} value={column.id}>{column.title}, lowest first</option>,
+        ])}
+      </select>
+    </div>
+  );
+}
+
 function shown(cell: Cell | undefined, kind: string): ComponentChildren {
   if (cell === null || cell === undefined) return <span class="missing">–</span>;
   return kind === "number" ? number(Number(cell)) : String(cell);
@@ -61,6 +77,7 @@ export function RowTable({ source, state, go, rows, waiting }: { source: Source;
   };
   return (
     <>
+      <Order columns={columns} state={state} go={go} />
       <div class={waiting ? "wide waiting" : "wide"} role="region" aria-label="Rows" tabIndex={0}>
         <table class="rows" role="table" aria-rowcount={rows.total}>
           <thead role="rowgroup">
@@ -94,7 +111,7 @@ export function RowTable({ source, state, go, rows, waiting }: { source: Source;
 }
 
 const GROUP_COLUMNS = [
-  { id: "first", title: "group", kind: "number" }, { id: "rows", title: "rows", kind: "number" },
+  { id: "first", title: "group", kind: "text" }, { id: "rows", title: "rows", kind: "number" },
   { id: "mean", title: "mean reward", kind: "number" }, { id: "std", title: "standard deviation", kind: "number" },
   { id: "min", title: "min", kind: "number" }, { id: "max", title: "max", kind: "number" },
 ];
@@ -111,6 +128,7 @@ export function GroupTable({ source, state, go }: { source: Source; state: State
   return (
     <>
       <p class="note">Rows of one group answer the same prompt. A group whose rewards are all equal is flat: it gives no training signal.</p>
+      <Order columns={GROUP_COLUMNS} state={state} go={go} />
       <div class={answer.waiting ? "wide waiting" : "wide"} role="region" aria-label="Groups" tabIndex={0}>
         <table class="rows" role="table" aria-rowcount={answer.value.total}>
           <thead role="rowgroup">
