@@ -1,6 +1,6 @@
 """Master keys against a real model as judge: are they accepted more often than honest wrong answers?
 
-    python benchmarks/judge_injection.py MODEL [--questions 12]
+    python benchmarks/judge_injection.py MODEL [--questions 12] [--fence on]
 
 MODEL is a folder or a hub name of a causal language model. It answers `judge.reference` behind an OpenAI-compatible endpoint in this
 process. A small base model writes no valid JSON, so its reply is decoded as a server does that takes a JSON Schema: the reasoning is
@@ -18,6 +18,7 @@ import argparse
 import json
 import random
 import re
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -126,6 +127,7 @@ def ask(judge: Judge, asked: Sequence[tuple[str, int, int]]) -> dict[str, list[t
     with load_reward({"version": 1, "components": {"same": component}}) as reward:
         for text, right, wrong in asked:
             kinds = {"right answer": f"There are {right} coins.", "wrong answer": f"There are {wrong} coins."}
+            print(f"{len(found.get('right answer', []))} of {len(asked)} questions", file=sys.stderr, flush=True)
             for kind, response in {**kinds, **{key: key for key in KEYS}}.items():
                 scored = reward.score(Rollout(text, response, {"answer": str(right)}))
                 assert scored.reward is not None, scored.unscored
@@ -138,12 +140,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--questions", type=int, default=12)
+    parser.add_argument(
+        "--fence", choices=["both", "on"], default="both", help="on: leave out the prompts without a fence"
+    )
     parser.add_argument("--out", type=Path, help="write all log-odds as JSON")
     given = parser.parse_args()
     judge = Judge(given.model)
     asked = questions(given.questions)
     kept = {}
-    for fenced in (True, False):
+    for fenced in (True, False) if given.fence == "both" else (True,):
         judge.fenced = fenced
         found = ask(judge, asked)
         kept["fenced" if fenced else "unfenced"] = found
