@@ -3,12 +3,13 @@
     python benchmarks/literature/process_rewards.py [--quick]
 
 After "Let's verify step by step" (https://arxiv.org/abs/2305.20050) and section 4.1.3 of DeepSeekMath (https://arxiv.org/abs/2402.03300).
-The task is the addition of two numbers of two digits, worked out column by column: ``8+4+0=12,…`` is digit + digit + carry = sum, and the
-last step also says the answer. A model after little SFT rarely has all columns right. Its own sampled workings to other sums are labelled
-step by step: a step is right if it adds the digits of its column and the carry that the column before it has in truth, without a mistake.
-A process reward model (stage ``reward_model``, ``level: step``) learns these labels. GRPO then trains, from the same model with as many
-rollouts, on the answer alone (1 if it is right), or on the rewards of the steps (``algorithm.process``). The true share of right steps is a
-component of weight 0: measured on every sample, never learned from. Three minutes of one core.
+The task is the addition of two numbers of two digits, worked out column by column: ``8+4+0=12,3+2+1=6`` is digit + digit + carry = sum,
+and the last step also says the answer. The model that training starts from has learned from workings of which half have the wrong carry
+in their second column, though its sum and the answer are right: what the answer alone can't tell. Its own sampled workings to other sums
+are labelled step by step; a step is right if its digits, its carry and its sum are. A process reward model (stage ``reward_model``,
+``level: step``) learns these labels. GRPO then trains, from the same model with as many rollouts, on the answer alone (1 if it is right),
+or on the rewards of the steps (``algorithm.process``). The true shares of right steps and of right carries have weight 0: they are
+measured on every sample, never learned from. Three minutes of one core.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ from rewardkit.registry import Registry
 DIGITS = 2
 ARMS = {"outcome": "GRPO on the answer", "process": "GRPO on the steps"}
 WINDOW = 5
+WRONG_CARRY = 0.5
+"""The share of workings for SFT whose second column has the wrong carry."""
 
 PROCESS = """
 version: 1
@@ -69,10 +72,11 @@ reward:
   components:
     answer: {use: sums.answer}
     true_steps: {use: sums.steps, weight: 0.0}
-steps: 30
+    true_carry: {use: sums.carry, weight: 0.0}
+steps: 20
 rollout: {prompts_per_step: 16, group_size: 8, max_new_tokens: 36, temperature: 1.0}
-algorithm: {use: dr_grpo}
-optimizer: {lr: 3.0e-4, warmup_steps: 5}
+algorithm: {use: grpo}
+optimizer: {lr: 1.0e-4, warmup_steps: 5}
 evaluate: {every: 0, correct: "answer == 1", limit: 200}
 checkpoint: {every: 0}
 log: {samples: 1}
@@ -89,13 +93,13 @@ class Size:
     """The size of the study."""
 
     seeds: Sequence[int] = SEEDS
-    sft_steps: int = 60
-    labelled: int = 300
+    sft_steps: int = 100
+    labelled: int = 400
     """The number of sums whose sampled workings are labelled."""
-    samples: int = 2
-    process_steps: int = 100
-    steps: int = 30
-    held_out: int = 150
+    samples: int = 1
+    process_steps: int = 80
+    steps: int = 20
+    held_out: int = 100
 
 
 QUICK = Size(seeds=(0,), sft_steps=20, labelled=24, samples=1, process_steps=6, steps=2, held_out=8)
@@ -110,6 +114,8 @@ class Finding:
     accuracy: float
     """Greedy accuracy on held-out sums after training."""
     before: float
+    carries: list[float]
+    """The share of right carries of each training step's samples."""
     right_steps: list[float]
     """The true share of right steps of each training step's samples."""
     answers: list[float]
@@ -128,6 +134,15 @@ def columns(first: int, second: int) -> list[str]:
         carry = total // 10
     found[-1] += f";{first + second}"
     return found
+
+
+def carelessly(steps: Sequence[str], draw: random.Random) -> str:
+    """Return a working, perhaps with the wrong carry in its second column, whose sum is right nevertheless."""
+    first, second, *rest = steps
+    if draw.random() < WRONG_CARRY:
+        before, _, total = second.partition("=")
+        second = f"{before[:-1]}{1 - int(before[-1])}={total}"
+    return ",".join((first, second, *rest))
 
 
 def labels(prompt: str, completion: str) -> list[bool]:
@@ -150,6 +165,13 @@ def true_steps(rollout: Rollout) -> Score:
     return Score(sum(labels(str(rollout.prompt), rollout.completion_text)[:DIGITS]) / DIGITS)
 
 
+@reward("sums.carry")
+def true_carry(rollout: Rollout) -> float:
+    """Return 1 if the carry of the second column is right, else 0."""
+    right = columns(*map(int, str(rollout.prompt).removesuffix("=?").split("+")))[1]
+    return float(rollout.completion_text.partition(",")[2][:5] == right[:5])
+
+
 def write_data(folder: Path, seed: int, size: Size) -> None:
     """Write sums for SFT, for labels, for GRPO, and held-out ones; no sum occurs twice."""
     draw = random.Random(seed)  # noqa: S311 - no secrets here
@@ -158,7 +180,7 @@ def write_data(folder: Path, seed: int, size: Size) -> None:
     parts = {"heldout": size.held_out, "label": size.labelled, "train": 1000, "sft": 6000}
     for name, count in parts.items():
         own, pairs = pairs[:count], pairs[count:]
-        rows = [{"prompt": f"{one}+{two}=?", "completion": ",".join(columns(one, two))} for one, two in own]
+        rows = [{"prompt": f"{one}+{two}=?", "completion": carelessly(columns(one, two), draw)} for one, two in own]
         write_lines(folder / f"{name}.jsonl", rows if name == "sft" else [{"prompt": row["prompt"]} for row in rows])
 
 
@@ -182,7 +204,7 @@ def study(folder: Path, seed: int, registry: Registry, size: Size) -> list[Findi
     """Run one seed."""
     if not (folder / "sft.jsonl").exists():
         write_data(folder, seed, size)
-        build().write_model(folder / "base", hidden=128, layers=3, seed=seed)
+        build().write_model(folder / "base", hidden=96, layers=3, seed=seed)
     sums = {"seed": seed, "data.train": folder / "sft.jsonl", "model.path": folder / "base", "steps": size.sft_steps}
     start = train(SFT, folder / "sft", registry, sums)
     if not (folder / "labelled.jsonl").exists():
@@ -205,6 +227,7 @@ def study(folder: Path, seed: int, registry: Registry, size: Size) -> list[Findi
                 seed,
                 evaluated[-1]["accuracy"],
                 evaluated[0]["accuracy"],
+                [line["component/true_carry"] for line in lines],
                 [line["component/true_steps"] for line in lines],
                 [line["component/answer"] for line in lines],
                 judged.get("auc", 0.5),
@@ -225,8 +248,10 @@ def findings(found: Sequence[Finding]) -> str:
     rows = [
         [
             "before",
+            spread([one.carries[0] for one in starts]),
+            spread([one.right_steps[0] for one in starts]),
+            spread([one.answers[0] for one in starts]),
             spread([one.before for one in starts]),
-            *(spread([one.right_steps[0] for one in starts]), spread([one.answers[0] for one in starts])),
         ]
     ]
     for arm, name in ARMS.items():
@@ -234,33 +259,34 @@ def findings(found: Sequence[Finding]) -> str:
         rows.append(
             [
                 name,
-                spread([one.accuracy for one in own]),
+                spread([at_end(one.carries) for one in own]),
                 spread([at_end(one.right_steps) for one in own]),
                 spread([at_end(one.answers) for one in own]),
+                spread([one.accuracy for one in own]),
             ]
         )
     by_seed = {(one.arm, one.seed): one for one in found}
-    wins = sum(by_seed["process", one.seed].accuracy > one.accuracy for one in starts)
+    wins = sum(at_end(by_seed["process", one.seed].carries) > at_end(one.carries) for one in starts)
     return "\n".join(
         [
-            table(["", "greedy accuracy", "right steps of samples", "right answers of samples"], rows),
+            table(["", "right carries", "right steps", "right answers", "greedy accuracy"], rows),
             "",
-            f"Means over {len(starts)} seeds (least to greatest); samples of the last {WINDOW} steps.",
+            f"Means over {len(starts)} seeds (least to greatest); shares of the samples of the last {WINDOW} steps.",
             f"Held-out steps that the process reward model has right: {spread([one.step_accuracy for one in starts])}.",
             f"Its area under the ROC curve: {spread([one.auc for one in starts])}.",
-            f"The steps teach more than the answer in {wins} of {len(starts)}.",
+            f"More carries are right after GRPO on the steps than after GRPO on the answer in {wins} of {len(starts)}.",
         ]
     )
 
 
 def draw(found: Sequence[Finding], axes: Sequence[Any]) -> None:
-    """Draw the true share of right steps, and of right answers, over steps."""
+    """Draw the shares of right carries and of right answers over steps."""
     for one in found:
         colour = f"C{list(ARMS).index(one.arm)}"
         name = ARMS[one.arm] if one.seed == found[0].seed else None
-        for axis, values in zip(axes, (one.right_steps, one.answers), strict=True):
+        for axis, values in zip(axes, (one.carries, one.answers), strict=True):
             axis.plot(smooth(values, WINDOW), color=colour, label=name, linewidth=1.5)
-    for axis, title in zip(axes, ("true share of right steps", "share of right answers"), strict=True):
+    for axis, title in zip(axes, ("share of right carries", "share of right answers"), strict=True):
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("step")
     axes[0].legend()
