@@ -3,6 +3,8 @@
 import asyncio
 import json
 import random
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -253,3 +255,10 @@ def test_an_endpoint_that_is_down_is_told_at_once():
 def test_a_preflight_can_be_left_out():
     """For endpoints that serve models which they do not list."""
     assert Judge(Options(model="m", url="http://127.0.0.1:1/v1", preflight=False)).problem() is None
+
+
+def test_loading_the_plugin_loads_no_http_client():
+    """httpx is imported with the first call."""
+    code = "import sys, rewardkit; rewardkit.Registry.load(only=['judge']); print('httpx' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
