@@ -78,6 +78,11 @@ def boxes_cpu_s(sandbox: Sandbox) -> Callable[[], float]:
     return read
 
 
+def page_faults(sandbox: Sandbox) -> int:
+    """Memory pages that a sandbox's boxes, with all processes that ended in them, have copied or mapped at their first touch."""
+    return sum(sum(map(int, (box / "stat").read_text().rpartition(")")[2].split()[7:9])) for box in servers(sandbox))
+
+
 def measure(
     one: Callable[[int], None], in_flight: int, seconds: float, cpu_s: Callable[[], float] = own_cpu_s
 ) -> tuple[float, float]:
@@ -242,6 +247,7 @@ def main() -> None:
         "tests/s (2 programs in flight)",
         "CPU ms per test",
         "of plain's CPU",
+        "pages per test",
         title="one program, twenty tests",
     )
     facts = Table("backend", "start of the pool", "memory of a box", title="boxes")
@@ -272,9 +278,14 @@ def main() -> None:
                     backend, str(in_flight), f"{rate:.0f}", f"{1000 * cpu:.1f}", f"{rate / base[in_flight]:.1f}"
                 )
             for isolation in ("fresh", "shared"):
-                rate, cpu = measure(twenty(sandbox, isolation), 2, min(options.seconds, 2.9), cpu_s)
-                share = cpu / 20 / plain_cpu
-                more.add_row(backend, isolation, f"{20 * rate:.0f}", f"{1000 * cpu / 20:.2f}", f"{share:.3f}")
+                one = twenty(sandbox, isolation)
+                rate, cpu = measure(one, 2, min(options.seconds, 2.9), cpu_s)
+                before = page_faults(sandbox)
+                for number in range(5):
+                    one(number)
+                pages, share = (page_faults(sandbox) - before) / 100, cpu / 20 / plain_cpu
+                figures = [f"{20 * rate:.0f}", f"{1000 * cpu / 20:.2f}", f"{share:.3f}", f"{pages:.0f}"]
+                more.add_row(backend, isolation, *figures)
             facts.add_row(backend, f"{started:.2f} s for 4", f"{sum(map(memory_mib, servers(sandbox))) / 4:.1f} MiB")
     for each in (table, more, facts):
         console.print(each)
