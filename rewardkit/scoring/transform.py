@@ -7,6 +7,7 @@ the kind of their failure, so that training reads only results; ``retry_transfor
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -183,6 +184,7 @@ class _Worker:
     def __init__(self, transform: Transform, columns: Columns, ending: str, loop: EventLoop) -> None:
         self._transform, self._columns, self._loop = transform, columns, loop
         self._as_table = writer_of(ending)[0].payload == "table"
+        self._lock = threading.Lock()
         self._told: Mapping[str, float] = {}
 
     def __call__(self, chunk: Chunk) -> ScoredChunk:
@@ -206,8 +208,9 @@ class _Worker:
             else:
                 new += [{**row, SOURCE: chunk.where(indices[0])} for row in made]
         summary.unscored = failed
-        costs, before = dict(self._transform.costs()), self._told
-        self._told = costs
+        with self._lock:
+            costs, before = dict(self._transform.costs()), self._told
+            self._told = costs
         summary.costs = added_costs({self._transform.name: costs}, {self._transform.name: before}, -1.0)
         payload: Any = table(new) if self._as_table else [write_row(row) for row in new]
         return ScoredChunk(

@@ -258,7 +258,7 @@ def test_a_preflight_can_be_left_out():
 
 
 def test_loading_the_plugin_loads_no_http_client():
-    """httpx is imported with the first call."""
+    """The package httpx is imported with the first call."""
     code = "import sys, rewardkit; rewardkit.Registry.load(only=['judge']); print('httpx' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
