@@ -226,8 +226,17 @@ def text_of(value: Any) -> str:
 
 
 def _best_and_worst(row: HonestRow, levels: Levels) -> tuple[str | None, str | None]:
-    right = [pair for index, pair in enumerate(row.completions) if row.is_right(index, levels)]
-    wrong = [pair for index, pair in enumerate(row.completions) if not row.is_right(index, levels)]
+    """Return the right completion with the highest reward and the wrong one with the lowest.
+
+    Completions on which label and reward disagree are left out: a wrong one that is accepted as it stands would make every cheat that
+    decorates it look successful.
+    """
+    right: list[tuple[str, float]] = []
+    wrong: list[tuple[str, float]] = []
+    for index, pair in enumerate(row.completions):
+        is_right, is_accepted = row.is_right(index, levels), pair[1] >= levels.threshold
+        if is_right == is_accepted:
+            (right if is_right else wrong).append(pair)
     return (
         max(right, key=lambda pair: pair[1])[0] if right else None,
         min(wrong, key=lambda pair: pair[1])[0] if wrong else None,

@@ -94,7 +94,7 @@ def _letters_changed(reference: str) -> Iterator[str]:
 def _fragments(row: CheatInput) -> Iterator[str]:
     for reference in row.references:
         for piece in dict.fromkeys((reference[0], reference[-1], *reference.split()[:1])):
-            if not is_reference(piece, row):
+            if not is_reference(piece, row) and piece not in NUMBER.findall(reference):
                 yield piece
                 yield f"The answer is {piece}."
                 yield boxed(piece)
@@ -102,7 +102,7 @@ def _fragments(row: CheatInput) -> Iterator[str]:
 
 def _list_changed(reference: str) -> Iterator[str]:
     items = [item.strip() for item in reference.strip("[](){}").split(",")]
-    if len(items) > 1 and all(items):
+    if len(items) > 1 and all(items) and "{" not in reference:
         opening, closing = (reference[0], reference[-1]) if reference[0] in "[({" else ("", "")
         for changed in (items[:1], items[:-1], [*items, "7919"], [*items, *items]):
             yield f"{opening}{', '.join(changed)}{closing}"

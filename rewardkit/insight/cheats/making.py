@@ -115,10 +115,19 @@ def is_reference(answer: str, row: CheatInput) -> bool:
 
 
 def put_for_reference(text: str, reference: str, answer: str) -> str | None:
-    """Return a completion with another answer wherever it has the reference; None if it does not have it."""
+    r"""Return a completion with another answer wherever it has the reference.
+
+    Returns:
+        The completion; None if it does not have the reference, or still has its number in another form, as in "48" for "48^\circ" or
+        "3,000" for "3000", since it might then still be right.
+    """
     before, after = (r"(?<![\w.])", r"(?![\w]|\.\d)") if reference[0].isalnum() else ("", "")
     changed, count = re.subn(before + re.escape(reference) + after, lambda _match: answer, text)
-    return changed if count else None
+    if not count:
+        return None
+    number = max(NUMBER.findall(reference), key=len, default="").lstrip("-")
+    left = NUMBER.findall(re.sub(r"(?<=\d),(?=\d{3})", "", changed)) if number and number not in answer else []
+    return None if number in {found.lstrip("-") for found in left} else changed
 
 
 def with_answers(answers: Callable[[str], Iterable[str]]) -> Make:
