@@ -17,6 +17,7 @@ from rewardkit.errors import OutputError
 from rewardkit.scoring.columns.paths import is_list, is_struct
 from rewardkit.scoring.formats.arrow import ExactTime
 from rewardkit.scoring.formats.decode import Decoded, write_row
+from rewardkit.scoring.formats.plain_arrays import constant_numbers, constant_texts, plain_array
 from rewardkit.types import Outcome, Score, ScoredRollout, Unscored, outcome_status
 
 if TYPE_CHECKING:
@@ -201,11 +202,9 @@ def arrow_table(decoded: Decoded, columns: ScoreColumns, types: Mapping[str, Any
             emptied.append(name)
         arrays[_text(name)] = cleaned
     count = len(decoded.rows)
-    arrays["reward"] = pa.array(columns.rewards, pa.float64())
-    arrays["reward_status"] = (
-        pa.repeat("scored", count) if columns.all_scored else pa.array(columns.statuses, pa.string())
-    )
-    arrays["reward_id"] = pa.repeat(columns.reward_id, count)
+    arrays["reward"] = _floats(columns.rewards)
+    arrays["reward_status"] = _texts(columns.statuses)
+    arrays["reward_id"] = constant_texts(columns.reward_id, count)
     parts = {name: _struct(component, count) for name, component in columns.components.items()}
     arrays["components"] = pa.StructArray.from_arrays(list(parts.values()), names=list(parts))
     return Table(pa.RecordBatch.from_pydict(arrays), len(changed), tuple(emptied))
@@ -232,14 +231,12 @@ def _struct(component: ComponentColumns, count: int) -> pa.StructArray:
     }
     first = component.weights[0] if component.weights else 0.0
     arrays = {
-        "value": pa.array(component.values, pa.float64()),
+        "value": _floats(component.values),
         "weight": (
-            pa.repeat(pa.scalar(first, pa.float64()), count)
-            if component.weights.count(first) == count
-            else pa.array(component.weights, pa.float64())
+            constant_numbers(first, count) if component.weights.count(first) == count else _floats(component.weights)
         ),
-        "contribution": pa.array(component.contributions, pa.float64()),
-        "status": pa.repeat("scored", count) if component.all_scored else pa.array(component.statuses, pa.string()),
+        "contribution": _floats(component.contributions),
+        "status": _texts(component.statuses),
         "reason": _texts(component.reasons),
     }
     for name, kind in kinds.items():
@@ -267,9 +264,17 @@ def _texts(values: Sequence[str | None]) -> pa.Array:
     import pyarrow as pa
 
     try:
-        return pa.array(values, pa.string())
+        plain = plain_array(values, set(map(type, values)), pa.string())
+        return pa.array(values, pa.string()) if plain is None else plain
     except UnicodeEncodeError:
         return pa.array([None if value is None else _text(value) for value in values], pa.string())
+
+
+def _floats(values: Sequence[float | None]) -> pa.Array:
+    import pyarrow as pa
+
+    plain = plain_array(values, set(map(type, values)), pa.float64())
+    return pa.array(values, pa.float64()) if plain is None else plain
 
 
 def arrow_column(name: str, values: Sequence[Any], wanted: Any) -> pa.Array:
@@ -293,13 +298,12 @@ def _array(name: str, values: Sequence[Any], wanted: Any, places: Sequence[str])
     dirty: set[int] = set()
     exact = values
     types = set(map(type, values))
-    if wanted is None and types == {str}:
-        wanted = pa.string()
     if not types <= _PLAIN:
         values = [_with_times(value, wanted) for value in values]
     try:
         try:
-            return pa.array(values, wanted), dirty
+            plain = plain_array(values, types, wanted)
+            return pa.array(values, wanted) if plain is None else plain, dirty
         except UnicodeEncodeError:
             clean = [_clean(value) for value in values]
             dirty = {index for index, value in enumerate(values) if clean[index] is not value}
