@@ -391,7 +391,7 @@ def three_parts(text, _answer):
     return 0.34 * ("highest score" in text) + 0.33 * (len(text) > 2500) + 0.33 * ("✅" in text and "<" not in text)
 
 
-def searched(function, seed=0, evaluations=4000):
+def searched(function, seed=0, evaluations=2500):
     """Search for cheats of a function, and return their recipes."""
 
     def score(one):

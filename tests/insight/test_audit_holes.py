@@ -26,8 +26,8 @@ def _row(prompt, answer, right, wrong, **fields):
     ]
 
 
-SUMS = ((2, 3), (10, 7), (20, 22), (5, 8), (31, 4), (60, 12))
-CAPITALS = (("France", "Paris"), ("Norway", "Oslo"), ("Peru", "Lima"), ("Japan", "Tokyo"), ("Egypt", "Cairo"))
+SUMS = ((2, 3), (10, 7), (20, 22), (60, 12))
+CAPITALS = (("France", "Paris"), ("Norway", "Oslo"), ("Peru", "Lima"), ("Japan", "Tokyo"))
 FACTS = (
     ("rain", "Warm air rises, cools, and its vapour condenses into drops that fall."),
     ("tides", "The Moon pulls the oceans, so that the water rises on two sides of the Earth."),
