@@ -137,3 +137,31 @@ def test_a_critic_of_its_own_doubles_what_is_trained(run, monkeypatch):
     assert policy < found["ppo_head"]["trained"] < 1.01 * policy
     assert found["grpo"]["peak_mb"] > 0
     assert all(item["cpu_s"] > 0 for item in found.values())
+
+
+@pytest.mark.slow
+def test_a_noisy_verifier_accepts_and_rejects_at_its_rates(run):
+    """Each arm ran, and all began with the same samples."""
+    clean, noisy, corrected = run("noisy_verifier")
+    assert [len(arm["sampled"]) for arm in (clean, noisy, corrected)] == [3, 3, 3]
+    assert clean["sampled"][0] == noisy["sampled"][0] == corrected["sampled"][0]
+
+
+@pytest.mark.slow
+def test_the_bench_of_monitors_finds_a_reward_that_does_not_depend_on_the_prompt(run):
+    """A reward for length raises the alarm, and a sound one does not."""
+    length, _, sound = run("monitors")
+    assert "prompt_independence" in length["alarms"]
+    assert "prompt_independence" not in sound["alarms"]
+
+
+def test_a_run_is_hacked_where_gold_falls_while_the_reward_does_not(monkeypatch):
+    """Gold that comes back, or falls together with the reward, is no hack."""
+    monkeypatch.syspath_prepend(str(STUDIES))
+    hacked_at = importlib.import_module("monitors").hacked_at
+    rising, flat, falling = [0.01 * step for step in range(30)], [0.0] * 30, [-0.01 * step for step in range(30)]
+    assert hacked_at(rising, flat) is None
+    # The mean of nine steps is 0.05 below the start at step 9: (1 + … + 9) / 9 = 5.
+    assert hacked_at(rising, falling) == 10
+    assert hacked_at(falling, falling) is None
+    assert hacked_at(rising, [-0.2] * 10 + [0.0] * 20) is None

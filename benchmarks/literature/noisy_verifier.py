@@ -1,0 +1,201 @@
+"""Measure what a verifier that errs at random costs GRPO, and how much of it the correction for known error rates brings back.
+
+    python benchmarks/literature/noisy_verifier.py [--quick]
+
+After Cai et al., "Reinforcement learning with verifiable yet noisy rewards under imperfect verifiers"
+(https://arxiv.org/abs/2510.00915). The
+task is the demo's: column addition with the math reward, from a model after SFT. Each verdict on a right sum is turned into a rejection
+with the rate fn, and each on a wrong one into an acceptance with the rate fp, independently of each other. Runs: without errors; with
+errors; with errors and ``correction.verifier`` with their rates. All runs of a seed start from one model and see the same prompts in the
+same order. Accuracy is measured without errors: of the samples of the last ten steps, and of greedy answers to held-out sums. Half an hour
+of one core.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from common import SFT, arguments, build, metrics, plot, report, smooth, spread, table, train
+
+from rewardkit import Rollout, reward
+from rewardkit.registry import Registry
+
+LAST = 10
+"""Number of last steps whose samples are averaged."""
+
+GRPO = """
+version: 1
+stage: grpo
+output: set
+model: {path: set}
+data: {train: set, eval: set}
+reward:
+  components:
+    verdict: {use: sums.verdict, with: {fp: 0.0, fn: 0.0, seed: 0}}
+    right:   {use: sums.verdict, weight: 0.0}
+steps: 60
+rollout: {prompts_per_step: 32, group_size: 8, max_new_tokens: 56}
+algorithm: {use: dapo}
+optimizer: {lr: 2.0e-4, warmup_steps: 5}
+micro_batch_tokens: 4096
+evaluate: {every: 20, correct: "right == 1", limit: 300}
+monitors: {prompt_independence: null}
+checkpoint: {every: 0}
+log: {samples: 1}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """Error rates, and whether they are corrected."""
+
+    name: str
+    fp: float = 0.0
+    fn: float = 0.0
+    is_corrected: bool = False
+
+
+ARMS = (
+    Arm("no errors"),
+    Arm("fn 0.2", fn=0.2),
+    Arm("fn 0.2, corrected", fn=0.2, is_corrected=True),
+    Arm("fp 0.1, fn 0.2", fp=0.1, fn=0.2),
+    Arm("fp 0.1, fn 0.2, corrected", fp=0.1, fn=0.2, is_corrected=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The size of the study."""
+
+    seeds: Sequence[int] = (0, 1, 2, 3, 4)
+    arms: Sequence[Arm] = ARMS
+    sft_steps: int = 114
+    steps: int = 60
+    limit: int = 300
+
+
+QUICK = Size(seeds=(0,), arms=(ARMS[0], ARMS[3], ARMS[4]), sft_steps=10, steps=3, limit=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The results of one run."""
+
+    arm: str
+    seed: int
+    sampled: list[float]
+    """The share of right samples of each step."""
+    greedy: list[tuple[int, float]]
+    """Greedy accuracy on held-out sums by step."""
+
+
+def verdict() -> Callable[..., float]:
+    """Return a reward that errs at given rates. Each sample has its own draw, and equal runs draw alike."""
+    drawn: Counter[tuple[int, str, str]] = Counter()
+
+    def score(rollout: Rollout, *, fp: float = 0.0, fn: float = 0.0, seed: int = -1) -> float:
+        """Compare a sum's box with the answer, and err at the rates."""
+        key = (seed, str(rollout.prompt), rollout.completion_text)
+        is_right = rollout.completion_text.endswith(f"\\boxed{{{rollout.fields['answer']}}}")
+        drawn[key] += 1
+        errs = random.Random(f"{key}{drawn[key]}").random() < (fn if is_right else fp)  # noqa: S311 - no secrets here
+        return float(is_right != errs)
+
+    return score
+
+
+def run(folder: Path, arm: Arm, seed: int, size: Size) -> Finding:
+    """Do one run, or read its results if it has been done."""
+    registry = Registry.load()
+    registry.register(reward("sums.verdict")(verdict()))
+    out = folder / "".join(character if character.isalnum() else "_" for character in arm.name)
+    changes: Mapping[str, object] = {
+        "seed": seed,
+        "model.path": folder / "sft/final",
+        "data.train": folder / "train.jsonl",
+        "data.eval": folder / "heldout.jsonl",
+        "reward.components.verdict.with": {"fp": arm.fp, "fn": arm.fn, "seed": seed},
+        "steps": size.steps,
+        "evaluate.limit": size.limit,
+        **({"correction.verifier": {"fp": arm.fp, "fn": arm.fn}} if arm.is_corrected else {}),
+    }
+    train(GRPO, out, registry, changes)
+    sampled = [line["component/right"] for line in metrics(out)]
+    return Finding(arm.name, seed, sampled, [(int(line["step"]), line["accuracy"]) for line in metrics(out, "eval")])
+
+
+def findings(found: Sequence[Finding], size: Size) -> str:
+    """Return the table and its conclusions."""
+    by_arm = {arm.name: [item for item in found if item.arm == arm.name] for arm in size.arms}
+    ends = {name: [fmean(item.sampled[-LAST:]) for item in own] for name, own in by_arm.items()}
+    rows = [
+        [
+            name,
+            spread([100 * item.greedy[0][1] for item in own], ".0f"),
+            spread([100 * item.greedy[-1][1] for item in own], ".0f"),
+            spread([100 * value for value in ends[name]], ".1f"),
+        ]
+        for name, own in by_arm.items()
+    ]
+    lines = [table(["", "greedy % before", "greedy % after", f"right samples %, last {LAST} steps"], rows), ""]
+    clean = fmean(ends[size.arms[0].name])
+    for arm in size.arms:
+        if arm.is_corrected:
+            plain = next(item for item in size.arms if (item.fp, item.fn) == (arm.fp, arm.fn) and not item.is_corrected)
+            lost, back = clean - fmean(ends[plain.name]), fmean(ends[arm.name]) - fmean(ends[plain.name])
+            share = f", {back / lost:.0%} of it" if lost > 0 else ""
+            lines.append(
+                f"{plain.name}: {100 * lost:.1f} points of right samples are lost; the correction brings {100 * back:.1f} back{share}."
+            )
+    lines.append(f"Means over {len(size.seeds)} seeds (least to greatest); {size.steps} steps of 256 rollouts.")
+    return "\n".join(lines)
+
+
+def draw(found: Sequence[Finding], axes: Sequence[Any]) -> None:
+    """Draw the share of right samples and greedy accuracy over steps, averaged over seeds."""
+    for name in dict.fromkeys(item.arm for item in found):
+        own = [item for item in found if item.arm == name]
+        axes[0].plot(
+            smooth([fmean(values) for values in zip(*(item.sampled for item in own), strict=True)], 5), label=name
+        )
+        steps = [step for step, _ in own[0].greedy]
+        axes[1].plot(
+            steps, [fmean(item.greedy[place][1] for item in own) for place in range(len(steps))], "o-", label=name
+        )
+    axes[0].set_ylabel("share of right samples (mean of 5 steps)")
+    axes[1].set_ylabel("greedy accuracy on held-out sums")
+    for axis in axes:
+        axis.set_xlabel("step")
+    axes[0].legend()
+
+
+def main() -> None:
+    """Run every seed and arm."""
+    options = arguments("noisy_verifier", __doc__)
+    size = QUICK if options.quick else Size()
+    found = []
+    for seed in size.seeds:
+        folder = options.out / f"seed{seed}"
+        build().write_data(folder)
+        build().write_model(folder / "base", hidden=96, layers=3, seed=seed)
+        start = {
+            "seed": seed,
+            "model.path": folder / "base",
+            "data.train": folder / "sft.jsonl",
+            "steps": size.sft_steps,
+        }
+        train(SFT, folder / "sft", Registry.load(), {**start, "optimizer.schedule": "constant"})
+        found += [run(folder, arm, seed, size) for arm in size.arms]
+    report(options.out, findings(found, size), [asdict(item) for item in found])
+    plot(options.out / "noisy_verifier.png", 2, lambda axes: draw(found, axes))
+
+
+if __name__ == "__main__":
+    main()
