@@ -15,8 +15,11 @@ TILE = 32 * 2**20
 """Bytes of a tile of logits with its temporary tensors, on a CPU."""
 CUDA_OVERHEAD = 0.1
 """Memory of a GPU that torch holds in addition to what is used, as a share of the activations."""
-HEAP_OVERHEAD = 0.8
-"""The same of main memory: the C library keeps freed activations as holes between others. Fitted to runs of Gemma 3 270M and of a Qwen2."""
+HEAP_OVERHEAD = 0.2
+"""The same of main memory: the C library keeps freed activations as holes between others, which only smaller tensors fit into, since torch
+aligns them. Fitted to peaks of runs; without holes (``MALLOC_MMAP_THRESHOLD_=1000000``) peaks are what is used."""
+HEAP_OVERHEAD_ADAPTERS = 0.8
+"""The same with adapters, which make more short-lived tensors between those that are kept for the backward pass."""
 CUDA_CONTEXT = 0.6 * GIB
 """Memory of a GPU that CUDA and its libraries take."""
 

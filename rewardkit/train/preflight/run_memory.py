@@ -21,6 +21,7 @@ from rewardkit.train.preflight.memory_estimate import (
     FLOAT32,
     GIB,
     HEAP_OVERHEAD,
+    HEAP_OVERHEAD_ADAPTERS,
     Memory,
     MicroBatch,
     RowLengths,
@@ -105,7 +106,8 @@ def estimate_run(file: TrainFile, lengths: RowLengths, processes: int = 1) -> Me
     weights = held_by_process(
         Weights(size.weights, size.trained, size.largest_layer, size.outside), processes, sharded=sharded
     )
-    overhead = HEAP_OVERHEAD if device.type == "cpu" else CUDA_OVERHEAD
+    heap = HEAP_OVERHEAD if config.model.lora is None else HEAP_OVERHEAD_ADAPTERS
+    overhead = heap if device.type == "cpu" else CUDA_OVERHEAD
     static = {
         "process" if device.type == "cpu" else "CUDA": _base_bytes(device),
         "weights": weights,
