@@ -80,9 +80,9 @@ MONITORS: tuple[Monitor, ...] = (
         PROMPT_INDEPENDENCE,
         "prompt_independence",
         0.9,
-        "Largest agreement of rewards with those that the same completions get for another prompt. One completion per prompt is scored once "
-        "more for it, at most 32 in a step. null: this is not measured. It is never measured if the reward compares completions of a group, "
-        "calls a service, or has unscored.policy: fail.",
+        "Largest agreement of rewards with those that the same completions get for another prompt. One completion per prompt is scored "
+        "once more for it, at most 32 in a step. null: this is not measured. It is never measured if the reward compares completions of a "
+        "group, calls a service, or has unscored.policy: fail.",
         "completions get the same reward for another prompt, so the reward can be raised without doing what the prompt asks",
         kind="share",
     ),
