@@ -143,7 +143,7 @@ class Size:
     prompts: int = 3000
 
 
-QUICK = Size(seeds=(0,), holes=HOLES[:2], sound=SOUND[:1], sft_steps=20, steps=8, prompts=400)
+QUICK = Size(seeds=(0,), holes=HOLES[:2], sound=SOUND[:1], sft_steps=20, steps=8, prompts=700)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +194,8 @@ def write_data(folder: Path, seed: int, size: Size) -> None:
     answers = {digits: "".join(sorted(digits)) for digits in sorted(found)}
     rows = [{"prompt": f"{digits}: ", "completion": text, "answer": text} for digits, text in answers.items()]
     draw.shuffle(rows)
-    write_lines(folder / "heldout.jsonl", rows[:100])
-    write_lines(folder / "train.jsonl", rows[100:])
+    write_lines(folder / "heldout.jsonl", rows[:300])
+    write_lines(folder / "train.jsonl", rows[300:])
 
 
 def registry_of(cases: Sequence[Case]) -> Registry:
