@@ -2,6 +2,7 @@
 
 import pytest
 from rewardkit_math import extract
+from rewardkit_math.extraction import candidates
 
 CASES = [
     (r"So it is \boxed{5}.", "5", "boxed"),
@@ -65,3 +66,14 @@ def test_sources_can_be_chosen():
 def test_what_follows_the_end_of_the_turn_does_not_count():
     """Text after an end-of-turn token is ignored."""
     assert extract(r"\boxed{3}<|im_end|><|im_start|>user \boxed{9}").text == "3"
+
+
+def test_what_is_struck_out_does_not_count():
+    """Markdown's ~~…~~ takes an answer back; the spaces of LaTeX do not."""
+    assert extract("The answer is 19 ~~18~~.").text == "19"
+    assert extract(r"\boxed{5~~km}").text == r"5~~km"
+
+
+def test_a_denied_value_in_json_is_no_answer():
+    """The value that JSON denies is not read as its answer."""
+    assert all(found.text != "18" for found in candidates('{"answer": "not 18"}'))

@@ -44,6 +44,8 @@ class Answer:
 
 NOTHING = Answer("", "")
 _ENTITY = re.compile(r"&(?:[A-Za-z]{2,8}|#\d{1,6}|#x[0-9A-Fa-f]{1,6});")
+_STRUCK = re.compile(r"(?<!\S)~~(?=\S)[^~\n]{1,200}(?<=\S)~~(?!\w)")
+"""Text that Markdown strikes out. Within a formula, ``~`` is a space."""
 _END = re.compile(r"<\|(?:im_end|im_start|endoftext|eot_id|end_of_text)\|>|</s>")
 
 
@@ -72,8 +74,11 @@ def candidates(text: str, sources: tuple[str, ...] = SOURCES) -> Iterator[Answer
     """
     if "<" in text or "&" in text:
         text = _final_part(text)
+    if "~~" in text:
+        text = _STRUCK.sub(" ", text)
+    may_deny = ("math", "number", "phrase") if text.lstrip()[:1] == "{" else ("math", "number")  # "phrase": of JSON
     for source in _ordered(text, sources):
-        searched = prose.without_denied(text) if source in ("math", "number") else text
+        searched = prose.without_denied(text) if source in may_deny else text
         for found in _FINDERS[source](searched, sources):
             stripped = found.strip()
             if stripped and len(stripped) <= prose.MAX_ANSWER:
