@@ -73,8 +73,8 @@ def lines_of(language: str, *starts: str) -> list[str]:
 
 SHOWN_COMMANDS = lines_of("console", "rewardkit ")
 COMMANDS = list(dict.fromkeys([*SHOWN_COMMANDS, *lines_of("bash", "rewardkit ")]))
-NOT_RUN = ("rewardkit doctor", "rewardkit check examples/train/")
-"""Commands that depend on the machine, or on a model that must be trained first."""
+NOT_RUN = ("rewardkit doctor", "rewardkit check examples/train/", "rewardkit judge ")
+"""Commands that depend on the machine, on a service, or on a model that must be trained first."""
 
 
 OUTPUTS = [
