@@ -8,7 +8,6 @@ with working. The base has seen many sums of which most are done wrongly: carrie
 right ones. From the model after SFT, and from the same demonstrations, three ways lead on: as many further steps of SFT, or GRPO on the
 log-ratio of the whole completion (sequence), or on its mean per token (length-normalised). The gold reward, whether the answer is right,
 has weight 0: it is measured on every sample, never learned from. GRPO has no KL penalty, so that it also shows where the reward is gamed.
-Four minutes of one core.
 """
 
 from __future__ import annotations

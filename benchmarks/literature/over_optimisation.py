@@ -13,8 +13,8 @@ Without KL, it also trains on an ensemble of three reward models, which learned 
 ensembles help mitigate overoptimization" (https://arxiv.org/abs/2310.02743): on their mean, and on the mean minus one and minus two
 standard deviations.
 
-Both rewards are shown in standard deviations above the mean of the model that training starts from. Ten minutes of one core;
-``--arms single`` or ``--arms ensembles`` runs a part.
+Both rewards are shown in standard deviations above the mean of the model that training starts from. The arms with a single
+reward model take five minutes of one core; ``--arms single`` or ``--arms ensembles`` runs a part.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ are labelled step by step; a step is right if its digits, its carry and its sum 
 ``level: step``) learns these labels. GRPO then trains, from the same model with as many rollouts, on the answer alone (1 if it is right),
 on the mean of the steps' probabilities as the reward of the completion, or on the reward of each step (``algorithm.process``, the formula
 of DeepSeekMath). The true shares of right steps and of right carries have weight 0: they are
-measured on every sample, never learned from. Three minutes of one core.
+measured on every sample, never learned from.
 """
 
 from __future__ import annotations
@@ -78,10 +78,10 @@ reward:
     answer: {use: sums.answer}
     true_steps: {use: sums.steps, weight: 0.0}
     true_carry: {use: sums.carry, weight: 0.0}
-steps: 20
-rollout: {prompts_per_step: 8, group_size: 8, max_new_tokens: 32, temperature: 1.0}
+steps: 30
+rollout: {prompts_per_step: 32, group_size: 8, max_new_tokens: 32, temperature: 1.0}
 algorithm: {use: grpo}
-optimizer: {lr: 2.0e-4, warmup_steps: 3}
+optimizer: {lr: 1.0e-4, warmup_steps: 5}
 evaluate: {every: 0, correct: "answer == 1", limit: 200}
 checkpoint: {every: 0}
 log: {samples: 1}
@@ -112,7 +112,7 @@ class Size:
     """The number of sums whose sampled workings are labelled."""
     samples: int = 1
     process_steps: int = 80
-    steps: int = 20
+    steps: int = 30
     held_out: int = 100
 
 
