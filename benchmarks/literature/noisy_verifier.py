@@ -124,7 +124,7 @@ def run(folder: Path, arm: Arm, seed: int, size: Size) -> Finding:
         "reward.components.verdict.with": {"fp": arm.fp, "fn": arm.fn, "seed": seed},
         "steps": size.steps,
         "evaluate.limit": size.limit,
-        **({"correction.verifier": {"fp": arm.fp, "fn": arm.fn}} if arm.is_corrected else {}),
+        **({"correction.verifier": {"fp": arm.fp, "fn": arm.fn, "repeated": True}} if arm.is_corrected else {}),
     }
     train(GRPO, out, registry, changes)
     sampled = [line["component/right"] for line in metrics(out)]

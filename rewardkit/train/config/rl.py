@@ -153,6 +153,9 @@ class VerifierNoise(Section):
     """The share of right completions that the verifier rejects."""
     component: str | None = None
     """The component whose values of 1 and 0 are the verdicts. By default the whole reward is the verdict, and must be 0 or 1."""
+    repeated: bool = False
+    """Whether asking again about the same completion may give another verdict, as from a judge at a temperature or from flaky tests. The
+    verdicts on equal completions of a prompt then add up."""
 
     @model_validator(mode="after")
     def _says_something(self) -> VerifierNoise:

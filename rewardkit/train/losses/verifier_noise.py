@@ -20,6 +20,8 @@ from rewardkit.train.losses.advantages import GroupStatistics, group_statistics
 
 SHARES = 101
 """Number of points of the grid of shares, from 0 to 1."""
+_TINY = 1e-300
+"""In place of a probability of 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +44,32 @@ class ExpectedVerdicts:
         return replace(groups, std_B=(groups.std_B.square() + effect_B.square() * self.variance_B).sqrt())
 
 
-def expected_verdicts(verdicts_B: Tensor, groups_B: Tensor, *, fp: float, fn: float) -> ExpectedVerdicts:
+def expected_verdicts(
+    verdicts_B: Tensor,
+    groups_B: Tensor,
+    *,
+    fp: float,
+    fn: float,
+    texts_B: Tensor | None = None,
+    is_redrawn: bool = True,
+) -> ExpectedVerdicts:
     """Estimate how likely each completion is right.
 
-    A completion of a group with the share p of right completions is accepted with the probability ``a(p) = fp + (1 − fp − fn) p``. By
-    Bayes' rule an accepted completion is right with the probability ``p (1 − fn) / a(p)``, and a rejected one with
-    ``p fn / (1 − a(p))``. Both are averaged over what p may be: its distribution over prompts is estimated from all groups of the batch
-    (``prior_of_shares``, empirical Bayes), and then updated with the verdicts of the group. Where both rates are 0, the probabilities are
-    the verdicts.
+    A right completion is accepted with the probability ``1 − fn``, a wrong one with ``fp``. Equal completions of a prompt are right or
+    wrong together, so all their verdicts count: with k of m accepted, ``R = (1 − fn)^k fn^(m − k)`` is their probability if the
+    completion is right, and ``W = fp^k (1 − fp)^(m − k)`` if it is wrong. Where a share p of a prompt's distinct completions is right,
+    it is right with the probability ``p R / (p R + (1 − p) W)``. This is averaged over what p may be: its distribution over prompts is
+    estimated from all groups of the batch (``prior_of_shares``, empirical Bayes), and then updated with the verdicts of the group. Where
+    both rates are 0, the probabilities are the verdicts.
 
     Args:
         verdicts_B: 1: accepted · 0: rejected · NaN: the verifier has not judged this completion.
         groups_B: Integers; equal for completions of one prompt.
         fp: The share of wrong completions that the verifier accepts.
         fn: The share of right completions that the verifier rejects.
+        texts_B: Integers; equal for equal completions of one prompt. By default all differ.
+        is_redrawn: Whether the verifier errs anew each time that it is asked. False: equal completions have one verdict, which counts
+            once.
 
     Raises:
         ValueError: A verdict is neither 0, 1 nor NaN, or the rates add up to 1 or more, so that a verdict carries no information.
@@ -67,18 +81,29 @@ def expected_verdicts(verdicts_B: Tensor, groups_B: Tensor, *, fp: float, fn: fl
     if bool(wrong_B.any()):
         row = int(wrong_B.nonzero()[0])
         raise ValueError(f"the verdict of row {row} is {float(verdicts_B[row]):g}, but a verdict is 0 or 1")
-    names, index_B = torch.unique(groups_B, return_inverse=True)
-    empty_G = torch.zeros(len(names), dtype=torch.float64)
-    accepted_G = empty_G.index_add(0, index_B, (verdicts_B == 1).double())
-    rejected_G = empty_G.index_add(0, index_B, (verdicts_B == 0).double())
+    texts_B = torch.arange(len(verdicts_B)) if texts_B is None else texts_B
+    # Row 0 of ``pairs``: the group; row 1: the text. One column per distinct completion of a prompt, D of them.
+    pairs, index_B = torch.unique(torch.stack((groups_B, texts_B)), dim=1, return_inverse=True)
+    group_D = torch.unique(pairs[0], return_inverse=True)[1]
+    empty_D = torch.zeros(pairs.shape[1], dtype=torch.float64)
+    accepted_D = empty_D.index_add(0, index_B, (verdicts_B == 1).double())
+    rejected_D = empty_D.index_add(0, index_B, (verdicts_B == 0).double())
+    if not is_redrawn:
+        count_D = (accepted_D + rejected_D).clamp(min=1)
+        accepted_D, rejected_D = accepted_D / count_D, rejected_D / count_D
+    if_right_D = (1 - fn) ** accepted_D * fn**rejected_D
+    if_wrong_D = fp**accepted_D * (1 - fp) ** rejected_D
     share_P = torch.linspace(0, 1, SHARES, dtype=torch.float64)
-    accept_P = fp + (1 - fp - fn) * share_P
-    likelihood_G_P = accept_P ** accepted_G[:, None] * (1 - accept_P) ** rejected_G[:, None]
+    right_D_P = if_right_D[:, None] * share_P
+    total_D_P = right_D_P + if_wrong_D[:, None] * (1 - share_P)
+    groups = int(group_D.max()) + 1 if len(group_D) else 0
+    log_likelihood_G_P = torch.zeros(groups, SHARES, dtype=torch.float64).index_add(
+        0, group_D, total_D_P.clamp(min=_TINY).log()
+    )
+    likelihood_G_P = (log_likelihood_G_P - log_likelihood_G_P.amax(1, keepdim=True)).exp()
     posterior_G_P = _normalised(prior_of_shares(likelihood_G_P) * likelihood_G_P)
-    if_accepted_G = (posterior_G_P * _ratio(share_P * (1 - fn), accept_P)).sum(1)
-    if_rejected_G = (posterior_G_P * _ratio(share_P * fn, 1 - accept_P)).sum(1)
-    right_B = torch.where(verdicts_B == 1, if_accepted_G[index_B], if_rejected_G[index_B])
-    right_B = torch.where(judged_B, right_B, 0).to(verdicts_B.dtype)
+    right_D = (posterior_G_P[group_D] * right_D_P / total_D_P.clamp(min=_TINY)).sum(1)
+    right_B = torch.where(judged_B, right_D[index_B].to(verdicts_B.dtype), 0)
     unresolved = group_statistics(right_B * (1 - right_B), groups_B, judged_B)
     bessel_B = unresolved.count_B / (unresolved.count_B - 1).clamp(min=1)
     return ExpectedVerdicts(right_B, unresolved.mean_B * bessel_B)
@@ -107,8 +132,3 @@ def prior_of_shares(likelihood_G_P: Tensor, *, rounds: int = 50) -> Tensor:
 
 def _normalised(weights_G_P: Tensor) -> Tensor:
     return weights_G_P / weights_G_P.sum(1, keepdim=True)
-
-
-def _ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """Return part / whole; 0 where whole is 0, a verdict that is then impossible."""
-    return torch.where(whole > 0, part / torch.where(whole > 0, whole, 1), 0)

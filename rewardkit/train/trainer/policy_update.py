@@ -300,7 +300,14 @@ class PolicyUpdater:
         kind = self.algorithm.advantage
         rewards_B, expected, noise = batch.rewards_B, None, self.config.correction.verifier
         if noise is not None and batch.verdicts is not None:
-            expected = expected_verdicts(batch.verdicts.values_B, batch.groups_B, fp=noise.fp, fn=noise.fn)
+            expected = expected_verdicts(
+                batch.verdicts.values_B,
+                batch.groups_B,
+                fp=noise.fp,
+                fn=noise.fn,
+                texts_B=batch.verdicts.texts_B,
+                is_redrawn=noise.repeated,
+            )
             rewards_B = rewards_B + batch.verdicts.effects_B * (expected.right_B - batch.verdicts.values_B.nan_to_num())
         if kind == "reinforce_pp":
             penalty_B_T = torch.zeros(mask_B_T.shape) if kl_B_T is None else kl_B_T

@@ -26,6 +26,8 @@ class Verdicts:
     """1: accepted · 0: rejected · NaN: not judged, such as where a gate is closed."""
     effects_B: Tensor
     """What a verdict of 1 adds to the reward."""
+    texts_B: Tensor
+    """int64. Equal for completions of equal tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,11 @@ def verdicts(samples: Sequence[Sample], component: str | None) -> Verdicts:
             )
         values.append(value)
         effects.append(effect)
-    return Verdicts(torch.tensor(values, dtype=torch.float32), torch.tensor(effects, dtype=torch.float32))
+    numbers: dict[Tokens, int] = {}
+    texts = [numbers.setdefault(tuple(sample.completion.tokens), len(numbers)) for sample in samples]
+    return Verdicts(
+        torch.tensor(values, dtype=torch.float32), torch.tensor(effects, dtype=torch.float32), torch.tensor(texts)
+    )
 
 
 def training_rewards(sample: Sample, process: ProcessConfig | None) -> Sequence[float]:

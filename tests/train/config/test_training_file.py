@@ -192,7 +192,10 @@ def test_steps_or_epochs(tmp_path):
             {"correction": "{verifier: {fn: 0.1}}", "algorithm": "{process: {component: even}}"},
             "correction.verifier can't be combined with process rewards",
         ),
-        ({"correction": "{verifier: {fn: 0.1, component: evne}}"}, "there is no component 'evne'; did you mean 'even'?"),
+        (
+            {"correction": "{verifier: {fn: 0.1, component: evne}}"},
+            "there is no component 'evne'; did you mean 'even'?",
+        ),
         ({"algorithm": "{process: {component: evne}}"}, "there is no component 'evne'; did you mean 'even'?"),
         (
             {

@@ -113,6 +113,28 @@ def test_completions_without_a_verdict_have_no_part():
     assert_close(found.right_B, torch.cat([alone.right_B, torch.zeros(2)]))
 
 
+def test_verdicts_on_equal_completions_add_up():
+    """Three of four verdicts on one text: the odds are 0.9 ** 3 · 0.1 to 0.2 ** 3 · 0.8, about 11."""
+    verdicts_B, texts_B = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0]), torch.tensor([7, 7, 7, 7, 9])
+    found_B = expected_verdicts(verdicts_B, torch.zeros(5, dtype=torch.long), fp=0.2, fn=0.1, texts_B=texts_B).right_B
+    assert len(set(found_B[:4].tolist())) == 1
+    apart_B = expected_verdicts(verdicts_B, torch.zeros(5, dtype=torch.long), fp=0.2, fn=0.1).right_B
+    assert apart_B[3] < 0.3 < 0.8 < found_B[3]
+
+
+def test_equal_verdicts_of_a_verifier_that_repeats_itself_count_once():
+    """Four equal rejections of one text are as one."""
+    once = torch.tensor([0.0, 1.0])
+    four = torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0])
+    texts_B = torch.tensor([0, 0, 0, 0, 1])
+    rates = {"fp": 0.1, "fn": 0.3}
+    one_B = expected_verdicts(once, torch.zeros(2, dtype=torch.long), **rates).right_B
+    group_B = torch.zeros(5, dtype=torch.long)
+    found_B = expected_verdicts(four, group_B, texts_B=texts_B, is_redrawn=False, **rates).right_B
+    assert_close(found_B[[0, 4]], one_B)
+    assert expected_verdicts(four, group_B, texts_B=texts_B, **rates).right_B[0] < found_B[0]
+
+
 def test_the_prior_is_where_the_groups_are():
     """Groups that can only come from one share put the weight there, but for that of the even group."""
     likelihood = torch.zeros(9, 5, dtype=torch.float64)

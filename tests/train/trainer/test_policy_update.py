@@ -377,7 +377,9 @@ def test_a_verifier_that_errs_gives_the_advantages_of_expected_verdicts(policy):
     noise = {"fp": 0.1, "fn": 0.3}
     batch = lesson(policy, groups=2)
     values_B = torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0])
-    batch = replace(batch, rewards_B=0.25 + 0.5 * values_B, verdicts=Verdicts(values_B, torch.full((8,), 0.5)))
+    batch = replace(
+        batch, rewards_B=0.25 + 0.5 * values_B, verdicts=Verdicts(values_B, torch.full((8,), 0.5), torch.arange(8))
+    )
     updater = PolicyUpdater(config(correction={"verifier": noise}), policy, None, None)
     found_B_T, _ = updater.advantages(batch, batch.mask_B_T, None, None)
     right_B = expected_verdicts(values_B, batch.groups_B, **noise).right_B

@@ -87,6 +87,13 @@ def test_the_reward_is_the_verdict():
     assert (found.values_B.tolist(), found.effects_B.tolist()) == ([1.0, 0.0], [1.0, 1.0])
 
 
+def test_equal_completions_are_known_to_the_correction():
+    """Equal tokens have equal numbers."""
+    rows = [sample(0, [5, 6], 1.0), sample(0, [6], 0.0), sample(0, [5, 6], 0.0)]
+    found = build_rollout_batch(rows, config(correction=NOISE), str).verdicts.texts_B.tolist()
+    assert found[0] == found[2] != found[1]
+
+
 def test_a_component_is_the_verdict():
     """Its value is the verdict and its weight what a verdict of 1 adds; where a gate is closed there is no verdict."""
     rows = [sample(0, [5], 1.0), sample(0, [6], 0.0)]
