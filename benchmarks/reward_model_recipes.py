@@ -142,7 +142,7 @@ def main() -> None:
     for name, found in differences.items():
         scores[f"{name}, weight decay 0.01"] = cross_validated(found, folds, partial(fit_linear, decay=0.01))
     both = differences["both"]
-    for decay in (0.0, 0.001, 0.1):
+    for decay in (0.0, 0.001, 0.1, 1.0):
         scores[f"both, weight decay {decay:g}"] = cross_validated(both, folds, partial(fit_linear, decay=decay))
     scores["both, 0.01, label smoothing 0.2"] = cross_validated(
         both, folds, partial(fit_linear, decay=0.01, smoothing=0.2)
