@@ -36,7 +36,7 @@ MIN_SECONDS_FOR_PROCESSES = 4.0
 _JUDGED_AFTER_S = 0.3
 MAX_TRIES = 10
 """How many worker processes one chunk may cost before the run ends."""
-PER_PROCESS = 5
+PER_PROCESS = 12
 """Chunks in flight per worker process: enough that it has work while this process scores a chunk itself."""
 _SWITCH_S = 0.0002
 """The interpreter's switch interval. With Python's default of 5 ms, scoring delays the dispatcher and workers run dry."""
