@@ -23,8 +23,9 @@ sys.path.insert(0, str(ROOT / "examples/train"))
 
 def build(kind: str, folder: Path) -> None:
     """Write a model of random weights, large enough that Python's own memory is the smaller part."""
-    import build as example  # type: ignore[import-not-found,unused-ignore]
     from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausalLM
+
+    import build as example  # type: ignore[import-not-found,unused-ignore]
 
     example.write_model(folder, hidden=32, layers=1)
     if kind == "qwen2":

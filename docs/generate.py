@@ -280,7 +280,18 @@ LAYERS: Sequence[tuple[Sequence[str], str]] = (
         "@reward, hooks, worker processes, calls to services, functions of users",
     ),
     (
-        ("types", "cheat", "errors", "monitor", "rollout_engine", "files", "interrupts", "reward_models", "language_models", "read_only"),
+        (
+            "types",
+            "cheat",
+            "errors",
+            "monitor",
+            "rollout_engine",
+            "files",
+            "interrupts",
+            "reward_models",
+            "language_models",
+            "read_only",
+        ),
         "nouns; standard library only",
     ),
 )

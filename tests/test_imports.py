@@ -13,7 +13,18 @@ import rewardkit
 
 PACKAGE = Path(rewardkit.__file__).parent
 LAYERS = [
-    {"types", "cheat", "errors", "monitor", "rollout_engine", "files", "interrupts", "reward_models", "language_models", "read_only"},
+    {
+        "types",
+        "cheat",
+        "errors",
+        "monitor",
+        "rollout_engine",
+        "files",
+        "interrupts",
+        "reward_models",
+        "language_models",
+        "read_only",
+    },
     {"authoring", "hookspecs", "process_pool", "services", "user_functions"},
     {"registry"},
     {"config"},

@@ -178,7 +178,7 @@ def repeat_files(
         again = dataclasses.replace(options, out=folder / f"{number}.jsonl", fresh=False)
         with make_reward() as reward:
             manifest = score_files(again, reward, spec=spec, progress=progress).manifest
-        if manifest["job"]["inputs"] != job["job"]["inputs"] or manifest["rows_written"] != found.rows:
+        if manifest["job"]["inputs"] != result.manifest["job"]["inputs"] or manifest["rows_written"] != found.rows:
             raise DataError(f"the input of {options.out} changed between two scorings; run again with --fresh")
         _compare(options.out, again.out, found)
         found.scorings = number

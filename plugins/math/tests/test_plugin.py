@@ -76,7 +76,7 @@ def test_check_finds_references_that_cannot_be_understood():
     """`rewardkit check` finds references that can't be parsed before a run."""
     from rewardkit_math.plugin import check
 
-    params = type("Params", (), {"reference": "answer"})
+    params = type("Params", (), {"reference": "answer", "undecided": "unscored"})
     assert check(params, rollout("", answer=r"\frac{1}{")) is not None
     assert check(params, rollout("", answer="18")) is None
 

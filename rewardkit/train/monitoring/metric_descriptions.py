@@ -43,7 +43,7 @@ _ROLLOUTS: Mapping[str, Description] = {
     "duplicates": Description("completions, beyond the first of each prompt, that the prompt already got", "share"),
     "copied": Description("completions that another prompt got as well", "share"),
     "prompt_independence": Description(
-        "agreement of rewards with those that the same completions get for another prompt of the batch; 1: the reward does not depend on the prompt",
+        "agreement of rewards with those that the same completions get for another prompt; 1: the reward does not depend on the prompt",
         "share",
     ),
     "repetition": Description("4-grams of a completion that occur earlier in it, averaged over completions", "share"),

@@ -33,7 +33,9 @@ rollout: {{prompts_per_step: 8, group_size: 4, max_new_tokens: 12}}
 optimizer: {{lr: 3.0e-3}}
 evaluate: {{every: 4, limit: 16, gold: {{components: {{meant: {{use: variety}}}}}}}}
 checkpoint: {{every: 4, keep: 4}}
-monitors: {{on_alarm: {on_alarm}, prompt_independence: null, frac_reward_zero_std: null, truncated: null, repetition: null, length_correlation: null}}
+monitors:
+  {{on_alarm: {on_alarm}, prompt_independence: null, frac_reward_zero_std: null, truncated: null, repetition: null,
+    length_correlation: null}}
 """
 
 
