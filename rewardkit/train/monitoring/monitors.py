@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import pstdev
+from statistics import fmean, pstdev
 from typing import Any
 
 from rewardkit.monitor import Monitor
@@ -54,6 +54,8 @@ class Monitors:
         self.first: dict[str, float] = {}
         """The first value of each metric that is compared with its first value."""
         self.best_gold: float | None = None
+        self.best_golds: list[float | None] = []
+        """The held-out reward of each prompt in the evaluation with the best mean."""
         self.reward_at_best_gold = -math.inf
 
     def watch(self, metrics: Mapping[str, float]) -> list[Alarm]:
@@ -107,36 +109,41 @@ class Monitors:
         name = " + ".join(monitor.metrics)
         return f"{name} is {value:.3g}, {comparison}, for {self.config.patience} steps: {monitor.meaning}"
 
-    def watch_gold(self, reward: float, gold: float, noise: float = 0.0) -> list[Alarm]:
+    def watch_gold(self, reward: float, golds: Sequence[float | None]) -> list[Alarm]:
         """Check an evaluation for reward hacking.
 
-        The alarm is raised when the held-out reward has fallen by more than ``gold_drop`` below its best value, and by more than
-        chance explains, while the trained reward is higher than it was at that best value.
+        The alarm is raised when the mean held-out reward has fallen by more than ``gold_drop`` below its best value, and by more than
+        chance explains, while the trained reward is not below what it was at that best value. Chance is measured by the differences
+        of the prompts' rewards between the two evaluations: greedy answers to most prompts stay the same, so a small fall is told from
+        chance by fewer prompts than two independent samples would need.
 
         Args:
             reward: Mean of the trained reward.
-            gold: Mean of the held-out reward.
-            noise: Standard error of ``gold``.
+            golds: The held-out reward of each held-out prompt; None where it is unscored. At least one is scored.
 
         Returns:
             At most one alarm, raised once until the held-out reward reaches a new best value.
         """
+        gold = fmean(value for value in golds if value is not None)
         if self.best_gold is None or gold >= self.best_gold:
-            self.best_gold, self.reward_at_best_gold = gold, reward
+            self.best_gold, self.best_golds, self.reward_at_best_gold = gold, list(golds), reward
             self.out_for[GOLD_DROP] = 0
             return []
         bound = None if self.gold_drop is None else bound_of(self.config, self.gold_drop)
-        if self.gold_drop is None or bound is None or reward <= self.reward_at_best_gold:
+        if self.gold_drop is None or bound is None or reward < self.reward_at_best_gold:
             return []
+        pairs = zip(self.best_golds, golds, strict=True)
+        changes = [best - value for best, value in pairs if best is not None and value is not None]
         # The best of many evaluations is partly the luckiest.
-        if self.best_gold - gold <= max(bound, NOISE * noise):
+        if self.best_gold - gold <= max(bound, NOISE * standard_error(changes) if changes else 0.0):
             return []
         self.out_for[GOLD_DROP] = self.out_for.get(GOLD_DROP, 0) + 1
         if self.out_for[GOLD_DROP] > 1:
             return []
+        rose = "stayed at" if reward == self.reward_at_best_gold else f"rose from {self.reward_at_best_gold:.3g} to"
         message = (
-            f"the held-out reward fell from {self.best_gold:.3g} to {gold:.3g} while the trained reward rose from "
-            f"{self.reward_at_best_gold:.3g} to {reward:.3g}: {self.gold_drop.meaning}"
+            f"the held-out reward fell from {self.best_gold:.3g} to {gold:.3g} while the trained reward {rose} {reward:.3g}: "
+            f"{self.gold_drop.meaning}"
         )
         return [Alarm(GOLD_DROP, message, self.gold_drop.metrics)]
 
@@ -151,6 +158,7 @@ class Monitors:
             "out_for": self.out_for,
             "first": self.first,
             "best_gold": self.best_gold,
+            "best_golds": self.best_golds,
             "reward_at_best_gold": self.reward_at_best_gold if self.best_gold is not None else None,
         }
 
@@ -159,6 +167,7 @@ class Monitors:
         self.out_for = dict(state["out_for"])
         self.first = dict(state["first"])
         self.best_gold = state["best_gold"]
+        self.best_golds = state["best_golds"]
         self.reward_at_best_gold = -math.inf if state["reward_at_best_gold"] is None else state["reward_at_best_gold"]
 
 

@@ -15,7 +15,7 @@ from rewardkit.train.data.tokenization import Prompt
 from rewardkit.train.distributed import collectives
 from rewardkit.train.evaluation.held_out import evaluate
 from rewardkit.train.models.policy import Policy
-from rewardkit.train.monitoring.monitors import Alarm, Monitors, standard_error
+from rewardkit.train.monitoring.monitors import Alarm, Monitors
 from rewardkit.train.rollout.generate import Sample, refuse_unscored
 from rewardkit.train.rollout.synced_engine import SyncedEngine
 from rewardkit.train.trainer.run import Run
@@ -80,8 +80,9 @@ class HeldOutEvaluation:
             return []
         own = collectives.local_shard([sample.scored.rollout for sample in samples])
         scored = collectives.all_gather(self.gold.score(own, step=self.config.steps))
-        values = [item.reward for item in scored if item.reward is not None]
+        golds = [item.reward for item in scored]
+        values = [value for value in golds if value is not None]
         if not values:
             return []
         metrics["gold"] = fmean(values)
-        return self.monitors.watch_gold(metrics["reward"], metrics["gold"], standard_error(values))
+        return self.monitors.watch_gold(metrics["reward"], golds)

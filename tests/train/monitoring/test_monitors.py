@@ -197,12 +197,39 @@ def test_a_reward_that_is_always_the_same_is_an_alarm():
 
 
 def test_chance_in_a_small_evaluation_is_no_alarm():
-    """A fall of the held-out reward below three standard errors is ignored."""
+    """A fall of the held-out reward below three standard errors of the prompts' changes is ignored."""
     monitors = Monitors(MonitorsConfig(gold_drop=0.05))
-    assert monitors.watch_gold(0.5, 0.60, noise=0.1) == []
-    assert monitors.watch_gold(0.6, 0.40, noise=0.1) == []
-    assert [alarm.name for alarm in monitors.watch_gold(0.6, 0.25, noise=0.1)] == ["gold_drop"]
+    assert monitors.watch_gold(0.5, [1.0] * 6 + [0.0] * 4) == []
+    # Three prompts of ten lost: 0.3 is 2.1 standard errors of 0.145. Six lost are 3.9 of 0.155.
+    assert monitors.watch_gold(0.6, [1.0] * 3 + [0.0] * 7) == []
+    assert [alarm.name for alarm in monitors.watch_gold(0.6, [0.0] * 10)] == ["gold_drop"]
     assert standard_error([0.0, 1.0, 0.0, 1.0]) == 0.25
+
+
+def test_a_small_fall_on_many_prompts_is_told_from_chance():
+    """Of 100 prompts, 10 are lost and none is won: by chance this would be 3.3 standard errors away."""
+    monitors = Monitors(MonitorsConfig(gold_drop=0.05))
+    assert monitors.watch_gold(0.5, [1.0] * 60 + [0.0] * 40) == []
+    assert [alarm.name for alarm in monitors.watch_gold(0.6, [1.0] * 50 + [0.0] * 50)] == ["gold_drop"]
+    lost_and_won = [1.0] * 35 + [0.0] * 25 + [1.0] * 15 + [0.0] * 25
+    again = Monitors(MonitorsConfig(gold_drop=0.05))
+    assert again.watch_gold(0.5, [1.0] * 60 + [0.0] * 40) == []
+    assert again.watch_gold(0.6, lost_and_won) == []
+
+
+@pytest.mark.parametrize(("reward", "names"), [(0.4, []), (0.5, ["gold_drop"]), (0.6, ["gold_drop"])])
+def test_a_held_out_reward_that_falls_with_the_trained_one_is_no_hacking(reward, names):
+    """It is where the trained reward stays, such as at its highest value, or rises."""
+    monitors = Monitors(MonitorsConfig(gold_drop=0.05))
+    assert monitors.watch_gold(0.5, [1.0] * 20) == []
+    assert [alarm.name for alarm in monitors.watch_gold(reward, [0.0] * 20)] == names
+
+
+def test_unscored_prompts_are_left_out_of_the_comparison():
+    """A prompt counts towards chance where both evaluations scored it."""
+    monitors = Monitors(MonitorsConfig(gold_drop=0.05))
+    assert monitors.watch_gold(0.5, [1.0, None, *[1.0] * 18]) == []
+    assert [alarm.name for alarm in monitors.watch_gold(0.6, [None, 0.0, *[0.0] * 18])] == ["gold_drop"]
 
 
 BAD = {
@@ -333,12 +360,12 @@ def test_a_checkpoint_keeps_the_state():
     """Counts, first values and the best held-out reward survive a checkpoint."""
     first = Monitors(MonitorsConfig(patience=2, kl=0.5))
     first.watch({"kl_per_token": 1.0, "entropy": 2.0})
-    first.watch_gold(0.1, 0.9)
+    first.watch_gold(0.1, [0.9, 0.9, None])
     second = Monitors(MonitorsConfig(patience=2, kl=0.5))
     second.restore(json.loads(json.dumps(first.state())))
     assert second.state() == first.state()
     assert [alarm.name for alarm in second.watch({"kl_per_token": 1.0, "entropy": 0.01})] == ["kl"]
-    assert [alarm.name for alarm in second.watch_gold(0.5, 0.5)] == ["gold_drop"]
+    assert [alarm.name for alarm in second.watch_gold(0.5, [0.5, 0.5, None])] == ["gold_drop"]
     assert not second.is_calm
 
 
