@@ -33,7 +33,7 @@ COMMANDS = {
     "audit": "Attack a reward with known cheats, before a policy does.",
     "noise": "Estimate how often a reward is wrong, from labels.",
     "train": "Train a model: SFT, reward model, DPO, GRPO, PPO.",
-    "report": "Write an HTML report of training runs.",
+    "report": "Write an HTML report of a scored file or of training runs.",
     "eval": "Evaluate a model on held-out prompts, or compare two models.",
     "plugins": "List the installed rewards, or describe one.",
     "new-plugin": "Create the package of a new reward plugin.",

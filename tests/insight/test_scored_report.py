@@ -87,3 +87,10 @@ def test_costs_of_services_are_shown(tmp_path):
 
     assert "quality cost: judge calls 1,234, judge cost 0.5" in page
     assert "other cost" not in page
+
+
+def test_counts_on_an_axis_are_whole_numbers(tmp_path):
+    """The axis of a histogram whose highest bar is odd ends one above it, so that its middle is whole."""
+    page = page_of(tmp_path, [scored(index, float(index < 3)) for index in range(5)])
+    assert '<text x="48" y="84.0" text-anchor="end">2</text>' in page
+    assert "1.5</text>" not in page
