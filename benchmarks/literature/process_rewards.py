@@ -4,9 +4,9 @@
 
 After "Let's verify step by step" (https://arxiv.org/abs/2305.20050) and section 4.1.3 of DeepSeekMath (https://arxiv.org/abs/2402.03300).
 The task is the addition of two numbers of two digits, worked out column by column: ``8+4+0=12,3+2+1=6`` is digit + digit + carry = sum,
-and the last step also says the answer. The model that training starts from has learned from workings of which half have the wrong carry
-in their second column, though its sum and the answer are right: what the answer alone can't tell. Its own sampled workings to other sums
-are labelled step by step; a step is right if its digits, its carry and its sum are. A process reward model (stage ``reward_model``,
+and the last step also says the answer. The model that training starts from has learned from workings of which three in ten have the
+wrong carry in their second column, though its sum and the answer are right: what the answer alone can't tell. Its own workings to other
+sums are labelled step by step; a step is right if its digits, its carry and its sum are. A process reward model (stage ``reward_model``,
 ``level: step``) learns these labels. GRPO then trains, from the same model with as many rollouts, on the answer alone (1 if it is right),
 on the mean of the steps' probabilities as the reward of the completion, or on the reward of each step (``algorithm.process``, the formula
 of DeepSeekMath). The true shares of right steps and of right carries have weight 0: they are
@@ -51,7 +51,7 @@ ARMS = {
     "process": "GRPO on each step (algorithm.process)",
 }
 WINDOW = 5
-WRONG_CARRY = 0.5
+WRONG_CARRY = 0.3
 """The share of workings for SFT whose second column has the wrong carry."""
 
 PROCESS = """
@@ -107,12 +107,12 @@ class Size:
     """The size of the study."""
 
     seeds: Sequence[int] = SEEDS
-    sft_steps: int = 100
-    labelled: int = 400
+    sft_steps: int = 240
+    labelled: int = 800
     """The number of sums whose sampled workings are labelled."""
     samples: int = 1
-    process_steps: int = 80
-    steps: int = 30
+    process_steps: int = 300
+    steps: int = 20
     held_out: int = 100
 
 
