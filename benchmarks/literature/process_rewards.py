@@ -8,9 +8,9 @@ and the last step also says the answer. The model that training starts from has 
 wrong carry in their second column, though its sum and the answer are right: what the answer alone can't tell. Its own workings to other
 sums are labelled step by step; a step is right if its digits, its carry and its sum are. A process reward model (stage ``reward_model``,
 ``level: step``) learns these labels. GRPO then trains, from the same model with as many rollouts, on the answer alone (1 if it is right),
-on the mean of the steps' probabilities as the reward of the completion, or on the reward of each step (``algorithm.process``, the formula
-of DeepSeekMath). The true shares of right steps and of right carries have weight 0: they are
-measured on every sample, never learned from.
+on the mean of the steps' probabilities as the reward of the completion, on the reward of each step (``algorithm.process``, the formula
+of DeepSeekMath), or on the answer and the mean of the steps together. The true shares of right steps and of right carries have weight 0:
+they are measured on every sample, never learned from.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ ARMS = {
     "outcome": "GRPO on the answer",
     "mean": "GRPO on the mean of the steps",
     "process": "GRPO on each step (algorithm.process)",
+    "both": "GRPO on the answer and the mean of the steps",
 }
 WINDOW = 5
 WRONG_CARRY = 0.3
@@ -98,6 +99,7 @@ STEPS: Mapping[str, Mapping[str, object]] = {
         "reward.components.steps.weight": 0.0,
         "algorithm.process": {"component": "steps", "separator": ","},
     },
+    "both": {"reward.components.steps.use": "reward_model.steps", "reward.components.steps.weight": 1.0},
 }
 """What each arm changes."""
 
