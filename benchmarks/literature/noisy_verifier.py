@@ -3,12 +3,11 @@
     python benchmarks/literature/noisy_verifier.py [--quick]
 
 After Cai et al., "Reinforcement learning with verifiable yet noisy rewards under imperfect verifiers"
-(https://arxiv.org/abs/2510.00915). The
-task is the demo's: column addition with the math reward, from a model after SFT. Each verdict on a right sum is turned into a rejection
-with the rate fn, and each on a wrong one into an acceptance with the rate fp, independently of each other. Runs: without errors; with
-errors; with errors and ``correction.verifier`` with their rates. All runs of a seed start from one model and see the same prompts in the
-same order. Accuracy is measured without errors: of the samples of the last ten steps, and of greedy answers to held-out sums. Twenty minutes
-of one core.
+(https://arxiv.org/abs/2510.00915). The task is the demo's: column addition with the math reward, from a model after SFT. Each verdict on
+a right sum is turned into a rejection with the rate fn, and each on a wrong one into an acceptance with the rate fp, independently of each
+other. Runs: without errors; with errors; with errors and ``correction.verifier`` with their rates. All runs of a seed start from one model
+and see the same prompts in the same order. Accuracy is measured without errors: of the samples of the last ten steps, and of greedy
+answers to held-out sums. Twenty minutes of one core.
 """
 
 from __future__ import annotations
