@@ -180,6 +180,23 @@ def refuse_unknown(reward: CompositeReward, system: str, tokenizer: Any = None) 
         refuse_tokens(reward, system)
 
 
+def refuse_unlimited(reward: CompositeReward, limit: int | None, setting: str) -> None:
+    """Refuse a reward that needs the finish reason where it is told by a limit of tokens that is not set.
+
+    Args:
+        reward: The reward.
+        limit: The most tokens of a completion, or None.
+        setting: The setting of that limit, for the message.
+
+    Raises:
+        UsageError: The reward reads the finish reason, and there is no limit.
+    """
+    if limit is None and (readers := reward.requirements.finish_reason):
+        raise UsageError(
+            f"{', '.join(readers)} reads the finish reason, which is inferred from the length of a response: set {setting}"
+        )
+
+
 def token_counter(tokenizer: Any) -> Callable[[str], int]:
     """Return a function that counts the tokens of a text, for systems that do not tell their number.
 

@@ -68,12 +68,7 @@ async def compute_score(
 
 
 class RewardkitRewardManager(RewardManagerBase):  # type: ignore[misc]  # Any where verl is not installed
-    """verl's reward manager, which knows tokens, finish reason and prompt. ``reward_kwargs`` are file, reference and unscored.
-
-    Raises:
-        UsageError: There is no reward file; the reward compares the rollouts of a group; or it reads the finish reason, and
-            ``data.max_response_length`` is not set.
-    """
+    """verl's reward manager, which knows tokens, finish reason and prompt. ``reward_kwargs`` are file, reference and unscored."""
 
     def __init__(self, config: Any, tokenizer: Any, compute_score: Any = None, **_: Any) -> None:
         self._options = {"reference": None, "unscored": "fail", **(config["reward"].get("reward_kwargs") or {})}
@@ -81,11 +76,7 @@ class RewardkitRewardManager(RewardManagerBase):  # type: ignore[misc]  # Any wh
             raise UsageError("set reward.reward_kwargs.file to the path of the reward file")
         self._prepared = _prepared(str(self._options["file"]), knows_tokens=True)
         self._max_tokens = (config.get("data") or {}).get("max_response_length")
-        if self._max_tokens is None and self._prepared[0].requirements.finish_reason:
-            raise UsageError(
-                f"{self._options['file']} reads the finish reason, which this manager infers from the length of a response: set "
-                "data.max_response_length in verl's configuration"
-            )
+        common.refuse_unlimited(self._prepared[0], self._max_tokens, "data.max_response_length in verl's configuration")
         super().__init__(config, tokenizer, compute_score)
 
     async def run_single(self, data: Any) -> dict[str, Any]:
@@ -118,8 +109,7 @@ def _prepared(file: str, *, knows_tokens: bool, tokenizer: str | None = None) ->
 async def _score(prepared: Prepared, rollout: Rollout, unscored: str | float) -> dict[str, Any]:
     reward, share, _ = prepared
     item = await reward.ascore(rollout)
-    score = item.reward
-    if item.unscored is not None and score is None:
+    if (score := item.reward) is None and item.unscored is not None:
         if unscored == "fail":
             raise common.NotScoredError(item.unscored)
         score = float(unscored)

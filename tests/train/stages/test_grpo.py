@@ -171,6 +171,7 @@ def test_what_is_filtered_out_is_still_told(work, tmp_path, registry):
     """Metrics and the unscored limit are over everything that was sampled, not over what is left."""
     extra = "filter: {zero_std: refill, refill_rounds: 2}\n"
     changes = {"rollout.max_new_tokens": "1", "rollout.group_size": "8", "data.eval": "null"}
+    changes["monitors.prompt_independence"] = "null"  # which scores completions once more
     CALLS.clear()
     [line] = run(work, tmp_path, registry, use="flaky", abort=0.9, steps=1, extra=extra, **changes)["train"]
     assert len(CALLS) == 8 * line["prompts_sampled"]

@@ -31,6 +31,7 @@ rollout: {{prompts_per_step: 2, group_size: 4, max_new_tokens: 5, engine: {engin
 optimizer: {{lr: 1.0e-2}}
 updates_per_epoch: 2
 log: {{samples: 8}}
+monitors: {{prompt_independence: null}}
 """
 SEEN: list[Rollout] = []
 TOOL = "789"
