@@ -215,7 +215,9 @@ class Trainer:
         timings, synced = Timings(), self.engine.seconds_sync
         with running_pass(f"the rollouts of step {step + 1}"):
             samples, kept = self.sample(step, timings)
+            sampled_at = time.monotonic()
             exchanged = exchanged_rewards(samples, self.reward, step) if self.exchanges_prompts else []
+            timings.waiting += time.monotonic() - sampled_at
         scored = [sample for sample in kept if training_rewards(sample, self.config.algorithm.process)]
         with raise_on_all_ranks():
             self.engine.sleep()
