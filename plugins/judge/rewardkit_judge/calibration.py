@@ -1,4 +1,4 @@
-"""How far a judge can be trusted, measured against labels."""
+"""Measures a judge against labels: how far it can be trusted."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class JudgedPair:
     lengths: tuple[int, int]
     """Characters of the responses."""
     votes: tuple[tuple[float, ...], ...] = ()
-    """Of each order."""
+    """The votes of each order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +67,14 @@ class Bin:
     low: float
     high: float
     mean: float
-    """Of the judge's values."""
+    """The mean of the judge's values."""
     true: Rate
     """The share of rows labelled true."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What was measured. Pairs are rows whose value is the share of wins of the first response."""
+    """The measurements of a judge. Pairs are rows whose value is the share of wins of the first response."""
 
     rows: int
     agreement: Rate

@@ -99,7 +99,7 @@ class Judge:
     options: Options
     endpoint: Endpoint = field(init=False)
     spent: Usage = field(default_factory=Usage, init=False)
-    """What all calls so far have cost, those without a verdict included."""
+    """The cost of all calls so far, those without a verdict included."""
     remembered: int = field(default=0, init=False)
     """Questions that were not asked because an equal one had been."""
     _uses_schema: bool = field(init=False)

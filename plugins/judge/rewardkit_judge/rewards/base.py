@@ -1,4 +1,4 @@
-"""What all judges have in common."""
+"""The base class of all judges."""
 
 from __future__ import annotations
 
