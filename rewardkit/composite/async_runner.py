@@ -118,6 +118,13 @@ class AsyncRunner:
     def _thread_name(self) -> str:
         return f"rewardkit-async-{self._reward.name}"
 
+    @property
+    def functions(self) -> tuple[RewardFunction, ...]:
+        """Every reward that was built, those that were given up included: each knows what its own calls have cost."""
+        with self._lock:
+            workers = dict.fromkeys([*self._abandoned, self._worker])
+        return tuple(worker.function for worker in workers)
+
     def submit(self, units: Units) -> Future[Outcomes]:
         """Start a task for each call."""
         batch = _Batch(Future())

@@ -57,8 +57,8 @@ class Components:
         self._pool: ProcessPool | None = None
         self._device: DaemonExecutor | None = None
         self._runners: dict[tuple[str, str], Runner] = {}
-        self._functions: list[tuple[Component, RewardFunction]] = []
-        """The rewards that run in this process."""
+        self._functions: dict[tuple[str, str], tuple[Component, RewardFunction]] = {}
+        """The rewards that run in this process, as they were built first."""
         self._keys: dict[tuple[str, str], bytes | None] = {}
         self.closing: Future[None] = Future()
         """Done when ``close`` is called, so that nobody waits for what will never come."""
@@ -89,7 +89,7 @@ class Components:
             ConfigError: One is not. Every problem is listed with the place of its component.
         """
         problems = []
-        for component, function in self._functions:
+        for component, function in self._functions.values():
             ask = getattr(function, "preflight", None)
             if ask is None:
                 continue
@@ -106,9 +106,12 @@ class Components:
             raise ConfigError(*problems)
 
     def costs(self) -> dict[str, dict[str, float]]:
-        """Return what the calls of each component have cost so far, as sums by name."""
+        """Return what the calls of each component have cost so far, as sums by name.
+
+        A reward that was built again because it blocked its event loop counts with all that were built.
+        """
         found: dict[str, dict[str, float]] = {}
-        for component, function in self._functions:
+        for component, function in self._ever_built():
             ask = getattr(function, "costs", None)
             if ask is None:
                 continue
@@ -122,6 +125,12 @@ class Components:
             for name, value in told.items():
                 sums[name] = sums.get(name, 0.0) + value
         return found
+
+    def _ever_built(self) -> Iterator[tuple[Component, RewardFunction]]:
+        for key, (component, function) in self._functions.items():
+            runner = self._runners[key]
+            for built in runner.functions if isinstance(runner, AsyncRunner) else (function,):
+                yield component, built
 
     def _components(self) -> Iterator[tuple[Composite, Component]]:
         for composite in self._composites:
@@ -151,7 +160,7 @@ class Components:
                 text = f"{who(component)} can't be built: {type(error).__name__}: {error}"
                 problems.append((component.location, text))
                 continue
-            self._functions.append((component, function))
+            self._functions[key] = component, function
             match component.offer.type.executor:
                 case "inline":
                     self._runners[key] = InlineRunner(component, function)

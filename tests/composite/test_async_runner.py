@@ -99,12 +99,18 @@ class Client:
     def __init__(self) -> None:
         built.append("client")
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.asked = 0
 
     async def __call__(self, rollouts):
         """Do what the completions say."""
+        self.asked += len(rollouts)
         self.loop = self.loop or asyncio.get_running_loop()
         assert self.loop is asyncio.get_running_loop()
         return [await act(rollout.completion) for rollout in rollouts]
+
+    def costs(self) -> dict[str, float]:
+        """Return the number of rollouts."""
+        return {"asked": float(self.asked)}
 
     async def close(self) -> None:
         """Tell."""
@@ -240,6 +246,19 @@ def test_a_reward_is_built_again_for_a_new_loop(load) -> None:
     assert outcomes(engine, "good") == ["scored"]
     engine.close()
     assert built == ["client", "client", "closed"]
+
+
+def test_costs_survive_a_reward_that_is_built_again(load) -> None:
+    """What was spent before a loop was replaced is counted with what is spent after it."""
+    engine = load("client")
+    outcomes(engine, "good", "good")
+    outcomes(engine, "blocks")
+    before = engine.costs
+    outcomes(engine, "good")
+    assert built == ["client", "client"]
+    assert (before, engine.costs) == ({"a": {"asked": 3.0}}, {"a": {"asked": 4.0}})
+    engine.close()
+    assert engine.costs == {"a": {"asked": 4.0}}
 
 
 def test_blocked_threads_are_limited(load, monkeypatch: pytest.MonkeyPatch) -> None:
