@@ -5,9 +5,9 @@
 After Cai et al., "Reinforcement learning with verifiable yet noisy rewards under imperfect verifiers"
 (https://arxiv.org/abs/2510.00915). The task is the demo's: column addition with the math reward, from a model after SFT. Each verdict on
 a right sum is turned into a rejection with the rate fn, and each on a wrong one into an acceptance with the rate fp, independently of each
-other. Runs: without errors; with errors; with errors and ``correction.verifier`` with their rates. All runs of a seed start from one model
-and see the same prompts in the same order. Accuracy is measured without errors: of the samples of the last ten steps, and of greedy
-answers to held-out sums. Twenty minutes of one core.
+other. Runs: without errors; with errors; with errors and ``correction.verifier`` with their rates; and the same with ``answer``, so that
+verdicts on completions with the same answer count together. All runs of a seed start from one model and see the same prompts in the same order. Accuracy is measured without errors: of the samples of the last ten steps, and of greedy
+answers to held-out sums. Half an hour of one core.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from rewardkit.registry import Registry
 
 LAST = 10
 """Number of last steps whose samples are averaged."""
+
+BOXED = r"\\boxed\{([^{}]*)\}"
 
 GRPO = """
 version: 1
@@ -58,12 +60,15 @@ class Arm:
     fp: float = 0.0
     fn: float = 0.0
     is_corrected: bool = False
+    answer: str | None = None
+    """How the correction reads answers."""
 
 
 ARMS = (
     Arm("no errors"),
     Arm("fp 0.1, fn 0.2", fp=0.1, fn=0.2),
     Arm("fp 0.1, fn 0.2, corrected", fp=0.1, fn=0.2, is_corrected=True),
+    Arm("fp 0.1, fn 0.2, corrected by answers", fp=0.1, fn=0.2, is_corrected=True, answer=BOXED),
 )
 
 
@@ -121,8 +126,10 @@ def run(folder: Path, arm: Arm, seed: int, size: Size) -> Finding:
         "reward.components.verdict.with": {"fp": arm.fp, "fn": arm.fn, "seed": seed},
         "steps": size.steps,
         "evaluate.limit": size.limit,
-        **({"correction.verifier": {"fp": arm.fp, "fn": arm.fn, "repeated": True}} if arm.is_corrected else {}),
     }
+    if arm.is_corrected:
+        noise = {"fp": arm.fp, "fn": arm.fn, "repeated": True, "answer": arm.answer}
+        changes = {**changes, "correction.verifier": noise}
     train(GRPO, out, registry, changes)
     sampled = [line["component/right"] for line in metrics(out)]
     return Finding(arm.name, seed, sampled, [(int(line["step"]), line["accuracy"]) for line in metrics(out, "eval")])
@@ -149,7 +156,7 @@ def findings(found: Sequence[Finding], size: Size) -> str:
             lost, back = clean - fmean(ends[plain.name]), fmean(ends[arm.name]) - fmean(ends[plain.name])
             share = f", {back / lost:.0%} of it" if lost > 0 else ""
             lines.append(
-                f"{plain.name}: {100 * lost:.1f} points of right samples are lost; the correction brings {100 * back:.1f} back{share}."
+                f"{arm.name}: {100 * lost:.1f} points of right samples are lost; the correction brings {100 * back:.1f} back{share}."
             )
     lines.append(f"Means over {len(size.seeds)} seeds (least to greatest); {size.steps} steps of 256 rollouts.")
     return "\n".join(lines)

@@ -156,6 +156,9 @@ class VerifierNoise(Section):
     repeated: bool = False
     """Whether asking again about the same completion may give another verdict, as from a judge at a temperature or from flaky tests. The
     verdicts on equal completions of a prompt then add up."""
+    answer: Pattern | None = None
+    """For tasks with one right answer: a regular expression. Its last match in a completion (the first group, if it has one) is the
+    answer. Completions of a prompt with equal answers are then right or wrong together, and at most one of the answers is right."""
 
     @model_validator(mode="after")
     def _says_something(self) -> VerifierNoise:

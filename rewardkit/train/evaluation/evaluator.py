@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from rewardkit.train.data.rows import columns_hint, data_hash, read_rows
 from rewardkit.train.data.tokenization import Prompt
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.passes import running_pass
-from rewardkit.train.evaluation.answers import GREEDY, Answer, ModelAnswers, Store
+from rewardkit.train.evaluation.answers import GREEDY, Answer, ModelAnswers, Store, final_answer
 from rewardkit.train.evaluation.correctness import correct_condition, is_correct
 from rewardkit.train.models.loading import load_tokenizer
 from rewardkit.train.models.policy import Policy
@@ -225,7 +224,7 @@ class _Evaluator:
             },
             len(sample.completion.written),
             sample.completion.finish_reason == "length",
-            None if pattern is None else extracted(text, pattern),
+            None if pattern is None else final_answer(text, pattern),
             text,
         )
 
@@ -239,12 +238,6 @@ def classes_of(config: RlConfig, column: str | None) -> dict[int, str]:
     if all(value is None for value in classes):
         raise DataError(f"--by {column}: no held-out row has that column. {columns_hint(column, rows)}")
     return {index: "(none)" if value is None else str(value) for index, value in enumerate(classes)}
-
-
-def extracted(text: str, pattern: str) -> str | None:
-    """Return the last match of a pattern in a text (its first group, if it has one), or None."""
-    matches = list(re.finditer(pattern, text))
-    return (matches[-1][1] if matches[-1].re.groups else matches[-1][0]) if matches else None
 
 
 def _requests(wanted: Sequence[tuple[int, int]], most: int) -> list[tuple[int, list[int]]]:

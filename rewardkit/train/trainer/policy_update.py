@@ -306,6 +306,7 @@ class PolicyUpdater:
                 fp=noise.fp,
                 fn=noise.fn,
                 texts_B=batch.verdicts.texts_B,
+                answers_B=batch.verdicts.answers_B,
                 is_redrawn=noise.repeated,
             )
             rewards_B = rewards_B + batch.verdicts.effects_B * (expected.right_B - batch.verdicts.values_B.nan_to_num())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rewardkit.errors import RewardkitError
 from rewardkit.language_models import steps_of_tokens
-from rewardkit.train.config import ProcessConfig, RlConfig
+from rewardkit.train.config import ProcessConfig, RlConfig, VerifierNoise
+from rewardkit.train.evaluation.answers import final_answer
 from rewardkit.train.models.policy import Tokens, TokenSpan
 from rewardkit.train.rollout.generate import Sample
 from rewardkit.types import Score
@@ -28,6 +29,9 @@ class Verdicts:
     """What a verdict of 1 adds to the reward."""
     texts_B: Tensor
     """int64. Equal for completions of equal tokens."""
+    answers_B: Tensor | None = None
+    """int64. Equal for completions with the same final answer, of which at most one per prompt is right; None: nothing is known of
+    answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,22 +116,21 @@ def build_rollout_batch(samples: Sequence[Sample], config: RlConfig, decode: Cal
         ),
         steps=steps,
         step_of_token=step_of_token,
-        verdicts=None
-        if config.correction.verifier is None
-        else verdicts(samples, config.correction.verifier.component),
+        verdicts=None if config.correction.verifier is None else verdicts(samples, config.correction.verifier),
     )
 
 
-def verdicts(samples: Sequence[Sample], component: str | None) -> Verdicts:
+def verdicts(samples: Sequence[Sample], noise: VerifierNoise) -> Verdicts:
     """Return what the verifier said of scored completions.
 
     Args:
         samples: The completions.
-        component: The component that is the verifier. None: the reward is the verdict.
+        noise: Says which component is the verifier, and how final answers are read.
 
     Raises:
         RewardkitError: A verdict is neither 0 nor 1.
     """
+    component = noise.component
     values, effects = [], []
     for sample in samples:
         value, effect = sample.scored.reward, 1.0
@@ -150,11 +153,24 @@ def verdicts(samples: Sequence[Sample], component: str | None) -> Verdicts:
             )
         values.append(value)
         effects.append(effect)
-    numbers: dict[Tokens, int] = {}
-    texts = [numbers.setdefault(tuple(sample.completion.tokens), len(numbers)) for sample in samples]
+    texts = [tuple(sample.completion.tokens) for sample in samples]
+    answers = None
+    if noise.answer is not None:
+        found = [final_answer(sample.scored.rollout.completion_text, noise.answer) for sample in samples]
+        # A completion without an answer has the same answer as equal completions only.
+        answers = [text if answer is None else answer.strip() for text, answer in zip(texts, found, strict=True)]
     return Verdicts(
-        torch.tensor(values, dtype=torch.float32), torch.tensor(effects, dtype=torch.float32), torch.tensor(texts)
+        torch.tensor(values, dtype=torch.float32),
+        torch.tensor(effects, dtype=torch.float32),
+        _numbered(texts),
+        None if answers is None else _numbered(answers),
     )
+
+
+def _numbered(values: Sequence[Hashable]) -> Tensor:
+    """Return integers that are equal where values are. Shape: (B,)."""
+    numbers: dict[Hashable, int] = {}
+    return torch.tensor([numbers.setdefault(value, len(numbers)) for value in values])
 
 
 def training_rewards(sample: Sample, process: ProcessConfig | None) -> Sequence[float]:

@@ -153,3 +153,81 @@ def test_other_values_than_verdicts_are_refused():
     """The row and its value are told."""
     with pytest.raises(ValueError, match=r"the verdict of row 1 is 0\.5"):
         expected_verdicts(torch.tensor([1.0, 0.5]), torch.zeros(2, dtype=torch.long), fp=0.1, fn=0.1)
+
+
+def test_one_group_of_answers_by_hand():
+    """Two answers: Bayes' rule over "the first", "the second" and "none of them", with the share of groups that contain it estimated."""
+    fp, fn = 0.1, 0.3
+    verdicts_B, answers_B = torch.tensor([1.0, 0.0, 1.0, 0.0]), torch.tensor([4, 4, 4, 2])
+    found_B = expected_verdicts(verdicts_B, torch.zeros(4, dtype=torch.long), fp=fp, fn=fn, answers_B=answers_B).right_B
+    ratios = [((1 - fn) / fp) ** 2 * fn / (1 - fp), fn / (1 - fp)]
+    share = 0.5
+    for _ in range(50):
+        contains = share * sum(ratios) / 2 / (share * sum(ratios) / 2 + 1 - share)
+        share = (contains + 0.5) / 2
+    first, second = (share * ratio / 2 / (share * sum(ratios) / 2 + 1 - share) for ratio in ratios)
+    assert_close(found_B, torch.tensor([first, first, first, second]))
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.integers(0, 2), st.integers(0, 3)), min_size=1), RATES)
+def test_of_the_answers_to_a_prompt_at_most_one_is_right(rows, rates):
+    """The probabilities of a group's answers add up to 1 at most, and equal answers have equal ones."""
+    verdicts, groups_, answers = zip(*rows, strict=True)
+    groups_B, answers_B = torch.tensor(groups_), torch.tensor(answers)
+    fp, fn = rates
+    found = expected_verdicts(torch.tensor(verdicts), groups_B, fp=fp, fn=fn, answers_B=answers_B)
+    for group in set(groups_):
+        probabilities = {}
+        for probability, answer in zip(
+            found.right_B[groups_B == group].tolist(), answers_B[groups_B == group].tolist(), strict=True
+        ):
+            assert 0 <= probability <= 1
+            assert probabilities.setdefault(answer, probability) == probability
+        assert sum(probabilities.values()) <= 1 + 1e-5
+    assert bool((found.variance_B >= 0).all())
+
+
+def test_an_acceptance_against_an_answer_with_many_is_known_to_be_an_error():
+    """Of five completions with one answer four are accepted, and so is a single one with another answer."""
+    verdicts_B = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0])
+    answers_B = torch.tensor([0, 0, 0, 0, 0, 1, 2, 3])
+    found_B = expected_verdicts(
+        verdicts_B, torch.zeros(8, dtype=torch.long), fp=0.1, fn=0.2, answers_B=answers_B
+    ).right_B
+    assert float(found_B[:5].min()) > 0.95
+    assert float(found_B[5:].max()) < 0.05
+
+
+def test_a_verifier_that_repeats_itself_says_of_equal_texts_once():
+    """Four equal rejections of one text are as one; of four texts with the same answer they are four."""
+    verdicts_B, groups_B = torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0]), torch.zeros(5, dtype=torch.long)
+    answers_B, same_B = torch.tensor([0, 0, 0, 0, 1]), torch.tensor([0, 0, 0, 0, 1])
+    rates = {"fp": 0.1, "fn": 0.3, "is_redrawn": False}
+    once = expected_verdicts(verdicts_B[3:], groups_B[3:], answers_B=answers_B[3:], **rates).right_B
+    one_text = expected_verdicts(verdicts_B, groups_B, answers_B=answers_B, texts_B=same_B, **rates).right_B
+    four_texts = expected_verdicts(verdicts_B, groups_B, answers_B=answers_B, **rates).right_B
+    assert_close(one_text[3:], once)
+    assert four_texts[0] < one_text[0]
+
+
+def test_the_variance_of_answers_is_that_of_the_true_verdicts():
+    """Two of four completions have an answer that is right for certain: the deviation is that of 1, 1, 0, 0."""
+    verdicts_B = torch.tensor([1.0, 1.0, 0.0, 0.0])
+    answers_B, groups_B = torch.tensor([0, 0, 1, 1]), torch.zeros(4, dtype=torch.long)
+    found = expected_verdicts(verdicts_B, groups_B, fp=0.0, fn=0.2, answers_B=answers_B)
+    widened = found.widen(group_statistics(found.right_B, groups_B), torch.ones(4))
+    assert_close(widened.std_B, torch.full((4,), float(verdicts_B.std())), atol=1e-4, rtol=0)
+
+
+def test_answers_say_more_than_verdicts_alone():
+    """The mean squared error of the probabilities falls to less than half, where right completions agree and wrong ones differ."""
+    generator = torch.Generator().manual_seed(0)
+    share_G = torch.rand(300, generator=generator)
+    right_G_N = torch.rand(300, 8, generator=generator) < share_G[:, None]
+    answers_B = torch.where(right_G_N, 0, torch.randint(1, 20, (300, 8), generator=generator)).flatten()
+    right_B, chance_B = right_G_N.float().flatten(), torch.rand(2400, generator=generator)
+    verdicts_B = torch.where(right_B == 1, (chance_B >= 0.2).float(), (chance_B < 0.1).float())
+    groups_B = torch.arange(300).repeat_interleave(8)
+    alone_B = expected_verdicts(verdicts_B, groups_B, fp=0.1, fn=0.2).right_B
+    found_B = expected_verdicts(verdicts_B, groups_B, fp=0.1, fn=0.2, answers_B=answers_B).right_B
+    assert float((found_B - right_B).square().mean()) < 0.5 * float((alone_B - right_B).square().mean())

@@ -94,6 +94,20 @@ def test_equal_completions_are_known_to_the_correction():
     assert found[0] == found[2] != found[1]
 
 
+def test_equal_answers_are_known_to_the_correction():
+    """The last match counts, without spaces around it; where there is none, only equal completions have the same answer."""
+    texts = ["is \\boxed{4}", "no \\boxed{5}, so \\boxed{ 4 }", "\\boxed{5}", "4", "4"]
+    rows = [sample(0, [number], 1.0) for number in (5, 6, 7, 8, 9)]
+    rows = [
+        replace(row, scored=replace(row.scored, rollout=Rollout("p", text)))
+        for row, text in zip(rows, texts, strict=True)
+    ]
+    noise = {"verifier": {"fp": 0.1, "answer": r"\\boxed\{([^{}]*)\}"}}
+    found = build_rollout_batch(rows, config(correction=noise), str).verdicts.answers_B.tolist()
+    assert found[0] == found[1]
+    assert len({found[0], *found[2:]}) == 4
+
+
 def test_a_component_is_the_verdict():
     """Its value is the verdict and its weight what a verdict of 1 adds; where a gate is closed there is no verdict."""
     rows = [sample(0, [5], 1.0), sample(0, [6], 0.0)]
