@@ -11,6 +11,7 @@ import importlib
 import inspect
 import json
 import re
+import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -244,6 +245,9 @@ def public_names(package: str = "rewardkit") -> Iterator[str]:
         if name.startswith("__"):
             continue
         value = getattr(public, name)
+        if isinstance(value, types.GenericAlias):  # its docstring is that of the type
+            yield f".. py:data:: {name}\n   :value: {value}\n"
+            continue
         kind = "class" if inspect.isclass(value) else "function" if inspect.isroutine(value) else "data"
         yield f".. auto{kind}:: {package}.{name}\n"
     yield "```\n"
@@ -269,7 +273,7 @@ LAYERS: Sequence[tuple[Sequence[str], str]] = (
     (("cli",), "one module per command"),
     (("testing",), "contracts that plugins inherit in their tests"),
     (("train",), "the stages of training: the floors below"),
-    (("serve", "view"), "rewards over HTTP, and rollouts in the browser"),
+    (("serve", "toolkit", "view"), "rewards over HTTP, what plugins may use, rollouts in the browser"),
     (("integrations", "insight"), "rewards in other libraries, and what is learned about rewards"),
     (("scoring",), "files in, scored files out; resume"),
     (("composite",), "runs components, combines values, caches scores"),

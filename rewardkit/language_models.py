@@ -17,6 +17,8 @@ from rewardkit.types import Message, Rollout
 if TYPE_CHECKING:
     from torch import Tensor
 
+__all__ = ["CompletionTokens", "completion_logprobs", "completion_tokens", "step_ends", "step_numbers"]
+
 TILE_LOGITS = 1 << 22
 """The most logits that exist at once: 16 MB in float32."""
 

@@ -14,6 +14,18 @@ from rewardkit.types import Message, Rollout, Text
 if TYPE_CHECKING:
     from torch import Tensor
 
+__all__ = [
+    "DialogueError",
+    "InputForm",
+    "choose_padding_token",
+    "context_length",
+    "dialogue_tokens",
+    "is_out_of_memory",
+    "micro_batches",
+    "padded_batch",
+    "release_memory",
+]
+
 InputForm: TypeAlias = Literal["chat", "text", "pair"]
 """``chat``: messages, by the chat template; ``text``: prompt and completion as one text; ``pair``: as two texts."""
 

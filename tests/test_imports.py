@@ -1,15 +1,18 @@
 """Imports run one way, form no circle, and stay cheap."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections import Counter
 from graphlib import TopologicalSorter
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import rewardkit
+import rewardkit.toolkit
 
 PACKAGE = Path(rewardkit.__file__).parent
 LAYERS = [
@@ -31,7 +34,7 @@ LAYERS = [
     {"composite"},
     {"scoring"},
     {"integrations", "insight"},
-    {"serve", "view"},
+    {"serve", "toolkit", "view"},
     {"train"},
     {"testing"},
     {"cli"},
@@ -182,8 +185,65 @@ def test_reading_a_configuration_is_not_heavy() -> None:
     )
 
 
-def test_all_public_names_exist() -> None:
+@pytest.mark.parametrize("module", [rewardkit, rewardkit.toolkit])
+def test_all_public_names_exist(module: ModuleType) -> None:
     """Everything in ``__all__`` is there, the lazily loaded too, and nothing else is made up."""
-    assert all(getattr(rewardkit, name) is not None for name in rewardkit.__all__)
+    assert all(getattr(module, name) is not None for name in module.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        rewardkit.nonsense  # noqa: B018
+        module.nonsense  # noqa: B018
+
+
+def test_the_toolkit_is_cheap() -> None:
+    """A plugin that imports names of the toolkit loads nothing heavy until it uses them."""
+    code = "from rewardkit.toolkit import Transform, call_service, read_rows, run_transform"
+    assert loaded_by(code) & (HEAVY - {"numpy"}) == set()
+    assert loaded_by("import rewardkit.toolkit") & HEAVY_FOR_HELP == set()
+
+
+ROOT = Path(__file__).parents[1]
+PUBLIC = [
+    "rewardkit",
+    "rewardkit.errors",
+    "rewardkit.hookspecs",
+    "rewardkit.language_models",
+    "rewardkit.process_pool",
+    "rewardkit.reward_models",
+    "rewardkit.testing",
+    "rewardkit.toolkit",
+    "rewardkit.train",
+]
+"""The modules that docs/stability.md promises."""
+PLUGINS = sorted(folder for folder in (ROOT / "plugins").glob("*/rewardkit_*") if folder.is_dir())
+
+
+@pytest.mark.parametrize("plugin", PLUGINS, ids=lambda folder: folder.name)
+def test_plugins_import_public_names_only(plugin: Path) -> None:
+    """Anyone could have written the plugins of this repository: they import only what docs/stability.md promises, and no training."""
+    wrong = []
+    for file in plugin.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found = [(alias.name, None) for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                found = [(str(node.module), alias.name) for alias in node.names]
+            else:
+                continue
+            for module, name in found:
+                if module.split(".")[0] == "rewardkit" and not _is_public(module, name):
+                    wrong.append(f"{file.relative_to(ROOT)}:{node.lineno}: {module} {name or ''}")
+    assert wrong == []
+
+
+def _is_public(module: str, name: str | None) -> bool:
+    if module not in PUBLIC or module == "rewardkit.train" or name is None:
+        return False
+    names = getattr(importlib.import_module(module), "__all__", None)
+    return name in names if names is not None else not name.startswith("_")
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_public_modules_are_promised(module: str) -> None:
+    """Each is on the page of what stays, and documented name by name."""
+    assert f"`{module}" in (ROOT / "docs/stability.md").read_text(encoding="utf-8")
+    if module != "rewardkit.hookspecs":
+        assert module in (ROOT / "docs/python-api.md").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rewardkit.insight.noise import ErrorRates, LabelledRow, Rate, error_rates
+from rewardkit.toolkit import ErrorRates, LabelledRow, Rate, error_rates
 
 RESAMPLES = 2000
 """Bootstrap resamples of an interval."""

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rewardkit import Rollout
-from rewardkit.config.yaml import read_yaml
 from rewardkit.errors import DataError
-from rewardkit.scoring.columns.paths import RowError
-from rewardkit.scoring.transform import Made, Row
+from rewardkit.toolkit import Made, Row, RowError, read_yaml
 from rewardkit_judge.endpoint import Usage
 from rewardkit_judge.judge import Judge, NoVerdictError
 from rewardkit_judge.options import Options
@@ -48,7 +46,7 @@ def read_principles(file: Path) -> list[str]:
         DataError: It can't be read, or holds no principles.
     """
     if file.suffix in _YAML:
-        data = read_yaml(file).data
+        data = read_yaml(file)
         found = list(data.values()) if isinstance(data, dict) else data
         if not isinstance(found, list) or not all(isinstance(text, str) and text.strip() for text in found):
             raise DataError(f"{file}: principles are a list of texts, or a mapping of names to texts")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from rewardkit import CallLimits
-from rewardkit.services.limits import RETRIED_STATUS, GaveUpError, TryAgainError, call, endpoint_of, retry_after_s
+from rewardkit.toolkit import RETRIED_STATUS, GaveUpError, TryAgainError, call_service, retry_after_s
 
 if TYPE_CHECKING:
     import httpx
@@ -101,7 +101,6 @@ class Endpoint:
         Raises:
             EndpointError: There was no response after all attempts, the request was refused, or the endpoint is down.
         """
-        limits = self._limits
         late = False
 
         async def attempt() -> tuple[Any, Usage]:
@@ -114,7 +113,7 @@ class Endpoint:
                 raise
 
         try:
-            return await call(limits, endpoint_of(limits), attempt)
+            return await call_service(self._limits, attempt)
         except GaveUpError as error:
             text = str(error)
             told = f"{self.url} {text}" if text.startswith("is down") else f"{self.url}: {text}"

@@ -1,11 +1,15 @@
 """``rewardkit judge try`` and ``calibrate`` show what a judge is asked, what it says, and how far it can be trusted."""
 
 import json
+import os
+import signal
 
 import pytest
 from scripted_judge import FakeJudge, honest
 
 from rewardkit.cli import run
+from rewardkit.scoring import transform
+from rewardkit.scoring.engines import local
 from rewardkit.services import limits
 
 ROWS = [{"prompt": f"q{n}", "completion": text, "label": text == "right"} for n in range(4) for text in ("right", "no")]
@@ -91,7 +95,7 @@ def test_try_says_what_is_wrong(files, capsys, arguments, message):
 
 def test_calibrate_measures_a_judge(files, capsys):
     """Agreement, kappa, error rates, consistency and costs, as a table, as JSON and as a page without scripts."""
-    command = ["judge", "calibrate", "rubric.yaml", "--data", "rows.jsonl"]
+    command = ["judge", "calibrate", "rubric.yaml", "--data", "rows.jsonl", "--out", "v.jsonl"]
     assert run([*command, "--json", "--html", "page.html"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["agreement"]["count"], found["kappa"]["value"], found["consistency"]["share"]) == (8, 1.0, 1.0)
@@ -107,22 +111,22 @@ def test_calibrate_takes_labels_of_another_file(files, capsys):
     """In the order of rows, or by a key; numbers are labels with a threshold."""
     (files / "labels.jsonl").write_text("".join(json.dumps({"mark": 5 * row["label"]}) + "\n" for row in ROWS))
     labels = ["--labels", "labels.jsonl", "--label-column", "mark", "--label-threshold", "2.5", "--json"]
-    assert run(["judge", "calibrate", "rubric.yaml", "--data", "rows.jsonl", *labels]) == 0
+    assert run(["judge", "calibrate", "rubric.yaml", "--data", "rows.jsonl", "--out", "v.jsonl", *labels]) == 0
     assert json.loads(capsys.readouterr().out)["agreement"]["share"] == 1.0
     (files / "keyed.csv").write_text("completion,label\nno,false\nright,true\n")
     keyed = ["--labels", "keyed.csv", "--key", "completion", "--json"]
-    assert run(["judge", "calibrate", "rubric.yaml", "--data", "rows.jsonl", *keyed]) == 0
+    assert run(["judge", "calibrate", "rubric.yaml", "--data", "rows.jsonl", "--out", "v.jsonl", *keyed]) == 0
     assert json.loads(capsys.readouterr().out)["agreement"]["share"] == 1.0
 
 
 def test_calibrate_measures_a_judge_of_pairs(files, fake, capsys):
     """Both orders are asked, and a position bias is measured."""
-    command = ["judge", "calibrate", "pairwise.yaml", "--data", "pairs.jsonl", "--json"]
+    command = ["judge", "calibrate", "pairwise.yaml", "--data", "pairs.jsonl", "--out", "v.jsonl", "--json"]
     assert run(command) == 0
     right = json.loads(capsys.readouterr().out)
     assert (right["agreement"]["share"], right["first_shown"]["share"]) == (1.0, 0.5)
     fake.answer = lambda _body: json.dumps({"reasoning": "", "winner": "B"})
-    assert run(command) == 0
+    assert run([*command, "--fresh"]) == 0
     biased = json.loads(capsys.readouterr().out)
     assert (biased["first_shown"]["share"], biased["orders_agree"]["share"]) == (0.0, 0.0)
 
@@ -138,15 +142,127 @@ def test_calibrate_measures_a_judge_of_pairs(files, fake, capsys):
 )
 def test_calibrate_says_what_is_wrong_with_labels(files, fake, capsys, arguments, message):
     """Nothing is asked before all labels are read."""
-    assert run(["judge", "calibrate", "rubric.yaml", "--data", "rows.jsonl", *arguments]) == 2
+    assert run(["judge", "calibrate", "rubric.yaml", "--data", "rows.jsonl", "--out", "v.jsonl", *arguments]) == 2
     assert message in capsys.readouterr().err
+    assert fake.requests == []
+
+
+CALIBRATE = ["judge", "calibrate", "rubric.yaml", "--data", "rows.jsonl", "--out", "v.jsonl", "--json"]
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """Let a chunk hold one row, and work on one at a time, so that an interruption leaves some undone."""
+    monkeypatch.setattr(transform, "CHUNK_ROWS", 1)
+    monkeypatch.setattr(local, "THREADS", 1)
+
+
+def interrupt_at(fake, count):
+    """Send this process Ctrl-C with the reply to a request."""
+
+    def answer(body):
+        if len(fake.requests) == count:
+            os.kill(os.getpid(), signal.SIGINT)
+        return honest(body)
+
+    fake.answer = answer
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_calibrate_resumes(files, fake, capsys):
+    """The same command asks only what is missing, measures all rows, and tells what both runs have cost."""
+    interrupt_at(fake, 6)
+    assert run(CALIBRATE) == 130
+    assert "The same command resumes the run" in capsys.readouterr().err
+    done = len((files / "v.jsonl.part").read_bytes().splitlines())
+    assert 0 < done < len(ROWS)
+    asked = len(fake.requests)
+    fake.answer = honest
+    assert run(CALIBRATE) == 0
+    assert len(fake.requests) - asked == 2 * (len(ROWS) - done)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["rows"], found["agreement"]["share"], found["already_complete"]) == (8, 1.0, False)
+    assert 16 <= found["costs"]["judge_calls"] <= len(fake.requests)
+
+
+def test_a_finished_calibration_asks_nothing(files, fake, capsys):
+    """Other labels and thresholds are measured on the verdicts that are there."""
+    assert run(CALIBRATE) == 0
+    before = len(fake.requests), json.loads(capsys.readouterr().out)["costs"]
+    wrong = "".join(json.dumps({"label": not row["label"]}) + "\n" for row in ROWS)
+    (files / "labels.jsonl").write_text(wrong)
+    assert run([*CALIBRATE, "--labels", "labels.jsonl", "--threshold", "0.9"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["agreement"]["share"], found["already_complete"]) == (0.0, True)
+    assert (len(fake.requests), found["costs"]) == before
+    assert run([*CALIBRATE, "--fresh"]) == 0
+    assert len(fake.requests) == 2 * before[0]
+
+
+def test_calibrate_mixes_no_two_jobs(files, fake, capsys):
+    """Verdicts about changed rows, or of a changed judge, are refused without a call; another address is the same judge."""
+    assert run(CALIBRATE) == 0
+    asked = len(fake.requests)
+    reward = json.loads((files / "rubric.yaml").read_text())
+    reward["components"]["it"]["with"] |= {"concurrency": 3, "tries": 2}
+    (files / "rubric.yaml").write_text(json.dumps(reward))
+    assert run(CALIBRATE) == 0
+    reward["components"]["it"]["with"]["model"] = "other"
+    (files / "rubric.yaml").write_text(json.dumps(reward))
+    capsys.readouterr()
+    assert run(CALIBRATE) == 2
+    assert "model was m and is other" in capsys.readouterr().err
+    reward["components"]["it"]["with"]["model"] = "m"
+    (files / "rubric.yaml").write_text(json.dumps(reward))
+    with (files / "rows.jsonl").open("a") as file:
+        file.write(json.dumps({**ROWS[0], "prompt": "new"}) + "\n")
+    assert run(CALIBRATE) == 2
+    assert "rows.jsonl has changed since" in capsys.readouterr().err
+    assert len(fake.requests) == asked
+
+
+def test_rows_without_a_verdict_are_tried_again(files, fake, capsys):
+    """They count as unscored, never as a verdict; `--retry` asks for them alone."""
+    fake.answer = lambda body: (500, {}, {}) if "\nq1\n" in body["messages"][-1]["content"] else honest(body)
+    assert run(CALIBRATE) == 0
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert (found["errors"]["unscored"]["count"], found["agreement"]["total"]) == (2, 6)
+    assert "2 rows failed: see v.jsonl.rejected.jsonl; --retry unscored tries them again" in told.err
+    fake.answer = honest
+    asked = len(fake.requests)
+    assert run([*CALIBRATE, "--retry", "unscored"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["errors"]["unscored"]["count"], found["agreement"]["count"]) == (0, 8)
+    assert len(fake.requests) - asked == 4
+
+
+def test_pairs_resume_too(files, fake, capsys):
+    """A finished calibration of pairs is measured again from its output, in every format."""
+    command = ["judge", "calibrate", "pairwise.yaml", "--data", "pairs.jsonl", "--out", "v.parquet", "--json"]
+    assert run(command) == 0
+    first = json.loads(capsys.readouterr().out)
+    asked = len(fake.requests)
+    assert run(command) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert (again.pop("already_complete"), first.pop("already_complete")) == (True, False)
+    assert (again, len(fake.requests)) == (first, asked)
+
+
+def test_calibrate_refuses_what_it_could_not_resume(files, fake, capsys):
+    """Streams, and columns that verdicts would overwrite, are told before anything is asked."""
+    assert run([*CALIBRATE[:3], "--data", "-", "--out", "v.jsonl"]) == 2
+    assert "--data must be a file" in capsys.readouterr().err
+    (files / "rows.jsonl").write_text(json.dumps({**ROWS[0], "judge_value": 1}) + "\n")
+    assert run(CALIBRATE) == 2
+    assert "rows.jsonl:1: column 'judge_value' would be overwritten" in capsys.readouterr().err
     assert fake.requests == []
 
 
 def test_calibrate_without_any_score_fails(files, fake, capsys):
     """No row got a score: exit code 3, and the way to find out why."""
     fake.answer = lambda _body: (500, {}, {})
-    assert run(["judge", "calibrate", "rubric.yaml", "--data", "rows.jsonl"]) == 3
+    assert run(["judge", "calibrate", "rubric.yaml", "--data", "rows.jsonl", "--out", "v.jsonl"]) == 3
     assert "rewardkit judge try" in capsys.readouterr().err
 
 

@@ -10,9 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from rewardkit.files import write_whole
-from rewardkit.insight.noise import Rate
-from rewardkit.insight.svg_chart import Line, line_chart
+from rewardkit.toolkit import Line, Rate, line_chart, write_whole
 from rewardkit_judge.calibration import Calibration, Estimate
 from rewardkit_judge.commands.shared import costs_text
 

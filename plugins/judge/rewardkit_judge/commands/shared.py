@@ -1,4 +1,4 @@
-"""Options and output that ``revise`` and ``prefer`` share."""
+"""Options and output that ``revise``, ``prefer`` and ``calibrate`` share."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ from typing import Any, Literal, TypeVar
 
 import click
 
-from rewardkit.errors import TooManyUnscoredError, UsageError
-from rewardkit.scoring.columns.columns import Columns
-from rewardkit.scoring.progress import make_progress
-from rewardkit.scoring.retry import Retry
-from rewardkit.scoring.transform import Transform, TransformOptions, TransformResult, transform_files
-from rewardkit.scoring.transform_retry import retry_transform
+from rewardkit.errors import TooManyUnscoredError
+from rewardkit.toolkit import Transform, TransformResult, run_transform
 from rewardkit_judge.judge import Judge
 from rewardkit_judge.options import KEY, Options
 
@@ -40,40 +36,56 @@ _JUDGE = [
     click.option("--price-completion", default=0.0, help="Price of a million tokens of replies."),
     click.option("--no-preflight", is_flag=True, help="Do not ask the endpoint whether it knows the model."),
 ]
-_FILES = [
-    click.option(
-        "--out",
-        "-o",
-        required=True,
-        type=click.Path(path_type=Path),
-        help="The output: .jsonl, .jsonl.gz, .jsonl.zst, .jsonl.bz2, .parquet or .hf.",
-    ),
-    click.option(
-        "--map", "maps", multiple=True, metavar="NEW=OLD", help="Read column OLD as NEW, as in `rewardkit score`."
-    ),
-    click.option("--parse", multiple=True, metavar="COL,…", help="Columns whose text is JSON to be read."),
-    click.option("--limit", type=click.IntRange(1), metavar="N", help="Read only the first N rows."),
-    click.option("--fresh", is_flag=True, help="Discard the output of an earlier run."),
-    click.option(
-        "--retry",
-        metavar="unscored[:KIND,…]",
-        help="Try the failed rows of a finished output again, and keep all others. KIND is infra, timeout or input.",
-    ),
-    click.option(
-        "--abort-above",
-        default=0.1,
-        show_default=True,
-        type=click.FloatRange(0, 1),
-        help="The share of rows that may fail.",
-    ),
-    click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output."),
-]
 _NAMES = ("model", "url", "temperature", "max_tokens", "concurrency", "tries", "request_timeout", "api_key", "version")
+
+
+def output_options(abort_above: float = 0.1) -> Callable[[F], F]:
+    """Return a decorator that adds the options of a job that reads rows and keeps what is done.
+
+    Args:
+        abort_above: The share of rows that may fail unless another is given.
+    """
+    options = [
+        click.option(
+            "--out",
+            "-o",
+            required=True,
+            type=click.Path(path_type=Path),
+            help="The output: .jsonl, .jsonl.gz, .jsonl.zst, .jsonl.bz2, .parquet or .hf.",
+        ),
+        click.option(
+            "--map", "maps", multiple=True, metavar="NEW=OLD", help="Read column OLD as NEW, as in `rewardkit score`."
+        ),
+        click.option("--parse", multiple=True, metavar="COL,…", help="Columns whose text is JSON to be read."),
+        click.option("--limit", type=click.IntRange(1), metavar="N", help="Read only the first N rows."),
+        click.option("--fresh", is_flag=True, help="Discard the output of an earlier run."),
+        click.option(
+            "--retry",
+            metavar="unscored[:KIND,…]",
+            help="Try the failed rows of a finished output again, and keep all others. KIND is infra, timeout or input.",
+        ),
+        click.option(
+            "--abort-above",
+            default=abort_above,
+            show_default=True,
+            type=click.FloatRange(0, 1),
+            help="The share of rows that may fail.",
+        ),
+        click.option("--json", "as_json_text", is_flag=True, help="Print the summary as JSON on standard output."),
+    ]
+
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
 def job_options(command: F) -> F:
     """Add the options of a job that asks a model about the rows of files."""
-    for option in reversed([*_JUDGE, *_FILES]):
+    command = output_options()(command)
+    for option in reversed(_JUDGE):
         command = option(command)
     return command
 
@@ -120,19 +132,11 @@ def run_job(
         TooManyUnscoredError: Too many rows failed.
     """
     out: Path = given["out"]
-    columns = Columns.parse(given["maps"], (), given["parse"])
-    tries = None if given["retry"] is None else Retry.parse(given["retry"])
-    if tries is not None and (given["fresh"] or given["limit"] is not None):
-        raise UsageError("--retry works on a finished output: leave out --fresh and --limit")
-    options = TransformOptions(
-        files, out, identity, columns, given["fresh"], given["limit"], given["abort_above"], _preflight(judge)
-    )
-    if tries is None:
-        result = transform_files(options, transform, make_progress)
-    else:
-        result = retry_transform(options, tries, transform, make_progress)
-    _print(result, transform.name, out, what)
-    if given["as_json"]:
+    names = ("out", "maps", "parse", "limit", "fresh", "retry", "abort_above")
+    settings = {name: given[name] for name in names}
+    result = run_transform(files, transform, identity=identity, preflight=judge.problem, **settings)
+    tell(result, transform.name, out, what)
+    if given["as_json_text"]:
         counts = {name: result.manifest[name] for name in ("rows_read", "rows_written", "rows_rejected")}
         summary = result.manifest["summary"]
         told = {
@@ -148,15 +152,15 @@ def run_job(
         raise TooManyUnscoredError(result.too_many_unscored)
 
 
-def _preflight(judge: Judge) -> Callable[[], None]:
-    def ask() -> None:
-        if (problem := judge.problem()) is not None:
-            raise UsageError(problem)
+def tell(result: TransformResult, name: str, out: Path, what: str) -> None:
+    """Print on standard error what a job has done, what it cost, and what failed.
 
-    return ask
-
-
-def _print(result: TransformResult, name: str, out: Path, what: str) -> None:
+    Args:
+        result: How it ended.
+        name: The name of the transform.
+        out: The output.
+        what: The new rows in words.
+    """
     manifest, summary = result.manifest, result.manifest["summary"]
     done = "already complete: " if result.already_complete else ""
     click.echo(f"{done}{manifest['rows_written']:,} {what} of {manifest['rows_read']:,} rows in {out}", err=True)

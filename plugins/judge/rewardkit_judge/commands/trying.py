@@ -12,7 +12,6 @@ import click
 
 from rewardkit import Rollout, Score, Unscored
 from rewardkit.errors import RewardkitError
-from rewardkit.scoring.columns.columns import Columns
 from rewardkit_judge.commands.judges import NamedJudge, chosen_rollouts, find_judge, require_endpoint
 from rewardkit_judge.commands.shared import costs_text
 from rewardkit_judge.judge import Exchange, Watch, watching
@@ -36,9 +35,8 @@ def command(config: Path, row: str, component: str | None, maps: tuple[str, ...]
 
     Exits with 3 if there is no score.
     """
-    columns = Columns.parse(maps, (), ())
     judge = find_judge(config, component)
-    rollouts = chosen_rollouts(row, columns, whole_group=isinstance(judge.reward, Pairwise))
+    rollouts = chosen_rollouts(row, maps, whole_group=isinstance(judge.reward, Pairwise))
     require_endpoint(judge)
     watch, results = asyncio.run(_ask(judge, rollouts))
     if as_json:
