@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from rewardkit.errors import DataError
-from rewardkit.scoring.formats.decode import read_row
-from rewardkit.scoring.formats.readers import find_inputs, read_blocks
-
-BATCH_ROWS = 16_384
+from rewardkit.insight.scored_batches import read_batches
+from rewardkit.scoring.formats.decode import group_of_row, write_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +47,7 @@ def read_scored_file(path: Path, *, details: bool = False) -> ScoredFile:
         details: Read contributions, lengths and statuses, too.
 
     Raises:
-        DataError: The file can't be read, or a row has no reward.
+        DataError: The file can't be read, or a row is not one that ``rewardkit score`` writes; names the row.
     """
     rewards: list[NDArray[np.float64]] = []
     tokens: list[NDArray[np.float64]] = []
@@ -75,7 +69,7 @@ def read_scored_file(path: Path, *, details: bool = False) -> ScoredFile:
         *(("num_tokens",) if details else ()),
     )
     parts_read = ("value", "contribution", "status", "kind") if details else ("value",)
-    for batch in _batches(path, columns, parts_read):
+    for batch in read_batches(path, columns, parts_read):
         count = len(batch["reward"])
         reward_id = reward_id or next((str(value) for value in batch["reward_id"] if value), "")
         rewards.append(_floats(batch["reward"]))
@@ -95,7 +89,7 @@ def read_scored_file(path: Path, *, details: bool = False) -> ScoredFile:
         keys = [_key(group, prompt) for group, prompt in zip(batch["group"], batch["prompt"], strict=True)]
         groups.append(np.fromiter((known.setdefault(key, len(known)) for key in keys), np.int64, count))
         texts = zip(batch["prompt"], batch["completion"], strict=True)
-        rows.append(np.fromiter((hash(orjson.dumps(pair, default=str)) for pair in texts), np.int64, count))
+        rows.append(np.fromiter((hash(_bytes(pair)) for pair in texts), np.int64, count))
         done += count
     if not done:
         raise DataError(f"{path} has no rows")
@@ -117,7 +111,7 @@ def read_scored_file(path: Path, *, details: bool = False) -> ScoredFile:
 def read_rows(path: Path, indices: Sequence[int]) -> dict[int, dict[str, Any]]:
     """Read whole rows of a scored file by their indices, counted from 0. Raises DataError."""
     wanted, found, start = sorted(set(indices)), dict[int, dict[str, Any]](), 0
-    for batch in _batches(path, None):
+    for batch in read_batches(path, None):
         count = len(next(iter(batch.values()), ()))
         for index in wanted:
             if start <= index < start + count:
@@ -130,9 +124,14 @@ def read_rows(path: Path, indices: Sequence[int]) -> dict[int, dict[str, Any]]:
 
 def _key(group: Any, prompt: Any) -> Any:
     """Return what rows of one group share: the column ``group``, or the prompt where there is none."""
-    if group is not None:
+    if (group := group_of_row(group)) is not None:
         return type(group).__name__, group
-    return prompt if isinstance(prompt, str) else orjson.dumps(prompt, default=str)
+    return prompt if isinstance(prompt, str) else _bytes(prompt)
+
+
+def _bytes(value: Any) -> bytes:
+    """Return a value as JSON, also one with NaN, lone surrogates or huge numbers."""
+    return write_row({"": value})
 
 
 def _status(part: Mapping[str, Any]) -> str:
@@ -150,79 +149,3 @@ def _length(completion: Any) -> int:
 
 def _floats(values: Sequence[Any]) -> NDArray[np.float64]:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-
-
-def _batches(path: Path, columns: Sequence[str] | None, parts: Sequence[str] = ()) -> Iterator[dict[str, list[Any]]]:
-    """Yield batches of rows as lists by column; of ``columns``, those that the file lacks are filled with None.
-
-    ``parts`` names the fields of a component that are read, where ``columns`` asks for components of a Parquet file.
-    """
-    try:
-        if path.is_dir():
-            yield from _folder_batches(path, columns)
-        elif path.suffix == ".parquet":
-            yield from _parquet_batches(path, columns, parts)
-        else:
-            yield from _json_batches(path, columns)
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist") from None
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path} can't be read: {error}") from error
-
-
-def _parquet_batches(path: Path, columns: Sequence[str] | None, parts: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
-    with pq.ParquetFile(path) as file:
-        names = set(file.schema_arrow.names)
-        if "reward" not in names:
-            raise DataError(f"{path} has no column 'reward': score it first with `rewardkit score`")
-        read = None
-        if columns is not None:
-            read = [name for name in columns if name in names and name != "components"]
-            if "components" in names and pa.types.is_struct(file.schema_arrow.field("components").type):
-                read += [
-                    f"components.{component.name}.{part}"
-                    for component in file.schema_arrow.field("components").type
-                    for part in parts
-                ]
-        for batch in file.iter_batches(BATCH_ROWS, columns=read):
-            data = {name: batch.column(name).to_pylist() for name in batch.schema.names}
-            yield data | {name: [None] * batch.num_rows for name in columns or () if name not in data}
-
-
-def _folder_batches(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, list[Any]]]:
-    for item in find_inputs([str(path)]):
-        for block in read_blocks(item):
-            yield _by_column([read_row(row)[0] for row in block.rows], columns)
-
-
-def _json_batches(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, list[Any]]]:
-    rows: list[dict[str, Any]] = []
-    with pa.input_stream(path, compression="detect") as stream:
-        for number, line in enumerate(_lines(stream), 1):
-            try:
-                row = orjson.loads(line)
-                if "reward" not in row:
-                    raise DataError(f"{path}:{number} has no 'reward': score the file first with `rewardkit score`")
-            except (orjson.JSONDecodeError, TypeError) as error:
-                raise DataError(f"{path}:{number} is not a JSON object: {error}") from None
-            rows.append(row)
-            if len(rows) == BATCH_ROWS:
-                yield _by_column(rows, columns)
-                rows = []
-    if rows:
-        yield _by_column(rows, columns)
-
-
-def _lines(stream: Any) -> Iterator[bytes]:
-    """Yield the lines of a stream that hold something."""
-    tail = b""
-    for block in iter(partial(stream.read, 1 << 20), b""):
-        *lines, tail = (tail + block).split(b"\n")
-        yield from (line for line in lines if line.strip())
-    if tail.strip():
-        yield tail
-
-
-def _by_column(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None) -> dict[str, list[Any]]:
-    names = columns or list(dict.fromkeys(name for row in rows for name in row))
-    return {name: [row.get(name) for row in rows] for name in names}

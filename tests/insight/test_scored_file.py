@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rewardkit.errors import DataError
-from rewardkit.insight import scored_file
+from rewardkit.insight import scored_batches
 from rewardkit.insight.scored_file import read_rows, read_scored_file
 
 ROWS = [
@@ -56,7 +56,7 @@ def write(path: Path, rows) -> Path:
 @pytest.mark.parametrize("batch", [1, 2, 100])
 def test_all_formats_give_the_same_numbers(tmp_path, monkeypatch, name, batch):
     """Rewards, components, groups and identities don't depend on the format or on where batches end."""
-    monkeypatch.setattr(scored_file, "BATCH_ROWS", batch)
+    monkeypatch.setattr(scored_batches, "BATCH_ROWS", batch)
     found = read_scored_file(write(tmp_path / name, ROWS))
     np.testing.assert_equal(found.rewards_N, [1.0, math.nan, 0.5])
     np.testing.assert_equal(found.components_N["x"], [1.0, math.nan, 0.5])
@@ -83,7 +83,7 @@ def test_without_groups_the_prompt_is_the_group(tmp_path):
 
 def test_a_component_may_begin_late(tmp_path, monkeypatch):
     """With routes, rows have different components; the ones that a row lacks are missing values."""
-    monkeypatch.setattr(scored_file, "BATCH_ROWS", 1)
+    monkeypatch.setattr(scored_batches, "BATCH_ROWS", 1)
     rows = [ROWS[0], ROWS[2] | {"components": {"y": {"value": 3.0}}}]
     found = read_scored_file(write(tmp_path / "s.jsonl", rows)).components_N
     np.testing.assert_equal(found["x"], [1.0, math.nan])
@@ -93,7 +93,7 @@ def test_a_component_may_begin_late(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["s.parquet", "s.jsonl"])
 def test_whole_rows_are_read_by_index(tmp_path, monkeypatch, name):
     """Only the rows asked for are kept."""
-    monkeypatch.setattr(scored_file, "BATCH_ROWS", 2)
+    monkeypatch.setattr(scored_batches, "BATCH_ROWS", 2)
     rows = read_rows(write(tmp_path / name, ROWS), [2, 0])
     assert {index: row["completion"] for index, row in rows.items()} == {0: "a", 2: "c"}
 
@@ -101,9 +101,9 @@ def test_whole_rows_are_read_by_index(tmp_path, monkeypatch, name):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("s.jsonl", b"{", r"s\.jsonl:1 is not a JSON object"),
+        ("s.jsonl", b"{", r"s\.jsonl:1: not JSON"),
         ("s.jsonl", b'{"prompt": "p"}\n', r"s\.jsonl:1 has no 'reward': score the file first"),
-        ("s.jsonl", b"3\n", r"s\.jsonl:1 is not a JSON object"),
+        ("s.jsonl", b"\n\n3\n", r"s\.jsonl:3: a row must be a JSON object"),
         ("s.jsonl", b"", "has no rows"),
         ("s.parquet", b"PAR1", "can't be read"),
     ],
@@ -113,6 +113,39 @@ def test_bad_files_are_named(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
         read_scored_file(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"reward": "high"}, "'reward' must be a finite number or null, and is text"),
+        ({"reward": [1.0]}, "'reward' must be a finite number or null, and is a list of 1"),
+        ({"prompt": 5}, "'prompt' must be text or a list of chat messages, and is int 5"),
+        ({"completion": ["a"]}, "'completion' must be text or a list of chat messages, and is a list of 1"),
+        ({"group": [1]}, "'group' must be text or a whole number"),
+        ({"num_tokens": "many"}, "'num_tokens' must be a number or null, and is text"),
+        ({"components": "none"}, "'components' must "),
+        ({"components": {"x": 3.0}}, "must "),
+        (
+            {"components": {"x": {"value": "a"}}},
+            "'value' of component 'x' must be a finite number or null, and is text",
+        ),
+    ],
+)
+def test_a_file_of_another_program_is_refused_at_its_row(tmp_path, suffix, change, message):
+    """A column of another type is an error with the row, not a traceback and not a number."""
+    rows = [row | change for row in ROWS[::2]]
+    with pytest.raises(DataError, match=rf"s\.{suffix}.*{message}"):
+        read_scored_file(write(tmp_path / f"s.{suffix}", rows), details=True)
+
+
+def test_rows_that_score_writes_unchanged_are_read(tmp_path):
+    """``score`` keeps NaN, lone surrogates and integers of more than 64 bits in the columns of a row."""
+    rows = [ROWS[0] | {"completion": "\ud800", "label": math.nan, "id": 10**30}]
+    path = write(tmp_path / "s.jsonl", rows)
+    assert read_scored_file(path, details=True).rewards_N.tolist() == [1.0]
+    assert read_rows(path, [0])[0]["id"] == 10**30
 
 
 def test_a_missing_file_is_named(tmp_path):
