@@ -160,7 +160,8 @@ class Score:
     """False if another try may give another score, such as a program that exceeded its time limit on a busy machine. The cache does
     not keep such a score."""
     extracted: str | None = None
-    """What was read from the completion, such as its program, where the reason does not quote it. Reports mark it."""
+    """What was read from the completion, such as its program, where the reason does not quote it. Reports mark it. Marks
+    around it say it in less space where they are always the same: ``<answer>...</answer>``."""
     output: str | None = None
     """What a program of the completion printed in the run that decided the score."""
 

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 _KINDS = frozenset(get_args(UnscoredKind))
 _PARTS = attrgetter("value", "reason", "metrics", "steps", "extracted", "output")
+_TEXT_OR_NONE = {str, type(None)}
 _ZERO, _ONE = Score(0.0), Score(1.0)
 
 
@@ -241,7 +242,8 @@ def _are_plain(scores: Sequence[Score]) -> bool:
     return (
         set(map(type, values)) == {float}
         and set(map(type, reasons)) == {str}
-        and all(extra.count(None) == len(scores) for extra in extras)
+        and all(extra.count(None) == len(scores) for extra in extras[:2])
+        and all(text.count(None) == len(scores) or set(map(type, text)) <= _TEXT_OR_NONE for text in extras[2:])
         and all(map(math.isfinite, values))
     )
 

@@ -14,6 +14,11 @@ _QUOTED = re.compile(r"""prediction ('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
 """The form in which rewards quote the extracted answer in their reason: as a text of Python."""
 
 
+_BETWEEN = "..."
+"""Stands for the extracted text where a component tells the marks around it."""
+_BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A part of a text."""
@@ -26,7 +31,8 @@ class Piece:
 def extracted_by(components: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the texts that each component of a scored row extracted, last-named first.
 
-    A component tells them in ``extracted``, a text or a list of texts. One that does not may quote an answer in its reason.
+    A component tells them in ``extracted``, a text or a list of texts. A text may also be the marks around what was extracted, such as
+    ``<answer>...</answer>``. A component that tells nothing may quote an answer in its reason.
 
     Args:
         components: The column ``components`` of a scored row.
@@ -52,6 +58,44 @@ def _unquoted(quoted: str) -> str:
         return quoted[1:-1]
 
 
+def find(text: str, wanted: str) -> tuple[int, int] | None:
+    r"""Return where the last occurrence of an extracted text starts and ends, or None if there is none.
+
+    Args:
+        text: A completion, or the content of one message.
+        wanted: The text, or the marks around it with ``...`` between them. White space inside the marks is left out. Where the marks end
+            and start with braces, as in ``\boxed{...}``, the braces inside are balanced.
+    """
+    start = text.rfind(wanted)
+    if start >= 0:
+        return start, start + len(wanted)
+    opening, _, closing = wanted.partition(_BETWEEN)
+    if not opening or not closing or _BETWEEN in closing:
+        return None
+    if opening.endswith("{") and closing == "}":
+        start = text.rfind(opening) + len(opening)
+        end = -1 if start < len(opening) else _closing_brace(text, start)
+    else:
+        end = text.rfind(closing)
+        start = text.rfind(opening, 0, max(end, 0)) + len(opening)
+        end = -1 if start < len(opening) else end
+    inside = text[start : max(end, start)]
+    if not inside.strip():
+        return None
+    start += len(inside) - len(inside.lstrip())
+    return start, start + len(inside.strip())
+
+
+def _closing_brace(text: str, start: int) -> int:
+    """Return where the brace is closed that is open before ``start``; -1 if it never is. Braces after a backslash do not count."""
+    depth = 1
+    for brace in _BRACES.finditer(text, start):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if not depth:
+            return brace.start()
+    return -1
+
+
 def mark(text: str, extracted: Mapping[str, Sequence[str]]) -> list[Piece]:
     """Split a text into pieces: what components extracted, and the rest.
 
@@ -65,9 +109,8 @@ def mark(text: str, extracted: Mapping[str, Sequence[str]]) -> list[Piece]:
     spans: dict[tuple[int, int], list[str]] = {}
     for name, texts in extracted.items():
         for wanted in texts:
-            start = text.rfind(wanted)
-            if start >= 0:
-                names = spans.setdefault((start, start + len(wanted)), [])
+            if (span := find(text, wanted)) is not None:
+                names = spans.setdefault(span, [])
                 if name not in names:
                     names.append(name)
     chosen: list[tuple[int, int]] = []
@@ -101,7 +144,7 @@ def marked_messages(completion: Any, components: Mapping[str, Any]) -> list[tupl
     ]
     left, shown = dict(extracted), []
     for role, text in reversed(messages):
-        here = {name: texts for name, texts in left.items() if any(part in text for part in texts)}
+        here = {name: texts for name, texts in left.items() if any(find(text, part) for part in texts)}
         use = here if role in {"assistant", ""} else {}
         left = {name: texts for name, texts in left.items() if name not in use}
         shown.append((role, mark(text, use)))

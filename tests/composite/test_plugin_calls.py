@@ -385,3 +385,13 @@ def test_network_errors_of_sync_rewards_are_infra(call) -> None:
         raise TimeoutError("read timed out")
 
     assert {outcome.kind for outcome in call(function, ROLLOUTS, WHO)} == {"infra"}
+
+
+def test_scores_that_tell_what_they_extracted_are_not_made_again() -> None:
+    """Rollouts may share one score with a text in it; a text of another type is made one."""
+    shared, other = Score(1.0, "", extracted="<a>...</a>"), Score(0.0)
+    found = call_reward(lambda _rollouts: [shared, other, shared], [Rollout("p", "c")] * 3, "me")
+    assert all(one is wanted for one, wanted in zip(found, [shared, other, shared], strict=True))
+    [made] = call_reward(lambda _rollouts: [Score(1.0, "", extracted=5)], [Rollout("p", "c")], "me")  # type: ignore[arg-type]
+    assert isinstance(made, Score)
+    assert made.extracted == "5"

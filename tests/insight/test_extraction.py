@@ -35,6 +35,30 @@ def test_what_a_score_says_was_extracted_goes_before_its_reason():
     assert pieces("1\ndef f(): ...\n1", a=part) == [("1\n", ()), ("def f(): ...", ("a",)), ("\n1", ())]
 
 
+@pytest.mark.parametrize(
+    ("completion", "extracted", "found"),
+    [
+        ("<think>a</think><answer>\n4 \n</answer>", "<answer>...</answer>", "4"),
+        ("<answer>1</answer> <answer>2</answer> x", "<answer>...</answer>", "2"),
+        ("<answer>1</answer> <answer>", "<answer>...</answer>", "1"),
+        ("<answer> </answer>", "<answer>...</answer>", None),
+        ("</answer>1<answer>", "<answer>...</answer>", None),
+        (r"so \boxed{1} and \boxed{\frac{1}{2}}, I think}", r"\boxed{...}", r"\frac{1}{2}"),
+        (r"\boxed{\{1, 2\}}", r"\boxed{...}", r"\{1, 2\}"),
+        (r"\boxed{1", r"\boxed{...}", None),
+        ("1, 2, ..., 9", "2, ..., 9", "2, ..., 9"),
+        ("a ... b ... c", "x...y...z", None),
+        ("...", "...", "..."),
+        ("ab", "...b", None),
+    ],
+)
+def test_marks_around_an_answer_stand_for_it(completion, extracted, found):
+    """What is between the last marks is marked, unless the text itself stands there; braces inside are balanced."""
+    assert [text for text, components in pieces(completion, a={"extracted": extracted}) if components] == (
+        [] if found is None else [found]
+    )
+
+
 def test_two_components_that_extract_the_same_are_both_named():
     """A piece names all components that read it."""
     assert pieces("so 4", a={"extracted": "4"}, b={"extracted": "4"}) == [("so ", ()), ("4", ("a", "b"))]
@@ -58,6 +82,9 @@ def test_the_last_message_that_holds_the_answer_is_marked():
     ]
     found = marked_messages(chat, {"a": {"extracted": "4"}})
     assert [[piece.components for piece in parts] for _, parts in found] == [[()], [()], [(), ("a",)], [()]]
+    chat[2] = {"role": "assistant", "content": "<a>4</a>"}
+    found = marked_messages(chat, {"a": {"extracted": "<a>...</a>"}})
+    assert [[piece.components for piece in parts] for _, parts in found][2] == [(), ("a",), ()]
     assert [role for role, _ in found] == ["assistant", "tool", "assistant", "user"]
 
 

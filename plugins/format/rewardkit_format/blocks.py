@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rewardkit import Rollout, Score, reward
 from rewardkit_format.fences import fenced_blocks
-from rewardkit_format.verdicts import verdict
+from rewardkit_format.verdicts import excerpt, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,9 +78,11 @@ class CodeBlock:
         code = last.content(text)
         if not code.strip():
             return verdict(0.0, f"the {self._name} is empty")
+        # Without its indentation an indented block does not stand in the completion.
+        extracted = None if last.indent else excerpt(code)
         if self._parses and (fault := python_fault(code)):
-            return verdict(0.0, fault)
-        return verdict(1.0, f"there is a {self._name}")
+            return Score(0.0, fault, extracted=extracted)
+        return Score(1.0, f"there is a {self._name}", extracted=extracted)
 
 
 def python_fault(code: str) -> str:

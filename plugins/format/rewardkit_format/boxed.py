@@ -19,7 +19,7 @@ _SIMPLE = re.compile(r"\\boxed\{[^{}\\]*?[^{}\\\s][^{}\\]*\}")
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _NOT_BLANK = re.compile(r"\S")
 
-_RIGHT = verdict(1.0, "the answer is boxed")
+_RIGHT = verdict(1.0, "the answer is boxed", "\\boxed{...}")
 _MISSING = verdict(0.0, "there is no \\boxed answer")
 _REPEATED = verdict(0.0, "\\boxed occurs more than once")
 _BARE = verdict(0.0, "\\boxed is not followed by {")

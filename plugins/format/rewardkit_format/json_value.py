@@ -12,7 +12,7 @@ from annotated_types import Ge, Le
 from rewardkit import Rollout, Score, reward
 from rewardkit_format.fences import fenced_blocks
 from rewardkit_format.tags import check_tag_name
-from rewardkit_format.verdicts import verdict
+from rewardkit_format.verdicts import excerpt, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +59,7 @@ class JsonValue:
             raise ValueError(f"schema is not a JSON Schema: {problem}") from error
         self._source, self._parsed = source, parsed
         self._opening, self._closing = f"<{tag}>", f"</{tag}>"
+        self._marks = f"{self._opening}...{self._closing}" if source == "tag" else None
 
     def __call__(self, rollouts: Sequence[Rollout], /) -> list[Score]:
         """Score a batch."""
@@ -68,19 +69,32 @@ class JsonValue:
         candidate = self._candidate(text)
         if isinstance(candidate, Score):
             return candidate
+        extracted = self._marks
+        if self._source == "fence" and (bare := candidate.strip()) in text:  # without its indentation it may not be
+            extracted = excerpt(bare)
+
+        def score(value: float, reason: str) -> Score:
+            # Scores with the text itself differ between rollouts, so they are not kept for another one.
+            return (
+                Score(value, reason, extracted=extracted)
+                if self._source == "fence"
+                else verdict(value, reason, extracted)
+            )
+
         try:
             value = orjson.loads(candidate)
         except json.JSONDecodeError as error:
-            return verdict(0.0, f"not JSON: {error.msg}")
+            return score(0.0, f"not JSON: {error.msg}")
         try:
             fault = next(self._validator.iter_errors(value), None)
         except ValueError as error:  # deeper than the validator can follow
-            return verdict(self._parsed, f"can't be checked against the schema: {error}"[:_REASON_CHARS])
+            return score(self._parsed, f"can't be checked against the schema: {error}"[:_REASON_CHARS])
         if fault is None:
-            return verdict(1.0, "the JSON satisfies the schema")
+            return score(1.0, "the JSON satisfies the schema")
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault.instance_path)
         reason = f"${path}: {fault.message}"
-        return Score(self._parsed, reason if len(reason) <= _REASON_CHARS else reason[: _REASON_CHARS - 1] + "…")
+        short = reason if len(reason) <= _REASON_CHARS else reason[: _REASON_CHARS - 1] + "…"
+        return Score(self._parsed, short, extracted=extracted)
 
     def _candidate(self, text: str) -> str | Score:
         """Return the text that should be JSON, or a score with the reason if there is none."""

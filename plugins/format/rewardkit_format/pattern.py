@@ -9,7 +9,7 @@ import regex
 from annotated_types import Ge, Gt, MinLen
 
 from rewardkit import Rollout, Score, Unscored, reward
-from rewardkit_format.verdicts import verdict
+from rewardkit_format.verdicts import excerpt, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +52,7 @@ class Regex:
         if count > 1 and (match == "fullmatch" or forbid):
             raise ValueError("count works only with match: search and without forbid")
         self._find = self._pattern.search if match == "search" else self._pattern.fullmatch
+        self._covers_all = match == "fullmatch"
         self._count, self._forbid, self._timeout_s = count, forbid, timeout_s
         self._timeout = Unscored(
             "timeout",
@@ -71,10 +72,17 @@ class Regex:
 
     def _score_one(self, text: str) -> Score:
         found = self._find(text, timeout=self._timeout_s)
-        reason = "the pattern does not match" if found is None else "the pattern matches"
-        return verdict(float((found is None) == self._forbid), reason)
+        if found is None:
+            return verdict(float(self._forbid), "the pattern does not match")
+        value = float(not self._forbid)
+        if self._covers_all:
+            return verdict(value, "the pattern matches")
+        return Score(value, "the pattern matches", extracted=excerpt(found[0]))
 
     def _score_count(self, text: str) -> Score:
         matches = self._pattern.finditer(text, timeout=self._timeout_s)
-        found = sum(1 for _ in itertools.islice(matches, self._count))
-        return verdict(found / self._count, f"{found} of {self._count} matches")
+        found = list(itertools.islice(matches, self._count))
+        reason = f"{len(found)} of {self._count} matches"
+        if not found:
+            return verdict(0.0, reason)
+        return Score(len(found) / self._count, reason, extracted=excerpt(found[-1][0]))

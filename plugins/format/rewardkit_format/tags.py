@@ -63,6 +63,7 @@ class Tags:
         if repeated := next((tag for tag in tags if tags.count(tag) > 1), None):
             raise ValueError(f"tags names {repeated!r} twice; to allow its section more than once, set repeat: true")
         self._tags = [(f"<{tag}>", f"</{tag}>") for tag in tags]
+        self._right = verdict(1.0, "the tags are correct", "...".join(self._tags[-1]))
         self._anchored = anchored
         self._non_empty = non_empty
         self._prefix = self._tags[0][0] if prefilled else ""
@@ -81,7 +82,7 @@ class Tags:
 
     def __call__(self, rollouts: Sequence[Rollout], /) -> list[Score]:
         """Score a batch."""
-        right, is_right, prefix = verdict(1.0, "the tags are correct"), self._is_right, self._prefix
+        right, is_right, prefix = self._right, self._is_right, self._prefix
         results = []
         for rollout in rollouts:
             text = rollout.completion_text
@@ -93,7 +94,7 @@ class Tags:
     def _diagnose(self, text: str) -> Score:
         opened, complete, fault = self._faults(text)
         if not fault:  # the fast check is stricter than a format with repeated sections
-            return verdict(1.0, "the tags are correct")
+            return self._right
         if not self._partial:
             return verdict(0.0, fault)
         return verdict((opened + complete) / (2 * len(self._tags) + 2 * self._anchored), fault)

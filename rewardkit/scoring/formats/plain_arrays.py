@@ -31,6 +31,8 @@ def plain_array(values: Sequence[Any], types: set[type], wanted: pa.DataType | N
     try:
         if types == {str} and wanted in (None, pa.string()):
             return _text_array(values)
+        if types == {str, type(None)} and wanted in (None, pa.string()):
+            return _text_array(["" if value is None else value for value in values], _validity(values))
         if types == {float} and wanted in (None, pa.float64()):
             return _number_array(array("d", values), pa.float64())
         if types == {int} and wanted in (None, pa.int64()):
@@ -52,7 +54,13 @@ def constant_numbers(value: float, count: int) -> pa.Array:
     return _number_array(array("d", [value]) * count, pa.float64())
 
 
-def _text_array(values: Sequence[str]) -> pa.Array:
+def _validity(values: Sequence[Any]) -> bytes:
+    """Return a bit for each value, 0 where it is None, the first value's the lowest bit."""
+    bits = "".join(["0" if value is None else "1" for value in reversed(values)])
+    return int(bits, 2).to_bytes((len(bits) + 7) // 8, "little")
+
+
+def _text_array(values: Sequence[str], validity: bytes | None = None) -> pa.Array:
     import pyarrow as pa
 
     joined = "".join(values)
@@ -63,7 +71,8 @@ def _text_array(values: Sequence[str]) -> pa.Array:
         parts = [value.encode() for value in values]
         offsets = array("i", accumulate(map(len, parts), initial=0))
         data = b"".join(parts)
-    return pa.StringArray.from_buffers(len(values), pa.py_buffer(offsets), pa.py_buffer(data))
+    known = None if validity is None else pa.py_buffer(validity)
+    return pa.StringArray.from_buffers(len(values), pa.py_buffer(offsets), pa.py_buffer(data), known)
 
 
 def _number_array(numbers: array[Any], kind: pa.DataType) -> pa.Array:

@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 
 from rewardkit.scoring.formats.plain_arrays import constant_numbers, constant_texts, plain_array
 
-_columns = st.lists(st.text()) | st.lists(st.integers(-(2**63), 2**63 - 1)) | st.lists(st.floats(allow_nan=False))
+_columns = (
+    st.lists(st.text())
+    | st.lists(st.none() | st.text()).filter(any)
+    | st.lists(st.integers(-(2**63), 2**63 - 1))
+    | st.lists(st.floats(allow_nan=False))
+)
 
 
 @given(_columns.filter(bool))
@@ -23,7 +28,7 @@ def test_the_array_is_the_one_that_pyarrow_makes(values: list[Any]) -> None:
     assert made.equals(pa.array(values))
 
 
-@pytest.mark.parametrize("values", [[], ["a", None], [1, 2.0], [True], [2**63], [b"a"], [[1]]])
+@pytest.mark.parametrize("values", [[], [None], [1, None], [1, 2.0], [True], [2**63], [b"a"], [[1]]])
 def test_anything_else_is_left_to_pyarrow(values: list[Any]) -> None:
     """None, values of several types, and integers beyond 64 bits."""
     assert plain_array(values, set(map(type, values)), None) is None
