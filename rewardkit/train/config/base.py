@@ -99,6 +99,9 @@ class ModelConfig(Section):
     logprob_memory_mb: Count | None = None
     """The memory in MB that the logits of a micro-batch may take. Logits beyond it are computed again in the backward pass, in tiles
     that fit in it. The default is 512 on a CPU and 1024 on a GPU. Not used by reward models."""
+    logprob_kernel: Literal["torch", "triton"] = "torch"
+    """What computes log-probabilities of logits. triton: a kernel for GPUs that goes over the logits fewer times; it is compared with torch
+    at the start, and refused if it differs. Not used by reward models."""
     trust_remote_code: bool = False
 
     @model_validator(mode="after")

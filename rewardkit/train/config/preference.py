@@ -105,8 +105,9 @@ class RewardModelConfig(PreferenceConfig):
 
     @model_validator(mode="after")
     def _has_no_logits(self) -> RewardModelConfig:
-        if self.model.logprob_memory_mb is not None:
-            raise ValueError("model.logprob_memory_mb: a reward model computes no log-probabilities; remove it")
+        for key, default in (("logprob_memory_mb", None), ("logprob_kernel", "torch")):
+            if getattr(self.model, key) != default:
+                raise ValueError(f"model.{key}: a reward model computes no log-probabilities; remove it")
         return self
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rewardkit.language_models import own_logits
-from rewardkit.train.models.logprobs import LogitScaling
+from rewardkit.train.models.kernels.tiles import LogitScaling
 
 SPARSE_FROM = 1 << 22
 """The number of weights from which the gradient of the input embedding is sparse in the backward pass."""

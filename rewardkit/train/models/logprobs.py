@@ -20,6 +20,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from rewardkit.train.models.kernels.tiles import (
+    NO_SCALING,
+    TORCH_TILES,
+    LogitMap,
+    LogitScaling,
+    RowSums,
+    TileKernel,
+)
+
 TOKENS = 512
 WORDS = 4096
 """The size of a tile on a CPU: it fits in the cache of a core."""
@@ -28,28 +37,6 @@ PLAIN_LOGITS = 4 * TOKENS * WORDS
 CPU_MEMORY_MB = 512
 GPU_MEMORY_MB = 1024
 """The default memory of logits. On a GPU it makes the tiles large, because each operation has a cost of its own there."""
-
-
-@dataclass(frozen=True, slots=True)
-class LogitScaling:
-    """The function that a model applies to the product of hidden states and output embedding: ``cap·tanh(scale·x/cap)``."""
-
-    scale: float = 1.0
-    """Cohere's ``logit_scale``, the inverse of Granite's ``logits_scaling``, Falcon-H1's ``lm_head_multiplier``."""
-    cap: float | None = None
-    """Gemma's ``final_logit_softcapping``."""
-
-    def apply(self, product: Tensor) -> Tensor:
-        """Return the logits of a product, in float32."""
-        logits = product.float() * self.scale if self.scale != 1 else product.float()
-        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
-
-    def derivative(self, logits: Tensor) -> Tensor | float:
-        """Return the derivative of the logits by the product, at given logits."""
-        return self.scale if self.cap is None else self.scale * (1 - (logits / self.cap).square())
-
-
-NO_SCALING = LogitScaling()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +81,7 @@ def token_logprobs(
     memory_mb: int | None = None,
     *,
     add_to_grad: bool = False,
+    kernel: TileKernel = TORCH_TILES,
 ) -> tuple[Tensor, Tensor]:
     """Compute ``log softmax(scaling(h·Wᵀ + b)/temperature)`` at each target, and the entropy of each distribution.
 
@@ -109,6 +97,7 @@ def token_logprobs(
         add_to_grad: Add the gradient of the output embedding to its ``grad`` in the backward pass, instead of returning it to autograd.
             This saves a tensor of the embedding's size, and another one if it is tied. It needs a parameter in float32, and
             ``backward()``: ``torch.autograd.grad`` would not return this gradient.
+        kernel: Does the arithmetic on a tile. Few logits are computed by torch, whatever the kernel.
 
     Returns:
         Log-probabilities in float32 with gradient, (N,); entropies in nats without gradient, (N,).
@@ -121,13 +110,36 @@ def token_logprobs(
         bias = None if bias_V is None else bias_V.to(dtype)
         logits_N_V = torch.nn.functional.linear(hidden_N_H.to(dtype), weight_V_H.to(dtype), bias)
         return plain_logprobs(scaling.apply(logits_N_V), targets_N, temperature)
-    call = _Call(
+    return tiled_logprobs(
+        hidden_N_H,
+        weight_V_H,
+        bias_V,
+        targets_N,
         temperature,
         dtype,
         scaling,
-        TileSize.fitting(memory_mb, hidden_N_H.device, len(weight_V_H)),
+        memory_mb=memory_mb,
         add_to_grad=adds,
+        kernel=kernel,
     )
+
+
+def tiled_logprobs(
+    hidden_N_H: Tensor,
+    weight_V_H: Tensor,
+    bias_V: Tensor | None,
+    targets_N: Tensor,
+    temperature: float,
+    dtype: torch.dtype,
+    scaling: LogitScaling = NO_SCALING,
+    *,
+    memory_mb: int | None = None,
+    add_to_grad: bool = False,
+    kernel: TileKernel = TORCH_TILES,
+) -> tuple[Tensor, Tensor]:
+    """Compute what ``token_logprobs`` computes, in tiles however few logits there are."""
+    tile = TileSize.fitting(memory_mb, hidden_N_H.device, len(weight_V_H))
+    call = _Call(LogitMap(scaling, temperature), dtype, tile, kernel, add_to_grad=add_to_grad)
     result: tuple[Tensor, Tensor] = _Tiled.apply(  # type: ignore[no-untyped-call]
         hidden_N_H, weight_V_H, bias_V, targets_N, call, torch.is_grad_enabled()
     )
@@ -163,20 +175,11 @@ def next_logits(hidden_B_H: Tensor, weight_V_H: Tensor, bias_V: Tensor | None) -
 class _Call:
     """The settings of a call."""
 
-    temperature: float
+    logit_map: LogitMap
     dtype: torch.dtype
-    scaling: LogitScaling
     tile: TileSize
+    kernel: TileKernel
     add_to_grad: bool
-
-    def logits(self, product: Tensor) -> Tensor:
-        """Return the logits of a product at the temperature, in float32."""
-        logits = self.scaling.apply(product)
-        return logits if self.temperature == 1 else logits / self.temperature
-
-    def derivative(self, logits: Tensor) -> Tensor | float:
-        """Return the derivative of the logits, at the temperature 1, by the product."""
-        return self.scaling.derivative(logits * self.temperature)
 
 
 class _Tiled(torch.autograd.Function):
@@ -230,10 +233,9 @@ class _Tiled(torch.autograd.Function):
     def backward(ctx: Any, gradient_N: Tensor, _entropy: Tensor) -> tuple[Tensor | None, ...]:
         hidden_N_H, weight_V_H, bias_V, targets_N, logsumexp_N, chosen_N, rest_N, kept = ctx.saved_tensors
         call: _Call = ctx.call
-        scaled_N = gradient_N / call.temperature
+        scaled_N = gradient_N / call.logit_map.temperature
         if not ctx.needs_logits:
-            derivative = call.derivative(chosen_N)
-            pull_N = scaled_N * rest_N * derivative
+            pull_N = scaled_N * rest_N * call.logit_map.derivative(chosen_N)
             own_N_H = weight_V_H[targets_N].float() * pull_N[:, None]
             only_gradient: Tensor = own_N_H.addcmul_(kept, scaled_N[:, None], value=-1)
             return only_gradient.to(ctx.input_dtypes[0]), None, None, None, None, None
@@ -242,6 +244,7 @@ class _Tiled(torch.autograd.Function):
         hidden_gradient = torch.zeros_like(hidden_N_H, dtype=torch.float32) if needs_hidden else None
         weight_gradient = _sum_of(ctx.parameter, weight_V_H) if needs_weight else None
         bias_gradient = torch.zeros_like(bias_V, dtype=torch.float32) if needs_bias else None
+        others_N, own_N = -scaled_N, scaled_N * rest_N
         for rows in _blocks(len(hidden_N_H), call.tile.tokens, len(kept)):
             for words in _blocks(len(weight_V_H), call.tile.words):
                 if rows.stop <= len(kept):
@@ -249,19 +252,21 @@ class _Tiled(torch.autograd.Function):
                 else:
                     bias = None if bias_V is None else bias_V[words]
                     product = torch.nn.functional.linear(hidden_N_H[rows], weight_V_H[words], bias)
-                logits = call.logits(product)
-                tile = (logits - logsumexp_N[rows, None]).exp_().mul_(-scaled_N[rows, None])
-                local = targets_N[rows] - words.start
-                inside = ((local >= 0) & (local < tile.shape[1])).nonzero().squeeze(-1)
-                tile[inside, local[inside]] = (scaled_N * rest_N)[rows][inside]
-                if call.scaling != NO_SCALING:
-                    tile.mul_(call.derivative(logits))
+                tile = call.kernel.gradient_tile(
+                    product,
+                    targets_N[rows],
+                    words.start,
+                    logsumexp_N[rows],
+                    others_N[rows],
+                    own_N[rows],
+                    call.logit_map,
+                )
                 if hidden_gradient is not None:
                     _add_product(hidden_gradient[rows], tile, weight_V_H[words])
                 if weight_gradient is not None:
                     _add_product(weight_gradient[words], tile.t(), hidden_N_H[rows])
                 if bias_gradient is not None:
-                    bias_gradient[words] += tile.sum(0)
+                    bias_gradient[words] += tile.sum(0, dtype=torch.float32)
         if ctx.parameter is not None:
             weight_gradient = None  # it has been added
         gradients = (
@@ -295,38 +300,26 @@ def _forward_block(
         The logit of each target, the log-sum-exp, the entropy, and ``1 − p`` of each target, which is exact where p is near 1.
         Shapes: (R,).
     """
-    highest = hidden_R_H.new_full((len(hidden_R_H),), -torch.inf, dtype=torch.float32)
-    rest = torch.zeros_like(highest)  # Σ exp(z − highest) without the target
-    weighted = torch.zeros_like(highest)  # Σ exp(z − highest)·z without the target
-    chosen = torch.zeros_like(highest)
+    sums = RowSums.empty(hidden_R_H)
     for words in _blocks(len(weight_V_H), call.tile.words):
         bias = None if bias_V is None else bias_V[words]
         product = torch.nn.functional.linear(hidden_R_H, weight_V_H[words], bias)
         if kept_R_V is not None:
             kept_R_V[:, words] = product
-        logits = call.logits(product)
-        new_highest = torch.maximum(highest, logits.amax(-1))
-        shrink = (highest - new_highest).exp()
-        masses = (logits - new_highest[:, None]).exp_()
-        local = targets_R - words.start
-        inside = (local >= 0) & (local < logits.shape[1])
-        place = local.clamp(0, logits.shape[1] - 1)[:, None]
-        chosen = torch.where(inside, logits.gather(-1, place).squeeze(-1), chosen)
-        masses.scatter_(-1, place, masses.gather(-1, place).masked_fill(inside[:, None], 0.0))
-        rest = rest * shrink + masses.sum(-1)
-        weighted = weighted * shrink + torch.linalg.vecdot(masses, logits)
-        highest = new_highest
-        if others_R_H is not None:
+        found = call.kernel.add_tile(
+            sums, product, targets_R, words.start, call.logit_map, masses=others_R_H is not None
+        )
+        if others_R_H is not None and found is not None:
+            shrink, masses = found
             others_R_H.mul_(shrink[:, None])
-            if call.scaling != NO_SCALING:
-                masses.mul_(call.derivative(logits))
             _add_product(others_R_H, masses, weight_V_H[words])
+    chosen, highest = sums.chosen_R, sums.highest_R
     own = (chosen - highest).exp()
-    total = rest + own
+    total = sums.rest_R + own
     logsumexp = highest + total.log()
     if others_R_H is not None:
         others_R_H.div_(total[:, None])
-    return chosen, logsumexp, logsumexp - (weighted + own * chosen) / total, rest / total
+    return chosen, logsumexp, logsumexp - (sums.weighted_R + own * chosen) / total, sums.rest_R / total
 
 
 def _blocks(length: int, size: int, border: int = 0) -> list[slice]:
@@ -345,7 +338,7 @@ def _sum_of(parameter: Tensor | None, weight_V_H: Tensor) -> Tensor:
 
 
 def _add_product(total: Tensor, tile: Tensor, other: Tensor) -> None:
-    """Add the product of a float32 tile and a matrix to a float32 total in place.
+    """Add the product of a tile and a matrix to a float32 total in place. The tile is float32, or on a GPU of the matrix's type.
 
     In bfloat16 a GPU multiplies in bfloat16 and sums in float32. On a CPU, where torch would round each product to bfloat16, it is
     multiplied in float32.

@@ -25,6 +25,8 @@ from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.fsdp import ShardedModel, gather_weights, shard_model
 from rewardkit.train.models.base import TrainedModel
 from rewardkit.train.models.heads import find_head, large_embedding, sparse_gradient
+from rewardkit.train.models.kernels.choice import chosen_kernel
+from rewardkit.train.models.kernels.tiles import NO_SCALING, TORCH_TILES, TileKernel
 from rewardkit.train.models.loading import (
     base_model,
     best_device,
@@ -35,7 +37,7 @@ from rewardkit.train.models.loading import (
     prepare_for_training,
     stop_token_ids,
 )
-from rewardkit.train.models.logprobs import NO_SCALING, PLAIN_LOGITS, next_logits, plain_logprobs, token_logprobs
+from rewardkit.train.models.logprobs import PLAIN_LOGITS, next_logits, plain_logprobs, token_logprobs
 from rewardkit.train.models.precision import allow_tf32, freeze, resolve_dtype
 from rewardkit.train.models.router_loss import add_router_loss
 from rewardkit.train.models.saving import replace_adapters, save_pretrained
@@ -103,6 +105,8 @@ class Policy(TrainedModel):
         self._scaling = NO_SCALING if found is None else found[1]
         self.logprob_memory_mb: int | None = None
         """The memory that logits may take, in MB (``model.logprob_memory_mb``)."""
+        self.logprob_kernel: TileKernel = TORCH_TILES
+        """Does the arithmetic on tiles of logits (``model.logprob_kernel``)."""
         self._embedding = large_embedding(self.lm) if sharded is None else None
         """The input embedding, if its gradient is worth keeping sparse in the backward pass."""
         self.packing = False
@@ -162,6 +166,8 @@ class Policy(TrainedModel):
         shards = shard_model(model, device, location) if sharded else None
         policy = cls(model, tokenizer, device, shards, compute_dtype)
         policy.logprob_memory_mb = config.logprob_memory_mb
+        kernel = (config.logprob_kernel, policy._head, policy._scaling, compute_dtype, device, location)
+        policy.logprob_kernel = policy._run(chosen_kernel, *kernel)
         if config.eos_token is not None and policy.lm.generation_config is not None:
             policy.lm.generation_config.eos_token_id = sorted(policy.eos_ids)  # is saved with the model
         stop_ids = stop_token_ids(tokenizer, stop)
@@ -188,7 +194,7 @@ class Policy(TrainedModel):
                 freeze(model, self.compute_dtype)
             found = Policy(model, self.tokenizer, self.device, compute_dtype=self.compute_dtype)
         found.packing, found.sharing = self.packing, self.sharing
-        found.logprob_memory_mb = self.logprob_memory_mb
+        found.logprob_memory_mb, found.logprob_kernel = self.logprob_memory_mb, self.logprob_kernel
         return found
 
     def backbone(self, **inputs: Any) -> Any:
@@ -342,6 +348,7 @@ class Policy(TrainedModel):
                 self._scaling,
                 self.logprob_memory_mb,
                 add_to_grad=self.sharded is None,
+                kernel=self.logprob_kernel,
             )
         return self._own_logprobs(hidden_N_H, targets_N, temperature)
 

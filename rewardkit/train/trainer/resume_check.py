@@ -33,7 +33,7 @@ _MAY_CHANGE = (
 _PARTS_MAY_CHANGE = {
     "optimizer": ("non_finite", "offload"),
     "kl": ("offload_reference",),
-    "model": ("logprob_memory_mb",),
+    "model": ("logprob_memory_mb", "logprob_kernel"),
 }
 """Keys of sections that may change: a run that stopped at a gradient that is not finite can skip it, and memory can be saved."""
 _LENGTH = ("steps", "epochs")

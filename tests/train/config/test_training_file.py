@@ -259,6 +259,15 @@ def test_a_head_alone_is_trained_without_adapters(tmp_path):
         read(tmp_path, text + "trained: head\n", Registry())
 
 
+@pytest.mark.parametrize("setting", ["logprob_memory_mb: 64", "logprob_kernel: triton"])
+def test_settings_of_log_probs_are_refused_for_reward_models(tmp_path, setting):
+    """A reward model computes none; told with the key."""
+    text = f"version: 1\nstage: reward_model\noutput: out\nmodel: {{path: ./m, {setting}}}\ndata: {{train: a.jsonl}}\nsteps: 1\n"
+    key = setting.split(":")[0]
+    with pytest.raises(ConfigError, match=rf"model\.{key}: a reward model computes no log-probabilities; remove it"):
+        read(tmp_path, text, Registry())
+
+
 @pytest.mark.parametrize(
     ("text", "place", "message"),
     [

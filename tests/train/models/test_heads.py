@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rewardkit.language_models import own_logits
 from rewardkit.train.models import logprobs
-from rewardkit.train.models.logprobs import NO_SCALING, LogitScaling
+from rewardkit.train.models.kernels.tiles import NO_SCALING, LogitScaling
 from rewardkit.train.models.policy import Policy, TokenSpan
 
 SIZES = {
