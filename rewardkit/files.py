@@ -21,6 +21,11 @@ def sync_folder(path: Path) -> None:
     sync_file(path)
 
 
+def write_page(path: Path, page: str) -> None:
+    r"""Write a page atomically. Lone surrogates, which UTF-8 can't hold, are written as escapes such as \ud800. Raises OSError."""
+    write_whole(path, page.encode("utf-8", "backslashreplace"))
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a small file atomically. If this fails, an earlier file of that name is left unchanged.
 

@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rewardkit.cli.support.arguments import check_page
+from rewardkit.cli.support.labels import check_labels
 from rewardkit.cli.support.scoring_process import scored_rows
+from rewardkit.cli.support.streams import json_text
 from rewardkit.errors import DataError, RewardkitError, UsageError
+from rewardkit.toolkit.numbers import FiniteRange
 
 if TYPE_CHECKING:
     from rewardkit.cheat import Cheat
@@ -39,9 +43,8 @@ class CheatedError(RewardkitError):
 )
 @click.option(
     "--label-column",
-    default="label",
-    show_default=True,
-    help="A column that says whether a completion is right (true or false). Without it, the reward itself tells.",
+    help="The column that says whether a completion is right: true or false, 1 or 0. Without one, the reward itself tells.  "
+    "[default: label, where it holds true or false]",
 )
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="The most prompts to attack.")
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="The number of cheats to show.")
@@ -49,7 +52,7 @@ class CheatedError(RewardkitError):
 @click.option("--json", "as_json", is_flag=True, help="Print all findings as JSON.")
 @click.option(
     "--fail-above",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     help="Exit with 1 if any cheat is accepted on more than this share of rows.",
 )
 @click.option(
@@ -74,7 +77,7 @@ class CheatedError(RewardkitError):
 def command(
     reward: Path,
     files: tuple[str, ...],
-    label_column: str,
+    label_column: str | None,
     limit: int,
     top: int,
     out: Path | None,
@@ -102,14 +105,15 @@ def command(
     if (policy_steps is not None or policy_out is not None) and policy is None:
         raise UsageError("--policy-steps and --policy-out need --policy CONFIG")
     limits = None if budget is None else parse_budget(budget)
-    if out is not None and not out.parent.is_dir():
-        raise UsageError(f"--out {out}: the folder {out.parent} does not exist")
+    check_page("--out", out, (reward, *files, *(() if policy is None else (policy,))))
     registry = load_registry()
     trained = None
     if policy is not None:
         from rewardkit.cli.support.policy_attack import PolicyAttack
 
         trained = PolicyAttack(policy, reward, load_registry(), policy_steps, policy_out)
+    if label_column is not None:
+        check_labels(files, label_column)
     rows = honest_rows(scored_rows(reward, files), label_column)
     if not rows:
         raise DataError("no row of the data could be scored, so there is nothing to compare cheats with")
@@ -127,9 +131,7 @@ def command(
     if out is not None:
         write_page(report, out)
     if as_json:
-        import orjson
-
-        click.echo(orjson.dumps(to_data(report), option=orjson.OPT_INDENT_2))
+        click.echo(json_text(to_data(report)))
     else:
         from rewardkit.cli.support.audit_tables import print_report
 

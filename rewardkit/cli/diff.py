@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rewardkit.cli.support.arguments import check_page
 from rewardkit.cli.support.scoring_process import score_to_file
+from rewardkit.cli.support.streams import json_text
 from rewardkit.errors import RewardkitError, UsageError
+from rewardkit.toolkit.numbers import FiniteRange
 
 if TYPE_CHECKING:
     from rewardkit.insight.difference import Difference
@@ -32,11 +35,15 @@ class TooDifferentError(RewardkitError):
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the difference as JSON.")
 @click.option(
-    "--most", default=20, show_default=True, help="The number of most changed rows on the page and in the JSON."
+    "--most",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    help="The number of most changed rows on the page and in the JSON.",
 )
 @click.option(
     "--fail-above",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     help="Exit with 1 if more than this share of rows changed their reward.",
 )
 def command(
@@ -57,6 +64,10 @@ def command(
     if are_rewards != bool(files):
         needed = "name the rollouts to score: rewardkit diff A.yaml B.yaml ROLLOUTS"
         raise UsageError(needed if are_rewards else "two scored files need no further files")
+    check_page("--out", out, (a, b, *files))
+    if are_rewards:
+        _check_rewards(a, b)
+    named = a, b
     with tempfile.TemporaryDirectory(prefix="rewardkit-diff-") if are_rewards else nullcontext("") as folder:
         if are_rewards:
             a, b = (
@@ -65,11 +76,9 @@ def command(
         scored_a, scored_b = read_scored_file(a), read_scored_file(b)
         difference = compare(scored_a, scored_b, most=most)
         if out is not None:
-            write_page(out, scored_a, scored_b, difference)
+            write_page(out, scored_a, scored_b, difference, names=(str(named[0]), str(named[1])))
     if as_json:
-        import orjson
-
-        click.echo(orjson.dumps(dataclasses.asdict(difference), option=orjson.OPT_INDENT_2))
+        click.echo(json_text(dataclasses.asdict(difference)))
     else:
         _print(difference)
     if out is not None:
@@ -78,6 +87,16 @@ def command(
         raise TooDifferentError(
             f"{difference.changed_share:.2%} of the rows changed their reward; --fail-above allows {fail_above:.2%}"
         )
+
+
+def _check_rewards(*rewards: Path) -> None:
+    """Read both reward files before the first is used. Raises as ``rewardkit score`` does."""
+    from rewardkit.cli import load_registry
+    from rewardkit.config.reading import read_config
+
+    registry = load_registry()
+    for reward in rewards:
+        read_config(reward, registry)
 
 
 def _print(difference: Difference) -> None:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rewardkit.cli.support.labels import check_labels
 from rewardkit.cli.support.scoring_process import scored_rows
+from rewardkit.cli.support.streams import json_text
+from rewardkit.toolkit.numbers import FiniteRange
 
 if TYPE_CHECKING:
     from rewardkit.insight.noise import ErrorRates, Rate
@@ -24,7 +27,11 @@ if TYPE_CHECKING:
 )
 @click.option("--component", help="The component to evaluate, instead of the whole reward.")
 @click.option(
-    "--threshold", default=0.5, show_default=True, help="The reward accepts a row where its value exceeds this."
+    "--threshold",
+    type=FiniteRange(),
+    default=0.5,
+    show_default=True,
+    help="The reward accepts a row where its value exceeds this.",
 )
 @click.option("--by", help="A column that divides the rows into classes, such as data_source.")
 @click.option(
@@ -50,16 +57,15 @@ def command(
     """
     from rewardkit.insight.noise import error_rates, labelled_rows
 
+    check_labels(files, label_column, by)
     rows = labelled_rows(scored_rows(reward, files), label=label_column, component=component, by=by)
     classes = sorted({row.group for row in rows}) if by is not None else []
     rates = {"all rows": error_rates(rows, threshold)}
     rates |= {name: error_rates((row for row in rows if row.group == name), threshold) for name in classes}
     if as_json:
-        import orjson
-
         wrong = [row.number for row in rows if row.value is not None and (row.value > threshold) != row.label]
         data = {"rates": {name: _data(found) for name, found in rates.items()}, "wrong_rows": wrong}
-        click.echo(orjson.dumps(data, option=orjson.OPT_INDENT_2))
+        click.echo(json_text(data))
     else:
         _print(rates)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from rewardkit.cli.support.arguments import check_page
 from rewardkit.errors import UsageError
 
 
@@ -27,6 +28,7 @@ def command(paths: tuple[Path, ...], out: Path) -> None:
     Or PATHS are folders of training runs: the page draws all of them in the same charts and lists what differs between
     their configurations. Unfinished runs can be drawn, too. Every run writes such a report at its end.
     """
+    check_page("--out", out, paths)
     if not any(path.is_file() for path in paths):
         from rewardkit.train.reports.run_report import write_report
 

@@ -18,6 +18,7 @@ import click
 from rewardkit.cli import load_registry
 from rewardkit.cli.support.streams import RewardOutput
 from rewardkit.errors import TooManyUnscoredError, UsageError
+from rewardkit.toolkit.numbers import FiniteRange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -90,7 +91,7 @@ RETRYABLE = {"infra", "timeout", "plugin"}
 )
 @click.option(
     "--fail-above",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     metavar="SHARE",
     help="With --repeat: exit with 1 if more than this share of rows is unstable.",
 )
@@ -103,6 +104,9 @@ RETRYABLE = {"infra", "timeout", "plugin"}
     "--verbose",
     is_flag=True,
     help="Print the first traceback of each component whose reward raises an exception.",
+)
+@click.option(
+    "--temporary", is_flag=True, hidden=True, help="OUT is of use to the calling process only: do not name it."
 )
 def command(
     files: tuple[str, ...],
@@ -123,6 +127,7 @@ def command(
     fail_above: float | None,
     as_json: bool,
     verbose: bool,
+    temporary: bool,
 ) -> None:
     """Score the rollouts in FILES with a composite reward.
 
@@ -206,7 +211,7 @@ def command(
         if to_stdout:
             with options.out.open("rb") as rows:
                 shutil.copyfileobj(rows, output.stdout.buffer)
-    print_result(result, out)
+    print_result(result, None if temporary else out)
     if found is not None:
         print_stability(found)
     if as_json:
@@ -252,8 +257,13 @@ def _json_summary(result: RunResult) -> dict[str, Any]:
     return {**counts, "already_complete": result.already_complete, **result.summary}
 
 
-def print_result(result: RunResult, out: Path) -> None:
-    """Print the summary of a run to standard error, in a table that fits 80 columns."""
+def print_result(result: RunResult, out: Path | None) -> None:
+    """Print the summary of a run to standard error, in a table that fits 80 columns.
+
+    Args:
+        result: How it ended.
+        out: The output; None if it will be gone before the user can read it.
+    """
     from rich.console import Console
     from rich.markup import escape
 
@@ -272,7 +282,7 @@ def print_result(result: RunResult, out: Path) -> None:
             console.print(f"[dim]{escape(name)} skipped: {part['skipped']:,}[/]")
     for reason, times in list(summary["unscored_reasons"].items())[:3]:
         console.print(f"[dim]  {times:,} × {escape(reason)}[/]")
-    if any(RETRYABLE & part["unscored"].keys() for part in summary["components"].values()):
+    if out is not None and any(RETRYABLE & part["unscored"].keys() for part in summary["components"].values()):
         console.print(
             "[dim]To score only those rows again: the same command with --retry unscored:infra,timeout,plugin[/]"
         )
@@ -282,6 +292,8 @@ def print_result(result: RunResult, out: Path) -> None:
         console.print(f"[yellow]{_rows(replaced)} with lone surrogates, written as \ufffd; .jsonl would keep them[/]")
     if emptied := manifest["emptied_columns"]:
         console.print(f"[yellow]empty objects became null in {escape(', '.join(emptied))}; .jsonl would keep them[/]")
+    if out is None:
+        return
     done = "already complete: " if result.already_complete else ""
     where = "standard output" if str(out) == STDOUT else escape(str(out))
     console.print(f"{done}{_rows(manifest['rows_written'])} in {where}")
@@ -296,10 +308,10 @@ def _amount(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) else f"{value:,.4g}"
 
 
-def _where_rejected(out: Path) -> str:
+def _where_rejected(out: Path | None) -> str:
     from rich.markup import escape
 
-    return "" if str(out) == STDOUT else f": see {escape(str(out))}.rejected.jsonl"
+    return "" if out is None or str(out) == STDOUT else f": see {escape(str(out))}.rejected.jsonl"
 
 
 def _table(summary: dict[str, Any]) -> Table:

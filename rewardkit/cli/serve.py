@@ -9,6 +9,7 @@ import click
 
 from rewardkit.cli import load_registry
 from rewardkit.errors import UsageError
+from rewardkit.toolkit.numbers import FiniteRange
 
 NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 
@@ -38,7 +39,7 @@ NEEDED = ("fastapi", "uvicorn", "prometheus_client")
     "--retry-for",
     default=60.0,
     show_default=True,
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     metavar="SECONDS",
     help="How long requests of OpenRLHF, slime and NeMo-Gym wait for what a service or a time-out left unscored.",
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from rewardkit.files import write_whole
+from rewardkit.files import write_page as write_page_file
 from rewardkit.insight.difference import Difference
 from rewardkit.insight.scored_file import ScoredFile, read_rows
 
@@ -82,22 +82,34 @@ def examples(a: ScoredFile, b: ScoredFile, difference: Difference) -> list[dict[
     return found
 
 
-def write_page(path: Path, a: ScoredFile, b: ScoredFile, difference: Difference) -> None:
-    """Write the difference as one HTML page that needs no network and no scripts. Raises OSError, DataError."""
+def write_page(path: Path, a: ScoredFile, b: ScoredFile, difference: Difference, names: tuple[str, str]) -> None:
+    """Write the difference as one HTML page that needs no network and no scripts.
+
+    Args:
+        path: The page.
+        a: What reward A gave.
+        b: What reward B gave.
+        difference: The difference of the two.
+        names: What A and B are called: the files that the user named.
+
+    Raises:
+        OSError: The page can't be written.
+        DataError: A scored file can't be read.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("rewardkit.insight"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     page = environment.get_template("difference.html.jinja").render(
         title="Difference of two rewards",
-        a=a.path,
-        b=b.path,
+        a=names[0],
+        b=names[1],
         reward_id_a=a.reward_id or "unknown",
         reward_id_b=b.reward_id or "unknown",
         difference=difference,
         tables=tables(difference),
         examples=examples(a, b, difference),
     )
-    write_whole(path, page.encode())
+    write_page_file(path, page)
 
 
 def _said(part: Mapping[str, Any] | None) -> tuple[str, str]:

@@ -12,7 +12,12 @@ from rewardkit.errors import DataError
 Z_95 = 1.959964
 """The 97.5 % quantile of the normal distribution."""
 
-_LABELS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+_LABELS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False, "yes": True, "no": False}
+
+
+def truth_of(label: Any) -> bool | None:
+    """Return what a label says: true or false, 1 or 0, yes or no, also as text; None if it is none of these."""
+    return _LABELS.get(str(label).strip().lower())
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,7 @@ def labelled_rows(
             )
         if by is not None and by not in row:
             raise DataError(f"row {number:,} has no column {by!r}")
-        verdict = _LABELS.get(str(row[label]).strip().lower())
+        verdict = truth_of(row[label])
         if verdict is None:
             raise DataError(f"row {number:,}: the label {row[label]!r} is not true, false, 1 or 0")
         parts = row.get("components") or {}

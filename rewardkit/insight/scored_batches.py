@@ -102,11 +102,11 @@ def _components_problem(value: Any) -> str | None:
 
 
 def _is_number(value: Any) -> bool:
-    """Return whether a value is None or a number that a float can hold."""
+    """Return whether a value is missing (pandas writes NaN for null) or a number that a float can hold."""
     if value is None:
         return True
     if type(value) is float:
-        return math.isfinite(value)
+        return not math.isinf(value)
     return isinstance(value, int) and abs(value) < 1 << 1023
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from rewardkit.files import write_whole
+from rewardkit.files import write_page
 from rewardkit.insight.difference import TOLERANCE
 from rewardkit.insight.difference_report import number, text_of
 from rewardkit.insight.extraction import marked_messages
@@ -56,7 +56,7 @@ def write_scored_report(path: Path, out: Path) -> ScoredStatistics:
         sections=_sections(file, statistics),
         costs=_costs(path),
     )
-    write_whole(out, page.encode())
+    write_page(out, page)
     return statistics
 
 

@@ -1,4 +1,4 @@
-"""What plugins may use beyond a reward function: rows of files, jobs that can be resumed, reward files, calls of services, rates, charts.
+"""What plugins may use beyond a reward function: rows of files, jobs that can be resumed, reward files, options, services, rates, charts.
 
 A plugin that adds commands reads files and keeps finished work as rewardkit does. Each name loads when it is first touched.
 """
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rewardkit.services.limits import RETRIED_STATUS, GaveUpError, TryAgainError, retry_after_s
     from rewardkit.toolkit.calls import call_service
     from rewardkit.toolkit.jobs import run_transform
+    from rewardkit.toolkit.numbers import FiniteRange
     from rewardkit.toolkit.reward_files import ConfiguredReward, configured_rewards, read_yaml
     from rewardkit.toolkit.rows import map_row, read_rows
 
@@ -24,6 +25,7 @@ _MODULES = {
     "RETRIED_STATUS": "rewardkit.services.limits",
     "ConfiguredReward": "rewardkit.toolkit.reward_files",
     "ErrorRates": "rewardkit.insight.noise",
+    "FiniteRange": "rewardkit.toolkit.numbers",
     "GaveUpError": "rewardkit.services.limits",
     "LabelledRow": "rewardkit.insight.noise",
     "Line": "rewardkit.insight.svg_chart",
@@ -50,6 +52,7 @@ __all__ = [
     "RETRIED_STATUS",
     "ConfiguredReward",
     "ErrorRates",
+    "FiniteRange",
     "GaveUpError",
     "LabelledRow",
     "Line",

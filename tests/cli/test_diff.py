@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from rewardkit.cli import cli
 from rewardkit.cli.diff import TooDifferentError
-from rewardkit.errors import UsageError
+from rewardkit.errors import ConfigError, UsageError
 
 
 def write(path: Path, rewards) -> str:
@@ -86,3 +86,27 @@ def test_wrong_use(arguments, message):
     """A wrong combination of arguments gets a message that names the valid ones."""
     with pytest.raises(UsageError, match=message):
         run(*arguments)
+
+
+MATH = "version: 1\ncomponents:\n  right: {use: math, with: {reference: answer}}\n"
+
+
+def test_the_page_names_the_rewards(tmp_path):
+    """Not the temporary files that hold their scores."""
+    for name in ("old.yaml", "new.yaml"):
+        (tmp_path / name).write_text(MATH)
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"prompt": "q", "completion": "4", "answer": "4"}) + "\n")
+    files = [str(tmp_path / name) for name in ("old.yaml", "new.yaml", "rows.jsonl")]
+    run(*files, "--out", str(tmp_path / "page.html"))
+    page = (tmp_path / "page.html").read_text()
+    assert f"A: {files[0]}" in page
+    assert f"B: {files[1]}" in page
+
+
+def test_both_rewards_are_checked_before_either_is_used(tmp_path, capfd):
+    """A mistake in the second one costs no scoring with the first."""
+    (tmp_path / "old.yaml").write_text(MATH)
+    (tmp_path / "new.yaml").write_text("version: 1\n")
+    with pytest.raises(ConfigError, match=r"new\.yaml:1:1: lacks the key 'components'"):
+        run(str(tmp_path / "old.yaml"), str(tmp_path / "new.yaml"), str(tmp_path / "rows.jsonl"))
+    assert "scoring with" not in capfd.readouterr().err

@@ -222,6 +222,32 @@ def test_the_page_shows_cheats_with_everything_escaped(tmp_path, monkeypatch):
     assert "\u202e" not in page
 
 
+def test_a_named_column_of_labels_must_hold_labels(tmp_path, monkeypatch, capfd):
+    """Without this, a misspelt name would let the reward itself tell what is right."""
+    (tmp_path / "reward.yaml").write_text(CONTAINS)
+    monkeypatch.chdir(tmp_path)
+    rows = [row | {"ok": place} for place, row in enumerate(ANSWERS)]
+    data = write_rows(tmp_path, rows)
+    found = json.loads(invoke("reward.yaml", "--data", data, "--label-column", "ok", "--json").stdout)
+    assert (found["best_by_row"][0]["right"], found["best_by_row"][0]["wrong"]) == (0.0, 1.0)
+    capfd.readouterr()
+    with pytest.raises(
+        DataError, match=r"rows\.jsonl:1 has no column 'okay'.* Columns are prompt, completion, answer, ok"
+    ):
+        invoke("reward.yaml", "--data", data, "--label-column", "okay")
+    assert "scoring with" not in capfd.readouterr().err
+
+
+def test_lone_surrogates_are_shown_as_escapes(tmp_path, monkeypatch):
+    """UTF-8 can't hold them, and ``score`` keeps them."""
+    (tmp_path / "reward.yaml").write_text(CONTAINS)
+    monkeypatch.chdir(tmp_path)
+    data = write_rows(tmp_path, [row | {"prompt": "2+3? \ud800"} for row in ANSWERS])
+    found = json.loads(invoke("reward.yaml", "--data", data, "--json", "--out", "page.html").stdout)
+    assert found["best_by_row"][0]["prompt"] == "2+3? \ud800"
+    assert "2+3? ⟨U+D800⟩" in (tmp_path / "page.html").read_text()
+
+
 def test_json_has_components_and_rows(tmp_path, monkeypatch):
     """For each component and for each row it names the best cheat beside what honest completions get."""
     (tmp_path / "reward.yaml").write_text(CONTAINS)

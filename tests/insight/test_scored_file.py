@@ -140,6 +140,15 @@ def test_a_file_of_another_program_is_refused_at_its_row(tmp_path, suffix, chang
         read_scored_file(write(tmp_path / f"s.{suffix}", rows), details=True)
 
 
+@pytest.mark.parametrize("name", ["s.parquet", "s.jsonl"])
+def test_nan_is_a_missing_reward(tmp_path, name):
+    """NaN, which pandas writes where ``score`` wrote null, is a missing value; infinity is no reward."""
+    rows = [ROWS[0] | {"reward": math.nan}, ROWS[2]]
+    np.testing.assert_equal(read_scored_file(write(tmp_path / name, rows)).rewards_N, [math.nan, 0.5])
+    with pytest.raises(DataError, match="'reward' must be a finite number"):
+        read_scored_file(write(tmp_path / name, [ROWS[0] | {"reward": math.inf}]))
+
+
 def test_rows_that_score_writes_unchanged_are_read(tmp_path):
     """``score`` keeps NaN, lone surrogates and integers of more than 64 bits in the columns of a row."""
     rows = [ROWS[0] | {"completion": "\ud800", "label": math.nan, "id": 10**30}]

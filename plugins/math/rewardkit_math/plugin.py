@@ -16,6 +16,7 @@ from rewardkit_math.verify import QUOTED, Verdict, verify
 if TYPE_CHECKING:
     import click
 
+
 Source = Literal["tag", "boxed", "hash", "bare", "phrase", "math", "number", "text"]
 
 
@@ -160,18 +161,18 @@ def register_commands() -> Iterable[click.Command]:
     """Add the command `rewardkit math`."""
     import click
 
+    from rewardkit.toolkit import FiniteRange
+
     @click.command("math", short_help="Compare two mathematical answers.")
     @click.argument("prediction")
     @click.argument("reference")
     @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
     @click.option("--percent", type=click.Choice(["either", "fraction", "number"]), default="either", show_default=True)
-    @click.option("--tolerance", type=click.FloatRange(min=0), default=1e-6, show_default=True)
+    @click.option("--tolerance", type=FiniteRange(min=0), default=1e-6, show_default=True)
     @click.option("--list-order", is_flag=True, help="The order of a bare list counts.")
     @click.option("--units", type=click.Choice(["ignore", "required"]), default="ignore", show_default=True)
     @click.option("--form", type=click.Choice(["any", "simplified"]), default="any", show_default=True)
-    @click.option(
-        "--deadline", "deadline_s", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True
-    )
+    @click.option("--deadline", "deadline_s", type=FiniteRange(min=0, min_open=True), default=2.0, show_default=True)
     def command(prediction: str, reference: str, *, as_json: bool, **options: Any) -> None:
         """Compare the answer in PREDICTION with the one in REFERENCE.
 

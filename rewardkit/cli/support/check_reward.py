@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
-import orjson
 
 from rewardkit.cli import load_registry
 from rewardkit.cli.support.check_functions import functions_of, import_problem
 from rewardkit.cli.support.composite_table import print_composite
+from rewardkit.cli.support.streams import json_text
 from rewardkit.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def check_reward(
     if as_json:
         report: dict[str, Any] = {"reward_id": config.reward_id, "resolved": config.resolved, "data": _plain(findings)}
         report["functions"] = [{"use": item.offer.type.name, "imported": trust} for item in functions]
-        click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
+        click.echo(json_text(report))
     else:
         _print(config, findings, [] if trust else functions)
     if findings is not None and (summary := findings.summary()):

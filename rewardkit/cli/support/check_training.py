@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import orjson
 
 from rewardkit.cli.support.memory_table import add_memory, memory_json, print_memory
+from rewardkit.cli.support.streams import json_text
 from rewardkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def check_training(
         findings = {name: value for name, value in asdict(found).items() if name != "lengths"}
         report = {"stage": file.document.data["stage"], "output": str(file.config.output), **findings}
         report["memory"] = memory_json(*estimate) if estimate is not None else None
-        click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
+        click.echo(json_text(report))
     else:
         from rich.console import Console
 

@@ -14,15 +14,30 @@ import click
 from rewardkit.errors import RewardkitError
 
 
+class ScoringFailedError(RewardkitError):
+    """Scoring a file in a subprocess failed; ends the command with the same exit code.
+
+    Args:
+        reward: The reward file.
+        exit_code: The exit code of the subprocess; below 0 if a signal killed it.
+    """
+
+    def __init__(self, reward: Path, exit_code: int) -> None:
+        self.exit_code = exit_code if exit_code > 0 else 1
+        killed = f"was killed by signal {-exit_code}" if exit_code < 0 else "failed"
+        super().__init__(f"scoring with {reward} {killed}")
+
+
 def scored_rows(reward: Path, files: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Score files as ``rewardkit score`` does, and yield the scored rows. Raises as ``score_to_file`` does."""
-    import orjson
+    from rewardkit.scoring.formats.decode import read_row
 
     with (
         tempfile.TemporaryDirectory(prefix="rewardkit-") as folder,
         score_to_file(reward, files, Path(folder) / "scored.jsonl").open("rb") as scored,
     ):
-        yield from map(orjson.loads, scored)
+        for line in scored:
+            yield read_row(line)[0]
 
 
 def score_to_file(reward: Path, files: Sequence[str], out: Path) -> Path:
@@ -41,10 +56,10 @@ def score_to_file(reward: Path, files: Sequence[str], out: Path) -> Path:
     """
     click.echo(f"scoring with {reward}", err=True)
     done = subprocess.run(
-        [sys.executable, "-m", "rwk", "score", *files, "--reward", str(reward), "--out", str(out)],
+        [sys.executable, "-m", "rwk", "score", *files, "--reward", str(reward), "--out", str(out), "--temporary"],
         stdout=subprocess.DEVNULL,
         check=False,
     )
     if not out.exists():
-        raise RewardkitError(f"scoring with {reward} ended with exit code {done.returncode}")
+        raise ScoringFailedError(reward, done.returncode)
     return out

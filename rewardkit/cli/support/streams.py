@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import json
 import os
 import sys
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Any, Self, TextIO
+
+import orjson
 
 
 class _Forgiving(io.FileIO):
@@ -42,6 +45,14 @@ def protect_streams() -> None:
         sys.stderr = io.TextIOWrapper(
             io.BufferedWriter(_Forgiving(2, "w", closefd=False)), encoding, "backslashreplace", line_buffering=True
         )
+
+
+def json_text(data: Any) -> str:
+    """Return data as indented JSON. Lone surrogates of rows, which UTF-8 can't hold, are written as escapes."""
+    try:
+        return orjson.dumps(data, option=orjson.OPT_INDENT_2).decode()
+    except orjson.JSONEncodeError:
+        return json.dumps(data, indent=2)
 
 
 class RewardOutput:

@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from rewardkit.files import write_whole
+from rewardkit.files import write_page as write_page_file
 from rewardkit.insight.audit.attack import Attack, ComponentFinding, Finding
 from rewardkit.insight.audit.clusters import Cluster
 from rewardkit.insight.audit.rows import HonestRow, Levels, text_of
@@ -112,7 +112,7 @@ def write_page(report: AuditReport, out: Path) -> None:
         shortened=shortened,
         visible=visible,
     )
-    write_whole(out, page.encode("utf-8", "surrogatepass"))
+    write_page_file(out, page)
 
 
 def shortened(text: str, length: int = SHOWN_CHARACTERS) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rewardkit.cheat import CheatInput
 from rewardkit.errors import DataError
+from rewardkit.insight.noise import truth_of
 from rewardkit.types import message_text
 
 REFERENCE_LENGTH = 60
@@ -80,14 +81,17 @@ class Levels:
         return self.right > self.wrong + SAME
 
 
-def honest_rows(scored: Iterable[Mapping[str, Any]], label: str = "label") -> list[HonestRow]:
+def honest_rows(scored: Iterable[Mapping[str, Any]], label: str | None = None) -> list[HonestRow]:
     """Group the rows of a scored file by prompt, in the order in which they appear. Unscored rows are left out.
 
     Args:
         scored: The rows.
-        label: The column that says whether a completion is right (true or false), if there is one.
+        label: The column that says whether a completion is right. If None, the column ``label`` says so where it holds true or false;
+            its other values may be reference answers.
     """
     found: dict[str, list[Mapping[str, Any]]] = {}
+    read = _bool if label is None else truth_of
+    label = label or "label"
     for row in scored:
         if row.get("reward") is not None:
             found.setdefault(repr(row["prompt"]), []).append(row)
@@ -99,7 +103,7 @@ def honest_rows(scored: Iterable[Mapping[str, Any]], label: str = "label") -> li
             for row, (text, _) in zip(rows, texts, strict=True)
             if row.get("num_tokens") is not None
         ]
-        labels = tuple(value if isinstance(value := row.get(label), bool) else None for row in rows)
+        labels = tuple(read(row.get(label)) for row in rows)
         fields = {key: value for key, value in rows[0].items() if key not in _ADDED}
         if any(value is not None for value in labels):
             fields.pop(label, None)
@@ -110,6 +114,10 @@ def honest_rows(scored: Iterable[Mapping[str, Any]], label: str = "label") -> li
             HonestRow(rows[0]["prompt"], fields, tuple(texts), fmean(tokens) if tokens else None, labels, components)
         )
     return result
+
+
+def _bool(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 def levels_of(rows: Sequence[HonestRow]) -> Levels:

@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from rewardkit.errors import OutputError
+from rewardkit.files import write_page as write_page_file
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -35,7 +36,7 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
     """
     page = environment().get_template(template).render(**values)
     try:
-        path.write_text(page, encoding="utf-8")
+        write_page_file(path, page)
     except OSError as error:
         raise OutputError(f"{path} can't be written: {error.strerror}") from None
     return path

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from rewardkit.errors import DataError, TooManyUnscoredError, UsageError
-from rewardkit.toolkit import Row, RowError, Transform, read_rows, run_transform
+from rewardkit.toolkit import FiniteRange, Row, RowError, Transform, read_rows, run_transform
 from rewardkit_judge.calibration import Calibration, calibrate_pairs, calibrate_rows
 from rewardkit_judge.commands.calibration_report import as_json, print_table, write_page
 from rewardkit_judge.commands.judges import find_judge, rollout_of
@@ -43,8 +43,14 @@ _SOURCE = "source_row"
 )
 @click.option("--label-column", default="label", show_default=True, help="The column of the labels.")
 @click.option("--key", help="A column of both files by which rows belong together.  [default: the order of rows]")
-@click.option("--label-threshold", type=float, help="Labels are numbers, and true above this one.")
-@click.option("--threshold", default=0.5, show_default=True, help="The judge accepts a row if its value exceeds this.")
+@click.option("--label-threshold", type=FiniteRange(), help="Labels are numbers, and true above this one.")
+@click.option(
+    "--threshold",
+    type=FiniteRange(),
+    default=0.5,
+    show_default=True,
+    help="The judge accepts a row if its value exceeds this.",
+)
 @click.option("--component", help="The judge, if CONFIG has several.")
 @click.option(
     "--html", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with the reliability plot."

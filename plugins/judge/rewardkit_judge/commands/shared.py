@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import click
 
 from rewardkit.errors import TooManyUnscoredError
-from rewardkit.toolkit import Transform, TransformResult, run_transform
+from rewardkit.toolkit import FiniteRange, Transform, TransformResult, run_transform
 from rewardkit_judge.judge import Judge
 from rewardkit_judge.options import KEY, Options
 
@@ -21,19 +21,32 @@ _JUDGE = [
     click.option(
         "--url", required=True, help="The address of an OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1."
     ),
-    click.option("--temperature", default=0.0, show_default=True, type=click.FloatRange(min=0)),
+    click.option("--temperature", default=0.0, show_default=True, type=FiniteRange(min=0)),
     click.option("--max-tokens", default=1024, show_default=True, type=click.IntRange(1), help="The most of a reply."),
     click.option(
         "--concurrency", default=32, show_default=True, type=click.IntRange(1), help="The most calls at once."
     ),
     click.option("--tries", default=5, show_default=True, type=click.IntRange(1), help="Attempts per call."),
-    click.option("--request-timeout", default=120.0, show_default=True, help="Seconds that one attempt may take."),
+    click.option(
+        "--request-timeout",
+        default=120.0,
+        show_default=True,
+        type=FiniteRange(min=0, min_open=True),
+        help="Seconds that one attempt may take.",
+    ),
     click.option(
         "--api-key", default=KEY, show_default=True, metavar="NAME", help="The environment variable with the key."
     ),
     click.option("--version", "version", default="", help="Names the weights behind the model's name."),
-    click.option("--price-prompt", default=0.0, help="Price of a million tokens of questions, for the costs."),
-    click.option("--price-completion", default=0.0, help="Price of a million tokens of replies."),
+    click.option(
+        "--price-prompt",
+        default=0.0,
+        type=FiniteRange(min=0),
+        help="Price of a million tokens of questions, for the costs.",
+    ),
+    click.option(
+        "--price-completion", default=0.0, type=FiniteRange(min=0), help="Price of a million tokens of replies."
+    ),
     click.option("--no-preflight", is_flag=True, help="Do not ask the endpoint whether it knows the model."),
 ]
 _NAMES = ("model", "url", "temperature", "max_tokens", "concurrency", "tries", "request_timeout", "api_key", "version")
@@ -68,7 +81,7 @@ def output_options(abort_above: float = 0.1) -> Callable[[F], F]:
             "--abort-above",
             default=abort_above,
             show_default=True,
-            type=click.FloatRange(0, 1),
+            type=FiniteRange(0, 1),
             help="The share of rows that may fail.",
         ),
         click.option("--json", "as_json_text", is_flag=True, help="Print the summary as JSON on standard output."),
