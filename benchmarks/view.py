@@ -1,6 +1,6 @@
 """Time until `rewardkit view` shows the first page of a scored file, time of each view of it, and peak memory.
 
-    python benchmarks/view.py [--rows 1000000] [--file SCORED.parquet]
+    python benchmarks/view.py [--rows 1000000] [--format parquet|jsonl] [--file SCORED.parquet]
 
 The viewer runs as a process of its own, from a cold start of Python; memory is the highest that the process reached (VmHWM).
 """
@@ -18,8 +18,10 @@ import time
 import urllib.parse
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -90,6 +92,15 @@ def _component(values: np.ndarray, weight: float, numbers: np.ndarray) -> pa.Str
     return pa.StructArray.from_arrays(list(columns.values()), list(columns))
 
 
+def as_lines(path: Path) -> Path:
+    """Write a Parquet file's rows as JSON Lines beside it, and return that file."""
+    target = path.with_suffix(".jsonl")
+    with target.open("wb") as out, pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(BATCH):
+            out.writelines(orjson.dumps(row) + b"\n" for row in batch.to_pylist())
+    return target
+
+
 def cpu_seconds(process: int) -> float:
     """Return the CPU time of a process."""
     fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
@@ -103,17 +114,26 @@ def megabytes(process: int, name: str) -> float:
     return int(found[1]) / 1000
 
 
+def described(base: str) -> dict[str, Any]:
+    """Return what the viewer says of its file."""
+    with urllib.request.urlopen(f"{base}api/state") as state:  # noqa: S310 - the viewer's own address
+        return dict(json.load(state)["sources"][0])
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--format", choices=["parquet", "jsonl"], default="parquet", help="of the made-up file")
     parser.add_argument("--file", type=Path, help="a scored file instead of a made-up one")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = arguments.file or Path(folder) / "scored.parquet"
         if arguments.file is None:
             write(path, arguments.rows)
-        print(f"{path.stat().st_size / 1e6:.0f} MB of Parquet")
+        if arguments.file is None and arguments.format == "jsonl":
+            path = as_lines(path)
+        print(f"{path.stat().st_size / 1e6:.0f} MB of {path.suffix}")
         started = time.perf_counter()
         command = [
             sys.executable,
@@ -143,9 +163,11 @@ def main() -> None:
 
             with urllib.request.urlopen(base) as page:  # noqa: S310
                 page.read()
-            with urllib.request.urlopen(f"{base}api/state") as state:  # noqa: S310
-                rows = json.load(state)["sources"][0]["rows"]
-            ask(f"first page of {rows:,} rows", "api/0/rows", since=started)
+            ask("first page", "api/0/rows", since=started)
+            while "reading" in (source := described(base))["title"]:
+                time.sleep(0.05)
+            rows = source["rows"]
+            ask(f"page once all {rows:,} rows are read", "api/0/rows", since=started)
             ask("page in the middle", f"api/0/rows?offset={rows // 2}")
             ask("one row", f"api/0/row/{rows // 2}")
             ask("sorted by reward", "api/0/rows?sort=-reward")

@@ -55,7 +55,8 @@ def command(paths: tuple[Path, ...], port: int | None, token: str | None, browse
         def started() -> None:
             count = len(sources.sources)
             rows = sum(one.relation.rows for one in sources.sources)
-            click.echo(f"{count} {'file or run' if count == 1 else 'files and runs'} with {rows:,} rows")
+            so_far = " so far; reading" if any(one.is_loading for one in sources.sources) else ""
+            click.echo(f"{count} {'file or run' if count == 1 else 'files and runs'} with {rows:,} rows{so_far}")
             click.echo(f"{address}  (Ctrl-C ends the viewer)")
             if browser:
                 webbrowser.open(address)

@@ -91,9 +91,12 @@ class Database:
 
     def add_parquet(self, name: str, path: Path) -> None:
         """Make a view of a scored Parquet file. Raises DataError."""
-        file = str(path.resolve())
-        self._files.append(file)
+        self.allow(path)
         self.refresh_parquet(name, path)
+
+    def allow(self, path: Path) -> None:
+        """Allow a file to be read after the connection is locked, also one that does not exist yet."""
+        self._files.append(str(path.resolve()))
 
     def refresh_parquet(self, name: str, path: Path) -> None:
         """Make the view again, after the file has been written anew."""

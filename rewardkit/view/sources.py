@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rewardkit.errors import DataError
-from rewardkit.view.adapters import evaluations, inspect_logs, json_rows, parquet_rows, runs
-from rewardkit.view.adapters.lines import Rows
+from rewardkit.view.adapters import evaluations, json_rows, parquet_rows, runs
 from rewardkit.view.database import Database, parquet_columns, table_columns
 from rewardkit.view.queries import Relation
+from rewardkit.view.reading import LARGE_BYTES, SCORED, Growing, Loading, reader_of
 
 DEPTH = 3
 """Folders below the one that is named in which runs and files are looked for."""
@@ -35,12 +36,21 @@ class Source:
     reader: Growing | None
     """Reads what is new; None if the rows are read where they lie."""
     state: tuple[int, int] = (0, 0)
-    """The size and time of a Parquet file whose rows are read where they lie, and of a run's metrics."""
+    """The size and time of a Parquet file whose rows are read where they lie, of a large file of JSON Lines, and of a run's metrics."""
+    loaded: tuple[int, int] = (0, 0)
+    """Size and time of a large file of JSON Lines when its rows were read."""
+    loading: Loading | None = None
+    """Reads the rest of a large file of JSON Lines; None if the source is no such file."""
+
+    @property
+    def is_loading(self) -> bool:
+        """True while the rows on show are only the first ones."""
+        return self.loading is not None and self.loading.is_alive()
 
     def described(self) -> dict[str, Any]:
         """Return what the page says of the source."""
         return {
-            "title": self.title,
+            "title": f"{self.title} (first rows; reading)" if self.is_loading else self.title,
             "kind": self.kind,
             "path": str(self.path),
             "rows": self.relation.rows,
@@ -54,84 +64,52 @@ class Source:
         }
 
 
-class Growing:
-    """Files of rows that may grow: each call of ``new_rows`` returns what was added since the last.
-
-    Args:
-        files: Returns the files in their order.
-        read: Yields the rows of one file from a byte on, each with the byte after it; files that are not lines of JSON are read whole
-            again when they have changed.
-        by_line: The files are lines of JSON, to which lines are appended.
-    """
-
-    def __init__(
-        self, files: Callable[[], Sequence[Path]], read: Callable[[Path, int], Rows], *, by_line: bool
-    ) -> None:
-        self._files, self._read, self._by_line = files, read, by_line
-        self._known: dict[Path, tuple[int, int]] = {}
-        self._done: dict[Path, int] = {}
-
-    def changed(self) -> tuple[bool, list[Path]]:
-        """Return whether everything has to be read again, and the files that hold something new."""
-        states = {}
-        for file in self._files():
-            try:
-                found = file.stat()
-            except OSError:
-                continue
-            states[file] = (found.st_size, found.st_mtime_ns)
-        new = [file for file, state in states.items() if self._known.get(file) != state]
-        gone = self._known.keys() - states.keys()
-        rewritten = [
-            file
-            for file in new
-            if file in self._known and (not self._by_line or states[file][0] < self._done.get(file, 0))
-        ]
-        self._known = states
-        return bool(gone or rewritten), new
-
-    def rows(self, files: Iterable[Path]) -> Iterable[dict[str, Any]]:
-        """Yield the new rows of files."""
-        for file in files:
-            for row, end in self._read(file, self._done.get(file, 0)):
-                self._done[file] = end
-                yield row
-
-    def restart(self) -> list[Path]:
-        """Forget what was read, and return all files."""
-        self._done.clear()
-        return list(self._known)
-
-
 class Sources:
     """All sources of one viewer. Safe in any thread."""
 
     def __init__(self, paths: Sequence[Path], tell: Callable[[str], None] = lambda _: None) -> None:
         self.database = Database()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._tell = tell
         self.sources: list[Source] = []
+        self._names = 0
         try:
             for path in paths:
                 self._add(path)
             self.database.lock()
+            for source in self.sources:
+                if source.loading is not None:
+                    source.loading.start()
         except BaseException:
             self.database.close()
             raise
 
     def close(self) -> None:
         """Close the database."""
+        for source in self.sources:
+            if source.loading is not None:
+                source.loading.stop()
         self.database.close()
 
     def poll(self) -> list[int]:
-        """Read what has been added to the files, and return the version of each source."""
+        """Read what has been added to the files, and return the version of each source.
+
+        Raises:
+            DataError: A file can't be read.
+        """
         with self._lock:
             for source in self.sources:
                 self._update(source)
+            for source in self.sources:
+                if source.loading is not None and source.loading.problem:
+                    raise DataError(source.loading.problem)
             return [source.relation.version for source in self.sources]
 
     def _update(self, source: Source) -> None:
         relation = source.relation
+        if source.loading is not None and source.reader is None:
+            self._reload(source)
+            return
         if source.reader is None:
             state = _state(source.path)
             if state is not None and state != source.state:
@@ -153,6 +131,34 @@ class Sources:
             relation.version += state != source.state
             source.state = state
 
+    def _reload(self, source: Source) -> None:
+        """Read a large file of JSON Lines again once it has changed, and is the same in two polls. Until then the old rows are shown."""
+        state = _state(source.path)
+        is_quiet, source.state = state == source.state, state or source.state
+        if source.is_loading or state is None or source.loading is None:
+            return
+        if is_quiet and state != source.loaded:
+            source.loading = self._loading(source, self._next_name())
+            source.loaded = state
+            source.loading.start()
+
+    def _loading(self, source: Source, name: str) -> Loading:
+        def show(relation: Relation, reader: Growing | None) -> None:
+            with self._lock:
+                relation.version = max(relation.version, source.relation.version) + 1
+                source.relation, source.reader = relation, reader
+
+        return Loading(source.path, self.database, name, self._target(source), show)
+
+    def _target(self, source: Source) -> Path:
+        """Return where a large file of JSON Lines is kept as Parquet."""
+        digest = hashlib.sha256(str(source.path.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
+        return self.database.folder / f"{digest[:16]}.parquet"
+
+    def _next_name(self) -> str:
+        self._names += 1
+        return f"rows_{self._names}"
+
     def _add(self, path: Path) -> None:
         if not path.exists():
             raise DataError(f"{path} does not exist")
@@ -171,35 +177,28 @@ class Sources:
             self._open(item, kind, title)
 
     def _open(self, path: Path, kind: str, title: str) -> None:
-        name = f"rows_{len(self.sources)}"
-        if kind == "scored file" and path.suffix == ".parquet":
+        name = self._next_name()
+        if kind == SCORED and path.suffix == ".parquet":
             columns, rows = parquet_columns(path)
             self.database.add_parquet(name, path)
             relation = Relation(name, columns, rows, is_table=False)
             self.sources.append(Source(title, kind, path, relation, None, _state(path) or (0, 0)))
             return
         self._tell(f"reading {path}")
+        if kind == SCORED and path.suffix != ".bz2" and path.stat().st_size >= LARGE_BYTES:
+            state = _state(path) or (0, 0)
+            source = Source(title, kind, path, Relation(name, table_columns(), 0, is_table=True), None, state)
+            self.database.allow(self._target(source))
+            source.loading, source.loaded = self._loading(source, name), state
+            source.relation = source.loading.first_rows
+            self.sources.append(source)
+            return
         reader = reader_of(path, kind)
         relation = Relation(name, table_columns(), 0, is_table=True)
         self.database.add_table(name)
         _, files = reader.changed()
         relation.rows = self.database.insert(name, reader.rows(files), 0, relation.columns)
         self.sources.append(Source(title, kind, path, relation, reader, _state(path / runs.METRICS) or (0, 0)))
-
-
-def reader_of(path: Path, kind: str) -> Growing:
-    """Return what reads the rows of a source."""
-    if kind == "training run":
-        return Growing(lambda: [path / "samples.jsonl"], runs.rows, by_line=True)
-    if kind == "evaluation":
-        return Growing(lambda: [path], evaluations.rows, by_line=True)
-    if kind == "completions of TRL" and path.is_dir():
-        return Growing(lambda: sorted(path.glob("completions_*.parquet")), parquet_rows.rows, by_line=False)
-    if path.suffix == ".parquet":
-        return Growing(lambda: [path], parquet_rows.rows, by_line=False)
-    if kind == "logs of Inspect":
-        return Growing(lambda: [path], inspect_logs.rows, by_line=False)
-    return Growing(lambda: [path], json_rows.rows, by_line=path.suffix == ".jsonl")
 
 
 def find(path: Path, depth: int = DEPTH) -> Iterable[tuple[Path, str]]:
