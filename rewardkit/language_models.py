@@ -6,12 +6,20 @@ policy is trained on. Importing it loads neither torch nor transformers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rewardkit.reward_models import DialogueError, as_messages, chat_tokens, encodable, padded_batch, single_bos
+from rewardkit.reward_models import (
+    DialogueError,
+    as_messages,
+    chat_text,
+    chat_tokens,
+    encodable,
+    padded_batch,
+    single_bos,
+)
 from rewardkit.types import Message, Rollout
 
 if TYPE_CHECKING:
@@ -38,7 +46,12 @@ class CompletionTokens:
 
 
 def completion_tokens(
-    tokenizer: Any, rollout: Rollout, *, as_chat: bool = False, ended: bool = True
+    tokenizer: Any,
+    rollout: Rollout,
+    *,
+    as_chat: bool = False,
+    ended: bool = True,
+    end_ids: Collection[int | None] | None = None,
 ) -> CompletionTokens:
     """Tokenize a completion as the stages ``sft`` and ``grpo`` of `rewardkit train` do.
 
@@ -50,6 +63,7 @@ def completion_tokens(
         rollout: The prompt and the completion.
         as_chat: Take a text prompt as the message of a user (``data.as_chat`` in training).
         ended: False leaves the end-of-sequence token of the last turn out, as of a truncated completion.
+        end_ids: The tokens that end a turn of messages; by default the tokenizer's end-of-sequence token.
 
     Raises:
         DialogueError: The completion has no token, the prompt has none, their forms differ, or the chat template refuses the messages.
@@ -74,12 +88,13 @@ def completion_tokens(
     turns = [index for index in range(len(prompt), len(messages)) if messages[index].get("role") == "assistant"]
     if not turns:
         raise DialogueError("there is no completion: it has no message of the assistant")
-    spoken = [chat_turn(tokenizer, messages, turn) for turn in turns]
+    ends = {tokenizer.eos_token_id} if end_ids is None else end_ids
+    spoken = [chat_turn(tokenizer, messages, turn, ends) for turn in turns]
     whole = spoken[-1].after
     if not all(whole[: len(turn.after)] == turn.after for turn in spoken):
         raise DialogueError("the chat template renders earlier turns differently once later ones follow")
     found = [(len(turn.before), turn.end) for turn in spoken]
-    if not ended and found[-1][1] > found[-1][0] and whole[found[-1][1] - 1] == tokenizer.eos_token_id:
+    if not ended and found[-1][1] > found[-1][0] and whole[found[-1][1] - 1] in ends:
         found[-1] = (found[-1][0], found[-1][1] - 1)
     if all(first == end for first, end in found):
         raise DialogueError("there is no completion: the assistant's messages have no token")
@@ -95,16 +110,22 @@ class ChatTurn:
     after: tuple[int, ...]
     """The tokens of the conversation with the turn."""
     end: int
-    """The number of tokens up to the turn's end-of-sequence token."""
+    """The number of tokens up to the one that ends the turn."""
 
 
-def chat_turn(tokenizer: Any, messages: Sequence[Message], turn: int) -> ChatTurn:
+def chat_turn(
+    tokenizer: Any, messages: Sequence[Message], turn: int, end_ids: Collection[int | None] | None = None
+) -> ChatTurn:
     """Render an assistant's turn of a conversation.
+
+    A tokenizer may merge the end of the prompt with the beginning of the turn, such as two line breaks. The model is sampled from behind
+    the tokens of the prompt, so the turn is then tokenized by itself.
 
     Args:
         tokenizer: A tokenizer of transformers with a chat template.
         messages: The conversation.
         turn: The index of the assistant's message.
+        end_ids: The tokens that end a completion; by default the tokenizer's end-of-sequence token.
 
     Raises:
         DialogueError: The template refuses the messages, or renders the prompt differently once there is a response.
@@ -112,11 +133,16 @@ def chat_turn(tokenizer: Any, messages: Sequence[Message], turn: int) -> ChatTur
     before = tuple(single_bos(tokenizer, chat_tokens(tokenizer, messages[:turn], generation_prompt=True)))
     after = tuple(single_bos(tokenizer, chat_tokens(tokenizer, messages[: turn + 1])))
     if after[: len(before)] != before:
-        raise DialogueError(
-            f"the chat template renders the prompt of turn {turn + 1} differently once there is a response, so training and sampling "
-            "would see different prompts; correct the chat template (model.chat_template)"
-        )
-    end = max((at + 1 for at, token in enumerate(after) if token == tokenizer.eos_token_id), default=len(after))
+        prompt = chat_text(tokenizer, messages[:turn], generation_prompt=True)
+        whole = chat_text(tokenizer, messages[: turn + 1])
+        if not whole.startswith(prompt):
+            raise DialogueError(
+                f"the chat template renders the prompt of turn {turn + 1} differently once there is a response, so training and sampling "
+                "would see different prompts; correct the chat template (model.chat_template)"
+            )
+        after = (*before, *tokenizer(whole[len(prompt) :], add_special_tokens=False)["input_ids"])
+    ends = {tokenizer.eos_token_id} if end_ids is None else end_ids
+    end = max((at + 1 for at, token in enumerate(after) if token in ends), default=len(after))
     return ChatTurn(before, after, end if end > len(before) else len(after))
 
 

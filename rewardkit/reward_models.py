@@ -84,18 +84,34 @@ def chat_tokens(tokenizer: Any, messages: Sequence[Message], *, generation_promp
     Raises:
         DialogueError: The chat template refuses the messages.
     """
+    tokens: list[int] = _rendered(tokenizer, messages, generation_prompt, tokenize=True, return_dict=False)
+    return tokens
+
+
+def chat_text(tokenizer: Any, messages: Sequence[Message], *, generation_prompt: bool = False) -> str:
+    """Return the text of messages by the tokenizer's chat template.
+
+    Args:
+        tokenizer: A tokenizer of transformers with a chat template.
+        messages: The conversation.
+        generation_prompt: End with the beginning of the assistant's turn.
+
+    Raises:
+        DialogueError: The chat template refuses the messages.
+    """
+    return str(_rendered(tokenizer, messages, generation_prompt, tokenize=False))
+
+
+def _rendered(tokenizer: Any, messages: Sequence[Message], generation_prompt: bool, **form: bool) -> Any:
+    """Apply the chat template. Raises DialogueError if it refuses the messages."""
     import jinja2
 
     try:
-        tokens: list[int] = tokenizer.apply_chat_template(
-            [dict(message) for message in messages],
-            add_generation_prompt=generation_prompt,
-            tokenize=True,
-            return_dict=False,
+        return tokenizer.apply_chat_template(
+            [dict(message) for message in messages], add_generation_prompt=generation_prompt, **form
         )
     except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
         raise DialogueError(f"the chat template refuses these messages: {error}") from None
-    return tokens
 
 
 def single_bos(tokenizer: Any, tokens: Sequence[int]) -> list[int]:

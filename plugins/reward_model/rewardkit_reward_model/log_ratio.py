@@ -134,6 +134,7 @@ class LogRatioReward:
         for name, one in ((model, self._model), (reference or model, self._reference)):
             _require_embeddings(one, self._tokenizer, name)
         self._known = min(one.get_input_embeddings().num_embeddings for one in (self._model, self._reference))
+        self._end_ids = _end_ids(self._model, self._tokenizer)
         self._device = source.torch_device()
         self._is_exact = "float32" in str(self._model.dtype)
         contexts = [context_length(one.config, self._tokenizer) for one in (self._model, self._reference)]
@@ -159,7 +160,7 @@ class LogRatioReward:
     def _read(self, rollout: Rollout) -> CompletionTokens | Unscored:
         ended = self._end == "always" or rollout.finish_reason != "length"
         try:
-            row = completion_tokens(self._tokenizer, rollout, as_chat=self._as_chat, ended=ended)
+            row = completion_tokens(self._tokenizer, rollout, as_chat=self._as_chat, ended=ended, end_ids=self._end_ids)
         except DialogueError as error:
             return Unscored("input", str(error))
         if max(row.tokens) >= self._known:
@@ -236,6 +237,13 @@ class _Disabled(AbstractContextManager[None]):
 
     def __exit__(self, *_: object) -> None:
         self.model.enable_adapters()
+
+
+def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Return the tokens that end a completion, of which the generation configuration may name several besides the tokenizer's."""
+    named = getattr(model.generation_config, "eos_token_id", None)
+    found = [*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id]
+    return frozenset(token for token in found if token is not None)
 
 
 def _require_equal_tokenizers(one: Any, other: Any, model: str, reference: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -205,13 +205,18 @@ def _as_messages(prompt: Text, answer: Text) -> list[Message] | None:
 class AnswerRenderer:
     """Renders pairs for DPO: each answer as an example of supervised fine-tuning."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, data: PairData) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, data: PairData, end_ids: Collection[int] | None = None
+    ) -> None:
         self.data = data
         self.tokenizer = tokenizer
-        self._with_prompt = {
-            column: Renderer(tokenizer, _sft_data(data, column, whole=False)) for column in _columns(data)
-        }
-        self._whole = {column: Renderer(tokenizer, _sft_data(data, column, whole=True)) for column in _columns(data)}
+        self._with_prompt, self._whole = (
+            {
+                column: Renderer(tokenizer, _sft_data(data, column, whole=whole), end_ids=end_ids)
+                for column in _columns(data)
+            }
+            for whole in (False, True)
+        )
 
     def pair(self, row: Row) -> AnswerPair:
         """Return the two answers of a row. Raises DataError if they can't be rendered."""

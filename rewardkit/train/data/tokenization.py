@@ -5,7 +5,7 @@ One function renders prompts for both, so that training and sampling see the sam
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,15 +54,23 @@ class Example:
 class Renderer:
     """Renders prompts and conversations to tokens."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, data: TextData, nested: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        data: TextData,
+        nested: Sequence[str] = (),
+        end_ids: Collection[int] | None = None,
+    ) -> None:
         """Create a renderer.
 
         Args:
             tokenizer: The tokenizer, with its chat template.
             data: The columns, and the system message.
             nested: The paths into nested columns that rewards read.
+            end_ids: The tokens that end a completion; by default the tokenizer's end-of-sequence token.
         """
         self.tokenizer = tokenizer
+        self.end_ids = end_ids
         self.data = data
         self.nested = nested
         self._silent = {tokenizer.eos_token_id, tokenizer.pad_token_id}
@@ -179,7 +187,7 @@ class Renderer:
         spoken = []
         for turn in turns:
             try:
-                found = chat_turn(self.tokenizer, messages, turn)
+                found = chat_turn(self.tokenizer, messages, turn, self.end_ids)
             except DialogueError as error:
                 raise DataError(f"{row.place}: {error}") from None
             spoken.append((found.before, found.after, found.end))

@@ -87,7 +87,7 @@ def load_pairs(file: TrainFile, policy: Policy, rows: Sequence[Row], limit: int,
     config = file.config_as(DpoConfig)
 
     def render(facts: dict[str, Any]) -> Iterator[AnswerPair]:
-        renderer = AnswerRenderer(policy.tokenizer, config.data)
+        renderer = AnswerRenderer(policy.tokenizer, config.data, policy.eos_ids)
         sources: list[int] = []
         for row in rows:
             pair = renderer.pair(row)

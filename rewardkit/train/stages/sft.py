@@ -143,7 +143,7 @@ def load_examples(
     files, limit = getattr(config.data, name), config.token_limit(policy.context)
 
     def render(facts: dict[str, Any]) -> Iterator[Example]:
-        renderer = Renderer(policy.tokenizer, config.data)
+        renderer = Renderer(policy.tokenizer, config.data, end_ids=policy.eos_ids)
         sources: list[int] = []
         left_out = 0
         for row in iterate_rows(paths(files)):

@@ -238,3 +238,41 @@ def test_weights_of_responses_see_special_tokens(chat_model, tmp_path):
     row = Row({"prompt": "1", "completion": "<|im_start|>2<|im_start|>3"}, tmp_path / "rows.jsonl", 1)
     [example] = renderer.examples(row, [by_pattern(r"<\|im_start\|>.*<\|im_start\|>", 0.5)])
     assert example.weights == (0.5, 0.5, 0.5, 1.0, 1.0)
+
+
+@pytest.fixture
+def merging_tokenizer():
+    """Return a byte-level tokenizer that merges two line breaks, as those of Qwen, Llama 3 and Gemma do."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = [*"Ċabcdefghijklmnopqrstuvwxyz?", "ĊĊ", "<|im_start|>", "<|im_end|>", "<|end|>"]
+    core = Tokenizer(models.BPE({letter: place for place, letter in enumerate(letters)}, merges=[("Ċ", "Ċ")]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    special = {"eos_token": "<|end|>", "additional_special_tokens": ["<|im_start|>", "<|im_end|>"]}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **special)
+    tokenizer.chat_template = CHATML
+    return tokenizer
+
+
+@pytest.mark.parametrize("answer", ["a", "\na", "\n\na", "\n"])
+def test_a_response_may_begin_with_what_the_prompt_ends_with(merging_tokenizer, tmp_path, answer):
+    """Even if the tokenizer would merge both: the example begins with the tokens that are sampled from."""
+    renderer = Renderer(merging_tokenizer, SftData(train="unused"))
+    row = Row({"prompt": [{"role": "user", "content": "q?"}], "completion": answer}, tmp_path / "rows.jsonl", 1)
+    [example] = renderer.examples(row)
+    assert example.tokens[: example.start] == renderer.prompt(row).tokens
+    assert merging_tokenizer.decode(example.tokens[example.start :]) == f"{answer}<|im_end|>\n"
+
+
+def test_a_turn_ends_with_any_of_the_tokens_that_end_a_completion(merging_tokenizer, tmp_path):
+    """Also with one that only the generation configuration names; the template's white space after it has no weight."""
+    ends = {merging_tokenizer.eos_token_id, merging_tokenizer.convert_tokens_to_ids("<|im_end|>")}
+    messages = [{"role": role, "content": "abc"} for role in ("user", "assistant", "user", "assistant")]
+    row = Row({"m": messages, "prompt": messages[:1], "c": "x", "r": "y"}, tmp_path / "rows.jsonl", 1)
+    [example] = Renderer(merging_tokenizer, SftData(train="unused", messages="m"), end_ids=ends).examples(row)
+    weighed = [token for token, weight in zip(example.tokens[example.start :], example.weights, strict=True) if weight]
+    assert merging_tokenizer.decode(weighed) == "abc<|im_end|>abc<|im_end|>"
+    pair = AnswerRenderer(merging_tokenizer, PairData(train="unused", chosen="c", rejected="r"), ends).pair(row)
+    assert merging_tokenizer.decode(pair.chosen.tokens[pair.chosen.start :]) == "x<|im_end|>"
