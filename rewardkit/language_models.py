@@ -271,7 +271,7 @@ def completion_logprobs(model: Any, rows: Sequence[CompletionTokens], padding: i
             [out.last_hidden_state[index, [place - 1 for place in row.places]] for index, row in enumerate(rows)]
         )
         targets = torch.tensor([row.tokens[place] for row in rows for place in row.places], device=device)
-        size = max(TILE_LOGITS // lm.get_input_embeddings().num_embeddings, 1)
+        size = max(TILE_LOGITS // lm.get_input_embeddings().weight.shape[0], 1)
         found: list[float] = []
         for some, some_targets in zip(torch.split(hidden, size), torch.split(targets, size), strict=True):
             logprobs = own_logits(lm, some).float().log_softmax(-1)

@@ -60,6 +60,12 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+def _module_names(value: str | list[str]) -> str | list[str]:
+    if not value:
+        raise ValueError("name at least one module, or leave the key out for all linear layers")
+    return regular_expression(value) if isinstance(value, str) else value
+
+
 class LoraConfig(Section):
     """Train low-rank adapters (LoRA, arXiv 2106.09685) with peft instead of all weights."""
 
@@ -70,8 +76,9 @@ class LoraConfig(Section):
     dropout: Share = 0.0
     """Used by sft, and by reward_model with dropout: true. The other stages train without dropout, because they compare passes of one
     model that must not differ by chance."""
-    targets: str | list[str] = "all-linear"
-    """The names of the modules that get adapters."""
+    targets: Annotated[str | list[str], AfterValidator(_module_names)] = "all-linear"
+    """The modules that get adapters: a list with the last parts of their names, such as [q_proj, v_proj]; a regular expression for whole
+    names; or all-linear, which is every linear layer and all experts, without the head."""
 
 
 class ModelConfig(Section):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import torch
 from safetensors import SafetensorError
+from torch import nn
 
 from rewardkit.errors import ConfigError, Location
 from rewardkit.train.config import ModelConfig
@@ -235,18 +237,74 @@ def _with_adapters(model: Any, task: str, lora: LoraConfig, location: Location |
         target_modules=lora.targets,
         task_type=task,
     )
+    modules = dict(model.named_modules())
     try:
-        return peft.get_peft_model(model, settings)
+        found: Any = peft.get_peft_model(model, settings)
     except ValueError as error:
-        raise ConfigError((location, f"model.lora: {_first_line(error)}")) from None
+        reason = _target_problem(modules, lora.targets) or _first_line(error)
+        if "No modules were targeted" in str(error):
+            reason = (
+                f"adapters of {lora.targets} would have no effect, because a reward model's head is trained as a whole"
+            )
+        raise ConfigError((location, f"model.lora.targets: {reason}")) from None
+    # peft has replaced names of experts, such as gate_proj, by those of transformers, which fuses them.
+    problem = _tied_problem(found.get_base_model()) or _target_problem(
+        modules, found.peft_config["default"].target_modules
+    )
+    if problem is not None:
+        raise ConfigError((location, f"model.lora.targets: {problem}"))
+    return found
+
+
+def _target_problem(modules: Mapping[str, nn.Module], targets: str | Collection[str] | None) -> str | None:
+    """Return why modules can't have adapters, or None if nothing is known against them.
+
+    Args:
+        modules: The modules of the model without adapters, by name.
+        targets: A regular expression for whole names, or the last parts of names.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    if targets == "all-linear" or not targets:
+        return None
+    if isinstance(targets, str):
+        chosen = [name for name in modules if re.fullmatch(targets, name)]
+        if not chosen:
+            return f"no module of the model has a name that {targets!r} matches as a whole; a list holds the last parts of names"
+    else:
+        ends = {target: [name for name in modules if f".{name}".endswith(f".{target}")] for target in targets}
+        if missing := sorted(target for target, names in ends.items() if not names):
+            return f"no module of the model is called {', '.join(missing)}"
+        chosen = [name for names in ends.values() for name in names]
+    adaptable = (nn.Linear, nn.Embedding, nn.modules.conv._ConvNd, nn.MultiheadAttention, Conv1D)  # noqa: SLF001 - all of them
+    wrong = next((name for name in chosen if not isinstance(modules[name], adaptable)), None)
+    if wrong is None:
+        return None
+    kind = type(modules[wrong]).__name__
+    return f"{wrong} is a {kind}, which can't have adapters; name linear layers or embeddings, or leave targets out for all linear layers"
+
+
+def _tied_problem(model: Any) -> str | None:
+    """Return which of the embeddings and the head has an adapter, if they are one tensor: merged, it would change the other, too."""
+    ends = [model.get_input_embeddings(), model.get_output_embeddings()]
+    if None in ends or ends[0].weight is not ends[1].weight:
+        return None
+    for name, module in model.named_modules():
+        if hasattr(module, "get_delta_weight") and any(module is end for end in ends):
+            return f"{name} can't have an adapter, because the model's embeddings and head are one tensor; leave it out"
+    return None
 
 
 @contextmanager
 def _peft_warnings_ignored() -> Iterator[None]:
-    """Ignore warnings about peft's own doing: deprecated names of transformers, and rank patterns that it makes itself for experts."""
+    """Ignore warnings about what peft does itself, such as with deprecated names of transformers, and about what is refused here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys", RuntimeWarning)
+        warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys", RuntimeWarning)  # made for experts
+        warnings.filterwarnings(
+            "ignore", "fan_in_fan_out is set to False but the target module is `Conv1D`", UserWarning
+        )
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True` and a tied layer", UserWarning)
         yield
 
 

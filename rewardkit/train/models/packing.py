@@ -55,7 +55,7 @@ def _packing_problem(policy: Policy) -> str | None:
     kind = type(policy.lm).__name__
     if getattr(policy.lm.config.get_text_config(), "attention_chunk_size", None):
         return f"a {kind} attends within chunks that are counted from the beginning of a line"
-    words = policy.lm.get_input_embeddings().num_embeddings
+    words = policy.lm.get_input_embeddings().weight.shape[0]
     row, one, other = ([(start + 7 * place) % words for place in range(6)] for start in (3, 1, 2))
     long = [(4 + 5 * place) % words for place in range(len(one) + len(row))]
 
@@ -114,7 +114,7 @@ def _keys_of_products(policy: Policy, config: Any) -> float:
 
 def _shares_prompts(policy: Policy) -> bool:
     """Return whether completions behind one prompt keep their log-probabilities, and influence each other in no way."""
-    words = policy.lm.get_input_embeddings().num_embeddings
+    words = policy.lm.get_input_embeddings().weight.shape[0]
     prompt, *completions = ([(start + 7 * place) % words for place in range(8)] for start in (3, 1, 2, 4))
     one, other, row = (TokenSpan([*prompt, *tokens], len(prompt)) for tokens in completions)
     was_training, before = policy.model.training, policy.sharing

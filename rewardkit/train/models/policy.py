@@ -361,7 +361,7 @@ class Policy(TrainedModel):
         def score(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
             return plain_logprobs(own_logits(self.lm, hidden), targets, temperature)
 
-        rows = max(PLAIN_LOGITS // self.lm.get_input_embeddings().num_embeddings, 1)
+        rows = max(PLAIN_LOGITS // self.lm.get_input_embeddings().weight.shape[0], 1)
         if len(hidden_N_H) <= rows or self.sharded is not None:
             return score(hidden_N_H, targets_N)
         parts = [
@@ -408,7 +408,7 @@ class Policy(TrainedModel):
         return self._run(self._are_likeliest, hidden_N_H, tokens_N)
 
     def _are_likeliest(self, hidden_N_H: Tensor, tokens_N: Tensor) -> Tensor:
-        rows = max(PLAIN_LOGITS // self.lm.get_input_embeddings().num_embeddings, 1)
+        rows = max(PLAIN_LOGITS // self.lm.get_input_embeddings().weight.shape[0], 1)
         parts = [
             self._next_logits(hidden).argmax(-1) == tokens
             for hidden, tokens in zip(torch.split(hidden_N_H, rows), torch.split(tokens_N, rows), strict=True)
@@ -449,5 +449,5 @@ class Policy(TrainedModel):
 
 
 def _eos_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    words = model.get_input_embeddings().num_embeddings
+    words = model.get_input_embeddings().weight.shape[0]
     return end_token_ids(getattr(model, "generation_config", None), tokenizer, words)

@@ -21,7 +21,8 @@ def save_pretrained(model: Any, folder: Path, weights: dict[str, Tensor] | None,
         dtype: The data type of the saved weights.
     """
     if hasattr(model, "peft_config"):
-        model.save_pretrained(folder, state_dict=weights)
+        # Embeddings with adapters stay frozen themselves, so those of the base model serve.
+        model.save_pretrained(folder, state_dict=weights, save_embedding_layers=False)
         return
     own = model.state_dict(keep_vars=True) if weights is None else weights
     trained_in = model.config.dtype

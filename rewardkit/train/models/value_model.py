@@ -25,7 +25,7 @@ class ValueModel(nn.Module):
         """The critic's own model; None for a head on the policy."""
         if self.reader is not None:
             switch_off_dropout(self.reader.model)
-        width = policy.lm.get_input_embeddings().embedding_dim
+        width = policy.lm.get_input_embeddings().weight.shape[1]
         self.head = nn.Linear(width, 1, device=policy.device)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)

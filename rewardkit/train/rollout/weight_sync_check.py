@@ -75,7 +75,7 @@ class WeightSyncCheck:
 
     def _random_prompts(self, room: int) -> list[Tokens]:
         special = set(self.policy.tokenizer.all_special_ids)
-        known = min(len(self.policy.tokenizer), self.policy.lm.get_input_embeddings().num_embeddings)
+        known = min(len(self.policy.tokenizer), self.policy.lm.get_input_embeddings().weight.shape[0])
         tokens = [token for token in range(known) if token not in special]
         draw = random.Random(0)  # noqa: S311 - no secrets here
         return [draw.choices(tokens, k=max(1, min(RANDOM_TOKENS, room))) for _ in range(RANDOM_PROMPTS)]

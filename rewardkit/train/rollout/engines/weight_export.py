@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rewardkit.errors import EngineError
 from rewardkit.train.distributed import fsdp
 
 
@@ -29,18 +28,9 @@ def checkpoint_weights(
 
     Yields:
         Name and tensor of each weight.
-
-    Raises:
-        EngineError: A tied weight has an adapter, so that it can't be merged and stay tied.
     """
     from transformers.core_model_loading import revert_weight_conversion
 
-    config = lm.config.get_text_config()
-    if merged and getattr(config, "tie_word_embeddings", False) and (name := _adapted_embedding(lm)):
-        raise EngineError(
-            f"{name} has an adapter, but the model's embeddings and head are one tensor: a rollout engine can't take over "
-            "merged weights; leave it out of model.lora.targets"
-        )
     for _, layer in itertools.groupby(_full_weights(lm, dtype, merged=merged), key=lambda item: _layer_of(item[0])):
         weights = dict(layer)
         converted = revert_weight_conversion(lm, weights)
@@ -87,12 +77,3 @@ def _without_base_layer(name: str) -> str:
 
 def _cast(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     return tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype)
-
-
-def _adapted_embedding(lm: Any) -> str | None:
-    """Return the name of an embedding or head that has an adapter, or None."""
-    ends = [module for module in (lm.get_input_embeddings(), lm.get_output_embeddings()) if module is not None]
-    for name, module in lm.named_modules():
-        if hasattr(module, "get_delta_weight") and any(module is end for end in ends):
-            return str(name)
-    return None

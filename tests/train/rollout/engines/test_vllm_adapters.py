@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -99,7 +101,12 @@ def test_room_is_made_for_the_rank(folder):
     assert adapter_arguments(policy)["max_lora_rank"] == 16
 
 
-def test_adapters_of_the_head_are_merged(folder):
-    """A tied head is the embedding, too, which vLLM would not adapt."""
-    policy = Policy.load(ModelConfig(path=folder, lora=LoraConfig(rank=4, targets=["q_proj", "lm_head"])))
+def test_adapters_of_the_head_are_merged(folder, tmp_path):
+    """The engine would not adapt the head."""
+    source = Policy.load(ModelConfig(path=folder))
+    config = copy.deepcopy(source.lm.config)
+    config.tie_word_embeddings = False
+    type(source.lm)(config).save_pretrained(tmp_path)
+    source.tokenizer.save_pretrained(tmp_path)
+    policy = Policy.load(ModelConfig(path=str(tmp_path), lora=LoraConfig(rank=4, targets=["q_proj", "lm_head"])))
     assert "lm_head" in merge_reason(policy)
