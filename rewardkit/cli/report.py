@@ -29,6 +29,8 @@ def command(paths: tuple[Path, ...], out: Path) -> None:
     their configurations. Unfinished runs can be drawn, too. Every run writes such a report at its end.
     """
     check_page("--out", out, paths)
+    if missing := [path for path in paths if not path.exists()]:
+        raise UsageError(f"there is no file or folder {missing[0]}")
     if not any(path.is_file() for path in paths):
         from rewardkit.train.reports.run_report import write_report
 

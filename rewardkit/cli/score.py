@@ -66,7 +66,13 @@ RETRYABLE = {"infra", "timeout", "plugin"}
     metavar="COL,…",
     help="For rows with a list of completions: other list columns with one value per completion.",
 )
-@click.option("--step", default=0, show_default=True, help="The training step at which weight schedules are evaluated.")
+@click.option(
+    "--step",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="The training step at which weight schedules are evaluated.",
+)
 @click.option("--workers", type=click.IntRange(1), help="The number of worker processes.  [default: one per core]")
 @click.option(
     "--engine",

@@ -101,6 +101,11 @@ def column_advice(name: str, reader: str, file: str, found: list[str]) -> str:
         file: The file of rows.
         found: The columns of the file, and the paths into nested ones.
     """
+    if name in found:
+        return (
+            f"{reader} reads column {name!r}, which has no value in the first rows of {file}. {_listed(found)}; name "
+            f"another one in the reward file, or give --map {name}=COLUMN"
+        )
     advice = f"if one of them is the right one, give --map {name}=COLUMN"
     if close := suggested_columns(name, found):
         advice = f"did you mean {close[0]!r}? Name it in the reward file, or give --map {name}={close[0]}"

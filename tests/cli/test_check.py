@@ -1,6 +1,8 @@
 """``rewardkit check`` tells what is wrong before anything costly runs."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -269,3 +271,23 @@ def test_a_users_file_is_imported_only_with_trust(tmp_path, capsys):
     assert run(["check", str(file), "--trust"]) == 2
     assert "reward.yaml:3:12: ./mine.py:f can't be imported: ModuleNotFoundError" in capsys.readouterr().err
     assert (tmp_path / "mine.py.imported").exists()
+
+
+def test_an_empty_column_is_not_suggested_for_itself(reward, tmp_path, capsys):
+    """The column exists, so the message says what is wrong with it."""
+    data = rollouts(tmp_path, {"answer": []}, {"answer": None})
+    assert run(["check", str(reward), "--data", str(data)]) == 2
+    told = " ".join(capsys.readouterr().out.split())
+    assert "reads column 'answer', which has no value in the first rows" in told
+    assert "did you mean" not in told
+
+
+def test_lone_surrogates_are_printed_as_escapes(tmp_path):
+    """A terminal's encoding has none, and rows may hold them."""
+    file = tmp_path / "reward.yaml"
+    file.write_text("version: 1\ncomponents: {a: {use: format.boxed}}\n")
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "q", "completion": "c", "label": true, "class": "\\ud800"}\n')
+    command = [sys.executable, "-m", "rewardkit", "noise", str(file), "--labels", str(tmp_path / "rows.jsonl")]
+    done = subprocess.run([*command, "--by", "class"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "\\ud800" in done.stdout

@@ -30,3 +30,9 @@ def test_a_scored_file_is_drawn(tmp_path):
     (tmp_path / "scored.jsonl").write_text('{"prompt": "p", "completion": "c", "reward": 1.0}\n')
     assert cli.run(["report", str(tmp_path / "scored.jsonl"), "--out", str(tmp_path / "page.html")]) == 0
     assert "Scored rollouts" in (tmp_path / "page.html").read_text()
+
+
+def test_a_missing_path_is_told(tmp_path, capsys):
+    """It is not taken for a folder without a run."""
+    assert cli.run(["report", str(tmp_path / "none.jsonl")]) == 2
+    assert f"there is no file or folder {tmp_path / 'none.jsonl'}" in capsys.readouterr().err

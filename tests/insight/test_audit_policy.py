@@ -70,5 +70,5 @@ def test_a_wrong_configuration_is_refused_before_the_attack(folder):
     (folder / "grpo.yaml").write_text(
         "version: 1\nstage: sft\noutput: own\nmodel: {path: ./base}\ndata: {train: rows.jsonl}\nsteps: 1\n"
     )
-    with pytest.raises((UsageError, ConfigError)):
+    with pytest.raises(UsageError, match="--policy trains with stage: grpo, not sft"):
         invoke()

@@ -234,6 +234,8 @@ def _print_findings(console: Console, findings: Findings) -> None:
             highlight=False,
         )
         return
+    if not findings.problems:  # without rows; the error says so
+        return
     console.print(f"[red]problems[/red] in {summary}:", highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("rollouts", justify="right")
@@ -243,9 +245,8 @@ def _print_findings(console: Console, findings: Findings) -> None:
     ranked = sorted(findings.problems.items(), key=lambda entry: -entry[1][0])
     for (component, problem), (count, first) in ranked[:MAX_LISTED]:
         table.add_row(f"{count:,}", component or "-", escape(problem), escape(first))
-    if findings.problems:
-        console.print(table)
-    if findings.hint and findings.problems:
+    console.print(table)
+    if findings.hint:
         console.print(f"[yellow]{escape(findings.hint)}[/yellow]", highlight=False)
     if len(ranked) > MAX_LISTED:
         console.print(f"[dim]and {len(ranked) - MAX_LISTED} more kinds (--json lists all)[/dim]")

@@ -54,6 +54,7 @@ class PolicyAttack:
     """
 
     def __init__(self, config: Path, reward: Path, registry: Registry, steps: int | None, folder: Path | None) -> None:
+        from rewardkit.config.yaml import read_yaml
         from rewardkit.train.config.reading import read_train_config, stage_of
 
         self._collector = SampleCollector()
@@ -62,9 +63,11 @@ class PolicyAttack:
         self._config = config
         self._given = folder
         self._overrides = {"reward": _yaml(reward.resolve())} | ({} if steps is None else {"steps": str(steps)})
-        file = read_train_config(config, registry, self._overrides)
-        if stage_of(file.document) != "grpo":
-            raise UsageError(f"{config}: --policy trains with stage: grpo, not {stage_of(file.document)}")
+        if (
+            stage := stage_of(read_yaml(config))
+        ) != "grpo":  # first, since other stages have no key `reward` to replace
+            raise UsageError(f"{config}: --policy trains with stage: grpo, not {stage}")
+        read_train_config(config, registry, self._overrides)
 
     def run(self) -> Policy:
         """Train, and return what the policy found. Raises as ``rewardkit.train.train``."""

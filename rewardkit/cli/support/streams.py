@@ -40,6 +40,10 @@ def protect_streams() -> None:
                 os.close(opened)
     if sys.stdout is None:
         sys.stdout = sys.__stdout__ = os.fdopen(1, "w", encoding="utf-8", closefd=False)  # type: ignore[misc]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # rows may hold lone surrogates, and terminals lack characters
     if sys.stderr is sys.__stderr__:
         encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
         sys.stderr = io.TextIOWrapper(
