@@ -1,7 +1,7 @@
 """Rendered rows in an Arrow file that all processes of a machine map into memory, so that none holds them as Python objects.
 
-The main process renders the rows once and writes the file; a later start with the same data, tokenizer and settings finds it. Needs no
-torch, except to wait for the main process.
+The main process renders the rows once and writes the file; a later start with the same data, tokenizer and settings finds it. The file's
+name has a hash of its content, so that a damaged or changed file is rendered again. Needs no torch, except to wait for the main process.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 BATCH = 512
 """Rows that are written at once. While they are rendered, the other processes wait in one collective."""
-FORMAT = 1
+FORMAT = 2
 """The number of the file's format, which is part of its key."""
 FACTS = b"facts"
 _ARROW = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
@@ -117,14 +117,19 @@ def stored_rows(
     """
     path = folder / f"{name}.arrow"
     if collectives.is_main_process():
+        stem = name
+        found: Iterable[Path] = ()
         if key is not None:
-            path = folder / f"{name}-{digest({'format': FORMAT, 'kind': kind.__name__, **key()})}.arrow"
-        if key is None or not _is_readable(kind, path):
+            stem = f"{name}-{digest({'format': FORMAT, 'kind': kind.__name__, **key()})}"
+            found = (file for file in folder.glob(f"{stem}-*.arrow") if _is_intact(kind, file))
+        known = next(iter(found), None)
+        if known is None:
             facts: dict[str, Any] = {}
-            write_rows(path, kind, render(facts), facts)
+            known = write_rows(folder, stem, kind, render(facts), facts)
             for other in folder.glob(f"{name}*.arrow"):
-                if other != path:
+                if other != known:
                     other.unlink(missing_ok=True)
+        path = known
     while collectives.any_rank(value=False):  # true as often as the main process has written some rows
         pass
     return StoredRows(kind, Path(collectives.all_gather([str(path)])[0]))
@@ -150,24 +155,28 @@ def rendering_key(
     }
 
 
-def write_rows(path: Path, kind: type[T], rows: Iterable[T], facts: Mapping[str, Any]) -> None:
+def write_rows(folder: Path, stem: str, kind: type[T], rows: Iterable[T], facts: Mapping[str, Any]) -> Path:
     """Write rows into a file atomically. Only the main process calls this, while the others are in ``stored_rows``.
 
     Args:
-        path: The file.
+        folder: The folder of the file.
+        stem: What the file's name begins with. A hash of its content follows.
         kind: The class of the rows.
         rows: The rows.
         facts: Facts about them all, read after the last row.
 
+    Returns:
+        The file.
+
     Raises:
         OutputError: The file can't be written.
     """
-    part = path.with_name(f".{path.name}.part")
+    part = folder / f".{stem}.part"
     schema = pa.schema(list(_arrow_type(kind)))
     rows = iter(rows)
     some = list(islice(rows, BATCH))  # before the folder is made, so that a bad row near the beginning leaves no folder
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             while some:
                 writer.write_batch(pa.RecordBatch.from_pylist([_encode(row) for row in some], schema))
@@ -176,11 +185,13 @@ def write_rows(path: Path, kind: type[T], rows: Iterable[T], facts: Mapping[str,
             last = pa.RecordBatch.from_pylist([], schema)
             writer.write_batch(last, custom_metadata={FACTS: orjson.dumps(facts)})
         sync_file(part)
+        path = folder / f"{stem}-{_content_hash(part)}.arrow"
         part.replace(path)
     except OSError as error:
-        raise OutputError(f"{path} can't be written: {error.strerror or error}") from error
+        raise OutputError(f"{folder / stem}.arrow can't be written: {error.strerror or error}") from error
     finally:
         part.unlink(missing_ok=True)
+    return path
 
 
 def digest(data: Mapping[str, Any]) -> str:
@@ -202,15 +213,20 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     )
 
 
-def _is_readable(kind: type[Any], path: Path) -> bool:
-    """Return whether a file exists and is complete and of this version."""
-    if not path.is_file():
-        return False
+def _is_intact(kind: type[Any], path: Path) -> bool:
+    """Return whether a file has the content that was written, and can be read."""
     try:
+        if not path.stem.endswith(f"-{_content_hash(path)}"):
+            return False
         StoredRows(kind, path)
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
         return False
     return True
+
+
+def _content_hash(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
 
 def _arrow_type(kind: Any) -> Any:

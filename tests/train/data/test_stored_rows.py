@@ -66,12 +66,23 @@ def test_rows_are_rendered_again_only_if_something_changed(tmp_path):
         assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_damaged_file_is_rendered_again(tmp_path):
-    """A file that was cut off is never read."""
+@pytest.mark.parametrize("damage", ["cut off", "empty", "changed"])
+def test_a_damaged_file_is_rendered_again(tmp_path, damage):
+    """Neither a file that was cut off is read, nor one that Arrow reads, but whose content is another."""
     store(tmp_path)
     (file,) = tmp_path.iterdir()
-    file.write_bytes(file.read_bytes()[:-100])
-    assert list(store(tmp_path)) == EXAMPLES
+    content = file.read_bytes()
+    place = content.index(b"a.jsonl:77")
+    damaged = {
+        "cut off": content[:-100],
+        "empty": b"",
+        "changed": content[:place] + b"b" + content[place + 1 :],
+    }
+    file.write_bytes(damaged[damage])
+    calls = []
+    assert list(store(tmp_path, calls=calls)) == EXAMPLES
+    assert calls == [1]
+    assert [found.read_bytes() for found in tmp_path.iterdir()] == [content]
 
 
 @pytest.mark.parametrize("bad", [0, BATCH + 1])
