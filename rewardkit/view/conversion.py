@@ -15,11 +15,11 @@ import duckdb
 
 from rewardkit.view.columns import identifier, literal
 
-MEMORY = "150MB"
+MEMORY = "300MB"
 """What DuckDB may take for a conversion."""
 ROW_GROUP = 5_000
-LONGEST_ROW = 64 << 20
-"""Bytes of the longest row that is converted."""
+LONGEST_ROW = 16 << 20
+"""Bytes of the longest row that is converted; DuckDB reserves twice as much."""
 MOST_TYPES = 100_000
 """Characters of the types of all columns: of files with thousands of different keys, a table has no use."""
 _RENAMED = re.compile(r"(.*)_\d+\Z", re.DOTALL)
