@@ -5,9 +5,10 @@
 After Cai et al., "Reinforcement learning with verifiable yet noisy rewards under imperfect verifiers"
 (https://arxiv.org/abs/2510.00915). The task is the demo's: column addition with the math reward, from a model after SFT. Each verdict on
 a right sum is turned into a rejection with the rate fn, and each on a wrong one into an acceptance with the rate fp, independently of each
-other. Runs: without errors; with errors; with errors and ``correction.verifier`` with their rates; and the same with ``answer``, so that
-verdicts on completions with the same answer count together. All runs of a seed start from one model and see the same prompts in the same order. Accuracy is measured without errors: of the samples of the last ten steps, and of greedy
-answers to held-out sums. Half an hour of one core.
+other. Runs: without errors; with errors; with errors and ``correction.verifier`` with their rates; the same with ``answer``, so that
+verdicts on completions with the same answer count together; and with ``ask: 4``, which scores completions in doubt again. All runs of a
+seed start from one model and see the same prompts in the same order. Accuracy is measured without errors: of the samples of the last
+ten steps, and of greedy answers to held-out sums. Half an hour of one core.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from rewardkit.registry import Registry
 LAST = 10
 """Number of last steps whose samples are averaged."""
 
+ROLLOUTS = 256
+"""Rollouts of a step."""
 BOXED = r"\\boxed\{([^{}]*)\}"
 
 GRPO = """
@@ -62,6 +65,8 @@ class Arm:
     is_corrected: bool = False
     answer: str | None = None
     """How the correction reads answers."""
+    ask: int = 1
+    """The most verdicts on a completion."""
 
 
 ARMS = (
@@ -69,6 +74,7 @@ ARMS = (
     Arm("fp 0.1, fn 0.2", fp=0.1, fn=0.2),
     Arm("fp 0.1, fn 0.2, corrected", fp=0.1, fn=0.2, is_corrected=True),
     Arm("fp 0.1, fn 0.2, corrected by answers", fp=0.1, fn=0.2, is_corrected=True, answer=BOXED),
+    Arm("fp 0.1, fn 0.2, corrected by answers, asked 4 times", fp=0.1, fn=0.2, is_corrected=True, answer=BOXED, ask=4),
 )
 
 
@@ -96,6 +102,8 @@ class Finding:
     """The share of right samples of each step."""
     greedy: list[tuple[int, float]]
     """Greedy accuracy on held-out sums by step."""
+    further: float
+    """Further verdicts of a step, as a share of its completions."""
 
 
 def verdict() -> Callable[..., float]:
@@ -128,11 +136,13 @@ def run(folder: Path, arm: Arm, seed: int, size: Size) -> Finding:
         "evaluate.limit": size.limit,
     }
     if arm.is_corrected:
-        noise = {"fp": arm.fp, "fn": arm.fn, "repeated": True, "answer": arm.answer}
+        noise = {"fp": arm.fp, "fn": arm.fn, "repeated": True, "answer": arm.answer, "ask": arm.ask}
         changes = {**changes, "correction.verifier": noise}
     train(GRPO, out, registry, changes)
-    sampled = [line["component/right"] for line in metrics(out)]
-    return Finding(arm.name, seed, sampled, [(int(line["step"]), line["accuracy"]) for line in metrics(out, "eval")])
+    lines = metrics(out)
+    greedy = [(int(line["step"]), line["accuracy"]) for line in metrics(out, "eval")]
+    further = fmean(line.get("further_verdicts", 0) / ROLLOUTS for line in lines)
+    return Finding(arm.name, seed, [line["component/right"] for line in lines], greedy, further)
 
 
 def findings(found: Sequence[Finding], size: Size) -> str:
@@ -145,10 +155,14 @@ def findings(found: Sequence[Finding], size: Size) -> str:
             spread([100 * item.greedy[0][1] for item in own], ".0f"),
             spread([100 * item.greedy[-1][1] for item in own], ".0f"),
             spread([100 * value for value in ends[name]], ".1f"),
+            f"{1 + fmean(item.further for item in own):.2f}",
         ]
         for name, own in by_arm.items()
     ]
-    lines = [table(["", "greedy % before", "greedy % after", f"right samples %, last {LAST} steps"], rows), ""]
+    lines = [
+        table(["", "greedy % before", "greedy % after", f"right samples %, last {LAST} steps", "verdicts"], rows),
+        "",
+    ]
     clean = fmean(ends[size.arms[0].name])
     for arm in size.arms:
         if arm.is_corrected:
@@ -158,7 +172,9 @@ def findings(found: Sequence[Finding], size: Size) -> str:
             lines.append(
                 f"{arm.name}: {100 * lost:.1f} points of right samples are lost; the correction brings {100 * back:.1f} back{share}."
             )
-    lines.append(f"Means over {len(size.seeds)} seeds (least to greatest); {size.steps} steps of 256 rollouts.")
+    lines.append(
+        f"Means over {len(size.seeds)} seeds (least to greatest); {size.steps} steps of {ROLLOUTS} rollouts; verdicts per rollout."
+    )
     return "\n".join(lines)
 
 

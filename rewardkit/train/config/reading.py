@@ -16,7 +16,7 @@ from rewardkit.config.validate import did_you_mean, schema_problems, show
 from rewardkit.config.yaml import Document, Path_
 from rewardkit.errors import ConfigError, Location
 from rewardkit.registry import Registry
-from rewardkit.train.config import RlConfig, RunConfig
+from rewardkit.train.config import RlConfig, RunConfig, VerifierNoise
 from rewardkit.train.config.algorithms import checked_algorithm
 from rewardkit.train.config.engines import chosen_engine
 from rewardkit.train.config.monitors import refuse_renamed_monitors, refuse_unknown_monitors
@@ -143,6 +143,10 @@ def refuse_unfit_components(document: Document, config: RlConfig, reward: Reward
     if not problems and noise is not None and noise.component is not None:
         place = document.where(("correction", "verifier", "component"))
         problems += [(place, text) for text in _not_a_verdict(noise.component, reward)]
+    if not problems and noise is not None:
+        problems += [
+            (document.where(("correction", "verifier", key)), text) for key, text in _not_asked_again(noise, reward)
+        ]
     if problems:
         raise ConfigError(*problems)
 
@@ -164,6 +168,21 @@ def _not_a_verdict(name: str, reward: RewardConfig) -> Iterator[str]:
             yield f"component {name!r}{where} is scaled or clipped, so its values are not verdicts of 0 and 1"
         if composite.clip is not None:
             yield f"the reward{where} is clipped, so the correction can't tell what a verdict adds to it; remove clip"
+
+
+def _not_asked_again(noise: VerifierNoise, reward: RewardConfig) -> Iterator[tuple[str, str]]:
+    """Yield why the verifier can't be asked again, each with the key that asks for it."""
+    verifiers = [
+        item
+        for part in reward.composites.values()
+        for item in part.components
+        if noise.component is None or item.name == noise.component
+    ]
+    if noise.repeated and all(item.offer.type.deterministic for item in verifiers):
+        names = ", ".join(sorted({item.offer.type.name for item in verifiers}))
+        yield "repeated", f"equal completions always get the same verdict from {names}; remove repeated"
+    elif noise.ask > 1 and reward.needs_groups:
+        yield "ask", "the reward compares the completions of a group, so single ones can't be scored again; remove ask"
 
 
 def _override(document: Document, path: str, text: str) -> None:

@@ -156,6 +156,9 @@ class VerifierNoise(Section):
     repeated: bool = False
     """Whether asking again about the same completion may give another verdict, as from a judge at a temperature or from flaky tests. The
     verdicts on equal completions of a prompt then add up."""
+    ask: Count = 1
+    """The most verdicts that are asked for on a completion. Above 1, completions that are right with a probability between 0.05 and 0.95
+    are scored again, one of each answer or text of a prompt. This needs `repeated`."""
     answer: Pattern | None = None
     """For tasks with one right answer: a regular expression. Its last match in a completion (the first group, if it has one) is the
     answer. Completions of a prompt with equal answers are then right or wrong together, and at most one of the answers is right."""
@@ -169,6 +172,11 @@ class VerifierNoise(Section):
             )
         if self.fp == self.fn == 0:
             raise ValueError("fp and fn are both 0, so there is nothing to correct; remove correction.verifier")
+        if self.ask > 1 and not self.repeated:
+            raise ValueError(
+                f"ask: {self.ask} asks again about a completion, which says nothing new unless another verdict may come; set "
+                "repeated: true, or remove ask"
+            )
         return self
 
 

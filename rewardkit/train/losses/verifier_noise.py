@@ -54,6 +54,7 @@ def expected_verdicts(
     fn: float,
     texts_B: Tensor | None = None,
     answers_B: Tensor | None = None,
+    further_B_2: Tensor | None = None,
     is_redrawn: bool = True,
 ) -> ExpectedVerdicts:
     """Estimate how likely each completion is right.
@@ -77,6 +78,8 @@ def expected_verdicts(
         texts_B: Integers; equal for equal completions of one prompt. By default all differ.
         answers_B: Integers; equal for completions of one prompt that give the same answer, at most one of which is right. Equal texts
             have equal answers. By default nothing is known of answers.
+        further_B_2: The numbers of further rejections and acceptances of each completion, if the verifier was asked more than once.
+            Shape: (B, 2).
         is_redrawn: Whether the verifier errs anew each time that it is asked. False: equal completions have one verdict, which counts
             once.
 
@@ -93,8 +96,9 @@ def expected_verdicts(
     texts_B = torch.arange(len(verdicts_B)) if texts_B is None else texts_B
     group_B = torch.unique(groups_B, return_inverse=True)[1]
     text_B, group_D = _classes(group_B, texts_B)
-    accepted_D = _sums(verdicts_B == 1, text_B, len(group_D))
-    rejected_D = _sums(verdicts_B == 0, text_B, len(group_D))
+    further_B_2 = torch.zeros(len(verdicts_B), 2) if further_B_2 is None else further_B_2
+    accepted_D = _sums((verdicts_B == 1) + further_B_2[:, 1], text_B, len(group_D))
+    rejected_D = _sums((verdicts_B == 0) + further_B_2[:, 0], text_B, len(group_D))
     if not is_redrawn:
         count_D = (accepted_D + rejected_D).clamp(min=1)
         accepted_D, rejected_D = accepted_D / count_D, rejected_D / count_D

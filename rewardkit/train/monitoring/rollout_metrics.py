@@ -12,6 +12,7 @@ import torch
 from rewardkit.train.evaluation.statistics import pearson
 from rewardkit.train.losses.advantages import component_shares, group_statistics
 from rewardkit.train.rollout.generate import Sample
+from rewardkit.train.rollout.verdicts import Verdicts
 from rewardkit.types import NotApplicable, Score, Skipped, Unscored
 
 FEWEST_PAIRS = 8
@@ -159,6 +160,13 @@ def prompt_independence(pairs: Sequence[tuple[float, float]]) -> dict[str, float
     if len(pairs) < FEWEST_PAIRS or variance == 0:
         return {}
     return {"prompt_independence": max(1 - fmean((one - other) ** 2 for one, other in pairs) / (2 * variance), 0.0)}
+
+
+def further_verdicts(verdicts: Verdicts | None) -> dict[str, float]:
+    """Return how many verdicts a verifier that errs gave when it was asked again, or nothing if it was not."""
+    if verdicts is None or verdicts.further_B_2 is None:
+        return {}
+    return {"further_verdicts": float(verdicts.further_B_2.sum())}
 
 
 def _groups(samples: Sequence[Sample]) -> set[int]:

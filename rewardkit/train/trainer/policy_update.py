@@ -40,7 +40,6 @@ from rewardkit.train.losses.kl import (
 from rewardkit.train.losses.masked_statistics import masked_mean
 from rewardkit.train.losses.policy_loss import TokenLoss, policy_loss
 from rewardkit.train.losses.reduction import BatchTotals, token_weights, weighted_loss
-from rewardkit.train.losses.verifier_noise import expected_verdicts
 from rewardkit.train.models.dropout import switch_off_dropout
 from rewardkit.train.models.policy import Policy, TokenLogprobs
 from rewardkit.train.seeds import step_seed
@@ -300,15 +299,7 @@ class PolicyUpdater:
         kind = self.algorithm.advantage
         rewards_B, expected, noise = batch.rewards_B, None, self.config.correction.verifier
         if noise is not None and batch.verdicts is not None:
-            expected = expected_verdicts(
-                batch.verdicts.values_B,
-                batch.groups_B,
-                fp=noise.fp,
-                fn=noise.fn,
-                texts_B=batch.verdicts.texts_B,
-                answers_B=batch.verdicts.answers_B,
-                is_redrawn=noise.repeated,
-            )
+            expected = batch.verdicts.expected(batch.groups_B, noise)
             rewards_B = rewards_B + batch.verdicts.effects_B * (expected.right_B - batch.verdicts.values_B.nan_to_num())
         if kind == "reinforce_pp":
             penalty_B_T = torch.zeros(mask_B_T.shape) if kl_B_T is None else kl_B_T

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from rewardkit.train.rollout.generate import Sample, Timings, collect, refuse_un
 from rewardkit.train.rollout.prompt_exchange import can_exchange, exchanged_rewards
 from rewardkit.train.rollout.prompts import load_prompts
 from rewardkit.train.rollout.synced_engine import SyncedEngine
+from rewardkit.train.rollout.verdicts import ask_again
 from rewardkit.train.run_folder import FINAL
 from rewardkit.train.seeds import step_seed
 from rewardkit.train.trainer.alarms import AlarmResponse
@@ -43,7 +45,7 @@ from rewardkit.train.trainer.checkpoint import step_of
 from rewardkit.train.trainer.held_out_evaluation import HeldOutEvaluation
 from rewardkit.train.trainer.optimizer import Optimizer
 from rewardkit.train.trainer.policy_update import PolicyUpdater
-from rewardkit.train.trainer.rollout_batch import build_rollout_batch, training_rewards
+from rewardkit.train.trainer.rollout_batch import RolloutBatch, build_rollout_batch, training_rewards
 from rewardkit.train.trainer.run import AlarmError, Run
 
 
@@ -217,12 +219,12 @@ class Trainer:
             samples, kept = self.sample(step, timings)
             sampled_at = time.monotonic()
             exchanged = exchanged_rewards(samples, self.reward, step) if self.exchanges_prompts else []
+            scored = [sample for sample in kept if training_rewards(sample, self.config.algorithm.process)]
+            batch = self.ask_again(build_rollout_batch(scored, self.config, self.policy.decode), scored, step)
             timings.waiting += time.monotonic() - sampled_at
-        scored = [sample for sample in kept if training_rewards(sample, self.config.algorithm.process)]
         with raise_on_all_ranks():
             self.engine.sleep()
         collected, synced = time.monotonic(), self.engine.seconds_sync - synced
-        batch = build_rollout_batch(scored, self.config, self.policy.decode)
         with running_pass(f"the update of step {step + 1}"):
             updated = self.updater.update(batch, step)
         self.refuse_stale_weights(updated, step)
@@ -237,6 +239,7 @@ class Trainer:
             **rollout_metrics.components(samples),
             **self.costs.step(),
             **rollout_metrics.prompt_independence(exchanged),
+            **rollout_metrics.further_verdicts(batch.verdicts),
             **rollout_metrics.staleness(samples, step),
             "prompts_sampled": sampled,
             **({} if self.config.filter.zero_std == "keep" else {"prompts_kept": used / sampled}),
@@ -254,6 +257,13 @@ class Trainer:
         self.run.log_samples(
             step + 1, [rollout_metrics.record(sample) for sample in samples[: self.config.log.samples]]
         )
+
+    def ask_again(self, batch: RolloutBatch, scored: Sequence[Sample], step: int) -> RolloutBatch:
+        """Ask a verifier that errs again about completions in doubt, if ``correction.verifier`` says so."""
+        noise = self.config.correction.verifier
+        if noise is None or noise.ask == 1 or batch.verdicts is None:
+            return batch
+        return replace(batch, verdicts=ask_again(batch.verdicts, batch.groups_B, scored, self.reward, noise, step))
 
     def evaluate(self, step: int) -> None:
         """Evaluate the policy on the held-out prompts after ``step`` steps."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,26 +11,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rewardkit.errors import RewardkitError
 from rewardkit.language_models import steps_of_tokens
-from rewardkit.train.config import ProcessConfig, RlConfig, VerifierNoise
-from rewardkit.train.evaluation.answers import final_answer
+from rewardkit.train.config import ProcessConfig, RlConfig
 from rewardkit.train.models.policy import Tokens, TokenSpan
 from rewardkit.train.rollout.generate import Sample
+from rewardkit.train.rollout.verdicts import Verdicts, read_verdicts
 from rewardkit.types import Score
-
-
-@dataclass(frozen=True, slots=True)
-class Verdicts:
-    """What a verifier said of each completion. Shapes: (B,)."""
-
-    values_B: Tensor
-    """1: accepted · 0: rejected · NaN: not judged, such as where a gate is closed."""
-    effects_B: Tensor
-    """What a verdict of 1 adds to the reward."""
-    texts_B: Tensor
-    """int64. Equal for completions of equal tokens."""
-    answers_B: Tensor | None = None
-    """int64. Equal for completions with the same final answer, of which at most one per prompt is right; None: nothing is known of
-    answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,61 +100,8 @@ def build_rollout_batch(samples: Sequence[Sample], config: RlConfig, decode: Cal
         ),
         steps=steps,
         step_of_token=step_of_token,
-        verdicts=None if config.correction.verifier is None else verdicts(samples, config.correction.verifier),
+        verdicts=None if config.correction.verifier is None else read_verdicts(samples, config.correction.verifier),
     )
-
-
-def verdicts(samples: Sequence[Sample], noise: VerifierNoise) -> Verdicts:
-    """Return what the verifier said of scored completions.
-
-    Args:
-        samples: The completions.
-        noise: Says which component is the verifier, and how final answers are read.
-
-    Raises:
-        RewardkitError: A verdict is neither 0 nor 1.
-    """
-    component = noise.component
-    values, effects = [], []
-    for sample in samples:
-        value, effect = sample.scored.reward, 1.0
-        if component is not None:
-            outcome = sample.scored.outcomes[component]
-            has_value = isinstance(outcome, Score) and sample.scored.contributions[component] is not None
-            value = outcome.value if isinstance(outcome, Score) and has_value else math.nan
-            effect = sample.scored.weights[component] if has_value else 0.0
-        assert value is not None  # noqa: S101 - the unscored completions have been removed
-        if value not in {0, 1} and not math.isnan(value):
-            subject = "the reward" if component is None else f"component {component!r}"
-            remedy = (
-                "name the component that is the verifier"
-                if component is None
-                else "name a component whose values are 0 and 1"
-            )
-            raise RewardkitError(
-                f"{sample.prompt.place}: {subject} gives {value:g}, but correction.verifier corrects verdicts of 0 and 1; {remedy} "
-                "(correction.verifier.component), or remove the correction"
-            )
-        values.append(value)
-        effects.append(effect)
-    texts = [tuple(sample.completion.tokens) for sample in samples]
-    answers = None
-    if noise.answer is not None:
-        found = [final_answer(sample.scored.rollout.completion_text, noise.answer) for sample in samples]
-        # A completion without an answer has the same answer as equal completions only.
-        answers = [text if answer is None else answer.strip() for text, answer in zip(texts, found, strict=True)]
-    return Verdicts(
-        torch.tensor(values, dtype=torch.float32),
-        torch.tensor(effects, dtype=torch.float32),
-        _numbered(texts),
-        None if answers is None else _numbered(answers),
-    )
-
-
-def _numbered(values: Sequence[Hashable]) -> Tensor:
-    """Return integers that are equal where values are. Shape: (B,)."""
-    numbers: dict[Hashable, int] = {}
-    return torch.tensor([numbers.setdefault(value, len(numbers)) for value in values])
 
 
 def training_rewards(sample: Sample, process: ProcessConfig | None) -> Sequence[float]:

@@ -26,7 +26,7 @@ steps: 10
 
 @pytest.fixture
 def registry():
-    """One reward."""
+    """Two rewards, of which the second always gives the same value for the same rollout."""
     from rewardkit import Rollout, reward
 
     @reward("even")
@@ -34,8 +34,14 @@ def registry():
         """Even lengths."""
         return float(len(rollout.completion_text) % 2 == 0)
 
+    @reward("same", deterministic=True)
+    def same(rollout: Rollout) -> float:
+        """No text."""
+        return float(not rollout.completion_text)
+
     found = Registry()
     found.register(even)
+    found.register(same)
     return found
 
 
@@ -187,6 +193,24 @@ def test_steps_or_epochs(tmp_path):
         ),
         ({"correction": "{kind: mask, low: 2.5}"}, "low .2.5. is not below high .2., so every token would be masked"),
         ({"correction": "{verifier: {fp: 0.6, fn: 0.4}}"}, "add up to 1 or more: such a verifier"),
+        (
+            {"correction": "{verifier: {fn: 0.1, ask: 3}}"},
+            "ask: 3 asks again about a completion, which says nothing new unless",
+        ),
+        (
+            {
+                "correction": "{verifier: {fn: 0.1, repeated: true, ask: 3}}",
+                "reward": "{components: {even: {use: even, scale: zscore}}}",
+            },
+            "the reward compares the completions of a group, so single ones can't be scored again; remove ask",
+        ),
+        (
+            {
+                "correction": "{verifier: {fn: 0.1, repeated: true, component: same}}",
+                "reward": "{components: {even: {use: even}, same: {use: same}}}",
+            },
+            "equal completions always get the same verdict from same; remove repeated",
+        ),
         ({"correction": "{verifier: {}}"}, "fp and fn are both 0, so there is nothing to correct"),
         (
             {"correction": "{verifier: {fn: 0.1}}", "algorithm": "{process: {component: even}}"},

@@ -231,3 +231,16 @@ def test_answers_say_more_than_verdicts_alone():
     alone_B = expected_verdicts(verdicts_B, groups_B, fp=0.1, fn=0.2).right_B
     found_B = expected_verdicts(verdicts_B, groups_B, fp=0.1, fn=0.2, answers_B=answers_B).right_B
     assert float((found_B - right_B).square().mean()) < 0.5 * float((alone_B - right_B).square().mean())
+
+
+def test_further_verdicts_count_as_the_first():
+    """Asked three times about one of two completions: as three rows of the same text."""
+    verdicts_B, groups_B, texts_B = torch.tensor([0.0, 1.0]), torch.zeros(2, dtype=torch.long), torch.tensor([0, 1])
+    rates = {"fp": 0.1, "fn": 0.3}
+    further_B_2 = torch.tensor([[0.0, 2.0], [0.0, 0.0]])
+    found_B = expected_verdicts(verdicts_B, groups_B, texts_B=texts_B, further_B_2=further_B_2, **rates).right_B
+    rows_B = torch.tensor([0.0, 1.0, 1.0, 1.0])
+    same_B = expected_verdicts(
+        rows_B, torch.zeros(4, dtype=torch.long), texts_B=torch.tensor([0, 0, 0, 1]), **rates
+    ).right_B
+    assert_close(found_B, same_B[[0, 3]])

@@ -16,9 +16,10 @@ from rewardkit.train.config import GrpoConfig
 from rewardkit.train.data.prompt_sharing import SharingLimits
 from rewardkit.train.losses.verifier_noise import expected_verdicts
 from rewardkit.train.models.policy import TokenSpan
+from rewardkit.train.rollout.verdicts import Verdicts
 from rewardkit.train.trainer.optimizer import Optimizer
 from rewardkit.train.trainer.policy_update import PolicyUpdater
-from rewardkit.train.trainer.rollout_batch import RolloutBatch, Verdicts
+from rewardkit.train.trainer.rollout_batch import RolloutBatch
 
 
 def config(**changes):
