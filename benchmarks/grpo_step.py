@@ -299,7 +299,10 @@ def run_here(name: str, workload: str) -> None:
 
 def compare_speed(load: Workload, threads: int) -> None:
     """Compare time and memory of a step."""
-    found = {name: run(name, load, threads) for name in ("floor", "trl", "ours")}
+    found = {name: run(name, load, threads) for name in ("trl", "ours")}
+    # Most completions end before the limit, so the floor is that of the mean length.
+    length = round(found["ours"]["tokens"] / (load.prompts * load.group))
+    found["floor"] = run("floor", replace(load, tokens=length), threads)
     seconds = {name: median(found[name]["seconds"]["step"]) for name in ("trl", "ours")}
     floors = found["floor"]["seconds"]
     print(f"load of the machine: {', '.join(f'{value:.1f}' for value in os.getloadavg())}\n")
@@ -358,7 +361,7 @@ def main() -> None:
     parser.add_argument("--group", type=int, help="completions per prompt; 8, or 4 with --model")
     parser.add_argument("--tokens", type=int, default=32, help="tokens per completion, with --model")
     parser.add_argument("--lora", type=int, default=0, help="train adapters of this rank in all linear layers")
-    parser.add_argument("--micro-batch-tokens", type=int, help="of rewardkit; 512, or 320 with --model")
+    parser.add_argument("--micro-batch-tokens", type=int, help="of rewardkit; 1024, or 320 with --model")
     parser.add_argument("--steps", type=int, help="6, or 30 with --accuracy")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=1)
@@ -382,7 +385,7 @@ def main() -> None:
             if not (work / "sft/final").is_dir():
                 prepare(work)
             sizes = arguments.prompts or 32, arguments.group or 8, 56
-            load = Workload(work, work / "sft/final", *sizes, arguments.lora, micro or 512, steps)
+            load = Workload(work, work / "sft/final", *sizes, arguments.lora, micro or 1024, steps)
         if arguments.accuracy:
             compare_accuracy(load, arguments.seeds, arguments.threads)
         else:
