@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rewardkit.cli.support.arguments import check_page
 from rewardkit.cli.support.labels import check_labels
 from rewardkit.cli.support.scoring_process import scored_rows
 from rewardkit.cli.support.streams import json_text
 from rewardkit.errors import DataError, RewardkitError, UsageError
+from rewardkit.toolkit import check_page
 from rewardkit.toolkit.numbers import FiniteRange
 
 if TYPE_CHECKING:

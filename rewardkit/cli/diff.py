@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rewardkit.cli.support.arguments import check_page
 from rewardkit.cli.support.scoring_process import score_to_file
 from rewardkit.cli.support.streams import json_text
 from rewardkit.errors import RewardkitError, UsageError
+from rewardkit.toolkit import check_page
 from rewardkit.toolkit.numbers import FiniteRange
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from rewardkit.cli.support.arguments import check_page
 from rewardkit.errors import UsageError
+from rewardkit.toolkit import check_page
 
 
 @click.command("report")

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -360,8 +361,17 @@ def result_of(manifest: dict[str, Any], options: TransformOptions, *, already_co
     told = limit.exceeded(failed, summary["rows"], reasons, f"{rejected} lists them, and --retry tries them again")
     bad = manifest["rows_rejected"] - failed
     if not told and bad and bad / max(manifest["rows_read"], 1) > options.abort_above:
-        told = f"{bad:,} of {manifest['rows_read']:,} rows could not be used; {rejected} lists them"
+        told = f"{bad:,} of {manifest['rows_read']:,} rows could not be used; {rejected} lists them{_first_reason(rejected)}"
     return TransformResult(manifest, already_complete, told)
+
+
+def _first_reason(rejected: Path) -> str:
+    """Return the first of the rows that could not be used, as the end of a sentence; empty if none can be read."""
+    with suppress(OSError, DataError):
+        for entry in rejected_entries(rejected):
+            if not entry.get("kind"):
+                return f". The first is {entry['file']}:{entry['row']}: {entry['reason']}"
+    return ""
 
 
 def _close(transform: Transform, loop: EventLoop) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rewardkit.toolkit.calls import call_service
     from rewardkit.toolkit.jobs import run_transform
     from rewardkit.toolkit.numbers import FiniteRange
+    from rewardkit.toolkit.pages import check_page
     from rewardkit.toolkit.reward_files import ConfiguredReward, configured_rewards, read_yaml
     from rewardkit.toolkit.rows import map_row, read_rows
 
@@ -37,6 +38,7 @@ _MODULES = {
     "TransformResult": "rewardkit.scoring.transform",
     "TryAgainError": "rewardkit.services.limits",
     "call_service": "rewardkit.toolkit.calls",
+    "check_page": "rewardkit.toolkit.pages",
     "configured_rewards": "rewardkit.toolkit.reward_files",
     "error_rates": "rewardkit.insight.noise",
     "line_chart": "rewardkit.insight.svg_chart",
@@ -64,6 +66,7 @@ __all__ = [
     "TransformResult",
     "TryAgainError",
     "call_service",
+    "check_page",
     "configured_rewards",
     "error_rates",
     "line_chart",

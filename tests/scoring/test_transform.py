@@ -181,6 +181,17 @@ def test_an_outage_at_the_end_is_not_written(options):
     assert [row["number"] for row in rows(options.out)] == list(range(100))
 
 
+def test_the_first_unusable_row_is_told_when_there_are_too_many(options):
+    """Nobody has to open the file of rejected rows to learn what is wrong."""
+
+    def fails(_number):
+        return RowError("the number is unlucky")
+
+    told = transform_files(options, Upper(fails)).too_many_unscored
+    assert "100 of 100 rows could not be used" in told
+    assert f"The first is {options.inputs[0]}:1: the number is unlucky" in told
+
+
 def test_rows_that_cant_be_used_are_rejected(options):
     """They are listed with the reason, and are no failure of a service."""
     wrong = RowError("the number is unlucky")

@@ -137,11 +137,22 @@ def test_calibrate_measures_a_judge_of_pairs(files, fake, capsys):
         (["--label-column", "truth"], "has no column 'truth'"),
         (["--labels", "pairs.jsonl"], "has no column 'label'"),
         (["--labels", "groups.jsonl"], "there are 2 labels for 8 rows"),
+        (["--labels", "more.jsonl"], "there are 9 labels for 8 rows"),
+        (
+            ["--labels", "more.jsonl", "--key", "completion"],
+            "more.jsonl:9: completion = 'right' has another label in more.jsonl:",
+        ),
+        (["--labels", "nan.jsonl", "--label-threshold", "0.5"], "nan.jsonl:1: the label nan is no number"),
+        (["--html", "rows.jsonl"], "--html rows.jsonl is also an input"),
+        (["--html", "none/page.html"], "the folder none does not exist"),
         (["--label-column", "completion"], "the label 'right' is not true, false, 1 or 0"),
     ],
 )
 def test_calibrate_says_what_is_wrong_with_labels(files, fake, capsys, arguments, message):
-    """Nothing is asked before all labels are read."""
+    """Nothing is asked before all labels are read and the page is known to fit."""
+    more = [*ROWS, {"completion": "right", "label": "maybe"}]
+    (files / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in more))
+    (files / "nan.jsonl").write_text('{"label": NaN}\n' * len(ROWS))
     assert run(["judge", "calibrate", "rubric.yaml", "--data", "rows.jsonl", "--out", "v.jsonl", *arguments]) == 2
     assert message in capsys.readouterr().err
     assert fake.requests == []

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from rewardkit.errors import DataError, TooManyUnscoredError, UsageError
-from rewardkit.toolkit import FiniteRange, Row, RowError, Transform, read_rows, run_transform
+from rewardkit.toolkit import FiniteRange, Row, RowError, Transform, check_page, read_rows, run_transform
 from rewardkit_judge.calibration import Calibration, calibrate_pairs, calibrate_rows
 from rewardkit_judge.commands.calibration_report import as_json, print_table, write_page
 from rewardkit_judge.commands.judges import find_judge, rollout_of
@@ -79,6 +79,7 @@ def command(
 
     Exits with 3 if no row got a score.
     """
+    check_page("--html", page, [config, data, *([] if labels is None else [labels]), given["out"]])
     judge = find_judge(config, component)
     if data == "-" or Path(data).is_fifo():
         raise UsageError("--data must be a file: a stream can't be read again when the run is resumed")
@@ -89,7 +90,15 @@ def command(
     for place, row in rows:
         _check(place, row, is_pair=pairwise is not None)
     wanted = None if labels is None else list(read_rows([labels]))
-    truth = labels_of(rows, wanted, label_column, key, label_threshold, default=None if pairwise is None else True)
+    truth = labels_of(
+        rows,
+        wanted,
+        label_column,
+        key,
+        label_threshold,
+        default=None if pairwise is None else True,
+        is_limited=given["limit"] is not None,
+    )
     transform: Transform = RowVerdicts(reward) if pairwise is None else PairVerdicts(pairwise)
     identity = verdicts_identity(judge.use, reward, judge.settings)
     result = run_transform([data], transform, identity=identity, preflight=reward.preflight, **given)

@@ -104,7 +104,7 @@ def write_page(path: Path, found: Calibration, costs: Mapping[str, float], *, ti
         bins=[(f"{item.low:.1f} to {item.high:.1f}", item.true.total, _rate(item.true)) for item in found.bins],
         cost=costs_text(costs),
     )
-    write_whole(path, page.encode())
+    write_whole(path, page.encode("utf-8", "backslashreplace"))
 
 
 def reliability_plot(found: Calibration) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ def labels_of(
     threshold: float | None,
     *,
     default: bool | None,
+    is_limited: bool = False,
 ) -> list[bool]:
     """Return the label of each row.
 
@@ -29,6 +31,7 @@ def labels_of(
         key: The column by which rows belong together; None for their order.
         threshold: Labels are numbers, true above this; None for true and false.
         default: The label of rows without one; None if every row needs one.
+        is_limited: True if ``rows`` are only the first of the data.
 
     Raises:
         UsageError: The files do not fit together.
@@ -39,12 +42,16 @@ def labels_of(
     if given is None:
         return [_label(place, row, column, threshold, default) for place, row in rows]
     if key is None:
-        if len(given) < len(rows):
+        if len(given) < len(rows) or (len(given) > len(rows) and not is_limited):
             raise UsageError(
                 f"there are {len(given):,} labels for {len(rows):,} rows; name a column of both files with --key"
             )
         return [_label(place, row, column, threshold, None) for (place, row), _ in zip(given, rows, strict=False)]
-    known = {json.dumps(row.get(key)): (place, row) for place, row in given}
+    known: dict[str, tuple[str, dict[str, Any]]] = {}
+    for place, row in given:
+        first, other = known.setdefault(json.dumps(row.get(key)), (place, row))
+        if other.get(column) != row.get(column):
+            raise DataError(f"{place}: {key} = {row.get(key)!r} has another label in {first}")
     found = []
     for place, row in rows:
         if key not in row:
@@ -66,9 +73,12 @@ def _label(place: str, row: dict[str, Any], column: str, threshold: float | None
     value = row[column]
     if threshold is not None:
         try:
-            return float(value) > threshold
-        except (TypeError, ValueError):
-            raise DataError(f"{place}: the label {value!r} is no number") from None
+            number = float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if math.isnan(number):
+            raise DataError(f"{place}: the label {value!r} is no number")
+        return number > threshold
     verdict = _TRUTH.get(str(value).strip().lower())
     if verdict is None:
         raise DataError(f"{place}: the label {value!r} is not true, false, 1 or 0; for numbers, give --label-threshold")

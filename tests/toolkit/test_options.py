@@ -1,4 +1,4 @@
-"""Checks of a command's arguments before it begins its work."""
+"""Options of commands: numbers that are finite, and pages that replace no input."""
 
 import json
 
@@ -6,9 +6,8 @@ import click
 import pytest
 
 from rewardkit import cli
-from rewardkit.cli.support.arguments import check_page
 from rewardkit.errors import UsageError
-from rewardkit.toolkit import FiniteRange
+from rewardkit.toolkit import FiniteRange, check_page
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])

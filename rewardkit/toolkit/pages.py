@@ -1,4 +1,4 @@
-"""Checks of a command's arguments before it begins its work."""
+"""Pages that a command writes beside its results."""
 
 from __future__ import annotations
 
