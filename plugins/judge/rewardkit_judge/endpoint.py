@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rewardkit import CallLimits
 from rewardkit.toolkit import RETRIED_STATUS, GaveUpError, TryAgainError, call_service, retry_after_s
+from rewardkit_judge.replies import without_duplicates
 
 if TYPE_CHECKING:
     import httpx
@@ -132,7 +133,7 @@ class Endpoint:
             response = await self._open().post(f"{self.url}/chat/completions", json=body)
         except httpx.TimeoutException:
             raise _LateError(f"no response within {self.timeout_s:g} s") from None
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:  # a broken connection, or a body that can't be decompressed
             raise TryAgainError(f"{type(error).__name__}: {error}") from None
         except httpx.InvalidURL as error:
             raise EndpointError(f"{self.url} is not an address: {error}") from None
@@ -141,7 +142,7 @@ class Endpoint:
         if response.status_code >= 300:  # a wrong key, model or request: another attempt would not help
             raise EndpointError(f"{self.url}: HTTP {response.status_code}: {response.text[:200]}")
         try:
-            data = response.json()
+            data = response.json(object_pairs_hook=without_duplicates)
         except (ValueError, RecursionError):
             raise TryAgainError(f"a response that is not JSON: {response.text[:160]!r}") from None
         return data, _usage(data)
@@ -160,7 +161,7 @@ class Endpoint:
             response = httpx.get(url, timeout=limit, headers=self._headers())
         except httpx.TimeoutException:
             return f"{url} does not answer within {limit.read:g} s: is the server up, and url right?"
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+        except (httpx.RequestError, httpx.InvalidURL) as error:
             return f"{url} can't be reached ({error}): start the server, or correct url"
         if response.status_code in _NO_LIST:
             return None

@@ -10,6 +10,8 @@ from typing import Any
 _THINKING = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _CODE_BLOCK = re.compile(r"\A```(?:json)?[ \t]*\n(.*)\n```\Z", re.DOTALL)
 MAX_SHOWN = 120
+_ENDED = frozenset({None, "", "stop", "eos", "eos_token", "stop_sequence", "end_turn", "completed", "complete"})
+"""What servers call the end of a reply that is whole. Some tell nothing."""
 
 
 class BadReply(Exception):  # noqa: N818
@@ -26,17 +28,24 @@ def content_of(response: Any) -> str:
         BadReply: The model refused, its reply was cut, or the body is not a chat completion.
     """
     try:
-        choice = response["choices"][0]
+        [choice, *others] = response["choices"]
         message = choice["message"]
         content, refusal, reason = message.get("content"), message.get("refusal"), choice.get("finish_reason")
-    except (KeyError, IndexError, TypeError, AttributeError):
+        tools = message.get("tool_calls") or message.get("function_call")
+    except (KeyError, ValueError, TypeError, AttributeError):
         raise BadReply(f"the endpoint's response is not a chat completion: {_shown(response)}") from None
+    if others:
+        raise BadReply(f"the endpoint gave {1 + len(others)} replies to a question that asks for one")
     if refusal:
         raise BadReply(f"the judge refused: {_shown(refusal)}")
     if reason == "length":
         raise BadReply("the judge's reply was cut off; raise max_tokens")
     if reason == "content_filter":
         raise BadReply("a content filter blocked the judge's reply")
+    if not isinstance(reason, str | None) or reason not in _ENDED:
+        raise BadReply(f"the judge's reply ended with {_shown(reason)}, so it may not be whole")
+    if tools:
+        raise BadReply(f"the judge called a tool: {_shown(tools)}")
     if not isinstance(content, str) or not content.strip():
         raise BadReply("the judge's reply is empty")
     return content
@@ -67,11 +76,13 @@ def verdict_of(text: str, keys: Sequence[str]) -> Mapping[str, Any]:
     if (block := _CODE_BLOCK.match(bare)) is not None:
         bare = block[1]
     try:
-        found = json.loads(bare, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+        found = json.loads(bare, object_pairs_hook=without_duplicates, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise BadReply(f"the judge's reply is not one JSON object: {_shown(text)}") from None
     if not isinstance(found, dict) or set(found) != set(keys):
         raise BadReply(f"the judge's reply does not have exactly the keys {', '.join(keys)}: {_shown(text)}")
+    if not isinstance(found.get("reasoning", ""), str):
+        raise BadReply(f"the judge's reasoning is {_shown(found['reasoning'])}, not a text")
     return found
 
 
@@ -90,7 +101,8 @@ def choice_of(value: Any, choices: Sequence[Any], name: str) -> Any:
     raise BadReply(f"the judge's {name} is {_shown(value)}, not one of {', '.join(map(json.dumps, choices))}")
 
 
-def _without_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def without_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the members of a JSON object. Raises ValueError if a key occurs twice, since readers differ in which one they take."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key occurs twice")

@@ -1,6 +1,7 @@
 """Questions are asked once, every call is counted, and nothing but a verdict becomes a score."""
 
 import asyncio
+import gzip
 import json
 import random
 import subprocess
@@ -208,6 +209,42 @@ def test_no_reply_without_a_verdict_becomes_a_score(answered):
             scored += sum(isinstance(one, Score) for one in ask(reward, rollouts[: 9 if reward is ALL[3] else 60]))
             asked = len(bodies)
     assert (scored, asked >= 10_000) == (0, True)
+
+
+BODY = completion(json.dumps(GOOD[2]))
+STREAM = "".join(f"data: {json.dumps({'choices': [{'delta': {'content': part}}]})}\n\n" for part in json.dumps(GOOD[2]))
+
+
+@pytest.mark.parametrize(
+    ("headers", "raw"),
+    [
+        ({}, b'<html><body>502 Bad Gateway {"equal": true}</body></html>'),
+        ({"content-encoding": "gzip"}, b"\x1f\x8bnot gzip at all"),
+        ({"content-encoding": "gzip"}, gzip.compress(json.dumps(BODY).encode())[:-12]),
+        ({"content-encoding": "br"}, json.dumps(BODY).encode() + b"}"),
+        ({"content-type": "text/event-stream"}, STREAM.encode()),
+        ({}, b""),
+        ({}, json.dumps(BODY).encode()[:-1]),
+        ({}, json.dumps(BODY).encode() * 2),
+        ({}, json.dumps(BODY).encode()[:-1] + b', "choices": []}'),
+        ({}, json.dumps(BODY).encode("utf-16")[1:]),
+        ({}, b"[" * 100_000),
+        ({}, json.dumps({**BODY, "choices": []}).encode()),
+        ({}, json.dumps({"choices": [{**BODY["choices"][0], "finish_reason": "length"}]}).encode()),
+    ],
+)
+def test_a_body_that_is_no_whole_reply_is_no_score(fake, headers, raw):
+    """What gateways and servers send with HTTP 200 is unscored, as a failure of the endpoint, not of the plugin."""
+    fake.answer = lambda _body: (200, headers, raw)
+    [found] = ask(Reference(reference="answer", **{**OWN, "url": fake.url}), [ROLLOUT])
+    assert (found.kind, isinstance(found, Score)) == ("infra", False)
+
+
+def test_a_whole_reply_may_be_compressed(fake):
+    """So that the cases above can fail."""
+    fake.answer = lambda _body: (200, {"content-encoding": "gzip"}, gzip.compress(json.dumps(BODY).encode()))
+    [found] = ask(Reference(reference="answer", **{**OWN, "url": fake.url}), [ROLLOUT])
+    assert found.value == 1.0
 
 
 # --- the endpoint at the start of a run -------------------------------------------------------------------------------------
