@@ -120,6 +120,14 @@ class ModelConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _kernel_is_installed(self) -> ModelConfig:
+        if self.logprob_kernel == "triton" and importlib.util.find_spec("triton") is None:
+            raise ValueError(
+                "logprob_kernel: triton needs the package triton; run pip install 'rewardkit[triton]', or use torch"
+            )
+        return self
+
 
 class OptimizerConfig(Section):
     """AdamW and its learning-rate schedule."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 
@@ -284,8 +285,9 @@ def test_a_head_alone_is_trained_without_adapters(tmp_path):
 
 
 @pytest.mark.parametrize("setting", ["logprob_memory_mb: 64", "logprob_kernel: triton"])
-def test_settings_of_log_probs_are_refused_for_reward_models(tmp_path, setting):
+def test_settings_of_log_probs_are_refused_for_reward_models(tmp_path, monkeypatch, setting):
     """A reward model computes none; told with the key."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
     text = f"version: 1\nstage: reward_model\noutput: out\nmodel: {{path: ./m, {setting}}}\ndata: {{train: a.jsonl}}\nsteps: 1\n"
     key = setting.split(":")[0]
     with pytest.raises(ConfigError, match=rf"model\.{key}: a reward model computes no log-probabilities; remove it"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 
 import torch
@@ -43,17 +42,13 @@ def chosen_kernel(
         location: The place of the model in the configuration, for messages.
 
     Raises:
-        ConfigError: The kernel is not installed, can't run here, or does not compute the same as torch.
+        ConfigError: The kernel can't run here, or does not compute the same as torch.
     """
     if name == "torch":
         return TORCH_TILES
     if head is None:
         raise ConfigError(
             (location, f"{KEY}: this model's own forward makes its logits, so the kernel has no use; remove it")
-        )
-    if importlib.util.find_spec("triton") is None:
-        raise ConfigError(
-            (location, f"{KEY} needs the package triton; run pip install 'rewardkit[triton]', or remove it")
         )
     if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         raise ConfigError(

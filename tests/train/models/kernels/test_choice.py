@@ -146,9 +146,12 @@ def test_a_device_without_triton_is_refused(installed, monkeypatch):
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    """The message says how to install it."""
+    """The configuration is refused before a model is loaded, with how to install it."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    assert "run pip install 'rewardkit[triton]'" in message()
+    with pytest.raises(
+        ValueError, match=r"logprob_kernel: triton needs the package triton; run pip install 'rewardkit\[triton\]'"
+    ):
+        ModelConfig(path="./base", logprob_kernel="triton")
 
 
 def test_a_model_that_makes_its_own_logits_is_refused():
