@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from rewardkit import Unscored
 from rewardkit_judge.endpoint import Endpoint, EndpointError, Usage
+from rewardkit_judge.kept_replies import KeptReplies
 from rewardkit_judge.options import Options
 from rewardkit_judge.replies import BadReply, content_of, text_of, verdict_of
 
@@ -102,6 +103,8 @@ class Judge:
     """The cost of all calls so far, those without a verdict included."""
     remembered: int = field(default=0, init=False)
     """Questions that were not asked because an equal one had been."""
+    kept: KeptReplies | None = field(default=None, init=False)
+    """Replies that outlive an interrupted job; None if nothing is kept."""
     _uses_schema: bool = field(init=False)
     _asked: OrderedDict[bytes, asyncio.Task[_Reply]] = field(default_factory=OrderedDict, init=False)
 
@@ -185,6 +188,8 @@ class Judge:
                 self._note(Exchange(body, text or _json(reply.data), None, problem, cost, not is_new))
             else:
                 self._note(Exchange(body, text, verdict, "", cost, not is_new))
+                if self.kept is not None and is_new:
+                    self.kept.add(self._kept_as(body, schema), reply.data, reply.usage)
                 return verdict, usage
         raise NoVerdictError(f"{problem}; asked twice")
 
@@ -207,6 +212,9 @@ class Judge:
         """
         key = _key(body, schema)
         task = self._asked.get(key)
+        if task is None and self.kept is not None and (known := self.kept.get(self._kept_as(body, schema))) is not None:
+            self.remembered += 1
+            return _Reply(*known), False
         is_new = task is None
         if task is None:
             task = asyncio.ensure_future(self._send(body, schema))
@@ -223,6 +231,10 @@ class Judge:
             if self._asked.get(key) is task:
                 del self._asked[key]
             raise
+
+    def _kept_as(self, body: Mapping[str, Any], schema: Mapping[str, Any] | None) -> bytes:
+        """Return the digest of a question to the model of this version."""
+        return _key({**body, "version": self.options.version}, schema)
 
     async def _send(self, body: Mapping[str, Any], schema: Mapping[str, Any] | None) -> _Reply:
         if schema is not None and self._uses_schema:

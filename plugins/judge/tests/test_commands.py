@@ -5,6 +5,9 @@ import os
 import signal
 
 import pytest
+from rewardkit_judge import kept_replies
+from rewardkit_judge.endpoint import Usage
+from rewardkit_judge.kept_replies import KeptReplies
 from scripted_judge import FakeJudge, honest
 
 from rewardkit.cli import run
@@ -179,6 +182,11 @@ def interrupt_at(fake, count):
     fake.answer = answer
 
 
+def kept_lines(files):
+    """Return the number of replies that an interrupted run has kept."""
+    return len((files / "v.jsonl.replies.part").read_bytes().splitlines())
+
+
 @pytest.mark.usefixtures("small_chunks")
 def test_calibrate_resumes(files, fake, capsys):
     """The same command asks only what is missing, measures all rows, and tells what both runs have cost."""
@@ -187,13 +195,61 @@ def test_calibrate_resumes(files, fake, capsys):
     assert "The same command resumes the run" in capsys.readouterr().err
     done = len((files / "v.jsonl.part").read_bytes().splitlines())
     assert 0 < done < len(ROWS)
-    asked = len(fake.requests)
+    asked, kept = len(fake.requests), kept_lines(files)
+    assert kept >= 2 * done
     fake.answer = honest
     assert run(CALIBRATE) == 0
-    assert len(fake.requests) - asked == 2 * (len(ROWS) - done)
+    assert len(fake.requests) - asked == 2 * len(ROWS) - kept
     found = json.loads(capsys.readouterr().out)
     assert (found["rows"], found["agreement"]["share"], found["already_complete"]) == (8, 1.0, False)
     assert 16 <= found["costs"]["judge_calls"] <= len(fake.requests)
+
+
+def test_no_question_is_paid_for_twice(files, fake, capsys):
+    """What was answered for rows of an unfinished chunk is not asked again, and nothing is left of it in the end."""
+    reward = json.loads((files / "rubric.yaml").read_text())
+    reward["components"]["it"]["with"]["concurrency"] = 1
+    (files / "rubric.yaml").write_text(json.dumps(reward))
+    interrupt_at(fake, 6)
+    assert run(CALIBRATE) == 130
+    assert not (files / "v.jsonl.part").read_bytes()  # all eight rows are one chunk, which was not finished
+    asked, kept = len(fake.requests), kept_lines(files)
+    assert kept >= 5
+    with (files / "v.jsonl.replies.part").open("ab") as file:
+        file.write(b'["cut')
+    fake.answer = honest
+    assert run(CALIBRATE) == 0
+    assert len(fake.requests) - asked == 16 - kept
+    assert not list(files.glob("v.jsonl.replies*"))
+
+
+def test_kept_replies_are_those_of_the_same_question(files, fake):
+    """Another version of the model is asked again, and so is everything with --fresh."""
+    interrupt_at(fake, 6)
+    assert run(CALIBRATE) == 130
+    fake.answer = honest
+    kept = (files / "v.jsonl.replies.part").read_bytes()
+    before = len(fake.requests)
+    assert run([*CALIBRATE, "--fresh"]) == 0
+    assert len(fake.requests) == before + 16
+    (files / "w.jsonl.replies.part").write_bytes(kept)
+    reward = json.loads((files / "rubric.yaml").read_text())
+    reward["components"]["it"]["with"]["version"] = "2"
+    (files / "rubric.yaml").write_text(json.dumps(reward))
+    assert run([*CALIBRATE, "--out", "w.jsonl"]) == 0
+    assert len(fake.requests) == before + 32
+
+
+def test_kept_replies_stay_few(tmp_path, monkeypatch):
+    """The file and the memory hold the newest ones."""
+    monkeypatch.setattr(kept_replies, "MOST", 3)
+    kept = KeptReplies(tmp_path / "o.jsonl")
+    for number in range(20):
+        kept.add(bytes([number]), {"n": number}, Usage(1, 2, 3))
+    kept.close()
+    assert len((tmp_path / "o.jsonl.replies.part").read_bytes().splitlines()) <= 7
+    again = KeptReplies(tmp_path / "o.jsonl")
+    assert (again.get(b"\x13"), again.get(b"\x00")) == (({"n": 19}, Usage(1, 2, 3)), None)
 
 
 def test_a_finished_calibration_asks_nothing(files, fake, capsys):

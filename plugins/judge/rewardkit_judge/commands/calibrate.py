@@ -15,7 +15,7 @@ from rewardkit_judge.calibration import Calibration, calibrate_pairs, calibrate_
 from rewardkit_judge.commands.calibration_report import as_json, print_table, write_page
 from rewardkit_judge.commands.judges import find_judge, rollout_of
 from rewardkit_judge.commands.labels import labels_of
-from rewardkit_judge.commands.shared import output_options, tell
+from rewardkit_judge.commands.shared import keeping_replies, output_options, tell
 from rewardkit_judge.rewards import Pairwise
 from rewardkit_judge.verdicts import (
     PairVerdicts,
@@ -101,7 +101,8 @@ def command(
     )
     transform: Transform = RowVerdicts(reward) if pairwise is None else PairVerdicts(pairwise)
     identity = verdicts_identity(judge.use, reward, judge.settings)
-    result = run_transform([data], transform, identity=identity, preflight=reward.preflight, **given)
+    with keeping_replies(reward.judge, out, fresh=given["fresh"]):
+        result = run_transform([data], transform, identity=identity, preflight=reward.preflight, **given)
     tell(result, transform.name, out, "verdicts")
     known = _verdicts(out)
     judged = list(zip(itertools.count(1), truth, (row for _, row in rows), (known.get(place) for place, _ in rows)))

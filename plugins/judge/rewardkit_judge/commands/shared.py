@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -12,6 +13,7 @@ import click
 from rewardkit.errors import TooManyUnscoredError
 from rewardkit.toolkit import FiniteRange, Transform, TransformResult, run_transform
 from rewardkit_judge.judge import Judge
+from rewardkit_judge.kept_replies import KeptReplies
 from rewardkit_judge.options import KEY, Options
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -147,7 +149,8 @@ def run_job(
     out: Path = given["out"]
     names = ("out", "maps", "parse", "limit", "fresh", "retry", "abort_above")
     settings = {name: given[name] for name in names}
-    result = run_transform(files, transform, identity=identity, preflight=judge.problem, **settings)
+    with keeping_replies(judge, out, fresh=given["fresh"]):
+        result = run_transform(files, transform, identity=identity, preflight=judge.problem, **settings)
     tell(result, transform.name, out, what)
     if given["as_json_text"]:
         counts = {name: result.manifest[name] for name in ("rows_read", "rows_written", "rows_rejected")}
@@ -163,6 +166,24 @@ def run_job(
         click.echo(json.dumps(told))
     if result.too_many_unscored:
         raise TooManyUnscoredError(result.too_many_unscored)
+
+
+@contextlib.contextmanager
+def keeping_replies(judge: Judge, out: Path, *, fresh: bool) -> Iterator[None]:
+    """Keep what a judge replies beside the output, until the block comes to its end without an exception.
+
+    Args:
+        judge: The judge.
+        out: The output.
+        fresh: Forget what an earlier run kept.
+    """
+    kept = judge.kept = KeptReplies(out, fresh=fresh)
+    try:
+        yield
+    except BaseException:
+        kept.close()
+        raise
+    kept.remove()
 
 
 def tell(result: TransformResult, name: str, out: Path, what: str) -> None:
