@@ -55,9 +55,14 @@ NotNegative = Annotated[int, Field(ge=0)]
 
 
 class Section(BaseModel):
-    """A section of a configuration. It is frozen and refuses unknown keys."""
+    """A section of a configuration. It is frozen and refuses unknown keys, and numbers that are infinite or NaN."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    def refuse_useless(self, names: Sequence[str], why: str) -> None:
+        """Raise ValueError if the configuration sets any of these keys, which have no effect."""
+        if useless := [name for name in names if name in self.model_fields_set]:
+            raise ValueError(f"{useless[0]} has no effect {why}; remove it")
 
 
 def _module_names(value: str | list[str]) -> str | list[str]:
@@ -164,6 +169,8 @@ class OptimizerConfig(Section):
 
     @model_validator(mode="after")
     def _falls(self) -> OptimizerConfig:
+        if self.schedule == "constant":
+            self.refuse_useless(["min_lr"], "with schedule: constant, which does not fall")
         if self.schedule != "constant" and self.min_lr > self.lr:
             raise ValueError(
                 f"min_lr ({self.min_lr:g}) is above lr ({self.lr:g}); the schedule falls from lr to min_lr"
@@ -305,6 +312,8 @@ class RowsConfig(RunConfig):
     steps: Count | None = None
     """The number of optimizer steps. Set this or epochs."""
     epochs: Positive | None = None
+    """The number of passes over the rows, rounded up to whole steps: the last one is filled with rows of a further pass, so that a run can
+    be lengthened."""
     batch_size: Count = 32
     """Rows per optimizer step."""
     micro_batch_tokens: Count = 8192
@@ -314,6 +323,12 @@ class RowsConfig(RunConfig):
     """Longer rows are left out and counted. The default is the model's context length."""
 
     @model_validator(mode="after")
+    def _nothing_is_sampled(self) -> RowsConfig:
+        if "samples" in self.log.model_fields_set:
+            raise ValueError("log.samples has no effect: this stage samples no rollouts; remove it")
+        return self
+
+    @model_validator(mode="after")
     def _one_length(self) -> RowsConfig:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("set either steps or epochs, and not both")
@@ -321,7 +336,7 @@ class RowsConfig(RunConfig):
 
     def total_steps(self, rows: int) -> int:
         """Return the number of optimizer steps of a run over so many rows."""
-        return self.steps or math.ceil((self.epochs or 1) * rows / self.batch_size)
+        return self.steps or max(math.ceil(round((self.epochs or 1) * rows / self.batch_size, 6)), 1)
 
     def token_limit(self, context: int) -> int:
         """Return the most tokens of a row for a model with this context length."""

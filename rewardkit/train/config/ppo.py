@@ -31,6 +31,14 @@ class CriticConfig(Section):
     whiten: bool = True
     """Normalize advantages over the batch."""
 
+    @model_validator(mode="after")
+    def _has_an_effect(self) -> CriticConfig:
+        if self.kind == "head":
+            self.refuse_useless(["lr"], "with kind: head, which has the policy's learning rate")
+        else:
+            self.refuse_useless(["coefficient"], "with kind: own, whose loss has an optimizer of its own")
+        return self
+
 
 class PpoRolloutConfig(RolloutConfig):
     """How completions are sampled. PPO samples one per prompt by default."""

@@ -9,7 +9,16 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
-from rewardkit.train.config.base import Count, NotNegative, Packing, Pattern, Positive, RunConfig, Section, TextData
+from rewardkit.train.config.base import (
+    Count,
+    NotNegative,
+    Packing,
+    Pattern,
+    Positive,
+    RunConfig,
+    Section,
+    TextData,
+)
 from rewardkit.train.config.monitors import MonitorsConfig
 
 
@@ -83,6 +92,14 @@ class KlConfig(Section):
                 f"estimator: {self.estimator} in the reward has an expected gradient that is not that of the KL divergence (it is far too "
                 "small, and can point the other way); use k1, or place: loss"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _has_an_effect(self) -> KlConfig:
+        if self.coefficient == 0 and self.target is None and "coefficient" not in self.model_fields_set:
+            self.refuse_useless(["estimator", "place"], "without a coefficient, which is 0 by default")
+        if self.target is None:
+            self.refuse_useless(["horizon"], "without a target, to which the coefficient adapts")
         return self
 
     @model_validator(mode="after")
@@ -193,6 +210,14 @@ class CorrectionConfig(Section):
     arXiv 2510.00915)."""
 
     @model_validator(mode="after")
+    def _has_an_effect(self) -> CorrectionConfig:
+        if self.kind == "none":
+            self.refuse_useless(["level", "low", "high"], "with kind: none")
+        if self.kind == "truncate":
+            self.refuse_useless(["low"], "with kind: truncate, which only limits high ratios")
+        return self
+
+    @model_validator(mode="after")
     def _keeps_something(self) -> CorrectionConfig:
         if self.kind == "mask" and self.low >= self.high:
             raise ValueError(f"low ({self.low:g}) is not below high ({self.high:g}), so every token would be masked")
@@ -209,6 +234,12 @@ class FilterConfig(Section):
     """With refill: the most additional batches of prompts that one step may sample."""
     truncated: Literal["keep", "mask"] = "keep"
     """Completions cut off by max_new_tokens: keep them, or mask their tokens in the loss."""
+
+    @model_validator(mode="after")
+    def _has_an_effect(self) -> FilterConfig:
+        if self.zero_std != "refill":
+            self.refuse_useless(["refill_rounds"], f"with zero_std: {self.zero_std}")
+        return self
 
 
 class RlEval(Section):
@@ -280,9 +311,10 @@ class RlConfig(RunConfig):
         return self
 
     @model_validator(mode="after")
-    def _gold_has_prompts(self) -> RlConfig:
-        if self.evaluate.gold is not None and self.data.eval is None:
-            raise ValueError("evaluate.gold needs held-out prompts; set data.eval")
+    def _evaluation_has_prompts(self) -> RlConfig:
+        useless = [name for name in ("gold", "correct", "answer", "limit") if name in self.evaluate.model_fields_set]
+        if self.data.eval is None and useless:
+            raise ValueError(f"evaluate.{useless[0]} needs held-out prompts; set data.eval")
         return self
 
     @model_validator(mode="after")

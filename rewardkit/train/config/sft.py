@@ -20,6 +20,14 @@ class SftData(TextData):
     """Train on every assistant turn of a conversation, or only on the last."""
     shuffle: bool = True
 
+    @model_validator(mode="after")
+    def _conversations_are_whole(self) -> SftData:
+        if self.messages is not None:
+            self.refuse_useless(
+                ["prompt", "completion", "as_chat"], "with messages, which is read instead of prompt and completion"
+            )
+        return self
+
 
 class SpanWeight(Section):
     """The weight of some tokens of a response: those that a pattern matches, or those that a plugin selects."""

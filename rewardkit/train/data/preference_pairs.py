@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -78,9 +79,11 @@ def read_pairs(data: PairData) -> tuple[list[Row], list[Row]]:
     neither on their order nor on other rows.
 
     Raises:
-        DataError: A file can't be read, a row lacks an answer or has two equal ones, or all rows are held out.
+        DataError: A file can't be read, a row lacks an answer or has two equal ones, only some rows have a prompt, or all rows are held
+            out.
     """
     train, held_out = split_rows(data, lambda row: _prompt_key(row, data))
+    _refuse_missing_prompts([*train, *held_out], data)
     for row in (*train, *held_out):
         if row.get(data.chosen) == row.get(data.rejected):
             raise DataError(f"{row.place}: {data.chosen!r} and {data.rejected!r} are equal, so nothing is preferred")
@@ -114,6 +117,16 @@ def has_prompt(row: Row, data: PairData) -> bool:
             row.get(data.prompt)
         return False
     return True
+
+
+def _refuse_missing_prompts(rows: Sequence[Row], data: PairData) -> None:
+    """Raise DataError if some rows have a prompt and others do not: their answers would be taken for whole dialogues."""
+    lacking = [row for row in rows if not has_prompt(row, data)]
+    if lacking and len(lacking) < len(rows):
+        raise DataError(
+            f"{lacking[0].place}: there is no value in column {data.prompt!r}, which {len(rows) - len(lacking)} of {len(rows)} rows have. "
+            "Without a prompt, answers must contain the whole dialogue; train on such rows separately"
+        )
 
 
 def _prompt_key(row: Row, data: PairData) -> str:
@@ -153,6 +166,8 @@ class DialogueRenderer:
         self.renderer = Renderer(tokenizer, data)
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
+        self._is_chat: bool | None = None
+        """The form of the rows before; None before the first."""
         tokenizer.truncation_side = "left"  # keeps the answer, which is at the end
 
     def pair(self, row: Row, margin: str | None) -> ScoredPair:
@@ -160,12 +175,19 @@ class DialogueRenderer:
         by = 0.0
         if margin is not None:
             value = row.get(margin)
-            if not isinstance(value, int | float):
+            if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
                 raise DataError(f"{row.place}: the margin in column {margin!r} must be a number, found {value!r}")
             by = float(value)
-        return ScoredPair(
-            self.dialogue(row, self.data.chosen), self.dialogue(row, self.data.rejected), by, subset_of(row, self.data)
-        )
+        chosen, rejected = self.dialogue(row, self.data.chosen), self.dialogue(row, self.data.rejected)
+        for found in (chosen, rejected):
+            if found.is_chat != (found.is_chat if self._is_chat is None else self._is_chat):
+                forms = ("chat messages", "text") if found.is_chat else ("text", "chat messages")
+                raise DataError(
+                    f"{row.place}: this dialogue consists of {forms[0]}, and those before it of {forms[1]}; a reward model is trained on "
+                    "one form, which it is then scored with"
+                )
+            self._is_chat = found.is_chat
+        return ScoredPair(chosen, rejected, by, subset_of(row, self.data))
 
     def dialogue(self, row: Row, column: str) -> Dialogue:
         """Return the prompt with the answer in a column. Raises DataError if it can't be rendered."""
@@ -225,6 +247,8 @@ class AnswerRenderer:
         renderers = self._with_prompt if has_prompt(row, self.data) else self._whole
         # The last example is that of the last turn, in which the two answers differ.
         chosen, rejected = (renderers[column].examples(row)[-1] for column in _columns(self.data))
+        if chosen.tokens == rejected.tokens:
+            raise DataError(f"{row.place}: both answers have the same tokens, so nothing is preferred")
         return AnswerPair(chosen, rejected)
 
     def _texts(self, row: Row) -> AnswerPair:
@@ -244,8 +268,9 @@ def _columns(data: PairData) -> tuple[str, str]:
 def _sft_data(data: PairData, column: str, *, whole: bool) -> SftData:
     shared: Mapping[str, Any] = {
         "train": data.train,
-        "as_chat": data.as_chat,
         "system": data.system,
         "train_on": "last",
     }
-    return SftData(**shared, messages=column) if whole else SftData(**shared, prompt=data.prompt, completion=column)
+    if whole:
+        return SftData(**shared, messages=column)
+    return SftData(**shared, as_chat=data.as_chat, prompt=data.prompt, completion=column)

@@ -85,6 +85,10 @@ class Renderer:
         """Return the text or messages of a column. Raises DataError if it holds anything else."""
         value = row.get(column)
         if isinstance(value, str):
+            if self.data.system is not None and column == self.data.prompt and not self.data.as_chat:
+                raise DataError(
+                    f"{row.place}: the prompt is text, so data.system has no effect on it; set data.as_chat, or remove data.system"
+                )
             return (
                 [*self.system(), {"role": "user", "content": value}]
                 if self.data.as_chat and column == self.data.prompt

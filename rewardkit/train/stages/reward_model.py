@@ -62,6 +62,10 @@ def train_reward_model(file: TrainFile) -> Path:
     train, held_out = (
         load_pairs(config, scorer, some, limit, name) for name, some in zip(("train", "eval"), rows, strict=True)
     )
+    if held_out and held_out[0].chosen.is_chat != train[0].chosen.is_chat:
+        raise DataError(
+            "the rows to train on and the held-out rows are of different forms, chat messages and text; use one form for both"
+        )
     cut = train.facts["cut"]
     facts = {"pairs": len(train), "pairs_held_out": len(held_out), "dialogues_cut": cut}
     with Run.open(file, config.total_steps(len(train)), facts) as run:

@@ -41,6 +41,7 @@ from rewardkit.train.run_folder import BEST, metrics_of, read_metrics, step_of_l
 from rewardkit.train.seeds import step_seed
 from rewardkit.train.trainer.atomic_folder import remove_folder, write_file, write_folder
 from rewardkit.train.trainer.checkpoint import Checkpoints, step_of
+from rewardkit.train.trainer.optimizer import learning_rate
 from rewardkit.types import ScoredRollout
 
 PACKAGES = ("rewardkit", "torch", "transformers", "peft", "accelerate")
@@ -129,6 +130,12 @@ class Run:
         if collectives.is_main_process():
             run.loggers = open_loggers(config.log, run.folder, plain(config), step_of(latest) if latest else 0)
         with run._interruptible(), run.console:
+            if config.optimizer.warmup_steps > total_steps:
+                reached = learning_rate(config.optimizer, total_steps - 1, total_steps)
+                run.console.message(
+                    f"optimizer.warmup_steps ({config.optimizer.warmup_steps}) is above the {total_steps} steps of the run, so the "
+                    f"learning rate only rises to {reached:g}"
+                )
             if latest is not None and earlier.get("total_steps") not in {None, total_steps}:
                 run.console.message(f"the run now has {total_steps} steps; it had {earlier['total_steps']}")
             try:

@@ -267,7 +267,7 @@ def test_ppo_has_no_groups_to_correct_a_verifier_by(tmp_path, registry):
 def test_the_critics_rate_falls_with_the_policys(tmp_path, registry, kind, refused):
     """A critic of its own does not begin below where the schedule ends; a head learns at the policy's rate."""
     text = GRPO.replace("stage: grpo", "stage: ppo")
-    changes = {"optimizer": "{lr: 1.0e-3, min_lr: 1.0e-4, schedule: cosine}", "critic": f"{{kind: {kind}, lr: 1.0e-5}}"}
+    changes = {"optimizer": "{lr: 1.0e-3, min_lr: 1.0e-4, schedule: cosine}", "critic.kind": kind}
     if not refused:
         assert read(tmp_path, text, registry, **changes)
         return

@@ -131,7 +131,7 @@ def test_mixed_forms_are_refused(tmp_path, data, tokenizer):
         )
 
 
-@pytest.mark.parametrize("margin", ["much", None])
+@pytest.mark.parametrize("margin", ["much", None, True, float("inf"), float("nan")])
 def test_a_margin_must_be_a_number(tmp_path, data, tokenizer, margin):
     """A margin that is text, or missing, is an error that names the row."""
     from rewardkit.train.data.preference_pairs import DialogueRenderer
@@ -180,3 +180,34 @@ def test_dpo_on_conversations(tmp_path, data, tokenizer):
         if weight
     ]
     assert texts(tokenizer, counted) == ["4<|end|>"]
+
+
+def test_a_row_that_lacks_its_prompt_is_no_whole_dialogue(tmp_path):
+    """Whether or not the configuration names the column: other rows have it."""
+    from rewardkit.train.data.preference_pairs import read_pairs
+
+    rows = [{"prompt": "p", "chosen": f"c{n}", "rejected": "r"} for n in range(4)]
+    rows[2]["prompt"] = None
+    with pytest.raises(DataError, match=r"pairs.jsonl:3: there is no value in column 'prompt', which 3 of 4 rows have"):
+        read_pairs(PairData(train=write(tmp_path / "pairs.jsonl", rows), eval_share=0))
+
+
+def test_a_reward_model_is_trained_on_one_form(tmp_path, data, tokenizer):
+    """Text and messages in one file would be rendered differently, and only one of them is what the model is scored with."""
+    from rewardkit.train.data.preference_pairs import DialogueRenderer
+
+    tokenizer.chat_template = TEMPLATE
+    renderer = DialogueRenderer(tokenizer, data, 100)
+    renderer.pair(row(tmp_path, prompt="1", chosen="2", rejected="3"), None)
+    with pytest.raises(DataError, match="7: this dialogue consists of chat messages, and those before it of text"):
+        renderer.pair(row(tmp_path, prompt=[{"role": "user", "content": "1"}], chosen="2", rejected="3"), None)
+
+
+def test_answers_that_a_template_makes_equal_are_refused(tmp_path, data, tokenizer):
+    """Neither is preferred, so DPO would learn nothing from them."""
+    from rewardkit.train.data.preference_pairs import AnswerRenderer
+
+    tokenizer.chat_template = TEMPLATE.replace("m.content", "m.content | trim")
+    prompt = [{"role": "user", "content": "1"}]
+    with pytest.raises(DataError, match="7: both answers have the same tokens"):
+        AnswerRenderer(tokenizer, data).pair(row(tmp_path, prompt=prompt, chosen="2", rejected="2 "))

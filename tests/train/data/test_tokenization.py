@@ -119,6 +119,13 @@ def test_text_prompts_may_become_chat(policy, tmp_path):
     assert prompt.fields == {"answer": "2"}
 
 
+def test_a_system_message_needs_a_chat(policy, tmp_path):
+    """Beside a prompt of text it would be ignored."""
+    data = TextData(train="unused", system="be")
+    with pytest.raises(DataError, match=r"7: the prompt is text, so data\.system has no effect"):
+        Renderer(policy.tokenizer, data).prompt(row(tmp_path, prompt="1"))
+
+
 def test_rows_come_from_jsonl_gzip_and_parquet(tmp_path):
     """The same rows, with the place of each."""
     import pyarrow as pa

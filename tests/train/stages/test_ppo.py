@@ -32,7 +32,7 @@ reward: {{components: {{main: {{use: digits}}}}}}
 steps: {steps}
 rollout: {{prompts_per_step: 32, max_new_tokens: 8}}
 optimizer: {{lr: 3.0e-3}}
-critic: {{kind: {kind}, lr: 3.0e-3, warmup_steps: {warmup}}}
+critic: {{kind: {kind}, warmup_steps: {warmup}}}
 kl: {{coefficient: 0.001, estimator: k1, place: reward, target: 2.0}}
 epochs_per_batch: 2
 updates_per_epoch: 2
@@ -53,7 +53,8 @@ def run(work, folder, kind="own", steps=12, warmup=0, **overrides):
     registry.register(digits)
     config = folder / "ppo.yaml"
     config.write_text(CONFIG.format(output=folder / "out", work=work, steps=steps, kind=kind, warmup=warmup))
-    launch(read_train_config(config, registry, overrides), train_ppo)
+    rate = {"critic.lr": "3.0e-3"} if kind == "own" else {}
+    launch(read_train_config(config, registry, rate | overrides), train_ppo)
     return [json.loads(line) for line in (folder / "out/metrics.jsonl").read_text().splitlines()]
 
 

@@ -210,7 +210,8 @@ def ppo_gradients(work, kind, micro, *, packing=False):
             "reward": {},
             "steps": 1,
             "micro_batch_tokens": micro,
-            "critic": {"kind": kind, "lam": 0.9, "gamma": 0.95, "clip": None, "whiten": False, "coefficient": 0.3},
+            "critic": {"kind": kind, "lam": 0.9, "gamma": 0.95, "clip": None, "whiten": False}
+            | ({"coefficient": 0.3} if kind == "head" else {}),
             "epochs_per_batch": 1,
             "kl": {"coefficient": 0.0},
         }
