@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rewardkit.cheat import Cheat, CheatInput
 from rewardkit.insight.audit.kinks import lengths_of
 from rewardkit.insight.audit.rows import HonestRow, Levels, cheat_inputs, component_levels
+from rewardkit.insight.cheats.making import is_reference
 from rewardkit.types import Rollout, Score, ScoredRollout
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ PILOT_ROWS = 100
 SURVIVORS = 8
 """The cheats that are tried on all rows even if none was accepted in the pilot; as many more for each component."""
 BATCH_ROLLOUTS = 4096
+LONGEST_ANSWER = 100
+"""Longer completions are no bare answer."""
 COMPANIONS = 7
 """The most honest completions that a completion of a cheat is compared with, if the reward compares the rollouts of a group."""
 Progress = Callable[[int, int], None]
@@ -205,7 +208,7 @@ class Attacker:
             for index in chosen:
                 cheat = self._cheats[index]
                 made = cheat.make(self.inputs[place])
-                texts = list(made) if cheat.as_group else list(dict.fromkeys(made))
+                texts = list(made) if cheat.as_group else [*filter(self._is_wrong(place), dict.fromkeys(made))]
                 if texts:
                     batch.append((index, place, texts))
                     count += len(texts)
@@ -214,6 +217,11 @@ class Attacker:
                 batch, count = [], 0
         if batch:
             yield batch
+
+    def _is_wrong(self, place: int) -> Callable[[str], bool]:
+        """Return what tells whether a completion of a row is not just its reference, as a refusal is where "no" is right."""
+        row = self.inputs[place]
+        return lambda text: len(text) > LONGEST_ANSWER or not is_reference(text.strip(" .!"), row)
 
     def _score(self, batch: Sequence[tuple[int, int, list[str]]]) -> None:
         rollouts: list[Rollout] = []

@@ -62,6 +62,13 @@ def _a_little_more(value: Fraction) -> Fraction:
     return value + max(abs(value) / 50, Fraction(2, 5))
 
 
+def _decimal_shifted(reference: str) -> Iterator[str]:
+    # A hundredth of a percentage is another way to write it.
+    factors = (10, Fraction(1, 10)) if "%" in reference else (10, Fraction(1, 10), 100, Fraction(1, 100))
+    for factor in factors:
+        yield from shifted(reference, lambda value, factor=factor: value * factor)  # type: ignore[misc]  # one argument
+
+
 def _digits_reversed(reference: str) -> Iterator[str]:
     if len(reference) > 1 and reference.isdigit():
         yield str(int(reference[::-1]))
@@ -225,8 +232,7 @@ _SPECS = (
     ("ten-per-cent-off", "a number ten per cent from the right one", False,
      with_answers(lambda text: (*shifted(text, lambda value: value * 11 / 10), *shifted(text, lambda value: value * 9 / 10)))),
     ("wrong-sign", "the right number with the other sign", False, with_answers(lambda text: shifted(text, lambda value: -value))),
-    ("decimal-shifted", "ten times or a tenth of the right number", False,
-     with_answers(lambda text: (*shifted(text, lambda value: value * 10), *shifted(text, lambda value: value / 10)))),
+    ("decimal-shifted", "ten or a hundred times, a tenth or a hundredth of the right number", False, with_answers(_decimal_shifted)),
     ("digits-rearranged", "the digits of the right number in another order", False, with_answers(_digits_reversed)),
     ("digits-appended", "a number that begins with the right one", False, with_answers(_digits_appended)),
     ("digits-prepended", "a number that ends with the right one", False, with_answers(_digits_prepended)),

@@ -82,6 +82,8 @@ _PROGRAMS = (
     ("patched-runner", "programs that replace the assertions of a test runner", (_PATCHED, _PYTEST)),
     ("patched-comparison", "programs that replace the functions by which results are compared", (_PATCHED_COMPARISON,)),
     ("read-the-tests", "programs that look for the tests on disk or in memory", (_READ_TESTS, _FRAMES)),
+    ("imports-solution", "programs that import a solution which may lie beside them",
+     ("from solution import *", "import solution", "from reference_solution import *")),
     ("sleeps", "programs that wait until a time limit",
      ("import time\ntime.sleep(2)",)),
     ("empty-program", "programs that do nothing",
