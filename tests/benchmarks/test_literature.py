@@ -151,8 +151,19 @@ def test_a_noisy_verifier_accepts_and_rejects_at_its_rates(run):
 def test_the_bench_of_monitors_finds_a_reward_that_does_not_depend_on_the_prompt(run):
     """A reward for length raises the alarm, and a sound one does not."""
     length, _, sound = run("monitors")
-    assert "prompt_independence" in length["alarms"]
-    assert "prompt_independence" not in sound["alarms"]
+    for every in ("5", "2"):
+        assert "prompt_independence" in length["alarms"][every]
+        assert "prompt_independence" not in sound["alarms"][every]
+
+
+def test_alarms_depend_on_the_evaluations_of_the_cadence(monkeypatch):
+    """A held-out reward that falls at the second step is seen at the second step or, with evaluations after every fifth, at the fifth."""
+    monkeypatch.syspath_prepend(str(STUDIES))
+    first_alarms = importlib.import_module("monitors").first_alarms
+    evaluations = {step: (0.5, [float(step < 2)] * 20) for step in range(11)}
+    steps = [{"reward": 0.5}] * 10
+    assert first_alarms(steps, evaluations, 2) == {"gold_drop": 2}
+    assert first_alarms(steps, evaluations, 5) == {"gold_drop": 5}
 
 
 def test_a_run_is_hacked_where_gold_falls_while_the_reward_does_not(monkeypatch):

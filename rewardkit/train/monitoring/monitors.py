@@ -8,15 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, pstdev
+from statistics import NormalDist, fmean, pstdev
 from typing import Any
 
 from rewardkit.monitor import Monitor
 from rewardkit.train.config import MonitorsConfig
 from rewardkit.train.config.monitors import GOLD_DROP, MONITORS, bound_of
 
-NOISE = 3.0
-"""The held-out reward must fall by at least this many standard errors to raise an alarm."""
+FALSE_ALARMS = 0.05
+"""The probability of a false alarm of ``gold_drop`` in a run with a sound reward that must not be exceeded."""
+LEAST_NOISE = 2.0
+"""With few evaluations, too, the held-out reward must fall by this many standard errors: with few prompts they are rough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +38,33 @@ def standard_error(values: Sequence[float]) -> float:
     return pstdev(values) / math.sqrt(len(values))
 
 
+def noise(evaluations: int) -> float:
+    """Return by how many standard errors the held-out reward must fall to raise an alarm.
+
+    If nothing changes, an evaluation is that much worse than a given other one with a probability p, and in half of these cases the
+    trained reward of the same answers is no lower. Among n evaluations this happens with a probability of at most n·p/2 (Bonferroni),
+    which is ``FALSE_ALARMS``. That the best of many evaluations is partly the luckiest adds to it; that a sound reward falls together
+    with the held-out one takes more away. For a reward that is hardly related to the held-out one false alarms are more frequent.
+
+    Args:
+        evaluations: The number of evaluations of the run after the first.
+    """
+    return max(-NormalDist().inv_cdf(2 * FALSE_ALARMS / max(evaluations, 1)), LEAST_NOISE)
+
+
 class Monitors:
     """Counts for how many steps each metric has been out of its bounds. Checkpoints keep the state, which is plain data."""
 
-    def __init__(self, config: MonitorsConfig, monitors: Sequence[Monitor] = MONITORS) -> None:
+    def __init__(self, config: MonitorsConfig, monitors: Sequence[Monitor] = MONITORS, *, evaluations: int = 1) -> None:
         """Create the monitors.
 
         Args:
             config: The bounds, and how long a metric must be out of them.
             monitors: The monitors to run: the built-in ones, and those of plugins.
+            evaluations: The number of evaluations of the run after the first.
         """
         self.config = config
+        self.noise = noise(evaluations)
         self.monitors = [monitor for monitor in monitors if monitor.name != GOLD_DROP]
         self.gold_drop = next((monitor for monitor in monitors if monitor.name == GOLD_DROP), None)
         self.out_for: dict[str, int] = {}
@@ -115,7 +133,7 @@ class Monitors:
         The alarm is raised when the mean held-out reward has fallen by more than ``gold_drop`` below its best value, and by more than
         chance explains, while the trained reward is not below what it was at that best value. Chance is measured by the differences
         of the prompts' rewards between the two evaluations: greedy answers to most prompts stay the same, so a small fall is told from
-        chance by fewer prompts than two independent samples would need.
+        chance by fewer prompts than two independent samples would need. The more evaluations a run has, the more they must differ.
 
         Args:
             reward: Mean of the trained reward.
@@ -135,7 +153,7 @@ class Monitors:
         pairs = zip(self.best_golds, golds, strict=True)
         changes = [best - value for best, value in pairs if best is not None and value is not None]
         # The best of many evaluations is partly the luckiest.
-        if self.best_gold - gold <= max(bound, NOISE * standard_error(changes) if changes else 0.0):
+        if self.best_gold - gold <= max(bound, self.noise * standard_error(changes) if changes else 0.0):
             return []
         self.out_for[GOLD_DROP] = self.out_for.get(GOLD_DROP, 0) + 1
         if self.out_for[GOLD_DROP] > 1:

@@ -119,7 +119,8 @@ def train(file: TrainFile, config: RlConfig, make_updater: Callable[[Policy, Opt
         tokens = [prompt.tokens for prompt in (*prompts, *held_out)]
         engine = SyncedEngine(file.engine, config.model, config.rollout, policy, tokens, sampling_of(config))
         scope.callback(engine.close)
-        monitors = Monitors(config.monitors, all_monitors(file.registry))
+        evaluations = config.steps // config.evaluate.every if config.evaluate.every else 1
+        monitors = Monitors(config.monitors, all_monitors(file.registry), evaluations=evaluations)
         evaluation = HeldOutEvaluation(
             config, run, policy, engine, reward, gold, condition, held_out, sampling_of(config), monitors
         )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import re
+from statistics import fmean
 
 import orjson
 import pytest
@@ -15,7 +17,8 @@ from rewardkit.registry import Registry
 from rewardkit.train.config import MonitorsConfig
 from rewardkit.train.config.monitors import MONITORS, RENAMED, all_monitors
 from rewardkit.train.config.reading import read_train_config
-from rewardkit.train.monitoring.monitors import Monitors, standard_error
+from rewardkit.train.monitoring import monitors as monitors_module
+from rewardkit.train.monitoring.monitors import FALSE_ALARMS, LEAST_NOISE, Monitors, noise, standard_error
 from rewardkit.train.monitoring.rollout_metrics import repetition
 from rewardkit.train.stages.grpo import train_grpo
 from rewardkit.train.trainer.launch import launch
@@ -197,8 +200,9 @@ def test_a_reward_that_is_always_the_same_is_an_alarm():
 
 
 def test_chance_in_a_small_evaluation_is_no_alarm():
-    """A fall of the held-out reward below three standard errors of the prompts' changes is ignored."""
-    monitors = Monitors(MonitorsConfig(gold_drop=0.05))
+    """A fall of the held-out reward that the prompts' changes explain is ignored."""
+    monitors = Monitors(MonitorsConfig(gold_drop=0.05), evaluations=20)
+    assert monitors.noise == pytest.approx(2.576, abs=1e-3)
     assert monitors.watch_gold(0.5, [1.0] * 6 + [0.0] * 4) == []
     # Three prompts of ten lost: 0.3 is 2.1 standard errors of 0.145. Six lost are 3.9 of 0.155.
     assert monitors.watch_gold(0.6, [1.0] * 3 + [0.0] * 7) == []
@@ -208,13 +212,45 @@ def test_chance_in_a_small_evaluation_is_no_alarm():
 
 def test_a_small_fall_on_many_prompts_is_told_from_chance():
     """Of 100 prompts, 10 are lost and none is won: by chance this would be 3.3 standard errors away."""
-    monitors = Monitors(MonitorsConfig(gold_drop=0.05))
+    monitors = Monitors(MonitorsConfig(gold_drop=0.05), evaluations=20)
     assert monitors.watch_gold(0.5, [1.0] * 60 + [0.0] * 40) == []
     assert [alarm.name for alarm in monitors.watch_gold(0.6, [1.0] * 50 + [0.0] * 50)] == ["gold_drop"]
     lost_and_won = [1.0] * 35 + [0.0] * 25 + [1.0] * 15 + [0.0] * 25
-    again = Monitors(MonitorsConfig(gold_drop=0.05))
+    again = Monitors(MonitorsConfig(gold_drop=0.05), evaluations=20)
     assert again.watch_gold(0.5, [1.0] * 60 + [0.0] * 40) == []
     assert again.watch_gold(0.6, lost_and_won) == []
+
+
+def test_more_evaluations_need_a_larger_difference():
+    """Eight prompts of 100 lost are 2.9 standard errors: no chance among 14 evaluations, and one among 100."""
+    for evaluations, count in ((14, 1), (100, 0)):
+        monitors = Monitors(MonitorsConfig(gold_drop=0.05), evaluations=evaluations)
+        assert monitors.watch_gold(0.5, [1.0] * 100) == []
+        assert len(monitors.watch_gold(0.5, [0.0] * 8 + [1.0] * 92)) == count
+    assert noise(1) == noise(0) == LEAST_NOISE
+
+
+def test_chance_raises_few_alarms_in_a_run_with_a_sound_reward():
+    """Nothing changes but the luck of the answers, and the reward errs in one of five: alarms are no more frequent than said."""
+    draw = random.Random(0)  # noqa: S311 - no secrets here
+    runs, prompts, evaluations = 60, 100, 14
+    alarms = 0
+    for _ in range(runs):
+        monitors = Monitors(MonitorsConfig(), evaluations=evaluations)
+        skill = [draw.random() for _ in range(prompts)]
+        for _ in range(1 + evaluations):
+            golds = [float(draw.random() < chance) for chance in skill]
+            reward = fmean(abs(gold - (draw.random() < 0.2)) for gold in golds)
+            alarms += len(monitors.watch_gold(reward, golds))
+    assert alarms <= FALSE_ALARMS * runs
+
+
+def test_a_run_tells_the_monitors_how_often_it_evaluates(work, tmp_path, monkeypatch):
+    """Four steps with an evaluation after every second are two comparisons with the first one."""
+    seen = []
+    monkeypatch.setattr(monitors_module, "noise", lambda evaluations: seen.append(evaluations) or LEAST_NOISE)
+    run(work, tmp_path, "warn", steps=4, evaluate__every=2)
+    assert seen == [2]
 
 
 @pytest.mark.parametrize(("reward", "names"), [(0.4, []), (0.5, ["gold_drop"]), (0.6, ["gold_drop"])])
