@@ -31,11 +31,11 @@ GRPO = {
 
 def build(kind: str, folder: Path) -> None:
     """Write a model of random weights, large enough that Python's own memory is the smaller part."""
-    from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausalLM
-
     import build as example  # type: ignore[import-not-found,unused-ignore]
 
-    example.write_model(folder, hidden=32, layers=1)
+    example.write_model(folder, hidden=32, layers=1)  # for its tokenizer
+    from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausalLM
+
     if kind == "qwen2":
         config: Any = Qwen2Config(
             vocab_size=32_000,
