@@ -22,7 +22,7 @@ from rewardkit.errors import DataError
 from rewardkit.types import message_text
 from rewardkit.view.columns import Column, identifier, literal
 
-MEMORY = "1GB"
+MEMORY = "400MB"
 """What DuckDB may take before it uses the disk."""
 INSERTED_AT_ONCE = 2_000
 SHORT_TEXT = 200
