@@ -22,12 +22,6 @@ class PairData(TextData):
     eval_share: Share = 0.1
     """Without data.eval, this share of the rows is held out, chosen by a hash of their prompts."""
 
-    @model_validator(mode="after")
-    def _held_out_once(self) -> PairData:
-        if self.eval is not None:
-            self.refuse_useless(["eval_share"], "with eval, which has the held-out rows")
-        return self
-
 
 class PreferenceConfig(RowsConfig):
     """The settings of every stage that trains on preference pairs."""

@@ -247,8 +247,6 @@ class AnswerRenderer:
         renderers = self._with_prompt if has_prompt(row, self.data) else self._whole
         # The last example is that of the last turn, in which the two answers differ.
         chosen, rejected = (renderers[column].examples(row)[-1] for column in _columns(self.data))
-        if chosen.tokens == rejected.tokens:
-            raise DataError(f"{row.place}: both answers have the same tokens, so nothing is preferred")
         return AnswerPair(chosen, rejected)
 
     def _texts(self, row: Row) -> AnswerPair:

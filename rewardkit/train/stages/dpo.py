@@ -91,6 +91,8 @@ def load_pairs(file: TrainFile, policy: Policy, rows: Sequence[Row], limit: int,
         sources: list[int] = []
         for row in rows:
             pair = renderer.pair(row)
+            if pair.chosen.tokens == pair.rejected.tokens:
+                raise DataError(f"{row.place}: both answers have the same tokens, so nothing is preferred")
             if pair.tokens > 2 * limit:
                 continue
             if problem := endless_response_problem([pair.chosen, pair.rejected], policy.tokenizer, policy.eos_ids):

@@ -36,7 +36,6 @@ def read(tmp_path, stage, **changes):
         ("ppo", {"critic": "{coefficient: 0.1}"}, "coefficient has no effect with kind: own"),
         ("sft", {"data": "{train: a.jsonl, messages: m, completion: c}"}, "completion has no effect with messages"),
         ("sft", {"log.samples": "2"}, "log.samples has no effect"),
-        ("dpo", {"data": "{train: a.jsonl, eval: b.jsonl, eval_share: 0.2}"}, "eval_share has no effect with eval"),
     ],
 )
 def test_a_setting_without_effect_is_refused(tmp_path, stage, changes, message):

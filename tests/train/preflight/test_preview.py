@@ -146,8 +146,9 @@ def test_an_evaluation_that_says_little_is_told(work, tmp_path, measure, told):
 
 def test_a_condition_on_no_component_is_refused(work, tmp_path):
     """A component that does not exist is an error, as in training."""
+    overrides = {"evaluate.correct": "b == 1", "data.eval": str(tmp_path / "rows.jsonl")}
     with pytest.raises(ConfigError, match="there is no component 'b'"):
-        look(work, tmp_path, [{"prompt": "1", "answer": "1"}], "grpo", **{"evaluate.correct": "b == 1"})
+        look(work, tmp_path, [{"prompt": "1", "answer": "1"}], "grpo", **overrides)
 
 
 @pytest.mark.parametrize("stage", ["reward_model", "dpo"])

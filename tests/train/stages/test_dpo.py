@@ -103,6 +103,20 @@ def test_long_pairs_are_left_out_and_counted(tmp_path, work, pairs):
         train(tmp_path, text, "none", model=work / "base", pairs=pairs, most=3)
 
 
+def test_answers_that_a_template_makes_equal_are_refused(tmp_path, work):
+    """Neither is preferred, so nothing would be learned from them; told with the row."""
+    template = (
+        "{% for m in messages %}({{ m.content | trim }}{% if m.role == 'assistant' %}<|end|>{% endif %}{% endfor %}"
+    )
+    (tmp_path / "trims.jinja").write_text(template + "{% if add_generation_prompt %}({% endif %}")
+    rows = [{"prompt": "1", "chosen": "2", "rejected": "3"}, {"prompt": "1", "chosen": "2", "rejected": "2 "}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = CONFIG.replace("eval_share: 0.25", "eval_share: 0, as_chat: true")
+    text = text.replace("path: {model}", "path: {model}, chat_template: ./trims.jinja")
+    with pytest.raises(DataError, match=r"rows\.jsonl:2: both answers have the same tokens"):
+        train(tmp_path, text, model=work / "base", pairs=tmp_path / "rows.jsonl")
+
+
 def test_label_smoothing_belongs_to_one_loss(tmp_path):
     """A parameter without an effect is refused."""
     file = tmp_path / "wrong.yaml"
