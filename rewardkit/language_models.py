@@ -6,7 +6,7 @@ policy is trained on. Importing it loads neither torch nor transformers.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,12 @@ __all__ = ["CompletionTokens", "completion_logprobs", "completion_tokens", "step
 
 TILE_LOGITS = 1 << 22
 """The most logits that exist at once: 16 MB in float32."""
+REPLACEMENT = "\ufffd"
+"""What an incomplete UTF-8 character is decoded to."""
+CHARACTER_TOKENS = 4
+"""The largest number of tokens that one UTF-8 character can be divided into."""
+WINDOW = 16
+"""The number of tokens that are decoded together to find out the text of the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +192,55 @@ def ends_with(tokens: Sequence[int], token: int | None) -> int:
     return count
 
 
+def token_places(tokens: Sequence[int], decode: Callable[[Sequence[int]], str]) -> list[tuple[int, int]]:
+    """Return the place of each token's text in the text of all tokens, as (first character, character after the last).
+
+    A token that holds a part of a UTF-8 character has the place of the whole character, and a token without text an empty place. The
+    time is linear in the number of tokens, because each is decoded with a few neighbours only, whose number has a limit.
+
+    Args:
+        tokens: The token ids.
+        decode: Returns the text of tokens.
+    """
+    places: list[tuple[int, int]] = []
+    start = read = position = complete = 0
+    known = ""  # the text of tokens[start:read], which ends at ``position``
+    for index in range(len(tokens)):
+        text = decode(tokens[start : index + 1])
+        is_last = index + 1 == len(tokens) or index - read >= CHARACTER_TOKENS - 1
+        if text.endswith(REPLACEMENT) and not is_last:
+            now = max(len(text.rstrip(REPLACEMENT)) - len(known), complete)
+            places.append((position + complete, position + now + 1))
+            complete = now
+            continue
+        new = max(len(text) - len(known), complete)
+        places.append((position + complete, position + new))
+        position, complete, read, known = position + new, 0, index + 1, text
+        if read - start >= WINDOW:
+            start = read - CHARACTER_TOKENS
+            known = decode(tokens[start:read])
+    return places
+
+
+def token_texts(tokens: Sequence[int], decode: Callable[[Sequence[int]], str]) -> list[str]:
+    """Return the text of each token, which joined give the text of all, unlike the texts of tokens that are decoded alone.
+
+    A character that several tokens hold parts of is the text of the last of them.
+
+    Args:
+        tokens: The token ids.
+        decode: Returns the text of tokens.
+    """
+    places, text = token_places(tokens, decode), decode(tokens)
+    found: list[str] = []
+    begin = 0
+    for index, (_, end) in enumerate(places):
+        stop = max(min(end, places[index + 1][0]), begin) if index + 1 < len(places) else len(text)
+        found.append(text[begin:stop])
+        begin = stop
+    return found
+
+
 def steps_of_tokens(tokens: Sequence[str], separator: str = "\n\n") -> list[int]:
     """Return the step of a completion that each of its tokens belongs to. Steps end with ``separator``.
 
@@ -232,9 +287,12 @@ def step_numbers(tokenizer: Any, row: CompletionTokens, separator: str) -> list[
         separator: What ends a step.
     """
     silent = {tokenizer.eos_token_id, tokenizer.pad_token_id}
-    own = [row.tokens[place] for place in row.places]
-    texts = ["" if token in silent else str(tokenizer.decode([token])) for token in own]
-    return steps_of_tokens(texts, separator)
+
+    def decode(tokens: Sequence[int]) -> str:
+        said = [token for token in tokens if token not in silent]
+        return str(tokenizer.decode(said, clean_up_tokenization_spaces=False))
+
+    return steps_of_tokens(token_texts([row.tokens[place] for place in row.places], decode), separator)
 
 
 def step_ends(tokenizer: Any, row: CompletionTokens, separator: str) -> list[int]:

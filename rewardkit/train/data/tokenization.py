@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rewardkit.errors import DataError
-from rewardkit.language_models import chat_turn, text_prompt_tokens, with_end
+from rewardkit.language_models import chat_turn, text_prompt_tokens, token_places, with_end
 from rewardkit.reward_models import DialogueError, chat_tokens, single_bos
 from rewardkit.train.config import SftData, TextData
 from rewardkit.train.data.rows import Row
-from rewardkit.train.data.token_text import text_of, token_places
+from rewardkit.train.data.token_text import text_of
 from rewardkit.train.data.token_weights import SpanWeighter, token_weights
 from rewardkit.types import Message, Text
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from rewardkit.errors import RewardkitError
-from rewardkit.language_models import steps_of_tokens
+from rewardkit.language_models import steps_of_tokens, token_texts
 from rewardkit.train.config import ProcessConfig, RlConfig
 from rewardkit.train.models.policy import Tokens, TokenSpan
 from rewardkit.train.rollout.generate import Sample
@@ -79,7 +79,7 @@ def build_rollout_batch(samples: Sequence[Sample], config: RlConfig, decode: Cal
     process = config.algorithm.process
     steps = step_of_token = None
     if process is not None:
-        texts = [[decode([token]) for token in sample.completion.tokens] for sample in samples]
+        texts = [token_texts(sample.completion.tokens, decode) for sample in samples]
         step_of_token = [steps_of_tokens(tokens, process.separator) for tokens in texts]
         steps = [
             step_rewards(sample, process, max(own) + 1) for sample, own in zip(samples, step_of_token, strict=True)
