@@ -10,12 +10,12 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from statistics import fmean
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from rewardkit.registry import Registry
 from rewardkit.train.config.reading import read_train_config, stage_of
@@ -60,6 +60,51 @@ def arguments(name: str, doc: str | None, *more: tuple[str, dict[str, Any]]) -> 
     found.out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     return found
+
+
+class Sized(Protocol):
+    """The size of a study."""
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        """The seeds."""
+
+
+S = TypeVar("S", bound=Sized)
+F = TypeVar("F")
+
+
+def run_study(
+    name: str,
+    doc: str | None,
+    sizes: tuple[S, S],
+    study: Callable[[Path, int, Registry, S], Sequence[F]],
+    findings: Callable[[Sequence[F], S], str],
+    draw: Callable[[Sequence[F], S, Sequence[Any]], None],
+    *,
+    columns: int = 2,
+    rewards: ModuleType | None = None,
+) -> None:
+    """Run every seed of a study, print and save its table, and draw its plot.
+
+    Args:
+        name: The study's name.
+        doc: The script's docstring.
+        sizes: The full size, and that of ``--quick``.
+        study: Runs a seed in a folder, and returns its results, which are dataclasses.
+        findings: Returns the table and the conclusions.
+        draw: Draws the plot.
+        columns: The panels of the plot.
+        rewards: A module whose rewards are registered beside the installed ones.
+    """
+    options = arguments(name, doc)
+    size = sizes[options.quick]
+    registry = Registry.load()
+    if rewards is not None:
+        registry.register(rewards)
+    found = [one for seed in size.seeds for one in study(options.out / f"seed{seed}", seed, registry, size)]
+    report(options.out, findings(found, size), [asdict(one) for one in found])  # type: ignore[call-overload]
+    plot(options.out / f"{name}.png", columns, lambda axes: draw(found, size, axes))
 
 
 def configuration(

@@ -15,7 +15,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -24,12 +24,10 @@ from common import (
     SEEDS,
     SFT,
     accuracy,
-    arguments,
     build,
     configuration,
     metrics,
-    plot,
-    report,
+    run_study,
     smooth,
     spread,
     table,
@@ -194,7 +192,7 @@ def study(folder: Path, seed: int, registry: Registry, size: Size) -> list[Findi
     return found
 
 
-def findings(found: Sequence[Finding]) -> str:
+def findings(found: Sequence[Finding], size: Size) -> str:
     """Return the table and its conclusions."""
     rows = []
     for arm, name in ARMS.items():
@@ -214,7 +212,7 @@ def findings(found: Sequence[Finding]) -> str:
             [name, spread([one.greedy for one in own]), spread([one.sampled for one in own]), *(curves[0] + ["–"])[:2]]
         )
     by_seed = {(one.arm, one.seed): one for one in found}
-    seeds = sorted({one.seed for one in found})
+    seeds = size.seeds
     lines = [
         table(["", "greedy accuracy", "sampled accuracy", "log-ratio of samples", "tokens"], rows),
         "",
@@ -227,7 +225,7 @@ def findings(found: Sequence[Finding]) -> str:
     return "\n".join(lines)
 
 
-def draw(found: Sequence[Finding], axes: Sequence[Any]) -> None:
+def draw(found: Sequence[Finding], _: Size, axes: Sequence[Any]) -> None:
     """Draw the reward that is learned from, and the gold reward, over steps."""
     for one in found:
         if not one.log_ratio:
@@ -245,13 +243,7 @@ def draw(found: Sequence[Finding], axes: Sequence[Any]) -> None:
 
 def main() -> None:
     """Run every seed."""
-    options = arguments("demonstrations", __doc__)
-    size = QUICK if options.quick else Size()
-    registry = Registry.load()
-    registry.register(sys.modules[__name__])
-    found = [one for seed in size.seeds for one in study(options.out / f"seed{seed}", seed, registry, size)]
-    report(options.out, findings(found), [asdict(one) for one in found])
-    plot(options.out / "demonstrations.png", 2, lambda axes: draw(found, axes))
+    run_study("demonstrations", __doc__, (Size(), QUICK), study, findings, draw, rewards=sys.modules[__name__])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import json
 import random
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -28,12 +28,10 @@ from common import (
     SEEDS,
     SFT,
     accuracy,
-    arguments,
     build,
     configuration,
     metrics,
-    plot,
-    report,
+    run_study,
     smooth,
     spread,
     table,
@@ -258,7 +256,7 @@ def at_end(values: Sequence[float]) -> float:
     return fmean(values[-WINDOW:])
 
 
-def findings(found: Sequence[Finding]) -> str:
+def findings(found: Sequence[Finding], size: Size) -> str:
     """Return the table and its conclusions."""
     starts = [one for one in found if one.arm == "outcome"]
     rows = [
@@ -291,7 +289,7 @@ def findings(found: Sequence[Finding]) -> str:
         [
             table(["", "right carries", "right steps", "right answers", "greedy accuracy"], rows),
             "",
-            f"Means over {len(starts)} seeds (least to greatest); shares of the samples of the last {WINDOW} steps.",
+            f"Means over {len(size.seeds)} seeds (least to greatest); shares of the samples of the last {WINDOW} steps.",
             f"Held-out steps that the process reward model has right: {spread([one.step_accuracy for one in starts])}.",
             f"Its area under the ROC curve: {spread([one.auc for one in starts])}.",
             *(
@@ -302,7 +300,7 @@ def findings(found: Sequence[Finding]) -> str:
     )
 
 
-def draw(found: Sequence[Finding], axes: Sequence[Any]) -> None:
+def draw(found: Sequence[Finding], _: Size, axes: Sequence[Any]) -> None:
     """Draw the shares of right carries and of right answers over steps."""
     for one in found:
         colour = f"C{list(ARMS).index(one.arm)}"
@@ -317,13 +315,7 @@ def draw(found: Sequence[Finding], axes: Sequence[Any]) -> None:
 
 def main() -> None:
     """Run every seed."""
-    options = arguments("process_rewards", __doc__)
-    size = QUICK if options.quick else Size()
-    registry = Registry.load()
-    registry.register(sys.modules[__name__])
-    found = [one for seed in size.seeds for one in study(options.out / f"seed{seed}", seed, registry, size)]
-    report(options.out, findings(found), [asdict(one) for one in found])
-    plot(options.out / "process_rewards.png", 2, lambda axes: draw(found, axes))
+    run_study("process_rewards", __doc__, (Size(), QUICK), study, findings, draw, rewards=sys.modules[__name__])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -28,11 +28,9 @@ from common import (
     SEEDS,
     SFT,
     accuracy,
-    arguments,
     build,
     configuration,
-    plot,
-    report,
+    run_study,
     spread,
     table,
     train,
@@ -175,8 +173,9 @@ def study(folder: Path, seed: int, registry: Registry, size: Size) -> list[Findi
     return [evaluate_models(final, arm, seed, folder, registry, size) for arm, final in models.items()]
 
 
-def findings(found: Sequence[Finding], seeds: int) -> str:
+def findings(found: Sequence[Finding], size: Size) -> str:
     """Return the table and its conclusions."""
+    seeds = len(size.seeds)
     by_arm = {arm: [item for item in found if item.arm == arm] for arm in ARMS}
     rows = [
         [
@@ -206,7 +205,7 @@ def findings(found: Sequence[Finding], seeds: int) -> str:
     )
 
 
-def draw(found: Sequence[Finding], axes: Sequence[Any]) -> None:
+def draw(found: Sequence[Finding], _: Size, axes: Sequence[Any]) -> None:
     """Draw where the probability is, and accuracy over the entropy of the phrasing."""
     for place, arm in enumerate(ARMS):
         own = [item for item in found if item.arm == arm]
@@ -231,12 +230,7 @@ def draw(found: Sequence[Finding], axes: Sequence[Any]) -> None:
 
 def main() -> None:
     """Run every seed."""
-    options = arguments("sft_vs_rl", __doc__)
-    size = QUICK if options.quick else Size()
-    registry = Registry.load()
-    found = [item for seed in size.seeds for item in study(options.out / f"seed{seed}", seed, registry, size)]
-    report(options.out, findings(found, len(size.seeds)), [asdict(item) for item in found])
-    plot(options.out / "sft_vs_rl.png", 2, lambda axes: draw(found, axes))
+    run_study("sft_vs_rl", __doc__, (Size(), QUICK), study, findings, draw)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,12 @@ Four minutes of one core.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from common import SEEDS, SFT, accuracy, arguments, build, configuration, plot, report, spread, table, train
+from common import SEEDS, SFT, accuracy, build, configuration, run_study, spread, table, train
 
 from rewardkit.registry import Registry
 
@@ -135,12 +135,7 @@ def draw(found: Sequence[Finding], size: Size, axes: Sequence[Any]) -> None:
 
 def main() -> None:
     """Run every seed."""
-    options = arguments("token_weighted_sft", __doc__)
-    size = QUICK if options.quick else Size()
-    registry = Registry.load()
-    found = [item for seed in size.seeds for item in study(options.out / f"seed{seed}", seed, registry, size)]
-    report(options.out, findings(found, size), [asdict(item) for item in found])
-    plot(options.out / "token_weighted_sft.png", 1, lambda axes: draw(found, size, axes))
+    run_study("token_weighted_sft", __doc__, (Size(), QUICK), study, findings, draw, columns=1)
 
 
 if __name__ == "__main__":
