@@ -87,7 +87,13 @@ def _print(rates: Mapping[str, ErrorRates]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, caption="In brackets: 95 % intervals.")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+        show_edge=False,
+        caption="In brackets: 95 % intervals.",
+    )
     for name in ("", "false positives", "false negatives", "unscored"):
         table.add_column(name, justify="right" if name else "left")
     for name, found in rates.items():

@@ -82,6 +82,8 @@ def read_train_config(
                 if (words := problem["msg"].removeprefix("Value error, "))
             )
         ) from None
+    if file_there := [path for path in (config.output, *config.output.parents) if path.is_file()]:
+        raise ConfigError((document.where(("output",)), f"output must be a folder, and {file_there[0]} is a file"))
     registry = registry or Registry.load()
     reward = _reward(document, folder, registry, "reward")
     gold = _reward(document, folder, registry, "evaluate", "gold")

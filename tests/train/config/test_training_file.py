@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 
@@ -314,3 +315,11 @@ def test_a_former_key_is_refused_with_its_new_name(tmp_path, registry, text, pla
         read(tmp_path, base + text, registry)
     line = base.count("\n") + 1
     assert f"config.yaml:{line}:{place.rpartition(':')[2]}: {message}" in str(error.value)
+
+
+@pytest.mark.parametrize("output", ["taken", "taken/run"])
+def test_an_output_that_is_a_file_is_refused(tmp_path, registry, output):
+    """At its place, before the data are read."""
+    (tmp_path / "taken").touch()
+    with pytest.raises(ConfigError, match=r":\d+:9: output must be a folder, and .*/taken is a file"):
+        read(tmp_path, re.sub(r"(?m)^output: .*$", f"output: {output}", GRPO), registry)
