@@ -6,6 +6,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from rewardkit.errors import OutputError
+
 
 def sync_file(path: Path) -> None:
     """Flush the content of a file to disk. Raises OSError."""
@@ -22,8 +24,19 @@ def sync_folder(path: Path) -> None:
 
 
 def write_page(path: Path, page: str) -> None:
-    r"""Write a page atomically. Lone surrogates, which UTF-8 can't hold, are written as escapes such as \ud800. Raises OSError."""
-    write_whole(path, page.encode("utf-8", "backslashreplace"))
+    r"""Write a page atomically. Lone surrogates, which UTF-8 can't hold, are written as escapes such as \ud800.
+
+    Args:
+        path: The file.
+        page: Its text.
+
+    Raises:
+        OutputError: The file can't be written; an earlier one of that name is left unchanged.
+    """
+    try:
+        write_whole(path, page.encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise OutputError(f"{path} can't be written: {error.strerror}") from None
 
 
 def write_whole(path: Path, data: bytes) -> None:

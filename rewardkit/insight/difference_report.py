@@ -93,7 +93,7 @@ def write_page(path: Path, a: ScoredFile, b: ScoredFile, difference: Difference,
         names: What A and B are called: the files that the user named.
 
     Raises:
-        OSError: The page can't be written.
+        OutputError: The page can't be written.
         DataError: A scored file can't be read.
     """
     environment = jinja2.Environment(

@@ -35,7 +35,7 @@ def write_scored_report(path: Path, out: Path) -> ScoredStatistics:
 
     Raises:
         DataError: The file can't be read.
-        OSError: The page can't be written.
+        OutputError: The page can't be written.
     """
     file = read_scored_file(path, details=True)
     statistics = statistics_of(file)

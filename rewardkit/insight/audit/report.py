@@ -96,7 +96,7 @@ def write_page(report: AuditReport, out: Path) -> None:
         out: The page.
 
     Raises:
-        OSError: The page can't be written.
+        OutputError: The page can't be written.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("rewardkit.insight"), autoescape=True, undefined=jinja2.StrictUndefined

@@ -14,7 +14,6 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from rewardkit.errors import OutputError
 from rewardkit.files import write_page as write_page_file
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -35,10 +34,7 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
         OutputError: The file can't be written.
     """
     page = environment().get_template(template).render(**values)
-    try:
-        write_page_file(path, page)
-    except OSError as error:
-        raise OutputError(f"{path} can't be written: {error.strerror}") from None
+    write_page_file(path, page)
     return path
 
 
