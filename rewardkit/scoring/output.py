@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import time
@@ -181,6 +182,24 @@ class Output:
             self.journal.record(self.now)
         self.waiting_bytes = 0
         self.since = time.monotonic()
+
+    def record_costs(self, costs: Mapping[str, Mapping[str, float]]) -> None:
+        """Record what the calls of a run that ends early have cost, those for rows that are not done included.
+
+        Args:
+            costs: The sums of all runs so far, by component and name. What is recorded already is never lowered.
+        """
+        known = self.now.costs or {}
+        whole = added_costs({}, known)
+        for component, sums in costs.items():
+            mine = whole.setdefault(component, {})
+            for name, value in sums.items():
+                mine[name] = max(mine.get(name, 0.0), value)
+        if whole == known or self.broken or self.journal.complete or self.now.consumed != self.journal.last.consumed:
+            return
+        with self._writing():
+            self.now = dataclasses.replace(self.now, costs=whole)
+            self.journal.record(dataclasses.replace(self.journal.last, costs=whole))
 
     def finish(self, manifest: Mapping[str, Any]) -> None:
         """Complete the output file. If this is interrupted, the next run does the rest.

@@ -148,9 +148,14 @@ def _run(
     summary.costs = added_costs({}, output.now.costs or {})
     if not output.journal.complete:
         chunks = reader.chunks(done) if plan is None else gather(reader, options.columns, plan, done)
-        with stop_on_signal() as asked, rare_garbage_collection(), progress(reader.total_bytes) as shown:
-            scored_chunks = _score_chunks(options, reward, spec, task, reader, chunks, asked)
-            write_chunks(scored_chunks, output, summary, limit_of(reward), asked, shown)
+        before = added_costs({}, output.now.costs or {})
+        try:
+            with stop_on_signal() as asked, rare_garbage_collection(), progress(reader.total_bytes) as shown:
+                scored_chunks = _score_chunks(options, reward, spec, task, reader, chunks, asked)
+                write_chunks(scored_chunks, output, summary, limit_of(reward), asked, shown)
+        except BaseException:
+            output.record_costs(added_costs(before, reward.costs))
+            raise
         reader.check_unchanged()
     return _manifest(job, reward, output, summary)
 

@@ -64,7 +64,10 @@ class Transform(Protocol):
         ...
 
     def costs(self) -> Mapping[str, float]:
-        """Return what all calls so far have cost, as sums by name."""
+        """Return what all calls so far have cost, as sums by name.
+
+        Names in an attribute ``counts``, where there is one, count new rows rather than calls.
+        """
         ...
 
     async def close(self) -> None:
@@ -165,10 +168,16 @@ def _run(
         chunks = _units_whole(reader, options.columns, done) if transform.by_group else reader.chunks(done)
         limit = UnscoredLimit(options.abort_above, "at most", "may fail (--abort-above)")
         loop = EventLoop(f"rewardkit-{transform.name}")
+        before = added_costs({}, output.now.costs or {})
         try:
             with stop_on_signal() as asked, progress(reader.total_bytes) as shown:
                 worker = _Worker(transform, options.columns, job.format, loop)
                 write_chunks(in_threads(worker, chunks, asked), output, summary, limit, asked, shown, has_rewards=False)
+        except BaseException:
+            counts = getattr(transform, "counts", ())
+            spent = {name: value for name, value in transform.costs().items() if name not in counts}
+            output.record_costs(added_costs(before, {transform.name: spent}))
+            raise
         finally:
             _close(transform, loop)
         reader.check_unchanged()

@@ -117,6 +117,24 @@ def test_an_interrupted_job_goes_on_without_a_row_twice(options):
     assert 45 <= upper.calls < 100
 
 
+def test_what_an_interrupted_job_spent_is_counted(options):
+    """The calls for rows that were not finished have cost something, too; counts of rows are those of the output."""
+
+    class Counting(Upper):
+        counts = ("rows",)
+
+        def costs(self):
+            return {**super().costs(), "rows": float(self.calls)}
+
+    first, second = Counting(lambda number: SystemError("killed") if number == 55 else None), Counting()
+    with pytest.raises(SystemError):
+        transform_files(options, first)
+    costs = transform_files(options, second).manifest["summary"]["components"]["upper"]["costs"]
+    finished = 100 - second.calls
+    assert finished + second.calls + 10 <= costs["calls"] <= first.calls + second.calls
+    assert costs["rows"] <= costs["calls"]
+
+
 def test_a_changed_input_is_noticed(options):
     """Rows of two versions of a file are not mixed."""
     with pytest.raises(SystemError):

@@ -180,6 +180,8 @@ class Preferrer:
     """
 
     name = "judge"
+    counts = frozenset({"pairs", "undecided_pairs"})
+    """What ``costs`` tells beside the costs of calls."""
     by_group = True
     needs: Sequence[str] = ("prompt", "completion")
 

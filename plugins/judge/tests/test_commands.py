@@ -346,3 +346,20 @@ def test_a_run_tells_costs_and_asks_the_endpoint_first(files, fake, capsys):
     told = capsys.readouterr().err
     assert "rubric.yaml:1:45: judge.rubric" in told
     assert "http://127.0.0.1:1/v1/models can't be reached" in told
+
+
+@pytest.mark.parametrize("name", ["scored.jsonl", "scored.parquet"])
+def test_what_an_interrupted_scoring_spent_is_counted(files, fake, capsys, name):
+    """Calls for rows that were not finished are in the summary of the run that finishes them."""
+    command = ["score", "rows.jsonl", "--reward", "rubric.yaml", "--out", name, "--no-cache", "--json"]
+    reward = json.loads((files / "rubric.yaml").read_text())
+    reward["components"]["it"]["with"]["concurrency"] = 1
+    (files / "rubric.yaml").write_text(json.dumps(reward))
+    interrupt_at(fake, 6)
+    assert run(command) == 130
+    fake.answer = honest
+    asked = len(fake.requests)
+    capsys.readouterr()
+    assert run(command) == 0
+    calls = json.loads(capsys.readouterr().out)["components"]["it"]["costs"]["judge_calls"]
+    assert len(fake.requests) - asked + 5 <= calls <= len(fake.requests)
