@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -127,9 +126,3 @@ class Store:
                 stream.write(b"".join(orjson.dumps(line) + b"\n" for line in lines))
         except OSError as error:
             raise OutputError(f"{self.path} can't be written: {error.strerror}") from None
-
-
-def final_answer(text: str, pattern: str) -> str | None:
-    """Return the last match of a pattern in a text (its first group, if it has one), or None."""
-    matches = list(re.finditer(pattern, text))
-    return (matches[-1][1] if matches[-1].re.groups else matches[-1][0]) if matches else None

@@ -23,10 +23,11 @@ from rewardkit.train.data.rows import columns_hint, data_hash, read_rows
 from rewardkit.train.data.tokenization import Prompt
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.passes import running_pass
-from rewardkit.train.evaluation.answers import GREEDY, Answer, ModelAnswers, Store, final_answer
+from rewardkit.train.evaluation.answers import GREEDY, Answer, ModelAnswers, Store
 from rewardkit.train.evaluation.correctness import correct_condition, is_correct
 from rewardkit.train.models.loading import load_tokenizer
 from rewardkit.train.models.policy import Policy
+from rewardkit.train.rollout.final_answer import final_answer
 from rewardkit.train.rollout.generate import Sample, collect, refuse_unscored
 from rewardkit.train.rollout.prompts import load_prompts
 from rewardkit.train.rollout.synced_engine import SyncedEngine

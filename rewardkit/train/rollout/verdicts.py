@@ -14,8 +14,8 @@ from rewardkit.errors import RewardkitError
 from rewardkit.train.config import VerifierNoise
 from rewardkit.train.distributed import collectives
 from rewardkit.train.distributed.failure_propagation import raise_on_all_ranks
-from rewardkit.train.evaluation.answers import final_answer
 from rewardkit.train.losses.verifier_noise import ExpectedVerdicts, expected_verdicts
+from rewardkit.train.rollout.final_answer import final_answer
 from rewardkit.train.rollout.generate import Sample
 from rewardkit.types import Score, ScoredRollout
 
