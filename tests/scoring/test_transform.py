@@ -9,6 +9,7 @@ import pytest
 from rewardkit.errors import DataError, TooManyUnscoredError, UsageError
 from rewardkit.scoring import transform as module
 from rewardkit.scoring.columns.paths import RowError
+from rewardkit.scoring.engines import local
 from rewardkit.scoring.retry import Retry
 from rewardkit.scoring.transform import TransformOptions, transform_files
 from rewardkit.scoring.transform_retry import retry_transform
@@ -117,8 +118,9 @@ def test_an_interrupted_job_goes_on_without_a_row_twice(options):
     assert 45 <= upper.calls < 100
 
 
-def test_what_an_interrupted_job_spent_is_counted(options):
+def test_what_an_interrupted_job_spent_is_counted(options, monkeypatch):
     """The calls for rows that were not finished have cost something, too; counts of rows are those of the output."""
+    monkeypatch.setattr(local, "THREADS", 1)  # so that no earlier chunk has told what a later one costs
 
     class Counting(Upper):
         counts = ("rows",)
