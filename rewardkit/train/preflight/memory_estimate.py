@@ -127,9 +127,17 @@ def step_bytes(trained: int, kind: Literal["adamw", "adamw_foreach", "adamw_8bit
 
 
 def head_bytes(
-    tokens: int, width: int, vocabulary: int, *, compute: int, budget: int, trains_head: bool, is_lent: bool
+    tokens: int,
+    width: int,
+    vocabulary: int,
+    *,
+    compute: int,
+    budget: int,
+    plain: int,
+    trains_head: bool,
+    is_lent: bool,
 ) -> int:
-    """Return the bytes that the log-probabilities of a micro-batch need, in tiles.
+    """Return the bytes that the log-probabilities of a micro-batch need.
 
     Args:
         tokens: Number of tokens that get log-probabilities.
@@ -137,11 +145,16 @@ def head_bytes(
         vocabulary: Number of words.
         compute: Bytes of a number in the compute type.
         budget: The most bytes of logits that exist at the same time.
-        trains_head: Whether the output embedding is trained: logits are then kept for the backward pass as far as the budget allows.
+        plain: The most logits that are computed at once, by plain operations, which make further tensors of their size. More logits
+            are computed in tiles.
+        trains_head: Whether the output embedding is trained: logits in tiles are then kept for the backward pass, in the compute type, as
+            far as the budget allows.
         is_lent: Whether the output embedding has the compute type already, so that no copy is made.
     """
-    whole = 4 * FLOAT32 * tokens * vocabulary  # as plain operations make them
-    logits = min(whole, budget if trains_head else TILE)
+    if tokens * vocabulary <= plain:
+        logits = 4 * FLOAT32 * tokens * vocabulary
+    else:
+        logits = TILE + (min(tokens * vocabulary, budget // FLOAT32) * compute if trains_head else 0)
     hidden = tokens * width * (2 * compute + 2 * FLOAT32)
     copy = 0 if is_lent else compute * vocabulary * width
     return logits + hidden + copy

@@ -13,7 +13,7 @@ from rewardkit.train.config.preference import PreferenceConfig, RewardModelConfi
 from rewardkit.train.config.training_file import TrainFile
 from rewardkit.train.config.vllm import VllmParams
 from rewardkit.train.models.loading import best_device
-from rewardkit.train.models.logprobs import CPU_MEMORY_MB, GPU_MEMORY_MB
+from rewardkit.train.models.logprobs import CPU_MEMORY_MB, GPU_MEMORY_MB, PLAIN_LOGITS
 from rewardkit.train.models.precision import resolve_dtype
 from rewardkit.train.preflight.memory_estimate import (
     CUDA_CONTEXT,
@@ -98,6 +98,7 @@ def estimate_run(file: TrainFile, lengths: RowLengths, processes: int = 1) -> Me
             size.vocabulary,
             compute=compute,
             budget=budget * 2**20,
+            plain=PLAIN_LOGITS,
             trains_head=size.trains_head,
             is_lent=compute == FLOAT32 or not size.trains_head,
         )

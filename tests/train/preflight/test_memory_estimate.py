@@ -3,6 +3,7 @@
 import pytest
 
 from rewardkit.train.preflight.memory_estimate import (
+    TILE,
     Memory,
     MicroBatch,
     Weights,
@@ -49,11 +50,18 @@ def test_a_sharded_process_holds_its_part_and_the_gathered_layers():
 
 
 def test_logits_take_no_more_than_their_budget():
-    """A large vocabulary is computed in tiles, a small one at once."""
-    small = head_bytes(10, 4, 100, compute=4, budget=10**6, trains_head=True, is_lent=True)
-    large = head_bytes(10**4, 4, 10**5, compute=4, budget=10**6, trains_head=True, is_lent=True)
-    assert small == 16 * 10 * 100 + 16 * 10 * 4
-    assert large == 10**6 + 16 * 10**4 * 4
+    """A small vocabulary is computed at once, with further tensors of the logits' size; of a large one logits are kept besides a tile."""
+    sizes = {"compute": 4, "budget": 10**6, "plain": 10**5, "is_lent": True}
+    assert head_bytes(10, 4, 100, trains_head=True, **sizes) == 4 * 4 * 10 * 100 + 16 * 10 * 4
+    assert head_bytes(10, 4, 2 * 10**4, trains_head=True, **sizes) == TILE + 4 * 10 * 2 * 10**4 + 16 * 10 * 4
+    assert head_bytes(10**4, 4, 10**5, trains_head=True, **sizes) == TILE + 10**6 + 16 * 10**4 * 4
+    assert head_bytes(10**4, 4, 10**5, trains_head=False, **sizes) == TILE + 16 * 10**4 * 4
+
+
+def test_logits_are_kept_in_the_compute_type():
+    """The budget counts numbers of float32, so in bfloat16 as many logits take half of it."""
+    found = head_bytes(10**4, 4, 10**5, compute=2, budget=10**6, plain=10**5, trains_head=True, is_lent=True)
+    assert found == TILE + 10**6 // 2 + 12 * 10**4 * 4
 
 
 def test_the_cache_of_generation_grows_with_rows_and_length():
