@@ -312,8 +312,11 @@ class RlConfig(RunConfig):
 
     @model_validator(mode="after")
     def _evaluation_has_prompts(self) -> RlConfig:
-        useless = [name for name in ("gold", "correct", "answer", "limit") if name in self.evaluate.model_fields_set]
-        if self.data.eval is None and useless:
+        if self.data.eval is not None:
+            return self
+        # Written down as null, data.eval switches the evaluation off, whose settings may stay.
+        names = ["gold"] if "eval" in self.data.model_fields_set else ["gold", "correct", "answer", "limit"]
+        if useless := [name for name in names if getattr(self.evaluate, name) is not None]:
             raise ValueError(f"evaluate.{useless[0]} needs held-out prompts; set data.eval")
         return self
 

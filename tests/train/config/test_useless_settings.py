@@ -50,6 +50,7 @@ def test_a_setting_without_effect_is_refused(tmp_path, stage, changes, message):
         ("grpo", {"kl": "{coefficient: 0, place: reward}"}),
         ("grpo", {"kl": "{coefficient: 0.1, target: 2.0, horizon: 100}"}),
         ("ppo", {"kl": "{place: loss}"}),
+        ("grpo", {"data.eval": "null", "evaluate": "{correct: short > 0}"}),
         ("ppo", {"critic": "{kind: head, coefficient: 0.1}"}),
         ("sft", {"optimizer": "{schedule: cosine, min_lr: 1.0e-6}"}),
     ],
