@@ -13,12 +13,18 @@ from rewardkit import Finding
 
 def findings() -> Iterator[Finding]:
     """Yield what `rewardkit sandbox check` shows; only a failed check of the backend that `auto` takes is a problem."""
-    for each in check_host():
+    host = check_host()
+    for each in host:
         yield Finding(each.name, "ok" if each.holds else "note", each.detail, "" if each.holds else each.remedy)
     try:
         taken, checks = check_isolation("auto")
     except SandboxError as error:
-        yield Finding("sandbox", "problem", str(error), "rewardkit sandbox build python")
+        missing = {each.name: each.remedy for each in host if not each.holds}
+        # An image is of use only where something can run it.
+        none = missing.keys() >= {"Docker engine", "bubblewrap"}
+        yield Finding(
+            "sandbox", "problem", str(error), missing["bubblewrap"] if none else "rewardkit sandbox build python"
+        )
         return
     yield Finding("sandbox", "ok", f"auto takes {taken}")
     for each in checks:

@@ -47,3 +47,17 @@ def test_no_sandbox_is_a_problem(monkeypatch):
     """If no backend works, that is a problem with its reasons."""
     found = told(monkeypatch, Unavailable("no engine answers"))
     assert (found["sandbox"].status, found["sandbox"].detail) == ("problem", "no engine answers")
+
+
+def test_without_any_backend_the_remedy_is_to_install_one(monkeypatch):
+    """An image can't be built or run where neither Docker nor bubblewrap is there."""
+    install = Property("bubblewrap", False, "not installed", "apt-get install bubblewrap")
+    engine = Property("Docker engine", False, "no engine answers", "start it")
+
+    def check(_backend):
+        raise Unavailable("no sandbox can be opened here")
+
+    monkeypatch.setattr(diagnosis, "check_isolation", check)
+    for host, remedy in (([engine, install], install.remedy), ([install], "rewardkit sandbox build python")):
+        monkeypatch.setattr(diagnosis, "check_host", lambda found=host: found)
+        assert [each.remedy for each in diagnosis.findings()][-1] == remedy
