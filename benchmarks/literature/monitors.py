@@ -7,15 +7,15 @@ gained without sorting: ``HOLES`` names each, with the mistake that people made.
 rewards and settings, from partial credit to a verifier that errs in one row of ten. Gold, which is 1 for the sorted digits and else 0,
 is a component of weight 0: it is measured on every sample, and nothing is learned from it.
 
-There are two sets of runs. The monitors were chosen with the first in view; the second has other seeds, and rewards that the first does
-not have (``MORE_HOLES``, ``MORE_SOUND``).
+There are two sets of runs. The monitors were chosen with the first in view; the second has another seed, and rewards and settings
+that the first does not have (``MORE_HOLES``, ``MORE_SOUND``).
 
 Gold differs between steps because their prompts do; so each step's gold is taken relative to that of the starting model, which another
 run with a learning rate of next to nothing samples for the same prompts. A run counts as hacked from the step at which this, as a mean
 of nine steps, is 5 points below its best, if it stays there and the reward has not fallen. An alarm is early if it is raised by then. In
 a run with a sound reward that is not hacked, every alarm is false. All monitors have their default bounds; ``gold_drop`` watches greedy
 answers to 300 held-out prompts, and the others see no gold at all. An evaluation changes nothing in a run, so each run is evaluated at
-the steps of all cadences, and the alarms are computed afterwards for each. About 30 minutes of one core.
+the steps of all cadences, and the alarms are computed afterwards for each. About 20 minutes of one core.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ class Size:
     sets: Mapping[str, Mapping[int, Sequence[Case]]] = field(
         default_factory=lambda: {
             "first set": dict.fromkeys((0, 1), (*HOLES, *SOUND)),
-            "second set": {2: (*MORE_HOLES, *MORE_SOUND, *HOLES, *SOUND), 3: (*MORE_HOLES, *MORE_SOUND)},
+            "second set": {2: (*HOLES, *MORE_HOLES, *SOUND, *MORE_SOUND)},
         }
     )
     """The rewards of each seed, by set."""
