@@ -172,7 +172,7 @@ def _library(library: Library) -> Finding:
     code = f"import {library.module} as m; print(); print(getattr(m, '__version__', 'there'){shown}, sep=', ')"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=IMPORT_LIMIT_S, check=False
+            [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=IMPORT_LIMIT_S, check=False
         )
     except subprocess.TimeoutExpired:
         return Finding(library.module, "problem", f"importing it takes more than {IMPORT_LIMIT_S} s", library.install)

@@ -82,3 +82,11 @@ def test_rows_that_json_can_not_hold(files, tmp_path, capfd):
         labels.write('{"prompt": "q", "completion": "\\ud800 4", "answer": "4", "label": 1, "source": "a", "x": NaN}\n')
     assert cli.run(["noise", *files]) == 0
     assert "0.0% (0 of 1)" in capfd.readouterr().out
+
+
+def test_files_of_the_working_folder_are_not_imported(files, tmp_path, monkeypatch, capfd):
+    """A user's own ``types.py`` or ``rewardkit/`` must not take the place of a module in the process that scores."""
+    for name in ("types", "queue", "rwk", "rewardkit"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')\n")
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["noise", *files]) == 0, capfd.readouterr().err

@@ -24,7 +24,7 @@ MAX_CHARS = 200_000
 def _ruff() -> list[str]:
     """The command of the ruff that is installed in this Python environment."""
     found = shutil.which("ruff", path=str(Path(sys.executable).parent))
-    return [found] if found else [sys.executable, "-m", "ruff"]
+    return [found] if found else [sys.executable, "-P", "-m", "ruff"]
 
 
 @reward("code.lint", executor="process", deterministic=True, example="tidy: {use: code.lint, weight: 0.05}")

@@ -44,7 +44,7 @@ def import_problem(component: Component) -> str | None:
     request = json.dumps([component.offer.type.origin, plain_params(component.params)])
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _IMPORT, request],
+            [sys.executable, "-P", "-c", _IMPORT, request],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

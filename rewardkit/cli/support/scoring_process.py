@@ -56,7 +56,7 @@ def score_to_file(reward: Path, files: Sequence[str], out: Path) -> Path:
     """
     click.echo(f"scoring with {reward}", err=True)
     done = subprocess.run(
-        [sys.executable, "-m", "rwk", "score", *files, "--reward", str(reward), "--out", str(out), "--temporary"],
+        [sys.executable, "-P", "-m", "rwk", "score", *files, "--reward", str(reward), "--out", str(out), "--temporary"],
         stdout=subprocess.DEVNULL,
         check=False,
     )
