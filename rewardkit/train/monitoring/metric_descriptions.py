@@ -46,6 +46,9 @@ _ROLLOUTS: Mapping[str, Description] = {
         "agreement of rewards with those that the same completions get for another prompt; 1: the reward does not depend on the prompt",
         "share",
     ),
+    "further_verdicts": Description(
+        "verdicts that a verifier that errs gave when it was asked again (correction.verifier.ask)"
+    ),
     "repetition": Description("4-grams of a completion that occur earlier in it, averaged over completions", "share"),
     "groups": Description("prompts sampled in the step"),
     "prompts_sampled": Description("prompts sampled in the step, including those whose groups were filtered out"),
