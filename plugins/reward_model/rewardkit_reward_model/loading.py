@@ -54,6 +54,16 @@ class Source:
         return found
 
 
+def default_batch_tokens(device: torch.device) -> int:
+    """Return the most tokens, padding included, that go through a model at once on this device."""
+    return CPU_BATCH if device.type == "cpu" else BATCH
+
+
+def kept_digits(model: Any) -> int:
+    """Return the decimals that the scores of a model keep, by the type of its weights."""
+    return EXACT_DIGITS if "float32" in str(model.dtype) else HALF_DIGITS
+
+
 def in_batches(
     rows: Sequence[R],
     most_tokens: int,

@@ -16,13 +16,11 @@ from rewardkit import Rollout, Score, Unscored, reward
 from rewardkit.language_models import CompletionTokens, completion_logprobs, completion_tokens, step_numbers
 from rewardkit.reward_models import DialogueError, context_length
 from rewardkit_reward_model.loading import (
-    BATCH,
-    CPU_BATCH,
-    EXACT_DIGITS,
-    HALF_DIGITS,
     Dtype,
     Source,
+    default_batch_tokens,
     in_batches,
+    kept_digits,
     load_language_model,
     load_tokenizer,
 )
@@ -136,10 +134,10 @@ class LogRatioReward:
         self._known = min(one.get_input_embeddings().num_embeddings for one in (self._model, self._reference))
         self._end_ids = _end_ids(self._model, self._tokenizer)
         self._device = source.torch_device()
-        self._is_exact = "float32" in str(self._model.dtype)
+        self._digits = kept_digits(self._model)
         contexts = [context_length(one.config, self._tokenizer) for one in (self._model, self._reference)]
         self._max_tokens = min(max_tokens or contexts[0], *contexts)
-        self._batch_tokens = batch_tokens or (CPU_BATCH if self._device.type == "cpu" else BATCH)
+        self._batch_tokens = batch_tokens or default_batch_tokens(self._device)
         self._beta, self._level, self._separator = beta, level, separator
         self._length_normalized, self._end, self._as_chat = length_normalized, end, as_chat
 
@@ -196,7 +194,7 @@ class LogRatioReward:
                 "plugin",
                 f"the log-ratio is {value}; the reference may give a token probability 0; dtype: float32 or bfloat16 avoids overflow",
             )
-        digits = EXACT_DIGITS if self._is_exact else HALF_DIGITS
+        digits = self._digits
         steps = self._steps(row, tokens)
         logprob, reference = sum(ratio.logprobs), sum(ratio.reference)
         return Score(

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rewardkit.reward_models import choose_padding_token, context_length, padded_batch
-from rewardkit_reward_model.loading import Source, choose_label, in_batches, load_classifier, load_tokenizer, log_odds
+from rewardkit_reward_model.loading import (
+    Source,
+    choose_label,
+    in_batches,
+    kept_digits,
+    load_classifier,
+    load_tokenizer,
+    log_odds,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,12 +31,10 @@ class Classifier:
         Raises:
             ValueError: There is no such model, it can't pad, or it has several outputs and no label is given.
         """
-        import torch
-
         self.device = source.torch_device()
         self.tokenizer = load_tokenizer(source)
         self.model = load_classifier(source, "SequenceClassification")
-        self.is_exact = self.model.dtype == torch.float32
+        self.digits = kept_digits(self.model)
         self.config: Any = self.model.config
         self.label = choose_label(source, self.config)
         try:

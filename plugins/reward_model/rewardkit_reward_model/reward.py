@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, MinLen
 
 from rewardkit import Rollout, Score, Unscored, reward
 from rewardkit.reward_models import DialogueError, InputForm, dialogue_tokens
-from rewardkit_reward_model.loading import BATCH, CPU_BATCH, EXACT_DIGITS, HALF_DIGITS, Dtype, Source, finite
+from rewardkit_reward_model.loading import Dtype, Source, default_batch_tokens, finite
 from rewardkit_reward_model.model import Classifier
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class RewardModel:
             for place in places
         ]
         self._penalty = uncertainty_penalty
-        self._batch_tokens = batch_tokens or (CPU_BATCH if self._members[0].classifier.device.type == "cpu" else BATCH)
+        self._batch_tokens = batch_tokens or default_batch_tokens(self._members[0].classifier.device)
 
     def __call__(self, rollouts: Sequence[Rollout], /) -> Sequence[Score | Unscored]:
         """Score a batch."""
@@ -161,7 +161,7 @@ class Member:
     ) -> None:
         config = classifier.config
         self.classifier = classifier
-        self.digits = EXACT_DIGITS if classifier.is_exact else HALF_DIGITS
+        self.digits = classifier.digits
         self._input = self._choose_input(asked)
         self._mean = scale.mean if scale.mean is not None else finite(getattr(config, "reward_mean", None), 0.0)
         self._std = scale.std if scale.std is not None else finite(getattr(config, "reward_std", None), 1.0) or 1.0

@@ -14,14 +14,12 @@ from rewardkit import Rollout, Score, Unscored, reward
 from rewardkit.language_models import completion_tokens, step_ends
 from rewardkit.reward_models import DialogueError, choose_padding_token, context_length, padded_batch
 from rewardkit_reward_model.loading import (
-    BATCH,
-    CPU_BATCH,
-    EXACT_DIGITS,
-    HALF_DIGITS,
     Dtype,
     Source,
     choose_label,
+    default_batch_tokens,
     in_batches,
+    kept_digits,
     load_classifier,
     load_tokenizer,
     log_odds,
@@ -95,13 +93,13 @@ class StepRewardModel:
         except ValueError as error:
             raise ValueError(f"{model}: {error}") from None
         self._device = source.torch_device()
-        self._digits = EXACT_DIGITS if "float32" in str(self._model.dtype) else HALF_DIGITS
+        self._digits = kept_digits(self._model)
         recorded = getattr(config, "reward_separator", None)
         self._separator = separator or (recorded if isinstance(recorded, str) and recorded else "\n\n")
         self._as_chat = bool(getattr(config, "reward_as_chat", False)) if as_chat is None else as_chat
         context = context_length(config, self._tokenizer)
         self._max_tokens = min(max_tokens or context, context)
-        self._batch_tokens = batch_tokens or (CPU_BATCH if self._device.type == "cpu" else BATCH)
+        self._batch_tokens = batch_tokens or default_batch_tokens(self._device)
         self._value = value
 
     def __call__(self, rollouts: Sequence[Rollout], /) -> Sequence[Score | Unscored]:
