@@ -27,13 +27,13 @@ from rewardkit.train.evaluation.preference_accuracy import PairScores, Preferenc
 from rewardkit.train.evaluation.statistics import Estimate
 from rewardkit.train.evaluation.subset_table import subset_table
 from rewardkit.train.losses.preference import bradley_terry
-from rewardkit.train.models.dropout import switch_off_dropout
 from rewardkit.train.models.reward_model import RewardModel
 from rewardkit.train.reports.reliability_diagram import reliability_svg
 from rewardkit.train.run_folder import FINAL, TOKENS
+from rewardkit.train.stages.scored_rows_task import ScoredRowsTask
 from rewardkit.train.stages.step_reward_model import save_evaluation, train_step_reward_model
 from rewardkit.train.trainer.run import Run
-from rewardkit.train.trainer.supervised import SupervisedTask, train_supervised
+from rewardkit.train.trainer.supervised import train_supervised
 
 
 def train_reward_model(file: TrainFile) -> Path:
@@ -117,10 +117,9 @@ def load_pairs(
     return stored_rows(config.output / TOKENS, name, ScoredPair, key, render)
 
 
-class RewardModelTask(SupervisedTask):
+class RewardModelTask(ScoredRowsTask[ScoredPair, RewardModel, PreferenceReport]):
     """Trains a reward model to score the preferred answer higher."""
 
-    name = "reward_model"
     stats_per_row = 2
 
     def __init__(
@@ -130,30 +129,7 @@ class RewardModelTask(SupervisedTask):
         train: Sequence[ScoredPair],
         held_out: Sequence[ScoredPair],
     ) -> None:
-        self.config = config
-        self.scorer = scorer
-        self.train = train
-        self.held_out = held_out
-        self.batch: list[ScoredPair] = []
-        self._lengths = pair_lengths(train)
-        self._report: PreferenceReport | None = None
-        if not config.dropout:
-            switch_off_dropout(scorer.model)
-
-    @property
-    def model(self) -> RewardModel:
-        """The model that is trained."""
-        return self.scorer
-
-    @property
-    def lengths(self) -> list[int]:
-        """The number of tokens of each training row."""
-        return self._lengths
-
-    def set_batch(self, rows: Sequence[int]) -> None:
-        """Set the rows of the next step."""
-        self.batch = [self.train[row] for row in rows]
-        self._report = None
+        super().__init__(config, scorer, train, held_out, pair_lengths(train))
 
     def compute_loss(self, part: list[int]) -> tuple[Tensor, Tensor]:
         """Return the part of the mean loss, and the loss and score difference of each pair."""
@@ -176,15 +152,9 @@ class RewardModelTask(SupervisedTask):
             "lead": float(lead_P.mean()),
         }
 
-    def evaluate(self) -> dict[str, float]:
-        """Return the metrics of the held-out pairs."""
-        return self.report().metrics() if self.held_out else {}
-
-    def report(self) -> PreferenceReport:
-        """Return the report on the held-out pairs; on the training pairs if none are held out."""
-        if self._report is None:
-            self._report = evaluate(self.scorer, self.held_out or self.train, self.config.micro_batch_tokens)
-        return self._report
+    def make_report(self) -> PreferenceReport:
+        """Evaluate on the held-out pairs; on the training pairs if none are held out."""
+        return evaluate(self.scorer, self.held_out or self.train, self.config.micro_batch_tokens)
 
     def save(self, folder: Path) -> None:
         """Save the model as a folder that transformers loads."""

@@ -28,11 +28,11 @@ from rewardkit.train.evaluation.statistics import Estimate
 from rewardkit.train.evaluation.step_accuracy import StepReport, StepScores, step_report
 from rewardkit.train.evaluation.subset_table import subset_table
 from rewardkit.train.losses.preference import step_cross_entropy
-from rewardkit.train.models.dropout import switch_off_dropout
 from rewardkit.train.models.reward_model import StepRewardModel
 from rewardkit.train.run_folder import FINAL, TOKENS
+from rewardkit.train.stages.scored_rows_task import ScoredRowsTask
 from rewardkit.train.trainer.run import Run
-from rewardkit.train.trainer.supervised import SupervisedTask, train_supervised
+from rewardkit.train.trainer.supervised import train_supervised
 
 
 def train_step_reward_model(file: TrainFile) -> Path:
@@ -112,10 +112,9 @@ def load_steps(
     return stored_rows(config.output / TOKENS, name, LabelledSteps, key, render)
 
 
-class StepRewardTask(SupervisedTask):
+class StepRewardTask(ScoredRowsTask[LabelledSteps, StepRewardModel, StepReport]):
     """Trains a process reward model to tell right steps from wrong ones."""
 
-    name = "reward_model"
     stats_per_row = 3
 
     def __init__(
@@ -125,30 +124,7 @@ class StepRewardTask(SupervisedTask):
         train: StoredRows[LabelledSteps],
         held_out: Sequence[LabelledSteps],
     ) -> None:
-        self.config = config
-        self.scorer = scorer
-        self.train = train
-        self.held_out = held_out
-        self.batch: list[LabelledSteps] = []
-        self._lengths = train.sizes("tokens")
-        self._report: StepReport | None = None
-        if not config.dropout:
-            switch_off_dropout(scorer.model)
-
-    @property
-    def model(self) -> StepRewardModel:
-        """The model that is trained."""
-        return self.scorer
-
-    @property
-    def lengths(self) -> list[int]:
-        """The number of tokens of each training row."""
-        return self._lengths
-
-    def set_batch(self, rows: Sequence[int]) -> None:
-        """Set the rows of the next step."""
-        self.batch = [self.train[row] for row in rows]
-        self._report = None
+        super().__init__(config, scorer, train, held_out, train.sizes("tokens"))
 
     def compute_loss(self, part: list[int]) -> tuple[Tensor, Tensor]:
         """Return the part of the mean loss over the batch's steps, and of each row the loss, the right verdicts and the steps."""
@@ -169,21 +145,15 @@ class StepRewardTask(SupervisedTask):
         loss, hits, steps = stats_B_N.sum(0).tolist()
         return {"loss": loss / steps, "accuracy": hits / steps}
 
-    def evaluate(self) -> dict[str, float]:
-        """Return the metrics of the held-out completions."""
-        return self.report().metrics() if self.held_out else {}
-
-    def report(self) -> StepReport:
-        """Return the report on the held-out completions."""
-        if self._report is None:
-            rows = [(row.tokens, row.ends) for row in self.held_out]
-            logits = self.scorer.score_steps(
-                [tokens for tokens, _ in rows], [ends for _, ends in rows], self.config.micro_batch_tokens
-            )
-            self._report = step_report(
-                [StepScores(own, row.labels, row.subset) for own, row in zip(logits, self.held_out, strict=True)]
-            )
-        return self._report
+    def make_report(self) -> StepReport:
+        """Evaluate on the held-out completions."""
+        rows = [(row.tokens, row.ends) for row in self.held_out]
+        logits = self.scorer.score_steps(
+            [tokens for tokens, _ in rows], [ends for _, ends in rows], self.config.micro_batch_tokens
+        )
+        return step_report(
+            [StepScores(own, row.labels, row.subset) for own, row in zip(logits, self.held_out, strict=True)]
+        )
 
     def save(self, folder: Path) -> None:
         """Save the model as a folder that transformers loads."""
