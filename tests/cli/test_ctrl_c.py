@@ -25,8 +25,9 @@ def test_score_is_interrupted_at_any_moment(tmp_path, moment, seconds_of_a_run):
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
-    # Python dies of the signal itself before it has a handler for it.
-    assert process.returncode in {130, -signal.SIGINT} or (tmp_path / "out.jsonl").exists(), errors
+    # Python dies of the signal itself before it has a handler for it, and fails if the signal comes while it loads its module site.
+    starts = "init_import_site" in errors
+    assert starts or process.returncode in {130, -signal.SIGINT} or (tmp_path / "out.jsonl").exists(), errors
     assert run(score(tmp_path)[3:]) == 0
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == ROWS
 

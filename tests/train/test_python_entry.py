@@ -77,7 +77,7 @@ def test_mistakes_are_errors(work, tmp_path, registry):
     with pytest.raises(ConfigError, match=r"the configuration:\d+:\d+: unknown key 'step'"):
         train({**grpo(work, tmp_path), "step": 1}, registry=registry)
     with pytest.raises((ConfigError, DataError), match="there is no file"):
-        train({**grpo(work, tmp_path), "data": {"train": "nowhere.jsonl"}}, registry=registry)
+        train({**grpo(work, tmp_path), "data": {"train": "nowhere.jsonl", "eval": "nowhere.jsonl"}}, registry=registry)
     with pytest.raises(UsageError, match="one model or two"):
         evaluate(grpo(work, tmp_path), [None] * 3, registry=registry)
 

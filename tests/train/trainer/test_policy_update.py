@@ -329,7 +329,7 @@ def test_the_coefficient_of_kl_follows_its_target(policy, target):
     with torch.no_grad():
         for value in reference.trained.values():
             value.mul_(1.5)
-    settings_ = config(kl={"coefficient": 0.2, "target": target, "horizon": 100})
+    settings_ = config(kl={"coefficient": 0.2, **({} if target is None else {"target": target, "horizon": 100})})
     updater = PolicyUpdater(settings_, policy, Optimizer(policy.trained, settings_.optimizer, 10), reference)
     metrics = updater.update(batch, 0)
     assert abs(metrics["kl"] / 0.5 - 1) > 0.2, "beyond where it is held"
