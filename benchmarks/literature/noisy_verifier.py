@@ -16,12 +16,12 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from common import SFT, arguments, build, metrics, plot, report, smooth, spread, table, train
+from common import SFT, build, metrics, run_study, smooth, spread, table, train
 
 from rewardkit import Rollout, reward
 from rewardkit.registry import Registry
@@ -178,7 +178,7 @@ def findings(found: Sequence[Finding], size: Size) -> str:
     return "\n".join(lines)
 
 
-def draw(found: Sequence[Finding], axes: Sequence[Any]) -> None:
+def draw(found: Sequence[Finding], _: Size, axes: Sequence[Any]) -> None:
     """Draw the share of right samples and greedy accuracy over steps, averaged over seeds."""
     for name in dict.fromkeys(item.arm for item in found):
         own = [item for item in found if item.arm == name]
@@ -196,25 +196,18 @@ def draw(found: Sequence[Finding], axes: Sequence[Any]) -> None:
     axes[0].legend()
 
 
+def study(folder: Path, seed: int, _: Registry, size: Size) -> list[Finding]:
+    """Run every arm from one model. Each run has a registry of its own, since its verifier counts what it was asked."""
+    build().write_data(folder)
+    build().write_model(folder / "base", hidden=96, layers=3, seed=seed)
+    start = {"seed": seed, "model.path": folder / "base", "data.train": folder / "sft.jsonl", "steps": size.sft_steps}
+    train(SFT, folder / "sft", Registry.load(), {**start, "optimizer.schedule": "constant"})
+    return [run(folder, arm, seed, size) for arm in size.arms]
+
+
 def main() -> None:
-    """Run every seed and arm."""
-    options = arguments("noisy_verifier", __doc__)
-    size = QUICK if options.quick else Size()
-    found = []
-    for seed in size.seeds:
-        folder = options.out / f"seed{seed}"
-        build().write_data(folder)
-        build().write_model(folder / "base", hidden=96, layers=3, seed=seed)
-        start = {
-            "seed": seed,
-            "model.path": folder / "base",
-            "data.train": folder / "sft.jsonl",
-            "steps": size.sft_steps,
-        }
-        train(SFT, folder / "sft", Registry.load(), {**start, "optimizer.schedule": "constant"})
-        found += [run(folder, arm, seed, size) for arm in size.arms]
-    report(options.out, findings(found, size), [asdict(item) for item in found])
-    plot(options.out / "noisy_verifier.png", 2, lambda axes: draw(found, axes))
+    """Run every seed."""
+    run_study("noisy_verifier", __doc__, (Size(), QUICK), study, findings, draw)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,10 @@ def read_verdicts(samples: Sequence[Sample], noise: VerifierNoise) -> Verdicts:
                 "(correction.verifier.component), or remove the correction"
             )
         values.append(value)
-        effects.append(0.0 if math.isnan(value) else sample.scored.weights.get(noise.component or "", 1.0))
+        if math.isnan(value):
+            effects.append(0.0)
+        else:
+            effects.append(1.0 if noise.component is None else sample.scored.weights[noise.component])
     texts = [tuple(sample.completion.tokens) for sample in samples]
     answers = None
     if noise.answer is not None:
@@ -123,6 +126,8 @@ def ask_again(
         doubted_B = (right_B > low) & (right_B < high) & ~verdicts.values_B.isnan()
         rows = doubted_B.nonzero()[:, 0].tolist()
         first = {(int(groups_B[row]), int(classes_B[row])): row for row in reversed(rows)}
+        if not first:
+            break
         own = collectives.local_shard(sorted(first.values()))
         with raise_on_all_ranks():
             scored = reward.score([samples[row].scored.rollout for row in own], step=step) if own else []
@@ -130,8 +135,6 @@ def ask_again(
         for row, value in collectives.all_gather(asked):
             if value in {0, 1}:
                 further_B_2[row, int(value)] += 1
-        if not first:
-            break
     return replace(verdicts, further_B_2=further_B_2)
 
 
